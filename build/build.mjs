@@ -1,0 +1,77 @@
+// `npm run build`, and the first step of every other script: generates gen/ from proto/ when proto/ changed,
+// then compiles everything into dist/. Prints to stderr only. Safe when several run at once.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+
+const root = dirname(import.meta.dirname);
+const bin = join(root, 'node_modules/.bin');
+const lock = join(root, 'node_modules/.aqm-build.lock');
+const stamp = join(root, 'gen/.proto-hash');
+
+if (Number.parseInt(process.versions.node, 10) < 24) {
+  console.error(
+    `AQM needs Node 24 or newer; this is ${process.version}. Use the npm scripts, which bring their own Node 24.`,
+  );
+  process.exit(1);
+}
+
+await takeLock();
+try {
+  generate();
+  run('tsc', ['--project', 'tsconfig.json']);
+  copyAssets();
+} catch (error) {
+  // The tool printed what is wrong.
+  process.exitCode = error.status ?? 1;
+  if (error.status === undefined) console.error(error);
+} finally {
+  rmSync(lock, { force: true });
+}
+
+function generate() {
+  const hash = createHash('sha256');
+  const inputs = ['buf.yaml', 'buf.gen.yaml', 'package-lock.json', 'build/protoc-gen-coin-categories.mjs'];
+  for (const file of [...inputs, ...globSync('proto/**/*.proto', { cwd: root }).sort()]) {
+    hash.update(file).update(readFileSync(join(root, file)));
+  }
+  const wanted = hash.digest('hex');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  run('buf', ['generate']);
+  writeFileSync(stamp, wanted);
+}
+
+/** What the compiled code reads beside itself. */
+function copyAssets() {
+  for (const file of globSync('device/**/*.{sql,lua}', { cwd: root })) {
+    const target = join(root, 'dist', file);
+    mkdirSync(dirname(target), { recursive: true });
+    const content = readFileSync(join(root, file));
+    if (!existsSync(target) || !readFileSync(target).equals(content)) writeFileSync(target, content);
+  }
+}
+
+function run(tool, args) {
+  const path = `${bin}:${process.env.PATH}`;
+  execFileSync(join(bin, tool), args, { cwd: root, stdio: ['ignore', 2, 2], env: { ...process.env, PATH: path } });
+}
+
+async function takeLock() {
+  for (;;) {
+    try {
+      writeFileSync(lock, String(process.pid), { flag: 'wx' });
+      return;
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+    }
+    try {
+      process.kill(Number(readFileSync(lock, 'utf8')), 0);
+      await setTimeout(100);
+    } catch {
+      // Its owner is gone (or left between the two lines above).
+      rmSync(lock, { force: true });
+    }
+  }
+}
