@@ -34,7 +34,7 @@ try {
 function generate() {
   const hash = createHash('sha256');
   const inputs = ['buf.yaml', 'buf.gen.yaml', 'package-lock.json', 'build/protoc-gen-coin-categories.mjs'];
-  for (const file of [...inputs, ...globSync('proto/**/*.proto', { cwd: root }).sort()]) {
+  for (const file of [...inputs, ...globSync('{proto,services}/**/*.proto', { cwd: root }).sort()]) {
     hash.update(file).update(readFileSync(join(root, file)));
   }
   const wanted = hash.digest('hex');

@@ -1,1 +1,65 @@
-export const x = 1;
+import type { CoinCategory, InventoryCount } from '../../gen/aqm/coin/v1/coin';
+import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** How many elements each list of a request may hold, and how many coins one fetch may ask for. */
+export const LIMITS = {
+  coinsPerUpload: 100,
+  coinsPerFetch: 20,
+  fetchesPerBatch: 50,
+  maxAgeDays: 3650,
+  graceHours: 8760,
+} as const;
+
+/** Lifetime of a coin from its upload, in milliseconds: the default, and with the clock skew the most. */
+export const COIN_LIFETIME_MS = 23 * DAY;
+/** How far a device's clock may be ahead of ours, in milliseconds. */
+export const CLOCK_SKEW_MS = 5 * MINUTE;
+/** The server stops handing a coin out this long before its expire_time, in seconds. */
+export const HAND_OUT_MARGIN_S = 24 * 3600;
+/** A vault keeps the private half this long after expire_time, in seconds: so long a spent id is remembered. */
+export const DELIVERY_WINDOW_S = 7 * 24 * 3600;
+/** PurgeStale's default age, in days. */
+export const STALE_AFTER_DAYS = 30;
+
+/** One coin as it is stored and handed out. */
+export interface StoredCoin {
+  keyId: string;
+  coinCategory: CoinCategory;
+  publicKey: Buffer;
+  signature: Buffer;
+  expireTime: Date;
+}
+
+const byCategory = new Map<CoinCategory, CoinCategorySpec>(COIN_CATEGORIES.map((spec) => [spec.category, spec]));
+
+/** The facts about a category; undefined for UNSPECIFIED and for numbers that this version does not know. */
+export function categorySpec(category: CoinCategory): CoinCategorySpec | undefined {
+  return byCategory.get(category);
+}
+
+/** The categories that may answer a request, in the order in which they are tried. */
+export function acceptableCategories(wanted: CoinCategory, allowLower: boolean): CoinCategory[] {
+  const { preference } = byCategory.get(wanted) ?? { preference: 0 };
+  return COIN_CATEGORIES.filter((spec) => spec.category === wanted || (allowLower && spec.preference < preference)).map(
+    (spec) => spec.category,
+  );
+}
+
+/** Counts per category number as the message that the contract pins. */
+export function toInventoryCount(counts: ReadonlyMap<CoinCategory, number>): InventoryCount {
+  const count: InventoryCount = { gold: 0, silver: 0, bronze: 0 };
+  for (const spec of COIN_CATEGORIES) count[spec.countField] = counts.get(spec.category) ?? 0;
+  return count;
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** RFC 9562 text form, any version, any case. */
+export function isUuid(text: string): boolean {
+  return UUID.test(text);
+}

@@ -1,0 +1,3 @@
+DROP TABLE coin_stock;
+DROP TABLE coin;
+DROP SEQUENCE coin_upload_batch;

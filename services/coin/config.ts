@@ -1,0 +1,107 @@
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { join, resolve } from 'node:path';
+
+/** What the process is told by its environment; see docs/configuration.md. The only reader of process.env. */
+export interface Config {
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  readonly dataDir: string;
+  /** undefined: run the embedded PostgreSQL in dataDir. */
+  readonly databaseUrl: string | undefined;
+  /** PEM or JWK text of the key that signed the tokens. undefined: the development key. */
+  readonly tokenPublicKey: string | undefined;
+  readonly fetchGraceSeconds: number;
+  readonly stockLimit: number;
+  readonly poolSize: number;
+  readonly preparedStatements: boolean;
+  readonly statementTimeoutMs: number;
+  readonly lockTimeoutMs: number;
+  readonly drainTimeoutMs: number;
+  readonly logLevel: string;
+  /** npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
+  readonly postgresPackage: string | undefined;
+  readonly migrationsDir: string;
+}
+
+/** One or more settings cannot be used; the message has a line for each. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+const DAY_S = 86_400;
+
+/** Reads and checks everything at once. @throws ConfigError */
+export function readConfig(env: NodeJS.ProcessEnv): Config {
+  const problems: string[] = [];
+
+  const integer = (name: string, fallback: number, min: number, max: number): number => {
+    const text = env[name];
+    if (text === undefined || text === '') return fallback;
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+    problems.push(`${name} must be a whole number from ${min} to ${max}; it is "${text}"`);
+    return fallback;
+  };
+  const oneOf = (name: string, fallback: string, allowed: readonly string[]): string => {
+    const text = env[name] || fallback;
+    if (!allowed.includes(text)) problems.push(`${name} must be one of ${allowed.join(', ')}; it is "${text}"`);
+    return text;
+  };
+
+  const listen = env.AQM_LISTEN || '127.0.0.1:50051';
+  const [, host = '', port = ''] = /^(.+):(\d{1,5})$/.exec(listen) ?? [];
+  if (host === '' || Number(port) > 65_535) {
+    problems.push(`AQM_LISTEN must be host:port, for example 127.0.0.1:50051; it is "${listen}"`);
+  }
+
+  const databaseUrl = env.DATABASE_URL || undefined;
+  if (databaseUrl !== undefined && !/^postgres(ql)?:\/\//.test(databaseUrl)) {
+    problems.push('DATABASE_URL must begin with postgresql://');
+  }
+
+  let tokenPublicKey: string | undefined;
+  if (env.AQM_TOKEN_PUBLIC_KEY_FILE) {
+    try {
+      tokenPublicKey = readFileSync(env.AQM_TOKEN_PUBLIC_KEY_FILE, 'utf8');
+    } catch (error) {
+      problems.push(`AQM_TOKEN_PUBLIC_KEY_FILE cannot be read: ${(error as Error).message}`);
+    }
+  } else if (host !== '' && !isLoopback(host)) {
+    problems.push(
+      `AQM_LISTEN ${listen} can be reached from other machines, so AQM_TOKEN_PUBLIC_KEY_FILE must name the public key of your tokens; the development key is for loopback only`,
+    );
+  }
+
+  const config: Config = {
+    host,
+    port: Number(port),
+    dataDir: resolve(env.AQM_DATA_DIR || '.aqm'),
+    databaseUrl,
+    tokenPublicKey,
+    fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
+    stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
+    poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
+    preparedStatements: oneOf('AQM_PREPARED_STATEMENTS', 'on', ['on', 'off']) === 'on',
+    statementTimeoutMs: integer('AQM_STATEMENT_TIMEOUT_MS', 5000, 100, 600_000),
+    lockTimeoutMs: integer('AQM_LOCK_TIMEOUT_MS', 1000, 10, 600_000),
+    drainTimeoutMs: integer('AQM_DRAIN_TIMEOUT_MS', 25_000, 0, 600_000),
+    logLevel: oneOf('AQM_LOG_LEVEL', 'info', LOG_LEVELS),
+    postgresPackage: env.AQM_POSTGRES_PACKAGE || undefined,
+    migrationsDir: join(packageRoot(), 'migrations'),
+  };
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
+  return config;
+}
+
+export function isLoopback(host: string): boolean {
+  const bare = host.replace(/^\[(.*)\]$/, '$1');
+  return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.'));
+}
+
+/** The folder of package.json, from the compiled file as from the source. */
+function packageRoot(): string {
+  return __dirname.replace(/([\\/]dist)?[\\/]services[\\/]coin$/, '');
+}

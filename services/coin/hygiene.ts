@@ -1,0 +1,32 @@
+import { Cron } from 'croner';
+import type { Logger } from 'pino';
+import { STALE_AFTER_DAYS } from './coin';
+import type { CoinInventoryServer } from './store/coin-inventory-server';
+
+/** Minute of the hour at which the jobs run, in UTC. */
+const MINUTE = Math.floor(Math.random() * 60);
+
+/**
+ * Removes on a schedule what nobody needs any more: hourly the fetched coins past the grace, daily the stale and the
+ * forgotten ones. Every server runs it; each picks a minute of its own, and where two meet they share the work.
+ */
+export function startHygiene(store: CoinInventoryServer, log: Logger): { stop(): void } {
+  const job = (name: string, pattern: string, work: () => Promise<number>) =>
+    new Cron(pattern, { name, timezone: 'UTC', protect: true, unref: true }, async () => {
+      try {
+        log.info({ job: name, deleted: await work() }, 'hygiene');
+      } catch (error) {
+        log.warn({ job: name, err: error }, 'hygiene failed; it will be tried again at its next time');
+      }
+    });
+  const jobs = [
+    job('hard-delete-fetched', `${MINUTE} * * * *`, () => store.hardDeleteFetched(0)),
+    job('purge-stale', `${MINUTE} 3 * * *`, () => store.purgeStale(STALE_AFTER_DAYS)),
+    job('forget-spent', `${MINUTE} 4 * * *`, () => store.forgetSpent()),
+  ];
+  return {
+    stop: () => {
+      for (const cron of jobs) cron.stop();
+    },
+  };
+}

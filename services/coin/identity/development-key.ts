@@ -1,0 +1,53 @@
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
+import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SignJWT } from 'jose';
+
+/**
+ * The key pair that signs tokens on a developer's machine: one per data folder, made at its first use. Several
+ * processes may ask at once; all get the same one. It is used on loopback only (config.ts).
+ */
+export function developmentKey(dataDir: string): { privateKey: KeyObject; publicKey: KeyObject } {
+  const path = join(dataDir, 'development-key.pem');
+  const privateKey = createPrivateKey(readIfThere(path) ?? create(path));
+  return { privateKey, publicKey: createPublicKey(privateKey) };
+}
+
+/** A token as the service accepts it. `ttlSeconds` may be negative: an expired one. */
+export async function issueToken(
+  privateKey: KeyObject,
+  token: { userId: string; isAdmin: boolean; ttlSeconds: number; now: Date },
+): Promise<string> {
+  const issuedAt = Math.floor(token.now.getTime() / 1000);
+  return new SignJWT(token.isAdmin ? { scope: 'admin' } : {})
+    .setProtectedHeader({ alg: 'EdDSA' })
+    .setSubject(token.userId)
+    .setIssuedAt(issuedAt)
+    .setExpirationTime(issuedAt + token.ttlSeconds)
+    .sign(privateKey);
+}
+
+function create(path: string): string {
+  mkdirSync(join(path, '..'), { recursive: true });
+  const { privateKey } = generateKeyPairSync('ed25519');
+  const draft = `${path}.${randomUUID()}`;
+  writeFileSync(draft, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
+  try {
+    // A link appears whole or not at all, and never replaces the key of a faster process.
+    linkSync(draft, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    rmSync(draft);
+  }
+  return readFileSync(path, 'utf8');
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,45 @@
+import { type Metadata, ServerInterceptingCall, type ServerInterceptor, ServerListenerBuilder } from '@grpc/grpc-js';
+import { TokenMissingError } from '../errors';
+import type { Caller } from '../identity/caller';
+import type { VerifyToken } from '../identity/verify-token';
+import { toStatus } from '../rpc/status';
+
+/** Health and reflection are open; everything of ours needs a token. */
+const GUARDED = '/aqm.';
+
+/** Who sent a call, by the call's metadata object. No request and no header can write here. */
+const callers = new WeakMap<Metadata, Caller>();
+
+/** The authenticated caller of a call that passed the interceptor. */
+export function callerOf(call: { metadata: Metadata }): Caller {
+  const caller = callers.get(call.metadata);
+  if (!caller) throw new Error('A guarded method was reached without authentication.');
+  return caller;
+}
+
+/** Refuses a call without a valid bearer token before its message is read. */
+export function authenticate(verify: VerifyToken): ServerInterceptor {
+  return (method, call) => {
+    if (!method.path.startsWith(GUARDED)) return new ServerInterceptingCall(call);
+    const listener = new ServerListenerBuilder()
+      .withOnReceiveMetadata((metadata, next) => {
+        authenticated(metadata).then(
+          () => next(metadata),
+          (error: unknown) => call.sendStatus(toStatus(error)),
+        );
+      })
+      .build();
+    return new ServerInterceptingCall(call, { start: (next) => next(listener) });
+  };
+
+  async function authenticated(metadata: Metadata): Promise<void> {
+    callers.set(metadata, await verify(bearerToken(metadata)));
+  }
+}
+
+function bearerToken(metadata: Metadata): string {
+  const [header] = metadata.get('authorization');
+  const [, token] = /^Bearer +([^ ]+)$/i.exec(typeof header === 'string' ? header : '') ?? [];
+  if (!token) throw new TokenMissingError();
+  return token;
+}

@@ -1,0 +1,56 @@
+import { ConfigError, readConfig } from './config';
+import { startHygiene } from './hygiene';
+import { developmentKey } from './identity/development-key';
+import { parsePublicKey, verifyWith } from './identity/verify-token';
+import { createLogger } from './logger';
+import { openPostgres } from './postgres/open-postgres';
+import { CoinServer } from './server';
+import { prepareDatabase, UnusableDatabaseError } from './store/check-database';
+import { CoinInventoryServer } from './store/coin-inventory-server';
+import { watchDatabase } from './store/watch-database';
+
+/** The coin service: configuration, database, server, signals. */
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const logger = createLogger(config.logLevel);
+  const stopped = new Promise<NodeJS.Signals>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+  });
+
+  const publicKey = config.tokenPublicKey
+    ? parsePublicKey(config.tokenPublicKey)
+    : developmentKey(config.dataDir).publicKey;
+  if (!config.tokenPublicKey) logger.warn('tokens are checked with the development key of the data folder');
+
+  const postgres = await openPostgres(config, logger);
+  try {
+    await prepareDatabase(postgres.db, config.migrationsDir, { migrateOlder: postgres.isEmbedded });
+    const store = new CoinInventoryServer(postgres.db, config);
+    const now = () => new Date();
+    const server = new CoinServer({ store, verifyToken: verifyWith(publicKey, now), logger, now });
+    const hygiene = startHygiene(store, logger);
+    const watch = watchDatabase(postgres.db, logger, (up) => server.setServing(up));
+
+    const address = await server.listen(config.host, config.port);
+    process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
+    logger.info({ address }, 'accepting calls');
+
+    logger.info({ signal: await stopped }, 'stopping: calls that were accepted are answered first');
+    watch.stop();
+    hygiene.stop();
+    await server.stop(config.drainTimeoutMs);
+  } finally {
+    await postgres.close();
+  }
+  logger.info('stopped');
+}
+
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    // What the operator can mend is one clear sentence; a stack trace is for what nobody foresaw.
+    const foreseen = error instanceof ConfigError || error instanceof UnusableDatabaseError;
+    console.error(foreseen ? error.message : error);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,45 @@
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { Config } from '../config';
+import { type Database, openDatabase } from '../store/database';
+import { EmbeddedPostgres } from './embedded-postgres';
+
+/** The database that the configuration means, and what to close at the end. */
+export interface OpenPostgres {
+  readonly db: Database;
+  readonly isEmbedded: boolean;
+  readonly connectionString: string;
+  close(): Promise<void>;
+}
+
+/** Connects to DATABASE_URL, or to the embedded PostgreSQL, which is started if need be. */
+export async function openPostgres(config: Config, log: Logger): Promise<OpenPostgres> {
+  const embedded =
+    config.databaseUrl === undefined
+      ? await EmbeddedPostgres.open(join(config.dataDir, 'postgres'), {
+          log,
+          binariesPackage: config.postgresPackage,
+        })
+      : undefined;
+  const connectionString = config.databaseUrl ?? embedded?.connectionString() ?? '';
+  const db = openDatabase(
+    {
+      connectionString,
+      poolSize: config.poolSize,
+      connectTimeoutMs: 1500,
+      statementTimeoutMs: config.statementTimeoutMs,
+      lockTimeoutMs: config.lockTimeoutMs,
+      preparedStatements: config.preparedStatements,
+    },
+    (error) => log.warn({ err: error }, 'a database connection was lost'),
+  );
+  return {
+    db,
+    isEmbedded: embedded !== undefined,
+    connectionString,
+    close: async () => {
+      await db.destroy();
+      await embedded?.close();
+    },
+  };
+}

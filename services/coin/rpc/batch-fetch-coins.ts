@@ -1,0 +1,42 @@
+import type {
+  BatchFetchCoinsRequest,
+  BatchFetchCoinsResponse,
+  FetchCoinsResult,
+} from '../../../gen/aqm/coin/v1/coin_service';
+import { LIMITS } from '../coin';
+import { InvalidFieldError } from '../errors';
+import type { CoinInventoryServer } from '../store/coin-inventory-server';
+import type { CoinFetch } from '../store/fetch-coins';
+import { validateFetch } from './fetch-coins';
+import { toItemError } from './status';
+import type { Method } from './unary';
+import { Violations } from './violations';
+
+export function batchFetchCoins(store: CoinInventoryServer): Method<BatchFetchCoinsRequest, BatchFetchCoinsResponse> {
+  return async (request, caller) => {
+    const violations = new Violations();
+    violations.listSize('requests', request.requests.length, LIMITS.fetchesPerBatch);
+    violations.throwIfAny();
+
+    const results: FetchCoinsResult[] = request.requests.map(() => ({ coins: [], error: undefined }));
+    const fetches: CoinFetch[] = [];
+    const positions: number[] = [];
+    request.requests.forEach((item, position) => {
+      try {
+        fetches.push(validateFetch(item));
+        positions.push(position);
+      } catch (error) {
+        if (!(error instanceof InvalidFieldError)) throw error;
+        results[position] = { coins: [], error: toItemError(error) };
+      }
+    });
+
+    const answers = await store.fetchCoins(caller.userId, fetches);
+    answers.forEach((answer, index) => {
+      const position = positions[index] ?? -1;
+      results[position] =
+        'error' in answer ? { coins: [], error: toItemError(answer.error) } : { coins: answer.coins, error: undefined };
+    });
+    return { results };
+  };
+}

@@ -1,0 +1,31 @@
+import type { FetchCoinsRequest, FetchCoinsResponse } from '../../../gen/aqm/coin/v1/coin_service';
+import { LIMITS } from '../coin';
+import type { CoinInventoryServer } from '../store/coin-inventory-server';
+import type { CoinFetch } from '../store/fetch-coins';
+import type { Method } from './unary';
+import { Violations } from './violations';
+
+export function fetchCoins(store: CoinInventoryServer): Method<FetchCoinsRequest, FetchCoinsResponse> {
+  return async (request, caller) => {
+    const [answer] = await store.fetchCoins(caller.userId, [validateFetch(request)]);
+    if (!answer || 'error' in answer) throw answer?.error ?? new Error('The store gave no answer.');
+    return { coins: answer.coins };
+  };
+}
+
+/** @throws InvalidFieldError */
+export function validateFetch(request: FetchCoinsRequest): CoinFetch {
+  const violations = new Violations();
+  violations.uuid('target_user_id', request.targetUserId);
+  violations.category('coin_category', request.coinCategory);
+  violations.range('count', request.count, 1, LIMITS.coinsPerFetch);
+  if (request.requestId !== '') violations.uuid('request_id', request.requestId);
+  violations.throwIfAny();
+  return {
+    targetUserId: request.targetUserId.toLowerCase(),
+    coinCategory: request.coinCategory,
+    count: request.count,
+    requestId: request.requestId.toLowerCase() || undefined,
+    allowLowerCategories: request.allowLowerCategories,
+  };
+}

@@ -1,0 +1,13 @@
+import type { GetInventoryCountRequest, GetInventoryCountResponse } from '../../../gen/aqm/coin/v1/coin_service';
+import { toInventoryCount } from '../coin';
+import type { CoinInventoryServer } from '../store/coin-inventory-server';
+import type { Method } from './unary';
+
+export function getInventoryCount(
+  store: CoinInventoryServer,
+): Method<GetInventoryCountRequest, GetInventoryCountResponse> {
+  return async (_request, caller) => {
+    const { available, epoch, serverTime } = await store.getInventoryCount(caller.userId);
+    return { available: toInventoryCount(available), databaseEpoch: epoch, serverTime };
+  };
+}

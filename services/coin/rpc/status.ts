@@ -1,0 +1,71 @@
+import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { Any, BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
+import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
+import type { ItemError } from '../../../gen/aqm/coin/v1/coin';
+import { CoinServiceError, InvalidFieldError, TemporaryError } from '../errors';
+
+/** `domain` of every ErrorInfo. */
+const DOMAIN = 'coin.aqm';
+
+const CODES: Readonly<Record<string, status>> = {
+  INVALID_FIELD: status.INVALID_ARGUMENT,
+  UNDECODABLE_MESSAGE: status.INVALID_ARGUMENT,
+  TOKEN_MISSING: status.UNAUTHENTICATED,
+  TOKEN_INVALID: status.UNAUTHENTICATED,
+  TOKEN_EXPIRED: status.UNAUTHENTICATED,
+  SCOPE_MISSING: status.PERMISSION_DENIED,
+  MESSAGE_TOO_LARGE: status.RESOURCE_EXHAUSTED,
+  REQUEST_ID_REUSED: status.FAILED_PRECONDITION,
+  EPOCH_CHANGED: status.FAILED_PRECONDITION,
+  DATABASE_UNAVAILABLE: status.UNAVAILABLE,
+  OVERLOADED: status.UNAVAILABLE,
+  SHUTTING_DOWN: status.UNAVAILABLE,
+};
+
+interface Answer {
+  code: status;
+  reason: string;
+  message: string;
+}
+
+/** Code, reason and sentence of any error. What we did not foresee is INTERNAL and tells the caller nothing. */
+function toAnswer(error: unknown): Answer {
+  if (error instanceof CoinServiceError) {
+    return { code: CODES[error.reason] ?? status.INTERNAL, reason: error.reason, message: error.message };
+  }
+  return { code: status.INTERNAL, reason: 'INTERNAL', message: 'Something went wrong on the server; it was logged.' };
+}
+
+/** The error as a google.rpc.Status with ErrorInfo and, where they help, BadRequest and RetryInfo. */
+export function toStatus(error: unknown): StatusObject {
+  const { code, reason, message } = toAnswer(error);
+  const details = [
+    any('google.rpc.ErrorInfo', ErrorInfo.encode(ErrorInfo.fromPartial({ reason, domain: DOMAIN })).finish()),
+  ];
+  if (error instanceof InvalidFieldError) {
+    const fieldViolations = error.violations.map(({ field, description }) => ({ field, description }));
+    details.push(any('google.rpc.BadRequest', BadRequest.encode(BadRequest.fromPartial({ fieldViolations })).finish()));
+  }
+  if (error instanceof TemporaryError) {
+    const retryDelay = {
+      seconds: Math.floor(error.retryAfterMs / 1000),
+      nanos: (error.retryAfterMs % 1000) * 1_000_000,
+    };
+    details.push(any('google.rpc.RetryInfo', RetryInfo.encode(RetryInfo.fromPartial({ retryDelay })).finish()));
+  }
+  const metadata = new Metadata();
+  metadata.set(
+    'grpc-status-details-bin',
+    Buffer.from(Status.encode(Status.fromPartial({ code, message, details })).finish()),
+  );
+  return { code, details: message, metadata };
+}
+
+/** The error of one item of a batch. */
+export function toItemError(error: unknown): ItemError {
+  return toAnswer(error);
+}
+
+function any(type: string, value: Uint8Array) {
+  return Any.fromPartial({ typeUrl: `type.googleapis.com/${type}`, value });
+}

@@ -1,0 +1,34 @@
+import type { handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { CoinServiceError } from '../errors';
+import type { Caller } from '../identity/caller';
+import { callerOf } from '../interceptors/authenticate';
+import { toStatus } from './status';
+
+/** One method: a decoded request and who asks, to an answer or a thrown domain error. */
+export type Method<Request, Response> = (request: Request, caller: Caller) => Promise<Response>;
+
+/**
+ * Makes a method a gRPC handler. Everything thrown becomes a rich status here; what is not a domain error is
+ * logged whole and answered as INTERNAL.
+ */
+export function unary<Request, Response>(
+  log: Logger,
+  method: Method<Request, Response>,
+): handleUnaryCall<Request, Response> {
+  return (call: ServerUnaryCall<Request, Response>, callback) => {
+    answer(call).then(
+      (response) => callback(null, response),
+      (error: unknown) => {
+        if (!(error instanceof CoinServiceError)) log.error({ err: error, method: call.getPath() }, 'unexpected error');
+        callback(toStatus(error));
+      },
+    );
+  };
+
+  async function answer(call: ServerUnaryCall<Request, Response>): Promise<Response> {
+    // A request that could not be decoded arrives as the error that says so (rpc/decode.ts).
+    if (call.request instanceof CoinServiceError) throw call.request;
+    return method(call.request, callerOf(call));
+  }
+}

@@ -1,0 +1,68 @@
+import type { Coin } from '../../../gen/aqm/coin/v1/coin';
+import {
+  CoinUploadResult_Outcome as Outcome,
+  type UploadCoinsRequest,
+  type UploadCoinsResponse,
+} from '../../../gen/aqm/coin/v1/coin_service';
+import { CLOCK_SKEW_MS, COIN_LIFETIME_MS, categorySpec, LIMITS, type StoredCoin, toInventoryCount } from '../coin';
+import type { CoinInventoryServer } from '../store/coin-inventory-server';
+import type { Method } from './unary';
+import { Violations } from './violations';
+
+export function uploadCoins(
+  store: CoinInventoryServer,
+  now: () => Date,
+): Method<UploadCoinsRequest, UploadCoinsResponse> {
+  return async (request, caller) => {
+    const coins = validate(request, now());
+    const { outcomes, available, epoch } = await store.uploadCoins(caller.userId, coins, request.databaseEpoch);
+    return {
+      results: coins.map((coin, index) => ({
+        keyId: coin.keyId,
+        outcome: outcomes[index] ?? Outcome.OUTCOME_UNSPECIFIED,
+      })),
+      insertedCount: outcomes.filter((outcome) => outcome === Outcome.OUTCOME_INSERTED).length,
+      available: toInventoryCount(available),
+      databaseEpoch: epoch,
+    };
+  };
+}
+
+function validate(request: UploadCoinsRequest, now: Date): StoredCoin[] {
+  const violations = new Violations();
+  violations.listSize('coins', request.coins.length, LIMITS.coinsPerUpload);
+  if (request.databaseEpoch !== '') violations.uuid('database_epoch', request.databaseEpoch);
+  violations.throwIfAny();
+  request.coins.forEach((coin, index) => {
+    validateCoin(violations, `coins[${index}]`, coin, now);
+  });
+  violations.throwIfAny();
+  const expireByDefault = new Date(now.getTime() + COIN_LIFETIME_MS);
+  return request.coins.map(({ keyId, coinCategory, publicKey, signature, expireTime = expireByDefault }) => ({
+    keyId: keyId.toLowerCase(),
+    coinCategory,
+    publicKey,
+    signature,
+    expireTime,
+  }));
+}
+
+function validateCoin(violations: Violations, at: string, coin: Coin, now: Date): void {
+  violations.uuid(`${at}.key_id`, coin.keyId);
+  violations.category(`${at}.coin_category`, coin.coinCategory);
+  const spec = categorySpec(coin.coinCategory);
+  if (spec) {
+    violations.size(`${at}.public_key`, coin.publicKey, spec.publicKeySize, spec.name);
+    violations.size(`${at}.signature`, coin.signature, spec.signatureSize, spec.name);
+  }
+  if (coin.expireTime) validateExpireTime(violations, `${at}.expire_time`, coin.expireTime, now);
+}
+
+function validateExpireTime(violations: Violations, field: string, expireTime: Date, now: Date): void {
+  const latest = now.getTime() + COIN_LIFETIME_MS + CLOCK_SKEW_MS;
+  // Before 1970 the protobuf range goes on to year 1, which means nothing for a coin; NaN is outside of it.
+  if (!(expireTime.getTime() >= 0)) violations.add(field, 'must be a time after 1970');
+  else if (expireTime.getTime() > latest) {
+    violations.add(field, `must not be later than ${new Date(latest).toISOString()} (23 days from now)`);
+  }
+}

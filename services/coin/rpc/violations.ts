@@ -1,0 +1,39 @@
+import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
+import { categorySpec, isUuid } from '../coin';
+import { type FieldViolation, InvalidFieldError } from '../errors';
+
+const CATEGORY_NAMES = COIN_CATEGORIES.map((spec) => `COIN_CATEGORY_${spec.name}`).join(', ');
+
+/** Collects everything that is wrong with one request, so that the caller learns it all at once. */
+export class Violations {
+  readonly #found: FieldViolation[] = [];
+
+  add(field: string, description: string): void {
+    this.#found.push({ field, description });
+  }
+
+  uuid(field: string, text: string): void {
+    if (!isUuid(text)) this.add(field, 'must be a UUID, for example 3f0c9a52-7f5e-4c57-9d4b-0f6a4a1c2d3e');
+  }
+
+  category(field: string, value: number): void {
+    if (!categorySpec(value)) this.add(field, `must be one of ${CATEGORY_NAMES}; ${value} is not`);
+  }
+
+  range(field: string, value: number, min: number, max: number): void {
+    if (value < min || value > max) this.add(field, `must be between ${min} and ${max}; ${value} is not`);
+  }
+
+  size(field: string, bytes: Uint8Array, size: number, category: string): void {
+    if (bytes.length !== size) this.add(field, `must have ${size} bytes for ${category}; it has ${bytes.length}`);
+  }
+
+  listSize(field: string, size: number, max: number): void {
+    if (size < 1 || size > max) this.add(field, `must hold 1 to ${max} elements; it holds ${size}`);
+  }
+
+  /** @throws InvalidFieldError when anything was found. */
+  throwIfAny(): void {
+    if (this.#found.length > 0) throw new InvalidFieldError(this.#found);
+  }
+}

@@ -1,0 +1,92 @@
+import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { HealthImplementation } from 'grpc-health-check';
+import type { Logger } from 'pino';
+import { type CoinAdminServiceServer, CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
+import { type CoinServiceServer, CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
+import type { VerifyToken } from './identity/verify-token';
+import { authenticate } from './interceptors/authenticate';
+import { drain } from './interceptors/drain';
+import { log } from './interceptors/log';
+import { Reflection } from './reflection/reflection';
+import { batchFetchCoins } from './rpc/batch-fetch-coins';
+import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
+import { fetchCoins } from './rpc/fetch-coins';
+import { getInventoryCount } from './rpc/get-inventory-count';
+import { hardDeleteFetched } from './rpc/hard-delete-fetched';
+import { purgeStale } from './rpc/purge-stale';
+import { unary } from './rpc/unary';
+import { uploadCoins } from './rpc/upload-coins';
+import type { CoinInventoryServer } from './store/coin-inventory-server';
+
+const COIN_SERVICE = 'aqm.coin.v1.CoinService';
+const COIN_ADMIN_SERVICE = 'aqm.coin.v1.CoinAdminService';
+
+/** Larger messages are not even read; between this and MAX_REQUEST_BYTES the answer carries its reason. */
+const HARD_MESSAGE_LIMIT = 16 * MAX_REQUEST_BYTES;
+
+export interface ServerOptions {
+  readonly store: CoinInventoryServer;
+  readonly verifyToken: VerifyToken;
+  readonly logger: Logger;
+  readonly now: () => Date;
+}
+
+/** The gRPC face of one store: the two services of the contract, health and reflection. */
+export class CoinServer {
+  readonly #server: Server;
+  readonly #health: HealthImplementation;
+  #draining = false;
+
+  constructor({ store, verifyToken, logger, now }: ServerOptions) {
+    this.#server = new Server({
+      // The first is the closest to the wire: it sees what the others answer.
+      interceptors: [log(logger), drain(() => this.#draining), authenticate(verifyToken)],
+      'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,
+    });
+    this.#server.addService(withCheckedDecoding(CoinServiceService), {
+      uploadCoins: unary(logger, uploadCoins(store, now)),
+      fetchCoins: unary(logger, fetchCoins(store)),
+      batchFetchCoins: unary(logger, batchFetchCoins(store)),
+      getInventoryCount: unary(logger, getInventoryCount(store)),
+    } satisfies CoinServiceServer & UntypedServiceImplementation);
+    this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
+      purgeStale: unary(logger, purgeStale(store)),
+      hardDeleteFetched: unary(logger, hardDeleteFetched(store)),
+    } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
+    this.#health = new HealthImplementation();
+    this.#health.addToServer(this.#server);
+    this.setServing(true);
+    const reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health']);
+    for (const definition of reflection.definitions()) {
+      this.#server.addService(definition, reflection.implementation());
+    }
+  }
+
+  /** Begins to accept calls. @returns the address, with the port that was picked for port 0 */
+  async listen(host: string, port: number): Promise<string> {
+    const picked = await new Promise<number>((resolve, reject) => {
+      this.#server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, bound) =>
+        error ? reject(error) : resolve(bound),
+      );
+    });
+    return `${host}:${picked}`;
+  }
+
+  /** What grpc.health.v1.Health answers for the server and both services. */
+  setServing(serving: boolean): void {
+    const status = serving && !this.#draining ? 'SERVING' : 'NOT_SERVING';
+    for (const service of ['', COIN_SERVICE, COIN_ADMIN_SERVICE]) this.#health.setStatus(service, status);
+  }
+
+  /**
+   * Stops in order: health says NOT_SERVING, no new call is taken, every call that was taken is answered. After
+   * `timeoutMs` what still runs is cut off.
+   */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#draining = true;
+    this.setServing(false);
+    const timer = setTimeout(() => this.#server.forceShutdown(), timeoutMs);
+    await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,167 @@
+import { type RawBuilder, sql } from 'kysely';
+import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
+import { HAND_OUT_MARGIN_S } from '../coin';
+
+/** One fetch as the claim statement sees it. */
+export interface ClaimItem {
+  readonly userId: string;
+  readonly requestId: string;
+  readonly coinCategory: CoinCategory;
+  readonly count: number;
+  readonly allowLowerCategories: boolean;
+  /** The categories to take from, in this order. */
+  readonly categories: readonly CoinCategory[];
+}
+
+export interface ClaimOptions {
+  readonly requesterId: string;
+  /** How long an answer is remembered for repeats, in seconds. */
+  readonly graceSeconds: number;
+  /** 'skip': step over coins that another transaction holds. 'wait': wait for that transaction's end. */
+  readonly held: 'skip' | 'wait';
+  /** Answer with what could be had, also when coins were held by others. */
+  readonly acceptShort: boolean;
+}
+
+/** One coin of one item's answer, or the word on an item that got none. */
+export interface ClaimRow {
+  /** Index of the item, from 1. */
+  item: number;
+  /**
+   * coin: `position` is its place in the answer. reused: the request id belongs to other parameters. contended:
+   * there may be more coins than this statement could take, so it took none for this item; ask again.
+   */
+  kind: 'coin' | 'reused' | 'contended';
+  position: number;
+  key_id: string | null;
+  coin_category: CoinCategory | null;
+  public_key: Buffer | null;
+  signature: Buffer | null;
+  expire_time: Date | null;
+}
+
+/**
+ * The claim: hands out coins for several items in one statement and remembers who got which.
+ *
+ * - Items with the same user and the same categories share one lane: one scan of the queue in upload order, then
+ *   divided among them in their order. Lanes of one user must not overlap in a category: a statement does not
+ *   skip its own locks and would pick a coin twice (fetch-coins.ts sees to that).
+ * - A repeat within the grace is answered from coin_fetch and takes nothing. Two repeats at the same time meet at
+ *   the primary key of coin_fetch: the later one fails with a unique violation, its coins go back, and it asks again.
+ * - An item is served whole, or short only if its lane met no coin that others hold (`seen` = `found`): so a short
+ *   answer is the truth about the stock, and never the shadow of a transaction that may still roll back.
+ * - The lookup of key bytes is LATERAL with OFFSET 0, which keeps it an index lookup per coin in every plan.
+ */
+export function claim(items: readonly ClaimItem[], options: ClaimOptions): RawBuilder<ClaimRow> {
+  const lock = options.held === 'skip' ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR UPDATE`;
+  const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
+  return sql<ClaimRow>`
+WITH asked AS MATERIALIZED (
+  SELECT *
+  FROM unnest(
+    ${items.map((item) => item.userId)}::uuid[],
+    ${items.map((item) => item.requestId)}::uuid[],
+    ${items.map((item) => item.coinCategory)}::smallint[],
+    ${items.map((item) => item.count)}::smallint[],
+    ${items.map((item) => item.allowLowerCategories)}::boolean[],
+    ${items.map((item) => `{${item.categories.join()}}`)}::text[]
+  ) WITH ORDINALITY AS a (user_id, request_id, coin_category, coin_count, allow_lower_categories, categories, item)
+),
+remembered AS MATERIALIZED (
+  SELECT a.item, a.user_id, f.key_ids,
+    (f.coin_category, f.coin_count, f.allow_lower_categories)
+      = (a.coin_category, a.coin_count, a.allow_lower_categories) AS same
+  FROM asked a
+  JOIN coin_fetch f
+    ON f.user_id = a.user_id AND f.requester_id = ${options.requesterId}::uuid AND f.request_id = a.request_id
+  WHERE f.fetch_time > now() - make_interval(secs => ${options.graceSeconds})
+),
+fresh AS MATERIALIZED (
+  SELECT a.*, sum(a.coin_count) OVER (PARTITION BY a.user_id, a.categories ORDER BY a.item) AS upto
+  FROM asked a
+  WHERE NOT EXISTS (SELECT FROM remembered r WHERE r.item = a.item)
+),
+lane AS MATERIALIZED (
+  SELECT user_id, categories, max(upto) AS wanted
+  FROM fresh
+  GROUP BY user_id, categories
+  ORDER BY user_id, categories
+),
+picked AS MATERIALIZED (
+  SELECT l.user_id, l.categories, s.coin_category, s.upload_order,
+    row_number() OVER (PARTITION BY l.user_id, l.categories ORDER BY s.rank, s.upload_order) AS position
+  FROM lane l
+  CROSS JOIN LATERAL (
+    SELECT c.rank, s.coin_category, s.upload_order
+    FROM unnest(l.categories::smallint[]) WITH ORDINALITY AS c (coin_category, rank)
+    CROSS JOIN LATERAL (
+      SELECT s.coin_category, s.upload_order
+      FROM coin_stock s
+      WHERE s.user_id = l.user_id AND s.coin_category = c.coin_category AND s.expire_time > ${handedOutUntil}
+      ORDER BY s.upload_order
+      LIMIT l.wanted
+      ${lock}
+    ) s
+    LIMIT l.wanted
+  ) s
+),
+tally AS MATERIALIZED (
+  SELECT l.user_id, l.categories, p.found,
+    CASE WHEN p.found = l.wanted THEN p.found ELSE (
+      SELECT count(*)
+      FROM (
+        SELECT
+        FROM coin_stock s
+        WHERE s.user_id = l.user_id AND s.coin_category = ANY (l.categories::smallint[])
+          AND s.expire_time > ${handedOutUntil}
+        LIMIT l.wanted
+      ) visible
+    ) END AS seen
+  FROM lane l
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS found FROM picked p WHERE p.user_id = l.user_id AND p.categories = l.categories
+  ) p
+),
+served AS MATERIALIZED (
+  SELECT f.*, (f.upto <= t.found OR t.seen <= t.found OR ${options.acceptShort}::boolean) AS settled
+  FROM fresh f
+  JOIN tally t ON t.user_id = f.user_id AND t.categories = f.categories
+),
+taken AS (
+  DELETE FROM coin_stock s
+  USING picked p, served f
+  WHERE s.user_id = p.user_id AND s.coin_category = p.coin_category AND s.upload_order = p.upload_order
+    AND f.user_id = p.user_id AND f.categories = p.categories
+    AND p.position > f.upto - f.coin_count AND p.position <= f.upto AND f.settled
+  RETURNING f.item, p.position, s.user_id, s.key_id
+),
+recorded AS (
+  INSERT INTO coin_fetch
+    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
+  SELECT a.user_id, ${options.requesterId}::uuid, a.request_id, a.coin_category, a.coin_count,
+    a.allow_lower_categories, t.key_ids
+  FROM (SELECT item, array_agg(key_id ORDER BY position) AS key_ids FROM taken GROUP BY item) t
+  JOIN asked a USING (item)
+  ORDER BY a.user_id, a.request_id
+)
+SELECT answer.item::int, answer.kind, answer.position::int,
+  c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
+FROM (
+  SELECT item, 'coin' AS kind, position, user_id, key_id FROM taken
+  UNION ALL
+  SELECT r.item, 'coin', k.position, r.user_id, k.key_id
+  FROM remembered r, unnest(r.key_ids) WITH ORDINALITY AS k (key_id, position)
+  WHERE r.same
+  UNION ALL
+  SELECT item, 'reused', 0, NULL, NULL FROM remembered WHERE NOT same
+  UNION ALL
+  SELECT item, 'contended', 0, NULL, NULL FROM served WHERE NOT settled
+) answer
+LEFT JOIN LATERAL (
+  SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
+  FROM coin c
+  WHERE c.user_id = answer.user_id AND c.key_id = answer.key_id
+  OFFSET 0
+) c ON true
+ORDER BY answer.item, answer.position`;
+}

@@ -1,0 +1,63 @@
+import type { StoredCoin } from '../coin';
+import { countCoins, type StockCount } from './count-coins';
+import type { Database } from './database';
+import { type CoinFetch, type FetchAnswer, fetchCoins } from './fetch-coins';
+import { forgetSpent } from './forget-spent';
+import { hardDeleteFetched } from './hard-delete-fetched';
+import { purgeStale } from './purge-stale';
+import { type UploadAnswer, uploadCoins } from './upload-coins';
+
+export interface InventoryRules {
+  /** How long the answer to a fetch is remembered, in seconds. */
+  readonly fetchGraceSeconds: number;
+  /** How many coins of one category one user may have in stock. */
+  readonly stockLimit: number;
+}
+
+/**
+ * The inventory of coins in one PostgreSQL database. It promises that no coin, named by (user, key id), is ever handed
+ * to two requesters: under concurrency, across any number of servers, after a crash, a repeated upload, a hard
+ * delete. Handing out is committed to disk before the answer leaves.
+ *
+ * Every method may throw DatabaseUnavailableError and OverloadedError; nothing is half done then, but the outcome
+ * of the call may be unknown, which is what request ids are for.
+ */
+export class CoinInventoryServer {
+  readonly #db: Database;
+  readonly #rules: InventoryRules;
+
+  constructor(db: Database, rules: InventoryRules) {
+    this.#db = db;
+    this.#rules = rules;
+  }
+
+  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
+  uploadCoins(userId: string, coins: readonly StoredCoin[], epoch: string): Promise<UploadAnswer> {
+    return uploadCoins(this.#db, userId, coins, epoch, this.#rules.stockLimit);
+  }
+
+  /** Hands coins out to the requester. One answer per fetch, in order; a bad item fails alone. */
+  async fetchCoins(requesterId: string, fetches: readonly CoinFetch[]): Promise<FetchAnswer[]> {
+    return fetchCoins(this.#db, requesterId, fetches, this.#rules.fetchGraceSeconds);
+  }
+
+  /** Counts what could be fetched of one user now. */
+  getInventoryCount(userId: string): Promise<StockCount> {
+    return countCoins(this.#db, userId);
+  }
+
+  /** Deletes unfetched coins that are old or past handing out. @returns how many */
+  purgeStale(maxAgeDays: number): Promise<number> {
+    return purgeStale(this.#db, maxAgeDays);
+  }
+
+  /** Removes fetched coins older than `graceSeconds`, at least the fetch grace. @returns how many */
+  hardDeleteFetched(graceSeconds: number): Promise<number> {
+    return hardDeleteFetched(this.#db, Math.max(graceSeconds, this.#rules.fetchGraceSeconds));
+  }
+
+  /** Forgets spent ids that no vault can open any more. @returns how many */
+  forgetSpent(): Promise<number> {
+    return forgetSpent(this.#db);
+  }
+}

@@ -1,0 +1,73 @@
+import { type CompiledQuery, Kysely, PostgresDialect } from 'kysely';
+import { Client, type ClientConfig, Pool } from 'pg';
+import { toStoreError } from './postgres-errors';
+
+/** Statements are written as SQL with bound parameters (docs/adr/0002-sql-as-sql.md), so the tables need no types. */
+export type Database = Kysely<unknown>;
+
+export interface DatabaseSettings {
+  readonly connectionString: string;
+  readonly poolSize: number;
+  /** How long to wait for a connection, in milliseconds. */
+  readonly connectTimeoutMs: number;
+  /** PostgreSQL ends a statement after this long, in milliseconds. */
+  readonly statementTimeoutMs: number;
+  /** PostgreSQL stops waiting for a row after this long, in milliseconds. */
+  readonly lockTimeoutMs: number;
+  /** Off for a pooler that knows no protocol-level prepared statements (PgBouncer before 1.21). */
+  readonly preparedStatements: boolean;
+}
+
+/** A pool of connections. Lost ones are replaced when they are next needed. `onLost` hears why one was lost. */
+export function openDatabase(settings: DatabaseSettings, onLost: (error: Error) => void): Database {
+  const pool = new Pool({
+    connectionString: settings.connectionString,
+    application_name: 'aqm-coin',
+    max: settings.poolSize,
+    connectionTimeoutMillis: settings.connectTimeoutMs,
+    statement_timeout: settings.statementTimeoutMs,
+    lock_timeout: settings.lockTimeoutMs,
+    idle_in_transaction_session_timeout: settings.statementTimeoutMs,
+    // A server that does not answer at all (stopped, cut off) ends no statement by itself.
+    query_timeout: settings.statementTimeoutMs + 1000,
+    keepAlive: true,
+    Client: settings.preparedStatements ? NamingClient : Client,
+  });
+  // Without a listener an idle connection that breaks would end the process.
+  pool.on('error', onLost);
+  return new Kysely({ dialect: new PostgresDialect({ pool }) });
+}
+
+/** Runs one statement in its own transaction. @throws what toStoreError makes of a failure */
+export async function run<Row>(db: Database, query: { compile(db: Database): CompiledQuery<Row> }): Promise<Row[]> {
+  try {
+    const { rows } = await db.executeQuery(query.compile(db));
+    return rows;
+  } catch (error) {
+    throw toStoreError(error);
+  }
+}
+
+const names = new Map<string, string>();
+
+/** Gives every parameterised statement a name, so that PostgreSQL parses and plans it once per connection. */
+class NamingClient extends Client {
+  constructor(config?: ClientConfig) {
+    super(config);
+    const query = this.query.bind(this) as (...args: unknown[]) => unknown;
+    const named = (text: unknown, values: unknown, ...rest: unknown[]): unknown =>
+      typeof text === 'string' && Array.isArray(values) && values.length > 0
+        ? query({ name: nameOf(text), text, values }, ...rest)
+        : query(text, values, ...rest);
+    this.query = named as typeof this.query;
+  }
+}
+
+function nameOf(text: string): string {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = `aqm_${names.size + 1}`;
+    names.set(text, name);
+  }
+  return name;
+}

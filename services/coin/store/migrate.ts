@@ -1,0 +1,72 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import { type Migration, type MigrationInfo, type MigrationResultSet, Migrator } from 'kysely/migration';
+import type { Database } from './database';
+
+export type SchemaState =
+  | { readonly state: 'current' }
+  | { readonly state: 'empty' }
+  | { readonly state: 'older'; readonly missing: string[] }
+  | { readonly state: 'newer'; readonly unknown: string[] };
+
+/** The numbered SQL files, by name without the ending. */
+function readMigrations(folder: string): Record<string, Migration> {
+  const read = (file: string) => sql.raw(readFileSync(join(folder, file), 'utf8'));
+  const names = readdirSync(folder)
+    .filter((file) => file.endsWith('.up.sql'))
+    .map((file) => file.slice(0, -'.up.sql'.length));
+  return Object.fromEntries(
+    names.map((name): [string, Migration] => [
+      name,
+      {
+        up: async (db) => {
+          await read(`${name}.up.sql`).execute(db);
+        },
+        down: async (db) => {
+          await read(`${name}.down.sql`).execute(db);
+        },
+      },
+    ]),
+  );
+}
+
+function migrator(db: Database, folder: string): Migrator {
+  return new Migrator({ db, provider: { getMigrations: async () => readMigrations(folder) } });
+}
+
+/** Runs what is missing. Any number of processes may do so at once; one does it, the others wait. */
+export async function migrateUp(db: Database, folder: string): Promise<string[]> {
+  return namesOf(await migrator(db, folder).migrateToLatest());
+}
+
+/** Undoes the last migration. */
+export async function migrateDown(db: Database, folder: string): Promise<string[]> {
+  return namesOf(await migrator(db, folder).migrateDown());
+}
+
+/** Every migration this version knows, and when it ran. */
+export async function migrationStatus(db: Database, folder: string): Promise<readonly MigrationInfo[]> {
+  return migrator(db, folder).getMigrations();
+}
+
+/** How the database's schema relates to the migrations this version knows. Changes nothing. */
+export async function schemaState(db: Database, folder: string): Promise<SchemaState> {
+  const known = Object.keys(readMigrations(folder)).sort();
+  const { rows: tables } = await sql<{ there: boolean }>`
+    SELECT to_regclass('kysely_migration') IS NOT NULL AS there`.execute(db);
+  const { rows } = tables[0]?.there
+    ? await sql<{ name: string }>`SELECT name FROM kysely_migration ORDER BY name`.execute(db)
+    : { rows: [] };
+  const done = rows.map((row) => row.name);
+  const unknown = done.filter((name) => !known.includes(name));
+  const missing = known.filter((name) => !done.includes(name));
+  if (unknown.length > 0) return { state: 'newer', unknown };
+  if (done.length === 0) return { state: 'empty' };
+  return missing.length > 0 ? { state: 'older', missing } : { state: 'current' };
+}
+
+function namesOf({ error, results = [] }: MigrationResultSet): string[] {
+  if (error) throw error;
+  return results.map((result) => result.migrationName);
+}

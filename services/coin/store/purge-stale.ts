@@ -1,0 +1,66 @@
+import { type RawBuilder, sql } from 'kysely';
+import { HAND_OUT_MARGIN_S } from '../coin';
+import { type Database, run } from './database';
+
+/** Rows of the queue that one statement looks at. */
+const SLICE = 2000;
+
+interface Slice {
+  deleted: number;
+  user_id: string | null;
+  coin_category: number | null;
+  upload_order: string | null;
+}
+
+/**
+ * Deletes coins nobody fetched that were uploaded more than `maxAgeDays` ago or are past handing out. Walks the
+ * queue along its primary key in small statements, so that it needs no index of its own; steps over coins that a
+ * claim holds; safe on several servers at once.
+ * @returns how many coins were deleted
+ */
+export async function purgeStale(db: Database, maxAgeDays: number): Promise<number> {
+  let deleted = 0;
+  let after: RawBuilder<unknown> = sql`true`;
+  for (;;) {
+    const [slice] = await run(db, purgeSlice(after, maxAgeDays));
+    if (!slice?.user_id) return deleted;
+    deleted += slice.deleted;
+    after = sql`(user_id, coin_category, upload_order)
+      > (${slice.user_id}::uuid, ${slice.coin_category}::smallint, ${slice.upload_order}::bigint)`;
+  }
+}
+
+function purgeSlice(after: RawBuilder<unknown>, maxAgeDays: number) {
+  return sql<Slice>`
+WITH slice AS MATERIALIZED (
+  SELECT user_id, coin_category, upload_order, upload_time, expire_time
+  FROM coin_stock
+  WHERE ${after}
+  ORDER BY user_id, coin_category, upload_order
+  LIMIT ${SLICE}
+),
+stale AS MATERIALIZED (
+  SELECT s.user_id, s.coin_category, s.upload_order
+  FROM coin_stock s
+  JOIN slice USING (user_id, coin_category, upload_order)
+  WHERE slice.upload_time < now() - make_interval(days => ${maxAgeDays})
+    OR slice.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
+  ORDER BY s.user_id, s.coin_category, s.upload_order
+  FOR UPDATE OF s SKIP LOCKED
+),
+purged AS (
+  DELETE FROM coin_stock s
+  USING stale t
+  WHERE s.user_id = t.user_id AND s.coin_category = t.coin_category AND s.upload_order = t.upload_order
+  RETURNING s.user_id, s.key_id
+),
+erased AS (
+  DELETE FROM coin c USING purged p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING c.key_id
+)
+SELECT (SELECT count(*) FROM erased)::int AS deleted, last.*
+FROM (SELECT) one
+LEFT JOIN (
+  SELECT user_id, coin_category, upload_order FROM slice
+  ORDER BY user_id DESC, coin_category DESC, upload_order DESC LIMIT 1
+) last ON true`;
+}

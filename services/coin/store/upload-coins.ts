@@ -1,0 +1,184 @@
+import { sql } from 'kysely';
+import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
+import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
+import { HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
+import { EpochChangedError, OverloadedError } from '../errors';
+import { type Database, run } from './database';
+import { isRolledBack } from './postgres-errors';
+
+export interface UploadAnswer {
+  /** One per coin, in its order. */
+  readonly outcomes: Outcome[];
+  /** The user's stock after the upload, by category; a category without any may be missing. */
+  readonly available: ReadonlyMap<CoinCategory, number>;
+  readonly epoch: string;
+}
+
+/** How often a batch that lost a race against an upload of the same ids is looked at again. */
+const MAX_ROUNDS = 8;
+
+/**
+ * Adds coins to a user's stock, each id once for as long as it is remembered. One statement for the batch, and
+ * another only after a lost race.
+ * @param epoch the epoch the caller believes in; empty: not checked
+ * @throws EpochChangedError, DatabaseUnavailableError, OverloadedError
+ */
+export async function uploadCoins(
+  db: Database,
+  userId: string,
+  coins: readonly StoredCoin[],
+  epoch: string,
+  stockLimit: number,
+): Promise<UploadAnswer> {
+  const outcomes: Outcome[] = coins.map(() => Outcome.OUTCOME_UNSPECIFIED);
+  let pending = coins.map((_, index) => index);
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const batch = pending.flatMap((index) => coins[index] ?? []);
+    let rows: UploadRow[];
+    try {
+      rows = await run(db, upload(userId, batch, epoch, stockLimit));
+    } catch (error) {
+      if (isRolledBack(error)) continue;
+      throw error;
+    }
+    const available = new Map<CoinCategory, number>();
+    let life = '';
+    for (const row of rows) {
+      life = row.epoch;
+      if (row.coin_category !== null) available.set(row.coin_category, row.available ?? 0);
+      const index = row.position === null ? undefined : pending[row.position - 1];
+      if (index !== undefined && row.outcome !== null) outcomes[index] = OUTCOMES[row.outcome];
+    }
+    if (epoch !== '' && life !== epoch.toLowerCase()) throw new EpochChangedError(life);
+    pending = pending.filter((index) => outcomes[index] === Outcome.OUTCOME_UNSPECIFIED);
+    if (pending.length === 0) return { outcomes, available, epoch: life };
+  }
+  throw new OverloadedError();
+}
+
+const OUTCOMES = {
+  inserted: Outcome.OUTCOME_INSERTED,
+  already_present: Outcome.OUTCOME_ALREADY_PRESENT,
+  conflict: Outcome.OUTCOME_CONFLICT,
+  spent: Outcome.OUTCOME_SPENT,
+  expired: Outcome.OUTCOME_EXPIRED,
+  over_stock_limit: Outcome.OUTCOME_OVER_STOCK_LIMIT,
+} as const;
+
+interface UploadRow {
+  epoch: string;
+  /** Set on the rows that speak of one coin: its place in the batch, from 1. */
+  position: number | null;
+  /** NULL: another upload of the same id was faster and not yet visible; look again. */
+  outcome: keyof typeof OUTCOMES | null;
+  /** Set on the rows that speak of the stock. */
+  coin_category: CoinCategory | null;
+  available: number | null;
+}
+
+/**
+ * One row per coin and one per category in stock.
+ *
+ * - One row in coin for every id that is not forgotten, so the primary key decides all races, against the hard
+ *   delete too. Rows go in ordered by key_id, so that two uploads of the same ids cannot deadlock; the order of
+ *   handing out comes from upload_order: batch number * 128 + place in the batch.
+ * - The same id again in one batch is judged against its first appearance.
+ * - The stock limit is checked against what the statement sees: uploads of one user that run at the same time may
+ *   together exceed it by what each brings.
+ */
+function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number) {
+  return sql<UploadRow>`
+WITH given AS MATERIALIZED (
+  SELECT g.*, row_number() OVER (PARTITION BY key_id ORDER BY position) AS appearance
+  FROM unnest(
+    ${coins.map((coin) => coin.keyId)}::uuid[],
+    ${coins.map((coin) => coin.coinCategory)}::smallint[],
+    ${coins.map((coin) => coin.publicKey)}::bytea[],
+    ${coins.map((coin) => coin.signature)}::bytea[],
+    ${coins.map((coin) => coin.expireTime)}::timestamptz[]
+  ) WITH ORDINALITY AS g (key_id, coin_category, public_key, signature, expire_time, position)
+),
+life AS MATERIALIZED (
+  SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current FROM database_life
+),
+known AS MATERIALIZED (
+  SELECT g.position,
+    CASE
+      WHEN s.user_id IS NULL THEN 'spent'
+      WHEN (c.coin_category, c.public_key, c.signature) IS DISTINCT FROM (g.coin_category, g.public_key, g.signature)
+        THEN 'conflict'
+      ELSE 'already_present'
+    END AS outcome
+  FROM given g
+  CROSS JOIN LATERAL (
+    SELECT * FROM coin c WHERE c.user_id = ${userId}::uuid AND c.key_id = g.key_id OFFSET 0
+  ) c
+  LEFT JOIN LATERAL (
+    SELECT s.user_id
+    FROM coin_stock s
+    WHERE s.user_id = c.user_id AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+    OFFSET 0
+  ) s ON true
+),
+stock AS MATERIALIZED (
+  SELECT coin_category, count(*) AS available
+  FROM coin_stock
+  WHERE user_id = ${userId}::uuid AND expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
+  GROUP BY coin_category
+),
+fresh AS MATERIALIZED (
+  SELECT g.*,
+    CASE
+      WHEN g.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S}) THEN 'expired'
+      WHEN coalesce(s.available, 0) + count(*) FILTER (
+        WHERE g.expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
+      ) OVER (PARTITION BY g.coin_category ORDER BY g.position) > ${stockLimit}::int THEN 'over_stock_limit'
+      ELSE 'inserted'
+    END AS outcome
+  FROM given g
+  LEFT JOIN stock s USING (coin_category)
+  WHERE g.appearance = 1 AND NOT EXISTS (SELECT FROM known k WHERE k.position = g.position)
+),
+batch AS MATERIALIZED (
+  SELECT nextval('coin_upload_batch') AS number
+),
+inserted AS (
+  INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
+  SELECT ${userId}::uuid, f.key_id, b.number * 128 + f.position, f.expire_time, f.coin_category, f.public_key,
+    f.signature
+  FROM fresh f, batch b, life
+  WHERE f.outcome = 'inserted' AND life.current
+  ORDER BY f.key_id
+  ON CONFLICT (user_id, key_id) DO NOTHING
+  RETURNING key_id, coin_category, upload_order, expire_time
+),
+stocked AS (
+  INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
+  SELECT ${userId}::uuid, coin_category, upload_order, key_id, expire_time FROM inserted
+),
+judged AS MATERIALIZED (
+  SELECT f.key_id, f.coin_category, f.public_key, f.signature,
+    CASE WHEN f.outcome = 'inserted' AND i.key_id IS NULL THEN NULL ELSE f.outcome END AS outcome
+  FROM fresh f
+  LEFT JOIN inserted i USING (key_id)
+)
+SELECT life.epoch, answer.*
+FROM life
+LEFT JOIN (
+  SELECT position::int, outcome, NULL::smallint AS coin_category, NULL::int AS available FROM known
+  UNION ALL
+  SELECT g.position::int,
+    CASE
+      WHEN g.appearance = 1 OR j.outcome IS DISTINCT FROM 'inserted' THEN j.outcome
+      WHEN (g.coin_category, g.public_key, g.signature) = (j.coin_category, j.public_key, j.signature)
+        THEN 'already_present'
+      ELSE 'conflict'
+    END, NULL, NULL
+  FROM given g
+  JOIN judged j USING (key_id)
+  UNION ALL
+  SELECT NULL, NULL, coin_category, (coalesce(s.available, 0) + coalesce(n.added, 0))::int
+  FROM stock s
+  FULL JOIN (SELECT coin_category, count(*) AS added FROM inserted GROUP BY coin_category) n USING (coin_category)
+) answer ON true`;
+}
