@@ -1,0 +1,146 @@
+import { CoinUploadResult_Outcome, type UploadCoinsResponse } from '../gen/aqm/coin/v1/coin_service';
+import { type CoinCategoryName, perCategory, specOf } from './coin-category';
+import type { DeviceStorage } from './device-storage';
+import type { CoinName } from './inventory';
+import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from './outbox';
+import { type CoinServiceAccess, callService, isServiceError, reasonOf } from './service-call';
+
+/**
+ * What became of one coin.
+ *
+ * - INSERTED, ALREADY_PRESENT: in the caller's stock at the coin service. ALREADY_PRESENT also answers a coin that was
+ *   minted before and whose private half the vault holds: it was published then, and is not sent again.
+ * - CONFLICT: the id is taken by other key material, at the service or in the vault; a bug of the minting side.
+ * - SPENT: handed out or retired before, or its private half was burned.
+ * - EXPIRED: too close to its end to be handed out.
+ * - OVER_STOCK_LIMIT: the stock is full. The coin waits in the outbox for the next publishCoins.
+ * - EPOCH_CHANGED: was sent to the server before that was restored from a backup, and is never sent again. Its private
+ *   half stays in the vault until its end; mint another.
+ */
+export type PublishOutcome =
+  | 'INSERTED'
+  | 'ALREADY_PRESENT'
+  | 'CONFLICT'
+  | 'SPENT'
+  | 'EXPIRED'
+  | 'OVER_STOCK_LIMIT'
+  | 'EPOCH_CHANGED';
+
+export interface PublishResult extends CoinName {
+  readonly outcome: PublishOutcome;
+}
+
+export interface PublishReport {
+  /** One per coin of this call and per coin that earlier calls left in the outbox. */
+  readonly results: PublishResult[];
+  /** The caller's own stock at the coin service afterwards. */
+  readonly available: Record<CoinCategoryName, number>;
+  readonly databaseEpoch: string;
+}
+
+/** UploadCoins takes at most this many coins. */
+const UPLOAD_BATCH = 100;
+/** Restores that one call lives through. More would be a server that cannot make up its mind. */
+const MAX_EPOCHS = 3;
+
+const REFUSED_OUTCOME: Record<RefusedCoin['reason'], PublishOutcome> = {
+  SAME_KEY_HELD: 'ALREADY_PRESENT',
+  OTHER_KEY_HELD: 'CONFLICT',
+  BURNED: 'SPENT',
+  EXPIRED: 'EXPIRED',
+};
+
+const DROPPED_OUTCOME: Record<DroppedCoin['reason'], PublishOutcome> = {
+  BURNED: 'SPENT',
+  EXPIRED: 'EXPIRED',
+  EPOCH_CHANGED: 'EPOCH_CHANGED',
+};
+
+const UPLOAD_OUTCOME: Partial<Record<CoinUploadResult_Outcome, PublishOutcome>> = {
+  [CoinUploadResult_Outcome.OUTCOME_INSERTED]: 'INSERTED',
+  [CoinUploadResult_Outcome.OUTCOME_ALREADY_PRESENT]: 'ALREADY_PRESENT',
+  [CoinUploadResult_Outcome.OUTCOME_CONFLICT]: 'CONFLICT',
+  [CoinUploadResult_Outcome.OUTCOME_SPENT]: 'SPENT',
+  [CoinUploadResult_Outcome.OUTCOME_EXPIRED]: 'EXPIRED',
+  [CoinUploadResult_Outcome.OUTCOME_OVER_STOCK_LIMIT]: 'OVER_STOCK_LIMIT',
+};
+
+/**
+ * Stores minted coins in the vault and uploads their public halves, in minting order. Every private half is on disk
+ * before its public half can leave the device (promise 8), and the upload resumes after a crash at any point: call it
+ * again, with `[]` when there is nothing new.
+ *
+ * Rejects with InvalidArgumentError for a malformed coin (nothing is stored then), with the storage's errors, and with
+ * the ServiceError of a failed call as it is; what was not acknowledged by then stays in the outbox.
+ */
+export async function publishCoins(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  minted: readonly MintedCoin[],
+): Promise<PublishReport> {
+  const results: PublishResult[] = (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({
+    ...coin,
+    outcome: REFUSED_OUTCOME[reason],
+  }));
+  for (let epochs = 1; ; epochs += 1) {
+    // Learned before anything is marked with it: a coin's mark never names an epoch newer than its first sending.
+    const { databaseEpoch, available } = await callService(service, service.client.getInventoryCount, {});
+    try {
+      const counted = await uploadOutbox(storage, service, databaseEpoch, results);
+      return {
+        results,
+        available: perCategory((name) => (counted ?? available)?.[specOf(name).countField] ?? 0),
+        databaseEpoch,
+      };
+    } catch (error) {
+      if (epochs === MAX_EPOCHS || !isServiceError(error) || reasonOf(error) !== 'EPOCH_CHANGED') throw error;
+    }
+  }
+}
+
+/** Sends everything in the outbox under one epoch; answers with the last count of the stock, if any. */
+async function uploadOutbox(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  databaseEpoch: string,
+  results: PublishResult[],
+): Promise<UploadCoinsResponse['available']> {
+  let available: UploadCoinsResponse['available'];
+  let lastSequence = 0;
+  for (;;) {
+    const { coins, dropped } = await storage.outbox.takeBatch(databaseEpoch, lastSequence, UPLOAD_BATCH);
+    for (const { reason, ...coin } of dropped) results.push({ ...coin, outcome: DROPPED_OUTCOME[reason] });
+    const last = coins.at(-1);
+    if (last === undefined) return available;
+    const response = await callService(service, service.client.uploadCoins, {
+      coins: coins.map(toWire),
+      databaseEpoch,
+    });
+    const answered = coins.map((coin, index) => answerFor(coin, response, index));
+    // What is over the limit is no failure of the coin: it goes out again when stock was handed out.
+    const settled = answered.filter(({ outcome }) => outcome !== 'OVER_STOCK_LIMIT');
+    await storage.outbox.remove(settled.map(({ keyId }) => keyId));
+    results.push(...answered);
+    available = response.available;
+    lastSequence = last.sequence;
+  }
+}
+
+function answerFor(coin: OutboxCoin, response: UploadCoinsResponse, index: number): PublishResult {
+  const result = response.results[index];
+  const outcome = result?.keyId === coin.keyId ? UPLOAD_OUTCOME[result.outcome] : undefined;
+  if (outcome === undefined) {
+    throw new TypeError(`The coin service gave no outcome that this release knows for coin ${index} of the upload.`);
+  }
+  return { keyId: coin.keyId, coinCategory: coin.coinCategory, outcome };
+}
+
+function toWire(coin: OutboxCoin) {
+  return {
+    keyId: coin.keyId,
+    coinCategory: specOf(coin.coinCategory).category,
+    publicKey: Buffer.from(coin.publicKey),
+    signature: Buffer.from(coin.signature),
+    expireTime: coin.expireTime,
+  };
+}

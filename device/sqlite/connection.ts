@@ -1,0 +1,87 @@
+import type Database from 'better-sqlite3';
+import { ClosedError, InvalidArgumentError } from '../errors';
+import { namedError } from './sqlite-errors';
+
+export interface ConnectionSettings {
+  readonly path: string;
+  readonly busyTimeoutMs: number;
+  readonly now: () => Date;
+}
+
+/**
+ * One open database file. Everything that reads or writes goes through `read` and `write`, so that after close it is a
+ * ClosedError, and a failure of SQLite is a named error with nothing half-written.
+ */
+export class Connection {
+  readonly #database: Database.Database;
+  readonly #settings: ConnectionSettings;
+  readonly #begin: Database.Statement;
+  readonly #beginImmediate: Database.Statement;
+  readonly #commit: Database.Statement;
+  readonly #rollback: Database.Statement;
+
+  constructor(database: Database.Database, settings: ConnectionSettings) {
+    this.#database = database;
+    this.#settings = settings;
+    this.#begin = database.prepare('BEGIN');
+    this.#beginImmediate = database.prepare('BEGIN IMMEDIATE');
+    this.#commit = database.prepare('COMMIT');
+    this.#rollback = database.prepare('ROLLBACK');
+  }
+
+  /** Statements are prepared once, when the storage is opened. */
+  prepare<Parameters extends unknown[], Row = unknown>(sql: string): Database.Statement<Parameters, Row> {
+    return this.#database.prepare<Parameters, Row>(sql);
+  }
+
+  /** The injected clock, in milliseconds since 1970. */
+  now(): number {
+    const nowMs = this.#settings.now().getTime();
+    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
+    return nowMs;
+  }
+
+  /** One statement that reads. */
+  read<T>(work: (nowMs: number) => T): T {
+    return this.#named(() => work(this.now()));
+  }
+
+  /** Several statements that read, all of the same moment. */
+  readTogether<T>(work: (nowMs: number) => T): T {
+    return this.#named(() => this.#transaction(this.#begin, work));
+  }
+
+  /**
+   * One transaction that is on disk when this returns. It takes the write lock first: a transaction that reads and
+   * then writes would fail, not wait, when another process wrote in between.
+   */
+  write<T>(work: (nowMs: number) => T): T {
+    return this.#named(() => this.#transaction(this.#beginImmediate, work));
+  }
+
+  /** The last process to close also empties the WAL into the file and removes it. */
+  close(): void {
+    if (this.#database.open) this.#database.close();
+  }
+
+  #transaction<T>(begin: Database.Statement, work: (nowMs: number) => T): T {
+    begin.run();
+    try {
+      // The clock is read under the lock: whoever waited for it must not act on the time before.
+      const result = work(this.now());
+      this.#commit.run();
+      return result;
+    } finally {
+      if (this.#database.inTransaction) this.#rollback.run();
+    }
+  }
+
+  #named<T>(work: () => T): T {
+    if (!this.#database.open) throw new ClosedError();
+    try {
+      return work();
+    } catch (error) {
+      throw namedError(error, this.#settings.path, this.#settings.busyTimeoutMs);
+    }
+  }
+}

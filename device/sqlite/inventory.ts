@@ -1,0 +1,205 @@
+import type Database from 'better-sqlite3';
+import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY } from '../budget';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf, withLowerCategories } from '../coin-category';
+import { checkCategory, checkContactId, checkDays, checkInventoryCoin, checkPriority, DAY_MS } from '../input';
+import {
+  type CoinName,
+  type ContactSummary,
+  INACTIVE_DAYS,
+  type InventoryCoin,
+  type SmartInventory,
+} from '../inventory';
+import type { Connection } from './connection';
+import { Stock } from './stock';
+
+interface CoinRow {
+  readonly sequence: number;
+  readonly contact_id: string;
+  readonly key_id: string;
+  readonly coin_category: CoinCategoryName;
+  readonly expires_at: number;
+  readonly public_key: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+interface ContactRow {
+  readonly contact_id: string;
+  readonly priority: ContactPriority | null;
+  readonly last_used_at: number | null;
+}
+
+interface CountRow {
+  readonly contact_id: string;
+  readonly coin_category: CoinCategoryName;
+  readonly coins: number;
+}
+
+/** UUID text. */
+const KEY_ID_BYTES = 36;
+
+export class SqliteInventory implements SmartInventory {
+  readonly #connection: Connection;
+  readonly #stock: Stock;
+  readonly #next: Database.Statement<[string, CoinCategoryName, number], CoinRow>;
+  readonly #newest: Database.Statement<[string, CoinCategoryName, number, number], CoinRow>;
+  readonly #delete: Database.Statement<[number]>;
+  readonly #setPriority: Database.Statement<[string, ContactPriority]>;
+  readonly #contact: Database.Statement<[string], ContactRow>;
+  readonly #contacts: Database.Statement<[], ContactRow>;
+  readonly #contactIds: Database.Statement<[], string>;
+  readonly #counts: Database.Statement<[number], CountRow>;
+  readonly #stored: Database.Statement<[], Omit<CountRow, 'contact_id'>>;
+  readonly #deleteInactive: Database.Statement<[number]>;
+  readonly #deleteContacts: Database.Statement<[number]>;
+
+  constructor(connection: Connection, budgets: BudgetTable) {
+    this.#connection = connection;
+    this.#stock = new Stock(connection, budgets);
+    this.#next = connection.prepare(
+      `SELECT * FROM inventory_coin WHERE contact_id = ? AND coin_category = ? AND expires_at > ?
+       ORDER BY expires_at, sequence LIMIT 1`,
+    );
+    this.#newest = connection.prepare(
+      `SELECT * FROM inventory_coin WHERE contact_id = ? AND coin_category = ? AND expires_at > ?
+       ORDER BY sequence DESC LIMIT ?`,
+    );
+    this.#delete = connection.prepare('DELETE FROM inventory_coin WHERE sequence = ?');
+    this.#setPriority = connection.prepare(
+      `INSERT INTO contact (contact_id, priority) VALUES (?, ?)
+       ON CONFLICT (contact_id) DO UPDATE SET priority = excluded.priority`,
+    );
+    this.#contact = connection.prepare('SELECT * FROM contact WHERE contact_id = ?');
+    this.#contacts = connection.prepare('SELECT * FROM contact ORDER BY contact_id');
+    this.#contactIds = connection.prepare<[], string>('SELECT contact_id FROM contact ORDER BY contact_id').pluck();
+    this.#counts = connection.prepare(
+      `SELECT contact_id, coin_category, count(*) AS coins FROM inventory_coin WHERE expires_at > ?
+       GROUP BY contact_id, coin_category`,
+    );
+    this.#stored = connection.prepare(
+      'SELECT coin_category, count(*) AS coins FROM inventory_coin GROUP BY coin_category',
+    );
+    this.#deleteInactive = connection.prepare(
+      `DELETE FROM inventory_coin WHERE contact_id IN (SELECT contact_id FROM contact WHERE last_used_at <= ?)`,
+    );
+    this.#deleteContacts = connection.prepare('DELETE FROM contact WHERE priority IS NULL AND last_used_at <= ?');
+  }
+
+  async storeKey(coin: InventoryCoin): Promise<boolean> {
+    const checked = checkInventoryCoin(coin, this.#connection.now());
+    const { contactId, keyId, coinCategory } = checked;
+    return this.#connection.write((nowMs) => {
+      this.#stock.forgetEnded(nowMs);
+      if (this.#stock.lookUp(contactId, keyId, nowMs) !== 'NEW') return false;
+      if (this.#stock.room(contactId, coinCategory, nowMs) === 0) return false;
+      this.#stock.put(checked, nowMs);
+      return true;
+    });
+  }
+
+  async selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null> {
+    checkContactId(contactId);
+    const categories = withLowerCategories(checkCategory('desired', desired));
+    return this.#connection.write((nowMs) => {
+      for (const category of categories) {
+        const row = this.#next.get(contactId, category, nowMs);
+        if (row === undefined) continue;
+        this.#takeOut(row);
+        this.#stock.touch(contactId, nowMs);
+        return toCoin(row);
+      }
+      return null;
+    });
+  }
+
+  async getPriority(contactId: string): Promise<ContactPriority> {
+    checkContactId(contactId);
+    return this.#connection.read(() => this.#stock.priorityOf(contactId));
+  }
+
+  async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
+    checkContactId(contactId);
+    checkPriority(priority);
+    return this.#connection.write((nowMs) => {
+      this.#setPriority.run(contactId, priority);
+      const evicted = COIN_CATEGORY_NAMES.flatMap((category) => this.#surplus(contactId, category, nowMs));
+      for (const row of evicted) this.#takeOut(row);
+      return { evicted: evicted.map((row) => ({ keyId: row.key_id, coinCategory: row.coin_category })) };
+    });
+  }
+
+  async getSummary(contactId?: string): Promise<ContactSummary[]> {
+    if (contactId !== undefined) checkContactId(contactId);
+    return this.#connection.readTogether((nowMs) => {
+      if (contactId !== undefined) {
+        const unknown: ContactRow = { contact_id: contactId, priority: null, last_used_at: null };
+        const counts = perCategory((category) => this.#stock.held(contactId, category, nowMs));
+        return [toSummary(this.#contact.get(contactId) ?? unknown, counts)];
+      }
+      const byContact = new Map<string, Partial<Record<CoinCategoryName, number>>>();
+      for (const { contact_id, coin_category, coins } of this.#counts.iterate(nowMs)) {
+        byContact.set(contact_id, { ...byContact.get(contact_id), [coin_category]: coins });
+      }
+      return this.#contacts.all().map((row) =>
+        toSummary(
+          row,
+          perCategory((category) => byContact.get(row.contact_id)?.[category] ?? 0),
+        ),
+      );
+    });
+  }
+
+  async listContacts(): Promise<string[]> {
+    return this.#connection.read(() => this.#contactIds.all());
+  }
+
+  async getTotalStorageBytes(): Promise<number> {
+    // Sizes are exact per category, so that counting in an index answers without touching a key.
+    const rows = this.#connection.read(() => this.#stored.all());
+    return rows.reduce((sum, { coin_category, coins }) => {
+      const { publicKeySize, signatureSize } = specOf(coin_category);
+      return sum + coins * (publicKeySize + signatureSize + KEY_ID_BYTES);
+    }, 0);
+  }
+
+  async garbageCollect(inactiveDays: number = INACTIVE_DAYS): Promise<number> {
+    const days = checkDays('inactiveDays', inactiveDays);
+    return this.#connection.write((nowMs) => {
+      this.#stock.forgetEnded(nowMs);
+      const inactiveSince = nowMs - days * DAY_MS;
+      const { changes } = this.#deleteInactive.run(inactiveSince);
+      this.#deleteContacts.run(inactiveSince);
+      return changes;
+    });
+  }
+
+  /** The usable coins beyond the budget, those stored last first. */
+  #surplus(contactId: string, category: CoinCategoryName, nowMs: number): CoinRow[] {
+    const beyond = this.#stock.held(contactId, category, nowMs) - this.#stock.budgetOf(contactId, category);
+    return beyond > 0 ? this.#newest.all(contactId, category, nowMs, beyond) : [];
+  }
+
+  #takeOut(row: CoinRow): void {
+    this.#delete.run(row.sequence);
+    this.#stock.rememberUsed(row.contact_id, row.key_id, row.expires_at);
+  }
+}
+
+function toCoin(row: CoinRow): InventoryCoin {
+  return {
+    contactId: row.contact_id,
+    keyId: row.key_id,
+    coinCategory: row.coin_category,
+    publicKey: new Uint8Array(row.public_key),
+    signature: new Uint8Array(row.signature),
+    expiresAt: new Date(row.expires_at),
+  };
+}
+
+function toSummary(row: ContactRow, counts: Record<CoinCategoryName, number>): ContactSummary {
+  return {
+    contactId: row.contact_id,
+    priority: row.priority ?? DEFAULT_PRIORITY,
+    counts,
+    lastUsedAt: row.last_used_at === null ? null : new Date(row.last_used_at),
+  };
+}

@@ -1,0 +1,144 @@
+import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import Database from 'better-sqlite3';
+import type { BudgetTable } from '../budget';
+import type { DeviceStorage } from '../device-storage';
+import { NotADatabaseError, UnreachableError, WrongKeyError } from '../errors';
+import type { Secret } from '../secret';
+import { Connection } from './connection';
+import { SqliteInventory } from './inventory';
+import { migrate, refuseNewerSchema } from './migrate';
+import { SqliteOpenRequests } from './open-requests';
+import { SqliteOutbox } from './outbox';
+import { isSqliteError, namedError } from './sqlite-errors';
+import { SqliteVault } from './vault';
+
+/** How long a statement waits for another process's lock. */
+const BUSY_TIMEOUT_MS = 5_000;
+/** SQLCipher 4's page size; every file it makes is a whole number of pages. */
+const PAGE_BYTES = 4096;
+/** Processes that make one new file at the same moment; each loser needs one more attempt. */
+const CREATION_ATTEMPTS = 5;
+
+export interface SqliteSettings {
+  readonly path: string;
+  readonly secret: Secret;
+  readonly now: () => Date;
+  readonly budgets: BudgetTable;
+  readonly busyTimeoutMs?: number;
+}
+
+export function openSqlite({
+  path,
+  secret,
+  now,
+  budgets,
+  busyTimeoutMs = BUSY_TIMEOUT_MS,
+}: SqliteSettings): DeviceStorage {
+  const file = resolve(path);
+  const settings = { path: file, busyTimeoutMs, now };
+  const connection = new Connection(openDatabase(file, secret, busyTimeoutMs), settings);
+  return {
+    backend: 'sqlite',
+    vault: new SqliteVault(connection),
+    inventory: new SqliteInventory(connection, budgets),
+    outbox: new SqliteOutbox(connection),
+    openRequests: new SqliteOpenRequests(connection, budgets),
+    close: async () => connection.close(),
+  };
+}
+
+function openDatabase(file: string, secret: Secret, busyTimeoutMs: number): Database.Database {
+  for (let attempt = 1; ; attempt += 1) {
+    const wasEmpty = ensureFile(file);
+    let database: Database.Database | undefined;
+    try {
+      database = new Database(file, { timeout: busyTimeoutMs, fileMustExist: true });
+      unlock(database, secret);
+      // The first read: a wrong key shows here. Nothing is written before the layout is known.
+      refuseNewerSchema(database);
+      configure(database);
+      migrate(database);
+      return database;
+    } catch (error) {
+      database?.close();
+      const notADatabase = isSqliteError(error, 'SQLITE_NOTADB');
+      // The file was empty, and another process has begun it, with a salt of its own, since.
+      const raced = wasEmpty && (notADatabase || isSqliteError(error, 'SQLITE_BUSY'));
+      if (raced && attempt < CREATION_ATTEMPTS) continue;
+      throw notADatabase ? whyNot(file, error) : namedError(error, file, busyTimeoutMs);
+    }
+  }
+}
+
+/**
+ * Makes the file when it is missing, readable for its owner only; its -wal and -shm files inherit the mode. A file
+ * that is there is never opened here: closing it would drop the locks of this process's other connections to it.
+ * @returns whether the file is still empty.
+ */
+function ensureFile(file: string): boolean {
+  try {
+    if (!existsSync(file)) closeSync(openSync(file, 'wx', 0o600));
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) {
+      throw new UnreachableError(file, { cause: error });
+    }
+  }
+  const empty = statSync(file).size === 0;
+  if (empty) chmodSync(file, 0o600);
+  return empty;
+}
+
+/** Cipher and key come before anything else. */
+function unlock(database: Database.Database, secret: Secret): void {
+  database.pragma("cipher = 'sqlcipher'");
+  // The file format of SQLCipher 4, so that any SQLCipher 4 opens the file with the same key.
+  database.pragma('legacy = 4');
+  secret.reveal((value) => {
+    const key = secret.kind === 'raw' ? Buffer.from(`x'${Buffer.from(value).toString('hex')}'`) : Buffer.from(value);
+    withKey(database).key(key);
+    key.fill(0);
+  });
+}
+
+interface Keyed {
+  /** Passes the key as bytes: no SQL text ever holds it. */
+  key(key: Buffer): number;
+}
+
+function withKey(database: Database.Database): Database.Database & Keyed {
+  return database as Database.Database & Keyed;
+}
+
+function configure(database: Database.Database): void {
+  // Statement journals and sorts would else write pages in the clear to temporary files.
+  database.pragma('temp_store = MEMORY');
+  database.pragma('journal_mode = WAL');
+  // Promise 8: a commit has reached the disk when it returns. NORMAL would sync at checkpoints only.
+  database.pragma('synchronous = FULL');
+  // Promise 6: what is deleted is overwritten with zeros in its page.
+  database.pragma('secure_delete = ON');
+}
+
+/** Why a file cannot be opened, as far as it can be told: a foreign file of whole pages looks like one of ours. */
+function whyNot(file: string, cause: unknown): Error {
+  const options = { cause };
+  if (isPlainSqlite(file)) return new NotADatabaseError(file, 'an SQLite file without encryption', options);
+  const { size } = statSync(file);
+  if (size % PAGE_BYTES !== 0) {
+    return new NotADatabaseError(file, `a file of ${size} bytes, not of whole ${PAGE_BYTES}-byte pages`, options);
+  }
+  return new WrongKeyError(file, options);
+}
+
+function isPlainSqlite(file: string): boolean {
+  const database = new Database(file, { readonly: true, fileMustExist: true });
+  try {
+    database.pragma('schema_version');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    database.close();
+  }
+}

@@ -1,0 +1,121 @@
+import type Database from 'better-sqlite3';
+import type { CoinCategoryName } from '../coin-category';
+import { InvalidArgumentError } from '../errors';
+import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../input';
+import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../outbox';
+import { DELIVERY_WINDOW_DAYS } from '../vault';
+import type { Connection } from './connection';
+import { type InsertVaultKey, prepareInsertVaultKey } from './vault';
+
+interface OutboxRow {
+  readonly sequence: number;
+  readonly key_id: string;
+  readonly coin_category: CoinCategoryName;
+  readonly sent_epoch: string | null;
+  readonly public_key: Uint8Array;
+  readonly signature: Uint8Array;
+  /** The vault's end of the private half; NULL when it is not there any more. */
+  readonly vault_end: number | null;
+}
+
+interface HeldRow {
+  readonly expires_at: number;
+  readonly encrypted_blob: Uint8Array;
+}
+
+export class SqliteOutbox implements Outbox {
+  readonly #connection: Connection;
+  readonly #insertVaultKey: InsertVaultKey;
+  readonly #held: Database.Statement<[string], HeldRow>;
+  readonly #waiting: Database.Statement<[string, Uint8Array, Uint8Array], number>;
+  readonly #insert: Database.Statement<[string, string, Uint8Array, Uint8Array]>;
+  readonly #unsendable: Database.Statement<[number, string], Omit<OutboxRow, 'public_key' | 'signature'>>;
+  readonly #next: Database.Statement<[number, number], OutboxRow>;
+  readonly #mark: Database.Statement<[string, number]>;
+  readonly #delete: Database.Statement<[string]>;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.#insertVaultKey = prepareInsertVaultKey(connection);
+    this.#held = connection.prepare('SELECT expires_at, encrypted_blob FROM vault_key WHERE key_id = ?');
+    this.#waiting = connection
+      .prepare<[string, Uint8Array, Uint8Array], number>(
+        'SELECT 1 FROM outbox WHERE key_id = ? AND public_key = ? AND signature = ?',
+      )
+      .pluck();
+    // An old row of the same id can only be one whose private half is gone.
+    this.#insert = connection.prepare(
+      'INSERT OR REPLACE INTO outbox (key_id, coin_category, public_key, signature) VALUES (?, ?, ?, ?)',
+    );
+    this.#unsendable = connection.prepare(
+      `SELECT sequence, outbox.key_id, outbox.coin_category, sent_epoch, expires_at AS vault_end
+       FROM outbox LEFT JOIN vault_key USING (key_id)
+       WHERE expires_at IS NULL OR expires_at <= ? OR sent_epoch <> ?
+       ORDER BY sequence`,
+    );
+    this.#next = connection.prepare(
+      `SELECT sequence, outbox.key_id, outbox.coin_category, sent_epoch, public_key, signature, expires_at AS vault_end
+       FROM outbox JOIN vault_key USING (key_id) WHERE sequence > ? ORDER BY sequence LIMIT ?`,
+    );
+    this.#mark = connection.prepare('UPDATE outbox SET sent_epoch = ? WHERE sequence = ?');
+    this.#delete = connection.prepare('DELETE FROM outbox WHERE key_id = ?');
+  }
+
+  async add(minted: readonly MintedCoin[]): Promise<RefusedCoin[]> {
+    if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
+    const checkedAt = this.#connection.now();
+    const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
+    if (coins.length === 0) return [];
+    return this.#connection.write((nowMs) => {
+      const refused: RefusedCoin[] = [];
+      for (const coin of coins) {
+        const { keyId, coinCategory, publicKey, signature } = coin;
+        if (this.#insertVaultKey(coin, nowMs)) this.#insert.run(keyId, coinCategory, publicKey, signature);
+        else {
+          const reason = this.#whyRefused(coin, nowMs);
+          const waiting = reason === 'SAME_KEY_HELD' && this.#waiting.get(keyId, publicKey, signature) !== undefined;
+          if (!waiting) refused.push({ keyId, coinCategory, reason });
+        }
+      }
+      return refused;
+    });
+  }
+
+  async takeBatch(databaseEpoch: string, afterSequence: number, limit: number): Promise<OutboxBatch> {
+    return this.#connection.write((nowMs) => {
+      const dropped = this.#unsendable.all(nowMs, databaseEpoch).map((row): DroppedCoin => {
+        this.#delete.run(row.key_id);
+        const reason = row.vault_end === null ? 'BURNED' : row.vault_end <= nowMs ? 'EXPIRED' : 'EPOCH_CHANGED';
+        return { keyId: row.key_id, coinCategory: row.coin_category, reason };
+      });
+      const rows = this.#next.all(afterSequence, limit);
+      for (const row of rows) if (row.sent_epoch === null) this.#mark.run(databaseEpoch, row.sequence);
+      return { coins: rows.map(toCoin), dropped };
+    });
+  }
+
+  async remove(keyIds: readonly string[]): Promise<void> {
+    if (keyIds.length === 0) return;
+    this.#connection.write(() => {
+      for (const keyId of keyIds) this.#delete.run(keyId);
+    });
+  }
+
+  #whyRefused(coin: CheckedMintedCoin, nowMs: number): RefusedCoin['reason'] {
+    const held = this.#held.get(coin.keyId);
+    if (held === undefined) return 'BURNED';
+    if (held.expires_at <= nowMs) return 'EXPIRED';
+    return Buffer.compare(held.encrypted_blob, coin.encryptedBlob) === 0 ? 'SAME_KEY_HELD' : 'OTHER_KEY_HELD';
+  }
+}
+
+function toCoin(row: OutboxRow): OutboxCoin {
+  return {
+    sequence: row.sequence,
+    keyId: row.key_id,
+    coinCategory: row.coin_category,
+    publicKey: new Uint8Array(row.public_key),
+    signature: new Uint8Array(row.signature),
+    expireTime: new Date((row.vault_end ?? 0) - DELIVERY_WINDOW_DAYS * DAY_MS),
+  };
+}

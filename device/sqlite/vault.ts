@@ -1,0 +1,191 @@
+import type Database from 'better-sqlite3';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../coin-category';
+import { InvalidArgumentError } from '../errors';
+import { type CheckedVaultKey, checkCategory, checkDays, checkUuid, checkVaultKey, DAY_MS } from '../input';
+import {
+  BURN_GRACE_MS,
+  type NewVaultKey,
+  type SecureVault,
+  VAULT_LIFETIME_DAYS,
+  type VaultEntry,
+  type VaultKeyStatus,
+} from '../vault';
+import type { Connection } from './connection';
+
+interface KeyRow {
+  readonly key_id: string;
+  readonly coin_category: CoinCategoryName;
+  readonly created_at: number;
+  readonly expires_at: number;
+  readonly encryption_iv: Uint8Array;
+  readonly auth_tag: Uint8Array;
+  readonly encrypted_blob: Uint8Array;
+}
+
+type EndedKey = Pick<KeyRow, 'key_id' | 'coin_category' | 'created_at' | 'expires_at'>;
+
+/** Puts a checked key into the vault, unless its id is there or remembered. Call it inside a write. */
+export type InsertVaultKey = (key: CheckedVaultKey, nowMs: number) => boolean;
+
+export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
+  const insert = connection.prepare<
+    [string, string, number, number, Uint8Array, Uint8Array, Uint8Array, string, number]
+  >(
+    `INSERT INTO vault_key (key_id, coin_category, created_at, expires_at, encryption_iv, auth_tag, encrypted_blob)
+     SELECT ?, ?, ?, ?, ?, ?, ?
+     WHERE NOT EXISTS (SELECT 1 FROM vault_tombstone WHERE key_id = ? AND expires_at > ?)
+     ON CONFLICT (key_id) DO NOTHING`,
+  );
+  return (key, nowMs) =>
+    insert.run(
+      key.keyId,
+      key.coinCategory,
+      nowMs,
+      key.expiresAtMs,
+      key.encryptionIv,
+      key.authTag,
+      key.encryptedBlob,
+      key.keyId,
+      nowMs,
+    ).changes === 1;
+}
+
+export class SqliteVault implements SecureVault {
+  readonly #connection: Connection;
+  readonly #insert: InsertVaultKey;
+  readonly #select: Database.Statement<[string, number], KeyRow>;
+  readonly #delete: Database.Statement<[string], EndedKey>;
+  readonly #bury: Database.Statement<[string, number, CoinCategoryName, number, number]>;
+  readonly #scrub: Database.Statement<[number]>;
+  readonly #forget: Database.Statement<[number]>;
+  readonly #keyEnd: Database.Statement<[string], number>;
+  readonly #tombstone: Database.Statement<[string, number], number>;
+  readonly #count: Database.Statement<[CoinCategoryName, number], number>;
+  readonly #list: Database.Statement<[CoinCategoryName, number], string>;
+  readonly #listDue: Database.Statement<[number, number], string>;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.#insert = prepareInsertVaultKey(connection);
+    this.#select = connection.prepare('SELECT * FROM vault_key WHERE key_id = ? AND expires_at > ?');
+    this.#delete = connection.prepare(
+      'DELETE FROM vault_key WHERE key_id = ? RETURNING key_id, coin_category, created_at, expires_at',
+    );
+    // A tombstone of the same id can only be one whose time is over.
+    this.#bury = connection.prepare(
+      `INSERT OR REPLACE INTO vault_tombstone (key_id, expires_at, coin_category, created_at, burned_at)
+       VALUES (?, ?, ?, ?, ?)`,
+    );
+    this.#scrub = connection.prepare(
+      'UPDATE vault_tombstone SET coin_category = NULL, created_at = NULL, burned_at = NULL WHERE burned_at <= ?',
+    );
+    this.#forget = connection.prepare('DELETE FROM vault_tombstone WHERE expires_at <= ?');
+    this.#keyEnd = connection.prepare<[string], number>('SELECT expires_at FROM vault_key WHERE key_id = ?').pluck();
+    this.#tombstone = connection
+      .prepare<[string, number], number>('SELECT 1 FROM vault_tombstone WHERE key_id = ? AND expires_at > ?')
+      .pluck();
+    this.#count = connection
+      .prepare<[CoinCategoryName, number], number>(
+        'SELECT count(*) FROM vault_key WHERE coin_category = ? AND expires_at > ?',
+      )
+      .pluck();
+    this.#list = connection
+      .prepare<[CoinCategoryName, number], string>(
+        'SELECT key_id FROM vault_key WHERE coin_category = ? AND expires_at > ?',
+      )
+      .pluck();
+    this.#listDue = connection
+      .prepare<[number, number], string>('SELECT key_id FROM vault_key WHERE expires_at <= ? OR created_at < ?')
+      .pluck();
+    connection.write((nowMs) => this.#tidy(nowMs));
+  }
+
+  async storeKey(key: NewVaultKey): Promise<boolean> {
+    const checked = checkVaultKey(key, this.#connection.now());
+    return this.#connection.write((nowMs) => {
+      this.#tidy(nowMs);
+      return this.#insert(checked, nowMs);
+    });
+  }
+
+  async fetchKey(keyId: string): Promise<VaultEntry | null> {
+    const id = checkUuid('keyId', keyId);
+    const row = this.#connection.read((nowMs) => this.#select.get(id, nowMs));
+    return row === undefined ? null : toEntry(row);
+  }
+
+  async burnKey(keyId: string): Promise<boolean> {
+    const id = checkUuid('keyId', keyId);
+    return this.#connection.write((nowMs) => {
+      this.#tidy(nowMs);
+      return this.#destroy(id, nowMs);
+    });
+  }
+
+  async getStatus(keyId: string): Promise<VaultKeyStatus> {
+    const id = checkUuid('keyId', keyId);
+    return this.#connection.readTogether((nowMs) => {
+      const expiresAt = this.#keyEnd.get(id);
+      if (expiresAt !== undefined) return expiresAt > nowMs ? 'ACTIVE' : 'EXPIRED';
+      return this.#tombstone.get(id, nowMs) === undefined ? 'ABSENT' : 'BURNED';
+    });
+  }
+
+  async countActive(coinCategory: CoinCategoryName): Promise<number> {
+    const category = checkCategory('coinCategory', coinCategory);
+    return this.#connection.read((nowMs) => this.#count.get(category, nowMs) ?? 0);
+  }
+
+  async listKeyIds(coinCategory?: CoinCategoryName): Promise<string[]> {
+    const categories = coinCategory === undefined ? COIN_CATEGORY_NAMES : [checkCategory('coinCategory', coinCategory)];
+    return this.#connection
+      .readTogether((nowMs) => categories.flatMap((category) => this.#list.all(category, nowMs)))
+      .sort();
+  }
+
+  async purgeExpired(
+    maxAgeDays: number = VAULT_LIFETIME_DAYS,
+    options: { readonly evenIfOwed?: boolean } = {},
+  ): Promise<number> {
+    const days = checkDays('maxAgeDays', maxAgeDays);
+    if (days < VAULT_LIFETIME_DAYS && options?.evenIfOwed !== true) {
+      throw new InvalidArgumentError(
+        'maxAgeDays',
+        `must be ${VAULT_LIFETIME_DAYS} or more, for younger keys may still be written to; { evenIfOwed: true } destroys them`,
+      );
+    }
+    return this.#connection.write((nowMs) => {
+      this.#tidy(nowMs);
+      const due = this.#listDue.all(nowMs, nowMs - days * DAY_MS);
+      for (const id of due) this.#destroy(id, nowMs);
+      return due.length;
+    });
+  }
+
+  /** Blob, IV and tag go; until the key's end its id stays, so that it is never stored again. */
+  #destroy(keyId: string, nowMs: number): boolean {
+    const key = this.#delete.get(keyId);
+    if (key === undefined) return false;
+    if (key.expires_at > nowMs) this.#bury.run(key.key_id, key.expires_at, key.coin_category, key.created_at, nowMs);
+    return true;
+  }
+
+  /** Tombstones past the burn grace shrink to the bare id, those past their end are forgotten. */
+  #tidy(nowMs: number): void {
+    this.#scrub.run(nowMs - BURN_GRACE_MS);
+    this.#forget.run(nowMs);
+  }
+}
+
+function toEntry(row: KeyRow): VaultEntry {
+  return {
+    keyId: row.key_id,
+    coinCategory: row.coin_category,
+    encryptedBlob: new Uint8Array(row.encrypted_blob),
+    encryptionIv: new Uint8Array(row.encryption_iv),
+    authTag: new Uint8Array(row.auth_tag),
+    status: 'ACTIVE',
+    createdAt: new Date(row.created_at),
+    expiresAt: new Date(row.expires_at),
+  };
+}
