@@ -1,0 +1,163 @@
+import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
+import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
+import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
+import pino from 'pino';
+import type { Coin } from '../../../gen/aqm/coin/v1/coin';
+import { CoinAdminServiceClient } from '../../../gen/aqm/coin/v1/coin_admin_service';
+import {
+  type BatchFetchCoinsResponse,
+  CoinServiceClient,
+  FetchCoinsRequest,
+  type FetchCoinsResponse,
+  type GetInventoryCountResponse,
+  UploadCoinsRequest,
+  type UploadCoinsResponse,
+} from '../../../gen/aqm/coin/v1/coin_service';
+import { issueToken } from '../identity/development-key';
+import { verifyWith } from '../identity/verify-token';
+import { CoinServer } from '../server';
+import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
+import { createDatabase, type TestDatabase } from './postgres';
+
+/** A failed call, with the parts of its google.rpc.Status taken out. */
+export class CallError extends Error {
+  constructor(
+    readonly code: string,
+    readonly reason: string,
+    readonly fields: string[],
+    readonly retryAfterMs: number | undefined,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+type Unary<Request, Response> = (
+  request: Request,
+  metadata: Metadata,
+  options: { deadline: number },
+  callback: (error: ServiceError | null, response: Response) => void,
+) => unknown;
+
+/** Makes one call; a failure becomes a CallError. */
+export function call<Request, Response>(
+  method: Unary<Request, Response>,
+  request: Request,
+  token?: string,
+): Promise<Response> {
+  const metadata = new Metadata();
+  if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+  return new Promise((resolve, reject) => {
+    method(request, metadata, { deadline: Date.now() + 30_000 }, (error, response) =>
+      error ? reject(toCallError(error)) : resolve(response),
+    );
+  });
+}
+
+function toCallError(error: ServiceError): CallError {
+  const [packed] = error.metadata.get('grpc-status-details-bin');
+  const { details } = packed instanceof Buffer ? Status.decode(packed) : { details: [] };
+  const detail = (type: string) =>
+    details.find((any) => any.typeUrl === `type.googleapis.com/google.rpc.${type}`)?.value;
+  const info = detail('ErrorInfo');
+  const bad = detail('BadRequest');
+  const retry = detail('RetryInfo');
+  const delay = retry ? RetryInfo.decode(retry).retryDelay : undefined;
+  return new CallError(
+    status[error.code],
+    info ? ErrorInfo.decode(info).reason : '',
+    bad ? BadRequest.decode(bad).fieldViolations.map((violation) => violation.field) : [],
+    delay ? delay.seconds * 1000 + delay.nanos / 1e6 : undefined,
+    error.details,
+  );
+}
+
+/** One user's view of a service. */
+export class User {
+  readonly #coins: CoinServiceClient;
+  readonly #admin: CoinAdminServiceClient;
+
+  constructor(
+    address: string,
+    readonly id: string,
+    readonly token: string,
+  ) {
+    // A connection of its own, as every real caller has.
+    const options = { 'grpc.use_local_subchannel_pool': 1 };
+    this.#coins = new CoinServiceClient(address, credentials.createInsecure(), options);
+    this.#admin = new CoinAdminServiceClient(address, credentials.createInsecure(), options);
+  }
+
+  upload(coins: readonly Coin[], databaseEpoch = ''): Promise<UploadCoinsResponse> {
+    const request = UploadCoinsRequest.create({ databaseEpoch });
+    request.coins = [...coins];
+    return call(this.#coins.uploadCoins.bind(this.#coins), request, this.token);
+  }
+
+  fetch(request: Partial<FetchCoinsRequest>): Promise<FetchCoinsResponse> {
+    return call(this.#coins.fetchCoins.bind(this.#coins), FetchCoinsRequest.create(request), this.token);
+  }
+
+  batchFetch(requests: readonly Partial<FetchCoinsRequest>[]): Promise<BatchFetchCoinsResponse> {
+    const batch = { requests: requests.map((request) => FetchCoinsRequest.create(request)) };
+    return call(this.#coins.batchFetchCoins.bind(this.#coins), batch, this.token);
+  }
+
+  count(): Promise<GetInventoryCountResponse> {
+    return call(this.#coins.getInventoryCount.bind(this.#coins), {}, this.token);
+  }
+
+  async purgeStale(maxAgeDays = 0): Promise<number> {
+    const answer = await call(this.#admin.purgeStale.bind(this.#admin), { maxAgeDays }, this.token);
+    return Number(answer.deletedCount);
+  }
+
+  async hardDelete(graceHours = 0): Promise<number> {
+    const answer = await call(this.#admin.hardDeleteFetched.bind(this.#admin), { graceHours }, this.token);
+    return Number(answer.deletedCount);
+  }
+
+  close(): void {
+    this.#coins.close();
+    this.#admin.close();
+  }
+}
+
+export interface TestService {
+  readonly address: string;
+  readonly database: TestDatabase;
+  readonly privateKey: KeyObject;
+  user(options?: { id?: string; isAdmin?: boolean; ttlSeconds?: number; address?: string }): Promise<User>;
+  stop(): Promise<void>;
+}
+
+/** The service as main.ts builds it, on a database and a port of its own. */
+export async function startService(rules: Partial<InventoryRules> = {}): Promise<TestService> {
+  const database = await createDatabase();
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+  const now = () => new Date();
+  const server = new CoinServer({
+    store: new CoinInventoryServer(database.db, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules }),
+    verifyToken: verifyWith(publicKey, now),
+    logger: pino({ level: 'error' }, pino.destination(2)),
+    now,
+  });
+  const address = await server.listen('127.0.0.1', 0);
+  const users: User[] = [];
+  return {
+    address,
+    database,
+    privateKey,
+    user: async ({ id = randomUUID(), isAdmin = false, ttlSeconds = 600, address: at = address } = {}) => {
+      const user = new User(at, id, await issueToken(privateKey, { userId: id, isAdmin, ttlSeconds, now: now() }));
+      users.push(user);
+      return user;
+    },
+    stop: async () => {
+      for (const user of users) user.close();
+      await server.stop(1000);
+      await database.drop();
+    },
+  };
+}

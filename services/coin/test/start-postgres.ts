@@ -1,0 +1,30 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import pino from 'pino';
+import { EmbeddedPostgres } from '../postgres/embedded-postgres';
+import { openDatabase } from '../store/database';
+import { migrateUp } from '../store/migrate';
+import { asAdmin, databaseSettings, MIGRATIONS, TEMPLATE } from './postgres';
+
+declare global {
+  var aqmTestPostgres: { close(): Promise<void>; folder: string };
+}
+
+/** One PostgreSQL for a run of jest, with a migrated template from which every test clones its database. */
+export default async function startPostgres(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'aqm-test-'));
+  const postgres = await EmbeddedPostgres.open(folder, {
+    log: pino({ level: 'error' }, pino.destination(2)),
+    binariesPackage: process.env.AQM_POSTGRES_PACKAGE,
+    settings: ['shared_preload_libraries=pg_stat_statements'],
+  });
+  globalThis.aqmTestPostgres = { close: () => postgres.close(), folder };
+  process.env.AQM_TEST_POSTGRES = postgres.connectionString('postgres');
+  await asAdmin(`CREATE DATABASE ${TEMPLATE}`);
+  const template = openDatabase(databaseSettings(TEMPLATE), () => {});
+  await sql`CREATE EXTENSION pg_stat_statements`.execute(template);
+  await migrateUp(template, MIGRATIONS);
+  await template.destroy();
+}
