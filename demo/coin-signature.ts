@@ -1,0 +1,55 @@
+import { type KeyObject, sign, verify } from 'node:crypto';
+import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
+import { generateKeyPair, type KeyPair, type SignatureAlgorithm, specOf } from './algorithms';
+
+/** What a coin signature covers, and what a sender must check before using a coin. */
+export interface SignedCoin {
+  readonly keyId: string;
+  readonly coinCategory: CoinCategoryName;
+  readonly publicKey: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+/** A user's long-lived signing keys; coins of each category are signed with one of them. */
+export type Identity = Record<SignatureAlgorithm, KeyPair>;
+
+/** The half that others hold. They get it out of band, for example by scanning a code: never from the coin service. */
+export type IdentityPublicKeys = Record<SignatureAlgorithm, KeyObject>;
+
+export function createIdentity(): Identity {
+  return { 'ML-DSA-44': generateKeyPair('ML-DSA-44'), Ed25519: generateKeyPair('Ed25519') };
+}
+
+export function publicKeysOf(identity: Identity): IdentityPublicKeys {
+  return { 'ML-DSA-44': identity['ML-DSA-44'].publicKey, Ed25519: identity.Ed25519.publicKey };
+}
+
+/** Pure ML-DSA (FIPS 204 section 5.2) or Ed25519 (RFC 8032): both hash by themselves, hence no digest name. */
+export function signCoin(coin: Omit<SignedCoin, 'signature'>, identity: Identity): Buffer {
+  return sign(null, signedBytes(coin), identity[specOf(coin.coinCategory).signatureAlgorithm].privateKey);
+}
+
+export function verifyCoin(coin: SignedCoin, owner: IdentityPublicKeys): boolean {
+  const { publicKeySize, signatureSize, signatureAlgorithm } = specOf(coin.coinCategory);
+  if (coin.publicKey.length !== publicKeySize || coin.signature.length !== signatureSize) return false;
+  return verify(null, signedBytes(coin), owner[signatureAlgorithm], coin.signature);
+}
+
+/** Domain separation: a signature made for a coin is valid for nothing else that the same identity key signs. */
+const LABEL = Buffer.from('aqm.coin.v1 coin signature\0');
+
+/** All parts before the last have a fixed length, so no two coins give the same bytes. */
+function signedBytes({ keyId, coinCategory, publicKey }: Omit<SignedCoin, 'signature'>): Buffer {
+  return Buffer.concat([LABEL, coinName(keyId, coinCategory), publicKey]);
+}
+
+/** 17 bytes: the UUID (RFC 9562 section 4) and the category's number in coin.proto. */
+export function coinName(keyId: string, coinCategory: CoinCategoryName): Buffer {
+  return Buffer.concat([uuidBytes(keyId), Buffer.of(specOf(coinCategory).category)]);
+}
+
+export function uuidBytes(uuid: string): Buffer {
+  const bytes = Buffer.from(uuid.replaceAll('-', ''), 'hex');
+  if (bytes.length !== 16) throw new Error('not a UUID');
+  return bytes;
+}

@@ -1,0 +1,22 @@
+// Stand-in for the Context Manager module.
+import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
+
+/** What the phone knows about itself when a message is about to be sent. */
+export interface Situation {
+  readonly link: 'Wi-Fi' | 'cellular';
+  /** 0 (empty) to 1 (full). */
+  readonly battery: number;
+}
+
+export interface Advice {
+  readonly coinCategory: CoinCategoryName;
+  readonly because: string;
+}
+
+/** The battery decides first: a phone that dies sends nothing, by whatever link. */
+export function adviseTier({ link, battery }: Situation): Advice {
+  if (battery < 0.15) return { coinCategory: 'BRONZE', because: 'the battery is nearly empty and every byte counts' };
+  if (link === 'cellular')
+    return { coinCategory: 'SILVER', because: 'it is post-quantum like GOLD, with a small signature' };
+  return { coinCategory: 'GOLD', because: 'it is the strongest and nothing has to be saved' };
+}

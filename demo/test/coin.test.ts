@@ -1,0 +1,101 @@
+import { createPublicKey, sign } from 'node:crypto';
+import type { MintedCoin } from '../../device';
+import { exportPublicKey, generateKeyPair, importPrivateKey, importPublicKey, specOf } from '../algorithms';
+import { mintCoin } from '../coin-minting';
+import { coinName, createIdentity, publicKeysOf, verifyCoin } from '../coin-signature';
+import { adviseTier } from '../context-manager';
+import { HardwareKey } from '../hardware-key';
+import { TIERS } from '../tiers';
+
+const identity = createIdentity();
+const keys = publicKeysOf(identity);
+const hardwareKey = new HardwareKey();
+
+function flip(bytes: Uint8Array, index = 0): Buffer {
+  const changed = Buffer.from(bytes);
+  changed[index] = (changed[index] ?? 0) ^ 1;
+  return changed;
+}
+
+describe.each(TIERS)('a %s coin', (tier) => {
+  const coin: MintedCoin = mintCoin(tier, identity, hardwareKey);
+
+  it('has exactly the sizes that coin.proto states', () => {
+    expect(coin.publicKey.length).toBe(specOf(tier).publicKeySize);
+    expect(coin.signature.length).toBe(specOf(tier).signatureSize);
+    expect(coin.encryptionIv.length).toBe(12);
+    expect(coin.authTag.length).toBe(16);
+  });
+
+  it('carries the bare key: the end of its SubjectPublicKeyInfo', () => {
+    const publicKey = importPublicKey(specOf(tier).publicKeyAlgorithm, coin.publicKey);
+    const spki = publicKey.export({ type: 'spki', format: 'der' });
+    expect(spki.subarray(-coin.publicKey.length).equals(coin.publicKey)).toBe(true);
+    expect(createPublicKey({ key: spki, type: 'spki', format: 'der' }).equals(publicKey)).toBe(true);
+  });
+
+  it('is signed by its owner', () => {
+    expect(verifyCoin(coin, keys)).toBe(true);
+  });
+
+  it('is refused when anything that the signature covers was changed', () => {
+    const other = mintCoin(tier, identity, hardwareKey);
+    expect(verifyCoin({ ...coin, publicKey: flip(coin.publicKey) }, keys)).toBe(false);
+    expect(verifyCoin({ ...coin, signature: flip(coin.signature) }, keys)).toBe(false);
+    expect(verifyCoin({ ...coin, keyId: other.keyId }, keys)).toBe(false);
+    expect(verifyCoin({ ...coin, publicKey: other.publicKey }, keys)).toBe(false);
+  });
+
+  it('is refused when somebody else signed it', () => {
+    const forged = mintCoin(tier, createIdentity(), hardwareKey);
+    expect(verifyCoin(forged, keys)).toBe(false);
+  });
+
+  it('is refused when its key or signature is cut off', () => {
+    expect(verifyCoin({ ...coin, publicKey: coin.publicKey.subarray(1) }, keys)).toBe(false);
+    expect(verifyCoin({ ...coin, signature: coin.signature.subarray(1) }, keys)).toBe(false);
+  });
+
+  it('keeps its private half from whoever does not have the hardware key', () => {
+    const name = coinName(coin.keyId, tier);
+    expect(importPrivateKey(hardwareKey.open(coin, name)).type).toBe('private');
+    expect(() => new HardwareKey().open(coin, name)).toThrow();
+  });
+
+  it('keeps a private half that was moved to the name of another coin closed', () => {
+    const other = mintCoin(tier, identity, hardwareKey);
+    expect(() => hardwareKey.open(coin, coinName(other.keyId, tier))).toThrow();
+  });
+});
+
+it('refuses a signature that the owner made over the bare key, for another purpose', () => {
+  const coin = mintCoin('SILVER', identity, hardwareKey);
+  const signature = sign(null, coin.publicKey, identity.Ed25519.privateKey);
+  expect(verifyCoin({ ...coin, signature }, keys)).toBe(false);
+});
+
+it('refuses a SILVER coin sold as another category', () => {
+  const coin = mintCoin('SILVER', identity, hardwareKey);
+  expect(verifyCoin({ ...coin, coinCategory: 'GOLD' }, keys)).toBe(false);
+  expect(verifyCoin({ ...coin, coinCategory: 'BRONZE' }, keys)).toBe(false);
+});
+
+it('exports keys of the sizes of FIPS 203 table 3, FIPS 204 table 2 and RFC 7748', () => {
+  const size = (algorithm: Parameters<typeof generateKeyPair>[0]) =>
+    exportPublicKey(generateKeyPair(algorithm).publicKey).length;
+  expect(size('ML-KEM-768')).toBe(1184);
+  expect(size('ML-DSA-44')).toBe(1312);
+  expect(size('X25519')).toBe(32);
+  expect(size('Ed25519')).toBe(32);
+});
+
+it('refuses an ML-KEM key whose coefficients exceed the modulus (FIPS 203 section 7.2)', () => {
+  expect(() => importPublicKey('ML-KEM-768', Buffer.alloc(1184, 0xff))).toThrow();
+});
+
+it('advises the tier that link and battery allow', () => {
+  expect(adviseTier({ link: 'Wi-Fi', battery: 1 }).coinCategory).toBe('GOLD');
+  expect(adviseTier({ link: 'cellular', battery: 1 }).coinCategory).toBe('SILVER');
+  expect(adviseTier({ link: 'cellular', battery: 0.1 }).coinCategory).toBe('BRONZE');
+  expect(adviseTier({ link: 'Wi-Fi', battery: 0.1 }).coinCategory).toBe('BRONZE');
+});
