@@ -1,0 +1,85 @@
+import type { InventoryCoin } from '../device';
+import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
+import { ENCAPSULATION_SIZES, specOf } from './algorithms';
+import { type IdentityPublicKeys, type SignedCoin, verifyCoin } from './coin-signature';
+import { adviseTier, type Situation } from './context-manager';
+import { openParcel, sealMessage } from './crypto-wrapper';
+import type { Journal } from './journal';
+import type { PostOffice } from './network-layer';
+import { decodeParcel, PARCEL_OVERHEAD } from './parcel';
+import type { Person } from './person';
+
+/** Who writes to whom, and what the sender knows about the recipient without asking the coin service. */
+export interface Conversation {
+  readonly journal: Journal;
+  readonly postOffice: PostOffice;
+  readonly sender: Person;
+  readonly recipient: Person;
+  readonly recipientKeys: IdentityPublicKeys;
+  /** Every coin that the recipient ever minted, by key id: the truth to compare with. */
+  readonly minted: ReadonlyMap<string, SignedCoin>;
+}
+
+export interface Delivery {
+  readonly keyId: string;
+  readonly coinCategory: CoinCategoryName;
+  /** The parcel as it travelled; somebody may have recorded it. */
+  readonly parcel: Buffer;
+}
+
+/**
+ * Sends one message the way the phone would: the context manager says which tier, the inventory gives the best coin
+ * it has of that tier or below. Null when it has none.
+ */
+export async function sendMessage(
+  conversation: Conversation,
+  text: string,
+  situation: Situation,
+  expectedTier: CoinCategoryName,
+): Promise<Delivery | null> {
+  const { sender, recipient } = conversation;
+  const { coinCategory: wanted } = adviseTier(situation);
+  const coin = await sender.storage.inventory.selectCoin(recipient.name, wanted);
+  if (!coin) return null;
+  const delivery = await deliver(conversation, text, coin, `wants ${wanted}, takes`, expectedTier);
+  return delivery;
+}
+
+/** Encrypts to the coin, carries the parcel, lets the recipient open it and burn the private half; checks it all. */
+export async function deliver(
+  { journal, postOffice, sender, recipient, recipientKeys, minted }: Conversation,
+  text: string,
+  coin: InventoryCoin,
+  how: string,
+  expectedTier: CoinCategoryName,
+): Promise<Delivery> {
+  const { keyId, coinCategory } = coin;
+  const original = minted.get(keyId);
+  const signatureHolds = verifyCoin(coin, recipientKeys);
+  const size = postOffice.send(recipient.userId, sealMessage(text, coin, recipientKeys));
+
+  const parcel = postOffice.collect(recipient.userId);
+  const opened = await openParcel(decodeParcel(parcel), { ...recipient.storage, hardwareKey: recipient.hardwareKey });
+
+  journal.check(
+    `${sender.name} ${how} ${coinCategory}, sends ${size} bytes; ${recipient.name} reads "${text}", burns the coin`,
+    {
+      coinCategory,
+      signatureHolds,
+      sameKeyAsMinted: original !== undefined && Buffer.from(coin.publicKey).equals(original.publicKey),
+      parcelBytes: parcel.length,
+      read: opened.opened ? opened.text : opened.reason,
+      privateHalf: await recipient.storage.vault.getStatus(keyId),
+    },
+    {
+      coinCategory: expectedTier,
+      signatureHolds: true,
+      sameKeyAsMinted: true,
+      parcelBytes:
+        PARCEL_OVERHEAD + ENCAPSULATION_SIZES[specOf(expectedTier).publicKeyAlgorithm] + Buffer.byteLength(text),
+      read: text,
+      privateHalf: 'BURNED',
+    },
+  );
+  return { keyId, coinCategory, parcel };
+}

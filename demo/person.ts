@@ -1,0 +1,59 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type CoinServiceAccess, type DeviceStorage, openDeviceStorage } from '../device';
+import { BACKENDS, type BackendName } from './backends';
+import { createIdentity, type Identity } from './coin-signature';
+import { HardwareKey } from './hardware-key';
+import { connect } from './network-layer';
+
+/** Somebody with a device. Everything random is new in each run, so that runs can share one database. */
+export interface Person {
+  readonly name: string;
+  readonly userId: string;
+  readonly identity: Identity;
+  readonly hardwareKey: HardwareKey;
+  /** The folder that stands for the device's disk. */
+  readonly disk: string;
+  readonly storage: DeviceStorage;
+  readonly service: CoinServiceAccess;
+}
+
+/** Who somebody is, before there is a device. */
+export interface Account {
+  readonly name: string;
+  readonly userId: string;
+}
+
+export function createAccount(name: string): Account {
+  return { name, userId: randomUUID() };
+}
+
+export async function setUpDevice(
+  { name, userId }: Account,
+  options: { backend: BackendName; folder: string; address: string; token: string },
+): Promise<Person> {
+  const disk = join(options.folder, name);
+  await mkdir(disk, { mode: 0o700 });
+  const config = BACKENDS[options.backend]({ name: `demo-${userId}`, folder: disk, key: randomBytes(32) });
+  return {
+    name,
+    userId,
+    identity: createIdentity(),
+    hardwareKey: new HardwareKey(),
+    disk,
+    storage: await openDeviceStorage(config),
+    service: connect(options.address, options.token),
+  };
+}
+
+export async function switchOff({ storage, service }: Person): Promise<void> {
+  service.client.close();
+  await storage.close();
+}
+
+/** All bytes that the device has on its disk now. */
+export async function readDisk({ disk }: Person): Promise<Buffer> {
+  const files = await readdir(disk);
+  return Buffer.concat(await Promise.all(files.map((file) => readFile(join(disk, file)))));
+}

@@ -1,0 +1,109 @@
+import type { CoinCategoryName } from '../../gen/aqm/coin/v1/coin_categories';
+import { adviseTier, type Situation } from '../context-manager';
+import { sendMessage } from '../conversation';
+import { openParcel } from '../crypto-wrapper';
+import { decodeParcel } from '../parcel';
+import { conversationWithBob, type Scene, stockForContact, stockInVault, stockOnServer } from '../scene';
+import { describeTiers, tierCounts } from '../tiers';
+import { topUpFromBob } from './stock-up';
+
+const AT_HOME: Situation = { link: 'Wi-Fi', battery: 1 };
+
+const SITUATIONS: readonly (readonly [where: string, Situation, text: string, CoinCategoryName])[] = [
+  ['Home Wi-Fi, full battery', AT_HOME, 'Dinner at eight?', 'GOLD'],
+  ['Cellular, battery at 60 %', { link: 'cellular', battery: 0.6 }, 'Running late.', 'SILVER'],
+  ['Cellular, battery at 4 %', { link: 'cellular', battery: 0.04 }, 'Phone is dying!', 'BRONZE'],
+];
+
+export function writeInThreeSituations(scene: Scene): Promise<void> {
+  const { journal, alice, bob } = scene;
+  return journal.step(
+    'three-situations',
+    'Alice writes to Bob in three situations',
+    'The context manager on her phone picks the tier from link and battery. She verifies that Bob signed the coin, ' +
+      'encrypts with it and sends; Bob opens the parcel with the private half from his vault and burns that half.',
+    async () => {
+      for (const [where, situation, text, tier] of SITUATIONS) {
+        const { coinCategory, because } = adviseTier(situation);
+        journal.note(`${where}: ${coinCategory}, because ${because}.`);
+        await send(scene, text, situation, tier);
+      }
+      const cached = tierCounts(4, 3, 0);
+      journal.check(`Alice keeps ${describeTiers(cached)}`, await stockForContact(alice, bob.name), cached);
+      const inVault = tierCounts(4, 5, 4);
+      journal.check(`Bob's vault can still open ${describeTiers(inVault)}`, await stockInVault(bob), inVault);
+    },
+  );
+}
+
+export function writeUntilTiersRunOut(scene: Scene): Promise<void> {
+  const { journal, alice, bob } = scene;
+  return journal.step(
+    'tiers-run-out',
+    'Alice tops up and sends photos until nothing is left',
+    'A top-up fetches only what is missing. At home she always wants GOLD; when a tier is used up, the next lower one ' +
+      'serves: GOLD, then SILVER, then BRONZE. When nothing is left she is told so, and nothing is sent unprotected.',
+    async () => {
+      await topUpFromBob(scene, tierCounts(1, 0, 0));
+      const cached = tierCounts(4, 4, 1);
+      journal.check(
+        `the server had no GOLD left, so Alice now keeps ${describeTiers(cached)}`,
+        await stockForContact(alice, bob.name),
+        cached,
+      );
+
+      const expected = (['GOLD', 'SILVER', 'BRONZE'] as const).flatMap((tier) =>
+        Array.from({ length: cached[tier] }, () => tier),
+      );
+      for (const [index, tier] of expected.entries()) await send(scene, `Photo ${index + 1}`, AT_HOME, tier);
+      const refused = await sendMessage(conversationWithBob(scene, alice), 'Photo 10', AT_HOME, 'GOLD');
+      journal.check(
+        'photo 10: no coin of Bob is left, and the answer is an honest "none"',
+        refused?.coinCategory ?? 'none',
+        'none',
+      );
+
+      await topUpFromBob(scene, tierCounts(5, 3, 0));
+      const refilled = tierCounts(0, 1, 1);
+      journal.check(
+        `after another top-up Alice keeps ${describeTiers(refilled)}, all that the server may give her`,
+        await stockForContact(alice, bob.name),
+        refilled,
+      );
+      await send(scene, 'Photo 10', AT_HOME, 'SILVER');
+      const left = tierCounts(0, 0, 2);
+      journal.check(`the server has ${describeTiers(left)} left`, await stockOnServer(bob), left);
+    },
+  );
+}
+
+export function tryReplay({ journal, bob, deliveries }: Scene): Promise<void> {
+  return journal.step(
+    'replay',
+    'Somebody recorded the first message and sends it again',
+    'Its private half is burned: the vault has nothing any more that could open it, not even for Bob himself.',
+    async () => {
+      const [first] = deliveries;
+      if (!first) throw new Error('nothing was recorded');
+      const before = await stockInVault(bob);
+      journal.check(
+        'the vault has no private half for it',
+        (await bob.storage.vault.fetchKey(first.keyId)) === null,
+        true,
+      );
+      const opener = { vault: bob.storage.vault, hardwareKey: bob.hardwareKey };
+      journal.check('Bob refuses the replay, as BURNED', await openParcel(decodeParcel(first.parcel), opener), {
+        opened: false,
+        reason: 'BURNED',
+      });
+      journal.check('burning it again burns nothing', await bob.storage.vault.burnKey(first.keyId), false);
+      journal.check('no other coin was touched', await stockInVault(bob), before);
+    },
+  );
+}
+
+async function send(scene: Scene, text: string, situation: Situation, tier: CoinCategoryName): Promise<void> {
+  const delivery = await sendMessage(conversationWithBob(scene, scene.alice), text, situation, tier);
+  if (!delivery) throw new Error(`no coin was left for "${text}"`);
+  scene.deliveries.push(delivery);
+}

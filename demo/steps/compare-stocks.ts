@@ -1,0 +1,70 @@
+import { uuidBytes } from '../coin-signature';
+import { readDisk } from '../person';
+import { type Scene, stockForContact, stockInVault, stockOnServer } from '../scene';
+import { addTiers, countTiers, TIERS, type TierCounts, tierCounts } from '../tiers';
+
+/** Where every coin of Bob's is in the end. */
+export interface FinalStock {
+  readonly minted: TierCounts;
+  readonly burned: TierCounts;
+  readonly vault: TierCounts;
+  readonly server: TierCounts;
+  readonly inventory: TierCounts;
+}
+
+export function compareStocks({ journal, alice, bob, carol, minted, deliveries }: Scene): Promise<FinalStock> {
+  return journal.step(
+    'final-stock',
+    'Every coin is accounted for',
+    "Three stores kept count, each by itself: the server, the inventory on Alice's device, the vault on Bob's.",
+    async () => {
+      const stock: FinalStock = {
+        minted: countTiers(minted.values()),
+        burned: countTiers(deliveries),
+        vault: await stockInVault(bob),
+        server: await stockOnServer(bob),
+        inventory: await stockForContact(alice, bob.name),
+      };
+      journal.table(TIERS, [
+        row('minted by Bob', stock.minted),
+        row('used once and burned', stock.burned),
+        row("left in Bob's vault", stock.vault),
+        row('left on the server', stock.server),
+        row('left with Alice', stock.inventory),
+      ]);
+      journal.check("Bob's vault is right", stock.vault, tierCounts(0, 0, 2));
+      journal.check('the server is right', stock.server, tierCounts(0, 0, 1));
+      journal.check("Alice's inventory is right", stock.inventory, tierCounts(0, 0, 1));
+      journal.check('minted = burned + left in the vault', stock.minted, addTiers(stock.burned, stock.vault));
+      journal.check(
+        'left in the vault = left on the server + left with Alice: whatever can still be sent can be opened',
+        stock.vault,
+        addTiers(stock.server, stock.inventory),
+      );
+      const used = new Set(deliveries.map(({ keyId }) => keyId));
+      journal.check(
+        `${deliveries.length} messages used ${deliveries.length} different coins, all of them Bob's`,
+        [used.size, [...used].filter((keyId) => minted.has(keyId)).length],
+        [deliveries.length, deliveries.length],
+      );
+      const ids = [...minted.keys(), alice.userId, bob.userId, carol.userId];
+      const disks = await Promise.all([alice, bob, carol].map(readDisk));
+      journal.check(
+        `${Buffer.concat(disks).length} bytes on the disks of the three devices, and no id and no priority can be read in them`,
+        disks.map((disk) => countReadable(disk, ids)),
+        [0, 0, 0],
+      );
+      return stock;
+    },
+  );
+}
+
+function row(name: string, counts: TierCounts): [string, ...number[]] {
+  return [name, ...TIERS.map((tier) => counts[tier])];
+}
+
+/** How many of the ids, as text or as bytes, and of the words in any unencrypted file, lie readable on the disk. */
+function countReadable(disk: Buffer, ids: readonly string[]): number {
+  const texts = [...ids, 'SQLite format 3', 'BESTIE'].map((text) => Buffer.from(text));
+  return [...texts, ...ids.map(uuidBytes)].filter((bytes) => disk.includes(bytes)).length;
+}

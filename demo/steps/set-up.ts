@@ -1,0 +1,68 @@
+import { publicKeysOf } from '../coin-signature';
+import { PostOffice } from '../network-layer';
+import { createAccount, setUpDevice } from '../person';
+import type { Scene, Stage } from '../scene';
+
+/** Returns the address that the service listens on. */
+export function startService({ journal, service }: Stage): Promise<string> {
+  return journal.step(
+    'start-service',
+    'The coin service starts',
+    'A server that keeps the public halves of one-time key pairs ("coins") and hands each out exactly once. It never ' +
+      'sees a private half and never sees a message.',
+    async () => {
+      const address = await service.address();
+      const database = process.env.DATABASE_URL ? 'the PostgreSQL of DATABASE_URL' : 'a PostgreSQL of its own';
+      journal.note(`It runs in a process of its own and stores in ${database}.`);
+      journal.check(`it accepts calls on ${address}, on this machine only`, /^127\.0\.0\.1:\d+$/.test(address), true);
+      return address;
+    },
+  );
+}
+
+export function setUpDevices({ journal, backend, folder, service, people }: Stage, address: string): Promise<Scene> {
+  return journal.step(
+    'set-up-devices',
+    'Alice, Bob and Carol set up their devices',
+    'Each device has its own encrypted storage and a hardware key that never leaves it. Bob gives Alice and Carol his ' +
+      'identity keys in person, so they need not trust the server about who he is.',
+    async () => {
+      const accounts = ['Alice', 'Bob', 'Carol'].map(createAccount);
+      const tokens = await service.tokensFor(accounts.map(({ userId }) => userId));
+      const [alice, bob, carol] = await Promise.all(
+        accounts.map(async (account, index) => {
+          const token = tokens[index];
+          if (!token) throw new Error(`no token for ${account.name}`);
+          const person = await setUpDevice(account, { backend, folder, address, token });
+          people.push(person);
+          return person;
+        }),
+      );
+      if (!alice || !bob || !carol) throw new Error('somebody has no device');
+      journal.check(
+        'three devices, each with its own storage',
+        people.map(({ storage }) => storage.backend),
+        [backend, backend, backend],
+      );
+      return {
+        journal,
+        postOffice: new PostOffice(),
+        alice,
+        bob,
+        carol,
+        bobsKeys: publicKeysOf(bob.identity),
+        minted: new Map(),
+        deliveries: [],
+      };
+    },
+  );
+}
+
+export function stopService({ journal, service }: Stage): Promise<void> {
+  return journal.step(
+    'stop-service',
+    'The coin service stops',
+    'Asked with SIGTERM, it finishes the calls it has accepted, stops what it started and exits.',
+    async () => journal.check('its exit code is 0', await service.stop(), 0),
+  );
+}

@@ -1,0 +1,80 @@
+import { publishCoins, topUp } from '../../device';
+import { specOf } from '../algorithms';
+import { mintCoin } from '../coin-minting';
+import { verifyCoin } from '../coin-signature';
+import { type Scene, stockForContact, stockInVault, stockOnServer } from '../scene';
+import { countTiers, describeNonzeroTiers, describeTiers, TIERS, type TierCounts, tierCounts } from '../tiers';
+
+const MINTED = tierCounts(5, 6, 5);
+
+export function mintAndPublish({ journal, bob, bobsKeys, minted }: Scene): Promise<void> {
+  return journal.step(
+    'mint-and-publish',
+    `Bob mints ${describeTiers(MINTED)} and publishes them`,
+    'A coin is one key pair for one message. GOLD: post-quantum key and signature; SILVER: post-quantum key, classical ' +
+      'signature; BRONZE: both classical, and small. The private half goes into the vault on his device, sealed by the ' +
+      'hardware key, before the public half goes to the server.',
+    async () => {
+      const coins = TIERS.flatMap((tier) =>
+        Array.from({ length: MINTED[tier] }, () => mintCoin(tier, bob.identity, bob.hardwareKey)),
+      );
+      for (const coin of coins) minted.set(coin.keyId, coin);
+      journal.check(
+        `he minted ${coins.length} coins with ${coins.length} different names`,
+        countTiers(minted.values()),
+        {
+          ...MINTED,
+        },
+      );
+      for (const tier of TIERS) {
+        const { publicKeySize, signatureSize, publicKeyAlgorithm, signatureAlgorithm } = specOf(tier);
+        const ofTier = coins.filter(({ coinCategory }) => coinCategory === tier);
+        journal.check(
+          `${tier}: ${publicKeyAlgorithm} key of ${publicKeySize} bytes, ${signatureAlgorithm} signature of ` +
+            `${signatureSize} bytes, valid`,
+          ofTier.map((coin) => [coin.publicKey.length, coin.signature.length, verifyCoin(coin, bobsKeys)]),
+          ofTier.map(() => [publicKeySize, signatureSize, true]),
+        );
+      }
+
+      const { results } = await publishCoins(bob.storage, bob.service, coins);
+      journal.check(
+        'the server took every one of them',
+        results.map(({ outcome }) => outcome),
+        coins.map(() => 'INSERTED'),
+      );
+      const onServer = await stockOnServer(bob);
+      journal.check(`the server has ${describeTiers(MINTED)} to hand out`, onServer, MINTED);
+      const inVault = await stockInVault(bob);
+      journal.check(`Bob's vault keeps the ${coins.length} private halves`, inVault, MINTED);
+    },
+  );
+}
+
+export function befriendAndTopUp(scene: Scene): Promise<void> {
+  const { journal, alice, bob } = scene;
+  return journal.step(
+    'befriend-and-top-up',
+    'Alice makes Bob a BESTIE and tops up',
+    'She fetches coins of Bob while she is online and keeps them, so that she can write at once later. How many depends ' +
+      'on how close somebody is: for a BESTIE 5 GOLD, 4 SILVER and 1 BRONZE.',
+    async () => {
+      await alice.storage.inventory.setPriority(bob.name, 'BESTIE');
+      await topUpFromBob(scene, tierCounts(0, 0, 0));
+      const cached = tierCounts(5, 4, 1);
+      journal.check(`Alice keeps ${describeTiers(cached)}`, await stockForContact(alice, bob.name), cached);
+      const left = tierCounts(0, 2, 4);
+      journal.check(`the server has ${describeTiers(left)} left`, await stockOnServer(bob), left);
+    },
+  );
+}
+
+/** Alice fills her budget for Bob; `missing` is what the server could not give. */
+export async function topUpFromBob({ journal, alice, bob }: Scene, missing: TierCounts): Promise<void> {
+  const { contacts } = await topUp(alice.storage, alice.service, [{ contactId: bob.name, userId: bob.userId }]);
+  journal.check(
+    `the top-up gets what the server has; still missing: ${describeNonzeroTiers(missing)}`,
+    contacts.map((contact) => [contact.error?.reason ?? 'no error', contact.discarded.length, contact.missing]),
+    [['no error', 0, missing]],
+  );
+}
