@@ -1,5 +1,6 @@
 import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { sql } from 'kysely';
 import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import pino from 'pino';
@@ -129,6 +130,9 @@ export interface TestService {
   readonly database: TestDatabase;
   readonly privateKey: KeyObject;
   user(options?: { id?: string; isAdmin?: boolean; ttlSeconds?: number; address?: string }): Promise<User>;
+  readonly store: CoinInventoryServer;
+  /** Lets time pass for a table: moves a column of all its rows into the past. */
+  age(table: string, column: string, interval: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -137,8 +141,9 @@ export async function startService(rules: Partial<InventoryRules> = {}): Promise
   const database = await createDatabase();
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const now = () => new Date();
+  const store = new CoinInventoryServer(database.db, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
   const server = new CoinServer({
-    store: new CoinInventoryServer(database.db, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules }),
+    store,
     verifyToken: verifyWith(publicKey, now),
     logger: pino({ level: 'error' }, pino.destination(2)),
     now,
@@ -149,6 +154,12 @@ export async function startService(rules: Partial<InventoryRules> = {}): Promise
     address,
     database,
     privateKey,
+    store,
+    age: async (table, column, interval) => {
+      await sql`UPDATE ${sql.table(table)} SET ${sql.ref(column)} = ${sql.ref(column)} - ${interval}::interval`.execute(
+        database.db,
+      );
+    },
     user: async ({ id = randomUUID(), isAdmin = false, ttlSeconds = 600, address: at = address } = {}) => {
       const user = new User(at, id, await issueToken(privateKey, { userId: id, isAdmin, ttlSeconds, now: now() }));
       users.push(user);
