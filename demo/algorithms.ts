@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { COIN_CATEGORIES, type CoinCategoryName, type CoinCategorySpec } from '../gen/aqm/coin/v1/coin_categories';
+import { COIN_CATEGORIES, type CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 
 /** The algorithm names that coin.proto uses. */
 export type PublicKeyAlgorithm = (typeof COIN_CATEGORIES)[number]['publicKeyAlgorithm'];
@@ -55,10 +55,8 @@ export function importPrivateKey(bytes: Buffer): KeyObject {
   return createPrivateKey({ key: bytes, type: 'pkcs8', format: 'der' });
 }
 
-type KnownSpec = (typeof COIN_CATEGORIES)[number];
-
 /** What coin.proto says about a category. */
-export function specOf(coinCategory: CoinCategoryName): KnownSpec & CoinCategorySpec {
+export function specOf(coinCategory: CoinCategoryName): (typeof COIN_CATEGORIES)[number] {
   const spec = COIN_CATEGORIES.find(({ name }) => name === coinCategory);
   if (!spec) throw new Error(`coin.proto knows no category ${coinCategory}`);
   return spec;

@@ -32,9 +32,9 @@ export function compareStocks({ journal, alice, bob, carol, minted, deliveries }
         row('left on the server', stock.server),
         row('left with Alice', stock.inventory),
       ]);
-      journal.check("Bob's vault is right", stock.vault, tierCounts(0, 0, 2));
-      journal.check('the server is right', stock.server, tierCounts(0, 0, 1));
-      journal.check("Alice's inventory is right", stock.inventory, tierCounts(0, 0, 1));
+      journal.check("Bob's vault holds exactly 2 BRONZE", stock.vault, tierCounts(0, 0, 2));
+      journal.check('the server holds exactly 1 BRONZE', stock.server, tierCounts(0, 0, 1));
+      journal.check("Alice's inventory holds exactly 1 BRONZE", stock.inventory, tierCounts(0, 0, 1));
       journal.check('minted = burned + left in the vault', stock.minted, addTiers(stock.burned, stock.vault));
       journal.check(
         'left in the vault = left on the server + left with Alice: whatever can still be sent can be opened',
