@@ -56,7 +56,7 @@ export function call<Request, Response>(
   });
 }
 
-function toCallError(error: ServiceError): CallError {
+export function toCallError(error: ServiceError): CallError {
   const [packed] = error.metadata.get('grpc-status-details-bin');
   const { details } = packed instanceof Buffer ? Status.decode(packed) : { details: [] };
   const detail = (type: string) =>
