@@ -38,14 +38,19 @@ export function openSqlite({
   const file = resolve(path);
   const settings = { path: file, busyTimeoutMs, now };
   const connection = new Connection(openDatabase(file, secret, busyTimeoutMs), settings);
-  return {
-    backend: 'sqlite',
-    vault: new SqliteVault(connection),
-    inventory: new SqliteInventory(connection, budgets),
-    outbox: new SqliteOutbox(connection),
-    openRequests: new SqliteOpenRequests(connection, budgets),
-    close: async () => connection.close(),
-  };
+  try {
+    return {
+      backend: 'sqlite',
+      vault: new SqliteVault(connection),
+      inventory: new SqliteInventory(connection, budgets),
+      outbox: new SqliteOutbox(connection),
+      openRequests: new SqliteOpenRequests(connection, budgets),
+      close: async () => connection.close(),
+    };
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
 }
 
 function openDatabase(file: string, secret: Secret, busyTimeoutMs: number): Database.Database {
@@ -62,9 +67,9 @@ function openDatabase(file: string, secret: Secret, busyTimeoutMs: number): Data
       return database;
     } catch (error) {
       database?.close();
-      const notADatabase = isSqliteError(error, 'SQLITE_NOTADB');
+      const notADatabase = isSqliteError(error, 'NOTADB');
       // The file was empty, and another process has begun it, with a salt of its own, since.
-      const raced = wasEmpty && (notADatabase || isSqliteError(error, 'SQLITE_BUSY'));
+      const raced = wasEmpty && (notADatabase || isSqliteError(error, 'BUSY'));
       if (raced && attempt < CREATION_ATTEMPTS) continue;
       throw notADatabase ? whyNot(file, error) : namedError(error, file, busyTimeoutMs);
     }
@@ -78,15 +83,14 @@ function openDatabase(file: string, secret: Secret, busyTimeoutMs: number): Data
  */
 function ensureFile(file: string): boolean {
   try {
-    if (!existsSync(file)) closeSync(openSync(file, 'wx', 0o600));
+    // Not existing and being made by another process are the same here: `a` never truncates.
+    if (!existsSync(file)) closeSync(openSync(file, 'a', 0o600));
+    const empty = statSync(file).size === 0;
+    if (empty) chmodSync(file, 0o600);
+    return empty;
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) {
-      throw new UnreachableError(file, { cause: error });
-    }
+    throw new UnreachableError(file, { cause: error });
   }
-  const empty = statSync(file).size === 0;
-  if (empty) chmodSync(file, 0o600);
-  return empty;
 }
 
 /** Cipher and key come before anything else. */

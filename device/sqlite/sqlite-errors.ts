@@ -1,16 +1,30 @@
-import Database from 'better-sqlite3';
-import { DeviceError, StorageBusyError, StorageCorruptedError, StorageFullError, UnreachableError } from '../errors';
+import { StorageBusyError, StorageCorruptedError, StorageFullError, UnreachableError } from '../errors';
 
-export function isSqliteError(error: unknown, code: string): boolean {
-  return error instanceof Database.SqliteError && (error.code === code || error.code.startsWith(`${code}_`));
+interface SqliteFailure extends Error {
+  /** The result code by name, extended where SQLite has one: SQLITE_BUSY, SQLITE_IOERR_FSYNC. */
+  readonly code: string;
 }
 
-/** The named error for SQLite's result code, extended codes included; anything else as it is. */
+/** By shape: the binding is loaded once per process, its error class once per module registry. */
+function isSqliteFailure(error: unknown): error is SqliteFailure {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return false;
+  return typeof error.code === 'string' && error.code.startsWith('SQLITE_');
+}
+
+/** SQLITE_IOERR_FSYNC is an IOERR. */
+function primaryCode(error: SqliteFailure): string {
+  return error.code.split('_')[1] ?? '';
+}
+
+export function isSqliteError(error: unknown, primary: string): boolean {
+  return isSqliteFailure(error) && primaryCode(error) === primary;
+}
+
+/** The named error for SQLite's result code; anything else as it is. */
 export function namedError(error: unknown, path: string, busyTimeoutMs: number): unknown {
-  if (!(error instanceof Database.SqliteError) || error instanceof DeviceError) return error;
+  if (!isSqliteFailure(error)) return error;
   const options = { cause: error };
-  const [, primary] = error.code.split('_');
-  switch (primary) {
+  switch (primaryCode(error)) {
     case 'FULL':
       return new StorageFullError(options);
     case 'BUSY':
@@ -25,7 +39,6 @@ export function namedError(error: unknown, path: string, busyTimeoutMs: number):
     case 'READONLY':
     case 'CANTOPEN':
     case 'PERM':
-    case 'AUTH':
       return new UnreachableError(path, options);
     default:
       return error;

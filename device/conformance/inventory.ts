@@ -1,0 +1,317 @@
+import type { SmartInventory } from '../inventory';
+import { DAY, type Harness, HOUR, inventoryCoin, keyId, type ManualClock, withFixture } from './harness';
+
+/** The promises of SmartInventory, for any backend. */
+export function inventorySuite(name: string, harness: Harness): void {
+  describe(`SmartInventory on ${name}`, () => {
+    it('returns a selected coin as it was stored, once', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        const coin = inventoryCoin(1, clock.in(DAY));
+        expect(await inventory.storeKey(coin)).toBe(true);
+        expect(await inventory.selectCoin('bob', 'GOLD')).toStrictEqual(coin);
+        expect(await inventory.selectCoin('bob', 'GOLD')).toBeNull();
+      }));
+
+    it('selects the coin that ends first, then the one stored first', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(3 * DAY)));
+        await inventory.storeKey(inventoryCoin(4, clock.in(1 * DAY)));
+        await inventory.storeKey(inventoryCoin(2, clock.in(2 * DAY)));
+        await inventory.storeKey(inventoryCoin(3, clock.in(1 * DAY)));
+        expect(await selectAll(inventory)).toStrictEqual([4, 3, 2, 1].map(keyId));
+      }));
+
+    it('falls back to lower categories only, the best first', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(HOUR), { coinCategory: 'BRONZE' }));
+        await inventory.storeKey(inventoryCoin(2, clock.in(DAY), { coinCategory: 'SILVER' }));
+        await inventory.storeKey(inventoryCoin(3, clock.in(DAY), { coinCategory: 'GOLD' }));
+        expect((await inventory.selectCoin('bob', 'SILVER'))?.coinCategory).toBe('SILVER');
+        expect((await inventory.selectCoin('bob', 'SILVER'))?.coinCategory).toBe('BRONZE');
+        expect(await inventory.selectCoin('bob', 'SILVER')).toBeNull();
+        expect((await inventory.selectCoin('bob', 'GOLD'))?.coinCategory).toBe('GOLD');
+      }));
+
+    it('uses a coin until its end and never from then on', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+        await inventory.storeKey(inventoryCoin(2, clock.in(DAY)));
+        clock.advance(DAY - 1);
+        expect((await inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(1));
+        clock.advance(1);
+        expect(await inventory.selectCoin('bob', 'GOLD')).toBeNull();
+        expect((await inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(0);
+      }));
+
+    it.each([
+      ['BESTIE', [5, 4, 1]],
+      ['MATE', [0, 6, 4]],
+      ['STRANGER', [0, 0, 0]],
+    ] as const)('holds for a %s exactly %p coins of GOLD, SILVER and BRONZE', (priority, budget) =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', priority);
+        const stored = [0, 0, 0];
+        for (const [index, coinCategory] of (['GOLD', 'SILVER', 'BRONZE'] as const).entries()) {
+          for (let n = 0; n < 8; n += 1) {
+            const coin = inventoryCoin(index * 100 + n, clock.in(DAY), { coinCategory });
+            if (await inventory.storeKey(coin)) stored[index] = (stored[index] ?? 0) + 1;
+          }
+        }
+        expect(stored).toStrictEqual(budget);
+        expect(await countsOf(inventory)).toStrictEqual(budget);
+      }),
+    );
+
+    it('counts each contact on its own, and lets two contacts have coins of the same id', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.setPriority('carol', 'BESTIE');
+        for (const contactId of ['bob', 'carol']) {
+          for (let n = 0; n < 6; n += 1) {
+            expect(await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId }))).toBe(n < 5);
+          }
+        }
+      }));
+
+    it('fills no budget with expired coins', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        for (let n = 0; n < 5; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY)));
+        expect(await inventory.storeKey(inventoryCoin(9, clock.in(3 * DAY)))).toBe(false);
+        clock.advance(DAY);
+        expect(await inventory.storeKey(inventoryCoin(9, clock.in(3 * DAY)))).toBe(true);
+        expect(await selectAll(inventory)).toStrictEqual([keyId(9)]);
+      }));
+
+    it('fills the budget with open reservations too', () =>
+      withFixture(harness, async ({ storage: { inventory, openRequests }, clock }) => {
+        const contact = { contactId: 'bob', userId: keyId(77) };
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+        const reserved = await openRequests.reserveRoom([contact]);
+        expect(reserved.map(({ coinCategory, count }) => [coinCategory, count])).toStrictEqual([
+          ['GOLD', 4],
+          ['SILVER', 4],
+          ['BRONZE', 1],
+        ]);
+        expect(await openRequests.reserveRoom([contact])).toStrictEqual([]);
+        expect(await inventory.storeKey(inventoryCoin(2, clock.in(DAY)))).toBe(false);
+        const [gold] = reserved;
+        if (gold === undefined) throw new Error('nothing reserved');
+        await openRequests.settleTopUp(gold, [inventoryCoin(3, clock.in(DAY))]);
+        expect(await inventory.storeKey(inventoryCoin(2, clock.in(DAY)))).toBe(true);
+        expect(await countsOf(inventory)).toStrictEqual([3, 0, 0]);
+      }));
+
+    it('takes other budgets when they are configured', () =>
+      withFixture(
+        harness,
+        async ({ storage: { inventory, openRequests }, clock }) => {
+          expect(await inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(true);
+          const requests = await openRequests.reserveRoom([{ contactId: 'bob', userId: keyId(77) }]);
+          expect(requests.map(({ count }) => count)).toStrictEqual([20, 20, 4]);
+        },
+        {
+          budgets: {
+            BESTIE: { GOLD: 0, SILVER: 0, BRONZE: 0 },
+            MATE: { GOLD: 0, SILVER: 0, BRONZE: 0 },
+            STRANGER: { GOLD: 45, SILVER: 0, BRONZE: 0 },
+          },
+        },
+      ));
+
+    it('stores no coin twice while it is there or after it was selected', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        const coin = inventoryCoin(1, clock.in(2 * DAY));
+        await inventory.storeKey(coin);
+        expect(await inventory.storeKey({ ...coin, keyId: coin.keyId.toUpperCase() })).toBe(false);
+        await inventory.selectCoin('bob', 'GOLD');
+        expect(await inventory.storeKey(coin)).toBe(false);
+        clock.advance(2 * DAY - 1);
+        expect(await inventory.storeKey(coin)).toBe(false);
+        expect(await inventory.selectCoin('bob', 'GOLD')).toBeNull();
+      }));
+
+    it('evicts the coins stored last when the priority falls, and never stores them again', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        expect(await inventory.setPriority('bob', 'BESTIE')).toStrictEqual({ evicted: [] });
+        await inventory.storeKey(inventoryCoin(1, clock.in(2 * DAY)));
+        for (const n of [10, 11, 12, 13]) {
+          await inventory.storeKey(inventoryCoin(n, clock.in(2 * DAY), { coinCategory: 'SILVER' }));
+        }
+        expect(await inventory.setPriority('bob', 'MATE')).toStrictEqual({
+          evicted: [{ keyId: keyId(1), coinCategory: 'GOLD' }],
+        });
+        for (const n of [14, 15]) {
+          await inventory.storeKey(inventoryCoin(n, clock.in(1 * DAY), { coinCategory: 'SILVER' }));
+        }
+        const { evicted } = await inventory.setPriority('bob', 'BESTIE');
+        expect(evicted.map(({ keyId }) => keyId).sort()).toStrictEqual([14, 15].map(keyId));
+        expect(await inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(false);
+        expect(await inventory.storeKey(inventoryCoin(2, clock.in(DAY)))).toBe(true);
+        expect(await countsOf(inventory)).toStrictEqual([1, 4, 0]);
+      }));
+
+    it('takes everyone for a stranger until told otherwise', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        expect(await inventory.getPriority('bob')).toBe('STRANGER');
+        expect(await inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(false);
+        await inventory.setPriority('bob', 'MATE');
+        expect(await inventory.getPriority('bob')).toBe('MATE');
+      }));
+
+    it('sums up contacts: priority, usable coins, last use', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        const zero = { GOLD: 0, SILVER: 0, BRONZE: 0 };
+        expect(await inventory.getSummary()).toStrictEqual([]);
+        await inventory.setPriority('carol', 'MATE');
+        await inventory.setPriority('bob', 'BESTIE');
+        clock.advance(HOUR);
+        const storedAt = clock.now();
+        await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+        await inventory.storeKey(inventoryCoin(2, clock.in(DAY), { coinCategory: 'BRONZE' }));
+        const carol = { contactId: 'carol', priority: 'MATE', counts: zero, lastUsedAt: null };
+        const bob = {
+          contactId: 'bob',
+          priority: 'BESTIE',
+          counts: { ...zero, GOLD: 1, BRONZE: 1 },
+          lastUsedAt: storedAt,
+        };
+        expect(await inventory.getSummary()).toStrictEqual([bob, carol]);
+        expect(await inventory.listContacts()).toStrictEqual(['bob', 'carol']);
+        clock.advance(HOUR);
+        await inventory.selectCoin('bob', 'GOLD');
+        expect(await inventory.getSummary('bob')).toStrictEqual([
+          { ...bob, counts: { ...zero, BRONZE: 1 }, lastUsedAt: clock.now() },
+        ]);
+        expect(await inventory.getSummary('dave')).toStrictEqual([
+          { contactId: 'dave', priority: 'STRANGER', counts: zero, lastUsedAt: null },
+        ]);
+        expect(await inventory.listContacts()).toStrictEqual(['bob', 'carol']);
+      }));
+
+    it('tells how many bytes the stored coins take', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        expect(await inventory.getTotalStorageBytes()).toBe(0);
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+        await inventory.storeKey(inventoryCoin(2, clock.in(DAY), { coinCategory: 'SILVER' }));
+        await inventory.storeKey(inventoryCoin(3, clock.in(DAY), { coinCategory: 'BRONZE' }));
+        expect(await inventory.getTotalStorageBytes()).toBe(1184 + 2420 + 36 + (1184 + 64 + 36) + (32 + 64 + 36));
+        await inventory.selectCoin('bob', 'GOLD');
+        expect(await inventory.getTotalStorageBytes()).toBe(1184 + 64 + 36 + (32 + 64 + 36));
+      }));
+
+    it('gives up the coins of inactive contacts and keeps their priority', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await fill(inventory, clock, 'bob', 40 * DAY);
+        await fill(inventory, clock, 'carol', 40 * DAY);
+        clock.advance(20 * DAY);
+        await inventory.selectCoin('carol', 'GOLD');
+        clock.advance(10 * DAY - 1);
+        expect(await inventory.garbageCollect()).toBe(0);
+        clock.advance(1);
+        expect(await inventory.garbageCollect()).toBe(3);
+        expect(await inventory.getPriority('bob')).toBe('BESTIE');
+        expect(await countsOf(inventory)).toStrictEqual([0, 0, 0]);
+        expect((await inventory.getSummary('carol'))[0]?.counts.GOLD).toBe(2);
+        expect(await inventory.garbageCollect(5)).toBe(2);
+      }));
+
+    it('counts expired coins among those it gives up', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await fill(inventory, clock, 'bob', 23 * DAY);
+        clock.advance(30 * DAY);
+        expect(await inventory.garbageCollect()).toBe(3);
+        expect(await inventory.getTotalStorageBytes()).toBe(0);
+      }));
+
+    it('gives every one of many concurrent callers another coin', () =>
+      withFixture(harness, async ({ storage, open, clock }) => {
+        await storage.inventory.setPriority('bob', 'BESTIE');
+        for (let n = 0; n < 5; n += 1) await storage.inventory.storeKey(inventoryCoin(n, clock.in(DAY)));
+        const other = await open();
+        const selections = Array.from({ length: 12 }, (_, n) =>
+          (n % 2 ? other : storage).inventory.selectCoin('bob', 'GOLD'),
+        );
+        const ids = (await Promise.all(selections)).flatMap((coin) => (coin === null ? [] : [coin.keyId]));
+        expect(ids.sort()).toStrictEqual([0, 1, 2, 3, 4].map(keyId));
+      }));
+
+    it('takes contact names of 1 to 128 characters, whatever they are', () =>
+      withFixture(harness, async ({ storage: { inventory } }) => {
+        const names = ['🦊'.repeat(128), "Robert'); DROP TABLE contact;--", '__proto__', 'é', 'e\u0301', ' '];
+        for (const name of names) await inventory.setPriority(name, 'MATE');
+        expect((await inventory.listContacts()).sort()).toStrictEqual([...names].sort());
+        expect((await inventory.getSummary()).every(({ priority }) => priority === 'MATE')).toBe(true);
+      }));
+
+    const badCoins: [field: string, changes: object][] = [
+      ['contactId', { contactId: '' }],
+      ['contactId', { contactId: 'x'.repeat(129) }],
+      ['contactId', { contactId: '\ud800' }],
+      ['contactId', { contactId: 7 }],
+      ['keyId', { keyId: 'abc' }],
+      ['coinCategory', { coinCategory: 'PLATINUM' }],
+      ['publicKey', { publicKey: new Uint8Array(1183) }],
+      ['publicKey', { publicKey: new Uint8Array(1185) }],
+      ['publicKey', { coinCategory: 'BRONZE' }],
+      ['signature', { coinCategory: 'SILVER' }],
+      ['signature', { signature: [1, 2, 3] }],
+      ['expiresAt', { expiresAt: new Date(0) }],
+      ['expiresAt', { expiresAt: new Date(Number.NaN) }],
+      ['expiresAt', { expiresAt: undefined }],
+    ];
+    it('refuses a coin with any bad field by the name of the field, and stores nothing', () =>
+      withFixture(harness, async ({ storage: { inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        for (const [field, changes] of badCoins) {
+          const coin = { ...inventoryCoin(1, clock.in(DAY)), ...changes };
+          await expect(inventory.storeKey(coin)).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
+        }
+        expect(await inventory.getTotalStorageBytes()).toBe(0);
+        expect(await inventory.listContacts()).toStrictEqual(['bob']);
+      }));
+
+    it('names the bad argument of every other method and changes nothing', () =>
+      withFixture(harness, async ({ storage: { inventory } }) => {
+        const bad = 'nonsense' as never;
+        await expect(inventory.storeKey(undefined as never)).rejects.toMatchObject({ field: 'coin' });
+        await expect(inventory.selectCoin('', 'GOLD')).rejects.toMatchObject({ field: 'contactId' });
+        await expect(inventory.selectCoin('bob', bad)).rejects.toMatchObject({ field: 'desired' });
+        await expect(inventory.getPriority('')).rejects.toMatchObject({ field: 'contactId' });
+        await expect(inventory.setPriority('', 'MATE')).rejects.toMatchObject({ field: 'contactId' });
+        await expect(inventory.setPriority('bob', bad)).rejects.toMatchObject({ field: 'priority' });
+        await expect(inventory.setPriority('bob', 'toString' as never)).rejects.toMatchObject({ field: 'priority' });
+        await expect(inventory.getSummary('')).rejects.toMatchObject({ field: 'contactId' });
+        for (const days of [-1, 0.5, 3651, Number.NaN]) {
+          await expect(inventory.garbageCollect(days)).rejects.toMatchObject({ field: 'inactiveDays' });
+        }
+        expect(await inventory.listContacts()).toStrictEqual([]);
+      }));
+  });
+}
+
+async function fill(inventory: SmartInventory, clock: ManualClock, contactId: string, life: number): Promise<void> {
+  await inventory.setPriority(contactId, 'BESTIE');
+  for (const n of [1, 2, 3]) await inventory.storeKey(inventoryCoin(n, clock.in(life), { contactId }));
+}
+
+async function selectAll(inventory: SmartInventory): Promise<string[]> {
+  const ids: string[] = [];
+  for (;;) {
+    const coin = await inventory.selectCoin('bob', 'GOLD');
+    if (coin === null) return ids;
+    ids.push(coin.keyId);
+  }
+}
+
+async function countsOf(inventory: SmartInventory): Promise<number[]> {
+  const [bob] = await inventory.getSummary('bob');
+  return [bob?.counts.GOLD ?? -1, bob?.counts.SILVER ?? -1, bob?.counts.BRONZE ?? -1];
+}

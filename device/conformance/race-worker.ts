@@ -1,0 +1,74 @@
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../coin-category';
+import type { DeviceStorage } from '../device-storage';
+import { openDeviceStorage } from '../open-device-storage';
+import type { ContactAddress, OpenRequest } from '../open-requests';
+import { type ChildConfig, DAY, inventoryCoin, keyId } from './harness';
+
+export type RaceTask =
+  | { readonly kind: 'burn'; readonly keyIds: readonly string[] }
+  | { readonly kind: 'store-and-select'; readonly contactId: string; readonly coins: number }
+  | { readonly kind: 'reserve'; readonly contacts: readonly ContactAddress[] };
+
+export interface RaceResult {
+  readonly burned: string[];
+  readonly stored: string[];
+  readonly selected: string[];
+  /** The most usable coins seen at any moment. */
+  readonly most: Record<CoinCategoryName, number>;
+  readonly reserved: OpenRequest[];
+}
+
+/** Run by fork: the first message opens the storage, the second is the task; each is answered when done. */
+let storage: DeviceStorage | undefined;
+
+process.on('message', (message: ChildConfig | RaceTask) => {
+  answer(message).then(
+    (result) => process.send?.(result),
+    (error: unknown) => {
+      console.error(error);
+      process.exit(1);
+    },
+  );
+});
+
+async function answer(message: ChildConfig | RaceTask): Promise<object> {
+  if ('backend' in message) {
+    const key = typeof message.key === 'string' ? message.key : Uint8Array.from(message.key);
+    storage = await openDeviceStorage({ ...message, key });
+    return { opened: true };
+  }
+  if (storage === undefined) throw new Error('The storage is not open.');
+  const result: RaceResult = { burned: [], stored: [], selected: [], most: perCategory(() => 0), reserved: [] };
+  await run(storage, message, result);
+  return result;
+}
+
+async function run(
+  { vault, inventory, openRequests }: DeviceStorage,
+  task: RaceTask,
+  result: RaceResult,
+): Promise<void> {
+  switch (task.kind) {
+    case 'burn':
+      for (const id of task.keyIds) if (await vault.burnKey(id)) result.burned.push(id);
+      return;
+    case 'reserve':
+      for (const contact of task.contacts) result.reserved.push(...(await openRequests.reserveRoom([contact])));
+      return;
+    case 'store-and-select':
+      for (let n = 0; n < task.coins; n += 1) {
+        const coinCategory = COIN_CATEGORY_NAMES[n % COIN_CATEGORY_NAMES.length];
+        const coin = inventoryCoin(n, new Date(Date.now() + DAY), { contactId: task.contactId, coinCategory });
+        if (await inventory.storeKey(coin)) result.stored.push(keyId(n));
+        const [summary] = await inventory.getSummary(task.contactId);
+        for (const category of COIN_CATEGORY_NAMES) {
+          result.most[category] = Math.max(result.most[category], summary?.counts[category] ?? 0);
+        }
+        if (n % 2 === 1) {
+          const selected = await inventory.selectCoin(task.contactId, 'GOLD');
+          if (selected !== null) result.selected.push(selected.keyId);
+        }
+      }
+      return;
+  }
+}
