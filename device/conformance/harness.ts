@@ -79,9 +79,9 @@ export function vaultKey(number: number, changes: Partial<NewVaultKey> = {}): Ne
   return {
     keyId: keyId(number),
     coinCategory: 'GOLD',
-    encryptedBlob: bytes(2400, number),
-    encryptionIv: bytes(12, number + 1),
-    authTag: bytes(16, number + 2),
+    encryptedBlob: bytes(2400, 8 * number),
+    encryptionIv: bytes(12, 8 * number + 1),
+    authTag: bytes(16, 8 * number + 2),
     ...changes,
   };
 }
@@ -107,5 +107,5 @@ export function mintedCoin(number: number, coinCategory: CoinCategoryName = 'GOL
 
 export function publicHalf(number: number, coinCategory: CoinCategoryName) {
   const { publicKeySize, signatureSize } = specOf(coinCategory);
-  return { publicKey: bytes(publicKeySize, number + 3), signature: bytes(signatureSize, number + 4) };
+  return { publicKey: bytes(publicKeySize, 8 * number + 3), signature: bytes(signatureSize, 8 * number + 4) };
 }
