@@ -1,11 +1,12 @@
-import { ConfigError, readConfig } from './config';
+import { readConfig } from './config';
+import { explain } from './explain';
 import { startHygiene } from './hygiene';
 import { developmentKey } from './identity/development-key';
 import { parsePublicKey, verifyWith } from './identity/verify-token';
 import { createLogger } from './logger';
 import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
-import { prepareDatabase, UnusableDatabaseError } from './store/check-database';
+import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
 import { watchDatabase } from './store/watch-database';
 
@@ -48,9 +49,7 @@ async function main(): Promise<void> {
 main().then(
   () => process.exit(0),
   (error: unknown) => {
-    // What the operator can mend is one clear sentence; a stack trace is for what nobody foresaw.
-    const foreseen = error instanceof ConfigError || error instanceof UnusableDatabaseError;
-    console.error(foreseen ? error.message : error);
+    console.error(explain(error));
     process.exit(1);
   },
 );

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError, readConfig } from './config';
+import { explain } from './explain';
 import { createLogger } from './logger';
 import { openPostgres } from './postgres/open-postgres';
 import { dumpSchema } from './store/dump-schema';
@@ -45,7 +46,7 @@ function print(what: string, names: readonly string[]): void {
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    console.error(error instanceof ConfigError ? error.message : error);
+    console.error(explain(error));
     process.exit(error instanceof ConfigError ? 2 : 1);
   },
 );

@@ -33,8 +33,12 @@ export function openDatabase(settings: DatabaseSettings, onLost: (error: Error) 
     keepAlive: true,
     Client: settings.preparedStatements ? NamingClient : Client,
   });
-  // Without a listener an idle connection that breaks would end the process.
+  // A connection that breaks says so by an event, the idle one on the pool, the busy one on itself (beside failing
+  // its query). Without listeners either would end the process.
   pool.on('error', onLost);
+  pool.on('connect', (client) => {
+    client.on('error', onLost);
+  });
   return new Kysely({ dialect: new PostgresDialect({ pool }) });
 }
 

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { type Migration, type MigrationInfo, type MigrationResultSet, Migrator } from 'kysely/migration';
-import type { Database } from './database';
+import { type Database, run } from './database';
 
 export type SchemaState =
   | { readonly state: 'current' }
@@ -53,11 +53,10 @@ export async function migrationStatus(db: Database, folder: string): Promise<rea
 /** How the database's schema relates to the migrations this version knows. Changes nothing. */
 export async function schemaState(db: Database, folder: string): Promise<SchemaState> {
   const known = Object.keys(readMigrations(folder)).sort();
-  const { rows: tables } = await sql<{ there: boolean }>`
-    SELECT to_regclass('kysely_migration') IS NOT NULL AS there`.execute(db);
-  const { rows } = tables[0]?.there
-    ? await sql<{ name: string }>`SELECT name FROM kysely_migration ORDER BY name`.execute(db)
-    : { rows: [] };
+  const [table] = await run(db, sql<{ there: boolean }>`SELECT to_regclass('kysely_migration') IS NOT NULL AS there`);
+  const rows = table?.there
+    ? await run(db, sql<{ name: string }>`SELECT name FROM kysely_migration ORDER BY name`)
+    : [];
   const done = rows.map((row) => row.name);
   const unknown = done.filter((name) => !known.includes(name));
   const missing = known.filter((name) => !done.includes(name));

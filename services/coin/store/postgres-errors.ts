@@ -26,10 +26,9 @@ export function toStoreError(error: unknown): unknown {
     if (hasCode(error, TOO_SLOW)) return new OverloadedError(error);
     return error;
   }
-  // The driver's own errors carry no SQLSTATE: refused, reset, timed out. What it throws of other types is a bug.
-  return error instanceof Error && !(error instanceof TypeError) && !(error instanceof RangeError)
-    ? new DatabaseUnavailableError(error)
-    : error;
+  // The driver's own errors carry no SQLSTATE: refused, reset, timed out. These two types are bugs instead.
+  const isBug = error instanceof TypeError || error instanceof RangeError;
+  return isBug ? error : new DatabaseUnavailableError(error);
 }
 
 export function isRolledBack(error: unknown): boolean {

@@ -46,11 +46,12 @@ export function call<Request, Response>(
   method: Unary<Request, Response>,
   request: Request,
   token?: string,
+  deadlineMs = 30_000,
 ): Promise<Response> {
   const metadata = new Metadata();
   if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
   return new Promise((resolve, reject) => {
-    method(request, metadata, { deadline: Date.now() + 30_000 }, (error, response) =>
+    method(request, metadata, { deadline: Date.now() + deadlineMs }, (error, response) =>
       error ? reject(toCallError(error)) : resolve(response),
     );
   });
@@ -96,8 +97,8 @@ export class User {
     return call(this.#coins.uploadCoins.bind(this.#coins), request, this.token);
   }
 
-  fetch(request: Partial<FetchCoinsRequest>): Promise<FetchCoinsResponse> {
-    return call(this.#coins.fetchCoins.bind(this.#coins), FetchCoinsRequest.create(request), this.token);
+  fetch(request: Partial<FetchCoinsRequest>, deadlineMs?: number): Promise<FetchCoinsResponse> {
+    return call(this.#coins.fetchCoins.bind(this.#coins), FetchCoinsRequest.create(request), this.token, deadlineMs);
   }
 
   batchFetch(requests: readonly Partial<FetchCoinsRequest>[]): Promise<BatchFetchCoinsResponse> {

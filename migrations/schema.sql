@@ -1,0 +1,55 @@
+-- The schema after all migrations; written by "npm run migrate -- dump", compared by the tests.
+
+TABLE coin
+  user_id uuid NOT NULL
+  key_id uuid NOT NULL
+  upload_order bigint NOT NULL
+  expire_time timestamp with time zone NOT NULL
+  coin_category smallint NOT NULL
+  public_key bytea STORAGE EXTERNAL
+  signature bytea STORAGE EXTERNAL
+  CONSTRAINT coin_category_known CHECK ((coin_category = ANY (ARRAY[1, 2, 3])))
+  CONSTRAINT coin_pkey PRIMARY KEY (user_id, key_id)
+  CREATE INDEX coin_forgettable ON public.coin USING btree (expire_time) WHERE (public_key IS NULL)
+  CREATE UNIQUE INDEX coin_pkey ON public.coin USING btree (user_id, key_id)
+  COMMENT: One row for every coin that may still be spent or presented: its identity for as long as any vault can hold the private half, its key bytes until it is hard-deleted. A row without a row in coin_stock is spent.
+  COMMENT ON upload_order: Upload batch * 128 + position in the batch: the order of handing out, and the way to the row in coin_stock.
+  COMMENT ON coin_category: The number of aqm.coin.v1.CoinCategory.
+  COMMENT ON public_key: NULL after the hard delete: only the fact that the id is spent is left.
+
+TABLE coin_fetch WITH (autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_threshold=1000)
+  user_id uuid NOT NULL
+  requester_id uuid NOT NULL
+  request_id uuid NOT NULL
+  fetch_time timestamp with time zone NOT NULL DEFAULT now()
+  coin_category smallint NOT NULL
+  coin_count smallint NOT NULL
+  allow_lower_categories boolean NOT NULL
+  key_ids uuid[] NOT NULL
+  CONSTRAINT coin_fetch_pkey PRIMARY KEY (user_id, requester_id, request_id)
+  CREATE UNIQUE INDEX coin_fetch_pkey ON public.coin_fetch USING btree (user_id, requester_id, request_id)
+  COMMENT: Who fetched which coins of user_id, remembered for the fetch grace so that a repeat gets the same answer; then hard-deleted. The primary key decides between repeats that run at the same time.
+  COMMENT ON request_id: The id that the caller chose, or a random one when it chose none.
+  COMMENT ON coin_category: The category asked for; with coin_count and allow_lower_categories it tells a repeat from a reused id.
+  COMMENT ON key_ids: The coins of the answer, in its order. Never empty.
+
+TABLE coin_stock WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_insert_scale_factor=0.05)
+  user_id uuid NOT NULL
+  coin_category smallint NOT NULL
+  upload_order bigint NOT NULL
+  key_id uuid NOT NULL
+  expire_time timestamp with time zone NOT NULL
+  upload_time timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT coin_stock_pkey PRIMARY KEY (user_id, coin_category, upload_order)
+  CREATE UNIQUE INDEX coin_stock_pkey ON public.coin_stock USING btree (user_id, coin_category, upload_order)
+  COMMENT: The coins that were not handed out yet. Handing out deletes the row; the primary key is the queue, oldest upload first. Never updated.
+
+SEQUENCE coin_upload_batch
+
+TABLE database_life
+  epoch uuid NOT NULL DEFAULT gen_random_uuid()
+  start_time timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT database_life_pkey PRIMARY KEY (epoch)
+  CREATE UNIQUE INDEX database_life_pkey ON public.database_life USING btree (epoch)
+  CREATE UNIQUE INDEX database_life_single ON public.database_life USING btree ((true))
+  COMMENT: The epoch: the name of one unbroken life of this database.

@@ -1,0 +1,103 @@
+import { createPublicKey, randomUUID } from 'node:crypto';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readConfig } from '../config';
+import { developmentKey } from '../identity/development-key';
+import { verifyWith } from '../identity/verify-token';
+import { runCommand } from './command';
+
+let dataDir: string;
+beforeEach(() => {
+  dataDir = mkdtempSync(join(tmpdir(), 'aqm-commands-'));
+});
+afterEach(() => rmSync(dataDir, { recursive: true }));
+
+const token = (...args: string[]) => runCommand('token-command', args, { AQM_DATA_DIR: dataDir });
+
+describe('token', () => {
+  const verify = (text: string, now = new Date()) =>
+    verifyWith(createPublicKey(developmentKey(dataDir).privateKey), () => now)(text);
+
+  test('prints one token a line and nothing else', async () => {
+    const users = [randomUUID(), randomUUID().toUpperCase()];
+    const { code, stdout, stderr } = await token('--user', users[0] ?? '', '--user', users[1] ?? '');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const lines = stdout.trimEnd().split('\n');
+    const callers = await Promise.all(lines.map((line) => verify(line)));
+    expect(callers).toEqual(users.map((user) => ({ userId: user.toLowerCase(), isAdmin: false })));
+  });
+
+  test('--admin gives the scope, --ttl the life', async () => {
+    const { stdout } = await token('--user', randomUUID(), '--admin', '--ttl', '90s');
+    const text = stdout.trim();
+    expect(await verify(text)).toMatchObject({ isAdmin: true });
+    await expect(verify(text, new Date(Date.now() + 91_000))).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
+  });
+
+  test.each([
+    ['no user', [], 'At least one --user is needed'],
+    ['a user that is no UUID', ['--user', 'bob'], '"bob" is not a UUID'],
+    ['a life that is none', ['--user', randomUUID(), '--ttl', 'long'], '"long" is not'],
+    ['an unknown option', ['--root'], '--root'],
+  ])('%s ends with exit code 2 and a sentence', async (_what, args, sentence) => {
+    const { code, stdout, stderr } = await token(...args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(sentence);
+    expect(stderr).not.toContain('    at ');
+  });
+
+  test('many at once agree on one development key, readable by its owner only', async () => {
+    const answers = await Promise.all(Array.from({ length: 8 }, () => token('--user', randomUUID())));
+    for (const { stdout } of answers) await verify(stdout.trim());
+    expect(readdirSync(dataDir)).toEqual(['development-key.pem']);
+    expect(statSync(join(dataDir, 'development-key.pem')).mode & 0o777).toBe(0o600);
+  });
+});
+
+describe('settings', () => {
+  test('defaults', () => {
+    expect(readConfig({})).toMatchObject({
+      host: '127.0.0.1',
+      port: 50051,
+      databaseUrl: undefined,
+      fetchGraceSeconds: 3600,
+      stockLimit: 1000,
+    });
+  });
+
+  test.each([
+    [{ AQM_LISTEN: '50051' }, 'AQM_LISTEN must be host:port'],
+    [{ AQM_LISTEN: '127.0.0.1:70000' }, 'AQM_LISTEN must be host:port'],
+    [{ AQM_LISTEN: '0.0.0.0:50051' }, 'the development key is for loopback only'],
+    [{ AQM_LISTEN: 'coins.example.org:50051' }, 'the development key is for loopback only'],
+    [{ DATABASE_URL: 'mysql://x' }, 'DATABASE_URL must begin with postgresql://'],
+    [{ AQM_FETCH_GRACE: '0' }, 'AQM_FETCH_GRACE must be a whole number from 1 to 604800'],
+    [{ AQM_FETCH_GRACE: '1.5' }, 'AQM_FETCH_GRACE must be a whole number'],
+    [{ AQM_LOG_LEVEL: 'loud' }, 'AQM_LOG_LEVEL must be one of'],
+    [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 'AQM_TOKEN_PUBLIC_KEY_FILE cannot be read'],
+  ])('%j is refused with a sentence', (env, sentence) => {
+    expect(() => readConfig(env)).toThrow(sentence);
+  });
+
+  test('everything wrong is said at once', () => {
+    expect(() => readConfig({ AQM_LISTEN: 'x', AQM_FETCH_GRACE: 'x' })).toThrow(/AQM_LISTEN.*\n.*AQM_FETCH_GRACE/);
+  });
+
+  test.each([
+    [
+      { DATABASE_URL: 'postgresql://127.0.0.1:1/aqm' },
+      'The database of DATABASE_URL cannot be reached: connect ECONNREFUSED',
+    ],
+    [{ AQM_LISTEN: '0.0.0.0:0' }, 'the development key is for loopback only'],
+  ])('the service with %j ends with exit code 1 and a sentence', async (env, sentence) => {
+    const { code, stdout, stderr } = await runCommand('main', [], {
+      AQM_DATA_DIR: dataDir,
+      AQM_LOG_LEVEL: 'silent',
+      ...env,
+    });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toContain(sentence);
+    expect(stderr).not.toContain('    at ');
+  });
+});

@@ -1,0 +1,215 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import { developmentKey, issueToken } from '../identity/development-key';
+import { BRONZE, GOLD, ids, mint } from './coins';
+import { CallError, startService, type TestService, User } from './service';
+import { type ServiceProcess, spawnMain, spawnService } from './service-process';
+
+/** A call that is not answered within this time ends as DEADLINE_EXCEEDED, which no test here accepts. */
+const DEADLINE_MS = 2000;
+
+/** Runs `work` in loops side by side until `until` settles; then lets every loop finish its call. */
+async function underLoad(loops: number, work: (loop: number) => Promise<void>, until: () => Promise<void>) {
+  let stopped = false;
+  const running = Array.from({ length: loops }, async (_, loop) => {
+    while (!stopped) await work(loop);
+  });
+  try {
+    await until();
+  } finally {
+    stopped = true;
+    await Promise.all(running);
+  }
+}
+
+/** Waits for what must come; gives up only so that a failing test ends. */
+async function eventually(condition: () => boolean): Promise<void> {
+  const giveUp = Date.now() + 40_000;
+  while (!condition()) {
+    if (Date.now() > giveUp) throw new Error(`This never came true: ${condition}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+describe('the embedded PostgreSQL', () => {
+  let dataDir: string;
+  let process_: ServiceProcess;
+  let bob: User;
+
+  const postmasterPid = () => Number.parseInt(readFileSync(join(dataDir, 'postgres/data/postmaster.pid'), 'utf8'), 10);
+  const isAlive = (pid: number) => {
+    try {
+      return process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  async function connect(address: string): Promise<User> {
+    const userId = randomUUID();
+    const token = { userId, isAdmin: false, ttlSeconds: 600, now: new Date() };
+    return new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
+  }
+
+  beforeEach(async () => {
+    dataDir = mkdtempSync(join(tmpdir(), 'aqm-outage-'));
+    process_ = await spawnMain(dataDir, {});
+    bob = await connect(process_.address);
+  });
+  afterEach(() => {
+    bob.close();
+    rmSync(dataDir, { recursive: true, force: true });
+  });
+
+  test('killed under load: UNAVAILABLE with RetryInfo at once, and the same process serves again', async () => {
+    const minted = mint(100);
+    for (let i = 0; i < 5; i++) await bob.upload(i === 0 ? minted : mint(100, GOLD));
+    const got: string[] = [];
+    const errors: CallError[] = [];
+    let served = 0;
+    const work = async () => {
+      const requestId = randomUUID();
+      for (;;) {
+        try {
+          const request = { targetUserId: bob.id, coinCategory: GOLD, count: 1, requestId };
+          got.push(...ids((await bob.fetch(request, DEADLINE_MS)).coins));
+          served++;
+          return;
+        } catch (error) {
+          errors.push(error as CallError);
+        }
+      }
+    };
+    await underLoad(16, work, async () => {
+      for (let kill = 0; kill < 3; kill++) {
+        const before = { served, errors: errors.length };
+        await eventually(() => served > before.served + 20);
+        const pid = postmasterPid();
+        process.kill(pid, 'SIGKILL');
+        await eventually(() => errors.length > before.errors);
+        const after = served;
+        await eventually(() => served > after + 20);
+        expect(postmasterPid()).not.toBe(pid);
+      }
+    });
+    for (const error of errors) {
+      expect(error).toMatchObject({ code: 'UNAVAILABLE', reason: 'DATABASE_UNAVAILABLE' });
+      expect(error.retryAfterMs).toBeGreaterThan(0);
+    }
+    expect(new Set(got).size).toBe(got.length);
+    // Retries with the same request_id lost nothing: what is not in stock was answered.
+    expect((await bob.count()).available?.gold).toBe(400 - got.length);
+    expect(ids((await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 })).coins)).toEqual(
+      ids(minted.slice(0, 20)),
+    );
+    expect(await process_.stop()).toBe(0);
+  });
+
+  test('a second service joins it, keeps it when the first leaves, and the last one stops it', async () => {
+    await bob.upload(mint(3));
+    const second = await spawnMain(dataDir, {});
+    const viaSecond = await connect(second.address);
+    const one = { targetUserId: bob.id, coinCategory: BRONZE, count: 1 };
+    expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
+    const pid = postmasterPid();
+    process_.child.kill('SIGTERM');
+    await eventually(() => process_.child.exitCode !== null);
+    expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
+    expect(isAlive(pid)).toBe(true);
+    viaSecond.close();
+    expect(await second.stop()).toBe(0);
+    expect(isAlive(pid)).toBe(false);
+  });
+
+  test('a service that was killed leaves it running, and the next one finds it with everything in it', async () => {
+    await bob.upload(mint(2));
+    const pid = postmasterPid();
+    process_.child.kill('SIGKILL');
+    await eventually(() => process_.child.signalCode !== null);
+    expect(isAlive(pid)).toBe(true);
+    const next = await spawnMain(dataDir, {});
+    const viaNext = await connect(next.address);
+    const request = { targetUserId: bob.id, coinCategory: BRONZE, count: 5 };
+    expect((await viaNext.fetch(request)).coins).toHaveLength(2);
+    expect(postmasterPid()).toBe(pid);
+    viaNext.close();
+    expect(await next.stop()).toBe(0);
+    expect(isAlive(pid)).toBe(false);
+  });
+});
+
+describe('a database of our own', () => {
+  let service: TestService;
+  let bob: User;
+
+  beforeEach(async () => {
+    service = await startService();
+    bob = await service.user();
+  });
+  afterEach(() => service.stop());
+
+  test('connections that are cut under load cost no coin, and the pool heals by itself', async () => {
+    for (let i = 0; i < 5; i++) await bob.upload(mint(100));
+    const got: string[] = [];
+    let served = 0;
+    const work = async () => {
+      const requestId = randomUUID();
+      for (;;) {
+        const request = { targetUserId: bob.id, coinCategory: BRONZE, count: 1, requestId };
+        const answer = await bob.fetch(request, DEADLINE_MS).catch((error: unknown) => error);
+        if (answer instanceof CallError) {
+          expect(answer).toMatchObject({ code: 'UNAVAILABLE', reason: 'DATABASE_UNAVAILABLE' });
+          continue;
+        }
+        got.push(...ids((answer as Awaited<ReturnType<User['fetch']>>).coins));
+        served++;
+        return;
+      }
+    };
+    await underLoad(8, work, async () => {
+      for (let cut = 0; cut < 5; cut++) {
+        const before = served;
+        await eventually(() => served > before + 20);
+        await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = current_database() AND pid <> pg_backend_pid()`.execute(service.database.db);
+      }
+      const before = served;
+      await eventually(() => served > before + 20);
+    });
+    expect(new Set(got).size).toBe(got.length);
+    expect((await bob.count()).available?.bronze).toBe(500 - got.length);
+  });
+
+  test('SIGTERM under load: every call is answered, no claim commits unanswered, exit code 0', async () => {
+    for (let i = 0; i < 20; i++) await bob.upload(mint(50, i % 2 === 0 ? BRONZE : GOLD));
+    const child = await spawnService(service);
+    const callers = await Promise.all(Array.from({ length: 16 }, () => service.user({ address: child.address })));
+    const got: string[] = [];
+    const ends = new Set<string>();
+    let answered = 0;
+    const loops = callers.map(async (caller, loop) => {
+      for (;;) {
+        try {
+          const coinCategory = loop % 2 === 0 ? BRONZE : GOLD;
+          const { coins } = await caller.fetch({ targetUserId: bob.id, coinCategory, count: 1 });
+          got.push(...ids(coins));
+          answered++;
+        } catch (error) {
+          ends.add((error as CallError).code);
+          return;
+        }
+      }
+    });
+    await eventually(() => answered > 100);
+    const code = await child.stop();
+    await Promise.all(loops);
+    expect(code).toBe(0);
+    expect([...ends]).toEqual(['UNAVAILABLE']);
+    const { rows } = await sql<{ key_id: string }>`SELECT unnest(key_ids) AS key_id FROM coin_fetch`.execute(
+      service.database.db,
+    );
+    expect(rows.map((row) => row.key_id).sort()).toEqual(got.sort());
+  });
+});
