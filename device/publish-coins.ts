@@ -1,9 +1,15 @@
-import { CoinUploadResult_Outcome, type UploadCoinsResponse } from '../gen/aqm/coin/v1/coin_service';
+import {
+  CoinUploadResult_Outcome,
+  type GetInventoryCountResponse,
+  type UploadCoinsResponse,
+} from '../gen/aqm/coin/v1/coin_service';
 import { type CoinCategoryName, perCategory, specOf } from './coin-category';
 import type { DeviceStorage } from './device-storage';
+import { DAY_MS } from './input';
 import type { CoinName } from './inventory';
 import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from './outbox';
 import { type CoinServiceAccess, callService, isServiceError, reasonOf } from './service-call';
+import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from './vault';
 
 /**
  * What became of one coin.
@@ -84,9 +90,10 @@ export async function publishCoins(
   }));
   for (let epochs = 1; ; epochs += 1) {
     // Learned before anything is marked with it: a coin's mark never names an epoch newer than its first sending.
-    const { databaseEpoch, available } = await callService(service, service.client.getInventoryCount, {});
+    const count = await callService(service, service.client.getInventoryCount, {});
+    const { databaseEpoch, available } = count;
     try {
-      const counted = await uploadOutbox(storage, service, databaseEpoch, results);
+      const counted = await uploadOutbox(storage, service, count, results);
       return {
         results,
         available: perCategory((name) => (counted ?? available)?.[specOf(name).countField] ?? 0),
@@ -102,7 +109,7 @@ export async function publishCoins(
 async function uploadOutbox(
   storage: DeviceStorage,
   service: CoinServiceAccess,
-  databaseEpoch: string,
+  { databaseEpoch, serverTime }: GetInventoryCountResponse,
   results: PublishResult[],
 ): Promise<UploadCoinsResponse['available']> {
   let available: UploadCoinsResponse['available'];
@@ -113,7 +120,7 @@ async function uploadOutbox(
     const last = coins.at(-1);
     if (last === undefined) return available;
     const response = await callService(service, service.client.uploadCoins, {
-      coins: coins.map(toWire),
+      coins: coins.map((coin) => toWire(coin, serverTime)),
       databaseEpoch,
     });
     const answered = coins.map((coin, index) => answerFor(coin, response, index));
@@ -135,12 +142,22 @@ function answerFor(coin: OutboxCoin, response: UploadCoinsResponse, index: numbe
   return { keyId: coin.keyId, coinCategory: coin.coinCategory, outcome };
 }
 
-function toWire(coin: OutboxCoin) {
+function toWire(coin: OutboxCoin, serverTime: Date | undefined) {
   return {
     keyId: coin.keyId,
     coinCategory: specOf(coin.coinCategory).category,
     publicKey: Buffer.from(coin.publicKey),
     signature: Buffer.from(coin.signature),
-    expireTime: coin.expireTime,
+    expireTime: withinLifetime(coin.expireTime, serverTime),
   };
+}
+
+/**
+ * A device whose clock runs ahead would name an `expire_time` that the server refuses, and with it every coin of the
+ * upload, again and again. An earlier one keeps promise 5 as well: the vault only holds on for longer.
+ */
+function withinLifetime(expireTime: Date, serverTime: Date | undefined): Date {
+  if (serverTime === undefined) return expireTime;
+  const latest = serverTime.getTime() + (VAULT_LIFETIME_DAYS - DELIVERY_WINDOW_DAYS) * DAY_MS;
+  return expireTime.getTime() > latest + CLOCK_SKEW_MS ? new Date(latest) : expireTime;
 }

@@ -1,5 +1,6 @@
 import type { SmartInventory } from '../inventory';
 import { DAY, type Harness, HOUR, inventoryCoin, keyId, type ManualClock, withFixture } from './harness';
+import { inventoryArgumentCases } from './inventory-arguments';
 
 /** The promises of SmartInventory, for any backend. */
 export function inventorySuite(name: string, harness: Harness): void {
@@ -251,49 +252,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect((await inventory.getSummary()).every(({ priority }) => priority === 'MATE')).toBe(true);
       }));
 
-    const badCoins: [field: string, changes: object][] = [
-      ['contactId', { contactId: '' }],
-      ['contactId', { contactId: 'x'.repeat(129) }],
-      ['contactId', { contactId: '\ud800' }],
-      ['contactId', { contactId: 7 }],
-      ['keyId', { keyId: 'abc' }],
-      ['coinCategory', { coinCategory: 'PLATINUM' }],
-      ['publicKey', { publicKey: new Uint8Array(1183) }],
-      ['publicKey', { publicKey: new Uint8Array(1185) }],
-      ['publicKey', { coinCategory: 'BRONZE' }],
-      ['signature', { coinCategory: 'SILVER' }],
-      ['signature', { signature: [1, 2, 3] }],
-      ['expiresAt', { expiresAt: new Date(0) }],
-      ['expiresAt', { expiresAt: new Date(Number.NaN) }],
-      ['expiresAt', { expiresAt: undefined }],
-    ];
-    it('refuses a coin with any bad field by the name of the field, and stores nothing', () =>
-      withFixture(harness, async ({ storage: { inventory }, clock }) => {
-        await inventory.setPriority('bob', 'BESTIE');
-        for (const [field, changes] of badCoins) {
-          const coin = { ...inventoryCoin(1, clock.in(DAY)), ...changes };
-          await expect(inventory.storeKey(coin)).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
-        }
-        expect(await inventory.getTotalStorageBytes()).toBe(0);
-        expect(await inventory.listContacts()).toStrictEqual(['bob']);
-      }));
-
-    it('names the bad argument of every other method and changes nothing', () =>
-      withFixture(harness, async ({ storage: { inventory } }) => {
-        const bad = 'nonsense' as never;
-        await expect(inventory.storeKey(undefined as never)).rejects.toMatchObject({ field: 'coin' });
-        await expect(inventory.selectCoin('', 'GOLD')).rejects.toMatchObject({ field: 'contactId' });
-        await expect(inventory.selectCoin('bob', bad)).rejects.toMatchObject({ field: 'desired' });
-        await expect(inventory.getPriority('')).rejects.toMatchObject({ field: 'contactId' });
-        await expect(inventory.setPriority('', 'MATE')).rejects.toMatchObject({ field: 'contactId' });
-        await expect(inventory.setPriority('bob', bad)).rejects.toMatchObject({ field: 'priority' });
-        await expect(inventory.setPriority('bob', 'toString' as never)).rejects.toMatchObject({ field: 'priority' });
-        await expect(inventory.getSummary('')).rejects.toMatchObject({ field: 'contactId' });
-        for (const days of [-1, 0.5, 3651, Number.NaN]) {
-          await expect(inventory.garbageCollect(days)).rejects.toMatchObject({ field: 'inactiveDays' });
-        }
-        expect(await inventory.listContacts()).toStrictEqual([]);
-      }));
+    inventoryArgumentCases(harness);
   });
 }
 

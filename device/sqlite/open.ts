@@ -28,16 +28,9 @@ export interface SqliteSettings {
   readonly busyTimeoutMs?: number;
 }
 
-export function openSqlite({
-  path,
-  secret,
-  now,
-  budgets,
-  busyTimeoutMs = BUSY_TIMEOUT_MS,
-}: SqliteSettings): DeviceStorage {
-  const file = resolve(path);
-  const settings = { path: file, busyTimeoutMs, now };
-  const connection = new Connection(openDatabase(file, secret, busyTimeoutMs), settings);
+export function openSqlite(settings: SqliteSettings): DeviceStorage {
+  const { budgets } = settings;
+  const connection = openConnection(settings);
   try {
     return {
       backend: 'sqlite',
@@ -51,6 +44,12 @@ export function openSqlite({
     connection.close();
     throw error;
   }
+}
+
+/** The file made, unlocked, set up and migrated. */
+export function openConnection({ path, secret, now, busyTimeoutMs = BUSY_TIMEOUT_MS }: SqliteSettings): Connection {
+  const file = resolve(path);
+  return new Connection(openDatabase(file, secret, busyTimeoutMs), { path: file, busyTimeoutMs, now });
 }
 
 function openDatabase(file: string, secret: Secret, busyTimeoutMs: number): Database.Database {
@@ -120,6 +119,8 @@ function configure(database: Database.Database): void {
   database.pragma('journal_mode = WAL');
   // Promise 8: a commit has reached the disk when it returns. NORMAL would sync at checkpoints only.
   database.pragma('synchronous = FULL');
+  // On macOS fsync alone stops at the drive's cache; elsewhere this does nothing.
+  database.pragma('fullfsync = ON');
   // Promise 6: what is deleted is overwritten with zeros in its page.
   database.pragma('secure_delete = ON');
 }

@@ -1,6 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import type { UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
-import { DAY, type Fixture, keyId, mintedCoin, vaultKey, withFixture } from '../conformance/harness';
+import { DAY, type Fixture, keyId, MINUTE, mintedCoin, vaultKey, withFixture } from '../conformance/harness';
 import { publishCoins } from '../index';
 import { ScriptedCoinService } from './scripted-coin-service';
 import { RAW_KEY, sqliteHarness } from './sqlite-harness';
@@ -46,6 +46,18 @@ describe('publishing minted coins', () => {
       expect(new Uint8Array(upload?.coins[0]?.publicKey ?? [])).toStrictEqual(mintedCoin(3).publicKey);
       expect(service.calls.every(({ token }) => token === 'Bearer a.b.c')).toBe(true);
       expect((await storage.vault.fetchKey(keyId(3)))?.encryptedBlob).toStrictEqual(vaultKey(3).encryptedBlob);
+    }));
+
+  it('names an end that the server accepts when the device’s clock runs ahead by more than the clock skew', () =>
+    withService(async ({ storage, clock }, service) => {
+      for (const [n, ahead, expected] of [
+        [1, 5 * MINUTE, clock.in(23 * DAY)],
+        [2, DAY, clock.in(22 * DAY)],
+      ] as const) {
+        service.serverTime = clock.in(-ahead);
+        await publishCoins(storage, service.access, minted(n, 1));
+        expect(uploads(service).at(-1)?.coins[0]?.expireTime).toStrictEqual(expected);
+      }
     }));
 
   it('has every private half on disk before a public half leaves, in batches of 100', () =>

@@ -11,6 +11,7 @@ import { Any, ErrorInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import type { Coin, ItemError } from '../../gen/aqm/coin/v1/coin';
 import {
+  type BatchFetchCoinsRequest,
   CoinServiceClient,
   CoinServiceService,
   type FetchCoinsRequest,
@@ -35,6 +36,7 @@ type Method = 'uploadCoins' | 'fetchCoins' | 'batchFetchCoins' | 'getInventoryCo
  */
 export class ScriptedCoinService {
   epoch = '11111111-1111-4111-8111-111111111111';
+  serverTime: Date | undefined;
   readonly stock: Coin[] = [];
   readonly spent = new Set<string>();
   /** Every request as it arrived, in order. */
@@ -53,8 +55,8 @@ export class ScriptedCoinService {
     const service = new ScriptedCoinService();
     service.#server.addService(CoinServiceService, {
       uploadCoins: service.#handler('uploadCoins', (request: UploadCoinsRequest) => service.#upload(request)),
-      fetchCoins: service.#handler('fetchCoins', (request) => ({ coins: service.#fetch(request) })),
-      batchFetchCoins: service.#handler('batchFetchCoins', ({ requests }) => ({
+      fetchCoins: service.#handler('fetchCoins', (request: FetchCoinsRequest) => ({ coins: service.#fetch(request) })),
+      batchFetchCoins: service.#handler('batchFetchCoins', ({ requests }: BatchFetchCoinsRequest) => ({
         results: requests.map((request) => {
           const name = [...service.itemErrors.keys()].find((key) => specOf(key).category === request.coinCategory);
           const error = name && service.itemErrors.get(name);
@@ -64,7 +66,7 @@ export class ScriptedCoinService {
       getInventoryCount: service.#handler('getInventoryCount', () => ({
         available: service.#count(),
         databaseEpoch: service.epoch,
-        serverTime: new Date(),
+        serverTime: service.serverTime,
       })),
     });
     const port = await new Promise<number>((resolve, reject) => {

@@ -5,7 +5,7 @@ import { DAY, type Fixture, inventoryCoin, keyId, mintedCoin, vaultKey, withFixt
 import { StorageFullError } from '../errors';
 import { Secret } from '../secret';
 import { Connection } from '../sqlite/connection';
-import { openSqlite } from '../sqlite/open';
+import { openConnection, openSqlite } from '../sqlite/open';
 import { SqliteOutbox } from '../sqlite/outbox';
 import { SqliteVault } from '../sqlite/vault';
 import { RAW_KEY, sqliteHarness } from './sqlite-harness';
@@ -116,6 +116,19 @@ describe('a failing SQLite storage', () => {
       await inventory.garbageCollect();
       expect(used.all()).toStrictEqual([]);
       database.close();
+    }));
+
+  it('runs with the settings that the promises need', () =>
+    withFixture(harness, async ({ childConfig, clock }) => {
+      const settings = { path: String(childConfig.path), secret: Secret.from(RAW_KEY), now: clock.now };
+      const connection = openConnection({ ...settings, budgets: DEFAULT_BUDGETS });
+      const pragma = (name: string) => connection.prepare<[]>(`PRAGMA ${name}`).pluck().get();
+      expect(pragma('journal_mode')).toBe('wal');
+      // FULL: synced at every commit. MEMORY: no temporary files.
+      expect([pragma('synchronous'), pragma('fullfsync'), pragma('secure_delete'), pragma('temp_store')]).toEqual([
+        2, 1, 1, 2,
+      ]);
+      connection.close();
     }));
 
   it('answers the hot questions from an index', () =>

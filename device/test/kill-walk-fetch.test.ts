@@ -1,0 +1,97 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { credentials } from '@grpc/grpc-js';
+import { COIN_CATEGORY_NAMES, specOf } from '../coin-category';
+import { keyId, publicHalf } from '../conformance/harness';
+import { type CoinServiceAccess, CoinServiceClient } from '../index';
+import { callService } from '../service-call';
+import { type CoinServiceProcess, startCoinService } from './coin-service-process';
+import { readFile, stockOf, walkKillPoints } from './kill-walk';
+import { BUDGETS, type Flow } from './kill-walk-child';
+
+const ALICE = keyId(2);
+const STOCK_PER_CATEGORY = 200;
+
+let folder: string;
+let process: CoinServiceProcess;
+let client: CoinServiceClient;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'aqm-kill-'));
+  process = await startCoinService();
+  client = new CoinServiceClient(process.address, credentials.createInsecure());
+});
+afterAll(async () => {
+  client?.close();
+  await process?.stop();
+  rmSync(folder, { recursive: true });
+});
+
+/** A user with a full stock. */
+async function peerWithStock(user: string): Promise<CoinServiceAccess> {
+  const [token] = process.tokens(user) as [string];
+  const service = { client, token: () => token };
+  for (const name of COIN_CATEGORY_NAMES) {
+    for (let from = 0; from < STOCK_PER_CATEGORY; from += 100) {
+      const coins = Array.from({ length: 100 }, (_, n) => {
+        const { publicKey, signature } = publicHalf(n, name);
+        return {
+          keyId: keyId(specOf(name).preference * 10_000 + from + n),
+          coinCategory: specOf(name).category,
+          publicKey: Buffer.from(publicKey),
+          signature: Buffer.from(signature),
+          expireTime: undefined,
+        };
+      });
+      await callService(service, client.uploadCoins, { coins, databaseEpoch: '' });
+    }
+  }
+  return service;
+}
+
+/** Walks the flow; after every round, what left the server must be on the device, unused or used once. */
+async function walk(flow: Flow, user: string): Promise<{ boundaries: number; returned: string[]; path: string }> {
+  const peer = await peerWithStock(user);
+  const [token] = process.tokens(ALICE) as [string];
+  const path = join(folder, `${flow}.db`);
+  const returned: string[] = [];
+  let settled = 0;
+  const boundaries = await walkKillPoints(
+    () => ({ flow, path, first: 0, address: process.address, token, peer: user }),
+    async ({ resumed, done }) => {
+      returned.push(...(resumed ?? []), ...(done ?? []));
+      expect(new Set(returned).size).toBe(returned.length);
+      const { coins, used } = readFile(path);
+      expect(returned.filter((id) => !used.includes(id))).toStrictEqual([]);
+      expect(coins.filter((id) => used.includes(id))).toStrictEqual([]);
+      for (const name of COIN_CATEGORY_NAMES) {
+        const prefix = (id: string) =>
+          Math.floor(Number.parseInt(id.slice(-12), 16) / 10_000) === specOf(name).preference;
+        expect(coins.filter(prefix).length).toBeLessThanOrEqual(BUDGETS.BESTIE[name]);
+      }
+      const stock = Object.values(await stockOf(peer)).reduce((sum, count) => sum + count, 0);
+      const left = COIN_CATEGORY_NAMES.length * STOCK_PER_CATEGORY - stock;
+      // A reply that the dead process did not store is still owed to it, but what was settled before is not.
+      expect(coins.length + used.length).toBeGreaterThanOrEqual(settled);
+      expect(coins.length + used.length).toBeLessThanOrEqual(left);
+      settled = left;
+    },
+  );
+  const { coins, used } = readFile(path);
+  expect(coins.length + used.length).toBe(settled);
+  return { boundaries, returned, path };
+}
+
+describe('a device process killed between any two steps, against the real service', () => {
+  it('of topping up loses no coin, uses none twice, and holds the budgets', async () => {
+    const { boundaries, returned } = await walk('top-up', keyId(10));
+    expect(boundaries).toBeGreaterThan(40);
+    expect(returned.length).toBeGreaterThan(boundaries);
+  });
+
+  it('of fetching on demand loses at most the coin that was being handed over, and uses none twice', async () => {
+    const { boundaries, returned } = await walk('fetch-on-demand', keyId(11));
+    expect(boundaries).toBeGreaterThanOrEqual(12);
+    expect(returned.length).toBeGreaterThanOrEqual(boundaries);
+  });
+});

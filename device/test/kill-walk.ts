@@ -1,0 +1,108 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
+import Database from 'better-sqlite3';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, specOf } from '../coin-category';
+import type { CoinServiceAccess } from '../index';
+import { callService } from '../service-call';
+import { CONTACT, type Done, KILL_WALK_KEY, type KillJob, type Resumed } from './kill-walk-child';
+
+const CHILD = resolve(__dirname, '../../dist/device/test/kill-walk-child.js');
+/** No flow of this size has so many boundaries; a walk that gets there walks in circles. */
+const MOST_ROUNDS = 300;
+
+export interface Round {
+  readonly killAt: number;
+  /** What the flow's last run before this one left, taken up again by this process. */
+  readonly resumed: string[] | null;
+  /** What the flow gave to its caller; null when the process was killed before. */
+  readonly done: string[] | null;
+}
+
+/**
+ * Walks the kill points of a flow: the process of round n takes up what the last one left and dies at the n-th
+ * boundary of its own run, until one lives to the end. One more process takes up what that left.
+ * @param afterRound is called when the round's process is gone.
+ * @returns the number of boundaries walked.
+ */
+export async function walkKillPoints(
+  job: (round: number) => Omit<KillJob, 'killAt'>,
+  afterRound: (round: Round) => Promise<void> | void,
+): Promise<number> {
+  for (let killAt = 1; killAt <= MOST_ROUNDS; killAt += 1) {
+    const round = await runChild({ ...job(killAt), killAt });
+    await afterRound(round);
+    if (round.done !== null) {
+      await afterRound(await runChild({ ...job(killAt + 1), killAt: 0 }));
+      return killAt - 1;
+    }
+  }
+  throw new Error(`The flow had not ended after ${MOST_ROUNDS} boundaries.`);
+}
+
+async function runChild(job: KillJob): Promise<Round> {
+  const child = spawn(process.execPath, [CHILD, JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [output, log, [code, signal]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'exit'),
+  ]);
+  if (signal !== 'SIGKILL' && code !== 0) throw new Error(`Kill point ${job.killAt} ended with code ${code}: ${log}`);
+  const said = output
+    .trim()
+    .split('\n')
+    .filter(Boolean)
+    .map((line): Resumed | Done => JSON.parse(line));
+  const idsOf = (event: string) => said.find((message) => message.event === event)?.ids ?? null;
+  return { killAt: job.killAt, resumed: idsOf('resumed'), done: idsOf('done') };
+}
+
+/** The rows of the device's file, read past the library. */
+export function readFile(path: string): { coins: string[]; used: string[]; keys: string[]; outbox: string[] } {
+  const database = new Database(path);
+  try {
+    database.pragma("cipher = 'sqlcipher'");
+    database.pragma('legacy = 4');
+    database.pragma(`key = "x'${Buffer.from(KILL_WALK_KEY).toString('hex')}'"`);
+    const ids = (sql: string, ...params: string[]) =>
+      database
+        .prepare(sql)
+        .pluck()
+        .all(...params) as string[];
+    return {
+      coins: ids('SELECT key_id FROM inventory_coin WHERE contact_id = ?', CONTACT),
+      used: ids('SELECT key_id FROM used_coin WHERE contact_id = ?', CONTACT),
+      keys: ids('SELECT key_id FROM vault_key'),
+      outbox: ids('SELECT key_id FROM outbox'),
+    };
+  } finally {
+    database.close();
+  }
+}
+
+/** What the caller's own stock holds per category. */
+export async function stockOf(service: CoinServiceAccess): Promise<Record<CoinCategoryName, number>> {
+  const { available } = await callService(service, service.client.getInventoryCount, {});
+  const entries = COIN_CATEGORY_NAMES.map((name) => [name, available?.[specOf(name).countField] ?? 0]);
+  return Object.fromEntries(entries);
+}
+
+/** Fetches everything a user has in stock. */
+export async function drainStock(service: CoinServiceAccess, user: string): Promise<string[]> {
+  const ids: string[] = [];
+  for (const name of COIN_CATEGORY_NAMES) {
+    for (;;) {
+      const { coins } = await callService(service, service.client.fetchCoins, {
+        targetUserId: user,
+        coinCategory: specOf(name).category,
+        count: 20,
+        requestId: '',
+        allowLowerCategories: false,
+      });
+      if (coins.length === 0) break;
+      ids.push(...coins.map(({ keyId }) => keyId));
+    }
+  }
+  return ids;
+}
