@@ -14,4 +14,5 @@ module.exports = {
   globalSetup: '<rootDir>/services/coin/test/start-postgres.ts',
   globalTeardown: '<rootDir>/services/coin/test/stop-postgres.ts',
   testTimeout: 60_000,
+  reporters: ['default', '<rootDir>/build/summary-reporter.cjs'],
 };

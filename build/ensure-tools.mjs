@@ -1,0 +1,49 @@
+// Before the tests: finds what npm cannot bring, installs it where that is possible without asking (root on a Debian
+// machine), and otherwise says what to type. Prints to stderr only.
+import { spawnSync } from 'node:child_process';
+
+const TOOLS = [
+  { what: 'protoc', test: ['protoc', '--version'], debian: 'protobuf-compiler' },
+  {
+    what: 'the gRPC plugin of protoc for Python',
+    test: ['which', 'grpc_python_plugin'],
+    debian: 'protobuf-compiler-grpc',
+  },
+  {
+    what: 'gRPC for Python',
+    test: ['/usr/bin/python3', '-c', 'import grpc, google.protobuf'],
+    debian: 'python3-grpcio',
+  },
+  {
+    what: "protobuf's own .proto files",
+    test: ['test', '-f', '/usr/include/google/protobuf/descriptor.proto'],
+    debian: 'libprotobuf-dev',
+  },
+];
+
+const missing = TOOLS.filter((tool) => !works(tool.test));
+if (missing.length > 0) {
+  const packages = missing.map((tool) => tool.debian);
+  const names = missing.map((tool) => tool.what).join(', ');
+  const command = `apt-get install -y --no-install-recommends ${packages.join(' ')}`;
+  if (process.getuid?.() !== 0 || !works(['apt-get', '--version'])) {
+    console.error(`The tests need ${names}, which npm cannot install. On Debian: sudo ${command}`);
+    process.exit(1);
+  }
+  console.error(`Installing ${names}: ${command}`);
+  install(['update']) && install(['install', '-y', '--no-install-recommends', ...packages]);
+  const still = missing.filter((tool) => !works(tool.test));
+  if (still.length > 0) {
+    console.error(`Could not install ${still.map((tool) => tool.what).join(', ')}.`);
+    process.exit(1);
+  }
+}
+
+function works([program, ...args]) {
+  return spawnSync(program, args, { stdio: 'ignore' }).status === 0;
+}
+
+function install(args) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  return spawnSync('apt-get', args, { stdio: ['ignore', 2, 2], env }).status === 0;
+}
