@@ -89,7 +89,7 @@ test('a fetch that meets only held coins gets them when their holder rolls back'
   const user = await service.user();
   const { holding, release } = await hold(minted);
   const fetching = user.fetch({ targetUserId: owner.id, coinCategory: BRONZE, count: 1 });
-  await untilSomebodyWaits();
+  await Promise.race([fetching, untilSomebodyWaits()]);
   release();
   await holding;
   expect(ids((await fetching).coins)).toEqual(minted);
@@ -110,7 +110,7 @@ test('a fetch that meets only held coins gets them when their holder rolls back'
   }
 
   async function untilSomebodyWaits(): Promise<void> {
-    for (;;) {
+    for (let look = 0; look < 10_000; look++) {
       const { rows } = await sql`
         SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`.execute(db);
       if (rows.length > 0) return;
