@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import type { BatchFetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { DAY, type Fixture, HOUR, inventoryCoin, keyId, MINUTE, withFixture } from '../conformance/harness';
-import { type CoinServiceAccess, type DeviceStorage, topUp } from '../index';
+import { type CoinServiceAccess, type ContactTopUp, type DeviceStorage, topUp } from '../index';
 import { ScriptedCoinService } from './scripted-coin-service';
 import { RAW_KEY, sqliteHarness } from './sqlite-harness';
 
@@ -211,17 +211,27 @@ describe('topping up', () => {
       service.failNext('batchFetchCoins', 'before');
       await topUpBob(storage, service.access);
       const other = await open();
-      let nested = false;
+      const arrived = Promise.withResolvers<void>();
+      const released = Promise.withResolvers<void>();
+      let late: Promise<ContactTopUp> | undefined;
       service.during.batchFetchCoins = async () => {
-        if (nested) return;
-        nested = true;
-        // The outer call found the stock empty; coins arrive, and the other process asks with the same requests.
-        service.add(0, 5, 'GOLD', clock.in(DAY));
-        expect((await topUpBob(other, service.access)).stored).toHaveLength(5);
+        if (late !== undefined) {
+          // The other process has its coins; the answer is on its way until the first one has settled.
+          arrived.resolve();
+          await released.promise;
+          return;
+        }
+        // The first one found the stock empty; now coins arrive, and the other asks with the same requests.
+        service.add(0, 10, 'GOLD', clock.in(DAY));
+        late = topUpBob(other, service.access);
+        await arrived.promise;
+        service.during = {};
       };
-      const report = await topUpBob(storage, service.access);
-      expect([report.stored, report.discarded, report.missing.GOLD]).toStrictEqual([[], [], 0]);
+      expect((await topUpBob(storage, service.access)).stored).toStrictEqual([]);
+      released.resolve();
+      expect(await late).toMatchObject({ discarded: [], missing: { GOLD: 0 } });
       expect(await counts(storage)).toMatchObject({ GOLD: 5 });
+      expect(service.stock).toHaveLength(5);
     }));
 
   it('gives the room of an empty answer free when nobody else asks', () =>
