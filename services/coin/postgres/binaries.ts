@@ -1,6 +1,5 @@
-import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 
 /** The programs of one PostgreSQL release. */
 export interface Binaries {
@@ -27,28 +26,25 @@ export async function findBinaries(
 
 /**
  * Starts one of the programs, which refuse to run as root: root runs them as the user `postgres` if there is one,
- * else as `nobody`. setpriv (util-linux) also lets that user pass through folders that only root may enter, such as
- * a project in /root or in a fresh `mktemp -d`.
+ * else as `nobody`. Where the kernel allows it, that user keeps the one capability of root that lets it pass through
+ * folders that only root may enter, such as a project in /root or in a fresh `mktemp -d`.
  */
 export function spawnUnprivileged(program: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   if (process.getuid?.() !== 0) return spawn(program, args, options);
   const { uid, gid } = unprivilegedUser();
-  const setpriv = findOnPath('setpriv');
-  if (!setpriv) return spawn(program, args, { ...options, uid, gid });
-  const capability = '+dac_override';
-  return spawn(
-    setpriv,
-    [
-      `--reuid=${uid}`,
-      `--regid=${gid}`,
-      '--clear-groups',
-      `--inh-caps=${capability}`,
-      `--ambient-caps=${capability}`,
-      program,
-      ...args,
-    ],
-    options,
-  );
+  const setpriv = [
+    `--reuid=${uid}`,
+    `--regid=${gid}`,
+    '--clear-groups',
+    '--inh-caps=+dac_override',
+    '--ambient-caps=+dac_override',
+    // Without this, access(2) judges by the user id alone, and initdb asks access(2) about its own programs.
+    '--securebits=+no_setuid_fixup',
+  ];
+  const allowed = spawnSync('setpriv', [...setpriv, 'true'], { stdio: 'ignore' }).status === 0;
+  return allowed
+    ? spawn('setpriv', [...setpriv, program, ...args], options)
+    : spawn(program, args, { ...options, uid, gid });
 }
 
 function unprivilegedUser(): { uid: number; gid: number } {
@@ -60,18 +56,4 @@ function unprivilegedUser(): { uid: number; gid: number } {
     throw new Error('PostgreSQL does not run as root, and there is neither a user "postgres" nor "nobody" here.');
   }
   return { uid: Number(uid), gid: Number(gid) };
-}
-
-function findOnPath(program: string): string | undefined {
-  return (process.env.PATH ?? '')
-    .split(delimiter)
-    .map((folder) => join(folder, program))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
 }

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { type Coin, CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { categorySpec } from '../coin';
 
@@ -22,4 +22,10 @@ export function mint(count: number, coinCategory: CoinCategory = BRONZE, fields:
 
 export function ids(coins: readonly { keyId: string }[]): string[] {
   return coins.map((coin) => coin.keyId);
+}
+
+/** Everything of a coin but its expiry, short enough for a readable difference. */
+export function fingerprint({ keyId, coinCategory, publicKey, signature }: Coin): string {
+  const digest = createHash('sha256').update(publicKey).update(signature).digest('hex');
+  return `${keyId} ${coinCategory} ${digest}`;
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { BRONZE, GOLD, ids, mint, SILVER } from './coins';
+import { BRONZE, fingerprint, GOLD, ids, mint, SILVER } from './coins';
 import { startService, type TestService, type User } from './service';
 
 let service: TestService;
@@ -31,9 +31,7 @@ describe('order', () => {
     const coins = mint(20, GOLD);
     await bob.upload(coins);
     const answer = await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 20 });
-    expect(answer.coins.map(({ expireTime: _, ...coin }) => coin)).toEqual(
-      coins.map(({ expireTime: _, ...coin }) => coin),
-    );
+    expect(answer.coins.map(fingerprint)).toEqual(coins.map(fingerprint));
   });
 
   test('with fallback higher categories come first, each oldest first', async () => {
