@@ -3,7 +3,7 @@ import type { DeviceStorage } from './device-storage';
 import { readFetchedCoin } from './fetched-coin';
 import type { InventoryCoin } from './inventory';
 import type { OnDemandWish } from './open-requests';
-import { type CoinServiceAccess, callService, isFinal, isServiceError } from './service-call';
+import { type CoinServiceAccess, callService, checkAccess, isFinal, isServiceError } from './service-call';
 import { toWire } from './top-up';
 
 export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategories'> {
@@ -25,6 +25,7 @@ export async function fetchOnDemand(
   service: CoinServiceAccess,
   { contactId, userId, coinCategory, allowLowerCategories = false }: FetchOnDemandWish,
 ): Promise<InventoryCoin | null> {
+  checkAccess(service);
   const wish = { contactId, userId, coinCategory, allowLowerCategories };
   // An open request may bring a coin that another process used or that expired meanwhile; a fresh one cannot.
   for (const fresh of [false, true]) {

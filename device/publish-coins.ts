@@ -8,7 +8,7 @@ import type { DeviceStorage } from './device-storage';
 import { DAY_MS } from './input';
 import type { CoinName } from './inventory';
 import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from './outbox';
-import { type CoinServiceAccess, callService, isServiceError, reasonOf } from './service-call';
+import { type CoinServiceAccess, callService, checkAccess, isServiceError, reasonOf } from './service-call';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from './vault';
 
 /**
@@ -84,6 +84,7 @@ export async function publishCoins(
   service: CoinServiceAccess,
   minted: readonly MintedCoin[],
 ): Promise<PublishReport> {
+  checkAccess(service);
   const results: PublishResult[] = (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({
     ...coin,
     outcome: REFUSED_OUTCOME[reason],

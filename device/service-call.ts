@@ -24,20 +24,23 @@ type UnaryMethod<Request, Response> = (
   callback: (error: ServiceError | null, response: Response) => void,
 ) => ClientUnaryCall;
 
-/** One call with token and deadline. Rejects with the ServiceError of grpc-js as it is. */
+/** Flows check this before they change anything. */
+export function checkAccess({ timeoutMs = DEFAULT_TIMEOUT_MS }: CoinServiceAccess): void {
+  if (!(timeoutMs >= 1 && timeoutMs <= LONGEST_TIMEOUT_MS)) {
+    throw new InvalidArgumentError('timeoutMs', `must be from 1 to ${LONGEST_TIMEOUT_MS}`);
+  }
+}
+
+/** One call with token and deadline. Rejects with the ServiceError of grpc-js, or what `token` rejected with, as it is. */
 export async function callService<Request, Response>(
   service: CoinServiceAccess,
   method: UnaryMethod<Request, Response>,
   request: Request,
 ): Promise<Response> {
-  const timeoutMs = service.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-  if (!(timeoutMs >= 1 && timeoutMs <= LONGEST_TIMEOUT_MS)) {
-    throw new InvalidArgumentError('timeoutMs', `must be from 1 to ${LONGEST_TIMEOUT_MS}`);
-  }
   const metadata = new Metadata();
   metadata.set('authorization', `Bearer ${await service.token()}`);
   // gRPC deadlines are moments of the machine's own clock, which the injected one need not follow.
-  const deadline = Date.now() + timeoutMs;
+  const deadline = Date.now() + (service.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   return new Promise((resolve, reject) => {
     method.call(service.client, request, metadata, { deadline }, (error, response) => {
       if (error) reject(error);

@@ -4,7 +4,7 @@ import type { DeviceStorage } from './device-storage';
 import { categoryOf, readFetchedCoin } from './fetched-coin';
 import type { CoinName, InventoryCoin } from './inventory';
 import type { ContactAddress, DiscardedCoin, OpenRequest } from './open-requests';
-import { type CoinServiceAccess, callService, isFinal, isServiceError, reasonOf } from './service-call';
+import { type CoinServiceAccess, callService, checkAccess, isFinal, isServiceError, reasonOf } from './service-call';
 
 export interface ContactTopUp {
   readonly contactId: string;
@@ -37,13 +37,14 @@ type Drafts = ReadonlyMap<string, Draft>;
  *
  * What fails is reported per contact. A request that may succeed later stays open, and keeps its room, for the next
  * topUp; one that the service refuses for good is closed. Rejects only with InvalidArgumentError (a bad or repeated
- * contact; nothing changed) and with the storage's errors.
+ * contact; nothing changed), with the storage's errors, and with what `token` rejects with.
  */
 export async function topUp(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   contacts: readonly ContactAddress[],
 ): Promise<TopUpReport> {
+  checkAccess(service);
   const { openRequests } = storage;
   const leftOpen = await openRequests.resumeTopUps(contacts);
   const drafts: Drafts = new Map(

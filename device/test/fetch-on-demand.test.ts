@@ -140,6 +140,22 @@ describe('fetching on demand', () => {
           field,
         });
       }
+      for (const timeoutMs of [0, Number.NaN, 300_001]) {
+        const access = { ...service.access, timeoutMs };
+        await expect(fetchOnDemand(storage, access, wish)).rejects.toMatchObject({ field: 'timeoutMs' });
+      }
       expect(service.calls).toStrictEqual([]);
+    }));
+
+  it('gives up at the deadline and leaves the request open', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(1, 2, 'GOLD', clock.in(DAY));
+      const never = Promise.withResolvers<void>();
+      service.during.fetchCoins = () => never.promise;
+      const failed = fetchOnDemand(storage, { ...service.access, timeoutMs: 50 }, wish);
+      await expect(failed).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
+      service.during = {};
+      expect((await fetchOnDemand(storage, service.access, wish))?.keyId).toBe(keyId(1));
+      never.resolve();
     }));
 });

@@ -7,7 +7,7 @@ import { keyId, publicHalf } from '../conformance/harness';
 import { type CoinServiceAccess, CoinServiceClient } from '../index';
 import { callService } from '../service-call';
 import { type CoinServiceProcess, startCoinService } from './coin-service-process';
-import { readFile, stockOf, walkKillPoints } from './kill-walk';
+import { type Lane, readFile, stockOf, walkKillPoints, walkLanes } from './kill-walk';
 import { BUDGETS, type Flow } from './kill-walk-child';
 
 const ALICE = keyId(2);
@@ -50,13 +50,14 @@ async function peerWithStock(user: string): Promise<CoinServiceAccess> {
 }
 
 /** Walks the flow; after every round, what left the server must be on the device, unused or used once. */
-async function walk(flow: Flow, user: string): Promise<{ boundaries: number; returned: string[]; path: string }> {
+async function walk(flow: Flow, lane: Lane, returned: string[]): Promise<number> {
+  const user = keyId(flow === 'top-up' ? 10 + lane : 20 + lane);
   const peer = await peerWithStock(user);
   const [token] = process.tokens(ALICE) as [string];
-  const path = join(folder, `${flow}.db`);
-  const returned: string[] = [];
+  const path = join(folder, `${flow}-${lane}.db`);
   let settled = 0;
-  const boundaries = await walkKillPoints(
+  const last = await walkKillPoints(
+    lane,
     () => ({ flow, path, first: 0, address: process.address, token, peer: user }),
     async ({ resumed, done }) => {
       returned.push(...(resumed ?? []), ...(done ?? []));
@@ -79,19 +80,21 @@ async function walk(flow: Flow, user: string): Promise<{ boundaries: number; ret
   );
   const { coins, used } = readFile(path);
   expect(coins.length + used.length).toBe(settled);
-  return { boundaries, returned, path };
+  return last;
 }
 
 describe('a device process killed between any two steps, against the real service', () => {
   it('of topping up loses no coin, uses none twice, and holds the budgets', async () => {
-    const { boundaries, returned } = await walk('top-up', keyId(10));
+    const returned: string[][] = [[], []];
+    const boundaries = await walkLanes((lane) => walk('top-up', lane, returned[lane - 1] ?? []));
     expect(boundaries).toBeGreaterThan(40);
-    expect(returned.length).toBeGreaterThan(boundaries);
+    expect(returned.flat().length).toBeGreaterThan(boundaries);
   });
 
   it('of fetching on demand loses at most the coin that was being handed over, and uses none twice', async () => {
-    const { boundaries, returned } = await walk('fetch-on-demand', keyId(11));
+    const returned: string[][] = [[], []];
+    const boundaries = await walkLanes((lane) => walk('fetch-on-demand', lane, returned[lane - 1] ?? []));
     expect(boundaries).toBeGreaterThanOrEqual(12);
-    expect(returned.length).toBeGreaterThanOrEqual(boundaries);
+    expect(returned.flat().length).toBeGreaterThanOrEqual(boundaries);
   });
 });

@@ -20,25 +20,35 @@ export interface Round {
   readonly done: string[] | null;
 }
 
+/** Two walks share the work, each on a device and a user of its own. */
+export const LANES = [1, 2] as const;
+export type Lane = (typeof LANES)[number];
+
 /**
- * Walks the kill points of a flow: the process of round n takes up what the last one left and dies at the n-th
- * boundary of its own run, until one lives to the end. One more process takes up what that left.
+ * Walks every second kill point of a flow, from the lane's number on: the process of a round takes up what the last one
+ * left and dies at its boundary, until one lives to the end. One more process takes up what that left.
  * @param afterRound is called when the round's process is gone.
- * @returns the number of boundaries walked.
+ * @returns the last boundary at which a process died.
  */
 export async function walkKillPoints(
+  lane: Lane,
   job: (round: number) => Omit<KillJob, 'killAt'>,
   afterRound: (round: Round) => Promise<void> | void,
 ): Promise<number> {
-  for (let killAt = 1; killAt <= MOST_ROUNDS; killAt += 1) {
+  for (let killAt: number = lane; killAt <= MOST_ROUNDS; killAt += LANES.length) {
     const round = await runChild({ ...job(killAt), killAt });
     await afterRound(round);
     if (round.done !== null) {
-      await afterRound(await runChild({ ...job(killAt + 1), killAt: 0 }));
-      return killAt - 1;
+      await afterRound(await runChild({ ...job(MOST_ROUNDS + 1), killAt: 0 }));
+      return killAt - LANES.length;
     }
   }
   throw new Error(`The flow had not ended after ${MOST_ROUNDS} boundaries.`);
+}
+
+/** Walks all kill points. @returns the number of boundaries. */
+export async function walkLanes(walk: (lane: Lane) => Promise<number>): Promise<number> {
+  return Math.max(...(await Promise.all(LANES.map(walk))));
 }
 
 async function runChild(job: KillJob): Promise<Round> {
