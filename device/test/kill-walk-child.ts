@@ -28,7 +28,7 @@ export interface KillJob {
   readonly peer: string;
 }
 
-/** What the process says before it runs the flow, after taking up what the last one left. */
+/** What the process says before it runs the flow: what it got by taking up what the last one left, or stored. */
 export interface Resumed {
   readonly event: 'resumed';
   readonly ids: string[];
@@ -103,8 +103,7 @@ function workOf({ flow, first, peer }: KillJob, storage: DeviceStorage, service:
         resume: async () => {
           await inventory.setPriority(CONTACT, 'BESTIE');
           const coin = inventoryCoin(first, new Date(Date.now() + DAY), { contactId: CONTACT });
-          await inventory.storeKey(coin);
-          return [];
+          return (await inventory.storeKey(coin)) ? [coin.keyId] : [];
         },
         run: async () => {
           const coin = await inventory.selectCoin(CONTACT, 'GOLD');

@@ -45,10 +45,13 @@ describe('a device process killed between any two steps', () => {
   it('of selecting never uses a coin twice: it is still there, or gone for good', async () => {
     const boundaries = await walkLanes((lane) => {
       const path = join(folder, `select-${lane}.db`);
+      const stored: string[] = [];
       const returned: string[] = [];
-      return walkKillPoints(lane, local('select', path), ({ done }) => {
+      return walkKillPoints(lane, local('select', path), ({ resumed, done }) => {
         const { coins, used } = readFile(path);
+        stored.push(...(resumed ?? []));
         returned.push(...(done ?? []));
+        expect(stored.filter((id) => !coins.includes(id) && !used.includes(id))).toStrictEqual([]);
         expect(new Set(returned).size).toBe(returned.length);
         expect(coins.filter((id) => used.includes(id))).toStrictEqual([]);
         expect(returned.filter((id) => !used.includes(id))).toStrictEqual([]);
