@@ -82,8 +82,11 @@ describe.each([
   it('holds what was stored in its decrypted pages, and nothing of what was burned once it is closed', () =>
     withFixture(harness, async (fixture) => {
       await fill(fixture);
-      // Burned last: nothing is written afterwards that could cover it by chance.
-      await fixture.storage.vault.burnKey(keyId(5));
+      // Several small keys share a page, where a deleted one would stay as it was until its place is needed again.
+      const small = (n: number) => vaultKey(n, { encryptedBlob: vaultKey(n).encryptedBlob.subarray(0, 320) });
+      for (const n of [61, 62, 63, 64]) await fixture.storage.vault.storeKey(small(n));
+      // Burned last: nothing is written afterwards that could cover them by chance.
+      for (const n of [5, 62]) await fixture.storage.vault.burnKey(keyId(n));
       await fixture.storage.close();
       const file = readFileSync(String(fixture.childConfig.path));
       const keys = deriveKeys(file, key);
@@ -91,7 +94,8 @@ describe.each([
       expect(pages).not.toContain(null);
       const holds = (secret: Uint8Array) => pages.some((page) => page?.includes(Buffer.from(secret)));
       expect(holds(vaultKey(1).encryptedBlob.subarray(0, 16))).toBe(true);
-      for (const { encryptedBlob, encryptionIv, authTag } of [vaultKey(3), vaultKey(5)]) {
+      expect(holds(small(61).encryptedBlob.subarray(0, 16))).toBe(true);
+      for (const { encryptedBlob, encryptionIv, authTag } of [vaultKey(3), vaultKey(5), small(62)]) {
         for (let start = 0; start < encryptedBlob.length; start += 16) {
           expect(holds(encryptedBlob.subarray(start, start + 16))).toBe(false);
         }
