@@ -18,6 +18,8 @@ export async function runCommand(
   const child = spawn(process.execPath, [program, ...args], {
     env: { ...process.env, DATABASE_URL: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    // Only for a failing test: a service that should have refused to serve would serve for ever.
+    timeout: 40_000,
   });
   let stdout = '';
   let stderr = '';

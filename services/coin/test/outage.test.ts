@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
@@ -70,7 +70,7 @@ async function eventually(condition: () => boolean): Promise<void> {
 
 describe('the embedded PostgreSQL', () => {
   let dataDir: string;
-  let process_: ServiceProcess;
+  let first: ServiceProcess;
   let bob: User;
 
   const postmasterPid = () => Number.parseInt(readFileSync(join(dataDir, 'postgres/data/postmaster.pid'), 'utf8'), 10);
@@ -89,12 +89,12 @@ describe('the embedded PostgreSQL', () => {
 
   beforeEach(async () => {
     dataDir = mkdtempSync(join(tmpdir(), 'aqm-outage-'));
-    process_ = await spawnMain(dataDir, {});
-    bob = await connect(process_.address);
+    first = await spawnMain(dataDir, {});
+    bob = await connect(first.address);
   });
-  afterEach(() => {
+  afterEach(async () => {
     bob.close();
-    rmSync(dataDir, { recursive: true, force: true });
+    await first.stop();
   });
 
   test('killed under load: UNAVAILABLE with RetryInfo at once, and the same process serves again', async () => {
@@ -121,7 +121,7 @@ describe('the embedded PostgreSQL', () => {
     expect(ids((await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 })).coins)).toEqual(
       ids(minted.slice(0, 20)),
     );
-    expect(await process_.stop()).toBe(0);
+    expect(await first.stop()).toBe(0);
   });
 
   test('a second service joins it, keeps it when the first leaves, and the last one stops it', async () => {
@@ -131,8 +131,8 @@ describe('the embedded PostgreSQL', () => {
     const one = { targetUserId: bob.id, coinCategory: BRONZE, count: 1 };
     expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
     const pid = postmasterPid();
-    process_.child.kill('SIGTERM');
-    await eventually(() => process_.child.exitCode !== null);
+    first.child.kill('SIGTERM');
+    await eventually(() => first.child.exitCode !== null);
     expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
     expect(isAlive(pid)).toBe(true);
     viaSecond.close();
@@ -143,8 +143,8 @@ describe('the embedded PostgreSQL', () => {
   test('a service that was killed leaves it running, and the next one finds it with everything in it', async () => {
     await bob.upload(mint(2));
     const pid = postmasterPid();
-    process_.child.kill('SIGKILL');
-    await eventually(() => process_.child.signalCode !== null);
+    first.child.kill('SIGKILL');
+    await eventually(() => first.child.signalCode !== null);
     expect(isAlive(pid)).toBe(true);
     const next = await spawnMain(dataDir, {});
     const viaNext = await connect(next.address);
