@@ -19,6 +19,8 @@ const TOOLS = [
     test: ['test', '-f', '/usr/include/google/protobuf/descriptor.proto'],
     debian: 'libprotobuf-dev',
   },
+  // Debian starts a service with it; the tests always run servers of their own.
+  { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
 ];
 
 const missing = TOOLS.filter((tool) => !works(tool.test));

@@ -5,7 +5,7 @@ import type { SecureVault } from './vault';
 
 /** One device's storage: everything lies in one encrypted place, so that one step can change all of it. */
 export interface DeviceStorage {
-  readonly backend: 'sqlite';
+  readonly backend: 'sqlite' | 'redis';
   readonly vault: SecureVault;
   readonly inventory: SmartInventory;
   /** For publishCoins. */

@@ -2,7 +2,7 @@ import type { BudgetTable } from '../budget';
 import type { CoinCategoryName } from '../coin-category';
 import { specOf } from '../coin-category';
 import type { DeviceStorage } from '../device-storage';
-import type { DeviceStorageConfig, InventoryCoin } from '../index';
+import type { InventoryCoin } from '../index';
 import type { MintedCoin } from '../outbox';
 import type { NewVaultKey } from '../vault';
 
@@ -40,7 +40,16 @@ export interface Fixture {
   destroy(): Promise<void>;
 }
 
-export type ChildConfig = Omit<DeviceStorageConfig, 'now' | 'key'> & { readonly key: string | readonly number[] };
+export interface ChildConfig {
+  readonly backend: DeviceStorage['backend'];
+  /** SQLite's file. */
+  readonly path?: string;
+  /** Redis' server and the device's part of it. */
+  readonly url?: string;
+  readonly namespace?: string;
+  readonly key?: string | readonly number[];
+  readonly budgets?: BudgetTable;
+}
 
 /** What a backend brings to the suites. */
 export interface Harness {

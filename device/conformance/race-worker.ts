@@ -1,8 +1,8 @@
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../coin-category';
 import type { DeviceStorage } from '../device-storage';
-import { openDeviceStorage } from '../open-device-storage';
 import type { ContactAddress, OpenRequest } from '../open-requests';
 import { type ChildConfig, DAY, inventoryCoin, keyId } from './harness';
+import { openInChild } from './open-in-child';
 
 export type RaceTask =
   | { readonly kind: 'burn'; readonly keyIds: readonly string[] }
@@ -33,8 +33,7 @@ process.on('message', (message: ChildConfig | RaceTask) => {
 
 async function answer(message: ChildConfig | RaceTask): Promise<object> {
   if ('backend' in message) {
-    const key = typeof message.key === 'string' ? message.key : Uint8Array.from(message.key);
-    storage = await openDeviceStorage({ ...message, key });
+    storage = await openInChild(message);
     return { opened: true };
   }
   if (storage === undefined) throw new Error('The storage is not open.');

@@ -1,0 +1,15 @@
+import { DEFAULT_BUDGETS } from '../budget';
+import type { DeviceStorage } from '../device-storage';
+import { openRedis } from '../redis/open';
+import { Secret } from '../secret';
+import { openSqlite } from '../sqlite/open';
+import type { ChildConfig } from './harness';
+
+/** Opens a fixture's storage in a process of its own, with the machine's clock. */
+export async function openInChild(config: ChildConfig): Promise<DeviceStorage> {
+  const { backend, path = '', url = '', namespace = '', key, budgets = DEFAULT_BUDGETS } = config;
+  const secret = key === undefined ? undefined : Secret.from(typeof key === 'string' ? key : Uint8Array.from(key));
+  const now = () => new Date();
+  if (backend === 'redis') return openRedis({ url, namespace, secret, now, budgets });
+  return openSqlite({ path, secret: secret ?? Secret.from(undefined), now, budgets });
+}

@@ -1,0 +1,81 @@
+import type { BudgetTable } from '../budget';
+import type { DeviceStorage } from '../device-storage';
+import type { Secret } from '../secret';
+import { checkNamespace, checkUrl } from './address';
+import { rewriteHistory } from './clean-up';
+import { Connection } from './connection';
+import { RedisInventory } from './inventory';
+import { Keys } from './keys';
+import { openLayout } from './layout';
+import { RedisOpenRequests } from './open-requests';
+import { RedisOutbox } from './outbox';
+import { checkServer, emitWarning, type RedisWarning } from './server-checks';
+import { Stock } from './stock';
+import { RedisVault } from './vault';
+
+/** A server that does not answer by then is not there. */
+const CONNECT_TIMEOUT_MS = 2_000;
+/** Longest wait for an answer; as long as the other backend waits for a lock. */
+const ANSWER_TIMEOUT_MS = 5_000;
+
+export interface RedisSettings {
+  /** `redis://`, `rediss://` or `unix://`, see checkUrl. User and password in it appear in no error. */
+  readonly url: string;
+  /** This device's part of the server: 1 to 128 characters without spaces and braces. */
+  readonly namespace: string;
+  /** With it, contact and user ids are stored only encrypted or as HMACs; without it they lie there in the clear. */
+  readonly secret?: Secret;
+  readonly now: () => Date;
+  readonly budgets: BudgetTable;
+  /** Told when the server could lose or evict keys. Default: process.emitWarning. */
+  readonly onWarning?: (warning: RedisWarning) => void;
+  readonly answerTimeoutMs?: number;
+}
+
+export interface RedisStorage extends DeviceStorage {
+  readonly backend: 'redis';
+  /** The clean-up after burns, see rewriteHistory. Takes as long as the server needs to write everything once. */
+  cleanUp(): Promise<void>;
+}
+
+/** Rejects within about 2 s when the server does not answer. */
+export async function openRedis(settings: RedisSettings): Promise<RedisStorage> {
+  const {
+    url,
+    namespace,
+    secret,
+    now,
+    budgets,
+    onWarning = emitWarning,
+    answerTimeoutMs = ANSWER_TIMEOUT_MS,
+  } = settings;
+  const keys = new Keys(checkNamespace(namespace));
+  const address = checkUrl(url);
+  // Copied before anything is awaited: the caller may wipe its own.
+  const key = secret?.reveal((value) => ({ kind: secret.kind, bytes: Uint8Array.from(value) }));
+  const connection = new Connection({ address, now, connectTimeoutMs: CONNECT_TIMEOUT_MS, answerTimeoutMs });
+  try {
+    await checkServer(connection, onWarning);
+    const names = await openLayout(connection, keys, key);
+    const stock = new Stock(connection, keys, names, budgets);
+    const vault = new RedisVault(connection, keys);
+    await vault.tidy();
+    return {
+      backend: 'redis',
+      vault,
+      inventory: new RedisInventory(connection, keys, names, stock),
+      outbox: new RedisOutbox(connection, keys),
+      openRequests: new RedisOpenRequests(connection, keys, stock, budgets),
+      cleanUp: () => rewriteHistory(connection),
+      close: async () => {
+        await connection.close();
+        names.wipe();
+      },
+    };
+  } catch (error) {
+    await connection.close();
+    throw error;
+  } finally {
+    key?.bytes.fill(0);
+  }
+}

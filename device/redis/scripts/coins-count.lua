@@ -1,0 +1,14 @@
+#!lua flags=no-writes
+-- Counts all stored coins of every category, expired ones too. KEYS: 4.. the prefixes.
+-- include: stock.lua
+local counts = {}
+for i in ipairs(rules.categories) do
+  counts[i] = 0
+end
+for _, tag in ipairs(redis.call('ZRANGE', contacts, 0, -1)) do
+  local contact = contact_named(tag)
+  for i, category in ipairs(rules.categories) do
+    counts[i] = counts[i] + #places(contact, category, '-inf', '+inf')
+  end
+end
+return counts

@@ -1,0 +1,12 @@
+#!lua flags=no-writes
+-- KEYS: 4.. a block for each contact. ARGV: 3.. their tags.
+-- Replies for each contact how many coins of every category its budget lacks, reserved or not.
+-- include: stock.lua
+local lacking = {}
+for number = 1, #ARGV - 2 do
+  local contact = contact_at(4 + (number - 1) * block, ARGV[2 + number])
+  for _, category in ipairs(rules.categories) do
+    lacking[#lacking + 1] = missing(contact, category)
+  end
+end
+return lacking

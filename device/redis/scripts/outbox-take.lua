@@ -1,0 +1,49 @@
+#!lua flags=allow-oom
+-- The next coins in minting order, marked as sent under the epoch; coins that must not be sent leave the outbox.
+-- Runs on a full server too: emptying the outbox makes room.
+-- KEYS: 4 outbox, 5 prefix of outbox coins, 6 prefix of vault entries.
+-- ARGV: 2 epoch, 3 the sequence to go on after, 4 how many.
+-- Replies two flat lists: sequence, id, category, public key, signature, vault's end; and id, category, reason.
+-- include: vault.lua
+local epoch, after, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local function why_unsendable(id, sent_epoch, expires_at)
+  if not expires_at then
+    -- A key that its TTL took still stands in the index; one that was burned or purged does not.
+    return redis.call('ZSCORE', by_creation, id) and 'EXPIRED' or 'BURNED'
+  end
+  if tonumber(expires_at) <= now then return 'EXPIRED' end
+  if sent_epoch and sent_epoch ~= epoch then return 'EPOCH_CHANGED' end
+  return nil
+end
+
+local coins, dropped = {}, {}
+local members = redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')
+for i = 1, #members, 2 do
+  local id, sequence = members[i], members[i + 1]
+  local coin = KEYS[5] .. id
+  local category, sent_epoch = unpack(redis.call('HMGET', coin, 'coin_category', 'sent_epoch'))
+  if not category then corrupt() end
+  local expires_at = end_of(KEYS[6] .. id)
+  local reason = why_unsendable(id, sent_epoch, expires_at)
+  if reason then
+    for _, value in ipairs({ id, category, reason }) do
+      dropped[#dropped + 1] = value
+    end
+  elseif tonumber(sequence) > after and #coins < limit * 6 then
+    local public_key, signature = unpack(redis.call('HMGET', coin, 'public_key', 'signature'))
+    if not public_key or not signature then corrupt() end
+    for _, value in ipairs({ sequence, id, category, public_key, signature, expires_at }) do
+      coins[#coins + 1] = value
+    end
+  end
+end
+-- Everything was readable; only now something changes.
+for i = 1, #dropped, 3 do
+  redis.call('DEL', KEYS[5] .. dropped[i])
+  redis.call('ZREM', KEYS[4], dropped[i])
+end
+for i = 2, #coins, 6 do
+  redis.call('HSETNX', KEYS[5] .. coins[i], 'sent_epoch', epoch)
+end
+return { coins, dropped }

@@ -1,0 +1,41 @@
+#!lua
+-- Stores an answer's coins and closes its reservation in one step. A fetched coin goes by the budget and the coins that
+-- are there; room that others reserved meanwhile gives way, since a coin in hand is worth more than one asked for.
+-- KEYS: 4.. a block for each contact, first the request's.
+-- ARGV: 3 request id, 4 number of contacts, for each its tag and its name as stored, then for each coin seven: number of
+--       the contact, id, category, end, TTL in ms, public key, signature.
+-- Replies what became of each coin.
+-- include: stock.lua
+-- include: requests.lua
+local people = {}
+for number = 1, tonumber(ARGV[4]) do
+  people[number] = contact_at(4 + (number - 1) * block, ARGV[3 + number * 2])
+  people[number].sealed = ARGV[4 + number * 2]
+end
+
+local function keep(contact, coin)
+  if tonumber(coin.expires_at) <= now then return 'EXPIRED' end
+  local known = look_up(contact, coin.id)
+  if known == 'HELD' then return 'HELD' end
+  if known == 'USED' then return 'ALREADY_USED' end
+  if not has_more_than(contact, coin.category, 0) then
+    remember_used(contact, coin.id, coin.expires_at)
+    return 'OVER_BUDGET'
+  end
+  put(contact, coin, contact.sealed)
+  return 'STORED'
+end
+
+forget_ended()
+local fates = {}
+for first = 5 + #people * 2, #ARGV, 7 do
+  local number, id, category, expires_at, ttl, public_key, signature = unpack(ARGV, first, first + 6)
+  local coin = { id = id, category = category, expires_at = expires_at, ttl = ttl, public_key = public_key, signature = signature }
+  fates[#fates + 1] = keep(people[tonumber(number)], coin)
+end
+if #fates > 0 then
+  redis.call('HDEL', people[1].requests, ARGV[3])
+else
+  close_empty(people[1], ARGV[3])
+end
+return fates

@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Destroys keys at their end, and those stored too long ago.
+-- KEYS: 4 prefix of the entries, 5.. by-end of every category.
+-- ARGV: 2 the last time of burning whose grace is over, 3 the earliest time of storing that stays.
+-- Replies how many private halves were destroyed; keys that their TTL took before do not count.
+-- include: vault.lua
+local by_end = by_end_from(5)
+local destroyed = 0
+local function destroy_all(ids)
+  for _, id in ipairs(ids) do
+    if destroy(KEYS[4] .. id, by_end, id) then destroyed = destroyed + 1 end
+  end
+end
+for _, index in ipairs(by_end) do
+  destroy_all(redis.call('ZRANGE', index, '-inf', ARGV[1], 'BYSCORE'))
+end
+destroy_all(redis.call('ZRANGE', by_creation, '-inf', '(' .. ARGV[3], 'BYSCORE'))
+tidy(ARGV[2])
+return destroyed
