@@ -190,14 +190,19 @@ test("one's own coins can be fetched, by another device of the same user", async
   expect(await fetchIds(tablet, {})).toEqual(ids(coins));
 });
 
-test('a coin that was picked but not taken is free again at once', async () => {
-  // The second item's lane is short of coins only because of the first one's fallback.
-  await bob.upload([...mint(1, SILVER), ...mint(1, BRONZE)]);
+test('items of one target whose fallbacks overlap share its coins, and none is counted twice', async () => {
+  const [silver, bronze] = [mint(1, SILVER), mint(3, BRONZE)];
+  await bob.upload([...bronze, ...silver]);
   const { results } = await alice.batchFetch([
     { targetUserId: bob.id, coinCategory: SILVER, count: 2, allowLowerCategories: true },
-    { targetUserId: bob.id, coinCategory: BRONZE, count: 1 },
+    { targetUserId: bob.id, coinCategory: BRONZE, count: 2 },
+    { targetUserId: bob.id, coinCategory: GOLD, count: 1, allowLowerCategories: true },
   ]);
-  expect(results.map((result) => result.coins.length)).toEqual([2, 0]);
+  expect(results.map((result) => ids(result.coins))).toEqual([
+    ids([...silver, ...bronze.slice(0, 1)]),
+    ids(bronze.slice(1)),
+    [],
+  ]);
 });
 
 test('a long wait for coins that somebody holds ends with what is free, or with "come again"', async () => {
