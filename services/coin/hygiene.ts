@@ -3,6 +3,12 @@ import type { Logger } from 'pino';
 import { STALE_AFTER_DAYS } from './coin';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 
+export interface Hygiene {
+  /** By name: hard-delete-fetched, purge-stale, forget-spent. */
+  readonly jobs: readonly Cron[];
+  stop(): void;
+}
+
 /** Minute of the hour at which the jobs run, in UTC. */
 const MINUTE = Math.floor(Math.random() * 60);
 
@@ -10,7 +16,7 @@ const MINUTE = Math.floor(Math.random() * 60);
  * Removes on a schedule what nobody needs any more: hourly the fetched coins past the grace, daily the stale and the
  * forgotten ones. Every server runs it; each picks a minute of its own, and where two meet they share the work.
  */
-export function startHygiene(store: CoinInventoryServer, log: Logger): { stop(): void } {
+export function startHygiene(store: CoinInventoryServer, log: Logger): Hygiene {
   const job = (name: string, pattern: string, work: () => Promise<number>) =>
     new Cron(pattern, { name, timezone: 'UTC', protect: true, unref: true }, async () => {
       try {
@@ -25,6 +31,7 @@ export function startHygiene(store: CoinInventoryServer, log: Logger): { stop():
     job('forget-spent', `${MINUTE} 4 * * *`, () => store.forgetSpent()),
   ];
   return {
+    jobs,
     stop: () => {
       for (const cron of jobs) cron.stop();
     },

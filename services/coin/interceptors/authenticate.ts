@@ -1,21 +1,11 @@
 import { type Metadata, ServerInterceptingCall, type ServerInterceptor, ServerListenerBuilder } from '@grpc/grpc-js';
 import { TokenMissingError } from '../errors';
-import type { Caller } from '../identity/caller';
+import { setCaller } from '../identity/caller';
 import type { VerifyToken } from '../identity/verify-token';
 import { toStatus } from '../rpc/status';
 
 /** Health and reflection are open; everything of ours needs a token. */
 const GUARDED = '/aqm.';
-
-/** Who sent a call, by the call's metadata object. No request and no header can write here. */
-const callers = new WeakMap<Metadata, Caller>();
-
-/** The authenticated caller of a call that passed the interceptor. */
-export function callerOf(call: { metadata: Metadata }): Caller {
-  const caller = callers.get(call.metadata);
-  if (!caller) throw new Error('A guarded method was reached without authentication.');
-  return caller;
-}
 
 /** Refuses a call without a valid bearer token before its message is read. */
 export function authenticate(verify: VerifyToken): ServerInterceptor {
@@ -33,7 +23,7 @@ export function authenticate(verify: VerifyToken): ServerInterceptor {
   };
 
   async function authenticated(metadata: Metadata): Promise<void> {
-    callers.set(metadata, await verify(bearerToken(metadata)));
+    setCaller(metadata, await verify(bearerToken(metadata)));
   }
 }
 

@@ -1,8 +1,7 @@
 import type { handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { CoinServiceError } from '../errors';
-import type { Caller } from '../identity/caller';
-import { callerOf } from '../interceptors/authenticate';
+import { type Caller, callerOf } from '../identity/caller';
 import { toStatus } from './status';
 
 /** One method: a decoded request and who asks, to an answer or a thrown domain error. */
