@@ -118,3 +118,65 @@ export class StorageCorruptedError extends DeviceError {
     super('The device storage is damaged.', options);
   }
 }
+
+/**
+ * The record beside an `auto` device's path, which names the backend that holds its keys, cannot be read or names no
+ * backend that this release knows. Nothing was opened: the other backend would look empty. Write it anew by hand, or
+ * restore it, when you know which one it was.
+ */
+export class BackendRecordError extends DeviceError {
+  override readonly name = 'BackendRecordError';
+
+  constructor(
+    /** The record's file. */
+    readonly path: string,
+    /** What is wrong with it. */
+    readonly found: string,
+    options?: ErrorOptions,
+  ) {
+    super(`The record of this device's backend at ${path} ${found}.`, options);
+  }
+}
+
+/**
+ * The storage is on one side of a copy, see copyDeviceStorage, and must not be used: MOVING or MOVED, its keys are on
+ * their way or have arrived elsewhere; RECEIVING, they have not all arrived here.
+ */
+export class StorageMovedError extends DeviceError {
+  override readonly name = 'StorageMovedError';
+
+  constructor(
+    /** Where the storage is. */
+    readonly path: string,
+    readonly state: 'MOVING' | 'MOVED' | 'RECEIVING',
+  ) {
+    super(
+      {
+        MOVING: `The keys of the device storage at ${path} are being moved: run copyDeviceStorage again to finish.`,
+        MOVED: `The keys of the device storage at ${path} were moved to another storage: open that one.`,
+        RECEIVING: `The device storage at ${path} has not received all keys: run copyDeviceStorage again to finish.`,
+      }[state],
+    );
+  }
+}
+
+/** The target of a copy holds other data, or takes part in another copy. Nothing was changed. */
+export class TargetNotEmptyError extends DeviceError {
+  override readonly name = 'TargetNotEmptyError';
+
+  constructor(readonly path: string) {
+    super(`The device storage at ${path} is not empty; a copy needs a new one.`);
+  }
+}
+
+/** What arrived is not what was sent. The source keeps everything and stays closed; run copyDeviceStorage again. */
+export class CopyVerificationError extends DeviceError {
+  override readonly name = 'CopyVerificationError';
+
+  constructor(
+    /** What differs, for example `vault keys`. */
+    readonly differing: string,
+  ) {
+    super(`The copied ${differing} are not those of the source.`);
+  }
+}

@@ -95,8 +95,9 @@ describe('opening a device storage', () => {
   });
 
   it.each([
-    ['backend', { backend: 'redis' }],
-    ['backend', { backend: 'auto' }],
+    ['backend', { backend: 'paper' }],
+    ['url', { backend: 'redis' }],
+    ['url', { backend: 'auto' }],
     ['backend', { backend: undefined }],
     ['path', { path: '' }],
     ['path', { path: 7 }],

@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { BackendRecordError, UnreachableError } from './errors';
+
+export type BackendName = 'sqlite' | 'redis';
+
+/** The form of the record. A newer release that needs another one raises it, and this release then refuses. */
+const FORM = 1;
+
+/** The file that keeps an `auto` device's choice. */
+export function choicePath(path: string): string {
+  return `${resolve(path)}.backend`;
+}
+
+/** The backend that the device was opened with first; null before that. Throws BackendRecordError. */
+export function readChoice(path: string): BackendName | null {
+  const file = choicePath(path);
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    if (isMissing(cause)) return null;
+    throw new BackendRecordError(file, 'cannot be read', { cause });
+  }
+  const backend = parse(text);
+  if (backend === null) throw new BackendRecordError(file, 'names no backend that this release knows');
+  return backend;
+}
+
+/**
+ * Records the choice, unless another process was first. It is on disk, and complete, as soon as anybody can see it: a
+ * link to a synced file, which fails when the name is taken.
+ * @returns the choice that counts. Throws BackendRecordError, or UnreachableError when nothing can be written there.
+ */
+export function recordChoice(path: string, backend: BackendName): BackendName {
+  place(path, backend, (draft, file) => {
+    try {
+      linkSync(draft, file);
+    } catch (error) {
+      if (!isTaken(error)) throw error;
+    }
+  });
+  return readChoice(path) ?? backend;
+}
+
+/** Replaces the choice in one step: whoever reads sees the old one or the new one, also after a crash. */
+export function switchChoice(path: string, backend: BackendName): void {
+  place(path, backend, renameSync);
+}
+
+function place(path: string, backend: BackendName, put: (draft: string, file: string) => void): void {
+  const file = choicePath(path);
+  const draft = `${file}.${randomUUID()}`;
+  try {
+    writeSynced(draft, `${JSON.stringify({ form: FORM, backend })}\n`);
+    put(draft, file);
+    syncFolder(dirname(file));
+  } catch (cause) {
+    throw new UnreachableError(file, { cause });
+  } finally {
+    rmSync(draft, { force: true });
+  }
+}
+
+function writeSynced(file: string, text: string): void {
+  const descriptor = openSync(file, 'wx', 0o600);
+  try {
+    writeSync(descriptor, text);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Else a power cut may forget a name that was there. Windows cannot open folders, and does not need it. */
+function syncFolder(folder: string): void {
+  if (process.platform === 'win32' || !existsSync(folder)) return;
+  const descriptor = openSync(folder, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function parse(text: string): BackendName | null {
+  try {
+    const record: unknown = JSON.parse(text);
+    if (typeof record !== 'object' || record === null || !('form' in record) || !('backend' in record)) return null;
+    const { form, backend } = record;
+    return form === FORM && (backend === 'sqlite' || backend === 'redis') ? backend : null;
+  } catch {
+    return null;
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR';
+}
+
+function isTaken(error: unknown): boolean {
+  return codeOf(error) === 'EEXIST';
+}
+
+function codeOf(error: unknown): unknown {
+  return typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
+}
