@@ -85,3 +85,8 @@ export class Connection {
     }
   }
 }
+
+/** A plain Uint8Array on the bytes of a row, which belong to nobody else; not copied. */
+export function toBytes(blob: Uint8Array): Uint8Array {
+  return new Uint8Array(blob.buffer, blob.byteOffset, blob.byteLength);
+}

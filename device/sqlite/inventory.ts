@@ -9,7 +9,7 @@ import {
   type InventoryCoin,
   type SmartInventory,
 } from '../inventory';
-import type { Connection } from './connection';
+import { type Connection, toBytes } from './connection';
 import { Stock } from './stock';
 
 interface CoinRow {
@@ -88,7 +88,6 @@ export class SqliteInventory implements SmartInventory {
     const checked = checkInventoryCoin(coin, this.#connection.now());
     const { contactId, keyId, coinCategory } = checked;
     return this.#connection.write((nowMs) => {
-      this.#stock.forgetEnded(nowMs);
       if (this.#stock.lookUp(contactId, keyId, nowMs) !== 'NEW') return false;
       if (this.#stock.room(contactId, coinCategory, nowMs) === 0) return false;
       this.#stock.put(checked, nowMs);
@@ -189,8 +188,8 @@ function toCoin(row: CoinRow): InventoryCoin {
     contactId: row.contact_id,
     keyId: row.key_id,
     coinCategory: row.coin_category,
-    publicKey: new Uint8Array(row.public_key),
-    signature: new Uint8Array(row.signature),
+    publicKey: toBytes(row.public_key),
+    signature: toBytes(row.signature),
     expiresAt: new Date(row.expires_at),
   };
 }

@@ -4,7 +4,7 @@ import { InvalidArgumentError } from '../errors';
 import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../input';
 import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../outbox';
 import { DELIVERY_WINDOW_DAYS } from '../vault';
-import type { Connection } from './connection';
+import { type Connection, toBytes } from './connection';
 import { type InsertVaultKey, prepareInsertVaultKey } from './vault';
 
 interface OutboxRow {
@@ -114,8 +114,8 @@ function toCoin(row: OutboxRow): OutboxCoin {
     sequence: row.sequence,
     keyId: row.key_id,
     coinCategory: row.coin_category,
-    publicKey: new Uint8Array(row.public_key),
-    signature: new Uint8Array(row.signature),
+    publicKey: toBytes(row.public_key),
+    signature: toBytes(row.signature),
     expireTime: new Date((row.vault_end ?? 0) - DELIVERY_WINDOW_DAYS * DAY_MS),
   };
 }

@@ -10,7 +10,7 @@ import {
   type VaultEntry,
   type VaultKeyStatus,
 } from '../vault';
-import type { Connection } from './connection';
+import { type Connection, toBytes } from './connection';
 
 interface KeyRow {
   readonly key_id: string;
@@ -56,13 +56,16 @@ export class SqliteVault implements SecureVault {
   readonly #select: Database.Statement<[string, number], KeyRow>;
   readonly #delete: Database.Statement<[string], EndedKey>;
   readonly #bury: Database.Statement<[string, number, CoinCategoryName, number, number]>;
-  readonly #scrub: Database.Statement<[number]>;
+  readonly #scrub: Database.Statement<[string]>;
+  readonly #scrubAll: Database.Statement<[number]>;
   readonly #forget: Database.Statement<[number]>;
   readonly #keyEnd: Database.Statement<[string], number>;
   readonly #tombstone: Database.Statement<[string, number], number>;
   readonly #count: Database.Statement<[CoinCategoryName, number], number>;
   readonly #list: Database.Statement<[CoinCategoryName, number], string>;
   readonly #listDue: Database.Statement<[number, number], string>;
+  /** Burned by this process, in the order of time, and still with category and times on disk. */
+  readonly #burned: { readonly keyId: string; readonly burnedAtMs: number }[] = [];
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -76,9 +79,9 @@ export class SqliteVault implements SecureVault {
       `INSERT OR REPLACE INTO vault_tombstone (key_id, expires_at, coin_category, created_at, burned_at)
        VALUES (?, ?, ?, ?, ?)`,
     );
-    this.#scrub = connection.prepare(
-      'UPDATE vault_tombstone SET coin_category = NULL, created_at = NULL, burned_at = NULL WHERE burned_at <= ?',
-    );
+    const shrink = 'UPDATE vault_tombstone SET coin_category = NULL, created_at = NULL, burned_at = NULL';
+    this.#scrub = connection.prepare(`${shrink} WHERE key_id = ?`);
+    this.#scrubAll = connection.prepare(`${shrink} WHERE burned_at <= ?`);
     this.#forget = connection.prepare('DELETE FROM vault_tombstone WHERE expires_at <= ?');
     this.#keyEnd = connection.prepare<[string], number>('SELECT expires_at FROM vault_key WHERE key_id = ?').pluck();
     this.#tombstone = connection
@@ -97,13 +100,16 @@ export class SqliteVault implements SecureVault {
     this.#listDue = connection
       .prepare<[number, number], string>('SELECT key_id FROM vault_key WHERE expires_at <= ? OR created_at < ?')
       .pluck();
-    connection.write((nowMs) => this.#tidy(nowMs));
+    connection.write((nowMs) => {
+      this.#scrubAll.run(nowMs - BURN_GRACE_MS);
+      this.#forget.run(nowMs);
+    });
   }
 
   async storeKey(key: NewVaultKey): Promise<boolean> {
     const checked = checkVaultKey(key, this.#connection.now());
     return this.#connection.write((nowMs) => {
-      this.#tidy(nowMs);
+      this.#scrubBurned(nowMs);
       return this.#insert(checked, nowMs);
     });
   }
@@ -117,7 +123,7 @@ export class SqliteVault implements SecureVault {
   async burnKey(keyId: string): Promise<boolean> {
     const id = checkUuid('keyId', keyId);
     return this.#connection.write((nowMs) => {
-      this.#tidy(nowMs);
+      this.#scrubBurned(nowMs);
       return this.#destroy(id, nowMs);
     });
   }
@@ -155,7 +161,8 @@ export class SqliteVault implements SecureVault {
       );
     }
     return this.#connection.write((nowMs) => {
-      this.#tidy(nowMs);
+      this.#scrubAll.run(nowMs - BURN_GRACE_MS);
+      this.#forget.run(nowMs);
       const due = this.#listDue.all(nowMs, nowMs - days * DAY_MS);
       for (const id of due) this.#destroy(id, nowMs);
       return due.length;
@@ -166,14 +173,19 @@ export class SqliteVault implements SecureVault {
   #destroy(keyId: string, nowMs: number): boolean {
     const key = this.#delete.get(keyId);
     if (key === undefined) return false;
-    if (key.expires_at > nowMs) this.#bury.run(key.key_id, key.expires_at, key.coin_category, key.created_at, nowMs);
+    if (key.expires_at > nowMs) {
+      this.#bury.run(key.key_id, key.expires_at, key.coin_category, key.created_at, nowMs);
+      this.#burned.push({ keyId, burnedAtMs: nowMs });
+    }
     return true;
   }
 
-  /** Tombstones past the burn grace shrink to the bare id, those past their end are forgotten. */
-  #tidy(nowMs: number): void {
-    this.#scrub.run(nowMs - BURN_GRACE_MS);
-    this.#forget.run(nowMs);
+  /** This process's tombstones past the burn grace shrink to the bare id; those of a crashed one at the next opening. */
+  #scrubBurned(nowMs: number): void {
+    while (this.#burned[0] !== undefined && this.#burned[0].burnedAtMs <= nowMs - BURN_GRACE_MS) {
+      this.#scrub.run(this.#burned[0].keyId);
+      this.#burned.shift();
+    }
   }
 }
 
@@ -181,9 +193,9 @@ function toEntry(row: KeyRow): VaultEntry {
   return {
     keyId: row.key_id,
     coinCategory: row.coin_category,
-    encryptedBlob: new Uint8Array(row.encrypted_blob),
-    encryptionIv: new Uint8Array(row.encryption_iv),
-    authTag: new Uint8Array(row.auth_tag),
+    encryptedBlob: toBytes(row.encrypted_blob),
+    encryptionIv: toBytes(row.encryption_iv),
+    authTag: toBytes(row.auth_tag),
     status: 'ACTIVE',
     createdAt: new Date(row.created_at),
     expiresAt: new Date(row.expires_at),

@@ -15,7 +15,8 @@ CREATE TABLE vault_key (
 -- "How many active keys of a category, which ones, and which are due for purging": answered without touching a blob.
 CREATE INDEX vault_key_by_category ON vault_key (coin_category, expires_at, created_at, key_id);
 
--- Ids that were destroyed before their end and must never be stored again until then.
+-- Ids that were destroyed before their end and must never be stored again until then. No index by time: every burn
+-- would pay for it (a page more to encrypt and sync), and only opening and purging ask, which may read it all.
 CREATE TABLE vault_tombstone (
   key_id        TEXT NOT NULL PRIMARY KEY,
   expires_at    INTEGER NOT NULL,
@@ -24,12 +25,6 @@ CREATE TABLE vault_tombstone (
   created_at    INTEGER,
   burned_at     INTEGER
 ) STRICT, WITHOUT ROWID;
-
--- "Which tombstones are past the burn grace": only the few that still hold more than the id.
-CREATE INDEX vault_tombstone_in_grace ON vault_tombstone (burned_at) WHERE burned_at IS NOT NULL;
-
--- "Which ids may be forgotten."
-CREATE INDEX vault_tombstone_by_end ON vault_tombstone (expires_at);
 
 -- Public halves whose upload is not acknowledged. The private half is in vault_key, written in the same transaction.
 CREATE TABLE outbox (
@@ -67,16 +62,13 @@ CREATE TABLE inventory_coin (
 -- "Which coin of this contact and category ends first, and how many are usable."
 CREATE INDEX inventory_coin_selection ON inventory_coin (contact_id, coin_category, expires_at, sequence);
 
--- Ids that were selected, evicted or discarded; never stored again until the coin's end.
+-- Ids that were selected, evicted or discarded; never stored again until the coin's end. No index by time, see above.
 CREATE TABLE used_coin (
   contact_id TEXT NOT NULL,
   key_id     TEXT NOT NULL,
   expires_at INTEGER NOT NULL,
   PRIMARY KEY (contact_id, key_id)
 ) STRICT, WITHOUT ROWID;
-
--- "Which ids may be forgotten."
-CREATE INDEX used_coin_by_end ON used_coin (expires_at);
 
 -- Fetches whose answer is not on disk yet. Those for a top-up are reservations and fill the budget.
 CREATE TABLE open_request (

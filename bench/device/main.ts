@@ -1,0 +1,71 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Bench, openRedisBench, openSqliteBench } from './backends';
+import { timeBestieBurst, timeLookups } from './bursts';
+import { type Contents, fill } from './contents';
+import { timeOperations } from './operations';
+import { plot } from './plot';
+import { type BackendResult, type SizeResult, table } from './report';
+
+const USAGE = `Usage: npm run bench:device [-- --quick] [--backend NAME …] [--out FOLDER]
+  Times every operation of both backends at 10, 100, 1,000 and 10,000 stored coins, with the settings they ship with.
+  --quick    fewer runs, up to 1,000 coins: does it run, not how fast
+  --backend  sqlite, redis-always or redis-everysec; all three unless named
+  --out      where device.json and device.svg go (docs/performance)`;
+
+const BENCHES: Record<string, () => Promise<Bench>> = {
+  sqlite: openSqliteBench,
+  'redis-always': () => openRedisBench('always'),
+  'redis-everysec': () => openRedisBench('everysec'),
+};
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    backend: { type: 'string', multiple: true, default: Object.keys(BENCHES) },
+    out: { type: 'string', default: 'docs/performance' },
+  },
+});
+const SIZES = values.quick ? [10, 100, 1000] : [10, 100, 1000, 10_000];
+const EFFORT = values.quick ? { runs: 20, removals: 2 } : { runs: 500, removals: 20 };
+
+async function measure(bench: Bench): Promise<BackendResult> {
+  const sizes: SizeResult[] = [];
+  let contents: Contents = { keyIds: [], contacts: [] };
+  for (const coins of SIZES) {
+    console.error(`${bench.name}: ${coins} coins …`);
+    contents = await fill(bench.storage, coins, contents);
+    const size = await bench.size();
+    const operations = await timeOperations(bench.storage, bench.raw, contents, bench.clock, EFFORT);
+    sizes.push({ coins, operations, ...size });
+  }
+  const burst = await timeBestieBurst(bench.storage);
+  const lookupsMs = await timeLookups(bench.storage, contents);
+  return { backend: bench.name, sizes, burst, lookupsMs };
+}
+
+async function main(): Promise<void> {
+  const results: BackendResult[] = [];
+  for (const name of values.backend) {
+    const open = BENCHES[name];
+    if (!open) throw new Error(`"${name}" is not one of ${Object.keys(BENCHES).join(', ')}`);
+    const bench = await open();
+    try {
+      const result = await measure(bench);
+      results.push(result);
+      process.stdout.write(`${table(result)}\n`);
+    } finally {
+      await bench.close();
+    }
+  }
+  mkdirSync(values.out, { recursive: true });
+  writeFileSync(join(values.out, 'device.json'), `${JSON.stringify(results, undefined, 1)}\n`);
+  writeFileSync(join(values.out, 'device.svg'), plot(results));
+  console.error(`wrote device.json and device.svg to ${values.out}`);
+}
+
+main().catch((error: unknown) => {
+  console.error(error, `\n${USAGE}`);
+  process.exit(1);
+});

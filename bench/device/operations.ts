@@ -1,0 +1,148 @@
+import type { DeviceStorage } from '../../device';
+import { addBestie, COINS_PER_CONTACT, type Contents, newCoin, newKey } from './contents';
+import type { RawEngine } from './raw-engines';
+import { type PairedTiming, time } from './stopwatch';
+
+/** How often each operation runs, and how many coins a purge or garbage collection removes at once. */
+export interface Effort {
+  readonly runs: number;
+  readonly removals: number;
+}
+
+export const REMOVED_AT_ONCE = 100;
+const DAY_MS = 86_400_000;
+
+/**
+ * Every operation of both interfaces on a storage that holds `contents`, which it leaves as it found it. `clock.shiftMs`
+ * moves the storage's injected clock.
+ */
+export async function timeOperations(
+  storage: DeviceStorage,
+  { read, write, take }: RawEngine,
+  contents: Contents,
+  clock: { shiftMs: number },
+  { runs, removals }: Effort,
+): Promise<Record<string, PairedTiming>> {
+  const { vault, inventory } = storage;
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T;
+  const contact = () => pick(contents.contacts);
+
+  const stored: string[] = [];
+  const storeKey = await time(runs, write, newKey, (key) => {
+    stored.push(key.keyId);
+    return vault.storeKey(key);
+  });
+  const fetchKey = await time(
+    runs,
+    read,
+    () => pick(contents.keyIds),
+    (id) => vault.fetchKey(id),
+  );
+  const getStatus = await time(
+    runs,
+    read,
+    () => pick(contents.keyIds),
+    (id) => vault.getStatus(id),
+  );
+  const burnKey = await time(
+    runs,
+    take,
+    (run) => stored[run] as string,
+    (id) => vault.burnKey(id),
+  );
+  const countActive = await time(
+    runs,
+    read,
+    () => 'GOLD' as const,
+    (category) => vault.countActive(category),
+  );
+  const listKeyIds = await time(
+    removals,
+    read,
+    () => {},
+    () => vault.listKeyIds(),
+  );
+
+  const selectCoin = await time(
+    runs,
+    take,
+    async () => {
+      const contactId = contact();
+      // Fills the gap that an earlier run left, so that there is always a coin to select.
+      await inventory.storeKey(newCoin(contactId, 'GOLD'));
+      return contactId;
+    },
+    (contactId) => inventory.selectCoin(contactId, 'GOLD'),
+  );
+  const storeCoin = await time(
+    runs,
+    write,
+    async () => {
+      const contactId = contact();
+      await inventory.selectCoin(contactId, 'GOLD');
+      return newCoin(contactId, 'GOLD');
+    },
+    (coin) => inventory.storeKey(coin),
+  );
+  const getPriority = await time(runs, read, contact, (id) => inventory.getPriority(id));
+  const setPriority = await time(runs, write, contact, (id) => inventory.setPriority(id, 'BESTIE'));
+  const summaryOfOne = await time(runs, read, contact, (id) => inventory.getSummary(id));
+  const summaryOfAll = await time(
+    removals,
+    read,
+    () => {},
+    () => inventory.getSummary(),
+  );
+  const listContacts = await time(
+    removals,
+    read,
+    () => {},
+    () => inventory.listContacts(),
+  );
+  const storageBytes = await time(
+    runs,
+    read,
+    () => {},
+    () => inventory.getTotalStorageBytes(),
+  );
+
+  const purge = await time(
+    removals,
+    write,
+    async () => {
+      const expiresAt = new Date(Date.now() + clock.shiftMs + 60_000);
+      for (let i = 0; i < REMOVED_AT_ONCE; i++) await vault.storeKey({ ...newKey(), expiresAt });
+      clock.shiftMs += 120_000;
+    },
+    () => vault.purgeExpired(),
+  );
+  const collect = await time(
+    removals,
+    write,
+    async (run) => {
+      // Contacts whose last use lies two days back, among others of today.
+      clock.shiftMs -= 2 * DAY_MS;
+      for (let i = 0; i < REMOVED_AT_ONCE / COINS_PER_CONTACT; i++) await addBestie(storage, `idle-${run}-${i}`);
+      clock.shiftMs += 2 * DAY_MS;
+    },
+    () => inventory.garbageCollect(1),
+  );
+  return {
+    'vault.storeKey': storeKey,
+    'vault.fetchKey': fetchKey,
+    'vault.burnKey': burnKey,
+    'vault.getStatus': getStatus,
+    'vault.countActive': countActive,
+    'vault.listKeyIds': listKeyIds,
+    [`vault.purgeExpired (${REMOVED_AT_ONCE})`]: purge,
+    'inventory.storeKey': storeCoin,
+    'inventory.selectCoin': selectCoin,
+    'inventory.getPriority': getPriority,
+    'inventory.setPriority': setPriority,
+    'inventory.getSummary (one)': summaryOfOne,
+    'inventory.getSummary (all)': summaryOfAll,
+    'inventory.listContacts': listContacts,
+    'inventory.getTotalStorageBytes': storageBytes,
+    [`inventory.garbageCollect (${REMOVED_AT_ONCE})`]: collect,
+  };
+}

@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process';
+import { randomBytes, randomInt, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { openDeviceStorage } from '../../device';
+import { RedisServer } from '../../device/test/redis-server';
+import { check, type Step, toConfig, type WorkerOrder } from './history';
+
+const USAGE = `Usage: npm run crash [-- --rounds 200]
+  Kills a device process, and the redis-server below one, with SIGKILL while they write; then opens the storage again
+  and holds it against everything that was acknowledged. Exit code 1 when a promise was broken.`;
+
+/** A kill comes after this many spoken lines, at random, so that it finds the process in the middle of its work. */
+const KILL_AFTER_LINES = [5, 120] as const;
+
+interface Victim {
+  readonly name: string;
+  readonly backend: 'sqlite' | 'redis';
+  readonly kills: 'device' | 'server';
+}
+
+const VICTIMS: readonly Victim[] = [
+  { name: 'sqlite, device killed', backend: 'sqlite', kills: 'device' },
+  { name: 'redis, device killed', backend: 'redis', kills: 'device' },
+  { name: 'redis, redis-server killed', backend: 'redis', kills: 'server' },
+];
+
+/** Runs one worker until it is killed or gives up. @returns what it said */
+async function crash(order: WorkerOrder, kill: (worker: () => void) => Promise<void>): Promise<Step[]> {
+  const worker = spawn(process.execPath, [join(__dirname, 'worker.js'), JSON.stringify(order)], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const complaints: string[] = [];
+  createInterface(worker.stderr).on('line', (line) => complaints.push(line));
+  const steps: Step[] = [];
+  const killAfter = randomInt(KILL_AFTER_LINES[0], KILL_AFTER_LINES[1]);
+  let killing: Promise<void> | undefined;
+  const lines = createInterface(worker.stdout);
+  lines.on('line', (line) => {
+    steps.push(JSON.parse(line));
+    if (steps.length >= killAfter) killing ??= kill(() => worker.kill('SIGKILL'));
+  });
+  const [[code]] = await Promise.all([once(worker, 'close'), once(lines, 'close')]);
+  await killing;
+  if (!killing) throw new Error(`the worker ended by itself with exit code ${code}: ${complaints.join('\n')}`);
+  return steps;
+}
+
+async function runVictim(victim: Victim, rounds: number): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'aqm-crash-'));
+  const server = victim.backend === 'redis' ? await RedisServer.start() : undefined;
+  const storage: WorkerOrder['storage'] = server
+    ? { redis: { url: server.url } }
+    : { sqlite: { path: join(folder, 'device.db'), keyHex: randomBytes(32).toString('hex') } };
+  let acknowledged = 0;
+  const breaches: string[] = [];
+  try {
+    for (let round = 1; round <= rounds; round++) {
+      const contacts = Array.from({ length: 3 }, () => randomUUID());
+      const steps = await crash({ storage, contacts }, async (killWorker) => {
+        if (victim.kills === 'device') killWorker();
+        else await server?.kill();
+      });
+      if (victim.kills === 'server') await server?.restart();
+      const opened = await openDeviceStorage(toConfig(storage));
+      const verdict = await check(opened, steps);
+      await opened.close();
+      acknowledged += verdict.acknowledged;
+      breaches.push(...verdict.breaches.map((breach) => `round ${round}: ${breach}`));
+      if (round % 20 === 0) console.error(`${victim.name}: round ${round} of ${rounds}`);
+    }
+  } finally {
+    await server?.destroy();
+    rmSync(folder, { recursive: true, force: true });
+  }
+  const row = [victim.name.padEnd(30), rounds, acknowledged, breaches.length];
+  process.stdout.write(`${row.map((cell) => String(cell).padStart(14)).join('')}\n`);
+  for (const breach of breaches) process.stdout.write(`  ${breach}\n`);
+  return breaches.length;
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: { rounds: { type: 'string', default: '200' } } });
+  const rounds = Number(values.rounds);
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds must be a whole number from 1. ${USAGE}`);
+  const head = ['what'.padEnd(30), 'kills', 'acknowledged', 'breaches'];
+  process.stdout.write(`${head.map((cell) => cell.padStart(14)).join('')}\n`);
+  let breaches = 0;
+  for (const victim of VICTIMS) breaches += await runVictim(victim, rounds);
+  process.stdout.write(
+    breaches === 0 ? 'nothing acknowledged was lost, nothing used came back\n' : 'PROMISES BROKEN\n',
+  );
+  return breaches === 0 ? 0 : 1;
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(2);
+  },
+);

@@ -1,0 +1,55 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { writeSync } from 'node:fs';
+import { newCoin, newKey } from '../../bench/device/contents';
+import { type DeviceStorage, openDeviceStorage } from '../../device';
+import { type Step, toConfig, type WorkerOrder } from './history';
+
+/**
+ * A device process that writes until it is killed or its storage fails. Before every step it says what it is about to
+ * do, and after it what came of it, on a pipe that is written synchronously: what it said before a SIGKILL is not lost.
+ */
+async function main(): Promise<void> {
+  const order: WorkerOrder = JSON.parse(process.argv[2] ?? '');
+  const storage = await openDeviceStorage(toConfig(order.storage));
+  await Promise.all(order.contacts.map((contact) => work(storage, contact)));
+}
+
+/** One caller with a contact of its own, so that at most one of its steps is unfinished when the end comes. */
+async function work(storage: DeviceStorage, contact: string): Promise<void> {
+  const { vault, inventory } = storage;
+  const keys: string[] = [];
+  await inventory.setPriority(contact, 'BESTIE');
+  for (;;) {
+    const dice = randomBytes(1)[0] ?? 0;
+    if (dice < 90) {
+      const key = newKey();
+      await step({ step: 'put', contact, id: key.keyId }, () => vault.storeKey(key));
+      keys.push(key.keyId);
+    } else if (dice < 140 && keys.length > 0) {
+      const id = keys.splice(dice % keys.length, 1)[0] ?? randomUUID();
+      await step({ step: 'burn', contact, id }, () => vault.burnKey(id));
+    } else if (dice < 200) {
+      const coin = newCoin(contact, 'GOLD');
+      await step({ step: 'store', contact, id: coin.keyId }, () => inventory.storeKey(coin));
+    } else {
+      await step({ step: 'select', contact, id: '' }, async () => (await inventory.selectCoin(contact, 'GOLD'))?.keyId);
+    }
+  }
+}
+
+async function step(about: Omit<Step, 'done'>, operation: () => Promise<unknown>): Promise<void> {
+  say({ ...about, done: false });
+  const result = await operation();
+  if (about.step === 'select') say({ ...about, id: typeof result === 'string' ? result : '', done: true });
+  else say({ ...about, done: true, refused: result === false });
+}
+
+function say(step: Step): void {
+  writeSync(1, `${JSON.stringify(step)}\n`);
+}
+
+main().catch((error: Error) => {
+  // The parent took the server away; which error the device names is for it to check.
+  writeSync(2, `${error.name}: ${error.message}\n`);
+  process.exit(3);
+});
