@@ -44,9 +44,9 @@ async function crash(order: WorkerOrder, kill: (worker: () => void) => Promise<v
     steps.push(JSON.parse(line));
     if (steps.length >= killAfter) killing ??= kill(() => worker.kill('SIGKILL'));
   });
-  const [[code]] = await Promise.all([once(worker, 'close'), once(lines, 'close')]);
+  const [[code, signal]] = await Promise.all([once(worker, 'close'), once(lines, 'close')]);
   await killing;
-  if (!killing) throw new Error(`the worker ended by itself with exit code ${code}: ${complaints.join('\n')}`);
+  if (!killing) throw new Error(`the worker ended before it was killed (${code ?? signal}): ${complaints.join('\n')}`);
   return steps;
 }
 
