@@ -13,7 +13,10 @@ const MAX_NAMESPACE_CHARACTERS = 128;
 
 /** `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path/to/socket[?db=n]`. */
 export function checkUrl(url: unknown): RedisAddress {
-  const parsed = typeof url === 'string' && url.trim() === url ? URL.parse(url) : null;
+  // A URL with a user must have a host, which a socket has not.
+  const text =
+    typeof url === 'string' && url.trim() === url ? url.replace(/^unix:\/\/([^/@]*@)?\//, 'unix://$1socket/') : '';
+  const parsed = URL.parse(text);
   if (parsed === null) throw new InvalidArgumentError('url', FORMS);
   const credentials = {
     username: parsed.username === '' ? undefined : decode(parsed.username),
@@ -22,7 +25,7 @@ export function checkUrl(url: unknown): RedisAddress {
   switch (parsed.protocol) {
     case 'unix:': {
       const path = decode(parsed.pathname);
-      if (parsed.host !== '' || path === '' || path === '/') throw new InvalidArgumentError('url', FORMS);
+      if (parsed.host !== 'socket' || path === '' || path === '/') throw new InvalidArgumentError('url', FORMS);
       return { shown: `unix://${path}`, options: { path, ...credentials, db: dbOf(parsed.searchParams.get('db')) } };
     }
     case 'redis:':

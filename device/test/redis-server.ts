@@ -70,9 +70,14 @@ export class RedisServer {
     this.#child?.kill('SIGSTOP');
   }
 
+  /** Goes on after freeze. */
+  thaw(): void {
+    this.#child?.kill('SIGCONT');
+  }
+
   /** A client of the engine itself; closed by destroy. */
   client(): Redis {
-    const client = new Redis(this.#socket, { protocol: 2 });
+    const client = new Redis(this.#socket, { protocol: 2, enableReadyCheck: false, disableClientInfo: true });
     client.on('error', () => undefined);
     this.#clients.push(client);
     return client;
