@@ -31,6 +31,9 @@ const AUTH_TAG_BYTES = 16;
 /** 128 bits: two of a device's contacts will not meet. */
 const TAG_BYTES = 16;
 
+/** Tags and names remembered at most: about 2 MB. A tag takes 40 µs to compute and a name 100 µs to seal. */
+const MOST_REMEMBERED = 5_000;
+
 export function newSalt(): Buffer {
   return randomBytes(SALT_BYTES);
 }
@@ -39,6 +42,9 @@ export function newSalt(): Buffer {
 export class SealedNames implements ContactNames {
   readonly #tagKey: Buffer;
   readonly #sealKey: Buffer;
+  readonly #tags = new Map<string, string>();
+  readonly #sealed = new Map<string, Buffer>();
+  readonly #ids = new Map<string, string>();
   /** Stored at the first opening, so that another key is recognised. Tells nothing about the others. */
   readonly keyCheck: Buffer;
 
@@ -60,16 +66,30 @@ export class SealedNames implements ContactNames {
   }
 
   tag(id: string): string {
-    return createHmac('sha256', this.#tagKey).update(id, 'utf8').digest().subarray(0, TAG_BYTES).toString('base64url');
+    return remembered(this.#tags, id, () => {
+      const mac = createHmac('sha256', this.#tagKey).update(id, 'utf8').digest();
+      return mac.subarray(0, TAG_BYTES).toString('base64url');
+    });
   }
 
   seal(id: string): Buffer {
-    const iv = randomBytes(IV_BYTES);
-    const cipher = createCipheriv('aes-256-gcm', this.#sealKey, iv).setAAD(Buffer.from(this.tag(id)));
-    return Buffer.concat([iv, cipher.update(id, 'utf8'), cipher.final(), cipher.getAuthTag()]);
+    return remembered(this.#sealed, id, () => {
+      const iv = randomBytes(IV_BYTES);
+      const cipher = createCipheriv('aes-256-gcm', this.#sealKey, iv).setAAD(Buffer.from(this.tag(id)));
+      return Buffer.concat([iv, cipher.update(id, 'utf8'), cipher.final(), cipher.getAuthTag()]);
+    });
   }
 
   unseal(tag: string, sealed: Uint8Array): string {
+    return remembered(this.#ids, tag, () => this.#decipher(tag, sealed));
+  }
+
+  wipe(): void {
+    for (const memory of [this.#tags, this.#sealed, this.#ids]) memory.clear();
+    for (const key of [this.#tagKey, this.#sealKey, this.keyCheck]) key.fill(0);
+  }
+
+  #decipher(tag: string, sealed: Uint8Array): string {
     const iv = sealed.subarray(0, IV_BYTES);
     const text = sealed.subarray(IV_BYTES, -AUTH_TAG_BYTES);
     try {
@@ -80,8 +100,13 @@ export class SealedNames implements ContactNames {
       throw new StorageCorruptedError({ cause });
     }
   }
+}
 
-  wipe(): void {
-    for (const key of [this.#tagKey, this.#sealKey, this.keyCheck]) key.fill(0);
-  }
+function remembered<Value>(memory: Map<string, Value>, name: string, find: () => Value): Value {
+  const known = memory.get(name);
+  if (known !== undefined) return known;
+  const found = find();
+  if (memory.size >= MOST_REMEMBERED) memory.clear();
+  memory.set(name, found);
+  return found;
 }

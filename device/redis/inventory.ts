@@ -45,8 +45,8 @@ export class RedisInventory implements SmartInventory {
   async selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null> {
     checkContactId(contactId);
     const categories = withLowerCategories(checkCategory('desired', desired));
-    const [tag, name] = this.#stock.person(contactId);
-    const reply = await this.#stock.run('coin-select', [tag], () => [tag, name, ...categories]);
+    const tag = this.#stock.tag(contactId);
+    const reply = await this.#stock.run('coin-select', [tag], () => [tag, ...categories]);
     if (reply === null) return null;
     const [category, keyId, expiresAt, publicKey, signature] = listIn(reply);
     return {
@@ -83,15 +83,15 @@ export class RedisInventory implements SmartInventory {
       // A contact that was asked for need not be known to the server.
       toSummary(contactId ?? this.#nameOf(tag, name), facts),
     );
-    return summaries.sort((a, b) => byBytes(a.contactId, b.contactId));
+    return inOrder(summaries);
   }
 
   async listContacts(): Promise<string[]> {
     const keys = [this.#keys.contacts, this.#keys.contact('')];
     const reply = await this.#connection.run('contacts-list', keys, () => []);
-    return rowsIn(reply, 2)
-      .map(([tag, name]) => this.#nameOf(tag, name))
-      .sort(byBytes);
+    return inOrder(rowsIn(reply, 2).map(([tag, name]) => ({ contactId: this.#nameOf(tag, name) }))).map(
+      ({ contactId }) => contactId,
+    );
   }
 
   async getTotalStorageBytes(): Promise<number> {
@@ -127,6 +127,9 @@ function toSummary(contactId: string, [priority, lastUsedAt, ...counts]: readonl
 }
 
 /** Ascending as SQLite sorts text: by its bytes in UTF-8. */
-function byBytes(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a, 'utf8'), Buffer.from(b, 'utf8'));
+function inOrder<Named extends { readonly contactId: string }>(named: readonly Named[]): Named[] {
+  return named
+    .map((value) => ({ value, bytes: Buffer.from(value.contactId, 'utf8') }))
+    .sort((a, b) => Buffer.compare(a.bytes, b.bytes))
+    .map(({ value }) => value);
 }

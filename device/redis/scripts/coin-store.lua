@@ -5,7 +5,6 @@
 -- include: stock.lua
 local contact = contact_at(4, ARGV[3])
 local coin = { id = ARGV[5], category = ARGV[6], expires_at = ARGV[7], ttl = ARGV[8], public_key = ARGV[9], signature = ARGV[10] }
-forget_ended()
 if look_up(contact, coin.id) ~= 'NEW' then return 0 end
 if not has_more_than(contact, coin.category, reserved(contact, coin.category)) then return 0 end
 put(contact, coin, ARGV[4])

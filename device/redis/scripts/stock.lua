@@ -115,10 +115,10 @@ local function look_up(contact, id)
   return 'NEW'
 end
 
--- The contact's coins were used just now. `sealed` is its name as it is stored.
+-- The contact's coins were used just now. `sealed` is its name as it is stored, for a contact that may be new.
 local function touch(contact, sealed)
   redis.call('HSET', contact.record, 'last_used_at', ARGV[1])
-  redis.call('HSETNX', contact.record, 'contact_id', sealed)
+  if sealed then redis.call('HSETNX', contact.record, 'contact_id', sealed) end
   redis.call('ZADD', contacts, ARGV[1], contact.tag)
 end
 
@@ -131,15 +131,6 @@ end
 -- Drops the memory of ids whose coins have ended.
 local function forget_ended()
   redis.call('ZREMRANGEBYSCORE', used, '-inf', ARGV[1])
-end
-
--- The place of the usable coin to use next, or nil. Places that lost their coin are cleared away.
-local function next_place(contact, category)
-  while true do
-    local place = redis.call('ZRANGE', contact.stock[category], '(' .. ARGV[1], '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1]
-    if not place or is_there(contact, place) then return place end
-    redis.call('ZREM', contact.stock[category], place)
-  end
 end
 
 -- Takes a coin off the stock for good.
