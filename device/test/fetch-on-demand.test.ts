@@ -2,14 +2,14 @@ import { status } from '@grpc/grpc-js';
 import type { FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { DAY, type Fixture, inventoryCoin, keyId, withFixture } from '../conformance/harness';
 import { fetchOnDemand } from '../index';
+import { eachBackend } from './each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
-import { RAW_KEY, sqliteHarness } from './sqlite-harness';
 
-const harness = sqliteHarness(RAW_KEY);
+const backend = eachBackend();
 const wish = { contactId: 'bob', userId: keyId(1000), coinCategory: 'GOLD' } as const;
 
 function withService(test: (fixture: Fixture, service: ScriptedCoinService) => Promise<void>): Promise<void> {
-  return withFixture(harness, async (fixture) => {
+  return withFixture(backend.harness, async (fixture) => {
     const service = await ScriptedCoinService.start();
     try {
       await test(fixture, service);
@@ -22,7 +22,7 @@ function withService(test: (fixture: Fixture, service: ScriptedCoinService) => P
 const requestIds = (service: ScriptedCoinService) =>
   service.requests<FetchCoinsRequest>('fetchCoins').map(({ requestId }) => requestId);
 
-describe('fetching on demand', () => {
+backend.describe('fetching on demand', () => {
   it('returns one coin to use at once and keeps none', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(1, 3, 'GOLD', clock.in(DAY));

@@ -1,4 +1,5 @@
 import Database from 'better-sqlite3';
+import { Redis } from 'ioredis';
 import type { CoinServiceClient } from '../index';
 
 let passed = 0;
@@ -26,6 +27,20 @@ export function watchSqlite(): void {
   probe.close();
   for (const method of ['run', 'get', 'all']) watch(statement, method);
   watch(Database.prototype, 'exec');
+}
+
+/** Every command to Redis has a boundary before it is sent, one before its answer comes, and one after. */
+export function watchRedis(): void {
+  const original: unknown = Reflect.get(Redis.prototype, 'sendCommand');
+  if (typeof original !== 'function') throw new TypeError('There is no sendCommand to watch.');
+  Reflect.set(Redis.prototype, 'sendCommand', async function (this: unknown, ...args: unknown[]) {
+    boundary();
+    const sent: unknown = original.apply(this, args);
+    boundary();
+    const answer: unknown = await sent;
+    boundary();
+    return answer;
+  });
 }
 
 /** Every call has a boundary before it is sent and one after its answer arrived. */

@@ -1,22 +1,22 @@
 import { writeSync } from 'node:fs';
 import { credentials } from '@grpc/grpc-js';
-import { bytes, inventoryCoin, keyId, mintedCoin, vaultKey } from '../conformance/harness';
+import { bytes, type ChildConfig, inventoryCoin, keyId, mintedCoin, vaultKey } from '../conformance/harness';
+import { openInChild } from '../conformance/open-in-child';
 import {
   type CoinServiceAccess,
   CoinServiceClient,
   type DeviceStorage,
   fetchOnDemand,
-  openDeviceStorage,
   publishCoins,
   topUp,
 } from '../index';
-import { armKillPoint, disarmKillPoint, watchCalls, watchSqlite } from './kill-points';
+import { armKillPoint, disarmKillPoint, watchCalls, watchRedis, watchSqlite } from './kill-points';
 
 export type Flow = 'open' | 'publish' | 'top-up' | 'fetch-on-demand' | 'select' | 'burn';
 
 export interface KillJob {
   readonly flow: Flow;
-  readonly path: string;
+  readonly device: ChildConfig;
   /** The boundary at which the flow's process dies. */
   readonly killAt: number;
   /** Numbers of this round's keys, see keyId. */
@@ -128,9 +128,9 @@ function say(message: Resumed | Done): void {
 
 async function main(job: KillJob): Promise<void> {
   watchSqlite();
-  const open = () => openDeviceStorage({ backend: 'sqlite', path: job.path, key: KILL_WALK_KEY, budgets: BUDGETS });
+  watchRedis();
   if (job.flow === 'open') armKillPoint(job.killAt);
-  const storage = await open();
+  const storage = await openInChild({ ...job.device, budgets: BUDGETS });
   const client = new CoinServiceClient(job.address, credentials.createInsecure());
   const work = workOf(job, storage, { client: watchCalls(client), token: () => job.token });
   const resumed = await work.resume();

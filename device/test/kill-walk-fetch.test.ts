@@ -1,30 +1,25 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { COIN_CATEGORY_NAMES, specOf } from '../coin-category';
 import { keyId, publicHalf } from '../conformance/harness';
 import { type CoinServiceAccess, CoinServiceClient } from '../index';
 import { callService } from '../service-call';
 import { type CoinServiceProcess, startCoinService } from './coin-service-process';
-import { type Lane, readFile, stockOf, walkKillPoints, walkLanes } from './kill-walk';
+import { type Lane, stockOf, walkKillPoints, walkLanes } from './kill-walk';
 import { BUDGETS, type Flow } from './kill-walk-child';
+import { WALKED_BACKENDS, type WalkedBackend } from './kill-walk-device';
 
 const ALICE = keyId(2);
 const STOCK_PER_CATEGORY = 200;
 
-let folder: string;
 let process: CoinServiceProcess;
 let client: CoinServiceClient;
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'aqm-kill-'));
   process = await startCoinService();
   client = new CoinServiceClient(process.address, credentials.createInsecure());
 });
 afterAll(async () => {
   client?.close();
   await process?.stop();
-  rmSync(folder, { recursive: true });
 });
 
 /** A user with a full stock. */
@@ -50,19 +45,18 @@ async function peerWithStock(user: string): Promise<CoinServiceAccess> {
 }
 
 /** Walks the flow; after every round, what left the server must be on the device, unused or used once. */
-async function walk(flow: Flow, lane: Lane, returned: string[]): Promise<number> {
-  const user = keyId(flow === 'top-up' ? 10 + lane : 20 + lane);
+async function walk(backend: WalkedBackend, flow: Flow, lane: Lane, user: string, returned: string[]): Promise<number> {
   const peer = await peerWithStock(user);
   const [token] = process.tokens(ALICE) as [string];
-  const path = join(folder, `${flow}-${lane}.db`);
+  const device = backend.device(`${flow}-${lane}`);
   let settled = 0;
   const last = await walkKillPoints(
     lane,
-    () => ({ flow, path, first: 0, address: process.address, token, peer: user }),
+    () => ({ flow, device, first: 0, address: process.address, token, peer: user }),
     async ({ resumed, done }) => {
       returned.push(...(resumed ?? []), ...(done ?? []));
       expect(new Set(returned).size).toBe(returned.length);
-      const { coins, used } = readFile(path);
+      const { coins, used } = await backend.read(device);
       expect(returned.filter((id) => !used.includes(id))).toStrictEqual([]);
       expect(coins.filter((id) => used.includes(id))).toStrictEqual([]);
       for (const name of COIN_CATEGORY_NAMES) {
@@ -78,23 +72,32 @@ async function walk(flow: Flow, lane: Lane, returned: string[]): Promise<number>
       settled = left;
     },
   );
-  const { coins, used } = readFile(path);
+  const { coins, used } = await backend.read(device);
   expect(coins.length + used.length).toBe(settled);
   return last;
 }
 
-describe('a device process killed between any two steps, against the real service', () => {
+const FETCHING = 'a device process killed between any two steps, against the real service, on %s';
+
+describe.each(WALKED_BACKENDS)(FETCHING, (_, backend, { topUp, onDemand, firstUser }) => {
+  beforeAll(() => backend.start());
+  afterAll(() => backend.stop());
+
   it('of topping up loses no coin, uses none twice, and holds the budgets', async () => {
     const returned: string[][] = [[], []];
-    const boundaries = await walkLanes((lane) => walk('top-up', lane, returned[lane - 1] ?? []));
-    expect(boundaries).toBeGreaterThan(40);
+    const boundaries = await walkLanes((lane) =>
+      walk(backend, 'top-up', lane, keyId(firstUser + lane), returned[lane - 1] ?? []),
+    );
+    expect(boundaries).toBeGreaterThanOrEqual(topUp);
     expect(returned.flat().length).toBeGreaterThan(boundaries);
   });
 
   it('of fetching on demand loses at most the coin that was being handed over, and uses none twice', async () => {
     const returned: string[][] = [[], []];
-    const boundaries = await walkLanes((lane) => walk('fetch-on-demand', lane, returned[lane - 1] ?? []));
-    expect(boundaries).toBeGreaterThanOrEqual(12);
+    const boundaries = await walkLanes((lane) =>
+      walk(backend, 'fetch-on-demand', lane, keyId(firstUser + 10 + lane), returned[lane - 1] ?? []),
+    );
+    expect(boundaries).toBeGreaterThanOrEqual(onDemand);
     expect(returned.flat().length).toBeGreaterThanOrEqual(boundaries);
   });
 });

@@ -1,54 +1,49 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
-import { keyId, vaultKey } from '../conformance/harness';
-import { CoinServiceClient, openDeviceStorage } from '../index';
+import { type ChildConfig, keyId, vaultKey } from '../conformance/harness';
+import { openInChild } from '../conformance/open-in-child';
+import { CoinServiceClient } from '../index';
 import { type CoinServiceProcess, startCoinService } from './coin-service-process';
-import { drainStock, type Lane, readFile, walkKillPoints, walkLanes } from './kill-walk';
-import { type Flow, KILL_WALK_KEY } from './kill-walk-child';
+import { drainStock, type Lane, walkKillPoints, walkLanes } from './kill-walk';
+import type { Flow } from './kill-walk-child';
+import { WALKED_BACKENDS } from './kill-walk-device';
 
 const ALICE = keyId(9);
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'aqm-kill-'));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
-
-const local = (flow: Flow, path: string) => (round: number) => ({
+const local = (flow: Flow, device: ChildConfig) => (round: number) => ({
   flow,
-  path,
+  device,
   first: round,
   address: '127.0.0.1:1',
   token: '',
   peer: ALICE,
 });
 
-describe('a device process killed between any two steps', () => {
+describe.each(WALKED_BACKENDS)('a device process killed between any two steps, on %s', (_, backend, expected) => {
+  beforeAll(() => backend.start());
+  afterAll(() => backend.stop());
+
   it('of making its storage leaves one that opens', async () => {
     const boundaries = await walkLanes((lane) =>
       walkKillPoints(
         lane,
-        (round) => local('open', join(folder, `open-${lane}-${round}.db`))(round),
+        (round) => local('open', backend.device(`open-${lane}-${round}`))(round),
         async ({ killAt }) => {
-          const path = join(folder, `open-${lane}-${killAt}.db`);
-          const storage = await openDeviceStorage({ backend: 'sqlite', path, key: KILL_WALK_KEY });
+          const storage = await openInChild(backend.device(`open-${lane}-${killAt}`));
           expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
           await storage.close();
         },
       ),
     );
-    expect(boundaries).toBeGreaterThan(10);
+    expect(boundaries).toBeGreaterThanOrEqual(expected.opening);
   });
 
   it('of selecting never uses a coin twice: it is still there, or gone for good', async () => {
     const boundaries = await walkLanes((lane) => {
-      const path = join(folder, `select-${lane}.db`);
+      const device = backend.device(`select-${lane}`);
       const stored: string[] = [];
       const returned: string[] = [];
-      return walkKillPoints(lane, local('select', path), ({ resumed, done }) => {
-        const { coins, used } = readFile(path);
+      return walkKillPoints(lane, local('select', device), async ({ resumed, done }) => {
+        const { coins, used } = await backend.read(device);
         stored.push(...(resumed ?? []));
         returned.push(...(done ?? []));
         expect(stored.filter((id) => !coins.includes(id) && !used.includes(id))).toStrictEqual([]);
@@ -57,14 +52,14 @@ describe('a device process killed between any two steps', () => {
         expect(returned.filter((id) => !used.includes(id))).toStrictEqual([]);
       });
     });
-    expect(boundaries).toBeGreaterThanOrEqual(6);
+    expect(boundaries).toBeGreaterThanOrEqual(expected.operation);
   });
 
   it('of burning leaves the key whole or burned for ever', async () => {
     const boundaries = await walkLanes((lane) => {
-      const path = join(folder, `burn-${lane}.db`);
-      return walkKillPoints(lane, local('burn', path), async ({ killAt, done }) => {
-        const { vault, close } = await openDeviceStorage({ backend: 'sqlite', path, key: KILL_WALK_KEY });
+      const device = backend.device(`burn-${lane}`);
+      return walkKillPoints(lane, local('burn', device), async ({ killAt, done }) => {
+        const { vault, close } = await openInChild(device);
         if (killAt > 0) {
           const status = await vault.getStatus(keyId(killAt));
           const entry = await vault.fetchKey(keyId(killAt));
@@ -76,35 +71,39 @@ describe('a device process killed between any two steps', () => {
         await close();
       });
     });
-    expect(boundaries).toBeGreaterThanOrEqual(6);
+    expect(boundaries).toBeGreaterThanOrEqual(expected.operation);
   });
 });
 
-describe('a device process killed between any two steps of publishing, against the real service', () => {
+const PUBLISHING = 'a device process killed between any two steps of publishing, against the real service, on %s';
+
+describe.each(WALKED_BACKENDS)(PUBLISHING, (_, backend, expected) => {
   let process: CoinServiceProcess;
   let client: CoinServiceClient;
   beforeAll(async () => {
+    await backend.start();
     process = await startCoinService();
     client = new CoinServiceClient(process.address, credentials.createInsecure());
   });
   afterAll(async () => {
     client?.close();
     await process?.stop();
+    await backend.stop();
   });
 
   it('publishes after restart exactly the coins whose private half it has', async () => {
     const walk = async (lane: Lane) => {
       const user = keyId(lane);
-      const path = join(folder, `publish-${lane}.db`);
+      const device = backend.device(`publish-${lane}`);
       const [token, alice] = process.tokens(user, ALICE) as [string, string];
       const handedOut: string[] = [];
       const first = (round: number) => 1000 + round * 10;
       const last = await walkKillPoints(
         lane,
-        (round) => ({ flow: 'publish', path, first: first(round), address: process.address, token, peer: ALICE }),
+        (round) => ({ flow: 'publish', device, first: first(round), address: process.address, token, peer: ALICE }),
         async ({ killAt }) => {
           handedOut.push(...(await drainStock({ client, token: () => alice }, user)));
-          const { keys, outbox } = readFile(path);
+          const { keys, outbox } = await backend.read(device);
           expect(new Set(handedOut).size).toBe(handedOut.length);
           // Whatever was handed out can be opened, also while its publisher is dead.
           expect(handedOut.filter((id) => !keys.includes(id))).toStrictEqual([]);
@@ -116,10 +115,10 @@ describe('a device process killed between any two steps of publishing, against t
         },
       );
       // The last process left nothing open.
-      const { keys, outbox } = readFile(path);
+      const { keys, outbox } = await backend.read(device);
       expect([keys.sort(), outbox]).toStrictEqual([handedOut.sort(), []]);
       return last;
     };
-    expect(await walkLanes(walk)).toBeGreaterThan(25);
+    expect(await walkLanes(walk)).toBeGreaterThanOrEqual(expected.publish);
   });
 });

@@ -2,11 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
-import Database from 'better-sqlite3';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, specOf } from '../coin-category';
 import type { CoinServiceAccess } from '../index';
 import { callService } from '../service-call';
-import { CONTACT, type Done, KILL_WALK_KEY, type KillJob, type Resumed } from './kill-walk-child';
+import type { Done, KillJob, Resumed } from './kill-walk-child';
 
 const CHILD = resolve(__dirname, '../../dist/device/test/kill-walk-child.js');
 /** No flow of this size has so many boundaries; a walk that gets there walks in circles. */
@@ -66,29 +65,6 @@ async function runChild(job: KillJob): Promise<Round> {
     .map((line): Resumed | Done => JSON.parse(line));
   const idsOf = (event: string) => said.find((message) => message.event === event)?.ids ?? null;
   return { killAt: job.killAt, resumed: idsOf('resumed'), done: idsOf('done') };
-}
-
-/** The rows of the device's file, read past the library. */
-export function readFile(path: string): { coins: string[]; used: string[]; keys: string[]; outbox: string[] } {
-  const database = new Database(path);
-  try {
-    database.pragma("cipher = 'sqlcipher'");
-    database.pragma('legacy = 4');
-    database.pragma(`key = "x'${Buffer.from(KILL_WALK_KEY).toString('hex')}'"`);
-    const ids = (sql: string, ...params: string[]) =>
-      database
-        .prepare(sql)
-        .pluck()
-        .all(...params) as string[];
-    return {
-      coins: ids('SELECT key_id FROM inventory_coin WHERE contact_id = ?', CONTACT),
-      used: ids('SELECT key_id FROM used_coin WHERE contact_id = ?', CONTACT),
-      keys: ids('SELECT key_id FROM vault_key'),
-      outbox: ids('SELECT key_id FROM outbox'),
-    };
-  } finally {
-    database.close();
-  }
 }
 
 /** What the caller's own stock holds per category. */

@@ -2,14 +2,14 @@ import { status } from '@grpc/grpc-js';
 import type { UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { DAY, type Fixture, keyId, MINUTE, mintedCoin, vaultKey, withFixture } from '../conformance/harness';
 import { publishCoins } from '../index';
+import { eachBackend } from './each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
-import { RAW_KEY, sqliteHarness } from './sqlite-harness';
 
-const harness = sqliteHarness(RAW_KEY);
+const backend = eachBackend();
 const OTHER_EPOCH = '22222222-2222-4222-8222-222222222222';
 
 function withService(test: (fixture: Fixture, service: ScriptedCoinService) => Promise<void>): Promise<void> {
-  return withFixture(harness, async (fixture) => {
+  return withFixture(backend.harness, async (fixture) => {
     const service = await ScriptedCoinService.start();
     try {
       await test(fixture, service);
@@ -24,7 +24,7 @@ const outcomes = (report: { results: { keyId: string; outcome: string }[] }) =>
 const minted = (from: number, count: number) => Array.from({ length: count }, (_, n) => mintedCoin(from + n));
 const uploads = (service: ScriptedCoinService) => service.requests<UploadCoinsRequest>('uploadCoins');
 
-describe('publishing minted coins', () => {
+backend.describe('publishing minted coins', () => {
   it('uploads in minting order, with the vault’s end minus 7 days, the epoch and the token', () =>
     withService(async ({ storage, clock }, service) => {
       const report = await publishCoins(storage, service.access, [

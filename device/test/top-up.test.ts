@@ -2,15 +2,15 @@ import { status } from '@grpc/grpc-js';
 import type { BatchFetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { DAY, type Fixture, HOUR, inventoryCoin, keyId, MINUTE, withFixture } from '../conformance/harness';
 import { type CoinServiceAccess, type ContactTopUp, type DeviceStorage, topUp } from '../index';
+import { eachBackend } from './each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
-import { RAW_KEY, sqliteHarness } from './sqlite-harness';
 
-const harness = sqliteHarness(RAW_KEY);
+const backend = eachBackend();
 const bob = { contactId: 'bob', userId: keyId(1000) };
 const NOTHING_MISSING = { GOLD: 0, SILVER: 0, BRONZE: 0 };
 
 function withService(test: (fixture: Fixture, service: ScriptedCoinService) => Promise<void>): Promise<void> {
-  return withFixture(harness, async (fixture) => {
+  return withFixture(backend.harness, async (fixture) => {
     const service = await ScriptedCoinService.start();
     try {
       await fixture.storage.inventory.setPriority('bob', 'BESTIE');
@@ -31,7 +31,7 @@ const items = (service: ScriptedCoinService) =>
   service.requests<BatchFetchCoinsRequest>('batchFetchCoins').map(({ requests }) => requests);
 const counts = async (storage: DeviceStorage) => (await storage.inventory.getSummary('bob'))[0]?.counts;
 
-describe('topping up', () => {
+backend.describe('topping up', () => {
   it('fills every budget by one call and reports what came', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 8, 'GOLD', clock.in(DAY));
