@@ -76,7 +76,10 @@ export class NewerSchemaError extends DeviceError {
   }
 }
 
-/** The storage cannot be reached or may not be written: no such folder, no permission, a failing disk. */
+/**
+ * The storage cannot be reached or may not be written: no such folder, no permission, a failing disk, no answer from the
+ * server. With Redis an operation whose answer was lost may have been carried out; with SQLite nothing was changed.
+ */
 export class UnreachableError extends DeviceError {
   override readonly name = 'UnreachableError';
 

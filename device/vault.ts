@@ -45,7 +45,7 @@ export interface VaultEntry extends Required<NewVaultKey> {
  *
  * Every method rejects with InvalidArgumentError for a bad argument, having changed nothing; with ClosedError after
  * close; and with StorageFullError, StorageBusyError, StorageCorruptedError or UnreachableError when the storage
- * fails, having changed nothing either.
+ * fails, having changed nothing either; only an UnreachableError of Redis may come after the change was made.
  */
 export interface SecureVault {
   /**
