@@ -8,11 +8,14 @@ export interface DeviceFolder {
   readonly folder: string;
   /** 32 bytes, random. */
   readonly key: Uint8Array;
+  /** The Redis of this run; empty where the backend needs none. */
+  readonly redisUrl: string;
 }
 
 /** Where the devices keep their coins. Another backend is another line here. */
 export const BACKENDS = {
   sqlite: ({ folder, key }: DeviceFolder) => ({ backend: 'sqlite', path: join(folder, 'coins.db'), key }),
+  redis: ({ name, key, redisUrl }: DeviceFolder) => ({ backend: 'redis', url: redisUrl, namespace: name, key }),
 } as const satisfies Record<string, (device: DeviceFolder) => DeviceStorageConfig>;
 
 export type BackendName = keyof typeof BACKENDS;

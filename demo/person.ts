@@ -31,11 +31,12 @@ export function createAccount(name: string): Account {
 
 export async function setUpDevice(
   { name, userId }: Account,
-  options: { backend: BackendName; folder: string; address: string; token: string },
+  options: { backend: BackendName; folder: string; redisUrl: string; address: string; token: string },
 ): Promise<Person> {
   const disk = join(options.folder, name);
   await mkdir(disk, { mode: 0o700 });
-  const config = BACKENDS[options.backend]({ name: `demo-${userId}`, folder: disk, key: randomBytes(32) });
+  const { backend, redisUrl } = options;
+  const config = BACKENDS[backend]({ name: `demo-${userId}`, folder: disk, key: randomBytes(32), redisUrl });
   return {
     name,
     userId,

@@ -5,6 +5,7 @@ import type { BackendName } from './backends';
 import { CoinServiceProcess } from './coin-service-process';
 import { checksOf, Journal, type Step, StepFailedError, type View } from './journal';
 import { type Person, switchOff } from './person';
+import { RedisProcess } from './redis-process';
 import type { Stage } from './scene';
 import type { FinalStock } from './steps/compare-stocks';
 import { tellStory } from './story';
@@ -47,8 +48,11 @@ export async function runDemo(backend: BackendName, view: View, interrupted: Abo
   const folder = await makeFolder();
   const service = new CoinServiceProcess(join(folder, 'coin-service'));
   const people: Person[] = [];
+  let redis: RedisProcess | undefined;
   try {
-    const stage: Stage = { journal, backend, folder, service, people };
+    const redisUrl = process.env.AQM_REDIS_URL ?? '';
+    if (backend === 'redis' && redisUrl === '') redis = await RedisProcess.start(join(folder, 'redis'));
+    const stage: Stage = { journal, backend, folder, service, redisUrl: redis?.url ?? redisUrl, people };
     const finalStock = await Promise.race([tellStory(stage), rejectOnAbort(interrupted)]);
     return report({ ok: true, finalStock });
   } catch (error) {
@@ -57,7 +61,7 @@ export async function runDemo(backend: BackendName, view: View, interrupted: Abo
     return report({ ok: false, failure });
   } finally {
     await Promise.allSettled(people.map(switchOff));
-    await service.stop();
+    await Promise.allSettled([service.stop(), redis?.stop()]);
     await rm(folder, { recursive: true, force: true, maxRetries: 3 });
   }
 }

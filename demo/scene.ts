@@ -14,6 +14,8 @@ export interface Stage {
   /** Empty, and removed afterwards; holds one folder per device. */
   readonly folder: string;
   readonly service: CoinServiceProcess;
+  /** The Redis of the devices; empty where the backend needs none. */
+  readonly redisUrl: string;
   /** Everybody who has a device; the runner switches them off, also when the story breaks off. */
   readonly people: Person[];
 }
@@ -21,6 +23,7 @@ export interface Stage {
 /** Everybody and everything, once the devices are set up. */
 export interface Scene {
   readonly journal: Journal;
+  readonly backend: BackendName;
   readonly postOffice: PostOffice;
   readonly alice: Person;
   readonly bob: Person;

@@ -12,7 +12,7 @@ export interface FinalStock {
   readonly inventory: TierCounts;
 }
 
-export function compareStocks({ journal, alice, bob, carol, minted, deliveries }: Scene): Promise<FinalStock> {
+export function compareStocks({ journal, backend, alice, bob, carol, minted, deliveries }: Scene): Promise<FinalStock> {
   return journal.step(
     'final-stock',
     'Every coin is accounted for',
@@ -47,6 +47,12 @@ export function compareStocks({ journal, alice, bob, carol, minted, deliveries }
         [used.size, [...used].filter((keyId) => minted.has(keyId)).length],
         [deliveries.length, deliveries.length],
       );
+      if (backend === 'redis') {
+        journal.note(
+          'Redis keeps key ids and counts in the clear; contacts and private halves it holds only encrypted.',
+        );
+        return stock;
+      }
       const ids = [...minted.keys(), alice.userId, bob.userId, carol.userId];
       const disks = await Promise.all([alice, bob, carol].map(readDisk));
       journal.check(

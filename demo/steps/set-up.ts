@@ -20,7 +20,10 @@ export function startService({ journal, service }: Stage): Promise<string> {
   );
 }
 
-export function setUpDevices({ journal, backend, folder, service, people }: Stage, address: string): Promise<Scene> {
+export function setUpDevices(
+  { journal, backend, folder, redisUrl, service, people }: Stage,
+  address: string,
+): Promise<Scene> {
   return journal.step(
     'set-up-devices',
     'Alice, Bob and Carol set up their devices',
@@ -33,7 +36,7 @@ export function setUpDevices({ journal, backend, folder, service, people }: Stag
         accounts.map(async (account, index) => {
           const token = tokens[index];
           if (!token) throw new Error(`no token for ${account.name}`);
-          const person = await setUpDevice(account, { backend, folder, address, token });
+          const person = await setUpDevice(account, { backend, folder, redisUrl, address, token });
           people.push(person);
           return person;
         }),
@@ -46,6 +49,7 @@ export function setUpDevices({ journal, backend, folder, service, people }: Stag
       );
       return {
         journal,
+        backend,
         postOffice: new PostOffice(),
         alice,
         bob,

@@ -60,6 +60,17 @@ function processesOf(path: string): string[] {
     });
 }
 
+it.each(['sqlite', 'redis'])('holds with %s under the devices, by one argument', async (backend) => {
+  const { code, stdout } = await startDemo(['--json', '--backend', backend]).finished;
+  const { ok, backend: used, finalStock } = JSON.parse(stdout);
+  expect({ code, ok, used, vault: finalStock.vault }).toEqual({
+    code: 0,
+    ok: true,
+    used: backend,
+    vault: { GOLD: 0, SILVER: 0, BRONZE: 2 },
+  });
+});
+
 it('holds from minting to the last stock, as one JSON document', async () => {
   const { code, stdout, stderr } = await startDemo(['--json']).finished;
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
