@@ -138,6 +138,25 @@ describe('a failing Redis server', () => {
       expect(await vault.burnKey(keyId(1))).toBe(true);
     }));
 
+  it('answers UnreachableError when its disk is full, and has everything that it acknowledged when there is room', () =>
+    withRedis(async ({ storage: { vault, outbox } }) => {
+      await server.shutDown();
+      server.mostKiB = 40;
+      await server.restart();
+      const stored: string[] = [];
+      const storeUntilFull = async () => {
+        for (let n = 0; ; n += 1) if (await vault.storeKey(vaultKey(n))) stored.push(keyId(n));
+      };
+      await expect(storeUntilFull()).rejects.toMatchObject({ name: 'UnreachableError' });
+      expect(stored.length).toBeGreaterThan(5);
+      server.mostKiB = 'unlimited';
+      await server.kill();
+      await server.restart();
+      expect(await vault.listKeyIds()).toStrictEqual(stored);
+      expect((await vault.fetchKey(keyId(1)))?.encryptedBlob).toStrictEqual(vaultKey(1).encryptedBlob);
+      expect(await outbox.add([mintedCoin(500)])).toStrictEqual([]);
+    }));
+
   it('answers UnreachableError when it refuses writes because it cannot save', () =>
     withRedis(async ({ storage: { vault } }) => {
       const client = server.client();

@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { resolve } from 'node:path';
 import { inspect } from 'node:util';
 import { DEFAULT_BUDGETS } from '../budget';
@@ -137,15 +137,32 @@ describe('opening a device storage on Redis', () => {
     await frozen.destroy();
   });
 
-  it('answers UnreachableError to a server older than 7', async () => {
-    const old = createServer((socket) => socket.on('data', () => socket.write('$19\r\nredis_version:6.2.0\r\n')));
-    await once(old.listen(0, '127.0.0.1'), 'listening');
-    const { port } = old.address() as AddressInfo;
-    await expect(open({ url: `redis://127.0.0.1:${port}` })).rejects.toMatchObject({
-      name: 'UnreachableError',
-      cause: { message: expect.stringContaining('6.2.0') },
+  it.each([
+    ['UnreachableError', 'a server older than 7', '$19\r\nredis_version:6.2.0\r\n'],
+    ['StorageBusyError', 'a server that is loading its file', '-LOADING Redis is loading the dataset in memory\r\n'],
+    [
+      'StorageFullError',
+      'a server without space on its disk',
+      '-MISCONF Errors writing to the AOF file: No space left on device\r\n',
+    ],
+    [
+      'UnreachableError',
+      'a server that cannot write its file',
+      '-MISCONF Errors writing to the AOF file: Input/output error\r\n',
+    ],
+    ['UnreachableError', 'a replica without its primary', '-MASTERDOWN Link with MASTER is down\r\n'],
+    ['UnreachableError', 'something that is no Redis', 'HTTP/1.1 400 Bad Request\r\n\r\n'],
+  ])('answers %s to %s', async (name, _, reply) => {
+    const sockets: Socket[] = [];
+    const other = createServer((socket) => {
+      sockets.push(socket);
+      socket.on('data', () => socket.write(reply)).on('error', () => undefined);
     });
-    old.close();
+    await once(other.listen(0, '127.0.0.1'), 'listening');
+    const { port } = other.address() as AddressInfo;
+    await expect(open({ url: `redis://127.0.0.1:${port}` })).rejects.toMatchObject({ name });
+    for (const socket of sockets) socket.destroy();
+    other.close();
   });
 
   it('opens over TCP, another database too', async () => {

@@ -18,6 +18,8 @@ export class RedisServer {
   readonly #options: readonly string[];
   readonly #clients: Redis[] = [];
   #child: ChildProcess | undefined;
+  /** The largest file it may write, in KiB; beyond that a write fails as on a full disk. */
+  mostKiB: number | 'unlimited' = 'unlimited';
 
   private constructor(options: readonly string[]) {
     this.#options = options;
@@ -39,7 +41,9 @@ export class RedisServer {
     rmSync(this.#socket, { force: true });
     const place = ['--port', '0', '--unixsocket', this.#socket, '--dir', this.folder];
     const args = [CONF, ...place, ...this.#options, ...options];
-    const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const shell = 'trap "" XFSZ; ulimit -f "$0"; exec redis-server "$@"';
+    const blocks = this.mostKiB === 'unlimited' ? this.mostKiB : String(this.mostKiB * 2);
+    const child = spawn('/bin/sh', ['-c', shell, blocks, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     let log = '';
     for (const stream of [child.stdout, child.stderr]) {
