@@ -183,3 +183,12 @@ export class CopyVerificationError extends DeviceError {
     super(`The copied ${differing} are not those of the source.`);
   }
 }
+
+/** Another call carried on with the same copy meanwhile. Nothing was changed by this one; run it again if need be. */
+export class CopyOvertakenError extends DeviceError {
+  override readonly name = 'CopyOvertakenError';
+
+  constructor(readonly path: string) {
+    super(`Another copy of the device storage at ${path} is under way.`);
+  }
+}

@@ -3,11 +3,13 @@
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './budget';
 export type { CoinCategoryName } from './coin-category';
+export { type CopyReport, copyDeviceStorage } from './copy-device-storage';
 export type { AutoConfig, DeviceStorageConfig, RedisConfig, SqliteConfig } from './device-config';
 export type { DeviceStorage } from './device-storage';
 export {
   BackendRecordError,
   ClosedError,
+  CopyOvertakenError,
   CopyVerificationError,
   DeviceError,
   InvalidArgumentError,

@@ -1,13 +1,15 @@
 import { Redis } from 'ioredis';
 import { ClosedError, InvalidArgumentError, UnreachableError } from '../errors';
 import type { RedisAddress } from './address';
-import { namedError } from './redis-errors';
+import { movedError, namedError } from './redis-errors';
 import type { Reply } from './reply';
-import { readScript, SCRIPT_NAMES, type ScriptName } from './scripts';
+import { isFenced, readScript, SCRIPT_NAMES, type ScriptName } from './scripts';
 
 export interface ConnectionSettings {
   readonly address: RedisAddress;
   readonly now: () => Date;
+  /** The key whose `copy_state` says whether the storage may be used. */
+  readonly fence: string;
   /** Longest wait for a connection, in milliseconds. */
   readonly connectTimeoutMs: number;
   /** Longest wait for an answer, in milliseconds. */
@@ -72,13 +74,20 @@ export class Connection {
   async run(script: ScriptName, keys: readonly string[], build: Arguments): Promise<Reply> {
     await this.#ready();
     const args = build(this.now());
-    return this.#answer(() => this.#scripted(script)(keys.length, ...keys, ...args));
+    const all = isFenced(script) ? [...keys, this.#settings.fence] : keys;
+    return this.#answer(() => this.#scripted(script)(all.length, ...all, ...args));
   }
 
   /** One command on one key, or about the server. */
   async call(command: string, ...args: readonly Argument[]): Promise<Reply> {
     await this.#ready();
     return this.#answer(() => this.#redis.callBuffer(command, [...args]) as Promise<Reply>);
+  }
+
+  /** Rejects with StorageMovedError unless the storage is in use. For answers that a wiped storage would give too. */
+  async refuseFenced(): Promise<void> {
+    const moved = movedError(await this.call('hget', this.#settings.fence, 'copy_state'), this.shown);
+    if (moved !== null) throw moved;
   }
 
   /** Calls that were made before still get their answers. */

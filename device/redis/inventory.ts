@@ -61,7 +61,9 @@ export class RedisInventory implements SmartInventory {
 
   async getPriority(contactId: string): Promise<ContactPriority> {
     const tag = this.#stock.tag(checkContactId(contactId));
-    return toPriority(await this.#connection.call('hget', this.#keys.contact(tag), 'priority'));
+    const priority = await this.#connection.call('hget', this.#keys.contact(tag), 'priority');
+    if (priority === null) await this.#connection.refuseFenced();
+    return toPriority(priority);
   }
 
   async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
@@ -105,7 +107,9 @@ export class RedisInventory implements SmartInventory {
 
   async garbageCollect(inactiveDays: number = INACTIVE_DAYS): Promise<number> {
     const days = checkDays('inactiveDays', inactiveDays);
-    return numberIn(await this.#stock.runOverAll('contacts-collect', (nowMs) => [nowMs - days * DAY_MS]));
+    return numberIn(
+      await this.#stock.runOverAll('contacts-collect', (nowMs) => [nowMs - days * DAY_MS, ttlMs(nowMs, nowMs)]),
+    );
   }
 
   #nameOf(tag: Reply | undefined, name: Reply | undefined): string {

@@ -128,4 +128,13 @@ export class Keys {
     const coins = `${this.#inventory}:coin:`;
     return [this.contacts, this.used, this.sequence, this.contact(''), coins, ...stocks];
   }
+
+  /** Patterns of SCAN that match every key of the device but its own record. */
+  get everyPattern(): string[] {
+    return [this.patternOf(`${this.#vault}:`), this.patternOf(`${this.#inventory}:`)];
+  }
+
+  patternOf(prefix: string): string {
+    return `${prefix.replace(/[\\*?[\]]/g, '\\$&')}*`;
+  }
 }

@@ -58,9 +58,11 @@ export class RedisOpenRequests implements OpenRequests {
     const reply = await this.#aboutContacts('room-reserve', addresses, () => [
       MAX_COUNT,
       this.#mostRequests,
-      ...addresses.flatMap(({ tag, userTag }) => [
+      ...addresses.flatMap(({ tag, userTag, contactId, userId }) => [
         tag,
         userTag,
+        this.#stock.nameOf(contactId),
+        this.#stock.nameOf(userId),
         ...Array.from({ length: this.#mostRequests }, () => randomUUID()),
       ]),
     ]);
@@ -122,6 +124,8 @@ export class RedisOpenRequests implements OpenRequests {
         Number(allowLowerCategories),
         randomUUID(),
         Number(fresh),
+        this.#stock.nameOf(contactId),
+        this.#stock.nameOf(userId),
         ...this.#inUse,
       ]);
       const requestId = textIn(reply);
@@ -148,7 +152,8 @@ export class RedisOpenRequests implements OpenRequests {
   }
 
   async abandon({ contactId, requestId }: OpenRequest): Promise<void> {
-    await this.#connection.call('hdel', this.#keys.requests(this.#stock.tag(contactId)), requestId);
+    const requests = this.#keys.requests(this.#stock.tag(contactId));
+    await this.#connection.run('request-abandon', [requests], () => [requestId]);
   }
 
   #tagged(contacts: readonly ContactAddress[]): TaggedAddress[] {

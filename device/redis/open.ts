@@ -1,15 +1,18 @@
 import type { BudgetTable } from '../budget';
 import type { DeviceStorage } from '../device-storage';
+import { UnreachableError } from '../errors';
 import type { Secret } from '../secret';
+import { emitWarning } from '../warning';
 import { checkNamespace, checkUrl } from './address';
 import { rewriteHistory } from './clean-up';
 import { Connection } from './connection';
+import type { ContactNames } from './contact-names';
 import { RedisInventory } from './inventory';
 import { Keys } from './keys';
 import { openLayout } from './layout';
 import { RedisOpenRequests } from './open-requests';
 import { RedisOutbox } from './outbox';
-import { checkServer, emitWarning, type RedisWarning } from './server-checks';
+import { checkServer, type RedisWarning } from './server-checks';
 import { Stock } from './stock';
 import { RedisVault } from './vault';
 
@@ -38,25 +41,18 @@ export interface RedisStorage extends DeviceStorage {
   cleanUp(): Promise<void>;
 }
 
+/** A device's part of a server, checked and unlocked. */
+export interface RedisDevice {
+  readonly connection: Connection;
+  readonly keys: Keys;
+  readonly names: ContactNames;
+}
+
 /** Rejects within about 2 s when the server does not answer. */
 export async function openRedis(settings: RedisSettings): Promise<RedisStorage> {
-  const {
-    url,
-    namespace,
-    secret,
-    now,
-    budgets,
-    onWarning = emitWarning,
-    answerTimeoutMs = ANSWER_TIMEOUT_MS,
-  } = settings;
-  const keys = new Keys(checkNamespace(namespace));
-  const address = checkUrl(url);
-  // Copied before anything is awaited: the caller may wipe its own.
-  const key = secret?.reveal((value) => ({ kind: secret.kind, bytes: Uint8Array.from(value) }));
-  const connection = new Connection({ address, now, connectTimeoutMs: CONNECT_TIMEOUT_MS, answerTimeoutMs });
-  try {
-    await checkServer(connection, onWarning);
-    const names = await openLayout(connection, keys, key);
+  const { budgets } = settings;
+  return openDevice(settings, async ({ connection, keys, names }) => {
+    await connection.refuseFenced();
     const stock = new Stock(connection, keys, names, budgets);
     const vault = new RedisVault(connection, keys);
     await vault.tidy();
@@ -72,6 +68,29 @@ export async function openRedis(settings: RedisSettings): Promise<RedisStorage> 
         names.wipe();
       },
     };
+  });
+}
+
+/** With `mustExist` a device that the server does not know is an UnreachableError, else it is made. */
+export async function openDevice<T>(
+  settings: RedisSettings,
+  use: (device: RedisDevice) => Promise<T>,
+  { mustExist }: { readonly mustExist: boolean } = { mustExist: false },
+): Promise<T> {
+  const { url, namespace, secret, now, onWarning = emitWarning, answerTimeoutMs = ANSWER_TIMEOUT_MS } = settings;
+  const keys = new Keys(checkNamespace(namespace));
+  const address = checkUrl(url);
+  // Copied before anything is awaited: the caller may wipe its own.
+  const key = secret?.reveal((value) => ({ kind: secret.kind, bytes: Uint8Array.from(value) }));
+  const timeouts = { connectTimeoutMs: CONNECT_TIMEOUT_MS, answerTimeoutMs };
+  const connection = new Connection({ address, now, fence: keys.device, ...timeouts });
+  try {
+    await checkServer(connection, onWarning);
+    if (mustExist && (await connection.call('exists', keys.device)) !== 1) {
+      throw new UnreachableError(connection.shown, { cause: new Error(`There is no device ${namespace}.`) });
+    }
+    const names = await openLayout(connection, keys, key);
+    return await use({ connection, keys, names });
   } catch (error) {
     await connection.close();
     throw error;

@@ -1,4 +1,12 @@
-import { StorageBusyError, StorageCorruptedError, StorageFullError, UnreachableError } from '../errors';
+import { isCopyStateName } from '../copy-side';
+import {
+  StorageBusyError,
+  StorageCorruptedError,
+  StorageFullError,
+  StorageMovedError,
+  UnreachableError,
+} from '../errors';
+import type { Reply } from './reply';
 
 /** What the server or the connection said. ioredis' own error would carry the command's arguments: blobs and ids. */
 class RedisFailure extends Error {
@@ -47,7 +55,19 @@ export function namedError(error: unknown, shown: string): Error {
     case 'WRONGTYPE':
     case 'CORRUPT':
       return new StorageCorruptedError({ cause });
+    case 'FENCED':
+      return (
+        movedError(Buffer.from(cause.message.split(' ')[1] ?? ''), shown) ?? new UnreachableError(shown, { cause })
+      );
     default:
       return new UnreachableError(shown, { cause });
   }
+}
+
+/** What `copy_state` says to whoever wants to use the storage; null when it may be used. */
+export function movedError(copyState: Reply, shown: string): Error | null {
+  const state = copyState === null ? 'ACTIVE' : String(copyState);
+  if (!isCopyStateName(state)) return new StorageCorruptedError();
+  if (state === 'ACTIVE') return null;
+  return new StorageMovedError(shown, state === 'LEFT' ? 'MOVED' : state);
 }

@@ -29,13 +29,24 @@ export const SCRIPT_NAMES = [
   'top-up-settle',
   'on-demand-open',
   'on-demand-settle',
+  'request-abandon',
+  'copy-step',
 ] as const;
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
+/** These look at the state of a copy themselves. */
+const UNFENCED: readonly ScriptName[] = ['open-device', 'copy-step'];
+
+/** Every other script gets the device's key as the last of its KEYS, and takes it away before the script sees them. */
+export function isFenced(name: ScriptName): boolean {
+  return !UNFENCED.includes(name);
+}
+
 /** A line `-- include: x.lua` is replaced by that file: the server cannot load one script from another. */
 export function readScript(name: ScriptName): string {
-  return readFileSync(join(FOLDER, `${name}.lua`), 'utf8').replace(/^-- include: (\S+)$/gm, (_, file: string) =>
-    readFileSync(join(FOLDER, file), 'utf8'),
-  );
+  const read = (file: string) => readFileSync(join(FOLDER, file), 'utf8');
+  const text = read(`${name}.lua`).replace(/^-- include: (\S+)$/gm, (_, file: string) => read(file));
+  // After the first line, which names the script's flags.
+  return isFenced(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + read('fence.lua')) : text;
 }

@@ -1,4 +1,5 @@
 import { UnreachableError } from '../errors';
+import type { DeviceStorageWarning } from '../warning';
 import type { Connection } from './connection';
 import { listIn, textIn } from './reply';
 
@@ -13,18 +14,12 @@ export type RedisWarningCode =
   /** The server does not let this user read its settings. */
   | 'AQM_REDIS_UNCHECKED';
 
-export interface RedisWarning {
+export interface RedisWarning extends DeviceStorageWarning {
   readonly code: RedisWarningCode;
-  readonly message: string;
 }
 
 /** Scripts with flags, HSET with many fields, PEXPIRE as written here: 7.0. */
 const OLDEST_MAJOR_VERSION = 7;
-
-/** Default of `onWarning`: loud on stderr, once per opening, and seen by process.on('warning'). */
-export function emitWarning({ code, message }: RedisWarning): void {
-  process.emitWarning(message, { type: 'DeviceStorageWarning', code });
-}
 
 /** Rejects with UnreachableError for a server older than 7; warns when a server would not keep the promises. */
 export async function checkServer(connection: Connection, warn: (warning: RedisWarning) => void): Promise<void> {

@@ -37,6 +37,11 @@ export class Stock {
     return [this.#names.tag(contactId), this.#names.seal(contactId)];
   }
 
+  /** A contact or user id as it is stored, in base64. */
+  nameOf(id: string): string {
+    return this.#names.seal(id).toString('base64');
+  }
+
   /** A script about these contacts, each by its tag. Time and rules come before the arguments. */
   async run(script: ScriptName, tags: readonly string[], build: Arguments): Promise<Reply> {
     return this.#connection.run(script, this.#keys.ofContacts(...tags), this.#ruled(build));

@@ -50,7 +50,10 @@ export class RedisVault implements SecureVault {
   async fetchKey(keyId: string): Promise<VaultEntry | null> {
     const id = checkUuid('keyId', keyId);
     const fields = listIn(await this.#connection.call('hmget', this.#keys.vaultKey(id), ...FIELDS));
-    if (fields.every((field) => field === null)) return null;
+    if (fields.every((field) => field === null)) {
+      await this.#connection.refuseFenced();
+      return null;
+    }
     const [category, createdAt, expiresAt, iv, authTag, blob] = fields;
     const entry: VaultEntry = {
       keyId: id,

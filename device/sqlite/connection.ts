@@ -1,6 +1,7 @@
 import type Database from 'better-sqlite3';
 import { ClosedError, InvalidArgumentError } from '../errors';
-import { namedError } from './sqlite-errors';
+import { fenceError } from './fence';
+import { isSqliteError, namedError } from './sqlite-errors';
 
 export interface ConnectionSettings {
   readonly path: string;
@@ -59,6 +60,12 @@ export class Connection {
     return this.#named(() => this.#transaction(this.#beginImmediate, work));
   }
 
+  /** Throws StorageMovedError unless the storage is in use. */
+  refuseFenced(): void {
+    const moved = this.read(() => fenceError(this, this.#settings.path));
+    if (moved !== null) throw moved;
+  }
+
   /** The last process to close also empties the WAL into the file and removes it. */
   close(): void {
     if (this.#database.open) this.#database.close();
@@ -81,7 +88,9 @@ export class Connection {
     try {
       return work();
     } catch (error) {
-      throw namedError(error, this.#settings.path, this.#settings.busyTimeoutMs);
+      // SQLITE_ERROR: no such table, for a copy of the storage began since it was opened.
+      const moved = isSqliteError(error, 'ERROR') ? fenceError(this, this.#settings.path) : null;
+      throw moved ?? namedError(error, this.#settings.path, this.#settings.busyTimeoutMs);
     }
   }
 }

@@ -32,6 +32,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
   const { budgets } = settings;
   const connection = openConnection(settings);
   try {
+    connection.refuseFenced();
     return {
       backend: 'sqlite',
       vault: new SqliteVault(connection),

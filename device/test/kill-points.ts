@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import Database from 'better-sqlite3';
 import { Redis } from 'ioredis';
 import type { CoinServiceClient } from '../index';
@@ -41,6 +42,11 @@ export function watchRedis(): void {
     boundary();
     return answer;
   });
+}
+
+/** Every change of a folder's entries has a boundary before it. */
+export function watchFiles(): void {
+  for (const method of ['linkSync', 'renameSync', 'rmSync', 'writeSync', 'fsyncSync']) watch(fs, method);
 }
 
 /** Every call has a boundary before it is sent and one after its answer arrived. */

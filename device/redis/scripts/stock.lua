@@ -120,6 +120,8 @@ local function touch(contact, sealed)
   redis.call('HSET', contact.record, 'last_used_at', ARGV[1])
   if sealed then redis.call('HSETNX', contact.record, 'contact_id', sealed) end
   redis.call('ZADD', contacts, ARGV[1], contact.tag)
+  -- It may have been forgotten, see contacts-collect.
+  redis.call('PERSIST', contact.record)
 end
 
 -- The id is never stored again until the coin's end. Remembered twice, the later end counts: whoever lies about it must

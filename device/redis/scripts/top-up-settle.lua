@@ -20,6 +20,7 @@ local function keep(contact, coin)
   if known == 'USED' then return 'ALREADY_USED' end
   if not has_more_than(contact, coin.category, 0) then
     remember_used(contact, coin.id, coin.expires_at)
+    redis.call('HSETNX', contact.record, 'contact_id', contact.sealed)
     return 'OVER_BUDGET'
   end
   put(contact, coin, contact.sealed)

@@ -1,0 +1,111 @@
+import { createHash } from 'node:crypto';
+
+/**
+ * Everything that a storage holds, as records that every backend can give and take: the tables and columns of the
+ * SQLite layout. Times are milliseconds since 1970, ids and names are in the clear, null is what is not known.
+ */
+export interface DeviceRecords {
+  readonly vault_key: {
+    readonly key_id: string;
+    readonly coin_category: string;
+    readonly created_at: number;
+    readonly expires_at: number;
+    readonly encryption_iv: Uint8Array;
+    readonly auth_tag: Uint8Array;
+    readonly encrypted_blob: Uint8Array;
+  };
+  readonly vault_tombstone: {
+    readonly key_id: string;
+    readonly expires_at: number;
+    readonly coin_category: string | null;
+    readonly created_at: number | null;
+    readonly burned_at: number | null;
+  };
+  readonly outbox: {
+    readonly sequence: number;
+    readonly key_id: string;
+    readonly coin_category: string;
+    readonly sent_epoch: string | null;
+    readonly public_key: Uint8Array;
+    readonly signature: Uint8Array;
+  };
+  readonly contact: {
+    readonly contact_id: string;
+    readonly priority: string | null;
+    readonly last_used_at: number | null;
+  };
+  readonly inventory_coin: {
+    readonly sequence: number;
+    readonly contact_id: string;
+    readonly key_id: string;
+    readonly coin_category: string;
+    readonly expires_at: number;
+    readonly public_key: Uint8Array;
+    readonly signature: Uint8Array;
+  };
+  readonly used_coin: {
+    readonly contact_id: string;
+    readonly key_id: string;
+    readonly expires_at: number;
+  };
+  readonly open_request: {
+    readonly request_id: string;
+    readonly purpose: string;
+    readonly contact_id: string;
+    readonly user_id: string;
+    readonly coin_category: string;
+    readonly count: number;
+    readonly allow_lower_categories: number;
+    readonly asking: number;
+    readonly asked_at: number;
+  };
+}
+
+export type RecordKind = keyof DeviceRecords;
+
+/** The columns of each kind, those that name the record first; the order in which they are digested. */
+export const RECORD_COLUMNS: { readonly [Kind in RecordKind]: readonly (keyof DeviceRecords[Kind] & string)[] } = {
+  vault_key: ['key_id', 'coin_category', 'created_at', 'expires_at', 'encryption_iv', 'auth_tag', 'encrypted_blob'],
+  vault_tombstone: ['key_id', 'expires_at', 'coin_category', 'created_at', 'burned_at'],
+  outbox: ['sequence', 'key_id', 'coin_category', 'sent_epoch', 'public_key', 'signature'],
+  contact: ['contact_id', 'priority', 'last_used_at'],
+  inventory_coin: ['sequence', 'contact_id', 'key_id', 'coin_category', 'expires_at', 'public_key', 'signature'],
+  used_coin: ['contact_id', 'key_id', 'expires_at'],
+  open_request: [
+    'request_id',
+    'purpose',
+    'contact_id',
+    'user_id',
+    'coin_category',
+    'count',
+    'allow_lower_categories',
+    'asking',
+    'asked_at',
+  ],
+};
+
+export const RECORD_KINDS = Object.keys(RECORD_COLUMNS) as readonly RecordKind[];
+
+/** Counts and digests all records of one kind, in whatever order they come. */
+export class RecordDigest {
+  readonly #digests: string[] = [];
+
+  add<Kind extends RecordKind>(kind: Kind, record: DeviceRecords[Kind]): void {
+    const values = RECORD_COLUMNS[kind].map((column) => {
+      const value: unknown = record[column];
+      return value instanceof Uint8Array ? { bytes: Buffer.from(value).toString('base64') } : value;
+    });
+    this.#digests.push(createHash('sha256').update(JSON.stringify(values)).digest('base64'));
+  }
+
+  get count(): number {
+    return this.#digests.length;
+  }
+
+  /** SHA-256 over the sorted SHA-256 of every record. */
+  get value(): string {
+    const all = createHash('sha256');
+    for (const digest of this.#digests.sort()) all.update(digest);
+    return all.digest('base64');
+  }
+}

@@ -1,0 +1,246 @@
+import { COIN_CATEGORY_NAMES } from '../coin-category';
+import { BATCH_RECORDS } from '../copy-side';
+import type { DeviceRecords, RecordKind } from '../device-record';
+import { StorageCorruptedError } from '../errors';
+import type { Connection } from './connection';
+import type { ContactNames } from './contact-names';
+import type { Keys } from './keys';
+import type { RedisDevice } from './open';
+import { bytesIn, listIn, numberIn, type Reply, rowsIn, textIn } from './reply';
+
+/** Keys of one step of SCAN. */
+const SCAN_COUNT = 500;
+
+type Records<Kind extends RecordKind> = AsyncGenerator<DeviceRecords[Kind]>;
+
+/** Gives everything that a device has in the server as records. What its TTL took is not there any more. */
+export class RecordReader {
+  readonly #connection: Connection;
+  readonly #keys: Keys;
+  readonly #names: ContactNames;
+  readonly #readers: { readonly [Kind in RecordKind]: () => Records<Kind> } = {
+    vault_key: () => this.#vaultKeys(),
+    vault_tombstone: () => this.#tombstones(),
+    outbox: () => this.#outbox(),
+    contact: () => this.#contacts(),
+    inventory_coin: () => this.#coins(),
+    used_coin: () => this.#usedCoins(),
+    open_request: () => this.#requests(),
+  };
+
+  constructor({ connection, keys, names }: RedisDevice) {
+    this.#connection = connection;
+    this.#keys = keys;
+    this.#names = names;
+  }
+
+  async *read<Kind extends RecordKind>(kind: Kind): AsyncGenerator<readonly DeviceRecords[Kind][]> {
+    let batch: DeviceRecords[Kind][] = [];
+    for await (const record of this.#readers[kind]()) {
+      batch.push(record);
+      if (batch.length === BATCH_RECORDS) {
+        yield batch;
+        batch = [];
+      }
+    }
+    if (batch.length > 0) yield batch;
+  }
+
+  /** Every key of the device but its own record, by SCAN: a copy is no hot path. A key may come twice. */
+  async *ownKeys(): AsyncGenerator<string[]> {
+    for (const pattern of this.#keys.everyPattern) yield* this.#scan(pattern);
+  }
+
+  async *#vaultKeys(): Records<'vault_key'> {
+    for (const id of listIn(await this.#connection.call('zrange', this.#keys.byCreation, 0, -1)).map(textIn)) {
+      const fields = await this.#fields(this.#keys.vaultKey(id), VAULT_FIELDS);
+      if (fields === null) continue;
+      const [category, createdAt, expiresAt, iv, authTag, blob] = fields;
+      yield {
+        key_id: id,
+        coin_category: textIn(category),
+        created_at: numberIn(createdAt),
+        expires_at: numberIn(expiresAt),
+        encryption_iv: bytesIn(iv),
+        auth_tag: bytesIn(authTag),
+        encrypted_blob: bytesIn(blob),
+      };
+    }
+  }
+
+  async *#tombstones(): Records<'vault_tombstone'> {
+    const inGrace = new Map(
+      (await this.#scored(this.#keys.burnGrace)).map(([text, burnedAt]) => {
+        const [id = '', category = '', createdAt = ''] = text.split(' ');
+        return [id, { coin_category: category || null, created_at: Number(createdAt), burned_at: burnedAt }];
+      }),
+    );
+    const bare = { coin_category: null, created_at: null, burned_at: null };
+    for (const [id, expiresAt] of await this.#scored(this.#keys.burned)) {
+      yield { key_id: id, expires_at: expiresAt, ...(inGrace.get(id) ?? bare) };
+    }
+  }
+
+  async *#outbox(): Records<'outbox'> {
+    for (const [id, sequence] of await this.#scored(this.#keys.outbox)) {
+      const fields = await this.#fields(this.#keys.outboxCoin(id), OUTBOX_FIELDS);
+      if (fields === null) throw new StorageCorruptedError();
+      const [category, sentEpoch, publicKey, signature] = fields;
+      yield {
+        sequence,
+        key_id: id,
+        coin_category: textIn(category),
+        sent_epoch: sentEpoch === null ? null : textIn(sentEpoch),
+        public_key: bytesIn(publicKey),
+        signature: bytesIn(signature),
+      };
+    }
+  }
+
+  async *#contacts(): Records<'contact'> {
+    for (const tag of await this.#tags()) {
+      const fields = await this.#fields(this.#keys.contact(tag), ['contact_id', 'priority', 'last_used_at']);
+      if (fields === null) throw new StorageCorruptedError();
+      const [name, priority = null, lastUsedAt = null] = fields;
+      yield {
+        contact_id: this.#names.unseal(tag, bytesIn(name)),
+        priority: priority === null ? null : textIn(priority),
+        last_used_at: lastUsedAt === null ? null : numberIn(lastUsedAt),
+      };
+    }
+  }
+
+  async *#coins(): Records<'inventory_coin'> {
+    for (const tag of await this.#tags()) {
+      const contactId = await this.#nameOf(tag);
+      if (contactId === null) throw new StorageCorruptedError();
+      for (const category of COIN_CATEGORY_NAMES) {
+        for (const place of listIn(await this.#connection.call('zrange', this.#keys.stock(category, tag), 0, -1))) {
+          const [sequence, id] = splitPlace(textIn(place));
+          const fields = await this.#fields(`${this.#keys.coinPrefix(tag)}${id}`, COIN_FIELDS);
+          // Its TTL took the coin, or another one of the same id has its own place.
+          if (fields === null || textIn(fields[0]) !== sequence) continue;
+          yield {
+            sequence: Number(sequence),
+            contact_id: contactId,
+            key_id: id,
+            coin_category: category,
+            expires_at: numberIn(fields[1]),
+            public_key: bytesIn(fields[2]),
+            signature: bytesIn(fields[3]),
+          };
+        }
+      }
+    }
+  }
+
+  async *#usedCoins(): Records<'used_coin'> {
+    const names = new Map<string, string | null>();
+    for (const [member, expiresAt] of await this.#scored(this.#keys.used)) {
+      const [tag, id] = splitUsed(member);
+      const known = names.get(tag);
+      const contactId = known === undefined ? await this.#nameOf(tag) : known;
+      names.set(tag, contactId);
+      if (contactId !== null) yield { contact_id: contactId, key_id: id, expires_at: expiresAt };
+      // A name goes with the last of the ids that it stands for.
+      else if (expiresAt > this.#connection.now()) throw new StorageCorruptedError();
+    }
+  }
+
+  async *#requests(): Records<'open_request'> {
+    const seen = new Set<string>();
+    const prefix = this.#keys.requests('');
+    for await (const keys of this.#scan(this.#keys.patternOf(prefix))) {
+      for (const key of keys) {
+        if (seen.has(key)) continue;
+        seen.add(key);
+        const tag = key.slice(prefix.length);
+        for (const id of listIn(await this.#connection.call('hkeys', key))) {
+          const request = readRequest(textIn(await this.#connection.call('hget', key, textIn(id))));
+          const unseal = (of: string, sealed: string) => this.#names.unseal(of, Buffer.from(sealed, 'base64'));
+          yield {
+            request_id: textIn(id),
+            purpose: request.purpose,
+            contact_id: unseal(tag, request.contact_name),
+            user_id: unseal(request.user, request.user_name),
+            coin_category: request.category,
+            count: request.count,
+            allow_lower_categories: Number(request.lower),
+            asking: request.asking,
+            asked_at: Number(request.asked_at),
+          };
+        }
+      }
+    }
+  }
+
+  async #tags(): Promise<string[]> {
+    return listIn(await this.#connection.call('zrange', this.#keys.contacts, 0, -1)).map(textIn);
+  }
+
+  async #nameOf(tag: string): Promise<string | null> {
+    const sealed = await this.#connection.call('hget', this.#keys.contact(tag), 'contact_id');
+    return sealed === null ? null : this.#names.unseal(tag, bytesIn(sealed));
+  }
+
+  /** Null when there is no such key. */
+  async #fields(key: string, names: readonly string[]): Promise<readonly Reply[] | null> {
+    const fields = listIn(await this.#connection.call('hmget', key, ...names));
+    return fields.every((field) => field === null) ? null : fields;
+  }
+
+  async #scored(key: string): Promise<[string, number][]> {
+    const members = rowsIn(await this.#connection.call('zrange', key, 0, -1, 'withscores'), 2);
+    return members.map(([member, score]) => [textIn(member), numberIn(score)]);
+  }
+
+  async *#scan(pattern: string): AsyncGenerator<string[]> {
+    let cursor = '0';
+    do {
+      const reply = await this.#connection.call('scan', cursor, 'match', pattern, 'count', SCAN_COUNT);
+      const [next, keys] = listIn(reply);
+      cursor = textIn(next);
+      yield listIn(keys).map(textIn);
+    } while (cursor !== '0');
+  }
+}
+
+const VAULT_FIELDS = ['coin_category', 'created_at', 'expires_at', 'encryption_iv', 'auth_tag', 'encrypted_blob'];
+const OUTBOX_FIELDS = ['coin_category', 'sent_epoch', 'public_key', 'signature'];
+const COIN_FIELDS = ['sequence', 'expires_at', 'public_key', 'signature'];
+
+/** UUID text, at the end of members that name a coin. */
+const ID_CHARACTERS = 36;
+
+/** `sequence:id` of a stock. */
+function splitPlace(place: string): [string, string] {
+  return [place.slice(0, -ID_CHARACTERS - 1), place.slice(-ID_CHARACTERS)];
+}
+
+/** `tag:id` of the used coins; a tag in the clear may hold colons. */
+function splitUsed(member: string): [string, string] {
+  return splitPlace(member);
+}
+
+/** As requests.lua writes it. */
+export interface StoredRequest {
+  readonly purpose: string;
+  /** Tag of the user id. */
+  readonly user: string;
+  readonly category: string;
+  readonly count: number;
+  readonly lower: boolean;
+  readonly asking: number;
+  readonly asked_at: string;
+  /** The names as they are stored, in base64. */
+  readonly contact_name: string;
+  readonly user_name: string;
+}
+
+function readRequest(text: string): StoredRequest {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new StorageCorruptedError({ cause });
+  }
+}

@@ -1,0 +1,138 @@
+import { COIN_CATEGORY_NAMES } from '../coin-category';
+import type { DeviceRecords, RecordKind } from '../device-record';
+import { StorageCorruptedError } from '../errors';
+import type { Argument, Connection } from './connection';
+import type { ContactNames } from './contact-names';
+import type { Keys } from './keys';
+import type { RedisDevice } from './open';
+import type { StoredRequest } from './record-reader';
+import { ttlMs } from './ttl';
+
+type Command = Argument[];
+
+/** As stock.lua writes a place. */
+const SEQUENCE_DIGITS = 16;
+
+/** Turns the records of one copy, each once and in the order of RECORD_KINDS, into commands. */
+export class RecordWriter {
+  readonly #connection: Connection;
+  readonly #keys: Keys;
+  readonly #names: ContactNames;
+  readonly #contacts = new Set<string>();
+  /** Contacts that are forgotten but for their used coins, and the latest end of those. */
+  readonly #forgotten = new Map<string, number>();
+  #lastOutbox = 0;
+  #lastCoin = 0;
+  readonly #writers: { readonly [Kind in RecordKind]: (record: DeviceRecords[Kind]) => Command[] } = {
+    vault_key: (record) => this.#vaultKey(record),
+    vault_tombstone: (record) => this.#tombstone(record),
+    outbox: (record) => this.#outbox(record),
+    contact: (record) => this.#contact(record),
+    inventory_coin: (record) => this.#coin(record),
+    used_coin: (record) => this.#usedCoin(record),
+    open_request: (record) => this.#request(record),
+  };
+
+  constructor({ connection, keys, names }: RedisDevice) {
+    this.#connection = connection;
+    this.#keys = keys;
+    this.#names = names;
+  }
+
+  commands<Kind extends RecordKind>(kind: Kind, records: readonly DeviceRecords[Kind][]): Command[] {
+    return records.flatMap((record) => this.#writers[kind](record));
+  }
+
+  #vaultKey(record: DeviceRecords['vault_key']): Command[] {
+    const { key_id: id, expires_at: end, created_at: created, coin_category: name } = record;
+    const key = this.#keys.vaultKey(id);
+    const fields = ['coin_category', name, 'created_at', created, 'expires_at', end];
+    const secrets = ['encryption_iv', Buffer.from(record.encryption_iv), 'auth_tag', Buffer.from(record.auth_tag)];
+    return [
+      ['hset', key, ...fields, ...secrets, 'encrypted_blob', Buffer.from(record.encrypted_blob)],
+      ['pexpire', key, this.#ttl(end)],
+      ['zadd', this.#keys.byEnd(categoryOf(name)), end, id],
+      ['zadd', this.#keys.byCreation, created, id],
+    ];
+  }
+
+  #tombstone({ key_id: id, expires_at: end, burned_at: burned, ...rest }: DeviceRecords['vault_tombstone']): Command[] {
+    const inGrace = `${id} ${rest.coin_category ?? ''} ${rest.created_at ?? ''}`;
+    const grace: Command[] = burned === null ? [] : [['zadd', this.#keys.burnGrace, burned, inGrace]];
+    return [['zadd', this.#keys.burned, end, id], ...grace];
+  }
+
+  #outbox(record: DeviceRecords['outbox']): Command[] {
+    const { key_id: id, coin_category: name, sent_epoch: epoch, sequence } = record;
+    this.#lastOutbox = Math.max(this.#lastOutbox, sequence);
+    const halves = ['public_key', Buffer.from(record.public_key), 'signature', Buffer.from(record.signature)];
+    const sent = epoch === null ? [] : ['sent_epoch', epoch];
+    return [
+      ['hset', this.#keys.outboxCoin(id), 'coin_category', name, ...halves, ...sent],
+      ['zadd', this.#keys.outbox, sequence, id],
+      ['set', this.#keys.outboxSequence, this.#lastOutbox],
+    ];
+  }
+
+  #contact({ contact_id: id, priority, last_used_at: lastUsed }: DeviceRecords['contact']): Command[] {
+    const tag = this.#names.tag(id);
+    this.#contacts.add(tag);
+    const known = [...(priority === null ? [] : ['priority', priority])];
+    const used = lastUsed === null ? [] : ['last_used_at', lastUsed];
+    return [
+      ['hset', this.#keys.contact(tag), 'contact_id', this.#names.seal(id), ...known, ...used],
+      ['zadd', this.#keys.contacts, lastUsed ?? '+inf', tag],
+    ];
+  }
+
+  #coin(record: DeviceRecords['inventory_coin']): Command[] {
+    const { key_id: id, expires_at: end, coin_category: name, sequence } = record;
+    const tag = this.#names.tag(record.contact_id);
+    this.#lastCoin = Math.max(this.#lastCoin, sequence);
+    const digits = String(sequence).padStart(SEQUENCE_DIGITS, '0');
+    const key = `${this.#keys.coinPrefix(tag)}${id}`;
+    const halves = ['public_key', Buffer.from(record.public_key), 'signature', Buffer.from(record.signature)];
+    return [
+      ['hset', key, 'sequence', digits, 'coin_category', name, 'expires_at', end, ...halves],
+      ['pexpire', key, this.#ttl(end)],
+      ['zadd', this.#keys.stock(categoryOf(name), tag), end, `${digits}:${id}`],
+      ['set', this.#keys.sequence, this.#lastCoin],
+    ];
+  }
+
+  #usedCoin({ contact_id: contactId, key_id: id, expires_at: end }: DeviceRecords['used_coin']): Command[] {
+    const tag = this.#names.tag(contactId);
+    const used: Command = ['zadd', this.#keys.used, end, `${tag}:${id}`];
+    if (this.#contacts.has(tag)) return [used];
+    const latest = Math.max(this.#forgotten.get(tag) ?? end, end);
+    this.#forgotten.set(tag, latest);
+    const record = this.#keys.contact(tag);
+    return [used, ['hset', record, 'contact_id', this.#names.seal(contactId)], ['pexpire', record, this.#ttl(latest)]];
+  }
+
+  #request(record: DeviceRecords['open_request']): Command[] {
+    const tag = this.#names.tag(record.contact_id);
+    const request: StoredRequest = {
+      purpose: record.purpose,
+      user: this.#names.tag(record.user_id),
+      category: record.coin_category,
+      count: record.count,
+      lower: record.allow_lower_categories === 1,
+      asking: record.asking,
+      asked_at: String(record.asked_at),
+      contact_name: this.#names.seal(record.contact_id).toString('base64'),
+      user_name: this.#names.seal(record.user_id).toString('base64'),
+    };
+    return [['hset', this.#keys.requests(tag), record.request_id, JSON.stringify(request)]];
+  }
+
+  #ttl(expiresAtMs: number): number {
+    return ttlMs(expiresAtMs, this.#connection.now());
+  }
+}
+
+function categoryOf(name: string) {
+  const category = COIN_CATEGORY_NAMES.find((known) => known === name);
+  if (category === undefined) throw new StorageCorruptedError();
+  return category;
+}

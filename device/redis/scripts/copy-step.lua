@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- One step of a copy, unless the state is not the expected one.
+-- KEYS: 1 the device, 2.. keys that must not exist. ARGV: 1 expected state, copy id and run id in one text, then
+--       commands: for each how many arguments follow, and they.
+-- Replies 'DONE', 'OVERTAKEN' or 'NOT_EMPTY'.
+local state = redis.call('HMGET', KEYS[1], 'copy_state', 'copy_id', 'copy_run')
+local text = (state[1] or 'ACTIVE') .. ' ' .. (state[2] or '') .. ' ' .. (state[3] or '')
+if text ~= ARGV[1] then return 'OVERTAKEN' end
+for i = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then return 'NOT_EMPTY' end
+end
+local next_command = 2
+while next_command <= #ARGV do
+  local last = next_command + tonumber(ARGV[next_command])
+  redis.call(unpack(ARGV, next_command + 1, last))
+  next_command = last + 1
+end
+return 'DONE'
