@@ -132,9 +132,12 @@ describe('opening a device storage on Redis', () => {
 
   it('answers UnreachableError to a server that accepts the connection and then says nothing', async () => {
     const frozen = await RedisServer.start();
-    frozen.freeze();
-    await expect(open({ url: frozen.url })).rejects.toMatchObject({ name: 'UnreachableError' });
-    await frozen.destroy();
+    try {
+      frozen.freeze();
+      await expect(open({ url: frozen.url })).rejects.toMatchObject({ name: 'UnreachableError' });
+    } finally {
+      await frozen.destroy();
+    }
   });
 
   it.each([
@@ -171,14 +174,17 @@ describe('opening a device storage on Redis', () => {
     const { port } = probe.address() as AddressInfo;
     await new Promise((closed) => probe.close(closed));
     const onPort = await RedisServer.start('--port', String(port));
-    const storage = await open({ url: `redis://127.0.0.1:${port}/5` });
-    expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
-    await storage.close();
-    const client = onPort.client();
-    expect(await client.dbsize()).toBe(0);
-    await client.select(5);
-    expect(await client.exists(`vault:v1:{${namespace}}:key:${keyId(1)}`)).toBe(1);
-    await onPort.destroy();
+    try {
+      const storage = await open({ url: `redis://127.0.0.1:${port}/5` });
+      expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
+      await storage.close();
+      const client = onPort.client();
+      expect(await client.dbsize()).toBe(0);
+      await client.select(5);
+      expect(await client.exists(`vault:v1:{${namespace}}:key:${keyId(1)}`)).toBe(1);
+    } finally {
+      await onPort.destroy();
+    }
   });
 
   it('lets eight processes make the same device at once', async () => {

@@ -45,6 +45,10 @@ export class RedisServer {
     const blocks = this.mostKiB === 'unlimited' ? this.mostKiB : String(this.mostKiB * 2);
     const child = spawn('/bin/sh', ['-c', shell, blocks, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
+    // A run that ends without its clean-up leaves no server behind.
+    const end = () => child.kill('SIGKILL');
+    process.once('exit', end);
+    child.once('exit', () => process.off('exit', end));
     let log = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (text: Buffer) => {
