@@ -1,0 +1,143 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { bytes, keyId, vaultKey } from '../conformance/harness';
+import { type DeviceStorage, openDeviceStorage, rekeyDeviceStorage } from '../index';
+import { decryptPage, deriveKeys, pagesOf } from './sqlcipher-format';
+
+const CHILD = resolve(__dirname, '../../dist/device/test/rekey-child.js');
+const OLD = bytes(32, 1);
+const NEW = bytes(32, 2);
+const KEYS = 60;
+const BLOBS = Array.from({ length: KEYS }, (_, n) => bytes(60_000, n));
+
+let folder: string;
+let path: string;
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'aqm-rekey-'));
+  path = join(folder, 'device.db');
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const open = (key: Uint8Array | string) => openDeviceStorage({ backend: 'sqlite', path, key });
+
+async function make(key: Uint8Array | string, keys = KEYS): Promise<void> {
+  const { vault, close } = await open(key);
+  for (let n = 0; n < keys; n += 1) await vault.storeKey(vaultKey(n, { encryptedBlob: BLOBS[n] }));
+  await close();
+}
+
+async function expectAll({ vault }: DeviceStorage, keys = KEYS): Promise<void> {
+  expect(await vault.listKeyIds()).toHaveLength(keys);
+  for (let n = 0; n < keys; n += 1) {
+    const entry = await vault.fetchKey(keyId(n));
+    expect(Buffer.from(entry?.encryptedBlob ?? []).equals(BLOBS[n] ?? Buffer.alloc(0))).toBe(true);
+  }
+}
+
+describe('giving a storage another key', () => {
+  it.each([
+    ['a raw key', 'another raw key', OLD, NEW],
+    ['a raw key', 'a passphrase', OLD, 'open sesame'],
+    ['a passphrase', 'a raw key', 'open sesame', NEW],
+    ['a passphrase', 'another passphrase', 'open sesame', 'ouvre-toi'],
+  ])('turns %s into %s, and the old one opens nothing any more', async (_from, _to, from, to) => {
+    await make(from, 3);
+    await rekeyDeviceStorage(path, from, to);
+    expect(readdirSync(folder)).toStrictEqual(['device.db']);
+    await expect(open(from)).rejects.toMatchObject({ name: 'WrongKeyError' });
+    const storage = await open(to);
+    await expectAll(storage, 3);
+    await storage.close();
+    const file = readFileSync(path);
+    const pages = pagesOf(file);
+    const readable = (key: Uint8Array | string) => {
+      const keys = deriveKeys(file, key);
+      return pages.filter((page, index) => decryptPage(page, index + 1, keys) !== null).length;
+    };
+    expect([readable(from), readable(to)]).toStrictEqual([0, pages.length]);
+  });
+
+  it('changes nothing the second time', async () => {
+    await make(OLD, 1);
+    await rekeyDeviceStorage(path, OLD, NEW);
+    const before = readFileSync(path);
+    await rekeyDeviceStorage(path, OLD, NEW);
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  it('answers StorageBusyError while anybody has the storage open, who goes on unharmed', async () => {
+    await make(OLD, 1);
+    const { vault, close } = await open(OLD);
+    await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'StorageBusyError' });
+    expect(await vault.burnKey(keyId(0))).toBe(true);
+    await close();
+    await rekeyDeviceStorage(path, OLD, NEW);
+    const again = await open(NEW);
+    expect(await again.vault.getStatus(keyId(0))).toBe('BURNED');
+    await again.close();
+  });
+
+  it('answers WrongKeyError, KeyMissingError, InvalidArgumentError and UnreachableError, and changes nothing', async () => {
+    await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'UnreachableError' });
+    expect(readdirSync(folder)).toStrictEqual([]);
+    await make(OLD, 1);
+    const before = readFileSync(path);
+    await expect(rekeyDeviceStorage(path, bytes(32, 3), NEW)).rejects.toMatchObject({ name: 'WrongKeyError' });
+    await expect(rekeyDeviceStorage(path, OLD, '')).rejects.toMatchObject({ name: 'KeyMissingError' });
+    await expect(rekeyDeviceStorage(path, OLD, bytes(31, 3))).rejects.toMatchObject({ field: 'key' });
+    await expect(rekeyDeviceStorage('', OLD, NEW)).rejects.toMatchObject({ field: 'path' });
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  it('leaves a storage that opens with the old or the new key, complete, wherever it is killed', async () => {
+    await make(OLD);
+    const image = join(folder, 'image');
+    copyFileSync(path, image);
+    const { size } = statSync(image);
+    const outcomes: string[] = [];
+    // How much of the journal is written when the process dies. Beyond its end, pages of the file are being replaced.
+    for (const share of [0, 0.2, 0.5, 0.8, 0.99, 1, 1, 'gone'] as const) {
+      for (const first of ['old', 'new'] as const) {
+        for (const name of readdirSync(folder)) if (name !== 'image') rmSync(join(folder, name));
+        copyFileSync(image, path);
+        const child = fork(CHILD);
+        await once(child, 'message');
+        const ended = once(child, 'exit');
+        child.send({ path, from: [...OLD], to: [...NEW] });
+        let started = false;
+        while (child.exitCode === null) {
+          const journal = statSync(`${path}-journal`, { throwIfNoEntry: false })?.size ?? 0;
+          started ||= journal > 0;
+          if (started && (share === 'gone' ? journal === 0 : journal >= share * size)) break;
+          await setImmediate();
+        }
+        child.kill('SIGKILL');
+        await ended;
+
+        // Whoever comes with the other key first is told so, and spoils nothing.
+        const results: string[] = [];
+        for (const name of first === 'old' ? (['old', 'new'] as const) : (['new', 'old'] as const)) {
+          const storage = await open(name === 'old' ? OLD : NEW).catch((error: Error) => error.name);
+          if (typeof storage === 'string') results.push(storage);
+          else {
+            await expectAll(storage);
+            await storage.close();
+            results.push(name);
+          }
+        }
+        expect(results).toContain('WrongKeyError');
+        expect(results.filter((result) => result === 'old' || result === 'new')).toHaveLength(1);
+        outcomes.push(...results);
+        await rekeyDeviceStorage(path, OLD, NEW);
+        const storage = await open(NEW);
+        await expectAll(storage);
+        await storage.close();
+      }
+    }
+    expect(outcomes).toEqual(expect.arrayContaining(['old', 'new']));
+  });
+});
