@@ -1,27 +1,22 @@
+import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { MODEL_BACKENDS } from './model-backends';
-import { runModel } from './model-run';
 
-/** `npm run model -- [--sequences N] [--seed S]`: prints one line for each backend; the shortest counterexample if any. */
-async function main(): Promise<void> {
+/** `npm run model -- [--sequences N] [--seed S]`: the long form of model.test.ts. */
+function main(): void {
   const { values } = parseArgs({
     options: { sequences: { type: 'string', default: '2000' }, seed: { type: 'string' } },
   });
-  const sequences = Number(values.sequences);
-  const seed = values.seed === undefined ? undefined : Number(values.seed);
-  if (!Number.isInteger(sequences) || sequences < 1) throw new TypeError('--sequences must be a whole number above 0');
-  for (const create of MODEL_BACKENDS) {
-    const backend = await create();
-    try {
-      const figures = await runModel(backend, { sequences, seed });
-      process.stdout.write(`${backend.name}: ${JSON.stringify(figures)}\n`);
-    } finally {
-      await backend.destroy();
-    }
-  }
+  const { sequences, seed } = values;
+  if (!/^[1-9]\d*$/.test(sequences)) throw new TypeError('--sequences must be a whole number above 0');
+  const env = {
+    ...process.env,
+    AQM_MODEL_SEQUENCES: sequences,
+    ...(seed === undefined ? {} : { AQM_MODEL_SEED: seed }),
+  };
+  const child = spawn('jest', ['device/test/model'], { stdio: 'inherit', env });
+  child.on('exit', (code) => {
+    process.exitCode = code ?? 1;
+  });
 }
 
-main().catch((error: unknown) => {
-  console.error(error);
-  process.exitCode = 1;
-});
+main();

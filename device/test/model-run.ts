@@ -37,13 +37,16 @@ export interface Tried {
 export async function tryAgainstModel(harness: Harness, options: RunOptions): Promise<Tried> {
   const { sequences, batches, handles, atOnce, seed, timeLimitMs } = options;
   const tried: Tried = { sequences: 0, calls: 0, telling: 0 };
+  const any = fc.array(fc.record({ handle: fc.nat(handles - 1), call }), {
+    minLength: 1,
+    maxLength: atOnce,
+    size: 'max',
+  });
+  // The same from every handle: at most one of them may burn a key, store it, or be the one that gets the last coin.
+  const same = call.map((call) => Array.from({ length: Math.min(handles, atOnce) }, (_, handle) => ({ handle, call })));
   const batch: fc.Arbitrary<Batch> = fc.record({
     after: timeStep,
-    calls: fc.array(fc.record({ handle: fc.nat(handles - 1), call }), {
-      minLength: 1,
-      maxLength: atOnce,
-      size: 'max',
-    }),
+    calls: fc.oneof({ weight: 2, arbitrary: any }, { weight: 1, arbitrary: same }),
   });
   const sequence = fc.array(batch, { minLength: 1, maxLength: batches, size: 'max' });
   const property = fc.asyncProperty(sequence, (sequence) =>
