@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { BackendRecordError, UnreachableError } from './errors';
+import { BackendRecordError, StorageFullError, UnreachableError } from './errors';
 
 export type BackendName = 'sqlite' | 'redis';
 
@@ -41,7 +41,7 @@ export function readChoice(path: string): BackendName | null {
 /**
  * Records the choice, unless another process was first. It is on disk, and complete, as soon as anybody can see it: a
  * link to a synced file, which fails when the name is taken.
- * @returns the choice that counts. Throws BackendRecordError, or UnreachableError when nothing can be written there.
+ * @returns the choice that counts. Throws BackendRecordError, or StorageFullError or UnreachableError when it cannot be written.
  */
 export function recordChoice(path: string, backend: BackendName): BackendName {
   place(path, backend, (draft, file) => {
@@ -67,7 +67,7 @@ function place(path: string, backend: BackendName, put: (draft: string, file: st
     put(draft, file);
     syncFolder(dirname(file));
   } catch (cause) {
-    throw new UnreachableError(file, { cause });
+    throw codeOf(cause) === 'ENOSPC' ? new StorageFullError({ cause }) : new UnreachableError(file, { cause });
   } finally {
     rmSync(draft, { force: true });
   }
