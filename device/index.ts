@@ -30,6 +30,7 @@ export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
 export type { ContactAddress, DiscardedCoin } from './open-requests';
 export type { MintedCoin } from './outbox';
 export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './publish-coins';
+export { rekeyDeviceStorage } from './rekey-device-storage';
 export type { CoinServiceAccess } from './service-call';
 export { type ContactTopUp, type TopUpReport, topUp } from './top-up';
 export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './vault';

@@ -8,25 +8,27 @@ import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { openDeviceStorage } from '../../device';
 import { RedisServer } from '../../device/test/redis-server';
-import { check, type Step, toConfig, type WorkerOrder } from './history';
+import { check, type Step, toConfig, type Verdict, type WorkerOrder } from './history';
+import { crashRekeys } from './rekey';
 
 const USAGE = `Usage: npm run crash [-- --rounds 200]
-  Kills a device process, and the redis-server below one, with SIGKILL while they write; then opens the storage again
-  and holds it against everything that was acknowledged. Exit code 1 when a promise was broken.`;
+  Kills a device process, and the redis-server below one, with SIGKILL while they write or give the storage another
+  key; then opens the storage again and holds it against everything that was acknowledged. Exit code 1 when a promise
+  was broken.`;
 
 /** A kill comes after this many spoken lines, at random, so that it finds the process in the middle of its work. */
 const KILL_AFTER_LINES = [5, 120] as const;
 
 interface Victim {
   readonly name: string;
-  readonly backend: 'sqlite' | 'redis';
-  readonly kills: 'device' | 'server';
+  run(rounds: number, onRound: (round: number) => void): Promise<Verdict>;
 }
 
 const VICTIMS: readonly Victim[] = [
-  { name: 'sqlite, device killed', backend: 'sqlite', kills: 'device' },
-  { name: 'redis, device killed', backend: 'redis', kills: 'device' },
-  { name: 'redis, redis-server killed', backend: 'redis', kills: 'server' },
+  { name: 'sqlite, device killed', run: (...run) => crashWrites('sqlite', 'device', ...run) },
+  { name: 'redis, device killed', run: (...run) => crashWrites('redis', 'device', ...run) },
+  { name: 'redis, redis-server killed', run: (...run) => crashWrites('redis', 'server', ...run) },
+  { name: 'sqlite, rekey killed', run: crashRekeys },
 ];
 
 /** Runs one worker until it is killed or gives up. @returns what it said */
@@ -50,9 +52,14 @@ async function crash(order: WorkerOrder, kill: (worker: () => void) => Promise<v
   return steps;
 }
 
-async function runVictim(victim: Victim, rounds: number): Promise<number> {
+async function crashWrites(
+  backend: 'sqlite' | 'redis',
+  kills: 'device' | 'server',
+  rounds: number,
+  onRound: (round: number) => void,
+): Promise<Verdict> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-crash-'));
-  const server = victim.backend === 'redis' ? await RedisServer.start() : undefined;
+  const server = backend === 'redis' ? await RedisServer.start() : undefined;
   const storage: WorkerOrder['storage'] = server
     ? { redis: { url: server.url } }
     : { sqlite: { path: join(folder, 'device.db'), keyHex: randomBytes(32).toString('hex') } };
@@ -62,22 +69,29 @@ async function runVictim(victim: Victim, rounds: number): Promise<number> {
     for (let round = 1; round <= rounds; round++) {
       const contacts = Array.from({ length: 3 }, () => randomUUID());
       const steps = await crash({ storage, contacts }, async (killWorker) => {
-        if (victim.kills === 'device') killWorker();
+        if (kills === 'device') killWorker();
         else await server?.kill();
       });
-      if (victim.kills === 'server') await server?.restart();
+      if (kills === 'server') await server?.restart();
       const opened = await openDeviceStorage(toConfig(storage));
       const verdict = await check(opened, steps);
       await opened.close();
       acknowledged += verdict.acknowledged;
       breaches.push(...verdict.breaches.map((breach) => `round ${round}: ${breach}`));
-      if (round % 20 === 0) console.error(`${victim.name}: round ${round} of ${rounds}`);
+      onRound(round);
     }
   } finally {
     await server?.destroy();
     rmSync(folder, { recursive: true, force: true });
   }
-  const row = [victim.name.padEnd(30), rounds, acknowledged, breaches.length];
+  return { acknowledged, breaches };
+}
+
+async function runVictim({ name, run }: Victim, rounds: number): Promise<number> {
+  const { acknowledged, breaches } = await run(rounds, (round) => {
+    if (round % 20 === 0) console.error(`${name}: round ${round} of ${rounds}`);
+  });
+  const row = [name.padEnd(30), rounds, acknowledged, breaches.length];
   process.stdout.write(`${row.map((cell) => String(cell).padStart(14)).join('')}\n`);
   for (const breach of breaches) process.stdout.write(`  ${breach}\n`);
   return breaches.length;

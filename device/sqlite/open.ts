@@ -14,7 +14,7 @@ import { isSqliteError, namedError } from './sqlite-errors';
 import { SqliteVault } from './vault';
 
 /** How long a statement waits for another process's lock. */
-const BUSY_TIMEOUT_MS = 5_000;
+export const BUSY_TIMEOUT_MS = 5_000;
 /** SQLCipher 4's page size; every file it makes is a whole number of pages. */
 const PAGE_BYTES = 4096;
 /** Processes that make one new file at the same moment; each loser needs one more attempt. */
@@ -53,7 +53,8 @@ export function openConnection({ path, secret, now, busyTimeoutMs = BUSY_TIMEOUT
   return new Connection(openDatabase(file, secret, busyTimeoutMs), { path: file, busyTimeoutMs, now });
 }
 
-function openDatabase(file: string, secret: Secret, busyTimeoutMs: number): Database.Database {
+/** Throws the errors of opening. */
+export function openDatabase(file: string, secret: Secret, busyTimeoutMs = BUSY_TIMEOUT_MS): Database.Database {
   for (let attempt = 1; ; attempt += 1) {
     const wasEmpty = ensureFile(file);
     let database: Database.Database | undefined;
@@ -100,17 +101,18 @@ function unlock(database: Database.Database, secret: Secret): void {
   database.pragma('legacy = 4');
   secret.reveal((value) => {
     const key = secret.kind === 'raw' ? Buffer.from(`x'${Buffer.from(value).toString('hex')}'`) : Buffer.from(value);
-    withKey(database).key(key);
+    withKeys(database).key(key);
     key.fill(0);
   });
 }
 
+/** Keys as bytes: no SQL text ever holds them. */
 interface Keyed {
-  /** Passes the key as bytes: no SQL text ever holds it. */
   key(key: Buffer): number;
+  rekey(key: Buffer): number;
 }
 
-function withKey(database: Database.Database): Database.Database & Keyed {
+export function withKeys(database: Database.Database): Database.Database & Keyed {
   return database as Database.Database & Keyed;
 }
 
