@@ -1,7 +1,7 @@
 import { type CopySide, type CopyState, isCopyStateName } from '../copy-side';
 import type { DeviceRecords, RecordKind } from '../device-record';
 import { CopyOvertakenError, StorageCorruptedError, TargetNotEmptyError, UnreachableError } from '../errors';
-import { rewriteHistory } from './clean-up';
+import { cleanUp, rewriteHistory } from './clean-up';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { openDevice, type RedisDevice, type RedisSettings } from './open';
@@ -82,8 +82,8 @@ class RedisCopySide implements CopySide {
       wiped += keys.length;
     }
     this.#writer = new RecordWriter(this.#device);
-    // Nothing of the private halves stays in the append-only file.
-    if (wiped > 0) await rewriteHistory(this.#connection);
+    // Nothing of the private halves stays in the server's files.
+    if (wiped > 0) await cleanUp(this.#connection);
   }
 
   async settle(): Promise<void> {

@@ -4,7 +4,7 @@ import { UnreachableError } from '../errors';
 import type { Secret } from '../secret';
 import { emitWarning } from '../warning';
 import { checkNamespace, checkUrl } from './address';
-import { rewriteHistory } from './clean-up';
+import { cleanUp } from './clean-up';
 import { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import { RedisInventory } from './inventory';
@@ -35,12 +35,6 @@ export interface RedisSettings {
   readonly answerTimeoutMs?: number;
 }
 
-export interface RedisStorage extends DeviceStorage {
-  readonly backend: 'redis';
-  /** The clean-up after burns, see rewriteHistory. Takes as long as the server needs to write everything once. */
-  cleanUp(): Promise<void>;
-}
-
 /** A device's part of a server, checked and unlocked. */
 export interface RedisDevice {
   readonly connection: Connection;
@@ -49,7 +43,7 @@ export interface RedisDevice {
 }
 
 /** Rejects within about 2 s when the server does not answer. */
-export async function openRedis(settings: RedisSettings): Promise<RedisStorage> {
+export async function openRedis(settings: RedisSettings): Promise<DeviceStorage> {
   const { budgets } = settings;
   return openDevice(settings, async ({ connection, keys, names }) => {
     await connection.refuseFenced();
@@ -62,7 +56,7 @@ export async function openRedis(settings: RedisSettings): Promise<RedisStorage> 
       inventory: new RedisInventory(connection, keys, names, stock),
       outbox: new RedisOutbox(connection, keys),
       openRequests: new RedisOpenRequests(connection, keys, stock, budgets),
-      cleanUp: () => rewriteHistory(connection),
+      cleanUp: () => cleanUp(connection),
       close: async () => {
         await connection.close();
         names.wipe();

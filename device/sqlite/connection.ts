@@ -1,5 +1,5 @@
 import type Database from 'better-sqlite3';
-import { ClosedError, InvalidArgumentError } from '../errors';
+import { ClosedError, InvalidArgumentError, StorageBusyError } from '../errors';
 import { fenceError } from './fence';
 import { isSqliteError, namedError } from './sqlite-errors';
 
@@ -64,6 +64,17 @@ export class Connection {
   refuseFenced(): void {
     const moved = this.read(() => fenceError(this, this.#settings.path));
     if (moved !== null) throw moved;
+  }
+
+  /**
+   * Empties the WAL, with its older images of pages, into the file. Throws StorageBusyError when another process reads
+   * or writes all the time.
+   */
+  checkpoint(): void {
+    this.#named(() => {
+      const [result] = this.#database.pragma('wal_checkpoint(TRUNCATE)') as { readonly busy: number }[];
+      if (result?.busy !== 0) throw new StorageBusyError(this.#settings.busyTimeoutMs);
+    });
   }
 
   /** The last process to close also empties the WAL into the file and removes it. */

@@ -76,9 +76,7 @@ class SqliteCopySide implements CopySide {
     });
     // What was deleted is overwritten in its pages; this also drops the pages, and their older images in the WAL.
     this.#unlessBusy(() => this.#connection.read(() => this.#connection.prepare('VACUUM').run()));
-    this.#unlessBusy(() =>
-      this.#connection.read(() => this.#connection.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()),
-    );
+    this.#unlessBusy(() => this.#connection.checkpoint());
   }
 
   async settle(): Promise<void> {

@@ -39,6 +39,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
       inventory: new SqliteInventory(connection, budgets),
       outbox: new SqliteOutbox(connection),
       openRequests: new SqliteOpenRequests(connection, budgets),
+      cleanUp: async () => connection.checkpoint(),
       close: async () => connection.close(),
     };
   } catch (error) {

@@ -70,8 +70,9 @@ describe('copying a device from one storage to another', () => {
     'stops every call on handles that were open before, source in %s',
     async (side) => {
       const from = places.fresh(side);
-      const { vault, inventory, outbox, openRequests, close } = await openDeviceStorage(from);
-      await fill({ backend: side, vault, inventory, outbox, openRequests, close }, places.clock);
+      const storage = await openDeviceStorage(from);
+      const { vault, inventory, outbox, openRequests, close } = storage;
+      await fill(storage, places.clock);
       const carol = { contactId: 'carol', userId: keyId(901) };
       const [request] = await openRequests.resumeTopUps([carol]);
       if (request === undefined) throw new Error('There is no open request.');

@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { DEFAULT_BUDGETS } from '../budget';
 import { type Fixture, type Harness, ManualClock } from '../conformance/harness';
-import type { RedisSettings, RedisStorage } from '../redis/open';
-import { openRedis } from '../redis/open';
+import type { DeviceStorage } from '../device-storage';
+import { openRedis, type RedisSettings } from '../redis/open';
 import { Secret } from '../secret';
 import type { RedisServer } from './redis-server';
 
 export interface RedisFixture extends Fixture {
-  readonly storage: RedisStorage;
+  readonly storage: DeviceStorage;
   readonly namespace: string;
-  open(changes?: Partial<RedisSettings>): Promise<RedisStorage>;
+  open(changes?: Partial<RedisSettings>): Promise<DeviceStorage>;
 }
 
 export interface RedisHarness extends Harness {
@@ -23,7 +23,7 @@ export function redisHarness(server: () => RedisServer, key?: Uint8Array | strin
       const { url } = server();
       const namespace = `case-${randomUUID()}`;
       const clock = new ManualClock();
-      const handles: RedisStorage[] = [];
+      const handles: DeviceStorage[] = [];
       const open = async (changes: Partial<RedisSettings> = {}) => {
         const secret = key === undefined ? undefined : Secret.from(key);
         const storage = await openRedis({ url, namespace, secret, now: clock.now, budgets, ...changes });

@@ -52,6 +52,17 @@ describe('what remains in the files of Redis', () => {
       expect((await vault.fetchKey(keyId(2)))?.encryptedBlob).toStrictEqual(vaultKey(2).encryptedBlob);
     }));
 
+  it('is nothing of a burned key in a snapshot that the server made either', () =>
+    withRedis(undefined, async ({ storage: { vault, cleanUp } }) => {
+      await vault.storeKey(vaultKey(1));
+      await vault.storeKey(vaultKey(2));
+      await server.client().save();
+      await vault.burnKey(keyId(1));
+      await cleanUp();
+      expect(found(1)).toStrictEqual([]);
+      expect(found(2)).toStrictEqual(EVERYTHING);
+    }));
+
   it('is nothing of a key that was burned while a rewrite was on its way', () =>
     withRedis(undefined, async ({ storage: { vault, cleanUp } }) => {
       await vault.storeKey(vaultKey(1));

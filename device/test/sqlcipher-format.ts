@@ -42,3 +42,12 @@ export function decryptPage(page: Uint8Array, number: number, keys: SqlcipherKey
 export function pagesOf(file: Uint8Array): Uint8Array[] {
   return Array.from({ length: file.length / PAGE }, (_, index) => file.subarray(index * PAGE, (index + 1) * PAGE));
 }
+
+/** Pages in the order in which they were written to a WAL file: a header of 32 bytes, then 24 bytes before each page. */
+export function framesOf(wal: Uint8Array): { readonly number: number; readonly page: Uint8Array }[] {
+  const frame = 24 + PAGE;
+  return Array.from({ length: Math.floor((wal.length - 32) / frame) }, (_, index) => {
+    const start = 32 + index * frame;
+    return { number: Buffer.from(wal).readUInt32BE(start), page: wal.subarray(start + 24, start + frame) };
+  });
+}

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DAY, type Fixture, inventoryCoin, keyId, mintedCoin, vaultKey, withFixture } from '../conformance/harness';
-import { decryptPage, deriveKeys, pagesOf } from './sqlcipher-format';
+import { decryptPage, deriveKeys, framesOf, pagesOf } from './sqlcipher-format';
 import { PASSPHRASE, RAW_KEY, sqliteHarness } from './sqlite-harness';
 
 const CONTACT = 'bob.the.builder@example.org';
@@ -101,5 +101,37 @@ describe.each([
         }
         expect([holds(encryptionIv), holds(authTag)]).toStrictEqual([false, false]);
       }
+    }));
+
+  it('holds nothing of what was burned in a page or in a frame of its WAL after the clean-up, while it is open', () =>
+    withFixture(harness, async (fixture) => {
+      const { vault, cleanUp } = fixture.storage;
+      const path = String(fixture.childConfig.path);
+      const holds = ({ encryptedBlob, encryptionIv, authTag }: ReturnType<typeof vaultKey>) => {
+        const file = readFileSync(path);
+        const keys = deriveKeys(file, key);
+        const clear = [
+          ...pagesOf(file).map((page, index) => decryptPage(page, index + 1, keys)),
+          ...framesOf(readFileSync(`${path}-wal`)).map(({ number, page }) => decryptPage(page, number, keys)),
+        ];
+        expect(clear).not.toContain(null);
+        const parts = [encryptedBlob.subarray(0, 16), encryptedBlob.subarray(2000, 2016), encryptionIv, authTag];
+        return parts.map((part) => clear.some((page) => page?.includes(Buffer.from(part))));
+      };
+      for (const n of [1, 2]) await vault.storeKey(vaultKey(n));
+      // The file itself has the key, too, not only the WAL.
+      await cleanUp();
+      expect(holds(vaultKey(1))).toStrictEqual([true, true, true, true]);
+      const other = await fixture.open();
+      await vault.burnKey(keyId(1));
+      await vault.storeKey(vaultKey(3));
+      await vault.burnKey(keyId(3));
+      // Older images are there until the clean-up: without this the rest would prove nothing.
+      for (const n of [1, 3]) expect(holds(vaultKey(n))).toStrictEqual([true, true, true, true]);
+      await cleanUp();
+      await vault.storeKey(vaultKey(4));
+      for (const n of [1, 3]) expect(holds(vaultKey(n))).toStrictEqual([false, false, false, false]);
+      for (const n of [2, 4]) expect(holds(vaultKey(n))).toStrictEqual([true, true, true, true]);
+      expect(await other.vault.getStatus(keyId(1))).toBe('BURNED');
     }));
 });
