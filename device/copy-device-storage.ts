@@ -89,7 +89,8 @@ class Copy {
     if (copyId === null || arrived.copyId !== copyId || (arrived.state !== 'RECEIVING' && arrived.state !== 'ACTIVE')) {
       throw new StorageMovedError(this.#source.shown, 'MOVED');
     }
-    if (state === 'MOVED') await this.#finish({ state, copyId, runId }, arrived);
+    // A target may forget its last step in a power cut (appendfsync everysec), when the source remembers its own.
+    if (state === 'MOVED' || arrived.state === 'RECEIVING') await this.#finish({ state, copyId, runId }, arrived);
     return { from: this.#source.backend, to: this.#target.backend, copied };
   }
 

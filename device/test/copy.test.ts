@@ -131,6 +131,18 @@ describe('copying a device from one storage to another', () => {
     await (await openDeviceStorage(a)).close();
   });
 
+  it('opens a target that forgot its last step in a power cut', async () => {
+    const from = await filledDevice(places, 'sqlite');
+    const to = places.fresh('redis') as RedisConfig;
+    const before = await digestsOf(from);
+    await copyDeviceStorage(from, to);
+    await server.client().hset(`device:{${to.namespace}}`, 'copy_state', 'RECEIVING');
+    await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
+    expect(await copyDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+    expect(await digestsOf(to)).toStrictEqual(before);
+    await (await openDeviceStorage(to)).close();
+  });
+
   it.each(['sqlite', 'redis'] as const)(
     'refuses a target in %s that holds anything, and changes neither',
     async (side) => {
