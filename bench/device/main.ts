@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { type Bench, openRedisBench, openSqliteBench } from './backends';
 import { timeBestieBurst, timeLookups } from './bursts';
 import { type Contents, fill } from './contents';
+import { timeGrowth } from './growth';
 import { timeOperations } from './operations';
 import { plot } from './plot';
 import { type BackendResult, type SizeResult, table } from './report';
@@ -30,9 +31,11 @@ const { values } = parseArgs({
 const SIZES = values.quick ? [10, 100, 1000] : [10, 100, 1000, 10_000];
 const EFFORT = values.quick ? { runs: 20, removals: 2 } : { runs: 500, removals: 20 };
 
-async function measure(bench: Bench): Promise<BackendResult> {
+const NOTHING: Contents = { keyIds: [], contacts: [] };
+
+async function measure(bench: Bench, smallBench: Bench): Promise<BackendResult> {
   const sizes: SizeResult[] = [];
-  let contents: Contents = { keyIds: [], contacts: [] };
+  let contents = NOTHING;
   for (const coins of SIZES) {
     console.error(`${bench.name}: ${coins} coins …`);
     contents = await fill(bench.storage, coins, contents);
@@ -42,7 +45,10 @@ async function measure(bench: Bench): Promise<BackendResult> {
   }
   const burst = await timeBestieBurst(bench.storage);
   const lookupsMs = await timeLookups(bench.storage, contents);
-  return { backend: bench.name, sizes, burst, lookupsMs };
+  const [few = 0, many = 0] = [SIZES[0], SIZES.at(-1)];
+  const small = { storage: smallBench.storage, contents: await fill(smallBench.storage, few, NOTHING) };
+  const operations = await timeGrowth(small, { storage: bench.storage, contents }, EFFORT.runs);
+  return { backend: bench.name, sizes, burst, lookupsMs, growth: { from: few, to: many, operations } };
 }
 
 async function main(): Promise<void> {
@@ -50,13 +56,14 @@ async function main(): Promise<void> {
   for (const name of values.backend) {
     const open = BENCHES[name];
     if (!open) throw new Error(`"${name}" is not one of ${Object.keys(BENCHES).join(', ')}`);
-    const bench = await open();
+    const [bench, small] = [await open(), await open()];
     try {
-      const result = await measure(bench);
+      const result = await measure(bench, small);
       results.push(result);
       process.stdout.write(`${table(result)}\n`);
     } finally {
       await bench.close();
+      await small.close();
     }
   }
   mkdirSync(values.out, { recursive: true });

@@ -18,7 +18,7 @@ const DAY_MS = 86_400_000;
  */
 export async function timeOperations(
   storage: DeviceStorage,
-  { read, write, take }: RawEngine,
+  raw: RawEngine,
   contents: Contents,
   clock: { shiftMs: number },
   { runs, removals }: Effort,
@@ -28,44 +28,44 @@ export async function timeOperations(
   const contact = () => pick(contents.contacts);
 
   const stored: string[] = [];
-  const storeKey = await time(runs, write, newKey, (key) => {
+  const storeKey = await time(runs, raw.key.write, newKey, (key) => {
     stored.push(key.keyId);
     return vault.storeKey(key);
   });
   const fetchKey = await time(
     runs,
-    read,
+    raw.key.read,
     () => pick(contents.keyIds),
     (id) => vault.fetchKey(id),
   );
   const getStatus = await time(
     runs,
-    read,
+    raw.key.read,
     () => pick(contents.keyIds),
     (id) => vault.getStatus(id),
   );
   const burnKey = await time(
     runs,
-    take,
+    raw.key.take,
     (run) => stored[run] as string,
     (id) => vault.burnKey(id),
   );
   const countActive = await time(
     runs,
-    read,
+    raw.key.read,
     () => 'GOLD' as const,
     (category) => vault.countActive(category),
   );
   const listKeyIds = await time(
     removals,
-    read,
+    raw.key.read,
     () => {},
     () => vault.listKeyIds(),
   );
 
   const selectCoin = await time(
     runs,
-    take,
+    raw.coin.take,
     async () => {
       const contactId = contact();
       // Fills the gap that an earlier run left, so that there is always a coin to select.
@@ -76,7 +76,7 @@ export async function timeOperations(
   );
   const storeCoin = await time(
     runs,
-    write,
+    raw.coin.write,
     async () => {
       const contactId = contact();
       await inventory.selectCoin(contactId, 'GOLD');
@@ -84,31 +84,31 @@ export async function timeOperations(
     },
     (coin) => inventory.storeKey(coin),
   );
-  const getPriority = await time(runs, read, contact, (id) => inventory.getPriority(id));
-  const setPriority = await time(runs, write, contact, (id) => inventory.setPriority(id, 'BESTIE'));
-  const summaryOfOne = await time(runs, read, contact, (id) => inventory.getSummary(id));
+  const getPriority = await time(runs, raw.coin.read, contact, (id) => inventory.getPriority(id));
+  const setPriority = await time(runs, raw.coin.write, contact, (id) => inventory.setPriority(id, 'BESTIE'));
+  const summaryOfOne = await time(runs, raw.coin.read, contact, (id) => inventory.getSummary(id));
   const summaryOfAll = await time(
     removals,
-    read,
+    raw.coin.read,
     () => {},
     () => inventory.getSummary(),
   );
   const listContacts = await time(
     removals,
-    read,
+    raw.coin.read,
     () => {},
     () => inventory.listContacts(),
   );
   const storageBytes = await time(
     runs,
-    read,
+    raw.coin.read,
     () => {},
     () => inventory.getTotalStorageBytes(),
   );
 
   const purge = await time(
     removals,
-    write,
+    raw.key.write,
     async () => {
       const expiresAt = new Date(Date.now() + clock.shiftMs + 60_000);
       for (let i = 0; i < REMOVED_AT_ONCE; i++) await vault.storeKey({ ...newKey(), expiresAt });
@@ -118,7 +118,7 @@ export async function timeOperations(
   );
   const collect = await time(
     removals,
-    write,
+    raw.coin.write,
     async (run) => {
       // Contacts whose last use lies two days back, among others of today.
       clock.shiftMs -= 2 * DAY_MS;

@@ -2,13 +2,16 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import Database from 'better-sqlite3';
 import type { Redis } from 'ioredis';
 
-/** Bytes of a private half with IV and tag: what one vault write carries. */
-const ENTRY_BYTES = 2400 + 12 + 16;
-/** Entries that are there to be read, and to be taken. */
+/** Bytes that one write carries: a private half with IV and tag, or a GOLD coin's key and signature. */
+export const ENTRY_BYTES = { key: 2400 + 12 + 16, coin: 1184 + 2420 } as const;
+
+export type EntryKind = keyof typeof ENTRY_BYTES;
+
+/** Entries of either kind that are there to be read, and to be taken. */
 const ENTRIES = 10_000;
 
-/** What the engine itself needs for the same steps, with the same durability and nothing around them. */
-export interface RawEngine {
+/** What the engine itself needs for the same steps on as many bytes, with the same durability and nothing around them. */
+export interface RawSteps {
   /** Stores an entry. */
   write(): unknown;
   /** Reads an entry by its id. */
@@ -17,6 +20,8 @@ export interface RawEngine {
   take(): unknown;
 }
 
+export type RawEngine = Readonly<Record<EntryKind, RawSteps>>;
+
 /** One better-sqlite3 transaction on a SQLCipher 4 file: WAL, synchronous FULL, secure_delete, as the vault has it. */
 export function openRawSqlite(path: string): RawEngine & { close(): void } {
   const database = new Database(path);
@@ -24,22 +29,32 @@ export function openRawSqlite(path: string): RawEngine & { close(): void } {
   database.pragma('legacy = 4');
   database.pragma(`key = "x'${randomBytes(32).toString('hex')}'"`);
   for (const pragma of ['journal_mode = WAL', 'synchronous = FULL', 'secure_delete = ON']) database.pragma(pragma);
-  database.exec('CREATE TABLE entry (id TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL) STRICT');
-  const insert = database.prepare('INSERT INTO entry VALUES (?, ?)');
-  const select = database.prepare('SELECT * FROM entry WHERE id = ?');
+  return {
+    key: sqliteSteps(database, 'key'),
+    coin: sqliteSteps(database, 'coin'),
+    close: () => database.close(),
+  };
+}
+
+function sqliteSteps(database: Database.Database, kind: EntryKind): RawSteps {
+  database.exec(`CREATE TABLE ${kind}_entry (id TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL) STRICT`);
+  database.exec(
+    `CREATE TABLE ${kind}_used (id TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID`,
+  );
+  const insert = database.prepare(`INSERT INTO ${kind}_entry VALUES (?, ?)`);
+  const select = database.prepare(`SELECT * FROM ${kind}_entry WHERE id = ?`);
+  const remove = database.prepare(`DELETE FROM ${kind}_entry WHERE id = ? RETURNING *`);
+  const remember = database.prepare(`INSERT INTO ${kind}_used VALUES (?, ?)`);
   const put = database.transaction((id: string, bytes: Buffer) => insert.run(id, bytes));
-  const ids = Array.from({ length: ENTRIES }, () => randomUUID());
-  database.transaction(() => {
-    for (const id of ids) insert.run(id, randomBytes(ENTRY_BYTES));
-  })();
-  database.exec('CREATE TABLE used (id TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID');
-  const remove = database.prepare('DELETE FROM entry WHERE id = ? RETURNING *');
-  const remember = database.prepare('INSERT INTO used VALUES (?, ?)');
   const take = database.transaction((id: string) => {
     remove.get(id);
     remember.run(id, Date.now());
   });
-  const bytes = randomBytes(ENTRY_BYTES);
+  const ids = Array.from({ length: ENTRIES }, () => randomUUID());
+  const bytes = randomBytes(ENTRY_BYTES[kind]);
+  database.transaction(() => {
+    for (const id of ids) insert.run(id, bytes);
+  })();
   const written: string[] = [];
   return {
     write: () => {
@@ -49,18 +64,21 @@ export function openRawSqlite(path: string): RawEngine & { close(): void } {
     },
     take: () => take.immediate(written.shift() ?? ids.pop() ?? ''),
     read: () => select.get(ids[Math.floor(Math.random() * ids.length)]),
-    close: () => database.close(),
   };
 }
 
 /** One ioredis round trip each to the same server with the same fsync policy: HSET, HGETALL, and a MULTI that takes out. */
 export async function openRawRedis(redis: Redis): Promise<RawEngine> {
-  const key = () => `raw:${randomUUID()}`;
+  return { key: await redisSteps(redis, 'key'), coin: await redisSteps(redis, 'coin') };
+}
+
+async function redisSteps(redis: Redis, kind: EntryKind): Promise<RawSteps> {
+  const key = () => `raw:${kind}:${randomUUID()}`;
   const keys = Array.from({ length: ENTRIES }, key);
+  const bytes = randomBytes(ENTRY_BYTES[kind]);
   const fill = redis.pipeline();
-  for (const name of keys) fill.hset(name, { bytes: randomBytes(ENTRY_BYTES) });
+  for (const name of keys) fill.hset(name, { bytes });
   await fill.exec();
-  const bytes = randomBytes(ENTRY_BYTES);
   const written: string[] = [];
   return {
     write: () => {
@@ -71,7 +89,7 @@ export async function openRawRedis(redis: Redis): Promise<RawEngine> {
     read: () => redis.hgetallBuffer(keys[Math.floor(Math.random() * keys.length)] ?? ''),
     take: () => {
       const name = written.shift() ?? keys.pop() ?? '';
-      return redis.multi().hgetallBuffer(name).del(name).zadd('raw:used', Date.now(), name).exec();
+      return redis.multi().hgetallBuffer(name).del(name).zadd(`raw:${kind}:used`, Date.now(), name).exec();
     },
   };
 }

@@ -12,6 +12,8 @@ export interface BackendResult {
   readonly sizes: SizeResult[];
   readonly burst: { readonly messages: Timing; readonly totalMs: number };
   readonly lookupsMs: number;
+  /** Timings with `to` coins; beside them, as `raw`, those with `from` coins, taken in turn. */
+  readonly growth: { readonly from: number; readonly to: number; readonly operations: Record<string, PairedTiming> };
 }
 
 /** Durations per operation and size, with those of the engine's own write or read, taken in turn, beside them. */
@@ -28,6 +30,13 @@ export function table(result: BackendResult): string {
     `\n  five besties, 50 messages (select, fetch, burn): ${totalMs.toFixed(0)} ms; one message p50 ${messages.p50.toFixed(2)} ms, p99 ${messages.p99.toFixed(2)} ms`,
     `  100 key look-ups and 10 coin selections: ${result.lookupsMs.toFixed(1)} ms`,
   );
+  const { from, to, operations } = result.growth;
+  for (const [name, { p50, raw }] of Object.entries(operations)) {
+    const ratio = (p50 / raw.p50).toFixed(2);
+    lines.push(
+      `  ${name}, by turns: p50 ${p50.toFixed(3)} ms with ${to} coins, ${raw.p50.toFixed(3)} with ${from}: ${ratio} times`,
+    );
+  }
   return lines.join('\n');
 }
 
