@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 
@@ -10,8 +9,9 @@ export interface Config {
   readonly dataDir: string;
   /** undefined: run the embedded PostgreSQL in dataDir. */
   readonly databaseUrl: string | undefined;
-  /** PEM or JWK text of the key that signed the tokens. undefined: the development key. */
-  readonly tokenPublicKey: string | undefined;
+  /** Where the public keys of those who sign tokens are: a file or a URL. undefined: the development key. */
+  readonly tokenKeys: { readonly file: string } | { readonly url: string } | undefined;
+  readonly tokenRules: TokenRules;
   readonly fetchGraceSeconds: number;
   readonly stockLimit: number;
   readonly poolSize: number;
@@ -23,6 +23,16 @@ export interface Config {
   /** npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
   readonly postgresPackage: string | undefined;
   readonly migrationsDir: string;
+}
+
+/** What a token must say besides who is calling. */
+export interface TokenRules {
+  /** Its `iss`; undefined: not checked. */
+  readonly issuer: string | undefined;
+  /** Its `aud`, or one of them; undefined: not checked. */
+  readonly audience: string | undefined;
+  /** How far the clocks of issuer and service may be apart, in seconds. */
+  readonly clockSkewSeconds: number;
 }
 
 /** One or more settings cannot be used; the message has a line for each. */
@@ -62,16 +72,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     problems.push('DATABASE_URL must begin with postgresql://');
   }
 
-  let tokenPublicKey: string | undefined;
-  if (env.AQM_TOKEN_PUBLIC_KEY_FILE) {
-    try {
-      tokenPublicKey = readFileSync(env.AQM_TOKEN_PUBLIC_KEY_FILE, 'utf8');
-    } catch (error) {
-      problems.push(`AQM_TOKEN_PUBLIC_KEY_FILE cannot be read: ${(error as Error).message}`);
-    }
-  } else if (host !== '' && !isLoopback(host)) {
+  const tokenKeys = tokenKeysOf(env, problems);
+  if (!tokenKeys && host !== '' && !isLoopback(host)) {
     problems.push(
-      `AQM_LISTEN ${listen} can be reached from other machines, so AQM_TOKEN_PUBLIC_KEY_FILE must name the public key of your tokens; the development key is for loopback only`,
+      `AQM_LISTEN ${listen} can be reached from other machines, so AQM_TOKEN_PUBLIC_KEY_FILE or AQM_TOKEN_JWKS_URL must name the public keys of your tokens; the development key is for loopback only`,
     );
   }
 
@@ -80,7 +84,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     port: Number(port),
     dataDir: resolve(env.AQM_DATA_DIR || '.aqm'),
     databaseUrl,
-    tokenPublicKey,
+    tokenKeys,
+    tokenRules: {
+      issuer: env.AQM_TOKEN_ISSUER || undefined,
+      audience: env.AQM_TOKEN_AUDIENCE || undefined,
+      clockSkewSeconds: integer('AQM_TOKEN_CLOCK_SKEW', 30, 0, 600),
+    },
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
@@ -94,6 +103,20 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   };
   if (problems.length > 0) throw new ConfigError(problems.join('\n'));
   return config;
+}
+
+function tokenKeysOf(env: NodeJS.ProcessEnv, problems: string[]): Config['tokenKeys'] {
+  const { AQM_TOKEN_PUBLIC_KEY_FILE: file, AQM_TOKEN_JWKS_URL: url } = env;
+  if (file && url) problems.push('AQM_TOKEN_PUBLIC_KEY_FILE and AQM_TOKEN_JWKS_URL exclude each other');
+  if (url) {
+    const { protocol, hostname } = URL.parse(url) ?? {};
+    // Whoever can answer in place of the issuer can sign tokens for everybody.
+    if (protocol !== 'https:' && !(protocol === 'http:' && isLoopback(hostname ?? ''))) {
+      problems.push(`AQM_TOKEN_JWKS_URL must begin with https://, or with http:// on loopback; it is "${url}"`);
+    }
+    return { url };
+  }
+  return file ? { file: resolve(file) } : undefined;
 }
 
 export function isLoopback(host: string): boolean {

@@ -102,6 +102,13 @@ export class OverloadedError extends TemporaryError {
   }
 }
 
+export class TokenKeysUnavailableError extends TemporaryError {
+  readonly reason = 'OVERLOADED';
+  constructor(options: ErrorOptions) {
+    super('The keys that tokens are checked with cannot be fetched at the moment.', options);
+  }
+}
+
 export class ShuttingDownError extends TemporaryError {
   readonly reason = 'SHUTTING_DOWN';
   constructor() {

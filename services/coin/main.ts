@@ -1,8 +1,8 @@
 import { readConfig } from './config';
 import { explain } from './explain';
 import { startHygiene } from './hygiene';
-import { developmentKey } from './identity/development-key';
-import { parsePublicKey, verifyWith } from './identity/verify-token';
+import { openTokenKeys } from './identity/token-keys';
+import { verifyWith } from './identity/verify-token';
 import { createLogger } from './logger';
 import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
@@ -18,17 +18,14 @@ async function main(): Promise<void> {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
   });
 
-  const publicKey = config.tokenPublicKey
-    ? parsePublicKey(config.tokenPublicKey)
-    : developmentKey(config.dataDir).publicKey;
-  if (!config.tokenPublicKey) logger.warn('tokens are checked with the development key of the data folder');
+  const now = () => new Date();
+  const verifyToken = verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now);
 
   const postgres = await openPostgres(config, logger);
   try {
     await prepareDatabase(postgres.db, config.migrationsDir, { migrateOlder: postgres.isEmbedded });
     const store = new CoinInventoryServer(postgres.db, config);
-    const now = () => new Date();
-    const server = new CoinServer({ store, verifyToken: verifyWith(publicKey, now), logger, now });
+    const server = new CoinServer({ store, verifyToken, logger, now });
     const hygiene = startHygiene(store, logger);
     const watch = watchDatabase(postgres.db, logger, (up) => server.setServing(up));
 

@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../config';
 import { developmentKey } from '../identity/development-key';
+import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
 import { runCommand } from './command';
+import { NO_RULES } from './service';
 
 let dataDir: string;
 beforeEach(() => {
@@ -17,7 +19,7 @@ const token = (...args: string[]) => runCommand('token-command', args, { AQM_DAT
 
 describe('token', () => {
   const verify = (text: string, now = new Date()) =>
-    verifyWith(createPublicKey(developmentKey(dataDir).privateKey), () => now)(text);
+    verifyWith(fixedKey(createPublicKey(developmentKey(dataDir).privateKey)), NO_RULES, () => now)(text);
 
   test('prints one token a line and nothing else', async () => {
     const users = [randomUUID(), randomUUID().toUpperCase()];
@@ -75,7 +77,10 @@ describe('settings', () => {
     [{ AQM_FETCH_GRACE: '0' }, 'AQM_FETCH_GRACE must be a whole number from 1 to 604800'],
     [{ AQM_FETCH_GRACE: '1.5' }, 'AQM_FETCH_GRACE must be a whole number'],
     [{ AQM_LOG_LEVEL: 'loud' }, 'AQM_LOG_LEVEL must be one of'],
-    [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 'AQM_TOKEN_PUBLIC_KEY_FILE cannot be read'],
+    [{ AQM_TOKEN_PUBLIC_KEY_FILE: 'a', AQM_TOKEN_JWKS_URL: 'https://b' }, 'exclude each other'],
+    [{ AQM_TOKEN_JWKS_URL: 'http://keys.example.org' }, 'AQM_TOKEN_JWKS_URL must begin with https://'],
+    [{ AQM_TOKEN_JWKS_URL: 'keys' }, 'AQM_TOKEN_JWKS_URL must begin with https://'],
+    [{ AQM_TOKEN_CLOCK_SKEW: '601' }, 'AQM_TOKEN_CLOCK_SKEW must be a whole number from 0 to 600'],
   ])('%j is refused with a sentence', (env, sentence) => {
     expect(() => readConfig(env)).toThrow(sentence);
   });
@@ -90,6 +95,7 @@ describe('settings', () => {
       'The database of DATABASE_URL cannot be reached: connect ECONNREFUSED',
     ],
     [{ AQM_LISTEN: '0.0.0.0:0' }, 'the development key is for loopback only'],
+    [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 'AQM_TOKEN_PUBLIC_KEY_FILE must name a PEM, JWK or JWK Set'],
   ])('the service with %j ends with exit code 1 and a sentence', async (env, sentence) => {
     const { code, stdout, stderr } = await runCommand('main', [], {
       AQM_DATA_DIR: dataDir,

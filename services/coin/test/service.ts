@@ -15,7 +15,9 @@ import {
   UploadCoinsRequest,
   type UploadCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
+import type { TokenRules } from '../config';
 import { issueToken } from '../identity/development-key';
+import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
 import { CoinServer } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
@@ -137,6 +139,8 @@ export interface TestService {
   stop(): Promise<void>;
 }
 
+export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
+
 /** The service as main.ts builds it, on a database and a port of its own. */
 export async function startService(rules: Partial<InventoryRules> = {}): Promise<TestService> {
   const database = await createDatabase();
@@ -145,7 +149,7 @@ export async function startService(rules: Partial<InventoryRules> = {}): Promise
   const store = new CoinInventoryServer(database.db, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
   const server = new CoinServer({
     store,
-    verifyToken: verifyWith(publicKey, now),
+    verifyToken: verifyWith(fixedKey(publicKey), NO_RULES, now),
     logger: pino({ level: 'error' }, pino.destination(2)),
     now,
   });
