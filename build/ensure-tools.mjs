@@ -19,6 +19,7 @@ const TOOLS = [
     test: ['test', '-f', '/usr/include/google/protobuf/descriptor.proto'],
     debian: 'libprotobuf-dev',
   },
+  { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
   // Debian starts a service with it; the tests always run servers of their own.
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
 ];

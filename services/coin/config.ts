@@ -12,6 +12,8 @@ export interface Config {
   /** Where the public keys of those who sign tokens are: a file or a URL. undefined: the development key. */
   readonly tokenKeys: { readonly file: string } | { readonly url: string } | undefined;
   readonly tokenRules: TokenRules;
+  /** undefined: plain text. */
+  readonly tls: TlsFiles | undefined;
   readonly fetchGraceSeconds: number;
   readonly stockLimit: number;
   readonly poolSize: number;
@@ -23,6 +25,15 @@ export interface Config {
   /** npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
   readonly postgresPackage: string | undefined;
   readonly migrationsDir: string;
+}
+
+/** PEM files; see certificates.ts. */
+export interface TlsFiles {
+  /** The server's certificate, with those between it and its root. */
+  readonly certificate: string;
+  readonly key: string;
+  /** Who signs the certificates that clients must show; undefined: they need none. */
+  readonly clientCa: string | undefined;
 }
 
 /** What a token must say besides who is calling. */
@@ -79,6 +90,14 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     );
   }
 
+  const tls = tlsFilesOf(env, problems);
+  const plaintext = oneOf('AQM_PLAINTEXT', 'loopback', ['loopback', 'anywhere']);
+  if (!tls && plaintext === 'loopback' && host !== '' && !isLoopback(host)) {
+    problems.push(
+      `AQM_LISTEN ${listen} can be reached from other machines, so AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE are needed; AQM_PLAINTEXT=anywhere is for a service behind a proxy that ends TLS`,
+    );
+  }
+
   const config: Config = {
     host,
     port: Number(port),
@@ -90,6 +109,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       audience: env.AQM_TOKEN_AUDIENCE || undefined,
       clockSkewSeconds: integer('AQM_TOKEN_CLOCK_SKEW', 30, 0, 600),
     },
+    tls,
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
@@ -117,6 +137,14 @@ function tokenKeysOf(env: NodeJS.ProcessEnv, problems: string[]): Config['tokenK
     return { url };
   }
   return file ? { file: resolve(file) } : undefined;
+}
+
+function tlsFilesOf(env: NodeJS.ProcessEnv, problems: string[]): TlsFiles | undefined {
+  const { AQM_TLS_CERT_FILE: certificate, AQM_TLS_KEY_FILE: key, AQM_TLS_CLIENT_CA_FILE: clientCa } = env;
+  if (certificate && key) return { certificate, key, clientCa: clientCa || undefined };
+  if (certificate || key) problems.push('AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE need each other');
+  else if (clientCa) problems.push('AQM_TLS_CLIENT_CA_FILE needs AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE');
+  return undefined;
 }
 
 export function isLoopback(host: string): boolean {

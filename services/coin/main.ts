@@ -1,3 +1,4 @@
+import { Certificates } from './certificates';
 import { readConfig } from './config';
 import { explain } from './explain';
 import { startHygiene } from './hygiene';
@@ -20,6 +21,7 @@ async function main(): Promise<void> {
 
   const now = () => new Date();
   const verifyToken = verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now);
+  const certificates = config.tls ? new Certificates(config.tls, logger) : undefined;
 
   const postgres = await openPostgres(config, logger);
   try {
@@ -29,13 +31,14 @@ async function main(): Promise<void> {
     const hygiene = startHygiene(store, logger);
     const watch = watchDatabase(postgres.db, logger, (up) => server.setServing(up));
 
-    const address = await server.listen(config.host, config.port);
+    const address = await server.listen(config.host, config.port, certificates?.serverCredentials());
     process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
     logger.info({ address }, 'accepting calls');
 
     logger.info({ signal: await stopped }, 'stopping: calls that were accepted are answered first');
     watch.stop();
     hygiene.stop();
+    certificates?.close();
     await server.stop(config.drainTimeoutMs);
   } finally {
     await postgres.close();

@@ -63,9 +63,9 @@ export class CoinServer {
   }
 
   /** Begins to accept calls. @returns the address, with the port that was picked for port 0 */
-  async listen(host: string, port: number): Promise<string> {
+  async listen(host: string, port: number, credentials = ServerCredentials.createInsecure()): Promise<string> {
     const picked = await new Promise<number>((resolve, reject) => {
-      this.#server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, bound) =>
+      this.#server.bindAsync(`${host}:${port}`, credentials, (error, bound) =>
         error ? reject(error) : resolve(bound),
       );
     });

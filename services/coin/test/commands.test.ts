@@ -80,6 +80,10 @@ describe('settings', () => {
     [{ AQM_TOKEN_PUBLIC_KEY_FILE: 'a', AQM_TOKEN_JWKS_URL: 'https://b' }, 'exclude each other'],
     [{ AQM_TOKEN_JWKS_URL: 'http://keys.example.org' }, 'AQM_TOKEN_JWKS_URL must begin with https://'],
     [{ AQM_TOKEN_JWKS_URL: 'keys' }, 'AQM_TOKEN_JWKS_URL must begin with https://'],
+    [{ AQM_LISTEN: '0.0.0.0:1', AQM_TOKEN_JWKS_URL: 'https://b' }, 'AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE are needed'],
+    [{ AQM_TLS_KEY_FILE: 'a' }, 'AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE need each other'],
+    [{ AQM_TLS_CLIENT_CA_FILE: 'a' }, 'AQM_TLS_CLIENT_CA_FILE needs'],
+    [{ AQM_PLAINTEXT: 'yes' }, 'AQM_PLAINTEXT must be one of loopback, anywhere'],
     [{ AQM_TOKEN_CLOCK_SKEW: '601' }, 'AQM_TOKEN_CLOCK_SKEW must be a whole number from 0 to 600'],
   ])('%j is refused with a sentence', (env, sentence) => {
     expect(() => readConfig(env)).toThrow(sentence);
@@ -95,6 +99,7 @@ describe('settings', () => {
       'The database of DATABASE_URL cannot be reached: connect ECONNREFUSED',
     ],
     [{ AQM_LISTEN: '0.0.0.0:0' }, 'the development key is for loopback only'],
+    [{ AQM_TLS_CERT_FILE: '/nowhere', AQM_TLS_KEY_FILE: '/nowhere' }, 'The files of AQM_TLS_… cannot be used'],
     [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 'AQM_TOKEN_PUBLIC_KEY_FILE must name a PEM, JWK or JWK Set'],
   ])('the service with %j ends with exit code 1 and a sentence', async (env, sentence) => {
     const { code, stdout, stderr } = await runCommand('main', [], {

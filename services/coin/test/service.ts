@@ -1,5 +1,5 @@
 import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
-import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { credentials, Metadata, type ServerCredentials, type ServiceError, status } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
@@ -134,6 +134,8 @@ export interface TestService {
   readonly privateKey: KeyObject;
   user(options?: { id?: string; isAdmin?: boolean; ttlSeconds?: number; address?: string }): Promise<User>;
   readonly store: CoinInventoryServer;
+  /** One more port. @returns its address */
+  listenAlso(credentials: ServerCredentials): Promise<string>;
   /** Lets time pass for a table: moves a column of all its rows into the past. */
   age(table: string, column: string, interval: string): Promise<void>;
   stop(): Promise<void>;
@@ -160,6 +162,7 @@ export async function startService(rules: Partial<InventoryRules> = {}): Promise
     database,
     privateKey,
     store,
+    listenAlso: (credentials) => server.listen('127.0.0.1', 0, credentials),
     age: async (table, column, interval) => {
       await sql`UPDATE ${sql.table(table)} SET ${sql.ref(column)} = ${sql.ref(column)} - ${interval}::interval`.execute(
         database.db,
