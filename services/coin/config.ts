@@ -16,6 +16,8 @@ export interface Config {
   readonly tls: TlsFiles | undefined;
   readonly fetchGraceSeconds: number;
   readonly stockLimit: number;
+  /** Calls that are worked on at the same time; further ones are refused at once. */
+  readonly mostCalls: number;
   readonly poolSize: number;
   readonly preparedStatements: boolean;
   readonly statementTimeoutMs: number;
@@ -112,6 +114,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     tls,
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
+    mostCalls: integer('AQM_MAX_CALLS', 512, 1, 100_000),
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
     preparedStatements: oneOf('AQM_PREPARED_STATEMENTS', 'on', ['on', 'off']) === 'on',
     statementTimeoutMs: integer('AQM_STATEMENT_TIMEOUT_MS', 5000, 100, 600_000),

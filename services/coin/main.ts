@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   try {
     await prepareDatabase(postgres.db, config.migrationsDir, { migrateOlder: postgres.isEmbedded });
     const store = new CoinInventoryServer(postgres.db, config);
-    const server = new CoinServer({ store, verifyToken, logger, now });
+    const server = new CoinServer({ store, verifyToken, logger, now, mostCalls: config.mostCalls });
     const hygiene = startHygiene(store, logger);
     const watch = watchDatabase(postgres.db, logger, (up) => server.setServing(up));
 

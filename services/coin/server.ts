@@ -7,6 +7,7 @@ import type { VerifyToken } from './identity/verify-token';
 import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
 import { log } from './interceptors/log';
+import { CallsUnderWay, shed } from './interceptors/shed';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
@@ -14,7 +15,7 @@ import { fetchCoins } from './rpc/fetch-coins';
 import { getInventoryCount } from './rpc/get-inventory-count';
 import { hardDeleteFetched } from './rpc/hard-delete-fetched';
 import { purgeStale } from './rpc/purge-stale';
-import { unary } from './rpc/unary';
+import { type UnaryOptions, unary } from './rpc/unary';
 import { uploadCoins } from './rpc/upload-coins';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 
@@ -29,6 +30,8 @@ export interface ServerOptions {
   readonly verifyToken: VerifyToken;
   readonly logger: Logger;
   readonly now: () => Date;
+  /** Calls that are worked on at the same time; further ones are refused at once. */
+  readonly mostCalls: number;
 }
 
 /** The gRPC face of one store: the two services of the contract, health and reflection. */
@@ -37,21 +40,23 @@ export class CoinServer {
   readonly #health: HealthImplementation;
   #draining = false;
 
-  constructor({ store, verifyToken, logger, now }: ServerOptions) {
+  constructor({ store, verifyToken, logger, now, mostCalls }: ServerOptions) {
+    const calls = new CallsUnderWay(mostCalls);
+    const options: UnaryOptions = { logger, admit: (work) => calls.run(work) };
     this.#server = new Server({
       // The first is the closest to the wire: it sees what the others answer.
-      interceptors: [log(logger), drain(() => this.#draining), authenticate(verifyToken)],
+      interceptors: [log(logger), drain(() => this.#draining), shed(calls), authenticate(verifyToken)],
       'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,
     });
     this.#server.addService(withCheckedDecoding(CoinServiceService), {
-      uploadCoins: unary(logger, uploadCoins(store, now)),
-      fetchCoins: unary(logger, fetchCoins(store)),
-      batchFetchCoins: unary(logger, batchFetchCoins(store)),
-      getInventoryCount: unary(logger, getInventoryCount(store)),
+      uploadCoins: unary(options, uploadCoins(store, now)),
+      fetchCoins: unary(options, fetchCoins(store)),
+      batchFetchCoins: unary(options, batchFetchCoins(store)),
+      getInventoryCount: unary(options, getInventoryCount(store)),
     } satisfies CoinServiceServer & UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
-      purgeStale: unary(logger, purgeStale(store)),
-      hardDeleteFetched: unary(logger, hardDeleteFetched(store)),
+      purgeStale: unary(options, purgeStale(store)),
+      hardDeleteFetched: unary(options, hardDeleteFetched(store)),
     } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
     this.#health = new HealthImplementation();
     this.#health.addToServer(this.#server);

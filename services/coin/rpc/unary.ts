@@ -7,19 +7,26 @@ import { toStatus } from './status';
 /** One method: a decoded request and who asks, to an answer or a thrown domain error. */
 export type Method<Request, Response> = (request: Request, caller: Caller) => Promise<Response>;
 
+export interface UnaryOptions {
+  readonly logger: Logger;
+  /** Runs the work of a call, or refuses to. */
+  readonly admit: <T>(work: () => Promise<T>) => Promise<T>;
+}
+
 /**
  * Makes a method a gRPC handler. Everything thrown becomes a rich status here; what is not a domain error is
  * logged whole and answered as INTERNAL.
  */
 export function unary<Request, Response>(
-  log: Logger,
+  { logger, admit }: UnaryOptions,
   method: Method<Request, Response>,
 ): handleUnaryCall<Request, Response> {
   return (call: ServerUnaryCall<Request, Response>, callback) => {
     answer(call).then(
       (response) => callback(null, response),
       (error: unknown) => {
-        if (!(error instanceof CoinServiceError)) log.error({ err: error, method: call.getPath() }, 'unexpected error');
+        if (!(error instanceof CoinServiceError))
+          logger.error({ err: error, method: call.getPath() }, 'unexpected error');
         callback(toStatus(error));
       },
     );
@@ -28,6 +35,6 @@ export function unary<Request, Response>(
   async function answer(call: ServerUnaryCall<Request, Response>): Promise<Response> {
     // A request that could not be decoded arrives as the error that says so (rpc/decode.ts).
     if (call.request instanceof CoinServiceError) throw call.request;
-    return method(call.request, callerOf(call));
+    return admit(() => method(call.request, callerOf(call)));
   }
 }

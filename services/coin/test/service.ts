@@ -19,7 +19,7 @@ import type { TokenRules } from '../config';
 import { issueToken } from '../identity/development-key';
 import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
-import { CoinServer } from '../server';
+import { CoinServer, type ServerOptions } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
 import { createDatabase, type TestDatabase } from './postgres';
 
@@ -144,7 +144,10 @@ export interface TestService {
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
 /** The service as main.ts builds it, on a database and a port of its own. */
-export async function startService(rules: Partial<InventoryRules> = {}): Promise<TestService> {
+export async function startService(
+  rules: Partial<InventoryRules> = {},
+  limits: Partial<Pick<ServerOptions, 'mostCalls'>> = {},
+): Promise<TestService> {
   const database = await createDatabase();
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const now = () => new Date();
@@ -154,6 +157,7 @@ export async function startService(rules: Partial<InventoryRules> = {}): Promise
     verifyToken: verifyWith(fixedKey(publicKey), NO_RULES, now),
     logger: pino({ level: 'error' }, pino.destination(2)),
     now,
+    mostCalls: limits.mostCalls ?? 512,
   });
   const address = await server.listen('127.0.0.1', 0);
   const users: User[] = [];

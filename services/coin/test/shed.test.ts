@@ -1,0 +1,53 @@
+import { credentials } from '@grpc/grpc-js';
+import { sql } from 'kysely';
+import { HealthClient, HealthCheckResponse_ServingStatus as ServingStatus } from '../../../gen/grpc/health/v1/health';
+import { mint } from './coins';
+import { call, startService, type TestService } from './service';
+
+let service: TestService;
+beforeAll(async () => {
+  service = await startService({}, { mostCalls: 3 });
+});
+afterAll(() => service.stop());
+
+/** Runs `work` while `calls` calls wait for a table that nobody else may touch. */
+async function whileWaiting<T>(calls: () => Promise<T>[], work: () => Promise<void>): Promise<T[]> {
+  const { db } = service.database;
+  let waiting: Promise<T>[] = [];
+  await db.transaction().execute(async (holder) => {
+    await sql`LOCK TABLE coin_stock IN ACCESS EXCLUSIVE MODE`.execute(holder);
+    waiting = calls();
+    let blocked = 0;
+    while (blocked < waiting.length) {
+      const { rows } = await sql<{ blocked: number }>`
+SELECT count(*)::int AS blocked FROM pg_locks WHERE relation = 'coin_stock'::regclass AND NOT granted`.execute(db);
+      blocked = rows[0]?.blocked ?? 0;
+    }
+    await work();
+  });
+  return Promise.all(waiting);
+}
+
+test('calls beyond the most are refused at once, with a hint; those that were taken are answered', async () => {
+  const bob = await service.user();
+  await bob.upload(mint(5));
+  const answers = await whileWaiting(
+    () => [bob.count(), bob.count(), bob.count()],
+    async () => {
+      const stranger = await service.user();
+      for (const refused of [() => bob.count(), () => stranger.fetch({ targetUserId: bob.id, count: 1 })]) {
+        await expect(refused()).rejects.toMatchObject({
+          code: 'UNAVAILABLE',
+          reason: 'OVERLOADED',
+          retryAfterMs: 1000,
+        });
+      }
+      // An operator wants to know most when there is too much to do.
+      const health = new HealthClient(service.address, credentials.createInsecure());
+      expect((await call(health.check.bind(health), { service: '' })).status).toBe(ServingStatus.SERVING);
+      health.close();
+    },
+  );
+  expect(answers.map(({ available }) => available?.bronze)).toEqual([5, 5, 5]);
+  expect((await bob.count()).available?.bronze).toBe(5);
+});
