@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestService } from './service';
 
-const MAIN = join(__dirname, '../../../dist/services/coin/main.js');
+const MAIN = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../../dist/services/coin/main.js');
 
 export interface ServiceProcess {
   readonly address: string;

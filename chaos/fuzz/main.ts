@@ -1,0 +1,172 @@
+import { randomInt, randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { status } from '@grpc/grpc-js';
+import fc from 'fast-check';
+import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
+import { type ServiceProcess, spawnMain } from '../../services/coin/test/service-process';
+import { mutated, pick, type Random, randomFrom } from './mutate';
+import { anyRequest, type Request, validRequests } from './requests';
+import { framed, type Reply, Wire } from './wire';
+
+const USAGE = `Usage: npm run fuzz [-- --bytes 200000] [--messages 50000] [--seed N]
+  Sends mutated request bytes and generated messages to a live service of its own. Exit code 1 when it crashes, hangs,
+  answers INTERNAL or UNKNOWN, complains of an unexpected error, or grows.`;
+
+const CONNECTIONS = 8;
+const AT_ONCE = 64;
+const DAY_S = 86_400;
+
+/** How the service may answer what it does not like. Anything else is a finding. */
+const ALLOWED: readonly Reply['status'][] = [
+  status.OK,
+  status.INVALID_ARGUMENT,
+  status.FAILED_PRECONDITION,
+  status.RESOURCE_EXHAUSTED,
+  status.UNIMPLEMENTED,
+  status.UNAVAILABLE,
+];
+/** Growth of the resident memory from the second quarter of the run to the last that is still called flat. */
+const FLAT = 1.2;
+
+interface Tally {
+  sent: number;
+  readonly answers: Map<string, number>;
+  readonly findings: string[];
+  readonly memoryMiB: number[];
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      bytes: { type: 'string', default: '200000' },
+      messages: { type: 'string', default: '50000' },
+      seed: { type: 'string', default: String(randomInt(2 ** 31)) },
+    },
+  });
+  const [bytes, messages, seed] = [values.bytes, values.messages, values.seed].map(Number) as [number, number, number];
+  if (![bytes, messages, seed].every(Number.isSafeInteger)) throw new Error(`Numbers are needed. ${USAGE}`);
+  console.error(`seed ${seed}`);
+
+  const dataDir = mkdtempSync(join(tmpdir(), 'aqm-fuzz-'));
+  const service = await spawnMain(dataDir, { AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '1000000' });
+  const user = randomUUID();
+  const { privateKey } = developmentKey(dataDir);
+  const token = await issueToken(privateKey, { userId: user, isAdmin: true, ttlSeconds: DAY_S, now: new Date() });
+  const wire = await Wire.open(service.address, token, CONNECTIONS);
+  const tally: Tally = { sent: 0, answers: new Map(), findings: [], memoryMiB: [] };
+  try {
+    const random = randomFrom(seed);
+    const valid = validRequests(user);
+    await checkValid(wire, valid, tally);
+    await run(wire, service, bytes, () => mutation(valid, random), tally);
+    const generated = fc.sample(anyRequest(user), { numRuns: 1000, seed });
+    await run(wire, service, messages, (n) => whole(next(generated, n, user, seed)), tally);
+    await checkValid(wire, validRequests(user), tally);
+  } finally {
+    wire.close();
+    const code = await service.stop();
+    if (code !== 0) tally.findings.push(`the service ended with exit code ${code}`);
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+  for (const line of new Set(service.log().split('\n'))) if (line !== '') tally.findings.push(`log: ${line}`);
+  return report(tally);
+}
+
+interface Sent {
+  readonly path: string;
+  readonly body: Buffer;
+}
+
+/** Mostly a mutated message in a frame that fits it, sometimes mutated with its frame. */
+function mutation(valid: readonly Request[], random: Random): Sent {
+  const { path, bytes } = pick(valid, random);
+  const other = pick(valid, random).bytes;
+  if (random(5) === 0) return { path, body: mutated(framed(bytes), random, framed(other)) };
+  return { path, body: framed(mutated(bytes, random, other)) };
+}
+
+function whole({ path, bytes }: Request): Sent {
+  return { path, body: framed(bytes) };
+}
+
+/** Generated a thousand at a time: all at once would fill the memory. */
+function next(batch: Request[], n: number, user: string, seed: number): Request {
+  const place = n % 1000;
+  if (place === 0 && n > 0) batch.splice(0, 1000, ...fc.sample(anyRequest(user), { numRuns: 1000, seed: seed + n }));
+  return batch[place] as Request;
+}
+
+/** Whatever came before, a valid request is answered as ever. */
+async function checkValid(wire: Wire, requests: readonly Request[], tally: Tally): Promise<void> {
+  for (const request of requests) {
+    const reply = await wire.send(request.path, framed(request.bytes));
+    if (reply.status !== status.OK) tally.findings.push(`a valid ${request.path}: ${shown(reply)}`);
+  }
+}
+
+async function run(
+  wire: Wire,
+  service: ServiceProcess,
+  count: number,
+  make: (n: number) => Sent,
+  tally: Tally,
+): Promise<void> {
+  let started = 0;
+  const lane = async (): Promise<void> => {
+    while (started < count) {
+      const n = started++;
+      const { path, body } = make(n);
+      const reply = await wire.send(path, body);
+      const name = typeof reply.status === 'number' ? (status[reply.status] ?? String(reply.status)) : reply.status;
+      tally.answers.set(name, (tally.answers.get(name) ?? 0) + 1);
+      tally.sent += 1;
+      if (!ALLOWED.includes(reply.status) && tally.findings.length < 20) {
+        tally.findings.push(`${path} ${body.subarray(0, 400).toString('hex')}: ${shown(reply)}`);
+      }
+      if (tally.sent % 1000 === 0) tally.memoryMiB.push(residentMiB(service));
+      if (tally.sent % 20_000 === 0) console.error(`${tally.sent} requests, ${tally.memoryMiB.at(-1)?.toFixed(0)} MiB`);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, lane));
+}
+
+function residentMiB({ child }: ServiceProcess): number {
+  const text = readFileSync(`/proc/${child.pid}/status`, 'utf8');
+  return Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1024;
+}
+
+function shown({ status: code, message }: Reply): string {
+  return `${typeof code === 'number' ? status[code] : code} ${message}`;
+}
+
+function report({ sent, answers, findings, memoryMiB }: Tally): number {
+  process.stdout.write(`${sent} requests\n`);
+  for (const [name, count] of [...answers].sort(([, a], [, b]) => b - a)) {
+    process.stdout.write(`  ${name.padEnd(22)}${String(count).padStart(10)}\n`);
+  }
+  const quarter = Math.floor(memoryMiB.length / 4);
+  const before = median(memoryMiB.slice(quarter, 2 * quarter));
+  const after = median(memoryMiB.slice(3 * quarter));
+  if (quarter >= 5) {
+    process.stdout.write(`memory of the service: ${before.toFixed(0)} MiB, at the end ${after.toFixed(0)} MiB\n`);
+    if (after > before * FLAT) findings.push(`the service grows: ${before.toFixed(0)} to ${after.toFixed(0)} MiB`);
+  }
+  for (const finding of findings) process.stdout.write(`FOUND ${finding}\n`);
+  process.stdout.write(findings.length === 0 ? 'no crash, no hang, no INTERNAL\n' : 'PROMISES BROKEN\n');
+  return findings.length === 0 ? 0 : 1;
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(2);
+  },
+);

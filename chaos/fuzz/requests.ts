@@ -1,0 +1,102 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import fc from 'fast-check';
+import { type Coin, CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { HardDeleteFetchedRequest, PurgeStaleRequest } from '../../gen/aqm/coin/v1/coin_admin_service';
+import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
+import { BatchFetchCoinsRequest, FetchCoinsRequest, UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
+
+/** A request to a method, before it is framed. */
+export interface Request {
+  readonly path: string;
+  readonly bytes: Buffer;
+}
+
+const COINS = '/aqm.coin.v1.CoinService';
+const ADMIN = '/aqm.coin.v1.CoinAdminService';
+const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
+
+/** A valid request of every kind. */
+export function validRequests(user: string): Request[] {
+  const bronze = () => coin(BRONZE, 32, 64);
+  const fetch = () => ({ ...FetchCoinsRequest.create(), targetUserId: user, coinCategory: BRONZE, count: 1 });
+  const upload = (...coins: Coin[]) => encode(`${COINS}/UploadCoins`, UploadCoinsRequest, { coins, databaseEpoch: '' });
+  return [
+    upload(bronze()),
+    upload(bronze(), coin(CoinCategory.COIN_CATEGORY_SILVER, 1184, 64)),
+    upload({ ...bronze(), expireTime: new Date(Date.now() + 5 * 86_400_000) }),
+    encode(`${COINS}/FetchCoins`, FetchCoinsRequest, fetch()),
+    encode(`${COINS}/FetchCoins`, FetchCoinsRequest, {
+      ...fetch(),
+      requestId: randomUUID(),
+      allowLowerCategories: true,
+    }),
+    encode(`${COINS}/BatchFetchCoins`, BatchFetchCoinsRequest, {
+      requests: [fetch(), { ...fetch(), requestId: randomUUID() }, { ...fetch(), targetUserId: randomUUID() }],
+    }),
+    { path: `${COINS}/GetInventoryCount`, bytes: Buffer.alloc(0) },
+    encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays: 30 }),
+    encode(`${ADMIN}/HardDeleteFetched`, HardDeleteFetchedRequest, { graceHours: 1 }),
+  ];
+}
+
+/** Well-formed messages whose fields hold anything: what a careless client, or a malicious one, would send. */
+export function anyRequest(user: string): fc.Arbitrary<Request> {
+  const text = fc.oneof(
+    fc.constantFrom('', user, user.toUpperCase(), `${user} `, `{${user}}`, '\0', 'ü'.repeat(36), '0'.repeat(70_000)),
+    fc.uuid(),
+    fc.string({ unit: 'binary', maxLength: 40 }),
+  );
+  const int32 = fc.oneof(
+    fc.constantFrom(-(2 ** 31), -1, 0, 1, 2, 20, 21, 3650, 3651, 8760, 8761, 2 ** 31 - 1),
+    fc.integer(),
+  );
+  const category = fc.oneof(
+    fc.constantFrom(0, 1, 2, 3, 4, -1, 2 ** 31 - 1),
+    fc.constant(BRONZE),
+  ) as fc.Arbitrary<CoinCategory>;
+  const sizes = COIN_CATEGORIES.flatMap(({ publicKeySize, signatureSize }) => [publicKeySize, signatureSize]);
+  const bytes = fc
+    .oneof(fc.constantFrom(0, 1, ...sizes, ...sizes.map((size) => size + 1)), fc.nat(5_000))
+    .map((size) => randomBytes(size));
+  const days = (count: number) => new Date(Date.now() + count * 86_400_000);
+  const time = fc.oneof(
+    fc.constant(undefined),
+    fc.constantFrom(-10_000, 0, 1, 2, 22, 23, 24, 100_000).map(days),
+    fc.date({ min: new Date(-8.64e15), max: new Date(8.64e15), noInvalidDate: true }),
+  );
+  const anyCoin: fc.Arbitrary<Coin> = fc.oneof(
+    fc.record({ keyId: text, coinCategory: category, publicKey: bytes, signature: bytes, expireTime: time }),
+    fc.record({ keyId: fc.uuid(), expireTime: time }).map((fields) => ({ ...coin(BRONZE, 32, 64), ...fields })),
+  );
+  const anyFetch = fc.record({
+    targetUserId: text,
+    coinCategory: category,
+    count: int32,
+    requestId: text,
+    allowLowerCategories: fc.boolean(),
+  });
+  return fc.oneof(
+    fc
+      .record({ coins: fc.array(anyCoin, { maxLength: 103 }), databaseEpoch: text })
+      .map((message) => encode(`${COINS}/UploadCoins`, UploadCoinsRequest, message)),
+    anyFetch.map((message) => encode(`${COINS}/FetchCoins`, FetchCoinsRequest, message)),
+    fc
+      .record({ requests: fc.array(anyFetch, { maxLength: 52 }) })
+      .map((message) => encode(`${COINS}/BatchFetchCoins`, BatchFetchCoinsRequest, message)),
+    int32.map((maxAgeDays) => encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays })),
+    int32.map((graceHours) => encode(`${ADMIN}/HardDeleteFetched`, HardDeleteFetchedRequest, { graceHours })),
+  );
+}
+
+function coin(coinCategory: CoinCategory, publicKeySize: number, signatureSize: number): Coin {
+  const [publicKey, signature] = [randomBytes(publicKeySize), randomBytes(signatureSize)];
+  return { keyId: randomUUID(), coinCategory, publicKey, signature, expireTime: undefined };
+}
+
+interface Codec<Message> {
+  encode(message: Message): { finish(): Uint8Array };
+}
+
+function encode<Message>(path: string, codec: Codec<Message>, message: Message): Request {
+  return { path, bytes: Buffer.from(codec.encode(message).finish()) };
+}

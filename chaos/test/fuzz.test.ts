@@ -1,0 +1,10 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const MAIN = join(__dirname, '../../dist/chaos/fuzz/main.js');
+
+test('a few thousand mutated and generated requests neither crash nor hang the service (npm run fuzz has the long form)', async () => {
+  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, '--bytes', '2000', '--messages', '500']);
+  expect(stdout).toContain('no crash, no hang, no INTERNAL');
+});
