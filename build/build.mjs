@@ -45,7 +45,7 @@ function generate() {
 
 /** What the compiled code reads beside itself. */
 function copyAssets() {
-  for (const file of globSync('device/**/*.{sql,lua}', { cwd: root })) {
+  for (const file of globSync('{device,services}/**/*.{sql,lua}', { cwd: root })) {
     const target = join(root, 'dist', file);
     mkdirSync(dirname(target), { recursive: true });
     const content = readFileSync(join(root, file));

@@ -28,14 +28,15 @@ const ALLOWED: readonly Reply['status'][] = [
   status.UNIMPLEMENTED,
   status.UNAVAILABLE,
 ];
-/** Growth of the resident memory from the second quarter of the run to the last that is still called flat. */
+/** Growth of the resident memory from the second quarter of a part of the run to its last that is still called flat. */
 const FLAT = 1.2;
 
 interface Tally {
   sent: number;
   readonly answers: Map<string, number>;
   readonly findings: string[];
-  readonly memoryMiB: number[];
+  /** Of the service, sampled every 1,000 requests, for each part of the run. */
+  readonly memoryMiB: number[][];
 }
 
 async function main(): Promise<number> {
@@ -115,6 +116,8 @@ async function run(
   tally: Tally,
 ): Promise<void> {
   let started = 0;
+  const memoryMiB: number[] = [];
+  tally.memoryMiB.push(memoryMiB);
   const lane = async (): Promise<void> => {
     while (started < count) {
       const n = started++;
@@ -126,8 +129,8 @@ async function run(
       if (!ALLOWED.includes(reply.status) && tally.findings.length < 20) {
         tally.findings.push(`${path} ${body.subarray(0, 400).toString('hex')}: ${shown(reply)}`);
       }
-      if (tally.sent % 1000 === 0) tally.memoryMiB.push(residentMiB(service));
-      if (tally.sent % 20_000 === 0) console.error(`${tally.sent} requests, ${tally.memoryMiB.at(-1)?.toFixed(0)} MiB`);
+      if (tally.sent % 1000 === 0) memoryMiB.push(residentMiB(service));
+      if (tally.sent % 20_000 === 0) console.error(`${tally.sent} requests, ${memoryMiB.at(-1)?.toFixed(0)} MiB`);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, lane));
@@ -147,10 +150,11 @@ function report({ sent, answers, findings, memoryMiB }: Tally): number {
   for (const [name, count] of [...answers].sort(([, a], [, b]) => b - a)) {
     process.stdout.write(`  ${name.padEnd(22)}${String(count).padStart(10)}\n`);
   }
-  const quarter = Math.floor(memoryMiB.length / 4);
-  const before = median(memoryMiB.slice(quarter, 2 * quarter));
-  const after = median(memoryMiB.slice(3 * quarter));
-  if (quarter >= 5) {
+  for (const part of memoryMiB) {
+    const quarter = Math.floor(part.length / 4);
+    if (quarter < 5) continue;
+    const before = median(part.slice(quarter, 2 * quarter));
+    const after = median(part.slice(3 * quarter));
     process.stdout.write(`memory of the service: ${before.toFixed(0)} MiB, at the end ${after.toFixed(0)} MiB\n`);
     if (after > before * FLAT) findings.push(`the service grows: ${before.toFixed(0)} to ${after.toFixed(0)} MiB`);
   }

@@ -102,6 +102,24 @@ export class OverloadedError extends TemporaryError {
   }
 }
 
+export class LimitsUnavailableError extends TemporaryError {
+  readonly reason = 'LIMITS_UNAVAILABLE';
+  constructor(options: ErrorOptions) {
+    super('The limits cannot be checked at the moment, and nothing is handed out or stored without them.', options);
+  }
+}
+
+/** The caller, or everybody together, asked for more than the limits allow. */
+export class RateLimitedError extends TemporaryError {
+  readonly reason = 'RATE_LIMITED';
+  constructor(
+    override readonly retryAfterMs: number,
+    what: string,
+  ) {
+    super(`Too many coins ${what}; see RetryInfo for when there is room again.`);
+  }
+}
+
 export class TokenKeysUnavailableError extends TemporaryError {
   readonly reason = 'OVERLOADED';
   constructor(options: ErrorOptions) {

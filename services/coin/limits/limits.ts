@@ -1,0 +1,44 @@
+/** How fast a budget refills, and how much it holds when it is full. */
+export interface Rate {
+  readonly perHour: number;
+  /** The most that can be taken at once. */
+  readonly burst: number;
+}
+
+/** An amount that a call wants from one budget; at most the budget's burst. */
+export interface Charge {
+  /** Names the budget, such as `fetch:<requester>:<target>`. */
+  readonly budget: string;
+  readonly rate: Rate;
+  readonly amount: number;
+}
+
+/**
+ * Budgets that refill over time (token buckets). The state of a budget is the time at which it will be full again; one
+ * that is full needs no memory.
+ */
+export interface Limits {
+  /**
+   * Takes every charge, or none of them when one budget has too little. No budget is charged twice in one call.
+   * @returns 0 when they were taken, else the milliseconds until all of them could be
+   * @throws LimitsUnavailableError
+   */
+  take(charges: readonly Charge[]): Promise<number>;
+  /** Puts amounts back that were taken and not used. Never fails: what cannot be put back refills over time. */
+  giveBack(charges: readonly Charge[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+const HOUR_MS = 3_600_000;
+
+/** Milliseconds in which a budget refills by `amount`. */
+export function refillMs({ perHour }: Rate, amount: number): number {
+  return (amount * HOUR_MS) / perHour;
+}
+
+/** Nothing is limited. */
+export const UNLIMITED: Limits = {
+  take: async () => 0,
+  giveBack: async () => undefined,
+  close: async () => undefined,
+};
