@@ -49,7 +49,27 @@ SEQUENCE coin_upload_batch
 TABLE database_life
   epoch uuid NOT NULL DEFAULT gen_random_uuid()
   start_time timestamp with time zone NOT NULL DEFAULT now()
+  opening uuid
+  CONSTRAINT database_life_opening_fkey FOREIGN KEY (opening) REFERENCES database_opening(opening)
   CONSTRAINT database_life_pkey PRIMARY KEY (epoch)
   CREATE UNIQUE INDEX database_life_pkey ON public.database_life USING btree (epoch)
   CREATE UNIQUE INDEX database_life_single ON public.database_life USING btree ((true))
   COMMENT: The epoch: the name of one unbroken life of this database.
+  COMMENT ON opening: The present one. NULL until a service first opened the database.
+
+TABLE database_opening
+  opening uuid NOT NULL
+  epoch uuid
+  system_identifier bigint
+  database_oid bigint
+  timeline integer
+  open_time timestamp with time zone NOT NULL DEFAULT now()
+  kind text NOT NULL
+  bytes_cleared boolean NOT NULL DEFAULT true
+  CONSTRAINT database_opening_kind CHECK ((kind = ANY (ARRAY['first'::text, 'accepted'::text, 'retired'::text, 'lost'::text])))
+  CONSTRAINT database_opening_pkey PRIMARY KEY (opening)
+  CREATE UNIQUE INDEX database_opening_pkey ON public.database_opening USING btree (opening)
+  COMMENT: Every decision to open this database for handing out, so that a mark outside of it can say under which one it was made.
+  COMMENT ON epoch: NULL, with the identity, for a lost opening: one that only a mark knew when the operator decided.
+  COMMENT ON timeline: Follows promotions that had everything.
+  COMMENT ON bytes_cleared: false: key bytes of the coins that this opening retired are still to be removed.

@@ -7,6 +7,8 @@ export interface Config {
   /** 0 picks a free one. */
   readonly port: number;
   readonly dataDir: string;
+  /** Where the mark of the restore fence lies; the same for all services of one database. */
+  readonly fenceDir: string;
   /** undefined: run the embedded PostgreSQL in dataDir. */
   readonly databaseUrl: string | undefined;
   /** Where the public keys of those who sign tokens are: a file or a URL. undefined: the development key. */
@@ -100,10 +102,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     );
   }
 
+  const dataDir = resolve(env.AQM_DATA_DIR || '.aqm');
   const config: Config = {
     host,
     port: Number(port),
-    dataDir: resolve(env.AQM_DATA_DIR || '.aqm'),
+    dataDir,
+    fenceDir: env.AQM_FENCE_DIR ? resolve(env.AQM_FENCE_DIR) : join(dataDir, 'fence'),
     databaseUrl,
     tokenKeys,
     tokenRules: {

@@ -95,6 +95,17 @@ export class DatabaseUnavailableError extends TemporaryError {
   }
 }
 
+export class FencedError extends TemporaryError {
+  readonly reason = 'FENCED';
+  override readonly retryAfterMs = 5000;
+  constructor(options?: ErrorOptions) {
+    super(
+      'The database was restored or replaced and may not know everything that was handed out; an operator has to decide.',
+      options,
+    );
+  }
+}
+
 export class OverloadedError extends TemporaryError {
   readonly reason = 'OVERLOADED';
   constructor(cause?: unknown) {

@@ -1,10 +1,14 @@
 import { ConfigError } from './config';
 import { DatabaseUnavailableError } from './errors';
+import { MarkUnusableError } from './fence/mark';
 import { UnusableDatabaseError } from './store/check-database';
+import { DatabaseChangedError } from './store/open-anew';
 
 /** What a command prints before it gives up: one clear sentence where the operator can mend it, else everything. */
 export function explain(error: unknown): unknown {
-  if (error instanceof ConfigError || error instanceof UnusableDatabaseError) return error.message;
+  for (const Told of [ConfigError, UnusableDatabaseError, MarkUnusableError, DatabaseChangedError]) {
+    if (error instanceof Told) return error.message;
+  }
   if (error instanceof DatabaseUnavailableError) {
     const { message } = error.cause as Error;
     return `The database of DATABASE_URL cannot be reached: ${message}`;

@@ -4,7 +4,7 @@ import { STALE_AFTER_DAYS } from './coin';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 
 export interface Hygiene {
-  /** By name: hard-delete-fetched, purge-stale, forget-spent. */
+  /** By name: hard-delete-fetched, clear-retired, purge-stale, forget-spent. */
   readonly jobs: readonly Cron[];
   stop(): void;
 }
@@ -13,7 +13,8 @@ export interface Hygiene {
 const MINUTE = Math.floor(Math.random() * 60);
 
 /**
- * Removes on a schedule what nobody needs any more: hourly the fetched coins past the grace, daily the stale and the
+ * Removes on a schedule what nobody needs any more: hourly the fetched coins past the grace and
+ * what a retire left to do, daily the stale and the
  * forgotten ones. Every server runs it; each picks a minute of its own, and where two meet they share the work.
  */
 export function startHygiene(store: CoinInventoryServer, log: Logger): Hygiene {
@@ -27,6 +28,7 @@ export function startHygiene(store: CoinInventoryServer, log: Logger): Hygiene {
     });
   const jobs = [
     job('hard-delete-fetched', `${MINUTE} * * * *`, () => store.hardDeleteFetched(0)),
+    job('clear-retired', `${MINUTE} * * * *`, () => store.clearRetired()),
     job('purge-stale', `${MINUTE} 3 * * *`, () => store.purgeStale(STALE_AFTER_DAYS)),
     job('forget-spent', `${MINUTE} 4 * * *`, () => store.forgetSpent()),
   ];

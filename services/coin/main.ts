@@ -1,6 +1,8 @@
 import { Certificates } from './certificates';
 import { readConfig } from './config';
 import { explain } from './explain';
+import { Fence } from './fence/fence';
+import { watchDatabase } from './fence/watch-database';
 import { startHygiene } from './hygiene';
 import { openTokenKeys } from './identity/token-keys';
 import { verifyWith } from './identity/verify-token';
@@ -9,7 +11,6 @@ import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
 import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
-import { watchDatabase } from './store/watch-database';
 
 /** The coin service: configuration, database, server, signals. */
 async function main(): Promise<void> {
@@ -26,10 +27,16 @@ async function main(): Promise<void> {
   const postgres = await openPostgres(config, logger);
   try {
     await prepareDatabase(postgres.db, config.migrationsDir, { migrateOlder: postgres.isEmbedded });
-    const store = new CoinInventoryServer(postgres.db, config);
+    const fence = await Fence.open({
+      db: postgres.db,
+      folder: config.fenceDir,
+      poolSize: config.poolSize,
+      log: logger,
+    });
+    const store = new CoinInventoryServer(postgres.db, fence, config);
     const server = new CoinServer({ store, verifyToken, logger, now, mostCalls: config.mostCalls });
     const hygiene = startHygiene(store, logger);
-    const watch = watchDatabase(postgres.db, logger, (up) => server.setServing(up));
+    const watch = watchDatabase(fence, logger, (state) => server.setServing(state));
 
     const address = await server.listen(config.host, config.port, certificates?.serverCredentials());
     process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
@@ -40,6 +47,7 @@ async function main(): Promise<void> {
     hygiene.stop();
     certificates?.close();
     await server.stop(config.drainTimeoutMs);
+    fence.close();
   } finally {
     await postgres.close();
   }

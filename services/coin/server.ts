@@ -34,6 +34,13 @@ export interface ServerOptions {
   readonly mostCalls: number;
 }
 
+export interface ServingState {
+  /** The database answers. */
+  readonly isUp: boolean;
+  /** It must not hand out. */
+  readonly isFenced: boolean;
+}
+
 /** The gRPC face of one store: the two services of the contract, health and reflection. */
 export class CoinServer {
   readonly #server: Server;
@@ -60,7 +67,7 @@ export class CoinServer {
     } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
     this.#health = new HealthImplementation();
     this.#health.addToServer(this.#server);
-    this.setServing(true);
+    this.setServing({ isUp: true, isFenced: false });
     const reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health']);
     for (const definition of reflection.definitions()) {
       this.#server.addService(definition, reflection.implementation());
@@ -77,10 +84,14 @@ export class CoinServer {
     return `${host}:${picked}`;
   }
 
-  /** What grpc.health.v1.Health answers for the server and both services. */
-  setServing(serving: boolean): void {
-    const status = serving && !this.#draining ? 'SERVING' : 'NOT_SERVING';
-    for (const service of ['', COIN_SERVICE, COIN_ADMIN_SERVICE]) this.#health.setStatus(service, status);
+  /**
+   * What grpc.health.v1.Health answers. While the fence is up, only CoinService does not serve: the process is sound, so
+   * whoever restarts it by the health of '' must not, and the admin service answers.
+   */
+  setServing({ isUp, isFenced }: ServingState): void {
+    const status = (serving: boolean) => (serving && !this.#draining ? 'SERVING' : 'NOT_SERVING');
+    for (const service of ['', COIN_ADMIN_SERVICE]) this.#health.setStatus(service, status(isUp));
+    this.#health.setStatus(COIN_SERVICE, status(isUp && !isFenced));
   }
 
   /**
@@ -89,7 +100,7 @@ export class CoinServer {
    */
   async stop(timeoutMs: number): Promise<void> {
     this.#draining = true;
-    this.setServing(false);
+    this.setServing({ isUp: false, isFenced: false });
     const timer = setTimeout(() => this.#server.forceShutdown(), timeoutMs);
     await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
     clearTimeout(timer);

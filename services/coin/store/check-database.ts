@@ -28,7 +28,15 @@ export async function prepareDatabase(
   refuseOtherSchema(await schemaState(db, migrationsDir));
 }
 
+/** For commands that need the tables and must not make them. @throws UnusableDatabaseError */
+export async function requireSchema(db: Database, migrationsDir: string): Promise<void> {
+  refuseOtherSchema(await schemaState(db, migrationsDir));
+}
+
 function refuseOtherSchema(schema: SchemaState): void {
+  if (schema.state === 'empty') {
+    throw new UnusableDatabaseError('The database is empty. Run "npm run migrate", or start the service once.');
+  }
   if (schema.state === 'newer') {
     throw new UnusableDatabaseError(
       `The database's schema is newer than this version of the service: it does not know ${schema.unknown.join(', ')}. Run the newer version, or undo with that version's "npm run migrate -- down".`,

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import { isVerified } from './gate';
 
 /** One fetch as the claim statement sees it. */
 export interface ClaimItem {
@@ -21,6 +22,8 @@ export interface ClaimOptions {
   readonly held: 'skip' | 'wait';
   /** Answer with what could be had, also when coins were held by others. */
   readonly acceptShort: boolean;
+  /** See gate.ts. */
+  readonly stamp: string;
 }
 
 /** One coin of one item's answer, or the word on an item that got none. */
@@ -29,10 +32,13 @@ export interface ClaimRow {
   item: number;
   /**
    * coin: `position` is its place in the answer. reused: the request id belongs to other parameters. contended:
-   * there may be more coins than this statement could take, so it took none for this item; ask again.
+   * there may be more coins than this statement could take, so it took none for this item; ask again. unverified (one
+   * row, of no item): the stamp did not fit, and the statement did nothing.
    */
-  kind: 'coin' | 'reused' | 'contended';
+  kind: 'coin' | 'reused' | 'contended' | 'unverified';
   position: number;
+  /** When an earlier statement handed it out, for which this is the answer to a repeat. NULL: this one did. */
+  fetch_time: Date | null;
   key_id: string | null;
   coin_category: CoinCategory | null;
   public_key: Buffer | null;
@@ -50,13 +56,17 @@ export interface ClaimRow {
  *   the primary key of coin_fetch: the later one fails with a unique violation, its coins go back, and it asks again.
  * - An item is served whole, or short only if its lane met no coin that others hold (`seen` = `found`): so a short
  *   answer is the truth about the stock, and never the shadow of a transaction that may still roll back.
+ * - Everything hangs on `asked`, and that on the stamp: a database that is not the verified one gives and changes nothing.
  * - The lookup of key bytes is LATERAL with OFFSET 0, which keeps it an index lookup per coin in every plan.
  */
 export function claim(items: readonly ClaimItem[], options: ClaimOptions): RawBuilder<ClaimRow> {
   const lock = options.held === 'skip' ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR UPDATE`;
   const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
   return sql<ClaimRow>`
-WITH asked AS MATERIALIZED (
+WITH gate AS MATERIALIZED (
+  SELECT ${isVerified(options.stamp)} AS verified
+),
+asked AS MATERIALIZED (
   SELECT *
   FROM unnest(
     ${items.map((item) => item.userId)}::uuid[],
@@ -66,9 +76,10 @@ WITH asked AS MATERIALIZED (
     ${items.map((item) => item.allowLowerCategories)}::boolean[],
     ${items.map((item) => `{${item.categories.join()}}`)}::text[]
   ) WITH ORDINALITY AS a (user_id, request_id, coin_category, coin_count, allow_lower_categories, categories, item)
+  WHERE (SELECT verified FROM gate)
 ),
 remembered AS MATERIALIZED (
-  SELECT a.item, a.user_id, f.key_ids,
+  SELECT a.item, a.user_id, f.fetch_time, f.key_ids,
     (f.coin_category, f.coin_count, f.allow_lower_categories)
       = (a.coin_category, a.coin_count, a.allow_lower_categories) AS same
   FROM asked a
@@ -144,18 +155,20 @@ recorded AS (
   JOIN asked a USING (item)
   ORDER BY a.user_id, a.request_id
 )
-SELECT answer.item::int, answer.kind, answer.position::int,
+SELECT answer.item::int, answer.kind, answer.position::int, answer.fetch_time,
   c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
 FROM (
-  SELECT item, 'coin' AS kind, position, user_id, key_id FROM taken
+  SELECT item, 'coin' AS kind, position, user_id, key_id, NULL::timestamptz AS fetch_time FROM taken
   UNION ALL
-  SELECT r.item, 'coin', k.position, r.user_id, k.key_id
+  SELECT r.item, 'coin', k.position, r.user_id, k.key_id, r.fetch_time
   FROM remembered r, unnest(r.key_ids) WITH ORDINALITY AS k (key_id, position)
   WHERE r.same
   UNION ALL
-  SELECT item, 'reused', 0, NULL, NULL FROM remembered WHERE NOT same
+  SELECT item, 'reused', 0, NULL, NULL, NULL FROM remembered WHERE NOT same
   UNION ALL
-  SELECT item, 'contended', 0, NULL, NULL FROM served WHERE NOT settled
+  SELECT item, 'contended', 0, NULL, NULL, NULL FROM served WHERE NOT settled
+  UNION ALL
+  SELECT 0, 'unverified', 0, NULL, NULL, NULL FROM gate WHERE NOT verified
 ) answer
 LEFT JOIN LATERAL (
   SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time

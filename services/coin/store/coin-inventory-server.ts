@@ -1,8 +1,11 @@
 import type { StoredCoin } from '../coin';
+import { FencedError } from '../errors';
+import { clearRetired } from './clear-retired';
 import { countCoins, type StockCount } from './count-coins';
 import type { Database } from './database';
 import { type CoinFetch, type FetchAnswer, fetchCoins } from './fetch-coins';
 import { forgetSpent } from './forget-spent';
+import { type Gate, UNVERIFIED } from './gate';
 import { hardDeleteFetched } from './hard-delete-fetched';
 import { purgeStale } from './purge-stale';
 import { type UploadAnswer, uploadCoins } from './upload-coins';
@@ -20,35 +23,46 @@ export interface InventoryRules {
  * delete. Handing out is committed to disk before the answer leaves.
  *
  * Every method may throw DatabaseUnavailableError and OverloadedError; nothing is half done then, but the outcome
- * of the call may be unknown, which is what request ids are for.
+ * of the call may be unknown, which is what request ids are for. While the restore fence is up, what hands out, stores
+ * or purges throws FencedError.
  */
 export class CoinInventoryServer {
   readonly #db: Database;
+  readonly #gate: Gate;
   readonly #rules: InventoryRules;
 
-  constructor(db: Database, rules: InventoryRules) {
+  constructor(db: Database, gate: Gate, rules: InventoryRules) {
     this.#db = db;
+    this.#gate = gate;
     this.#rules = rules;
   }
 
   /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
   uploadCoins(userId: string, coins: readonly StoredCoin[], epoch: string): Promise<UploadAnswer> {
-    return uploadCoins(this.#db, userId, coins, epoch, this.#rules.stockLimit);
+    return uploadCoins(this.#db, this.#gate, userId, coins, epoch, this.#rules.stockLimit);
   }
 
   /** Hands coins out to the requester. One answer per fetch, in order; a bad item fails alone. */
   async fetchCoins(requesterId: string, fetches: readonly CoinFetch[]): Promise<FetchAnswer[]> {
-    return fetchCoins(this.#db, requesterId, fetches, this.#rules.fetchGraceSeconds);
+    return fetchCoins(this.#db, this.#gate, requesterId, fetches, this.#rules.fetchGraceSeconds);
   }
 
-  /** Counts what could be fetched of one user now. */
-  getInventoryCount(userId: string): Promise<StockCount> {
-    return countCoins(this.#db, userId);
+  /** Counts what could be fetched of one user now: nothing while the fence is up. */
+  async getInventoryCount(userId: string): Promise<StockCount> {
+    try {
+      return await this.#gate.pass(async ({ stamp }) => {
+        const count = await countCoins(this.#db, userId, stamp);
+        return count.verified ? count : UNVERIFIED;
+      });
+    } catch (error) {
+      if (error instanceof FencedError) return countCoins(this.#db, userId, '');
+      throw error;
+    }
   }
 
   /** Deletes unfetched coins that are old or past handing out. @returns how many */
   purgeStale(maxAgeDays: number): Promise<number> {
-    return purgeStale(this.#db, maxAgeDays);
+    return purgeStale(this.#db, this.#gate, maxAgeDays);
   }
 
   /** Removes fetched coins older than `graceSeconds`, at least the fetch grace. @returns how many */
@@ -59,5 +73,10 @@ export class CoinInventoryServer {
   /** Forgets spent ids that no vault can open any more. @returns how many */
   forgetSpent(): Promise<number> {
     return forgetSpent(this.#db);
+  }
+
+  /** Removes the key bytes of coins that an operator retired. @returns of how many */
+  clearRetired(): Promise<number> {
+    return clearRetired(this.#db);
   }
 }

@@ -4,6 +4,7 @@ import { acceptableCategories, type StoredCoin } from '../coin';
 import { OverloadedError, RequestIdReusedError } from '../errors';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from './claim';
 import { type Database, run } from './database';
+import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from './gate';
 import { hardDeleteRequests } from './hard-delete-fetched';
 import { isLockTimeout, isRolledBack, isUniqueViolation } from './postgres-errors';
 
@@ -33,10 +34,11 @@ interface Pending extends ClaimItem {
  * Hands coins out, each to exactly one requester, and remembers the answers for `graceSeconds`. One statement
  * whatever the number of items and coins; more only for items of one user whose fallbacks overlap (at most one
  * per list of categories) and where coins are contended.
- * @throws DatabaseUnavailableError, OverloadedError when no item got an answer
+ * @throws DatabaseUnavailableError, FencedError, OverloadedError when no item got an answer
  */
 export async function fetchCoins(
   db: Database,
+  gate: Gate,
   requesterId: string,
   fetches: readonly CoinFetch[],
   graceSeconds: number,
@@ -45,7 +47,7 @@ export async function fetchCoins(
   let answered = false;
   for (const wave of waves(items)) {
     try {
-      await claimAll(db, wave, { requesterId, graceSeconds });
+      await claimAll(db, gate, wave, { requesterId, graceSeconds });
       answered = true;
     } catch (error) {
       // What an earlier wave took is committed and must be answered.
@@ -112,15 +114,17 @@ function waves(items: readonly Pending[]): Pending[][] {
  */
 async function claimAll(
   db: Database,
+  gate: Gate,
   items: readonly Pending[],
   base: Pick<ClaimOptions, 'requesterId' | 'graceSeconds'>,
 ): Promise<void> {
   let pending = [...items];
-  let options: ClaimOptions = { ...base, held: 'skip', acceptShort: false };
+  let options: Omit<ClaimOptions, 'stamp'> = { ...base, held: 'skip', acceptShort: false };
   for (let round = 0; pending.length > 0; round++) {
     if (round === MAX_ROUNDS) throw new OverloadedError();
     try {
-      const rows = await run(db, claim(pending, options));
+      const asked = { items: pending, options };
+      const rows = await gate.pass((passage) => claimOnce(db, gate, passage, asked));
       pending = settle(pending, rows, options);
       options = { ...options, held: 'wait' };
     } catch (error) {
@@ -131,8 +135,34 @@ async function claimAll(
   }
 }
 
+/** One claim under a verified stamp. What it handed out is in the mark before anybody hears of it. */
+async function claimOnce(
+  db: Database,
+  gate: Gate,
+  passage: Passage,
+  asked: { readonly items: readonly Pending[]; readonly options: Omit<ClaimOptions, 'stamp'> },
+): Promise<ClaimRow[] | typeof UNVERIFIED> {
+  const rows = await run(db, claim(asked.items, { ...asked.options, stamp: passage.stamp }));
+  if (rows[0]?.kind === 'unverified') return UNVERIFIED;
+  const handedOut: SpentCoin[] = [];
+  rows.forEach((row, index) => {
+    const item = asked.items[row.item - 1];
+    if (row.kind !== 'coin' || !item) return;
+    const coin = { ...toStoredCoin(row), userId: item.userId };
+    if (row.fetch_time === null) handedOut.push(coin);
+    // All coins of one fetch were committed together; one of them stands for all.
+    else if (rows[index + 1]?.item !== row.item) gate.acknowledgeAgain(passage, coin, row.fetch_time);
+  });
+  gate.acknowledge(passage, handedOut);
+  return rows;
+}
+
 /** Gives the items their answers. @returns the items that have to ask again */
-function settle(items: readonly Pending[], rows: readonly ClaimRow[], options: ClaimOptions): Pending[] {
+function settle(
+  items: readonly Pending[],
+  rows: readonly ClaimRow[],
+  { acceptShort }: Pick<ClaimOptions, 'acceptShort'>,
+): Pending[] {
   const coins = items.map((): StoredCoin[] => []);
   const again = new Set<Pending>();
   for (const row of rows) {
@@ -146,9 +176,7 @@ function settle(items: readonly Pending[], rows: readonly ClaimRow[], options: C
     const found = coins[index] ?? [];
     if (again.has(item) || item.answer) return;
     item.answer =
-      options.acceptShort && item.repeatable && found.length === 0
-        ? { error: new OverloadedError() }
-        : { coins: found };
+      acceptShort && item.repeatable && found.length === 0 ? { error: new OverloadedError() } : { coins: found };
   });
   return [...again];
 }

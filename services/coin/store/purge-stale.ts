@@ -1,11 +1,13 @@
 import { type RawBuilder, sql } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../coin';
 import { type Database, run } from './database';
+import { type Gate, isVerified, UNVERIFIED } from './gate';
 
 /** Rows of the queue that one statement looks at. */
 const SLICE = 2000;
 
 interface Slice {
+  verified: boolean;
   deleted: number;
   user_id: string | null;
   coin_category: number | null;
@@ -15,14 +17,20 @@ interface Slice {
 /**
  * Deletes coins nobody fetched that were uploaded more than `maxAgeDays` ago or are past handing out. Walks the
  * queue along its primary key in small statements, so that it needs no index of its own; steps over coins that a
- * claim holds; safe on several servers at once.
+ * claim holds; safe on several servers at once. Only in a verified database: in a restored one, what looks unfetched may
+ * have been handed out, and a purged coin may be uploaded again.
  * @returns how many coins were deleted
+ * @throws FencedError
  */
-export async function purgeStale(db: Database, maxAgeDays: number): Promise<number> {
+export async function purgeStale(db: Database, gate: Gate, maxAgeDays: number): Promise<number> {
   let deleted = 0;
   let after: RawBuilder<unknown> = sql`true`;
   for (;;) {
-    const [slice] = await run(db, purgeSlice(after, maxAgeDays));
+    const from = after;
+    const slice = await gate.pass(async ({ stamp }) => {
+      const [purged] = await run(db, purgeSlice(from, maxAgeDays, stamp));
+      return purged?.verified === false ? UNVERIFIED : purged;
+    });
     if (!slice?.user_id) return deleted;
     deleted += slice.deleted;
     after = sql`(user_id, coin_category, upload_order)
@@ -30,12 +38,15 @@ export async function purgeStale(db: Database, maxAgeDays: number): Promise<numb
   }
 }
 
-function purgeSlice(after: RawBuilder<unknown>, maxAgeDays: number) {
+function purgeSlice(after: RawBuilder<unknown>, maxAgeDays: number, stamp: string) {
   return sql<Slice>`
-WITH slice AS MATERIALIZED (
+WITH gate AS MATERIALIZED (
+  SELECT ${isVerified(stamp)} AS verified
+),
+slice AS MATERIALIZED (
   SELECT user_id, coin_category, upload_order, upload_time, expire_time
   FROM coin_stock
-  WHERE ${after}
+  WHERE (SELECT verified FROM gate) AND ${after}
   ORDER BY user_id, coin_category, upload_order
   LIMIT ${SLICE}
 ),
@@ -57,8 +68,8 @@ purged AS (
 erased AS (
   DELETE FROM coin c USING purged p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING c.key_id
 )
-SELECT (SELECT count(*) FROM erased)::int AS deleted, last.*
-FROM (SELECT) one
+SELECT gate.verified, (SELECT count(*) FROM erased)::int AS deleted, last.*
+FROM gate
 LEFT JOIN (
   SELECT user_id, coin_category, upload_order FROM slice
   ORDER BY user_id DESC, coin_category DESC, upload_order DESC LIMIT 1

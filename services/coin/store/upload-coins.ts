@@ -4,6 +4,7 @@ import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/co
 import { HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
 import { EpochChangedError, OverloadedError } from '../errors';
 import { type Database, run } from './database';
+import { type Gate, isVerified, UNVERIFIED } from './gate';
 import { isRolledBack } from './postgres-errors';
 
 export interface UploadAnswer {
@@ -21,10 +22,11 @@ const MAX_ROUNDS = 8;
  * Adds coins to a user's stock, each id once for as long as it is remembered. One statement for the batch, and
  * another only after a lost race.
  * @param epoch the epoch the caller believes in; empty: not checked
- * @throws EpochChangedError, DatabaseUnavailableError, OverloadedError
+ * @throws EpochChangedError, DatabaseUnavailableError, FencedError, OverloadedError
  */
 export async function uploadCoins(
   db: Database,
+  gate: Gate,
   userId: string,
   coins: readonly StoredCoin[],
   epoch: string,
@@ -36,7 +38,10 @@ export async function uploadCoins(
     const batch = pending.flatMap((index) => coins[index] ?? []);
     let rows: UploadRow[];
     try {
-      rows = await run(db, upload(userId, batch, epoch, stockLimit));
+      rows = await gate.pass(async ({ stamp }) => {
+        const found = await run(db, upload(userId, batch, epoch, stockLimit, stamp));
+        return found[0]?.verified === false ? UNVERIFIED : found;
+      });
     } catch (error) {
       if (isRolledBack(error)) continue;
       throw error;
@@ -67,6 +72,8 @@ const OUTCOMES = {
 
 interface UploadRow {
   epoch: string;
+  /** false: the stamp did not fit, and nothing was looked at or stored. */
+  verified: boolean;
   /** Set on the rows that speak of one coin: its place in the batch, from 1. */
   position: number | null;
   /** NULL: another upload of the same id was faster and not yet visible; look again. */
@@ -86,9 +93,13 @@ interface UploadRow {
  * - The stock limit is checked against what the statement sees: uploads of one user that run at the same time may
  *   together exceed it by what each brings.
  */
-function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number) {
+function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number, stamp: string) {
   return sql<UploadRow>`
-WITH given AS MATERIALIZED (
+WITH life AS MATERIALIZED (
+  SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(stamp)} AS verified
+  FROM database_life
+),
+given AS MATERIALIZED (
   SELECT g.*, row_number() OVER (PARTITION BY key_id ORDER BY position) AS appearance
   FROM unnest(
     ${coins.map((coin) => coin.keyId)}::uuid[],
@@ -97,9 +108,7 @@ WITH given AS MATERIALIZED (
     ${coins.map((coin) => coin.signature)}::bytea[],
     ${coins.map((coin) => coin.expireTime)}::timestamptz[]
   ) WITH ORDINALITY AS g (key_id, coin_category, public_key, signature, expire_time, position)
-),
-life AS MATERIALIZED (
-  SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current FROM database_life
+  WHERE (SELECT verified FROM life)
 ),
 known AS MATERIALIZED (
   SELECT g.position,
@@ -162,7 +171,7 @@ judged AS MATERIALIZED (
   FROM fresh f
   LEFT JOIN inserted i USING (key_id)
 )
-SELECT life.epoch, answer.*
+SELECT life.epoch, life.verified, answer.*
 FROM life
 LEFT JOIN (
   SELECT position::int, outcome, NULL::smallint AS coin_category, NULL::int AS available FROM known

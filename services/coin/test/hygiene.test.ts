@@ -24,6 +24,7 @@ test('fetched coins go hourly, stale and forgotten ones daily', () => {
   });
   expect(periods).toEqual([
     ['hard-delete-fetched', 1],
+    ['clear-retired', 1],
     ['purge-stale', 24],
     ['forget-spent', 24],
   ]);

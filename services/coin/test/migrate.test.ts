@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
+import pino from 'pino';
+import { Fence } from '../fence/fence';
 import { CoinInventoryServer } from '../store/coin-inventory-server';
 import { openDatabase } from '../store/database';
 import { dumpSchema } from '../store/dump-schema';
@@ -12,7 +14,7 @@ import { runCommand } from './command';
 import { createDatabase, databaseSettings, MIGRATIONS, type TestDatabase } from './postgres';
 import { spawnMain } from './service-process';
 
-const LAST = '0003_create_database_life';
+const LAST = '0004_create_database_opening';
 let database: TestDatabase;
 
 beforeEach(async () => {
@@ -26,7 +28,7 @@ const serve = () => runCommand('main', [], { DATABASE_URL: database.url, AQM_LIS
 
 test('from empty to current, and a second time changes nothing', async () => {
   expect(await state()).toEqual({ state: 'empty' });
-  expect(await migrateUp(database.db, MIGRATIONS)).toHaveLength(3);
+  expect(await migrateUp(database.db, MIGRATIONS)).toHaveLength(4);
   expect(await migrateUp(database.db, MIGRATIONS)).toEqual([]);
   expect(await state()).toEqual({ state: 'current' });
 });
@@ -37,13 +39,21 @@ test('20 starters at once migrate it once, and all of them succeed', async () =>
   const applied = await Promise.all(starters.map((db) => migrateUp(db, MIGRATIONS)));
   await Promise.all(starters.map((db) => db.destroy()));
   expect(applied.flat().sort()).toEqual([...new Set(applied.flat())].sort());
-  expect(applied.flat()).toHaveLength(3);
+  expect(applied.flat()).toHaveLength(4);
   expect(await state()).toEqual({ state: 'current' });
 });
 
 test('down and up again with data: stock stays in order, what was handed out stays spent', async () => {
   await migrate('up');
-  const store = new CoinInventoryServer(database.db, { fetchGraceSeconds: 3600, stockLimit: 1000 });
+  const fenceDir = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
+  /** As a service that is started now has it. */
+  const start = async () => {
+    const fence = await Fence.open({ db: database.db, folder: fenceDir, poolSize: 20, log: pino({ level: 'silent' }) });
+    fences.push(fence);
+    return new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });
+  };
+  const fences: Fence[] = [];
+  let store = await start();
   const [owner, requester] = [randomUUID(), randomUUID()];
   const coins = mint(6).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
   await store.uploadCoins(owner, coins, '');
@@ -62,17 +72,24 @@ test('down and up again with data: stock stays in order, what was handed out sta
   expect(await migrate()).toMatchObject({ code: 0, stdout: `applied: ${LAST}\nschema: current\n` });
   expect(await migrate('status')).toMatchObject({ code: 0, stdout: 'schema: current\n' });
 
+  store = await start();
+  expect((await store.getInventoryCount(owner)).epoch).toBe(epoch);
+  // One further down, and the epoch is another.
+  for (const direction of ['down', 'down', 'up']) expect(await migrate(direction)).toMatchObject({ code: 0 });
+  store = await start();
   expect((await store.getInventoryCount(owner)).epoch).not.toBe(epoch);
   const again = await store.uploadCoins(owner, coins, '');
   expect(again.outcomes).toEqual([4, 4, 2, 2, 2, 2]);
   const [answer] = await store.fetchCoins(requester, [{ ...fetch, count: 20 }]);
   expect(answer && 'coins' in answer ? ids(answer.coins) : []).toEqual(ids(coins.slice(2)));
+  for (const fence of fences) fence.close();
+  rmSync(fenceDir, { recursive: true });
 });
 
 test('every migration can be undone down to nothing and done again', async () => {
   await migrateUp(database.db, MIGRATIONS);
   const schema = await dumpSchema(database.db);
-  for (let i = 0; i < 3; i++) await migrateDown(database.db, MIGRATIONS);
+  for (let i = 0; i < 4; i++) await migrateDown(database.db, MIGRATIONS);
   expect(await state()).toEqual({ state: 'empty' });
   await migrateUp(database.db, MIGRATIONS);
   expect(await dumpSchema(database.db)).toBe(schema);

@@ -1,4 +1,7 @@
 import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { credentials, Metadata, type ServerCredentials, type ServiceError, status } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
@@ -16,6 +19,7 @@ import {
   type UploadCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import type { TokenRules } from '../config';
+import { Fence } from '../fence/fence';
 import { issueToken } from '../identity/development-key';
 import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
@@ -151,14 +155,12 @@ export async function startService(
   const database = await createDatabase();
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const now = () => new Date();
-  const store = new CoinInventoryServer(database.db, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
-  const server = new CoinServer({
-    store,
-    verifyToken: verifyWith(fixedKey(publicKey), NO_RULES, now),
-    logger: pino({ level: 'error' }, pino.destination(2)),
-    now,
-    mostCalls: limits.mostCalls ?? 512,
-  });
+  const logger = pino({ level: 'error' }, pino.destination(2));
+  const folder = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
+  const fence = await Fence.open({ db: database.db, folder, poolSize: 20, log: logger });
+  const store = new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
+  const verifyToken = verifyWith(fixedKey(publicKey), NO_RULES, now);
+  const server = new CoinServer({ store, verifyToken, logger, now, mostCalls: limits.mostCalls ?? 512 });
   const address = await server.listen('127.0.0.1', 0);
   const users: User[] = [];
   return {
@@ -180,7 +182,9 @@ export async function startService(
     stop: async () => {
       for (const user of users) user.close();
       await server.stop(1000);
+      fence.close();
       await database.drop();
+      rmSync(folder, { recursive: true });
     },
   };
 }

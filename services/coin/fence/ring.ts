@@ -1,0 +1,150 @@
+import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import type { SpentCoin } from '../store/gate';
+
+/** One coin that was handed out or retired and acknowledged, and the opening of the database under which it was. */
+export interface MarkRecord extends SpentCoin {
+  readonly opening: string;
+}
+
+/** Stands in a record that only says "this opening was seen". */
+export const NO_COIN = '00000000-0000-0000-0000-000000000000';
+
+/** What was handed out by the statement itself, in the order of acknowledging. */
+export const CLAIM_SLOTS = 4096;
+/** What was answered again to a repeat, the latest fetches of them. */
+const REPEAT_SLOTS = 1024;
+const SLOT_BYTES = 64;
+const CHECKED_BYTES = 60;
+const FREE = { key: '', fetchTime: 0 };
+
+/**
+ * A file of fixed-size slots in which one process keeps the coins that it acknowledged last. A record is in the kernel's
+ * hands when `append` or `keep` returns, so it survives the death of the process; `sync` brings it to the disk.
+ *
+ * A slot: opening, user id, key id (16 bytes each), expire_time in seconds (4), sequence (6), coin category (2), CRC-32
+ * of these (4). 64 bytes at a multiple of 64, so no slot crosses a page; a torn one is no record.
+ */
+export class RingFile {
+  readonly path: string;
+  readonly #slots: Buffer;
+  readonly #repeats: { readonly key: string; readonly fetchTime: number }[];
+  #file: number;
+  #sequence = 0;
+  #dirty = false;
+
+  /** Goes on with the file at `path`, or makes it. */
+  constructor(path: string) {
+    this.path = path;
+    this.#file = openSync(path, 'a+', 0o600);
+    closeSync(this.#file);
+    this.#file = openSync(path, 'r+');
+    this.#repeats = Array(REPEAT_SLOTS).fill(FREE);
+    this.#slots = Buffer.alloc((CLAIM_SLOTS + REPEAT_SLOTS) * SLOT_BYTES);
+    readFileSync(this.#file).copy(this.#slots);
+    ftruncateSync(this.#file, this.#slots.length);
+    decode(this.#slots, (record, sequence, slot) => {
+      if (slot < CLAIM_SLOTS) this.#sequence = Math.max(this.#sequence, sequence + 1);
+      else this.#repeats[slot - CLAIM_SLOTS] = { key: keyOf(record), fetchTime: sequence };
+    });
+  }
+
+  /** Writes the records over the oldest ones. */
+  append(records: readonly MarkRecord[]): void {
+    let from = this.#sequence % CLAIM_SLOTS;
+    let slot = from;
+    for (const record of records) {
+      encode(this.#slots, slot, record, this.#sequence++);
+      slot++;
+      if (slot < CLAIM_SLOTS) continue;
+      this.#write(from, slot);
+      slot = from = 0;
+    }
+    this.#write(from, slot);
+  }
+
+  /** Keeps a record of an earlier fetch, unless all that are kept are of later ones. They do not push out claims. */
+  keep(record: MarkRecord, fetchTime: Date): void {
+    const key = keyOf(record);
+    if (this.#repeats.some((kept) => kept.key === key)) return;
+    const times = this.#repeats.map((kept) => kept.fetchTime);
+    const oldest = times.indexOf(Math.min(...times));
+    if ((times[oldest] ?? 0) >= fetchTime.getTime()) return;
+    this.#repeats[oldest] = { key, fetchTime: fetchTime.getTime() };
+    encode(this.#slots, CLAIM_SLOTS + oldest, record, fetchTime.getTime());
+    this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
+  }
+
+  /** To the disk, and to a new file where somebody took ours away. */
+  sync(onError: (error: unknown) => void): void {
+    try {
+      if (statSync(this.path, { throwIfNoEntry: false })?.ino !== fstatSync(this.#file).ino) {
+        const file = openSync(this.path, 'w', 0o600);
+        closeSync(this.#file);
+        this.#file = file;
+        this.#write(0, CLAIM_SLOTS + REPEAT_SLOTS);
+      }
+      if (!this.#dirty) return;
+      this.#dirty = false;
+      fdatasync(this.#file, (error) => {
+        if (error) onError(error);
+      });
+    } catch (error) {
+      onError(error);
+    }
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  #write(from: number, to: number): void {
+    if (from === to) return;
+    this.#dirty = true;
+    const bytes = (to - from) * SLOT_BYTES;
+    const written = writeSync(this.#file, this.#slots, from * SLOT_BYTES, bytes, from * SLOT_BYTES);
+    if (written !== bytes) throw new Error(`only ${written} of ${bytes} bytes could be written to ${this.path}`);
+  }
+}
+
+/** The records of any ring's bytes. What is torn or unknown is left out. */
+export function readRecords(bytes: Buffer): MarkRecord[] {
+  const records: MarkRecord[] = [];
+  decode(bytes, (record) => records.push(record));
+  return records;
+}
+
+function encode(slots: Buffer, slot: number, record: MarkRecord, sequence: number): void {
+  const at = slot * SLOT_BYTES;
+  slots.write(record.opening.replaceAll('-', ''), at, 16, 'hex');
+  slots.write(record.userId.replaceAll('-', ''), at + 16, 16, 'hex');
+  slots.write(record.keyId.replaceAll('-', ''), at + 32, 16, 'hex');
+  slots.writeUInt32LE(Math.ceil(record.expireTime.getTime() / 1000), at + 48);
+  slots.writeUIntLE(sequence, at + 52, 6);
+  slots.writeUInt16LE(record.coinCategory, at + 58);
+  slots.writeUInt32LE(crc32(slots.subarray(at, at + CHECKED_BYTES)), at + CHECKED_BYTES);
+}
+
+function decode(bytes: Buffer, found: (record: MarkRecord, sequence: number, slot: number) => void): void {
+  for (let at = 0; at + SLOT_BYTES <= bytes.length; at += SLOT_BYTES) {
+    const checksum = bytes.readUInt32LE(at + CHECKED_BYTES);
+    if (checksum !== crc32(bytes.subarray(at, at + CHECKED_BYTES))) continue;
+    const record: MarkRecord = {
+      opening: uuidAt(bytes, at),
+      userId: uuidAt(bytes, at + 16),
+      keyId: uuidAt(bytes, at + 32),
+      expireTime: new Date(bytes.readUInt32LE(at + 48) * 1000),
+      coinCategory: bytes.readUInt16LE(at + 58),
+    };
+    found(record, bytes.readUIntLE(at + 52, 6), at / SLOT_BYTES);
+  }
+}
+
+function uuidAt(bytes: Buffer, at: number): string {
+  const hex = bytes.toString('hex', at, at + 16);
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}
+
+function keyOf({ userId, keyId }: SpentCoin): string {
+  return `${userId} ${keyId}`;
+}
