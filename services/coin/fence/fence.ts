@@ -31,6 +31,8 @@ export class Fence implements Gate {
   #objection: Objection | undefined;
   #verifying: Promise<void> | undefined;
   #notedOpening: string | undefined;
+  /** Whether there was nothing to hold the database against when it was first looked at. */
+  #isBlind: boolean | undefined;
 
   private constructor({ db, log, folder }: FenceOptions, mark: Mark) {
     this.#db = db;
@@ -46,12 +48,22 @@ export class Fence implements Gate {
     const mark = new Mark(markFolder(folder, await readLife(db)), { poolSize, onError });
     const fence = new Fence(options, mark);
     await fence.#verify();
+    if (fence.#isBlind) {
+      log.warn(
+        { folder: mark.folder },
+        'there is no mark of this database, so a copy in its place would not be noticed; let AQM_FENCE_DIR name a folder that lasts, the same for all services of one database',
+      );
+    }
     return fence;
   }
 
   /** Why nothing may be handed out; undefined: it may, as far as is known. */
   get objection(): Objection | undefined {
     return this.#objection;
+  }
+
+  get markFolder(): string {
+    return this.#mark.folder;
   }
 
   /** Calls `listener` whenever the fence goes up or down. */
@@ -112,7 +124,9 @@ export class Fence implements Gate {
 
   async #verifyOnce(): Promise<void> {
     this.#passage = undefined;
-    const { life, objection } = await this.#assess();
+    const { life, rings, objection } = await this.#assess();
+    if (life?.opening && !objection) this.#isBlind ??= rings?.every((ring) => ring.records === 0) ?? true;
+    else this.#isBlind ??= false;
     if (!life || objection) return this.#settle(objection);
     if (!life.opening) {
       await recordFirstOpening(this.#db, life);

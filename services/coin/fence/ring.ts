@@ -1,4 +1,15 @@
-import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { SpentCoin } from '../store/gate';
 
@@ -16,6 +27,7 @@ export const CLAIM_SLOTS = 4096;
 const REPEAT_SLOTS = 1024;
 const SLOT_BYTES = 64;
 const CHECKED_BYTES = 60;
+const CLOSED = -1;
 const FREE = { key: '', fetchTime: 0 };
 
 /**
@@ -79,6 +91,7 @@ export class RingFile {
   sync(onError: (error: unknown) => void): void {
     try {
       if (statSync(this.path, { throwIfNoEntry: false })?.ino !== fstatSync(this.#file).ino) {
+        mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
         const file = openSync(this.path, 'w', 0o600);
         closeSync(this.#file);
         this.#file = file;
@@ -95,7 +108,8 @@ export class RingFile {
   }
 
   close(): void {
-    closeSync(this.#file);
+    if (this.#file !== CLOSED) closeSync(this.#file);
+    this.#file = CLOSED;
   }
 
   #write(from: number, to: number): void {

@@ -44,6 +44,12 @@ export async function createDatabase(from: 'migrated' | 'empty' = 'migrated'): P
   };
 }
 
+/** The database of another test service, which drops it. */
+export function connectDatabase(url: string): TestDatabase {
+  const db = openDatabase({ ...databaseSettings(''), connectionString: url }, () => {});
+  return { db, url, drop: () => db.destroy() };
+}
+
 /** Runs a statement that cannot take parameters, such as CREATE DATABASE, as the owner of everything. */
 export async function asAdmin(text: string): Promise<void> {
   const admin = openDatabase({ ...databaseSettings('postgres'), poolSize: 1, statementTimeoutMs: 60_000 }, () => {});

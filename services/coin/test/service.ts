@@ -25,7 +25,7 @@ import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
 import { CoinServer, type ServerOptions } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
-import { createDatabase, type TestDatabase } from './postgres';
+import { connectDatabase, createDatabase, type TestDatabase } from './postgres';
 
 /** A failed call, with the parts of its google.rpc.Status taken out. */
 export class CallError extends Error {
@@ -138,6 +138,7 @@ export interface TestService {
   readonly privateKey: KeyObject;
   user(options?: { id?: string; isAdmin?: boolean; ttlSeconds?: number; address?: string }): Promise<User>;
   readonly store: CoinInventoryServer;
+  readonly fence: Fence;
   /** One more port. @returns its address */
   listenAlso(credentials: ServerCredentials): Promise<string>;
   /** Lets time pass for a table: moves a column of all its rows into the past. */
@@ -147,20 +148,25 @@ export interface TestService {
 
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
-/** The service as main.ts builds it, on a database and a port of its own. */
+export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls'>> {
+  readonly url?: string;
+  readonly logLevel?: string;
+}
+
+/** The service as main.ts builds it, on a port of its own, and on a database of its own or that of another one. */
 export async function startService(
   rules: Partial<InventoryRules> = {},
-  limits: Partial<Pick<ServerOptions, 'mostCalls'>> = {},
+  { url, logLevel = 'error', mostCalls = 512 }: TestServiceOptions = {},
 ): Promise<TestService> {
-  const database = await createDatabase();
+  const database = url === undefined ? await createDatabase() : connectDatabase(url);
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const now = () => new Date();
-  const logger = pino({ level: 'error' }, pino.destination(2));
+  const logger = pino({ level: logLevel }, pino.destination(2));
   const folder = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
   const fence = await Fence.open({ db: database.db, folder, poolSize: 20, log: logger });
   const store = new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
   const verifyToken = verifyWith(fixedKey(publicKey), NO_RULES, now);
-  const server = new CoinServer({ store, verifyToken, logger, now, mostCalls: limits.mostCalls ?? 512 });
+  const server = new CoinServer({ store, verifyToken, logger, now, mostCalls });
   const address = await server.listen('127.0.0.1', 0);
   const users: User[] = [];
   return {
@@ -168,6 +174,7 @@ export async function startService(
     database,
     privateKey,
     store,
+    fence,
     listenAlso: (credentials) => server.listen('127.0.0.1', 0, credentials),
     age: async (table, column, interval) => {
       await sql`UPDATE ${sql.table(table)} SET ${sql.ref(column)} = ${sql.ref(column)} - ${interval}::interval`.execute(

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import pino from 'pino';
+import { findBinaries } from '../postgres/binaries';
 import { EmbeddedPostgres } from '../postgres/embedded-postgres';
 import { openDatabase } from '../store/database';
 import { migrateUp } from '../store/migrate';
@@ -21,6 +22,8 @@ export default async function startPostgres(): Promise<void> {
     settings: ['shared_preload_libraries=pg_stat_statements'],
   });
   globalThis.aqmTestPostgres = { close: () => postgres.close(), folder };
+  // The packages are ES modules, which jest's own module system does not load.
+  process.env.AQM_TEST_BINARIES = JSON.stringify(await findBinaries(process.env.AQM_POSTGRES_PACKAGE));
   process.env.AQM_TEST_POSTGRES = postgres.connectionString('postgres');
   await asAdmin(`CREATE DATABASE ${TEMPLATE}`);
   const template = openDatabase(databaseSettings(TEMPLATE), () => {});

@@ -1,0 +1,244 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CompiledQuery, sql } from 'kysely';
+import { Mark, readMark } from '../fence/mark';
+import { CLAIM_SLOTS, type MarkRecord, RingFile, readRecords } from '../fence/ring';
+import { claim } from '../store/claim';
+import { clearRetired } from '../store/clear-retired';
+import { BRONZE, ids, mint } from './coins';
+import { runCommand } from './command';
+import { startService, type TestService, type User } from './service';
+import { spawnService } from './service-process';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'aqm-mark-'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const OPENING = randomUUID();
+const LATER = new Date(Date.now() + 86_400_000);
+const spent = (count: number) =>
+  Array.from({ length: count }, () => ({
+    userId: randomUUID(),
+    keyId: randomUUID(),
+    coinCategory: BRONZE,
+    expireTime: LATER,
+  }));
+const keyIdsOf = (records: readonly MarkRecord[]) => ids(records).sort();
+
+describe('a ring', () => {
+  const path = () => join(folder, 'one.ring');
+  const inFile = () => readRecords(readFileSync(path()));
+  const recordsOf = (count: number) => spent(count).map((coin) => ({ ...coin, opening: OPENING }));
+
+  test('keeps the last records as they were written, over any number of owners', () => {
+    const records = recordsOf(CLAIM_SLOTS + 700);
+    for (let from = 0; from < records.length; from += 600) {
+      const ring = new RingFile(path());
+      ring.append(records.slice(from, from + 600));
+      ring.close();
+    }
+    expect(keyIdsOf(inFile())).toEqual(keyIdsOf(records.slice(-CLAIM_SLOTS)));
+    const [last] = records.slice(-1);
+    const found = inFile().find((record) => record.keyId === last?.keyId);
+    expect({ ...found, expireTime: 0 }).toEqual({ ...last, expireTime: 0 });
+    expect(Math.abs((found?.expireTime.getTime() ?? 0) - LATER.getTime())).toBeLessThan(1000);
+  });
+
+  test('repeats push out older repeats, and never a claim', () => {
+    const ring = new RingFile(path());
+    const [claims, repeats] = [recordsOf(100), recordsOf(1100)];
+    ring.append(claims);
+    repeats.forEach((record, index) => {
+      ring.keep(record, new Date(1_000_000 + index));
+    });
+    for (const again of repeats.slice(-1)) ring.keep(again, new Date(2_000_000));
+    for (const old of recordsOf(1)) ring.keep(old, new Date(1));
+    ring.close();
+    expect(keyIdsOf(inFile())).toEqual(keyIdsOf([...claims, ...repeats.slice(-1024)]));
+  });
+
+  test('a torn slot, and what somebody else wrote, is no record', () => {
+    const ring = new RingFile(path());
+    ring.append(recordsOf(3));
+    ring.close();
+    const bytes = readFileSync(path());
+    bytes.writeUInt8((bytes[70] ?? 0) ^ 1, 70);
+    writeFileSync(path(), bytes);
+    expect(inFile()).toHaveLength(2);
+    truncateSync(path(), 100);
+    expect(inFile()).toHaveLength(1);
+    expect(readRecords(Buffer.from('not a ring at all'.repeat(100)))).toEqual([]);
+  });
+
+  test('is written whole again where somebody took the file away', () => {
+    const ring = new RingFile(path());
+    const records = recordsOf(5);
+    ring.append(records);
+    rmSync(folder, { recursive: true });
+    ring.sync((error) => {
+      throw error;
+    });
+    expect(keyIdsOf(inFile())).toEqual(keyIdsOf(records));
+    ring.close();
+  });
+});
+
+describe('a mark', () => {
+  const open = () =>
+    new Mark(folder, {
+      poolSize: 20,
+      onError: (error) => {
+        throw error;
+      },
+    });
+
+  test('the ring of a process of this host that is gone is taken over, that of another host is not', () => {
+    const mark = open();
+    const coins = spent(3);
+    mark.acknowledge(OPENING, coins);
+    mark.close();
+    const [own] = readdirSync(folder);
+    // No process has this id: it is above the largest that Linux gives.
+    renameSync(join(folder, own ?? ''), join(folder, `${hostname()}-99999999.ring`));
+    writeFileSync(join(folder, 'elsewhere-99999999.ring'), '');
+    const next = open();
+    expect(readdirSync(folder).sort()).toEqual([own, 'elsewhere-99999999.ring'].sort());
+    expect(keyIdsOf(next.read().flatMap((ring) => ring.records))).toEqual(ids(coins).sort());
+    next.close();
+  });
+
+  test('one statement writes at most its share of the ring, of what lasts longest', () => {
+    const mark = open();
+    const coins = spent(1000).map((coin, index) => ({ ...coin, expireTime: new Date(LATER.getTime() + index * 1000) }));
+    mark.acknowledge(OPENING, coins);
+    const share = Math.floor(CLAIM_SLOTS / 20);
+    expect(keyIdsOf(mark.read().flatMap((ring) => ring.records))).toEqual(ids(coins.slice(-share)).sort());
+    mark.close();
+  });
+});
+
+describe('the gate', () => {
+  let service: TestService;
+  let bob: User;
+  beforeEach(async () => {
+    // What is provoked here is logged as an error.
+    service = await startService({}, { logLevel: 'silent' });
+    bob = await service.user();
+  });
+  afterEach(() => service.stop());
+
+  const one = () => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
+
+  test('a claim under another stamp is stopped by a one-time filter', async () => {
+    await bob.upload(mint(1));
+    const item = { userId: bob.id, requestId: randomUUID(), coinCategory: BRONZE, count: 1, categories: [BRONZE] };
+    const compiled = claim([{ ...item, allowLowerCategories: false }], {
+      requesterId: bob.id,
+      graceSeconds: 3600,
+      held: 'skip',
+      acceptShort: false,
+      stamp: 'another',
+    }).compile(service.database.db);
+    const explain = CompiledQuery.raw(`EXPLAIN (ANALYZE, COSTS OFF) ${compiled.sql}`, [...compiled.parameters]);
+    const { rows } = await service.database.db.executeQuery<{ 'QUERY PLAN': string }>(explain);
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+    expect(plan).toMatch(/One-Time Filter/);
+    expect(plan).toMatch(/Index Scan using coin_stock_pkey on coin_stock s.*never executed/);
+    expect((await bob.count()).available?.bronze).toBe(1);
+  });
+
+  test('tables that were put back in place, without any restart, are noticed before a coin leaves', async () => {
+    const { db } = service.database;
+    await bob.upload(mint(5));
+    await sql`CREATE TABLE dump AS SELECT * FROM coin_stock`.execute(db);
+    const { coins } = await bob.fetch(one());
+    await sql`TRUNCATE coin_stock`.execute(db);
+    await sql`INSERT INTO coin_stock SELECT * FROM dump`.execute(db);
+    await expect(bob.fetch(one())).rejects.toMatchObject({ code: 'UNAVAILABLE', reason: 'FENCED' });
+    expect((await bob.count()).available?.bronze).toBe(0);
+    expect(coins).toHaveLength(1);
+  });
+
+  test('an answer to a repeat is in the mark of the service that gave it', async () => {
+    const other = await startService({}, { url: service.database.url });
+    await bob.upload(mint(3));
+    const request = { ...one(), count: 2, requestId: randomUUID() };
+    const first = await bob.fetch(request);
+    const bobAtOther = await other.user({ id: bob.id });
+    expect(await bobAtOther.fetch(request)).toEqual(first);
+    const known = readMark(other.fence.markFolder).flatMap((ring) => ring.records);
+    expect(ids(first.coins)).toEqual(expect.arrayContaining(ids(known.filter((record) => record.userId === bob.id))));
+    expect(known.filter((record) => record.userId === bob.id)).toHaveLength(1);
+    await other.stop();
+  });
+
+  test('what a retire left with key bytes is cleared later, but for stock and for answers that may be repeated', async () => {
+    const { db } = service.database;
+    await bob.upload(mint(50));
+    await bob.fetch({ ...one(), count: 4 });
+    await sql`DELETE FROM coin_stock`.execute(db);
+    await bob.upload(mint(3));
+    expect(await clearRetired(db)).toBe(0);
+    await sql`UPDATE database_opening SET bytes_cleared = false`.execute(db);
+    const counts = await Promise.all([clearRetired(db), clearRetired(db)]);
+    expect(counts.reduce((sum, count) => sum + count)).toBe(46);
+    const { rows } = await sql`SELECT count(public_key)::int AS bytes FROM coin`.execute(db);
+    expect(rows).toEqual([{ bytes: 7 }]);
+    expect(await clearRetired(db)).toBe(0);
+  });
+
+  test('the mark of a service that was killed has everything that it answered', async () => {
+    await bob.upload(mint(100));
+    const child = await spawnService(service);
+    const callers = await Promise.all(Array.from({ length: 4 }, () => service.user({ address: child.address })));
+    const out: string[] = [];
+    await Promise.all(
+      callers.map(async (caller) => {
+        for (;;) {
+          const answer = await caller.fetch(one()).catch(() => undefined);
+          if (!answer) return;
+          out.push(...ids(answer.coins));
+          if (out.length === 20) child.child.kill('SIGKILL');
+        }
+      }),
+    );
+    const fenceDir = join(child.dataDir, 'fence');
+    const known = readdirSync(fenceDir).flatMap((database) => readMark(join(fenceDir, database)));
+    expect(known.flatMap((ring) => ids(ring.records))).toEqual(expect.arrayContaining(out));
+    rmSync(child.dataDir, { recursive: true });
+  });
+
+  test('a mark that cannot be written is said at the start', async () => {
+    const { code, stderr } = await runCommand('main', [], {
+      DATABASE_URL: service.database.url,
+      AQM_DATA_DIR: folder,
+      AQM_LISTEN: '127.0.0.1:0',
+      AQM_FENCE_DIR: '/dev/null/fence',
+    });
+    expect(code).toBe(1);
+    expect(stderr).toContain('Let AQM_FENCE_DIR name a folder that the service may write');
+    expect(stderr).not.toContain('    at ');
+  });
+
+  test('a mark that cannot be written any more: nothing is answered that is not in it', async () => {
+    await bob.upload(mint(2));
+    service.fence.close();
+    await expect(bob.fetch({ ...one(), requestId: randomUUID() })).rejects.toMatchObject({ reason: 'FENCED' });
+  });
+});
+
+describe('admin fence', () => {
+  test.each([
+    ['no command', []],
+    ['an unknown one', ['fence', 'open']],
+    ['an unknown option', ['fence', 'status', '--force']],
+  ])('%s ends with exit code 2 and the usage', async (_what, args) => {
+    const { code, stderr } = await runCommand('admin-command', args, { AQM_DATA_DIR: folder });
+    expect(code).toBe(2);
+    expect(stderr).toContain('Usage: npm run admin -- fence');
+  });
+});
