@@ -151,16 +151,26 @@ describe('the gate', () => {
     expect((await bob.count()).available?.bronze).toBe(1);
   });
 
-  test('tables that were put back in place, without any restart, are noticed before a coin leaves', async () => {
+  const fenced = { code: 'UNAVAILABLE', reason: 'FENCED', retryAfterMs: 5000 };
+  test.each<[what: string, ask: (admin: User) => Promise<void>]>([
+    ['a fetch', () => expect(bob.fetch(one())).rejects.toMatchObject(fenced)],
+    ['an upload', () => expect(bob.upload(mint(1))).rejects.toMatchObject(fenced)],
+    ['a purge', (admin) => expect(admin.purgeStale(1)).rejects.toMatchObject(fenced)],
+    ['a count', async () => expect((await bob.count()).available).toEqual({ gold: 0, silver: 0, bronze: 0 })],
+  ])('tables that were put back in place, without any restart, are noticed by %s', async (_what, ask) => {
     const { db } = service.database;
     await bob.upload(mint(5));
     await sql`CREATE TABLE dump AS SELECT * FROM coin_stock`.execute(db);
-    const { coins } = await bob.fetch(one());
+    await bob.fetch(one());
     await sql`TRUNCATE coin_stock`.execute(db);
-    await sql`INSERT INTO coin_stock SELECT * FROM dump`.execute(db);
-    await expect(bob.fetch(one())).rejects.toMatchObject({ code: 'UNAVAILABLE', reason: 'FENCED' });
+    await sql`INSERT INTO coin_stock SELECT user_id, coin_category, upload_order, key_id, expire_time,
+      now() - interval '9 days' FROM dump`.execute(db);
+    await ask(await service.user({ isAdmin: true }));
+    const { rows } = await sql`SELECT count(*)::int AS stock FROM coin_stock`.execute(db);
+    expect(rows).toEqual([{ stock: 5 }]);
+    // The others are refused before they reach the database.
+    await expect(bob.fetch(one())).rejects.toMatchObject(fenced);
     expect((await bob.count()).available?.bronze).toBe(0);
-    expect(coins).toHaveLength(1);
   });
 
   test('an answer to a repeat is in the mark of the service that gave it', async () => {

@@ -1,0 +1,118 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { sql } from 'kysely';
+import pino from 'pino';
+import { DELIVERY_WINDOW_S } from '../../services/coin/coin';
+import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
+import { type Database, openDatabase } from '../../services/coin/store/database';
+import { forgetSpent } from '../../services/coin/store/forget-spent';
+import { migrateUp } from '../../services/coin/store/migrate';
+
+const USAGE = `Usage: npm run bench:spent [-- --coins 1000000] [--out FOLDER]
+  Fills a PostgreSQL of its own with spent coins and says what they take, and how long forgetting them takes.
+  --coins  how many (a tenth of them is due to be forgotten)
+  --out    where spent.json goes (docs/performance)`;
+
+/** Coins per user; the ids of one user lie together in the primary key. */
+const COINS_PER_USER = 1000;
+const MIGRATIONS = join(__dirname, '../../../migrations');
+
+interface Result {
+  readonly coins: number;
+  readonly bytesPerMillion: Readonly<Record<string, number>>;
+  readonly forgotten: number;
+  readonly secondsPer100000: number;
+}
+
+/** Rows as the hard delete leaves them, in an order of ids that is as random as that of devices. */
+async function fill(db: Database, coins: number): Promise<void> {
+  const users = Math.max(1, Math.round(coins / COINS_PER_USER));
+  await sql`
+WITH owner AS MATERIALIZED (
+  SELECT array_agg(gen_random_uuid()) AS ids FROM generate_series(1, ${users}::int)
+)
+INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category)
+SELECT owner.ids[1 + n % ${users}::int], gen_random_uuid(), nextval('coin_upload_batch') * 128,
+  now() + CASE WHEN n % 10 = 0 THEN make_interval(secs => -1 - ${DELIVERY_WINDOW_S}::int) ELSE interval '1 day' END
+    - make_interval(secs => random() * 86400),
+  1 + n % 3
+FROM generate_series(1, ${coins}::int) AS n, owner`.execute(db);
+  await sql`VACUUM (ANALYZE) coin`.execute(db);
+}
+
+async function sizes(db: Database): Promise<Record<string, number>> {
+  const { rows } = await sql<{ part: string; bytes: string }>`
+SELECT 'table' AS part, pg_table_size('coin') AS bytes
+UNION ALL SELECT indexrelid::regclass::text, pg_relation_size(indexrelid) FROM pg_index WHERE indrelid = 'coin'::regclass
+UNION ALL SELECT 'all', pg_total_relation_size('coin')`.execute(db);
+  return Object.fromEntries(rows.map(({ part, bytes }) => [part, Number(bytes)]));
+}
+
+async function measure(db: Database, coins: number): Promise<Result> {
+  console.error(`storing ${coins.toLocaleString('en')} spent coins …`);
+  await fill(db, coins);
+  const bytes = Object.entries(await sizes(db)).map(
+    ([part, size]) => [part, Math.round((size / coins) * 1e6)] as const,
+  );
+  console.error('forgetting those that are due …');
+  const start = process.hrtime.bigint();
+  const forgotten = await forgetSpent(db);
+  const seconds = Number(process.hrtime.bigint() - start) / 1e9;
+  return {
+    coins,
+    bytesPerMillion: Object.fromEntries(bytes),
+    forgotten,
+    secondsPer100000: (seconds / forgotten) * 1e5,
+  };
+}
+
+function table({ coins, bytesPerMillion, forgotten, secondsPer100000 }: Result): string {
+  const row = (what: string, value: string) => `  ${what.padEnd(40)}${value.padStart(12)}`;
+  return [
+    `${coins.toLocaleString('en')} spent coins`,
+    ...Object.entries(bytesPerMillion).map(([part, bytes]) =>
+      row(`MB for a million: ${part}`, (bytes / 1e6).toFixed(1)),
+    ),
+    row(`seconds to forget 100,000 (of ${forgotten})`, secondsPer100000.toFixed(2)),
+  ].join('\n');
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { coins: { type: 'string', default: '1000000' }, out: { type: 'string', default: 'docs/performance' } },
+  });
+  const coins = Number(values.coins);
+  if (!Number.isInteger(coins) || coins < 1000) throw new Error('--coins must be a whole number from 1000');
+  const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-spent-'));
+  const postgres = await EmbeddedPostgres.open(folder, { log: pino({ level: 'error' }, pino.destination(2)) });
+  const db = openDatabase(
+    {
+      connectionString: postgres.connectionString(),
+      poolSize: 1,
+      connectTimeoutMs: 1500,
+      statementTimeoutMs: 600_000,
+      lockTimeoutMs: 1000,
+      preparedStatements: true,
+    },
+    () => {},
+  );
+  try {
+    await migrateUp(db, MIGRATIONS);
+    const result = await measure(db, coins);
+    process.stdout.write(`${table(result)}\n`);
+    mkdirSync(values.out, { recursive: true });
+    writeFileSync(join(values.out, 'spent.json'), `${JSON.stringify(result, undefined, 1)}\n`);
+    console.error(`wrote spent.json to ${values.out}`);
+  } finally {
+    await db.destroy();
+    await postgres.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(error, `\n${USAGE}`);
+  process.exit(1);
+});
