@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { DatabaseLife } from '../store/database-identity';
 import type { SpentCoin } from '../store/gate';
 import { CLAIM_SLOTS, type MarkRecord, NO_COIN, RingFile, readRecords } from './ring';
@@ -94,7 +94,9 @@ export class Mark {
 
   /** Also what other processes wrote. @throws MarkUnusableError */
   read(): Ring[] {
-    return readMark(this.folder);
+    const own = basename(this.#ring.path);
+    const others = readMark(this.folder).filter(({ file }) => file !== own);
+    return [...others, { file: own, records: this.#ring.records() }];
   }
 
   close(): void {

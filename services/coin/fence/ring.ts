@@ -87,6 +87,11 @@ export class RingFile {
     this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
   }
 
+  /** Ours, also where the file was replaced by an older copy together with the database. */
+  records(): MarkRecord[] {
+    return readRecords(this.#slots);
+  }
+
   /** To the disk, and to a new file where somebody took ours away. */
   sync(onError: (error: unknown) => void): void {
     try {

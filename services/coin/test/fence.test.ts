@@ -1,5 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CompiledQuery, sql } from 'kysely';
@@ -109,6 +118,19 @@ describe('a mark', () => {
     expect(readdirSync(folder).sort()).toEqual([own, 'elsewhere-99999999.ring'].sort());
     expect(keyIdsOf(next.read().flatMap((ring) => ring.records))).toEqual(ids(coins).sort());
     next.close();
+  });
+
+  test('an older copy of the folder, put over it while the service runs, does not make it forget', () => {
+    const mark = open();
+    mark.acknowledge(OPENING, spent(1));
+    const copy = `${folder}-copy`;
+    cpSync(folder, copy, { recursive: true });
+    const coins = spent(1);
+    mark.acknowledge(OPENING, coins);
+    cpSync(copy, folder, { recursive: true });
+    expect(keyIdsOf(mark.read().flatMap((ring) => ring.records))).toEqual(expect.arrayContaining(ids(coins)));
+    mark.close();
+    rmSync(copy, { recursive: true });
   });
 
   test('one statement writes at most its share of the ring, of what lasts longest', () => {
