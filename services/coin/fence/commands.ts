@@ -38,10 +38,12 @@ export async function decide(
   kind: 'accepted' | 'retired',
   flags: { readonly 'even-if-open': boolean },
 ): Promise<number> {
-  const { assessment, rings } = await look(db, place);
+  const { assessment, folder, rings } = await look(db, place);
   const { life, objection, unknownOpenings } = assessment;
   if (!objection && !flags['even-if-open']) {
-    console.error('Nothing is fenced, so there is nothing to decide. If you mean it, add --even-if-open.');
+    console.error(
+      `Nothing is fenced by the mark in ${folder}, so there is nothing to decide. If you mean it, add --even-if-open.`,
+    );
     return 1;
   }
   const void_ = new Set([...life.history].filter((opening) => opening !== life.opening?.id));

@@ -44,6 +44,7 @@ export class RingFile {
   #file: number;
   #sequence = 0;
   #dirty = false;
+  #syncing = false;
 
   /** Goes on with the file at `path`, or makes it. */
   constructor(path: string) {
@@ -94,6 +95,7 @@ export class RingFile {
 
   /** To the disk, and to a new file where somebody took ours away. */
   sync(onError: (error: unknown) => void): void {
+    if (this.#syncing) return;
     try {
       if (statSync(this.path, { throwIfNoEntry: false })?.ino !== fstatSync(this.#file).ino) {
         mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
@@ -104,7 +106,12 @@ export class RingFile {
       }
       if (!this.#dirty) return;
       this.#dirty = false;
-      fdatasync(this.#file, (error) => {
+      this.#syncing = true;
+      const file = this.#file;
+      fdatasync(file, (error) => {
+        this.#syncing = false;
+        // Closed meanwhile: see close.
+        if (this.#file !== file) closeSync(file);
         if (error) onError(error);
       });
     } catch (error) {
@@ -113,7 +120,8 @@ export class RingFile {
   }
 
   close(): void {
-    if (this.#file !== CLOSED) closeSync(this.#file);
+    // A sync that is under way closes the file when it is done with it.
+    if (this.#file !== CLOSED && !this.#syncing) closeSync(this.#file);
     this.#file = CLOSED;
   }
 

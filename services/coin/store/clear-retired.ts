@@ -53,7 +53,8 @@ retired AS MATERIALIZED (
   SELECT c.user_id, c.key_id
   FROM slice s
   JOIN coin c USING (user_id, key_id)
-  WHERE s.has_bytes
+  -- Of the row as it is once it is locked: another one may have cleared it.
+  WHERE s.has_bytes AND c.public_key IS NOT NULL
     AND NOT EXISTS (
       SELECT FROM coin_stock t
       WHERE t.user_id = s.user_id AND t.coin_category = s.coin_category AND t.upload_order = s.upload_order
