@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, closeSync, existsSync, mkdirSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -100,14 +100,21 @@ export async function baseBackup(url: string, data: string, copy: string): Promi
   await client.connect();
   try {
     await client.query("SELECT pg_backup_start('test', fast => true)");
-    execFileSync('cp', ['-a', data, copy]);
+    copyInUse(data, copy);
     const { rows } = await client.query<{ labelfile: string }>('SELECT labelfile FROM pg_backup_stop(false)');
     rmSync(join(copy, 'postmaster.pid'), { force: true });
-    execFileSync('cp', ['-a', `${join(data, 'pg_wal')}/.`, join(copy, 'pg_wal')]);
+    copyInUse(`${join(data, 'pg_wal')}/.`, join(copy, 'pg_wal'));
     addFile(copy, 'backup_label', rows[0]?.labelfile ?? '');
   } finally {
     await client.end();
   }
+}
+
+/** Files may go while they are copied; PostgreSQL says that whatever a backup needs stays. */
+function copyInUse(from: string, to: string): void {
+  const { stderr } = spawnSync('cp', ['-a', from, to], { encoding: 'utf8' });
+  const complaints = stderr.split('\n').filter((line) => line !== '' && !line.endsWith('No such file or directory'));
+  if (complaints.length > 0) throw new Error(complaints.join('\n'));
 }
 
 export async function queryOnce(url: string, text: string): Promise<string> {

@@ -50,7 +50,8 @@ export async function spawnMain(dataDir: string, env: NodeJS.ProcessEnv): Promis
     stop: async () => {
       child.kill('SIGTERM');
       const [code] = await exited;
-      rmSync(dataDir, { recursive: true, force: true });
+      // Where another service shares the folder, its files come and go meanwhile.
+      rmSync(dataDir, { recursive: true, force: true, maxRetries: 10 });
       return code;
     },
   };
