@@ -5,11 +5,10 @@ import { Secret } from '../secret';
 import { openSqlite } from '../sqlite/open';
 import type { ChildConfig } from './harness';
 
-/** Opens a fixture's storage in a process of its own, with the machine's clock. */
-export async function openInChild(config: ChildConfig): Promise<DeviceStorage> {
+/** Opens a fixture's storage in a process of its own. */
+export async function openInChild(config: ChildConfig, now = () => new Date()): Promise<DeviceStorage> {
   const { backend, path = '', url = '', namespace = '', key, budgets = DEFAULT_BUDGETS } = config;
   const secret = key === undefined ? undefined : Secret.from(typeof key === 'string' ? key : Uint8Array.from(key));
-  const now = () => new Date();
   if (backend === 'redis') return openRedis({ url, namespace, secret, now, budgets });
   return openSqlite({ path, secret: secret ?? Secret.from(undefined), now, budgets });
 }

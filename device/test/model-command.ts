@@ -1,19 +1,27 @@
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
-/** `npm run model -- [--sequences N] [--seed S]`: the long form of model.test.ts. */
+/** `npm run model -- [--sequences N] [--run NAME] [--seed S [--path P]]`: the long form of model.test.ts. */
 function main(): void {
   const { values } = parseArgs({
-    options: { sequences: { type: 'string', default: '2000' }, seed: { type: 'string' } },
+    options: {
+      sequences: { type: 'string', default: '2000' },
+      run: { type: 'string', default: '' },
+      seed: { type: 'string', default: '' },
+      path: { type: 'string', default: '' },
+    },
   });
-  const { sequences, seed } = values;
+  const { sequences, run, seed, path } = values;
   if (!/^[1-9]\d*$/.test(sequences)) throw new TypeError('--sequences must be a whole number above 0');
+  if (path !== '' && (run === '' || seed === '')) throw new TypeError('--path needs --run and --seed');
   const env = {
     ...process.env,
     AQM_MODEL_SEQUENCES: sequences,
-    ...(seed === undefined ? {} : { AQM_MODEL_SEED: seed }),
+    AQM_MODEL_RUN: run,
+    AQM_MODEL_SEED: seed,
+    AQM_MODEL_PATH: path,
   };
-  const child = spawn('jest', ['device/test/model'], { stdio: 'inherit', env });
+  const child = spawn('jest', ['device/test/model.test'], { stdio: 'inherit', env });
   child.on('exit', (code) => {
     process.exitCode = code ?? 1;
   });

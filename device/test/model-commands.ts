@@ -105,16 +105,21 @@ export const timeStep: fc.Arbitrary<number> = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(...SPANS) },
 );
 
-/** What a call came to: its value, or the error that it rejected with. */
-export type Answer = { readonly value: unknown } | { readonly refused: string };
+/**
+ * What a call came to: its value, or the field of the argument that was refused and how, or any other error, which no
+ * model has.
+ */
+export type Answer =
+  | { readonly value: unknown }
+  | { readonly refused: string; readonly message: string }
+  | { readonly failed: string };
 
-/** @throws what is no refusal of an argument. */
 export async function answerOf(target: Target, call: Call, now: () => Date): Promise<Answer> {
   try {
     return { value: await issue(target, call, now().getTime()) };
   } catch (error) {
-    if (error instanceof InvalidArgumentError) return { refused: error.field };
-    throw error;
+    if (error instanceof InvalidArgumentError) return { refused: error.field, message: error.message };
+    return { failed: String(error) };
   }
 }
 
@@ -124,7 +129,7 @@ function issue({ vault, inventory }: Target, call: Call, now: number): Promise<u
       case 'storeKey': {
         const expiresAt = call.life === null ? undefined : new Date(now + call.life);
         const { category: coinCategory, copy } = call;
-        return vault.storeKey({ keyId: textOf(call), coinCategory, ...privateHalf(call.id, copy), expiresAt });
+        return vault.storeKey({ keyId: textOf(call), coinCategory, ...privateHalfOf(call.id, copy), expiresAt });
       }
       case 'fetchKey':
       case 'burnKey':
@@ -179,17 +184,24 @@ function textOf({ id, upperCase }: { readonly id: number; readonly upperCase: bo
   return upperCase ? keyId(id).toUpperCase() : keyId(id);
 }
 
-function privateHalf(id: number, copy: number) {
-  const seed = 100 * copy + id;
-  return { encryptedBlob: bytes(24, seed), encryptionIv: bytes(12, seed + 1), authTag: bytes(16, seed + 2) };
+/** Made once: thousands of bytes for every one of many calls. */
+const halves = new Map<string, object>();
+
+function once<Half extends object>(name: string, make: () => Half): Half {
+  const half = halves.get(name) ?? make();
+  halves.set(name, half);
+  return half as Half;
 }
 
-const publicHalves = new Map<string, ReturnType<typeof publicHalf>>();
+function privateHalfOf(id: number, copy: number) {
+  const seed = 1000 * copy + id;
+  return once(`${id} ${copy}`, () => ({
+    encryptedBlob: bytes(24, seed),
+    encryptionIv: bytes(12, seed + 1),
+    authTag: bytes(16, seed + 2),
+  }));
+}
 
-/** Made once: thousands of bytes for every one of many calls. */
 function publicHalfOf(id: number, category: CoinCategoryName, copy: number) {
-  const name = `${id} ${category} ${copy}`;
-  const half = publicHalves.get(name) ?? publicHalf(100 * copy + id, category);
-  publicHalves.set(name, half);
-  return half;
+  return once(`${id} ${category} ${copy}`, () => publicHalf(1000 * copy + id, category));
 }
