@@ -81,8 +81,9 @@ export interface SmartInventory {
 
   /**
    * Gives up the coins of contacts neither selected from nor stored to for `inactiveDays` (a whole number, 0 to
-   * 3650; default 30). Priorities stay.
-   * @returns the number of coins removed.
+   * 3650; default 30). Their priorities stay; those without one are forgotten. Expired coins of the other contacts leave
+   * the disk too, but do not count.
+   * @returns the number of coins removed of inactive contacts, expired ones that were still on disk included.
    */
   garbageCollect(inactiveDays?: number): Promise<number>;
 }

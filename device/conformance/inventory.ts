@@ -1,6 +1,7 @@
 import type { SmartInventory } from '../inventory';
-import { DAY, type Harness, HOUR, inventoryCoin, keyId, type ManualClock, withFixture } from './harness';
+import { DAY, type Harness, HOUR, inventoryCoin, keyId, withFixture } from './harness';
 import { inventoryArgumentCases } from './inventory-arguments';
+import { garbageCases } from './inventory-garbage';
 
 /** The promises of SmartInventory, for any backend. */
 export function inventorySuite(name: string, harness: Harness): void {
@@ -208,30 +209,6 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await inventory.getTotalStorageBytes()).toBe(1184 + 64 + 36 + (32 + 64 + 36));
       }));
 
-    it('gives up the coins of inactive contacts and keeps their priority', () =>
-      withFixture(harness, async ({ storage: { inventory }, clock }) => {
-        await fill(inventory, clock, 'bob', 40 * DAY);
-        await fill(inventory, clock, 'carol', 40 * DAY);
-        clock.advance(20 * DAY);
-        await inventory.selectCoin('carol', 'GOLD');
-        clock.advance(10 * DAY - 1);
-        expect(await inventory.garbageCollect()).toBe(0);
-        clock.advance(1);
-        expect(await inventory.garbageCollect()).toBe(3);
-        expect(await inventory.getPriority('bob')).toBe('BESTIE');
-        expect(await countsOf(inventory)).toStrictEqual([0, 0, 0]);
-        expect((await inventory.getSummary('carol'))[0]?.counts.GOLD).toBe(2);
-        expect(await inventory.garbageCollect(5)).toBe(2);
-      }));
-
-    it('counts expired coins among those it gives up', () =>
-      withFixture(harness, async ({ storage: { inventory }, clock }) => {
-        await fill(inventory, clock, 'bob', 23 * DAY);
-        clock.advance(30 * DAY);
-        expect(await inventory.garbageCollect()).toBe(3);
-        expect(await inventory.getTotalStorageBytes()).toBe(0);
-      }));
-
     it('gives every one of many concurrent callers another coin', () =>
       withFixture(harness, async ({ storage, open, clock }) => {
         await storage.inventory.setPriority('bob', 'BESTIE');
@@ -252,13 +229,9 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect((await inventory.getSummary()).every(({ priority }) => priority === 'MATE')).toBe(true);
       }));
 
+    garbageCases(harness);
     inventoryArgumentCases(harness);
   });
-}
-
-async function fill(inventory: SmartInventory, clock: ManualClock, contactId: string, life: number): Promise<void> {
-  await inventory.setPriority(contactId, 'BESTIE');
-  for (const n of [1, 2, 3]) await inventory.storeKey(inventoryCoin(n, clock.in(life), { contactId }));
 }
 
 async function selectAll(inventory: SmartInventory): Promise<string[]> {

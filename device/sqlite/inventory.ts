@@ -50,6 +50,7 @@ export class SqliteInventory implements SmartInventory {
   readonly #counts: Database.Statement<[number], CountRow>;
   readonly #stored: Database.Statement<[], Omit<CountRow, 'contact_id'>>;
   readonly #deleteInactive: Database.Statement<[number]>;
+  readonly #deleteExpired: Database.Statement<[number]>;
   readonly #deleteContacts: Database.Statement<[number]>;
 
   constructor(connection: Connection, budgets: BudgetTable) {
@@ -80,6 +81,11 @@ export class SqliteInventory implements SmartInventory {
     );
     this.#deleteInactive = connection.prepare(
       `DELETE FROM inventory_coin WHERE contact_id IN (SELECT contact_id FROM contact WHERE last_used_at <= ?)`,
+    );
+    // Walks the index, which has all that it asks for; there is none by time alone.
+    this.#deleteExpired = connection.prepare(
+      `DELETE FROM inventory_coin WHERE sequence IN
+         (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection WHERE expires_at <= ?)`,
     );
     this.#deleteContacts = connection.prepare('DELETE FROM contact WHERE priority IS NULL AND last_used_at <= ?');
   }
@@ -166,6 +172,7 @@ export class SqliteInventory implements SmartInventory {
       this.#stock.forgetEnded(nowMs);
       const inactiveSince = nowMs - days * DAY_MS;
       const { changes } = this.#deleteInactive.run(inactiveSince);
+      this.#deleteExpired.run(nowMs);
       this.#deleteContacts.run(inactiveSince);
       return changes;
     });

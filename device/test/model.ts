@@ -231,9 +231,9 @@ class InventoryModel implements SmartInventory {
       if (lastUsed > this.#now() - inactiveDays * DAY) continue;
       removed += this.#state.coins.get(contactId)?.length ?? 0;
       this.#state.coins.delete(contactId);
-      // "Priorities stay": without one, nothing of the contact does.
       if (!this.#state.priorities.has(contactId)) this.#state.lastUsed.delete(contactId);
     }
+    for (const contactId of this.#state.coins.keys()) this.#state.coins.set(contactId, this.#usable(contactId));
     return removed;
   }
 

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Gives up the coins of contacts last used at a time or before, and forgets those that have no priority either.
--- KEYS: 4.. the prefixes. ARGV: 3 that time, 4 how many ms a TTL
--- outlasts an end. Replies how many coins were removed; those that their TTL took do not count.
+-- Gives up the coins of contacts last used at a time or before, and forgets those that have no priority either. Of the
+-- others only expired coins go.
+-- KEYS: 4.. the prefixes. ARGV: 3 that time, 4 how many ms a TTL outlasts an end.
+-- Replies how many coins of inactive contacts were removed; those that their TTL took do not count.
 -- include: stock.lua
 forget_ended()
 local removed = 0
@@ -18,6 +19,9 @@ for _, tag in ipairs(redis.call('ZRANGE', contacts, '-inf', ARGV[3], 'BYSCORE'))
     redis.call('ZREM', contacts, tag)
     forgotten[#forgotten + 1] = { tag = tag, record = contact.record }
   end
+end
+for _, tag in ipairs(redis.call('ZRANGE', contacts, '(' .. ARGV[3], '+inf', 'BYSCORE')) do
+  remove_expired(contact_named(tag))
 end
 -- A name outlives its contact as long as used ids go by it: a copy to another storage must name them.
 local needed_until = {}

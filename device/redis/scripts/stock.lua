@@ -142,14 +142,18 @@ local function take_out(contact, category, place, expires_at)
   remember_used(contact, id_at(place), expires_at)
 end
 
--- Puts a NEW coin in. Expired coins of the contact make way, also one of the same id.
-local function put(contact, coin, sealed)
+local function remove_expired(contact)
   for _, category in ipairs(rules.categories) do
     for _, place in ipairs(redis.call('ZRANGE', contact.stock[category], '-inf', ARGV[1], 'BYSCORE')) do
       if is_there(contact, place) then redis.call('DEL', coin_at(contact, place)) end
       redis.call('ZREM', contact.stock[category], place)
     end
   end
+end
+
+-- Puts a NEW coin in. Expired coins of the contact make way, also one of the same id.
+local function put(contact, coin, sealed)
+  remove_expired(contact)
   local digits = string.format('%016.0f', redis.call('INCR', sequence))
   local key = contact.coins .. coin.id
   redis.call('HSET', key, 'sequence', digits, 'coin_category', coin.category, 'expires_at', coin.expires_at,
