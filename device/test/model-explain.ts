@@ -69,5 +69,5 @@ export async function contradiction(model: DeviceModel | undefined, issued: read
 }
 
 export function shown(answer: Answer | undefined): string {
-  return inspect(answer, { depth: 5, maxArrayLength: 8, breakLength: Number.POSITIVE_INFINITY });
+  return inspect(answer, { depth: 5, maxArrayLength: 4, compact: true, breakLength: Number.POSITIVE_INFINITY });
 }
