@@ -14,6 +14,11 @@ export interface RunOptions extends Shape {
   readonly sequences: number;
   /** How many of the handles are held by processes of their own. */
   readonly processes: number;
+  /**
+   * Whose calls of a batch are made first. A call on SQLite blocks its process, so that the others must have theirs by
+   * then; calls of this process to Redis overlap for certain, and other processes would decide many contests before.
+   */
+  readonly first: 'own' | 'processes';
   readonly seed: number | undefined;
   /** Of a failure that was printed: that sequence only. */
   readonly path: string | undefined;
@@ -34,6 +39,7 @@ export interface Tried {
 const LONGEST_STEP_MS = 60_000;
 const LONGEST_SHRINKING_MS = 30_000;
 const PROGRESS_MS = 5_000;
+const ATTEMPTS = 5;
 
 /**
  * Tries random sequences, each on fresh storages: one of every harness. The answers of a batch must be those of the model
@@ -46,7 +52,7 @@ export async function tryAgainstModel(harnesses: readonly Harness[], options: Ru
   const tried: Tried = { sequences: 0, calls: 0, telling: 0, states: 1 };
   const processes = harnesses.map(() => Array.from({ length: options.processes }, () => new ModelProcess()));
   const progress = progressOf(tried, options, seed);
-  const property = fc.asyncProperty(sequencesOf(options), async (sequence) => {
+  const follow = async (sequence: readonly Batch[]) => {
     const sides = harnesses.map((harness, index) => new Side(harness, options, processes[index] ?? []));
     try {
       for (const side of sides) await withoutHanging(side.open(), () => ['opening the storage']);
@@ -58,26 +64,51 @@ export async function tryAgainstModel(harnesses: readonly Harness[], options: Ru
     } finally {
       for (const side of sides) await withoutHanging(side.destroy(), () => ['closing the storage']);
     }
+  };
+  const sequences = sequencesOf(options);
+  const once = fc.asyncProperty(sequences, async (sequence) => {
+    await follow(sequence);
     tried.sequences += 1;
     progress();
   });
-  try {
-    const numRuns = path === undefined ? options.sequences : 1;
-    const first = await fc.check(property, { numRuns, seed, path, endOnFailure: true });
-    if (!first.failed) return tried;
-    const counterexample = { seed, path: first.counterexamplePath ?? undefined };
-    const repeat = `npm run model -- --run ${name} --seed ${seed} --path ${counterexample.path}`;
-    const { errorInstance } = first;
-    const reason = errorInstance instanceof Error ? errorInstance.message : String(errorInstance);
-    process.stderr.write(`Model: ${name} failed after ${tried.sequences} sequences. Again: ${repeat}\n${reason}\n`);
-    if (errorInstance instanceof NoAnswerError) throw errorInstance;
-    const limit = { interruptAfterTimeLimit: LONGEST_SHRINKING_MS, markInterruptAsFailure: true };
-    const shrunk = await fc.check(property, { numRuns: 1, ...counterexample, ...limit });
+  let deadline = Number.POSITIVE_INFINITY;
+  const again = fc.asyncProperty(sequences, async (sequence) => {
+    // From then on nothing fails any more, so that the shortest sequence by then is reported.
+    if (performance.now() > deadline) return;
     // A race need not end the same way when it is repeated.
-    throw new Error(`${fc.defaultReportMessage(shrunk.counterexample === null ? first : shrunk)}\nAgain: ${repeat}`);
+    for (let attempt = 0; attempt < (options.atOnce === 1 ? 1 : ATTEMPTS); attempt += 1) await follow(sequence);
+  });
+  try {
+    if (path === undefined) {
+      const first = await fc.check(once, { numRuns: options.sequences, seed, endOnFailure: true });
+      if (!first.failed) return tried;
+      const repeat = `npm run model -- --run ${name} --seed ${seed} --path ${first.counterexamplePath}`;
+      process.stderr.write(
+        `Model: ${name} failed after ${tried.sequences} sequences. Again: ${repeat}\n${messageOf(first)}\n`,
+      );
+      if (first.errorInstance instanceof NoAnswerError) throw first.errorInstance;
+      const shrunk = await shrink({ seed, path: first.counterexamplePath ?? '0' });
+      throw new Error(`${reportOf(shrunk.failed ? shrunk : first)}\nAgain: ${repeat}`);
+    }
+    const shrunk = await shrink({ seed, path });
+    if (shrunk.failed) throw new Error(reportOf(shrunk));
+    return { ...tried, sequences: 1 };
   } finally {
     for (const child of processes.flat()) child.end();
   }
+
+  function shrink(found: { readonly seed: number; readonly path: string }) {
+    deadline = performance.now() + LONGEST_SHRINKING_MS;
+    return fc.check(again, { numRuns: 1, ...found });
+  }
+}
+
+function reportOf(details: fc.RunDetails<[readonly Batch[]]>): string {
+  return `${fc.defaultReportMessage(details)}\n${messageOf(details)}`;
+}
+
+function messageOf({ errorInstance }: { readonly errorInstance: unknown }): string {
+  return errorInstance instanceof Error ? errorInstance.message : String(errorInstance);
 }
 
 const AUDIT_BATCHES: readonly Batch[] = AUDIT.map((call) => ({ after: 0, calls: [{ handle: 0, call }] }));
@@ -90,15 +121,15 @@ class NoAnswerError extends Error {
 /** One storage with all its handles, and what the model makes of its answers. */
 class Side {
   readonly #harness: Harness;
-  readonly #shape: Shape;
+  readonly #options: RunOptions;
   readonly #processes: readonly ModelProcess[];
   readonly #handles: ((call: Call) => Promise<Answer>)[] = [];
   #fixture: Fixture | undefined;
   #models: readonly DeviceModel[] = [];
 
-  constructor(harness: Harness, shape: Shape, processes: readonly ModelProcess[]) {
+  constructor(harness: Harness, options: RunOptions, processes: readonly ModelProcess[]) {
     this.#harness = harness;
-    this.#shape = shape;
+    this.#options = options;
     this.#processes = processes;
   }
 
@@ -108,11 +139,13 @@ class Side {
     const { clock, storage, childConfig } = fixture;
     const nowMs = () => clock.now().getTime();
     await Promise.all(this.#processes.map((child) => child.open(childConfig, nowMs())));
-    this.#handles.push(...this.#processes.map((child) => (call: Call) => child.call(call, nowMs())));
-    for (let own = this.#processes.length; own < this.#shape.handles; own += 1) {
-      const target = own === this.#processes.length ? storage : await fixture.open();
-      this.#handles.push((call) => answerOf(target, call, clock.now));
+    const others = this.#processes.map((child) => (call: Call) => child.call(call, nowMs()));
+    const own: typeof others = [(call) => answerOf(storage, call, clock.now)];
+    while (own.length + others.length < this.#options.handles) {
+      const target = await fixture.open();
+      own.push((call) => answerOf(target, call, clock.now));
     }
+    this.#handles.push(...(this.#options.first === 'own' ? [...own, ...others] : [...others, ...own]));
     this.#models = [new DeviceModel(clock.now, MODEL_BUDGETS)];
   }
 
@@ -126,7 +159,6 @@ class Side {
       open.delete(one);
       return answer;
     };
-    // Other processes first: a handle on SQLite in this one blocks it until its call is done.
     const inOrder = [...calls].sort((a, b) => a.handle - b.handle);
     const asked = new Map(inOrder.map((one) => [one, ask(one)]));
     const all = Promise.all(calls.map((one) => asked.get(one) as Promise<Answer>));
