@@ -52,18 +52,9 @@ export async function tryAgainstModel(harnesses: readonly Harness[], options: Ru
   const tried: Tried = { sequences: 0, calls: 0, telling: 0, states: 1 };
   const processes = harnesses.map(() => Array.from({ length: options.processes }, () => new ModelProcess()));
   const progress = progressOf(tried, options, seed);
-  const follow = async (sequence: readonly Batch[]) => {
+  const follow = (sequence: readonly Batch[]) => {
     const sides = harnesses.map((harness, index) => new Side(harness, options, processes[index] ?? []));
-    try {
-      for (const side of sides) await withoutHanging(side.open(), () => ['opening the storage']);
-      for (const { after, calls } of [...sequence, ...AUDIT_BATCHES]) {
-        const answers: Answer[][] = [];
-        for (const side of sides) answers.push(await side.follow(after, calls, tried));
-        if (options.atOnce === 1) compare(calls, answers);
-      }
-    } finally {
-      for (const side of sides) await withoutHanging(side.destroy(), () => ['closing the storage']);
-    }
+    return followOn(sides, sequence, options, tried);
   };
   const sequences = sequencesOf(options);
   const once = fc.asyncProperty(sequences, async (sequence) => {
@@ -84,7 +75,8 @@ export async function tryAgainstModel(harnesses: readonly Harness[], options: Ru
       if (!first.failed) return tried;
       const repeat = `npm run model -- --run ${name} --seed ${seed} --path ${first.counterexamplePath}`;
       process.stderr.write(
-        `Model: ${name} failed after ${tried.sequences} sequences. Again: ${repeat}\n${messageOf(first)}\n`,
+        `Model: ${name} failed after ${tried.sequences} sequences. Again: ${repeat}\n` +
+          `${JSON.stringify(first.counterexample?.[0])}\n${messageOf(first)}\n`,
       );
       if (first.errorInstance instanceof NoAnswerError) throw first.errorInstance;
       const shrunk = await shrink({ seed, path: first.counterexamplePath ?? '0' });
@@ -101,6 +93,30 @@ export async function tryAgainstModel(harnesses: readonly Harness[], options: Ru
     deadline = performance.now() + LONGEST_SHRINKING_MS;
     return fc.check(again, { numRuns: 1, ...found });
   }
+}
+
+async function followOn(
+  sides: readonly Side[],
+  sequence: readonly Batch[],
+  { atOnce }: Shape,
+  tried: Tried,
+): Promise<void> {
+  const destroy = async () => {
+    for (const side of sides) await withoutHanging(side.destroy(), () => ['closing the storage']);
+  };
+  try {
+    for (const side of sides) await withoutHanging(side.open(), () => ['opening the storage']);
+    for (const { after, calls } of [...sequence, ...AUDIT_BATCHES]) {
+      const answers: Answer[][] = [];
+      for (const side of sides) answers.push(await side.follow(after, calls, tried));
+      if (atOnce === 1) compare(calls, answers);
+    }
+  } catch (error) {
+    // The failure, not what comes of it.
+    await destroy().catch(() => undefined);
+    throw error;
+  }
+  await destroy();
 }
 
 function reportOf(details: fc.RunDetails<[readonly Batch[]]>): string {
