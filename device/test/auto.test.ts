@@ -10,6 +10,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -159,6 +160,27 @@ describe('a device that chooses its own backend', () => {
   ])('refuses a bad %s and decides nothing', async (_, name, changes) => {
     await expect(open(changes as never)).rejects.toMatchObject({ name });
     expect(readdirSync(folder)).toStrictEqual([]);
+  });
+
+  it('follows a choice of Redis that was made while it had not found one, and makes no storage of its own', async () => {
+    const held: Socket[] = [];
+    const silent = createServer((socket) => held.push(socket)).listen(0, '127.0.0.1');
+    try {
+      await once(silent, 'listening');
+      const { port } = silent.address() as AddressInfo;
+      const late = open({ url: `redis://127.0.0.1:${port}` });
+      await once(silent, 'connection');
+      const first = await open();
+      expect(first.backend).toBe('redis');
+      silent.close();
+      for (const socket of held) socket.destroy();
+      await expect(late).rejects.toMatchObject({ name: 'UnreachableError' });
+      expect(readdirSync(folder)).toStrictEqual(['device.db.backend']);
+      expect(warnings).toStrictEqual([]);
+      await first.close();
+    } finally {
+      silent.close();
+    }
   });
 
   it('makes one choice when eight processes open it first at once, half of them without Redis', async () => {
