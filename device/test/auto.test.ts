@@ -76,6 +76,15 @@ describe('a device that chooses its own backend', () => {
     expect(warnings).toHaveLength(1);
   });
 
+  it('takes SQLite when Redis is full at the first opening, and says so', async () => {
+    await server.client().config('SET', 'maxmemory', '1');
+    const storage = await open();
+    expect(storage.backend).toBe('sqlite');
+    expect(recorded()).toStrictEqual({ form: 1, backend: 'sqlite' });
+    expect(warnings).toEqual([{ code: 'AQM_AUTO_FELL_BACK', message: expect.stringContaining('full') }]);
+    await storage.close();
+  });
+
   it('warns on stderr when nobody listens', async () => {
     const worker = fork(WORKER, { silent: true });
     const said = text(worker.stderr ?? process.stdin);
