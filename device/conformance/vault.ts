@@ -1,5 +1,6 @@
+import { inspect } from 'node:util';
 import type { SecureVault } from '../vault';
-import { DAY, type Harness, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
+import { bytes, DAY, type Harness, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
 
 /** The promises of SecureVault, for any backend. */
 export function vaultSuite(name: string, harness: Harness): void {
@@ -200,6 +201,28 @@ export function vaultSuite(name: string, harness: Harness): void {
         }
         expect(await vault.listKeyIds()).toStrictEqual([]);
         expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+      }));
+
+    it('shows nothing of a refused blob, IV or tag in the error', () =>
+      withFixture(harness, async ({ storage: { vault } }) => {
+        for (const [field, value] of [
+          ['encryptedBlob', bytes(65_537, 1)],
+          ['encryptionIv', bytes(13, 2)],
+          ['authTag', bytes(15, 3)],
+          ['encryptedBlob', 'a blob as text'],
+        ] as const) {
+          const error: unknown = await vault
+            .storeKey({ ...vaultKey(1), [field]: value } as never)
+            .catch((error) => error);
+          const shown = inspect(error, {
+            depth: Number.POSITIVE_INFINITY,
+            maxArrayLength: null,
+            maxStringLength: null,
+          });
+          const start = Buffer.from(value as Uint8Array).subarray(0, 6);
+          const forms = [start.toString('hex'), start.toString('base64'), [...start].join(), [...start].join(', ')];
+          for (const form of [...forms, 'a blob as text']) expect(shown).not.toContain(form);
+        }
       }));
 
     it('refuses an end of now, and one beyond the lifetime and the clock skew', () =>

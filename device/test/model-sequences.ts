@@ -83,6 +83,13 @@ function contest(handles: number): fc.Arbitrary<Batch[]> {
         everyone((handle) => (handle === 0 ? STRANGER : (calls[handle] ?? coin(ids[handles + handle] ?? 0, 'GOLD')))),
       ]),
     ids.map((ids) => [...stocked(ids, 3), everyone(() => STRANGER)]),
+    ids.map((ids) => [...stocked(ids, 3), everyone((handle) => (handle % 2 === 0 ? STRANGER : BESTIE))]),
+    // A priority that falls while others look, again and again.
+    fc.record({ ids, falling: fc.nat(handles - 1) }).map(({ ids, falling }) => {
+      const looking = everyone(() => SUMMARY).calls.filter(({ handle }) => handle !== falling);
+      const calls = [{ handle: falling, call: STRANGER }, ...Array.from({ length: 6 }, () => looking).flat()];
+      return [...stocked(ids, 3), { after: 0, calls }];
+    }),
     // A budget that falls while others fill it.
     ids.map((ids) => [
       ...stocked(ids, 1),
