@@ -65,6 +65,19 @@ describe('opening a device storage', () => {
     await again.close();
   });
 
+  it('shows no key and no passphrase in an error of opening', async () => {
+    await (await open()).close();
+    const wrong = bytes(32, 9);
+    const forms = ['hex', 'base64', 'latin1'] as const;
+    for (const key of [wrong, 'correct horse']) {
+      const error: unknown = await open({ key }).catch((error) => error);
+      const shown = inspect(error, { depth: Number.POSITIVE_INFINITY, showHidden: true, maxArrayLength: null });
+      expect(error).toMatchObject({ name: 'WrongKeyError' });
+      const secrets = [...forms.map((form) => Buffer.from(key).toString(form)), [...Buffer.from(key)].join(', ')];
+      for (const secret of secrets) expect(shown.toLowerCase()).not.toContain(secret.toLowerCase());
+    }
+  });
+
   it('answers WrongKeyError while another handle is at work, which goes on unharmed', async () => {
     const storage = await open();
     await storage.vault.storeKey(vaultKey(1));
