@@ -86,6 +86,32 @@ describe('two calls for the same copy at once', () => {
   });
 });
 
+it.each(['sqlite', 'redis'] as const)(
+  'loses no key that is stored in a target in %s while a copy takes it',
+  async (side) => {
+    let refused = 0;
+    for (let round = 0; round < 12; round += 1) {
+      const from = places.fresh(side === 'sqlite' ? 'redis' : 'sqlite');
+      await (await openDeviceStorage(from)).close();
+      const to = places.fresh(side);
+      const other = await openDeviceStorage(to);
+      const copy = copyDeviceStorage(from, to).catch((error: Error) => error.name);
+      const stored: string[] = [];
+      // Later in every round, until the copy has ended.
+      for (let turn = 0; turn < round * 2; turn += 1) await nextTurn();
+      for (let n = 0; n < 10; n += 1) {
+        const key = vaultKey(n);
+        if (await other.vault.storeKey(key).catch(() => false)) stored.push(key.keyId);
+      }
+      if ((await copy) === 'TargetNotEmptyError') refused += 1;
+      for (const id of stored) expect(await other.vault.getStatus(id)).toBe('ACTIVE');
+      await other.close();
+    }
+    // Some came before, and some too late.
+    expect(refused).toBeGreaterThan(0);
+  },
+);
+
 it('leaves none of a blob in a source in SQLite, neither in its pages nor in its WAL, while others have it open', async () => {
   const blob = Buffer.from(vaultKey(1).encryptedBlob).subarray(0, 64);
   const from = (await filledDevice(places, 'sqlite')) as SqliteConfig & { key: Uint8Array };
