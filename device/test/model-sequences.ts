@@ -84,12 +84,15 @@ function contest(handles: number): fc.Arbitrary<Batch[]> {
       ]),
     ids.map((ids) => [...stocked(ids, 3), everyone(() => STRANGER)]),
     ids.map((ids) => [...stocked(ids, 3), everyone((handle) => (handle % 2 === 0 ? STRANGER : BESTIE))]),
-    // A priority that falls while others look, again and again.
-    fc.record({ ids, falling: fc.nat(handles - 1) }).map(({ ids, falling }) => {
-      const looking = everyone(() => SUMMARY).calls.filter(({ handle }) => handle !== falling);
-      const calls = [{ handle: falling, call: STRANGER }, ...Array.from({ length: 6 }, () => looking).flat()];
-      return [...stocked(ids, 3), { after: 0, calls }];
-    }),
+    // A priority that falls while others look, again and again: what lies between two steps is seen only then.
+    {
+      weight: 3,
+      arbitrary: fc.record({ ids, falling: fc.nat(handles - 1) }).map(({ ids, falling }) => {
+        const looking = everyone(() => SUMMARY).calls.filter(({ handle }) => handle !== falling);
+        const calls = [{ handle: falling, call: STRANGER }, ...Array.from({ length: 6 }, () => looking).flat()];
+        return [...stocked(ids, 3), { after: 0, calls }];
+      }),
+    },
     // A budget that falls while others fill it.
     ids.map((ids) => [
       ...stocked(ids, 1),

@@ -33,7 +33,7 @@ const runs: readonly [
   sequences: number,
   shape: Pick<RunOptions, keyof typeof SQLITE_AT_ONCE>,
 ][] = [
-  ['by-turns', 'SQLite and Redis side by side, two handles by turns', [sqlite, redis], wanted ?? 60, BY_TURNS],
+  ['by-turns', 'SQLite and Redis side by side, two handles by turns', [sqlite, redis], wanted ?? 40, BY_TURNS],
   // Every opening takes 0.2 s.
   ['passphrase', 'SQLite with a passphrase', [sqliteHarness(PASSPHRASE)], Math.ceil((wanted ?? 80) / 10), BY_TURNS],
   ['sqlite-at-once', 'SQLite, handles of four processes at once', [sqlite], wanted ?? 60, SQLITE_AT_ONCE],
