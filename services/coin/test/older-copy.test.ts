@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, renameSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,6 +29,12 @@ async function connect(address: string, userId: string = randomUUID()): Promise<
   const user = new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
   users.push(user);
   return user;
+}
+
+/** Ends a service, and leaves the data folder to the other one. */
+async function end({ child }: ServiceProcess): Promise<void> {
+  child.kill('SIGTERM');
+  if (child.exitCode === null) await once(child, 'exit');
 }
 
 async function health(address: string, service: string): Promise<ServingStatus> {
@@ -76,7 +83,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const user of users.splice(0)) user.close();
-  await second?.stop();
+  if (second) await end(second);
   await first.stop();
 });
 
@@ -160,8 +167,7 @@ test('an older copy of the data folder under running services: nothing that was 
   ]);
 
   // A restart changes nothing.
-  second.child.kill('SIGTERM');
-  await eventually('the end of the second service', async () => second?.child.exitCode !== null);
+  await end(second);
   second = await spawnMain(dataDir, {});
   const bobAgain = await connect(second.address, bob.id);
   const aliceAgain = await connect(second.address, alice.id);
