@@ -50,8 +50,7 @@ export async function spawnMain(dataDir: string, env: NodeJS.ProcessEnv): Promis
     stop: async () => {
       child.kill('SIGTERM');
       const [code] = await exited;
-      // Where another service shares the folder, its files come and go meanwhile.
-      rmSync(dataDir, { recursive: true, force: true, maxRetries: 10 });
+      rmSync(dataDir, { recursive: true, force: true });
       return code;
     },
   };
