@@ -11,6 +11,7 @@ export const LIMITS = {
   coinsPerUpload: 100,
   coinsPerFetch: 20,
   fetchesPerBatch: 50,
+  idsPerReconcile: 1000,
   maxAgeDays: 3650,
   graceHours: 8760,
 } as const;

@@ -15,6 +15,7 @@ import { fetchCoins } from './rpc/fetch-coins';
 import { getInventoryCount } from './rpc/get-inventory-count';
 import { hardDeleteFetched } from './rpc/hard-delete-fetched';
 import { purgeStale } from './rpc/purge-stale';
+import { reconcileCoins } from './rpc/reconcile-coins';
 import { type UnaryOptions, unary } from './rpc/unary';
 import { uploadCoins } from './rpc/upload-coins';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
@@ -60,6 +61,7 @@ export class CoinServer {
       fetchCoins: unary(options, fetchCoins(store)),
       batchFetchCoins: unary(options, batchFetchCoins(store)),
       getInventoryCount: unary(options, getInventoryCount(store)),
+      reconcileCoins: unary(options, reconcileCoins(store)),
     } satisfies CoinServiceServer & UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(options, purgeStale(store)),

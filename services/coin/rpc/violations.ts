@@ -28,8 +28,8 @@ export class Violations {
     if (bytes.length !== size) this.add(field, `must have ${size} bytes for ${category}; it has ${bytes.length}`);
   }
 
-  listSize(field: string, size: number, max: number): void {
-    if (size < 1 || size > max) this.add(field, `must hold 1 to ${max} elements; it holds ${size}`);
+  listSize(field: string, size: number, max: number, min = 1): void {
+    if (size < min || size > max) this.add(field, `must hold ${min} to ${max} elements; it holds ${size}`);
   }
 
   /** @throws InvalidFieldError when anything was found. */

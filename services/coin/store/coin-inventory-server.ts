@@ -8,6 +8,7 @@ import { forgetSpent } from './forget-spent';
 import { type Gate, UNVERIFIED } from './gate';
 import { hardDeleteFetched } from './hard-delete-fetched';
 import { purgeStale } from './purge-stale';
+import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './reconcile-coins';
 import { type UploadAnswer, uploadCoins } from './upload-coins';
 
 export interface InventoryRules {
@@ -58,6 +59,14 @@ export class CoinInventoryServer {
       if (error instanceof FencedError) return countCoins(this.#db, userId, '');
       throw error;
     }
+  }
+
+  /**
+   * Tells what is known of the ids in the user's vault, and retires the user's coins that a complete list lacks.
+   * @throws EpochChangedError, InvalidFieldError
+   */
+  reconcileCoins(userId: string, listing: VaultListing, epoch: string): Promise<ReconcileAnswer> {
+    return reconcileCoins(this.#db, userId, listing, epoch);
   }
 
   /** Deletes unfetched coins that are old or past handing out. @returns how many */

@@ -59,6 +59,8 @@ function sendRaw(path: string, bytes: Buffer, headers: Record<string, string> = 
 const coin = (fields: object) =>
   [{ ...mint(1)[0], ...fields }].flatMap((one) => mint(1).map((ok) => ({ ...ok, ...one })));
 const fetch = (fields: object) => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1, ...fields });
+/** A complete list of nothing: what is accepted of it would retire Bob's coins. */
+const list = (fields: object) => ({ coinCategory: BRONZE, complete: true, listedAt: new Date(), ...fields });
 
 type Row = [what: string, send: () => Promise<unknown>, code: string, reason: string, fields?: string[]];
 
@@ -130,6 +132,40 @@ const table: Row[] = [
   ['everything wrong at once', () => bob.fetch({}), ...field('target_user_id', 'coin_category', 'count')],
   ['a batch of nothing', () => bob.batchFetch([]), ...field('requests')],
   ['a batch of 51', () => bob.batchFetch(Array(51).fill(fetch({}))), ...field('requests')],
+  ['a reconcile without category', () => bob.reconcile(list({ coinCategory: 0 })), ...field('coin_category')],
+  [
+    'a reconcile of 1001 ids',
+    () => bob.reconcile(list({ keyIds: Array.from({ length: 1001 }, () => randomUUID()) })),
+    ...field('key_ids'),
+  ],
+  [
+    'a reconcile of an id that is no UUID',
+    () => bob.reconcile(list({ keyIds: [randomUUID(), 'gold-1'] })),
+    ...field('key_ids[1]'),
+  ],
+  [
+    'a complete reconcile that does not say when the vault was read',
+    () => bob.reconcile(list({ listedAt: undefined })),
+    ...field('listed_at'),
+  ],
+  [
+    'a vault that was read in the future',
+    () => bob.reconcile(list({ listedAt: new Date(Date.now() + 60_000) })),
+    ...field('listed_at'),
+  ],
+  [
+    'a vault that was read in the far future, in a part of a list',
+    () => bob.reconcile(list({ complete: false, listedAt: new Date(253402300799999) })),
+    ...field('listed_at'),
+  ],
+  ['a vault that was read before 1970', () => bob.reconcile(list({ listedAt: new Date(-1) })), ...field('listed_at')],
+  ['a reconcile in no epoch', () => bob.reconcile(list({ databaseEpoch: 'now' })), ...field('database_epoch')],
+  [
+    'a reconcile in another epoch',
+    () => bob.reconcile(list({ databaseEpoch: randomUUID() })),
+    'FAILED_PRECONDITION',
+    'EPOCH_CHANGED',
+  ],
   ['a purge of negative age', () => admin.purgeStale(-1), ...field('max_age_days')],
   ['a purge of more than ten years', () => admin.purgeStale(3651), ...field('max_age_days')],
   ['a negative grace', () => admin.hardDelete(-1), ...field('grace_hours')],
@@ -151,7 +187,7 @@ test.each(table)('%s', async (_what, send, code, reason, fields = []) => {
 describe('messages', () => {
   const bearer = () => ({ authorization: `Bearer ${bob.token}` });
 
-  test.each(['UploadCoins', 'FetchCoins', 'BatchFetchCoins', 'GetInventoryCount'])(
+  test.each(['UploadCoins', 'FetchCoins', 'BatchFetchCoins', 'GetInventoryCount', 'ReconcileCoins'])(
     'garbage bytes to %s are UNDECODABLE_MESSAGE',
     async (method) => {
       const garbage = Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
@@ -222,6 +258,7 @@ describe('tokens', () => {
       'CoinService/FetchCoins',
       'CoinService/BatchFetchCoins',
       'CoinService/GetInventoryCount',
+      'CoinService/ReconcileCoins',
       'CoinAdminService/PurgeStale',
       'CoinAdminService/HardDeleteFetched',
     ]) {

@@ -3,6 +3,7 @@ import { sql } from 'kysely';
 import { BRONZE, GOLD, ids, mint, SILVER } from './coins';
 import { startService, type TestService, type User } from './service';
 import { type ServiceProcess, spawnService } from './service-process';
+import { statementsOf } from './statements';
 
 let service: TestService;
 let owner: User;
@@ -164,30 +165,19 @@ describe('with two service processes on one database', () => {
 });
 
 describe('the statements of a call', () => {
-  async function statementsOf(work: () => Promise<unknown>): Promise<number> {
-    const { db } = service.database;
-    await sql`SELECT pg_stat_statements_reset(dbid => oid) FROM pg_database WHERE datname = current_database()`.execute(
-      db,
-    );
-    await work();
-    const { rows } = await sql<{ calls: number }>`
-      SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements
-      WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND query NOT LIKE '%pg_stat_statements%'`.execute(db);
-    return rows[0]?.calls ?? -1;
-  }
-
   test('do not grow with the number of coins', async () => {
     for (const count of [1, 100]) {
       const coins = mint(count);
-      expect(await statementsOf(() => owner.upload(coins))).toBe(1);
-      expect(await statementsOf(() => owner.upload(coins))).toBe(1);
+      expect(await statementsOf(service, () => owner.upload(coins))).toBe(1);
+      expect(await statementsOf(service, () => owner.upload(coins))).toBe(1);
     }
     for (const count of [1, 20, 20]) {
       const request = { targetUserId: owner.id, coinCategory: BRONZE, count };
-      expect(await statementsOf(() => owner.fetch(request))).toBe(1);
+      expect(await statementsOf(service, () => owner.fetch(request))).toBe(1);
     }
-    expect(await statementsOf(() => owner.fetch({ targetUserId: owner.id, coinCategory: GOLD, count: 20 }))).toBe(1);
+    expect(
+      await statementsOf(service, () => owner.fetch({ targetUserId: owner.id, coinCategory: GOLD, count: 20 })),
+    ).toBe(1);
   });
 
   test('do not grow with the number of items of a batch, targets and categories', async () => {
@@ -199,10 +189,10 @@ describe('the statements of a call', () => {
       count: 2,
     }));
     for (const size of [1, 10, 50]) {
-      expect(await statementsOf(() => owner.batchFetch(items.slice(0, size)))).toBe(1);
+      expect(await statementsOf(service, () => owner.batchFetch(items.slice(0, size)))).toBe(1);
     }
     // Overlapping fallbacks of one user: at most one statement per list of categories.
     const mixed = items.map((item, index) => ({ ...item, allowLowerCategories: index % 2 === 0 }));
-    expect(await statementsOf(() => owner.batchFetch(mixed))).toBeLessThanOrEqual(5);
+    expect(await statementsOf(service, () => owner.batchFetch(mixed))).toBeLessThanOrEqual(5);
   });
 });

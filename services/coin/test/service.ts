@@ -15,6 +15,8 @@ import {
   FetchCoinsRequest,
   type FetchCoinsResponse,
   type GetInventoryCountResponse,
+  ReconcileCoinsRequest,
+  type ReconcileCoinsResponse,
   UploadCoinsRequest,
   type UploadCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
@@ -114,6 +116,10 @@ export class User {
 
   count(): Promise<GetInventoryCountResponse> {
     return call(this.#coins.getInventoryCount.bind(this.#coins), {}, this.token);
+  }
+
+  reconcile(request: Partial<ReconcileCoinsRequest>): Promise<ReconcileCoinsResponse> {
+    return call(this.#coins.reconcileCoins.bind(this.#coins), ReconcileCoinsRequest.create(request), this.token);
   }
 
   async purgeStale(maxAgeDays = 0): Promise<number> {

@@ -1,0 +1,43 @@
+import {
+  type ReconcileCoinsRequest,
+  type ReconcileCoinsResponse,
+  CoinStateResult_State as State,
+} from '../../../gen/aqm/coin/v1/coin_service';
+import { LIMITS } from '../coin';
+import type { CoinInventoryServer } from '../store/coin-inventory-server';
+import type { VaultListing } from '../store/reconcile-coins';
+import type { Method } from './unary';
+import { Violations } from './violations';
+
+export function reconcileCoins(store: CoinInventoryServer): Method<ReconcileCoinsRequest, ReconcileCoinsResponse> {
+  return async (request, caller) => {
+    const listing = validate(request);
+    const { states, retiredCount, epoch } = await store.reconcileCoins(
+      caller.userId,
+      listing,
+      request.databaseEpoch.toLowerCase(),
+    );
+    return {
+      results: listing.keyIds.map((keyId, index) => ({ keyId, state: states[index] ?? State.STATE_UNSPECIFIED })),
+      retiredCount,
+      databaseEpoch: epoch,
+    };
+  };
+}
+
+/** Whether listed_at lies in the future the store says, by the clock that gave out server_time. */
+function validate({ coinCategory, keyIds, complete, listedAt, databaseEpoch }: ReconcileCoinsRequest): VaultListing {
+  const violations = new Violations();
+  violations.category('coin_category', coinCategory);
+  violations.listSize('key_ids', keyIds.length, LIMITS.idsPerReconcile, 0);
+  if (databaseEpoch !== '') violations.uuid('database_epoch', databaseEpoch);
+  // NaN is a time outside of the protobuf range.
+  if (listedAt !== undefined && !(listedAt.getTime() >= 0)) violations.add('listed_at', 'must be a time after 1970');
+  if (complete && listedAt === undefined) violations.add('listed_at', 'must be set when complete is');
+  violations.throwIfAny();
+  keyIds.forEach((keyId, index) => {
+    violations.uuid(`key_ids[${index}]`, keyId);
+  });
+  violations.throwIfAny();
+  return { coinCategory, keyIds: keyIds.map((keyId) => keyId.toLowerCase()), complete, listedAt };
+}

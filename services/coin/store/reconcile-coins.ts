@@ -1,0 +1,150 @@
+import { sql } from 'kysely';
+import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
+import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_service';
+import { HAND_OUT_MARGIN_S } from '../coin';
+import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
+import { type Database, run } from './database';
+import { isRolledBack } from './postgres-errors';
+
+/** What one user's vault holds of one category, or a part of it. Ids in lower case. */
+export interface VaultListing {
+  readonly coinCategory: CoinCategory;
+  readonly keyIds: readonly string[];
+  /** The list is whole: coins in stock that are not on it are retired. */
+  readonly complete: boolean;
+  /** Set when `complete`: only coins uploaded before are retired. */
+  readonly listedAt: Date | undefined;
+}
+
+export interface ReconcileAnswer {
+  /** One per id, in its order. */
+  readonly states: State[];
+  readonly retiredCount: number;
+  readonly epoch: string;
+}
+
+/** How often a deadlock is lived through. */
+const MAX_ROUNDS = 8;
+
+/**
+ * Tells the state of the listed ids and retires what a complete list lacks, in one statement.
+ * @param epoch the epoch the caller believes in; empty: not checked
+ * @throws EpochChangedError, InvalidFieldError when `listedAt` is in the future; nothing was changed then
+ */
+export async function reconcileCoins(
+  db: Database,
+  userId: string,
+  listing: VaultListing,
+  epoch: string,
+): Promise<ReconcileAnswer> {
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    try {
+      return toAnswer(listing, epoch, await run(db, reconcile(userId, listing, epoch)));
+    } catch (error) {
+      if (!isRolledBack(error)) throw error;
+    }
+  }
+  throw new OverloadedError();
+}
+
+const STATES = {
+  in_stock: State.STATE_IN_STOCK,
+  spent: State.STATE_SPENT,
+  expired: State.STATE_EXPIRED,
+  unknown: State.STATE_UNKNOWN,
+} as const;
+
+interface ReconcileRow {
+  epoch: string;
+  server_time: Date;
+  in_future: boolean | null;
+  retired: number;
+  /** Index of the id, from 1; null in the only row of an empty list. */
+  position: number | null;
+  state: keyof typeof STATES | null;
+}
+
+function toAnswer(listing: VaultListing, epoch: string, rows: readonly ReconcileRow[]): ReconcileAnswer {
+  const [first] = rows;
+  if (!first) throw new Error('The database has no epoch; run the migrations.');
+  if (epoch !== '' && first.epoch !== epoch) throw new EpochChangedError(first.epoch);
+  if (first.in_future === true) {
+    const description = `must not be later than the server's ${first.server_time.toISOString()}`;
+    throw new InvalidFieldError([{ field: 'listed_at', description }]);
+  }
+  const states: State[] = listing.keyIds.map(() => State.STATE_UNSPECIFIED);
+  for (const row of rows) {
+    if (row.position !== null && row.state !== null) states[row.position - 1] = STATES[row.state];
+  }
+  return { states, retiredCount: first.retired, epoch: first.epoch };
+}
+
+/**
+ * - upload_time and listed_at are both of the database's clock: upload_time is the start of the upload's transaction,
+ *   listed_at a server_time that was answered before the vault was read. A private half is in its vault before the
+ *   upload is sent, so the list holds every coin uploaded before listed_at, unless it is lost. An upload that began
+ *   before and commits after this statement's snapshot is not seen and not retired. (The contract gives server_time in
+ *   milliseconds, rounded down: the rest of one millisecond is not retired either.)
+ * - Retiring steps over nothing: it waits for claims that hold a coin. If they commit, the coin is gone from the queue
+ *   and spent all the same; if they roll back, it is retired. Coins are locked in the order in which claims lock them.
+ * - A coin past handing out cannot be fetched, and is left to the purge.
+ * - No fetch refers to a retired coin, so its key bytes go at once, and coin_forgettable finds the bare id when its
+ *   time is over.
+ */
+function reconcile(userId: string, { coinCategory, keyIds, complete, listedAt }: VaultListing, epoch: string) {
+  const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
+  return sql<ReconcileRow>`
+WITH life AS MATERIALIZED (
+  SELECT epoch, now() AS server_time, ${listedAt ?? null}::timestamptz > now() AS in_future,
+    ${epoch}::text IN ('', epoch::text) AND ${listedAt ?? null}::timestamptz <= now() AS may_retire
+  FROM database_life
+),
+asked AS MATERIALIZED (
+  SELECT * FROM unnest(${keyIds}::uuid[]) WITH ORDINALITY AS a (key_id, position)
+),
+unlisted AS MATERIALIZED (
+  SELECT s.user_id, s.coin_category, s.upload_order
+  FROM coin_stock s
+  WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint
+    AND s.upload_time < ${listedAt ?? null}::timestamptz AND s.expire_time > ${handedOutUntil}
+    AND s.key_id NOT IN (SELECT key_id FROM asked)
+    AND ${complete}::boolean AND (SELECT may_retire FROM life)
+  ORDER BY s.upload_order
+  FOR UPDATE OF s
+),
+retired AS (
+  DELETE FROM coin_stock s
+  USING unlisted u
+  WHERE s.user_id = u.user_id AND s.coin_category = u.coin_category AND s.upload_order = u.upload_order
+  RETURNING s.user_id, s.key_id
+),
+blanked AS (
+  UPDATE coin c
+  SET public_key = NULL, signature = NULL
+  FROM retired r
+  WHERE c.user_id = r.user_id AND c.key_id = r.key_id
+)
+SELECT life.epoch, life.server_time, life.in_future, (SELECT count(*) FROM retired)::int AS retired,
+  a.position::int,
+  CASE
+    WHEN a.key_id IS NULL THEN NULL
+    WHEN c.user_id IS NULL THEN 'unknown'
+    WHEN s.user_id IS NULL THEN 'spent'
+    WHEN s.expire_time <= ${handedOutUntil} THEN 'expired'
+    ELSE 'in_stock'
+  END AS state
+FROM life
+LEFT JOIN asked a ON true
+LEFT JOIN LATERAL (
+  SELECT c.user_id, c.coin_category, c.upload_order
+  FROM coin c
+  WHERE c.user_id = ${userId}::uuid AND c.key_id = a.key_id
+  OFFSET 0
+) c ON true
+LEFT JOIN LATERAL (
+  SELECT s.user_id, s.expire_time
+  FROM coin_stock s
+  WHERE s.user_id = c.user_id AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+  OFFSET 0
+) s ON true`;
+}
