@@ -29,6 +29,14 @@ export interface DeviceRecords {
     readonly public_key: Uint8Array;
     readonly signature: Uint8Array;
   };
+  readonly published_coin: {
+    readonly key_id: string;
+    readonly coin_category: string;
+    readonly expires_at: number;
+    readonly sent_epoch: string;
+    readonly public_key: Uint8Array;
+    readonly signature: Uint8Array;
+  };
   readonly contact: {
     readonly contact_id: string;
     readonly priority: string | null;
@@ -68,6 +76,7 @@ export const RECORD_COLUMNS: { readonly [Kind in RecordKind]: readonly (keyof De
   vault_key: ['key_id', 'coin_category', 'created_at', 'expires_at', 'encryption_iv', 'auth_tag', 'encrypted_blob'],
   vault_tombstone: ['key_id', 'expires_at', 'coin_category', 'created_at', 'burned_at'],
   outbox: ['sequence', 'key_id', 'coin_category', 'sent_epoch', 'public_key', 'signature'],
+  published_coin: ['key_id', 'coin_category', 'expires_at', 'sent_epoch', 'public_key', 'signature'],
   contact: ['contact_id', 'priority', 'last_used_at'],
   inventory_coin: ['sequence', 'contact_id', 'key_id', 'coin_category', 'expires_at', 'public_key', 'signature'],
   used_coin: ['contact_id', 'key_id', 'expires_at'],

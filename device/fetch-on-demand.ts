@@ -3,7 +3,8 @@ import type { DeviceStorage } from './device-storage';
 import { readFetchedCoin } from './fetched-coin';
 import type { InventoryCoin } from './inventory';
 import type { OnDemandWish } from './open-requests';
-import { type CoinServiceAccess, callService, checkAccess, isFinal, isServiceError } from './service-call';
+import { type CoinServiceAccess, callService, checkAccess } from './service-call';
+import { isFinal, isServiceError } from './service-error';
 import { toWire } from './top-up';
 
 export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategories'> {
@@ -17,8 +18,9 @@ export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategor
  * it is closed, with the coin remembered as used, before the coin is returned, so that no crash uses a coin twice.
  *
  * @returns null when the service has no such coin.
- * Rejects with InvalidArgumentError, the storage's errors, or the ServiceError of a failed call as it is; the request
- * then stays open, unless the service refused it for good.
+ * The call is repeated as `service.retry` says. Rejects with InvalidArgumentError, the storage's errors, or the
+ * ServiceError of a call that failed to the end as it is; the request then stays open, unless the service refused it
+ * for good.
  */
 export async function fetchOnDemand(
   storage: DeviceStorage,
@@ -31,7 +33,9 @@ export async function fetchOnDemand(
   for (const fresh of [false, true]) {
     const request = await storage.openRequests.openOnDemand(wish, { fresh });
     try {
-      const { coins } = await callService(service, service.client.fetchCoins, toWire(request));
+      const { coins } = await callService(service, service.client.fetchCoins, toWire(request), {
+        beforeRepeat: () => storage.openRequests.askAgain([request]),
+      });
       const [first] = coins;
       if (first === undefined) {
         await storage.openRequests.settleOnDemand(request, null);

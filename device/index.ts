@@ -30,7 +30,14 @@ export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
 export type { ContactAddress, DiscardedCoin } from './open-requests';
 export type { MintedCoin } from './outbox';
 export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './publish-coins';
+export {
+  type ReconcileOutcome,
+  type ReconcileReport,
+  type ReconcileResult,
+  reconcileCoins,
+} from './reconcile-coins';
 export { rekeyDeviceStorage } from './rekey-device-storage';
+export type { RetryPolicy } from './retries';
 export type { CoinServiceAccess } from './service-call';
 export { type ContactTopUp, type TopUpReport, topUp } from './top-up';
 export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './vault';

@@ -68,6 +68,12 @@ export interface OpenRequests {
    */
   settleOnDemand(request: OpenRequest, coin: InventoryCoin | null): Promise<boolean>;
 
+  /**
+   * Counts one more asker of each request, before its call is repeated: the call that failed may still be carried out.
+   * A request that was closed meanwhile stays closed; the repeat brings the coins that closed it.
+   */
+  askAgain(requests: readonly OpenRequest[]): Promise<void>;
+
   /** Says that this process no longer asks with the request. Open or closed, its record stays as it is. */
   release(request: OpenRequest): Promise<void>;
 

@@ -37,8 +37,9 @@ export interface DroppedCoin extends CoinName {
 }
 
 /**
- * Minted coins whose upload has not been acknowledged yet. Its methods are atomic and durable, and fail like those of
- * SecureVault. Used by publishCoins only.
+ * Minted coins whose upload has not been acknowledged yet, and the public halves of acknowledged ones, should the coin
+ * service lose them. A kept half goes with its private half, whoever burns or purges that. Its methods are atomic and
+ * durable, and fail like those of SecureVault. Used by publishCoins and reconcileCoins only.
  */
 export interface Outbox {
   /**
@@ -54,8 +55,18 @@ export interface Outbox {
    */
   takeBatch(databaseEpoch: string, afterSequence: number, limit: number): Promise<OutboxBatch>;
 
-  /** Forgets coins that the coin service has answered for. */
+  /** Takes coins out that are in stock at the coin service. Their public halves and epochs are kept. */
+  acknowledge(keyIds: readonly string[]): Promise<void>;
+
+  /** Forgets coins that can never be fetched (again), kept public halves included. */
   remove(keyIds: readonly string[]): Promise<void>;
+
+  /**
+   * Puts kept public halves back, behind what waits, for coins that the coin service does not know under this epoch.
+   * One that was sent under another epoch is forgotten instead, one whose private half is not active is left alone.
+   * @returns the ids that now wait to be sent under this epoch, those included that waited before.
+   */
+  publishAgain(databaseEpoch: string, keyIds: readonly string[]): Promise<string[]>;
 }
 
 export interface OutboxBatch {

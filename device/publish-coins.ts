@@ -8,7 +8,8 @@ import type { DeviceStorage } from './device-storage';
 import { DAY_MS } from './input';
 import type { CoinName } from './inventory';
 import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from './outbox';
-import { type CoinServiceAccess, callService, checkAccess, isServiceError, reasonOf } from './service-call';
+import { type CoinServiceAccess, callService, checkAccess } from './service-call';
+import { isServiceError, reasonOf } from './service-error';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from './vault';
 
 /**
@@ -47,7 +48,7 @@ export interface PublishReport {
 /** UploadCoins takes at most this many coins. */
 const UPLOAD_BATCH = 100;
 /** Restores that one call lives through. More would be a server that cannot make up its mind. */
-const MAX_EPOCHS = 3;
+export const MAX_EPOCHS = 3;
 
 const REFUSED_OUTCOME: Record<RefusedCoin['reason'], PublishOutcome> = {
   SAME_KEY_HELD: 'ALREADY_PRESENT',
@@ -76,8 +77,9 @@ const UPLOAD_OUTCOME: Partial<Record<CoinUploadResult_Outcome, PublishOutcome>> 
  * before its public half can leave the device (promise 8), and the upload resumes after a crash at any point: call it
  * again, with `[]` when there is nothing new.
  *
- * Rejects with InvalidArgumentError for a malformed coin (nothing is stored then), with the storage's errors, and with
- * the ServiceError of a failed call as it is; what was not acknowledged by then stays in the outbox.
+ * Calls are repeated as `service.retry` says. Rejects with InvalidArgumentError for a malformed coin (nothing is stored
+ * then), with the storage's errors, and with the ServiceError of a call that failed to the end as it is; what was not
+ * acknowledged by then stays in the outbox.
  */
 export async function publishCoins(
   storage: DeviceStorage,
@@ -125,9 +127,11 @@ async function uploadOutbox(
       databaseEpoch,
     });
     const answered = coins.map((coin, index) => answerFor(coin, response, index));
-    // What is over the limit is no failure of the coin: it goes out again when stock was handed out.
-    const settled = answered.filter(({ outcome }) => outcome !== 'OVER_STOCK_LIMIT');
-    await storage.outbox.remove(settled.map(({ keyId }) => keyId));
+    const idsOf = (...outcomes: PublishOutcome[]) =>
+      answered.filter(({ outcome }) => outcomes.includes(outcome)).map(({ keyId }) => keyId);
+    await storage.outbox.acknowledge(idsOf('INSERTED', 'ALREADY_PRESENT'));
+    // What is over the limit is no failure of the coin: it stays, and goes out again when stock was handed out.
+    await storage.outbox.remove(idsOf('CONFLICT', 'SPENT', 'EXPIRED'));
     results.push(...answered);
     available = response.available;
     lastSequence = last.sequence;

@@ -1,20 +1,20 @@
-import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { ErrorInfo } from 'nice-grpc-error-details';
-import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
+import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 import { InvalidArgumentError } from './errors';
+import { checkRetry, failureOf, Retries, type RetrySettings } from './retries';
+import { isServiceError } from './service-error';
 
 /** How the flows reach the coin service. */
-export interface CoinServiceAccess {
+export interface CoinServiceAccess extends RetrySettings {
   readonly client: CoinServiceClient;
-  /** Asked before every call, so that it can renew the token. Without the word Bearer. */
+  /** Asked before every attempt of a call, so that it can renew the token. Without the word Bearer. */
   readonly token: () => string | Promise<string>;
-  /** Deadline of each call in milliseconds, 1 to 300000. Default 10000. */
+  /** Deadline of each attempt in milliseconds, 1 to 300000. Default 10000. */
   readonly timeoutMs?: number;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** Open requests rely on no call taking longer than this; see LONGEST_ASK_MS of the backends. */
+/** Open requests rely on no attempt taking longer than this; see LONGEST_ASK_MS of the backends. */
 const LONGEST_TIMEOUT_MS = 300_000;
 
 type UnaryMethod<Request, Response> = (
@@ -25,14 +25,43 @@ type UnaryMethod<Request, Response> = (
 ) => ClientUnaryCall;
 
 /** Flows check this before they change anything. */
-export function checkAccess({ timeoutMs = DEFAULT_TIMEOUT_MS }: CoinServiceAccess): void {
+export function checkAccess(service: CoinServiceAccess): void {
+  const { timeoutMs = DEFAULT_TIMEOUT_MS } = service;
   if (!(timeoutMs >= 1 && timeoutMs <= LONGEST_TIMEOUT_MS)) {
     throw new InvalidArgumentError('timeoutMs', `must be from 1 to ${LONGEST_TIMEOUT_MS}`);
   }
+  checkRetry(service);
 }
 
-/** One call with token and deadline. Rejects with the ServiceError of grpc-js, or what `token` rejected with, as it is. */
+export interface Repeating {
+  /** Of a flow that repeats for reasons of its own, too. Default: those of this call. */
+  readonly retries?: Retries;
+  /** Runs before every attempt but the first. */
+  readonly beforeRepeat?: () => Promise<void>;
+}
+
+/**
+ * One call with token and deadline. While it ends with UNAVAILABLE or DEADLINE_EXCEEDED the same request, and so the
+ * same request_id, is sent again as the service's RetryPolicy says. Rejects with the ServiceError of the last attempt,
+ * or with what `token` rejected with, as it is.
+ */
 export async function callService<Request, Response>(
+  service: CoinServiceAccess,
+  method: UnaryMethod<Request, Response>,
+  request: Request,
+  { retries = new Retries(service), beforeRepeat }: Repeating = {},
+): Promise<Response> {
+  for (;;) {
+    try {
+      return await attempt(service, method, request);
+    } catch (error) {
+      if (!isServiceError(error) || !(await retries.again(failureOf(error)))) throw error;
+    }
+    await beforeRepeat?.();
+  }
+}
+
+async function attempt<Request, Response>(
   service: CoinServiceAccess,
   method: UnaryMethod<Request, Response>,
   request: Request,
@@ -47,35 +76,4 @@ export async function callService<Request, Response>(
       else resolve(response);
     });
   });
-}
-
-export function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && 'code' in error && typeof error.code === 'number' && 'metadata' in error;
-}
-
-/** The UPPER_SNAKE reason of the coin service, or the name of the gRPC code when the error carries none. */
-export function reasonOf(error: ServiceError): string {
-  const [encoded] = error.metadata?.get('grpc-status-details-bin') ?? [];
-  if (encoded instanceof Uint8Array) {
-    for (const detail of Status.decode(encoded).details) {
-      if (detail.typeUrl.endsWith('/google.rpc.ErrorInfo')) return ErrorInfo.decode(detail.value).reason;
-    }
-  }
-  return status[error.code] ?? 'UNKNOWN';
-}
-
-/** Codes of answers that repeating the same request can never change. */
-const FINAL_CODES: ReadonlySet<number> = new Set([
-  status.INVALID_ARGUMENT,
-  status.NOT_FOUND,
-  status.ALREADY_EXISTS,
-  status.PERMISSION_DENIED,
-  status.FAILED_PRECONDITION,
-  status.OUT_OF_RANGE,
-  status.UNIMPLEMENTED,
-  status.DATA_LOSS,
-]);
-
-export function isFinal(code: number): boolean {
-  return FINAL_CODES.has(code);
 }

@@ -1,10 +1,13 @@
+import type { ItemError } from '../gen/aqm/coin/v1/coin';
 import type { FetchCoinsResult } from '../gen/aqm/coin/v1/coin_service';
 import { type CoinCategoryName, perCategory, specOf } from './coin-category';
 import type { DeviceStorage } from './device-storage';
 import { categoryOf, readFetchedCoin } from './fetched-coin';
 import type { CoinName, InventoryCoin } from './inventory';
 import type { ContactAddress, DiscardedCoin, OpenRequest } from './open-requests';
-import { type CoinServiceAccess, callService, checkAccess, isFinal, isServiceError, reasonOf } from './service-call';
+import { mayPass, Retries } from './retries';
+import { type CoinServiceAccess, callService, checkAccess } from './service-call';
+import { isFinal, isServiceError, reasonOf } from './service-error';
 
 export interface ContactTopUp {
   readonly contactId: string;
@@ -35,7 +38,7 @@ type Drafts = ReadonlyMap<string, Draft>;
  * Fills the contacts' budgets from the coin service. Room is reserved on disk before the fetch (promise 7), and every
  * fetch has a `request_id` that a later topUp asks again with when a crash or a lost reply left it open (promise 2).
  *
- * What fails is reported per contact. A request that may succeed later stays open, and keeps its room, for the next
+ * Calls and items are repeated as `service.retry` says. What fails to the end is reported per contact. A request that may succeed later stays open, and keeps its room, for the next
  * topUp; one that the service refuses for good is closed. Rejects only with InvalidArgumentError (a bad or repeated
  * contact; nothing changed), with the storage's errors, and with what `token` rejects with.
  */
@@ -68,10 +71,8 @@ async function ask(
   drafts: Drafts,
 ): Promise<boolean> {
   for (let start = 0; start < requests.length; start += FETCH_BATCH) {
-    const batch = requests.slice(start, start + FETCH_BATCH);
     try {
-      const { results } = await callService(service, service.client.batchFetchCoins, { requests: batch.map(toWire) });
-      for (const [index, request] of batch.entries()) await settle(storage, request, results[index], drafts);
+      await askBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
     } catch (error) {
       if (!isServiceError(error)) throw error;
       for (const draft of drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
@@ -81,19 +82,50 @@ async function ask(
   return true;
 }
 
+/** Repeats the whole call, and then the items that failed for the moment, each with its own `request_id`. */
+async function askBatch(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  requests: readonly OpenRequest[],
+  drafts: Drafts,
+): Promise<void> {
+  const retries = new Retries(service);
+  for (let asked = requests; ; ) {
+    // Whatever failed may still be carried out; an empty answer to a repeat must not close its request.
+    const askAgain = (again: readonly OpenRequest[]) => storage.openRequests.askAgain(again);
+    const batch = { requests: asked.map(toWire) };
+    const { results } = await callService(service, service.client.batchFetchCoins, batch, {
+      retries,
+      beforeRepeat: () => askAgain(asked),
+    });
+    const failed: { readonly request: OpenRequest; readonly error: ItemError }[] = [];
+    for (const [index, request] of asked.entries()) {
+      const result = results[index];
+      if (result?.error !== undefined) failed.push({ request, error: result.error });
+      else if (result !== undefined) await settle(storage, request, result, drafts);
+    }
+    const passing = failed.find(({ error }) => mayPass(error.code));
+    const repeats = passing !== undefined && (await retries.again(passing.error));
+    for (const { request, error } of failed) {
+      const draft = drafts.get(request.contactId);
+      if (draft === undefined || (repeats && mayPass(error.code))) continue;
+      draft.error ??= { reason: error.reason, message: error.message };
+      if (isFinal(error.code)) await storage.openRequests.abandon(request);
+    }
+    if (!repeats) return;
+    asked = failed.filter(({ error }) => mayPass(error.code)).map(({ request }) => request);
+    await askAgain(asked);
+  }
+}
+
 async function settle(
   storage: DeviceStorage,
   request: OpenRequest,
-  result: FetchCoinsResult | undefined,
+  result: FetchCoinsResult,
   drafts: Drafts,
 ): Promise<void> {
   const draft = drafts.get(request.contactId);
-  if (draft === undefined || result === undefined) return;
-  if (result.error !== undefined) {
-    draft.error ??= { reason: result.error.reason, message: result.error.message };
-    if (isFinal(result.error.code)) await storage.openRequests.abandon(request);
-    return;
-  }
+  if (draft === undefined) return;
   const coins: InventoryCoin[] = [];
   for (const [index, coin] of result.coins.entries()) {
     const fetched = readFetchedCoin(request.contactId, coin, [request.coinCategory]);

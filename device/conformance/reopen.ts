@@ -95,6 +95,9 @@ export function reopenSuite(name: string, harness: Harness): void {
           () => inventory.garbageCollect(),
           () => outbox.add([mintedCoin(1)]),
           () => outbox.takeBatch(EPOCH, 0, 1),
+          () => outbox.acknowledge([keyId(1)]),
+          () => outbox.remove([keyId(1)]),
+          () => outbox.publishAgain(EPOCH, [keyId(1)]),
           () => openRequests.reserveRoom([contact]),
         ];
         for (const call of calls) await expect(call()).rejects.toMatchObject({ name: 'ClosedError' });

@@ -43,7 +43,7 @@ class RedisCopySide implements CopySide {
   }
 
   async changeState(from: CopyState, to: CopyState): Promise<void> {
-    const { byCreation, burned, outbox, contacts, used, device } = this.#keys;
+    const { byCreation, burned, outbox, published, contacts, used, device } = this.#keys;
     const mustBeEmpty = to.state === 'RECEIVING' && from.state !== 'RECEIVING';
     // Open requests stand in no index.
     if (mustBeEmpty && !(await this.isEmpty())) throw new TargetNotEmptyError(this.shown);
@@ -51,7 +51,7 @@ class RedisCopySide implements CopySide {
     await this.#step(
       from,
       [['hset', device, ...state]],
-      mustBeEmpty ? [byCreation, burned, outbox, contacts, used] : [],
+      mustBeEmpty ? [byCreation, burned, outbox, published, contacts, used] : [],
     );
   }
 

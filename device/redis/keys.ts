@@ -57,12 +57,17 @@ export class Keys {
     return `${this.#vault}:outbox`;
   }
 
+  /** Sorted set: ids of acknowledged coins whose public half is kept, by the vault's end. */
+  get published(): string {
+    return `${this.#vault}:published`;
+  }
+
   /** Counter: the last sequence given. */
   get outboxSequence(): string {
     return `${this.#vault}:outbox-sequence`;
   }
 
-  /** Hash: one public half on its way. */
+  /** Hash: one public half, on its way or kept. */
   outboxCoin(keyId: string): string {
     return `${this.outboxCoinPrefix}${keyId}`;
   }
@@ -109,6 +114,17 @@ export class Keys {
   /** The KEYS of a vault script; `key` is one entry, or the prefix of all. */
   ofVault(key: string): string[] {
     return [this.byCreation, this.burned, this.burnGrace, key, ...this.everyByEnd];
+  }
+
+  /** The KEYS of a vault script that destroys; `coin` is one public half, or the prefix of all. */
+  ofDestruction(key: string, coin: string): string[] {
+    return [this.byCreation, this.burned, this.burnGrace, key, this.published, coin, ...this.everyByEnd];
+  }
+
+  /** The KEYS of an outbox script, whose entries the script finds in an index or is told by their ids. */
+  get ofOutbox(): string[] {
+    const vault = [this.byCreation, this.burned, this.burnGrace];
+    return [...vault, this.outbox, this.published, this.outboxSequence, this.outboxCoinPrefix, this.vaultKeyPrefix];
   }
 
   /** The KEYS of an inventory script about contacts that the caller names, see contact_at in stock.lua. */

@@ -9,7 +9,12 @@ import { bytesIn, listIn, numberIn } from './reply';
 type Upgrade = (connection: Connection, keys: Keys) => Promise<void>;
 
 /** The first one upgrades layout 1. A released upgrade never changes. */
-const UPGRADES: readonly Upgrade[] = [];
+const UPGRADES: readonly Upgrade[] = [
+  // Public halves are kept after they were acknowledged. A release that knows none of them would lose them in a copy.
+  async (connection, keys) => {
+    await connection.run('upgrade-layout', [keys.device], () => [1]);
+  },
+];
 const LAYOUT = UPGRADES.length + 1;
 
 /** What a device gives as its key, lent for the time of opening. */

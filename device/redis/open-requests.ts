@@ -147,6 +147,14 @@ export class RedisOpenRequests implements OpenRequests {
     return mayBeUsed === 1;
   }
 
+  async askAgain(requests: readonly OpenRequest[]): Promise<void> {
+    const tags = requests.map(({ contactId }) => this.#stock.tag(contactId));
+    await this.#stock.run('requests-ask-again', tags, (nowMs) => [
+      nowMs - LONGEST_ASK_MS,
+      ...requests.map(({ requestId }) => requestId),
+    ]);
+  }
+
   async release(request: OpenRequest): Promise<void> {
     this.#inUse.delete(request.requestId);
   }

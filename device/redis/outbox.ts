@@ -26,9 +26,9 @@ export class RedisOutbox implements Outbox {
     const checkedAt = this.#connection.now();
     const coins = minted.map((coin) => withOwnBytes(checkMintedCoin(coin, checkedAt)));
     if (coins.length === 0) return [];
-    const { byCreation, burned, burnGrace, outbox, outboxSequence, everyByEnd } = this.#keys;
+    const { byCreation, burned, burnGrace, outbox, published, outboxSequence, everyByEnd } = this.#keys;
     const entries = coins.flatMap(({ keyId }) => [this.#keys.vaultKey(keyId), this.#keys.outboxCoin(keyId)]);
-    const keys = [byCreation, burned, burnGrace, outbox, outboxSequence, ...everyByEnd, ...entries];
+    const keys = [byCreation, burned, burnGrace, outbox, published, outboxSequence, ...everyByEnd, ...entries];
     const reply = await this.#connection.run('outbox-add', keys, (nowMs) => [
       nowMs,
       COIN_CATEGORY_NAMES.length,
@@ -49,9 +49,7 @@ export class RedisOutbox implements Outbox {
   }
 
   async takeBatch(databaseEpoch: string, afterSequence: number, limit: number): Promise<OutboxBatch> {
-    const { byCreation, burned, burnGrace, outbox, outboxCoinPrefix, vaultKeyPrefix } = this.#keys;
-    const keys = [byCreation, burned, burnGrace, outbox, outboxCoinPrefix, vaultKeyPrefix];
-    const reply = await this.#connection.run('outbox-take', keys, (nowMs) => [
+    const reply = await this.#connection.run('outbox-take', this.#keys.ofOutbox, (nowMs) => [
       nowMs,
       databaseEpoch,
       afterSequence,
@@ -61,10 +59,24 @@ export class RedisOutbox implements Outbox {
     return { coins: rowsIn(coins, 6).map(toCoin), dropped: rowsIn(dropped, 3).map(toDropped) };
   }
 
+  async acknowledge(keyIds: readonly string[]): Promise<void> {
+    if (keyIds.length === 0) return;
+    await this.#connection.run('outbox-acknowledge', this.#keys.ofOutbox, (nowMs) => [nowMs, ...keyIds]);
+  }
+
   async remove(keyIds: readonly string[]): Promise<void> {
     if (keyIds.length === 0) return;
-    const keys = [this.#keys.outbox, ...keyIds.map((keyId) => this.#keys.outboxCoin(keyId))];
-    await this.#connection.run('outbox-remove', keys, () => keyIds);
+    await this.#connection.run('outbox-remove', this.#keys.ofOutbox, (nowMs) => [nowMs, ...keyIds]);
+  }
+
+  async publishAgain(databaseEpoch: string, keyIds: readonly string[]): Promise<string[]> {
+    if (keyIds.length === 0) return [];
+    const waiting = await this.#connection.run('outbox-put-back', this.#keys.ofOutbox, (nowMs) => [
+      nowMs,
+      databaseEpoch,
+      ...keyIds,
+    ]);
+    return listIn(waiting).map(textIn);
   }
 }
 

@@ -22,6 +22,7 @@ export class RecordReader {
     vault_key: () => this.#vaultKeys(),
     vault_tombstone: () => this.#tombstones(),
     outbox: () => this.#outbox(),
+    published_coin: () => this.#publishedCoins(),
     contact: () => this.#contacts(),
     inventory_coin: () => this.#coins(),
     used_coin: () => this.#usedCoins(),
@@ -91,6 +92,22 @@ export class RecordReader {
         key_id: id,
         coin_category: textIn(category),
         sent_epoch: sentEpoch === null ? null : textIn(sentEpoch),
+        public_key: bytesIn(publicKey),
+        signature: bytesIn(signature),
+      };
+    }
+  }
+
+  async *#publishedCoins(): Records<'published_coin'> {
+    for (const [id, expiresAt] of await this.#scored(this.#keys.published)) {
+      const fields = await this.#fields(this.#keys.outboxCoin(id), OUTBOX_FIELDS);
+      if (fields === null) continue;
+      const [category, sentEpoch, publicKey, signature] = fields;
+      yield {
+        key_id: id,
+        coin_category: textIn(category),
+        expires_at: expiresAt,
+        sent_epoch: textIn(sentEpoch),
         public_key: bytesIn(publicKey),
         signature: bytesIn(signature),
       };

@@ -27,6 +27,7 @@ export class RecordWriter {
     vault_key: (record) => this.#vaultKey(record),
     vault_tombstone: (record) => this.#tombstone(record),
     outbox: (record) => this.#outbox(record),
+    published_coin: (record) => this.#publishedCoin(record),
     contact: (record) => this.#contact(record),
     inventory_coin: (record) => this.#coin(record),
     used_coin: (record) => this.#usedCoin(record),
@@ -71,6 +72,17 @@ export class RecordWriter {
       ['hset', this.#keys.outboxCoin(id), 'coin_category', name, ...halves, ...sent],
       ['zadd', this.#keys.outbox, sequence, id],
       ['set', this.#keys.outboxSequence, this.#lastOutbox],
+    ];
+  }
+
+  #publishedCoin(record: DeviceRecords['published_coin']): Command[] {
+    const { key_id: id, coin_category: name, sent_epoch: epoch, expires_at: end } = record;
+    const halves = ['public_key', Buffer.from(record.public_key), 'signature', Buffer.from(record.signature)];
+    const coin = this.#keys.outboxCoin(id);
+    return [
+      ['hset', coin, 'coin_category', name, ...halves, 'sent_epoch', epoch],
+      ['pexpire', coin, this.#ttl(end)],
+      ['zadd', this.#keys.published, end, id],
     ];
   }
 

@@ -6,6 +6,7 @@ const FOLDER = join(__dirname, 'scripts');
 /** One file each in scripts/, run as one atomic step. */
 export const SCRIPT_NAMES = [
   'open-device',
+  'upgrade-layout',
   'vault-tidy',
   'vault-store',
   'vault-burn',
@@ -15,7 +16,9 @@ export const SCRIPT_NAMES = [
   'vault-purge',
   'outbox-add',
   'outbox-take',
+  'outbox-acknowledge',
   'outbox-remove',
+  'outbox-put-back',
   'coin-store',
   'coin-select',
   'priority-set',
@@ -29,6 +32,7 @@ export const SCRIPT_NAMES = [
   'top-up-settle',
   'on-demand-open',
   'on-demand-settle',
+  'requests-ask-again',
   'request-abandon',
   'copy-step',
 ] as const;
@@ -36,7 +40,7 @@ export const SCRIPT_NAMES = [
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 /** These look at the state of a copy themselves. */
-const UNFENCED: readonly ScriptName[] = ['open-device', 'copy-step'];
+const UNFENCED: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'copy-step'];
 
 /** Every other script gets the device's key as the last of its KEYS, and takes it away before the script sees them. */
 export function isFenced(name: ScriptName): boolean {

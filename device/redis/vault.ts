@@ -70,7 +70,7 @@ export class RedisVault implements SecureVault {
 
   async burnKey(keyId: string): Promise<boolean> {
     const id = checkUuid('keyId', keyId);
-    const keys = this.#keys.ofVault(this.#keys.vaultKey(id));
+    const keys = this.#keys.ofDestruction(this.#keys.vaultKey(id), this.#keys.outboxCoin(id));
     return (await this.#connection.run('vault-burn', keys, (nowMs) => [nowMs, nowMs - BURN_GRACE_MS, id])) === 1;
   }
 
@@ -106,7 +106,7 @@ export class RedisVault implements SecureVault {
         `must be ${VAULT_LIFETIME_DAYS} or more, for younger keys may still be written to; { evenIfOwed: true } destroys them`,
       );
     }
-    const keys = this.#keys.ofVault(this.#keys.vaultKeyPrefix);
+    const keys = this.#keys.ofDestruction(this.#keys.vaultKeyPrefix, this.#keys.outboxCoinPrefix);
     const destroyed = await this.#connection.run('vault-purge', keys, (nowMs) => [
       nowMs,
       nowMs - BURN_GRACE_MS,

@@ -1,7 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type Database from 'better-sqlite3';
+import { RECORD_KINDS } from '../device-record';
 import { NewerSchemaError } from '../errors';
+import { tableName } from './fence';
 
 const FOLDER = join(__dirname, 'migrations');
 
@@ -36,9 +38,25 @@ export function migrate(database: Database.Database): void {
       .transaction(() => {
         // Another process may have been first.
         if (schemaVersion(database) >= number) return;
+        const fenced = renameTables(database, { fenced: true });
         database.exec(readFileSync(join(FOLDER, file), 'utf8'));
+        if (fenced) renameTables(database, { fenced: false });
         database.pragma(`user_version = ${number}`);
       })
       .immediate();
   }
+}
+
+/**
+ * A storage that is one side of a copy keeps its tables under other names, but migrations know the usual ones. Tables
+ * that a migration made are fenced with the others.
+ * @returns whether there were any of these names.
+ */
+function renameTables(database: Database.Database, { fenced }: { readonly fenced: boolean }): boolean {
+  const there = database.prepare<[string], number>("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?");
+  const kinds = RECORD_KINDS.filter((kind) => there.get(tableName(kind, fenced)) !== undefined);
+  for (const kind of kinds) {
+    database.exec(`ALTER TABLE ${tableName(kind, fenced)} RENAME TO ${tableName(kind, !fenced)}`);
+  }
+  return kinds.length > 0;
 }

@@ -158,6 +158,12 @@ export class SqliteOpenRequests implements OpenRequests {
     });
   }
 
+  async askAgain(requests: readonly OpenRequest[]): Promise<void> {
+    this.#connection.write((nowMs) => {
+      for (const { requestId } of requests) this.#countAsker(requestId, nowMs);
+    });
+  }
+
   async release(request: OpenRequest): Promise<void> {
     this.#inUse.delete(request.requestId);
   }
@@ -194,7 +200,7 @@ export class SqliteOpenRequests implements OpenRequests {
   }
 
   #ask(row: RequestRow, nowMs: number): OpenRequest {
-    this.#askAgain.run(nowMs - LONGEST_ASK_MS, nowMs, row.request_id);
+    this.#countAsker(row.request_id, nowMs);
     return {
       requestId: row.request_id,
       contactId: row.contact_id,
@@ -203,6 +209,10 @@ export class SqliteOpenRequests implements OpenRequests {
       count: row.count,
       allowLowerCategories: row.allow_lower_categories === 1,
     };
+  }
+
+  #countAsker(requestId: string, nowMs: number): void {
+    this.#askAgain.run(nowMs - LONGEST_ASK_MS, nowMs, requestId);
   }
 
   #add(purpose: Purpose, wish: OnDemandWish, count: number, nowMs: number): OpenRequest {

@@ -33,6 +33,11 @@ export class SqliteOutbox implements Outbox {
   readonly #next: Database.Statement<[number, number], OutboxRow>;
   readonly #mark: Database.Statement<[string, number]>;
   readonly #delete: Database.Statement<[string]>;
+  readonly #keep: Database.Statement<[string]>;
+  readonly #forget: Database.Statement<[string]>;
+  readonly #forgetOtherEpoch: Database.Statement<[string, string]>;
+  readonly #putBack: Database.Statement<[string, number]>;
+  readonly #waits: Database.Statement<[string, string], number>;
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -59,6 +64,25 @@ export class SqliteOutbox implements Outbox {
     );
     this.#mark = connection.prepare('UPDATE outbox SET sent_epoch = ? WHERE sequence = ?');
     this.#delete = connection.prepare('DELETE FROM outbox WHERE key_id = ?');
+    // Without its private half a public one is of no use any more. Only what was sent can have been acknowledged.
+    this.#keep = connection.prepare(
+      `INSERT OR REPLACE INTO published_coin (key_id, coin_category, expires_at, sent_epoch, public_key, signature)
+       SELECT key_id, outbox.coin_category, expires_at, sent_epoch, public_key, signature
+       FROM outbox JOIN vault_key USING (key_id) WHERE key_id = ? AND sent_epoch IS NOT NULL`,
+    );
+    this.#forget = connection.prepare('DELETE FROM published_coin WHERE key_id = ?');
+    this.#forgetOtherEpoch = connection.prepare('DELETE FROM published_coin WHERE key_id = ? AND sent_epoch <> ?');
+    this.#putBack = connection.prepare(
+      `INSERT INTO outbox (key_id, coin_category, sent_epoch, public_key, signature)
+       SELECT key_id, published_coin.coin_category, sent_epoch, public_key, signature
+       FROM published_coin JOIN vault_key USING (key_id) WHERE key_id = ? AND vault_key.expires_at > ?
+       ON CONFLICT (key_id) DO NOTHING`,
+    );
+    this.#waits = connection
+      .prepare<[string, string], number>(
+        'SELECT 1 FROM outbox WHERE key_id = ? AND (sent_epoch IS NULL OR sent_epoch = ?)',
+      )
+      .pluck();
   }
 
   async add(minted: readonly MintedCoin[]): Promise<RefusedCoin[]> {
@@ -94,11 +118,35 @@ export class SqliteOutbox implements Outbox {
     });
   }
 
+  async acknowledge(keyIds: readonly string[]): Promise<void> {
+    if (keyIds.length === 0) return;
+    this.#connection.write(() => {
+      for (const keyId of keyIds) {
+        this.#keep.run(keyId);
+        this.#delete.run(keyId);
+      }
+    });
+  }
+
   async remove(keyIds: readonly string[]): Promise<void> {
     if (keyIds.length === 0) return;
     this.#connection.write(() => {
-      for (const keyId of keyIds) this.#delete.run(keyId);
+      for (const keyId of keyIds) {
+        this.#delete.run(keyId);
+        this.#forget.run(keyId);
+      }
     });
+  }
+
+  async publishAgain(databaseEpoch: string, keyIds: readonly string[]): Promise<string[]> {
+    if (keyIds.length === 0) return [];
+    return this.#connection.write((nowMs) =>
+      keyIds.filter((keyId) => {
+        this.#forgetOtherEpoch.run(keyId, databaseEpoch);
+        if (this.#putBack.run(keyId, nowMs).changes === 1) this.#forget.run(keyId);
+        return this.#waits.get(keyId, databaseEpoch) !== undefined;
+      }),
+    );
   }
 
   #whyRefused(coin: CheckedMintedCoin, nowMs: number): RefusedCoin['reason'] {

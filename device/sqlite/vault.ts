@@ -55,6 +55,7 @@ export class SqliteVault implements SecureVault {
   readonly #insert: InsertVaultKey;
   readonly #select: Database.Statement<[string, number], KeyRow>;
   readonly #delete: Database.Statement<[string], EndedKey>;
+  readonly #forgetPublicHalf: Database.Statement<[string]>;
   readonly #bury: Database.Statement<[string, number, CoinCategoryName, number, number]>;
   readonly #scrub: Database.Statement<[string]>;
   readonly #scrubAll: Database.Statement<[number]>;
@@ -74,6 +75,7 @@ export class SqliteVault implements SecureVault {
     this.#delete = connection.prepare(
       'DELETE FROM vault_key WHERE key_id = ? RETURNING key_id, coin_category, created_at, expires_at',
     );
+    this.#forgetPublicHalf = connection.prepare('DELETE FROM published_coin WHERE key_id = ?');
     // A tombstone of the same id can only be one whose time is over.
     this.#bury = connection.prepare(
       `INSERT OR REPLACE INTO vault_tombstone (key_id, expires_at, coin_category, created_at, burned_at)
@@ -169,10 +171,11 @@ export class SqliteVault implements SecureVault {
     });
   }
 
-  /** Blob, IV and tag go; until the key's end its id stays, so that it is never stored again. */
+  /** Blob, IV and tag go, and the public half kept for publishing again; until the key's end its id stays, so that it is never stored again. */
   #destroy(keyId: string, nowMs: number): boolean {
     const key = this.#delete.get(keyId);
     if (key === undefined) return false;
+    this.#forgetPublicHalf.run(keyId);
     if (key.expires_at > nowMs) {
       this.#bury.run(key.key_id, key.expires_at, key.coin_category, key.created_at, nowMs);
       this.#burned.push({ keyId, burnedAtMs: nowMs });

@@ -53,6 +53,7 @@ export async function fill(
   await vault.burnKey(keyId(0));
   await outbox.add([mintedCoin(100), mintedCoin(101, 'SILVER'), mintedCoin(102)]);
   await outbox.takeBatch(EPOCH, 0, 2);
+  await outbox.acknowledge([keyId(101)]);
   await inventory.setPriority('bób: ✓', 'BESTIE');
   await inventory.setPriority('carol', 'MATE');
   for (let n = 0; n < 4; n += 1)
@@ -82,6 +83,7 @@ export async function observe({ vault, inventory, outbox, openRequests }: Device
     statuses: await Promise.all(ids.map((id) => vault.getStatus(id))),
     contacts: await inventory.getSummary(),
     bytes: await inventory.getTotalStorageBytes(),
+    again: await outbox.publishAgain(EPOCH, [keyId(101), keyId(1)]),
     batch: await outbox.takeBatch(EPOCH, 0, 100),
     resumed: await openRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
     onDemand: await openRequests.openOnDemand(STRANGERS_WISH, { fresh: false }),

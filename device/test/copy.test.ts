@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { choicePath } from '../backend-choice';
 import { bytes, keyId, vaultKey } from '../conformance/harness';
+import { RECORD_KINDS } from '../device-record';
 import { type AutoConfig, copyDeviceStorage, openDeviceStorage, type RedisConfig, type SqliteConfig } from '../index';
 import { CopyPlaces, digestsOf, fill, filledDevice, observe, type SideName } from './copy-kit';
 import { RedisServer } from './redis-server';
@@ -39,14 +40,15 @@ describe('copying a device from one storage to another', () => {
     expect(report.copied).toEqual({
       vault_key: 14,
       vault_tombstone: 2,
-      outbox: 3,
+      outbox: 2,
+      published_coin: 1,
       contact: 2,
       inventory_coin: 3,
       used_coin: expect.any(Number),
       open_request: 3,
     });
     expect(await digestsOf(to)).toStrictEqual(before);
-    expect(Object.values(await digestsOf(from))).toEqual(Array(7).fill(NOTHING));
+    expect(Object.values(await digestsOf(from))).toEqual(RECORD_KINDS.map(() => NOTHING));
     await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVED' });
     await (await openDeviceStorage(to)).close();
   });
@@ -93,11 +95,14 @@ describe('copying a device from one storage to another', () => {
         () => inventory.getTotalStorageBytes(),
         () => inventory.garbageCollect(),
         () => outbox.takeBatch(keyId(1), 0, 1),
+        () => outbox.acknowledge([keyId(100)]),
         () => outbox.remove([keyId(100)]),
+        () => outbox.publishAgain(keyId(1), [keyId(100)]),
         () => openRequests.resumeTopUps([carol]),
         () => openRequests.reserveRoom([carol]),
         () => openRequests.missingCoins([carol]),
         () => openRequests.settleTopUp(request, []),
+        () => openRequests.askAgain([request]),
         () => openRequests.abandon(request),
       ];
       for (const call of calls)

@@ -56,6 +56,23 @@ describe('opening a device storage on Redis', () => {
     await other.close();
   });
 
+  it('brings a device of layout 1 to layout 2, one that is moving to another storage included', async () => {
+    const client = server.client();
+    const device = `device:{${namespace}}`;
+    const first = await open();
+    await first.vault.storeKey(vaultKey(1));
+    await first.close();
+    await client.hset(device, 'layout', '1');
+    const [one, other] = await Promise.all([open(), open()]);
+    expect(await client.hget(device, 'layout')).toBe('2');
+    expect(await one.vault.getStatus(keyId(1))).toBe('ACTIVE');
+    await one.close();
+    await other.close();
+    await client.hset(device, 'layout', '1', 'copy_state', 'MOVING', 'copy_id', keyId(8), 'copy_run', keyId(9));
+    await expect(open()).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
+    expect(await client.hget(device, 'layout')).toBe('2');
+  });
+
   it('answers NewerSchemaError to the layout of a newer release, and changes nothing', async () => {
     const storage = await open();
     await storage.vault.storeKey(vaultKey(1));
@@ -63,7 +80,7 @@ describe('opening a device storage on Redis', () => {
     const client = server.client();
     await client.hset(`device:{${namespace}}`, 'layout', '999');
     const before = await snapshotOf(client);
-    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 1 });
+    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 2 });
     expect(await snapshotOf(client)).toStrictEqual(before);
   });
 

@@ -16,11 +16,13 @@ import {
   CoinServiceService,
   type FetchCoinsRequest,
   CoinUploadResult_Outcome as Outcome,
+  type ReconcileCoinsRequest,
+  CoinStateResult_State as State,
   type UploadCoinsRequest,
 } from '../../gen/aqm/coin/v1/coin_service';
 import { perCategory, specOf } from '../coin-category';
 import { keyId, publicHalf } from '../conformance/harness';
-import type { CoinCategoryName } from '../index';
+import type { CoinCategoryName, RetryPolicy } from '../index';
 import type { CoinServiceAccess } from '../service-call';
 
 export interface Failure {
@@ -28,7 +30,7 @@ export interface Failure {
   readonly reason?: string;
 }
 
-type Method = 'uploadCoins' | 'fetchCoins' | 'batchFetchCoins' | 'getInventoryCount';
+type Method = 'uploadCoins' | 'fetchCoins' | 'batchFetchCoins' | 'getInventoryCount' | 'reconcileCoins';
 
 /**
  * A coin service over real gRPC whose answers a test decides: one stock for whoever is asked for, replays by
@@ -68,6 +70,11 @@ export class ScriptedCoinService {
         databaseEpoch: service.epoch,
         serverTime: service.serverTime,
       })),
+      reconcileCoins: service.#handler('reconcileCoins', (request: ReconcileCoinsRequest) => ({
+        results: request.keyIds.map((id) => ({ keyId: id, state: service.#stateOf(id) })),
+        retiredCount: 0,
+        databaseEpoch: service.epoch,
+      })),
     });
     const port = await new Promise<number>((resolve, reject) => {
       service.#server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
@@ -78,9 +85,18 @@ export class ScriptedCoinService {
     return service;
   }
 
+  /** Never repeats a call. */
   get access(): CoinServiceAccess {
     if (this.#client === undefined) throw new Error('Not started.');
-    return { client: this.#client, token: async () => 'a.b.c' };
+    return { client: this.#client, token: async () => 'a.b.c', retry: { attempts: 1 } };
+  }
+
+  /** Repeats by itself. The waits take no time, and are noted. */
+  patient(waits: number[] = [], retry: RetryPolicy = {}): CoinServiceAccess {
+    const sleep = async (ms: number) => {
+      waits.push(ms);
+    };
+    return { ...this.access, retry, sleep, random: () => 1 };
   }
 
   stop(): void {
@@ -148,6 +164,11 @@ export class ScriptedCoinService {
     if (this.stock.length >= this.stockLimit) return Outcome.OUTCOME_OVER_STOCK_LIMIT;
     this.stock.push(coin);
     return Outcome.OUTCOME_INSERTED;
+  }
+
+  #stateOf(id: string): State {
+    if (this.spent.has(id)) return State.STATE_SPENT;
+    return this.stock.some(({ keyId }) => keyId === id) ? State.STATE_IN_STOCK : State.STATE_UNKNOWN;
   }
 
   #fetch({ requestId, targetUserId, coinCategory, count }: FetchCoinsRequest): Coin[] {

@@ -1,12 +1,12 @@
 #!lua
 -- Puts minted coins into vault and outbox, all in one step. Refused as a whole (OOM) when the server is full.
--- KEYS: 4 outbox, 5 outbox-sequence, 6.. by-end of every category, then for each coin its vault entry and its outbox coin.
+-- KEYS: 4 outbox, 5 published, 6 outbox-sequence, 7.. by-end of every category, then for each coin its vault entry and its outbox coin.
 -- ARGV: 2 how many categories there are, then for each coin ten: id, place of the category, category, end, TTL in ms, IV,
 --       authentication tag, blob, public key, signature.
 -- Replies for each coin '' (new, or already waiting) or the reason why the vault did not take it.
 -- include: vault.lua
 local categories = tonumber(ARGV[2])
-local by_end = by_end_from(6, 5 + categories)
+local by_end = by_end_from(7, 6 + categories)
 
 local function why_refused(key, waiting_coin, id, blob, public_key, signature)
   local expires_at = end_of(key)
@@ -14,12 +14,13 @@ local function why_refused(key, waiting_coin, id, blob, public_key, signature)
   if tonumber(expires_at) <= now then return 'EXPIRED' end
   if redis.call('HGET', key, 'encrypted_blob') ~= blob then return 'OTHER_KEY_HELD' end
   local waiting_key, waiting_signature = unpack(redis.call('HMGET', waiting_coin, 'public_key', 'signature'))
-  if waiting_key == public_key and waiting_signature == signature then return '' end
+  local waits = redis.call('ZSCORE', KEYS[4], id)
+  if waits and waiting_key == public_key and waiting_signature == signature then return '' end
   return 'SAME_KEY_HELD'
 end
 
 local reasons = {}
-local next_key = 6 + categories
+local next_key = 7 + categories
 for first = 3, #ARGV, 10 do
   local id, place, category, expires_at, ttl, iv, auth_tag, blob, public_key, signature = unpack(ARGV, first, first + 9)
   local entry = { category = category, expires_at = expires_at, ttl = ttl, iv = iv, auth_tag = auth_tag, blob = blob }
@@ -28,8 +29,9 @@ for first = 3, #ARGV, 10 do
   if insert(key, by_end, id, tonumber(place), entry) then
     -- An old coin of the same id can only be one whose private half is gone.
     redis.call('DEL', coin)
+    redis.call('ZREM', KEYS[5], id)
     redis.call('HSET', coin, 'coin_category', category, 'public_key', public_key, 'signature', signature)
-    redis.call('ZADD', KEYS[4], redis.call('INCR', KEYS[5]), id)
+    redis.call('ZADD', KEYS[4], redis.call('INCR', KEYS[6]), id)
     reasons[#reasons + 1] = ''
   else
     reasons[#reasons + 1] = why_refused(key, coin, id, blob, public_key, signature)

@@ -1,7 +1,9 @@
 #!lua flags=allow-oom
--- Forgets coins that the coin service has answered for. KEYS: 1 outbox, then each coin. ARGV: their ids.
-for i, id in ipairs(ARGV) do
-  redis.call('DEL', KEYS[i + 1])
-  redis.call('ZREM', KEYS[1], id)
+-- Forgets coins that can never be fetched (again), whether they wait or are kept.
+-- KEYS: 4 outbox, 5 published, 7 prefix of public halves. ARGV: 2.. ids.
+for i = 2, #ARGV do
+  redis.call('DEL', KEYS[7] .. ARGV[i])
+  redis.call('ZREM', KEYS[4], ARGV[i])
+  redis.call('ZREM', KEYS[5], ARGV[i])
 end
-return #ARGV
+return #ARGV - 1

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- The next coins in minting order, marked as sent under the epoch; coins that must not be sent leave the outbox.
 -- Runs on a full server too: emptying the outbox makes room.
--- KEYS: 4 outbox, 5 prefix of outbox coins, 6 prefix of vault entries.
+-- KEYS: 4 outbox, 7 prefix of public halves, 8 prefix of vault entries.
 -- ARGV: 2 epoch, 3 the sequence to go on after, 4 how many.
 -- Replies two flat lists: sequence, id, category, public key, signature, vault's end; and id, category, reason.
 -- include: vault.lua
@@ -21,10 +21,10 @@ local coins, dropped = {}, {}
 local members = redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')
 for i = 1, #members, 2 do
   local id, sequence = members[i], members[i + 1]
-  local coin = KEYS[5] .. id
+  local coin = KEYS[7] .. id
   local category, sent_epoch = unpack(redis.call('HMGET', coin, 'coin_category', 'sent_epoch'))
   if not category then corrupt() end
-  local expires_at = end_of(KEYS[6] .. id)
+  local expires_at = end_of(KEYS[8] .. id)
   local reason = why_unsendable(id, sent_epoch, expires_at)
   if reason then
     for _, value in ipairs({ id, category, reason }) do
@@ -40,10 +40,10 @@ for i = 1, #members, 2 do
 end
 -- Everything was readable; only now something changes.
 for i = 1, #dropped, 3 do
-  redis.call('DEL', KEYS[5] .. dropped[i])
+  redis.call('DEL', KEYS[7] .. dropped[i])
   redis.call('ZREM', KEYS[4], dropped[i])
 end
 for i = 2, #coins, 6 do
-  redis.call('HSETNX', KEYS[5] .. coins[i], 'sent_epoch', epoch)
+  redis.call('HSETNX', KEYS[7] .. coins[i], 'sent_epoch', epoch)
 end
 return { coins, dropped }

@@ -74,3 +74,8 @@ local function destroy(key, by_end, id)
   redis.call('ZREM', by_creation, id)
   return expires_at ~= nil
 end
+
+-- The public half that is kept for publishing again goes too; one that still waits in the outbox is dropped there.
+local function forget_published(published, coin, id)
+  if redis.call('ZREM', published, id) == 1 then redis.call('DEL', coin) end
+end

@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- Puts kept public halves back behind what waits, unless they were sent under another epoch: those are forgotten.
+-- KEYS: 4 outbox, 5 published, 6 outbox-sequence, 7 prefix of public halves, 8 prefix of vault entries.
+-- ARGV: 2 epoch, 3.. ids. Replies the ids that now wait to be sent under the epoch.
+-- include: vault.lua
+local epoch = ARGV[2]
+local waiting = {}
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local coin = KEYS[7] .. id
+  local sent_epoch = redis.call('HGET', coin, 'sent_epoch')
+  local waits = redis.call('ZSCORE', KEYS[4], id)
+  if not waits and sent_epoch then
+    local expires_at = end_of(KEYS[8] .. id)
+    if sent_epoch ~= epoch then
+      redis.call('DEL', coin)
+      redis.call('ZREM', KEYS[5], id)
+    elseif expires_at and tonumber(expires_at) > now then
+      redis.call('ZREM', KEYS[5], id)
+      redis.call('PERSIST', coin)
+      redis.call('ZADD', KEYS[4], redis.call('INCR', KEYS[6]), id)
+      waits = true
+    end
+  end
+  if waits and (not sent_epoch or sent_epoch == epoch) then waiting[#waiting + 1] = id end
+end
+return waiting
