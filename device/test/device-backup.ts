@@ -1,0 +1,30 @@
+import { copyFileSync, rmSync } from 'node:fs';
+import { Redis } from 'ioredis';
+import type { ChildConfig } from '../conformance/harness';
+
+/** Keeps a device as it is now, past the library; nobody may have it open. @returns puts it back as it was. */
+export async function backUp({ backend, path = '', url = '', namespace }: ChildConfig): Promise<() => Promise<void>> {
+  if (backend === 'sqlite') {
+    copyFileSync(path, `${path}.backup`);
+    return async () => {
+      for (const file of ['-wal', '-shm']) rmSync(`${path}${file}`, { force: true });
+      copyFileSync(`${path}.backup`, path);
+    };
+  }
+  const keys = await onServer(url, (client) => client.keys(`*{${namespace}}*`));
+  const dumps = await onServer(url, (client) => Promise.all(keys.map((key) => client.dumpBuffer(key))));
+  return () =>
+    onServer(url, async (client) => {
+      await client.del(...(await client.keys(`*{${namespace}}*`)));
+      for (const [index, key] of keys.entries()) await client.restore(key, 0, dumps[index] ?? '');
+    });
+}
+
+async function onServer<T>(url: string, work: (client: Redis) => Promise<T>): Promise<T> {
+  const client = new Redis(url.slice('unix://'.length), { protocol: 2, disableClientInfo: true });
+  try {
+    return await work(client);
+  } finally {
+    client.disconnect();
+  }
+}
