@@ -11,12 +11,26 @@ business of the minting module.
 
 import json
 import os
+import random
+import time
 import uuid
 
 import grpc
 from aqm.coin.v1 import coin_pb2, coin_service_pb2, coin_service_pb2_grpc
 
 DEADLINE_SECONDS = 10
+ATTEMPTS, PASSING = 8, (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def call(method, request, user):
+    """Sends the same request, and so the same request_id, again while the service is away for a moment."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return method(request, **user)
+        except grpc.RpcError as error:
+            if error.code() not in PASSING or attempt == ATTEMPTS:
+                raise
+        time.sleep(random.uniform(0.5, 1) * min(0.1 * 2**attempt, 5))
 
 
 def mint(category, count):
@@ -47,7 +61,7 @@ def main():
     with grpc.insecure_channel(os.environ["AQM_ADDRESS"]) as channel:
         service = coin_service_pb2_grpc.CoinServiceStub(channel)
 
-        uploaded = service.UploadCoins(coin_service_pb2.UploadCoinsRequest(coins=coins), **owner)
+        uploaded = call(service.UploadCoins, coin_service_pb2.UploadCoinsRequest(coins=coins), owner)
 
         # The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
         fetch = coin_service_pb2.FetchCoinsRequest(
@@ -57,13 +71,13 @@ def main():
             request_id=str(uuid.uuid4()),
             allow_lower_categories=True,
         )
-        fetched = service.FetchCoins(fetch, **requester)
-        repeated = service.FetchCoins(fetch, **requester)
+        fetched = call(service.FetchCoins, fetch, requester)
+        repeated = call(service.FetchCoins, fetch, requester)
 
-        counted = service.GetInventoryCount(coin_service_pb2.GetInventoryCountRequest(), **owner)
+        counted = call(service.GetInventoryCount, coin_service_pb2.GetInventoryCountRequest(), owner)
 
         try:
-            service.FetchCoins(coin_service_pb2.FetchCoinsRequest(target_user_id="nobody"), **requester)
+            call(service.FetchCoins, coin_service_pb2.FetchCoinsRequest(target_user_id="nobody"), requester)
             refused = None
         except grpc.RpcError as error:
             refused = error.code().name

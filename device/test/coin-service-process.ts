@@ -12,13 +12,42 @@ export interface CoinServiceProcess {
   readonly address: string;
   /** One token per user, valid for an hour. */
   tokens(...users: string[]): string[];
+  /** As a crash does. */
+  kill(): Promise<void>;
+  /** On the same address and folder. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
 export async function startCoinService(): Promise<CoinServiceProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-device-service-'));
-  const env = { ...process.env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: folder, AQM_LIMITS: 'off', DATABASE_URL: '' };
-  const child = spawn(process.execPath, [join(BUILT_SERVICE, 'main.js')], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = { ...process.env, AQM_DATA_DIR: folder, AQM_LIMITS: 'off', DATABASE_URL: '' };
+  let running = await serve(env, '127.0.0.1:0');
+  const { address } = running;
+  return {
+    address,
+    tokens(...users) {
+      const args = users.flatMap((user) => ['--user', user]);
+      const output = execFileSync(process.execPath, [join(BUILT_SERVICE, 'token-command.js'), ...args], { env });
+      return output.toString().trim().split('\n');
+    },
+    kill: () => running.end('SIGKILL'),
+    async restart() {
+      running = await serve(env, address);
+    },
+    async stop() {
+      await running.end('SIGTERM');
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Resolves when it accepts calls. */
+async function serve(env: NodeJS.ProcessEnv, listen: string) {
+  const child = spawn(process.execPath, [join(BUILT_SERVICE, 'main.js')], {
+    env: { ...env, AQM_LISTEN: listen },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let log = '';
   child.stderr.on('data', (text: Buffer) => {
     log += text;
@@ -27,17 +56,12 @@ export async function startCoinService(): Promise<CoinServiceProcess> {
   const ended = exited.then(() => Promise.reject(new Error(`The coin service ended: ${log}`)));
   ended.catch(() => undefined);
   const [ready] = (await Promise.race([once(createInterface(child.stdout), 'line'), ended])) as [string];
+  const address: string = JSON.parse(ready).address;
   return {
-    address: JSON.parse(ready).address,
-    tokens(...users) {
-      const args = users.flatMap((user) => ['--user', user]);
-      const output = execFileSync(process.execPath, [join(BUILT_SERVICE, 'token-command.js'), ...args], { env });
-      return output.toString().trim().split('\n');
-    },
-    async stop() {
-      child.kill('SIGTERM');
+    address,
+    async end(signal: NodeJS.Signals): Promise<void> {
+      child.kill(signal);
       await exited;
-      rmSync(folder, { recursive: true, force: true });
     },
   };
 }

@@ -7,7 +7,7 @@ import {
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
-import { Any, ErrorInfo } from 'nice-grpc-error-details';
+import { Any, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import type { Coin, ItemError } from '../../gen/aqm/coin/v1/coin';
 import {
@@ -28,6 +28,8 @@ import type { CoinServiceAccess } from '../service-call';
 export interface Failure {
   readonly code: status;
   readonly reason?: string;
+  /** Milliseconds of a RetryInfo. */
+  readonly retryAfterMs?: number;
 }
 
 type Method = 'uploadCoins' | 'fetchCoins' | 'batchFetchCoins' | 'getInventoryCount' | 'reconcileCoins';
@@ -107,6 +109,11 @@ export class ScriptedCoinService {
   /** The next call of the method fails, before it takes effect or after. */
   failNext(method: Method, when: 'before' | 'after', failure: Failure = { code: status.UNAVAILABLE }): void {
     this.#failures.push({ method, when, failure });
+  }
+
+  /** Nothing fails any more. */
+  recover(): void {
+    this.#failures.length = 0;
   }
 
   add(from: number, count: number, coinCategory: CoinCategoryName, expireTime: Date): void {
@@ -190,12 +197,19 @@ export class ScriptedCoinService {
   }
 }
 
-function rich({ code, reason }: Failure) {
+function rich({ code, reason, retryAfterMs }: Failure) {
   const metadata = new Metadata();
+  const any = (type: string, value: Uint8Array) =>
+    Any.fromPartial({ typeUrl: `type.googleapis.com/google.rpc.${type}`, value });
   if (reason !== undefined) {
-    const info = ErrorInfo.encode(ErrorInfo.fromPartial({ domain: 'coin.aqm', reason })).finish();
-    const detail = Any.fromPartial({ typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo', value: info });
-    const encoded = Status.encode(Status.fromPartial({ code, message: reason, details: [detail] })).finish();
+    const details = [
+      any('ErrorInfo', ErrorInfo.encode(ErrorInfo.fromPartial({ domain: 'coin.aqm', reason })).finish()),
+    ];
+    if (retryAfterMs !== undefined) {
+      const retryDelay = { seconds: Math.floor(retryAfterMs / 1000), nanos: (retryAfterMs % 1000) * 1e6 };
+      details.push(any('RetryInfo', RetryInfo.encode(RetryInfo.fromPartial({ retryDelay })).finish()));
+    }
+    const encoded = Status.encode(Status.fromPartial({ code, message: reason, details })).finish();
     metadata.set('grpc-status-details-bin', Buffer.from(encoded));
   }
   return { code, details: reason ?? status[code], metadata };
