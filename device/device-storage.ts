@@ -8,7 +8,7 @@ export interface DeviceStorage {
   readonly backend: 'sqlite' | 'redis';
   readonly vault: SecureVault;
   readonly inventory: SmartInventory;
-  /** For publishCoins. */
+  /** For publishCoins and reconcileCoins. */
   readonly outbox: Outbox;
   /** For topUp and fetchOnDemand. */
   readonly openRequests: OpenRequests;

@@ -1,7 +1,6 @@
 import { DAY, type Fixture, keyId, mintedCoin, withFixture } from '../conformance/harness';
-import type { RedisConfig, SqliteConfig } from '../index';
-import { digestsOf } from './copy-kit';
 import { eachBackend } from './each-backend';
+import { keptHalves } from './kept-halves';
 
 const backend = eachBackend();
 const EPOCH = '11111111-1111-4111-8111-111111111111';
@@ -19,14 +18,7 @@ async function publishThree({ storage: { outbox } }: Fixture): Promise<void> {
 const waiting = async ({ storage: { outbox } }: Fixture, epoch = EPOCH) =>
   (await outbox.takeBatch(epoch, 0, 100)).coins.map((coin) => coin.keyId);
 
-/** How many public halves are kept, read past the library. */
-async function kept({ childConfig, clock }: Fixture): Promise<number> {
-  const { backend: name, path = '', url = '', namespace = '', key } = childConfig;
-  const common = { key: Uint8Array.from(key as readonly number[]), now: clock.now };
-  const config: SqliteConfig | RedisConfig =
-    name === 'sqlite' ? { ...common, backend: name, path } : { ...common, backend: name, url, namespace };
-  return Number.parseInt((await digestsOf(config)).published_coin, 10);
-}
+const kept = ({ childConfig, clock }: Fixture) => keptHalves(childConfig, clock.now);
 
 backend.describe('public halves of acknowledged coins', () => {
   it('do not wait any more, and are put back whole, behind what waits', () =>

@@ -5,6 +5,7 @@ import { startService, type TestService } from '../../services/coin/test/service
 import { publishCoins, type ReconcileReport, reconcileCoins } from '../index';
 import { backUp } from './device-backup';
 import { eachBackend } from './each-backend';
+import { keptHalves } from './kept-halves';
 import { Reconciled } from './reconcile-kit';
 import { stepped } from './steps';
 
@@ -69,6 +70,7 @@ backend.describe('reconciling the vault with the real coin service', () => {
       const report = await reconcileCoins(storage, device.access);
       expect(report.retired).toStrictEqual({ GOLD: 2, SILVER: 2, BRONZE: 2 });
       expect(outcomes(report)).toStrictEqual({ SPENT: ids(early) });
+      expect(await keptHalves(device.config, () => new Date())).toBe(0);
       expect(published(report)).toStrictEqual([]);
       expect(await device.fetchAll()).toStrictEqual([]);
       expect(await device.statesOf(ids(late))).toStrictEqual(new Map([[State.STATE_SPENT, ids(late)]]));

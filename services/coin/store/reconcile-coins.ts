@@ -103,7 +103,7 @@ asked AS MATERIALIZED (
   SELECT * FROM unnest(${keyIds}::uuid[]) WITH ORDINALITY AS a (key_id, position)
 ),
 unlisted AS MATERIALIZED (
-  SELECT s.user_id, s.coin_category, s.upload_order
+  SELECT s.upload_order
   FROM coin_stock s
   WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint
     AND s.upload_time < ${listedAt ?? null}::timestamptz AND s.expire_time > ${handedOutUntil}
@@ -115,14 +115,14 @@ unlisted AS MATERIALIZED (
 retired AS (
   DELETE FROM coin_stock s
   USING unlisted u
-  WHERE s.user_id = u.user_id AND s.coin_category = u.coin_category AND s.upload_order = u.upload_order
-  RETURNING s.user_id, s.key_id
+  WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint AND s.upload_order = u.upload_order
+  RETURNING s.key_id
 ),
 blanked AS (
   UPDATE coin c
   SET public_key = NULL, signature = NULL
   FROM retired r
-  WHERE c.user_id = r.user_id AND c.key_id = r.key_id
+  WHERE c.user_id = ${userId}::uuid AND c.key_id = r.key_id
 )
 SELECT life.epoch, life.server_time, life.in_future, (SELECT count(*) FROM retired)::int AS retired,
   a.position::int,
@@ -144,7 +144,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
   SELECT s.user_id, s.expire_time
   FROM coin_stock s
-  WHERE s.user_id = c.user_id AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+  WHERE s.user_id = ${userId}::uuid AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
   OFFSET 0
 ) s ON true`;
 }
