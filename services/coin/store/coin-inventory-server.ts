@@ -63,10 +63,10 @@ export class CoinInventoryServer {
 
   /**
    * Tells what is known of the ids in the user's vault, and retires the user's coins that a complete list lacks.
-   * @throws EpochChangedError, InvalidFieldError
+   * @throws EpochChangedError, InvalidFieldError, FencedError
    */
   reconcileCoins(userId: string, listing: VaultListing, epoch: string): Promise<ReconcileAnswer> {
-    return reconcileCoins(this.#db, userId, listing, epoch);
+    return reconcileCoins(this.#db, this.#gate, userId, listing, epoch);
   }
 
   /** Deletes unfetched coins that are old or past handing out. @returns how many */

@@ -4,6 +4,7 @@ import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_se
 import { HAND_OUT_MARGIN_S } from '../coin';
 import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
 import { type Database, run } from './database';
+import { type Gate, isVerified, type SpentCoin, UNVERIFIED } from './gate';
 import { isRolledBack } from './postgres-errors';
 
 /** What one user's vault holds of one category, or a part of it. Ids in lower case. */
@@ -29,17 +30,25 @@ const MAX_ROUNDS = 8;
 /**
  * Tells the state of the listed ids and retires what a complete list lacks, in one statement.
  * @param epoch the epoch the caller believes in; empty: not checked
- * @throws EpochChangedError, InvalidFieldError when `listedAt` is in the future; nothing was changed then
+ * @throws EpochChangedError, InvalidFieldError when `listedAt` is in the future, FencedError; nothing was changed then
  */
 export async function reconcileCoins(
   db: Database,
+  gate: Gate,
   userId: string,
   listing: VaultListing,
   epoch: string,
 ): Promise<ReconcileAnswer> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     try {
-      return toAnswer(listing, epoch, await run(db, reconcile(userId, listing, epoch)));
+      const rows = await gate.pass(async (passage) => {
+        const found = await run(db, reconcile(userId, listing, epoch, passage.stamp));
+        if (found[0]?.verified === false) return UNVERIFIED;
+        // A retired coin that came back with an older copy of the database could be handed out, and opened by nobody.
+        gate.acknowledge(passage, retiredOf(userId, listing.coinCategory, found));
+        return found;
+      });
+      return toAnswer(listing, epoch, rows);
     } catch (error) {
       if (!isRolledBack(error)) throw error;
     }
@@ -56,9 +65,13 @@ const STATES = {
 
 interface ReconcileRow {
   epoch: string;
+  /** false: the stamp did not fit, and nothing was looked at or retired. */
+  verified: boolean;
   server_time: Date;
   in_future: boolean | null;
-  retired: number;
+  /** The retired coins; the same in every row, null when there are none. */
+  retired_ids: string[] | null;
+  retired_ends: Date[] | null;
   /** Index of the id, from 1; null in the only row of an empty list. */
   position: number | null;
   state: keyof typeof STATES | null;
@@ -76,7 +89,17 @@ function toAnswer(listing: VaultListing, epoch: string, rows: readonly Reconcile
   for (const row of rows) {
     if (row.position !== null && row.state !== null) states[row.position - 1] = STATES[row.state];
   }
-  return { states, retiredCount: first.retired, epoch: first.epoch };
+  return { states, retiredCount: first.retired_ids?.length ?? 0, epoch: first.epoch };
+}
+
+function retiredOf(userId: string, coinCategory: CoinCategory, [first]: readonly ReconcileRow[]): SpentCoin[] {
+  const ends = first?.retired_ends ?? [];
+  return (first?.retired_ids ?? []).map((keyId, index) => ({
+    userId,
+    keyId,
+    coinCategory,
+    expireTime: ends[index] ?? new Date(0),
+  }));
 }
 
 /**
@@ -91,16 +114,23 @@ function toAnswer(listing: VaultListing, epoch: string, rows: readonly Reconcile
  * - No fetch refers to a retired coin, so its key bytes go at once, and coin_forgettable finds the bare id when its
  *   time is over.
  */
-function reconcile(userId: string, { coinCategory, keyIds, complete, listedAt }: VaultListing, epoch: string) {
+function reconcile(
+  userId: string,
+  { coinCategory, keyIds, complete, listedAt }: VaultListing,
+  epoch: string,
+  stamp: string,
+) {
   const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
   return sql<ReconcileRow>`
 WITH life AS MATERIALIZED (
   SELECT epoch, now() AS server_time, ${listedAt ?? null}::timestamptz > now() AS in_future,
-    ${epoch}::text IN ('', epoch::text) AND ${listedAt ?? null}::timestamptz <= now() AS may_retire
+    ${epoch}::text IN ('', epoch::text) AND ${listedAt ?? null}::timestamptz <= now() AS may_retire,
+    ${isVerified(stamp)} AS verified
   FROM database_life
 ),
 asked AS MATERIALIZED (
   SELECT * FROM unnest(${keyIds}::uuid[]) WITH ORDINALITY AS a (key_id, position)
+  WHERE (SELECT verified FROM life)
 ),
 unlisted AS MATERIALIZED (
   SELECT s.upload_order
@@ -108,7 +138,7 @@ unlisted AS MATERIALIZED (
   WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint
     AND s.upload_time < ${listedAt ?? null}::timestamptz AND s.expire_time > ${handedOutUntil}
     AND s.key_id NOT IN (SELECT key_id FROM asked)
-    AND ${complete}::boolean AND (SELECT may_retire FROM life)
+    AND ${complete}::boolean AND (SELECT may_retire AND verified FROM life)
   ORDER BY s.upload_order
   FOR UPDATE OF s
 ),
@@ -116,7 +146,7 @@ retired AS (
   DELETE FROM coin_stock s
   USING unlisted u
   WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint AND s.upload_order = u.upload_order
-  RETURNING s.key_id
+  RETURNING s.key_id, s.expire_time
 ),
 blanked AS (
   UPDATE coin c
@@ -124,7 +154,8 @@ blanked AS (
   FROM retired r
   WHERE c.user_id = ${userId}::uuid AND c.key_id = r.key_id
 )
-SELECT life.epoch, life.server_time, life.in_future, (SELECT count(*) FROM retired)::int AS retired,
+SELECT life.epoch, life.server_time, life.in_future, life.verified,
+  (SELECT array_agg(key_id) FROM retired) AS retired_ids, (SELECT array_agg(expire_time) FROM retired) AS retired_ends,
   a.position::int,
   CASE
     WHEN a.key_id IS NULL THEN NULL

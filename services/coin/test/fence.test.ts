@@ -173,10 +173,13 @@ describe('the gate', () => {
     expect((await bob.count()).available?.bronze).toBe(1);
   });
 
+  /** A vault without keys, read long after every upload. */
+  const emptyVault = () => ({ coinCategory: BRONZE, complete: true, listedAt: new Date(Date.now() - 60_000) });
   const fenced = { code: 'UNAVAILABLE', reason: 'FENCED', retryAfterMs: 5000 };
   test.each<[what: string, ask: (admin: User) => Promise<void>]>([
     ['a fetch', () => expect(bob.fetch(one())).rejects.toMatchObject(fenced)],
     ['an upload', () => expect(bob.upload(mint(1))).rejects.toMatchObject(fenced)],
+    ['a reconcile', () => expect(bob.reconcile(emptyVault())).rejects.toMatchObject(fenced)],
     ['a purge', (admin) => expect(admin.purgeStale(1)).rejects.toMatchObject(fenced)],
     ['a count', async () => expect((await bob.count()).available).toEqual({ gold: 0, silver: 0, bronze: 0 })],
   ])('tables that were put back in place, without any restart, are noticed by %s', async (_what, ask) => {
@@ -193,6 +196,17 @@ describe('the gate', () => {
     // The others are refused before they reach the database.
     await expect(bob.fetch(one())).rejects.toMatchObject(fenced);
     expect((await bob.count()).available?.bronze).toBe(0);
+  });
+
+  test('a retired coin that comes back with tables from before is noticed', async () => {
+    const { db } = service.database;
+    await bob.upload(mint(1));
+    await service.age('coin_stock', 'upload_time', '2 minutes');
+    await sql`CREATE TABLE dump AS SELECT * FROM coin_stock`.execute(db);
+    expect((await bob.reconcile(emptyVault())).retiredCount).toBe(1);
+    await sql`TRUNCATE coin_stock`.execute(db);
+    await sql`INSERT INTO coin_stock SELECT * FROM dump`.execute(db);
+    await expect(bob.fetch(one())).rejects.toMatchObject(fenced);
   });
 
   test('an answer to a repeat is in the mark of the service that gave it', async () => {
