@@ -1,0 +1,36 @@
+import type { FinalTables, History, Rules } from '../history';
+import { checkAvailability } from './availability';
+import type { Finding } from './breach';
+import { followCoins } from './coins';
+import { type Balance, checkConservation } from './conservation';
+import { Holders } from './holders';
+import { checkOnce } from './once';
+import { checkOrder } from './order';
+import { checkRepeats } from './repeats';
+import { gatherRequests } from './requests';
+import { checkShortAnswers } from './short-answers';
+import { checkSpent } from './spent';
+
+export interface Verdict {
+  /** One per promise, in the order of the table. */
+  readonly findings: readonly Finding[];
+  readonly balance: Balance;
+}
+
+/** Holds what clients saw, and what the tables hold in the end, against the promises. Pure. */
+export function check(history: History, final: FinalTables, rules: Rules): Verdict {
+  const requests = gatherRequests(history, rules);
+  const { coins, appeared } = followCoins(history, requests, final);
+  const holders = new Holders(requests, rules);
+  const { balance, ...conservation } = checkConservation(history, coins, requests, final, appeared, rules);
+  const findings = [
+    checkOnce(coins, requests, final),
+    checkSpent(coins),
+    checkRepeats(requests, final, rules),
+    checkShortAnswers(coins, requests, holders, rules),
+    conservation,
+    checkOrder(coins, requests, holders),
+    checkAvailability(history, rules),
+  ];
+  return { findings, balance };
+}

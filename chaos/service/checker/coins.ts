@@ -1,0 +1,89 @@
+import type { FinalTables, History, Millis, UploadCall } from '../history';
+import { categoryName, type Request, type Take } from './requests';
+
+/** One coin's way through the run. */
+export interface CoinLife {
+  readonly userId: string;
+  readonly keyId: string;
+  readonly category: number;
+  /** Where it stood in the upload that first named it. */
+  readonly uploadId: number;
+  readonly position: number;
+  /** It went into stock after `uploadStart`, and before `uploadEnd`, which is infinite while no upload said so. */
+  readonly uploadStart: Millis;
+  uploadEnd: Millis;
+  /** When the service stops handing it out. */
+  handOutEnd: Millis;
+  readonly uploads: { call: UploadCall; outcome: string | undefined }[];
+  /** One, unless a promise is broken. */
+  readonly takes: Take[];
+  /** How the tables show it after the last call. */
+  atEnd: 'in stock' | 'spent' | 'gone';
+}
+
+/** Answers after which a coin is, or was a moment ago, in stock. */
+const STOCKED = ['INSERTED', 'ALREADY_PRESENT'];
+
+export function coinKey(userId: string, keyId: string): string {
+  return `${userId} ${keyId}`;
+}
+
+export function describeCoin(coin: CoinLife): string {
+  return `${categoryName(coin.category)} ${coin.keyId} of ${coin.userId}`;
+}
+
+/** Inserted by more than one upload: its place in the queue is not known. */
+export function isReinserted(coin: CoinLife): boolean {
+  return coin.uploads.filter(({ outcome }) => outcome === 'INSERTED').length > 1;
+}
+
+/** Follows every coin that was uploaded, or handed out, or is in the tables. */
+export function followCoins(
+  history: History,
+  requests: readonly Request[],
+  final: FinalTables,
+): { coins: Map<string, CoinLife>; appeared: string[] } {
+  const coins = new Map<string, CoinLife>();
+  const appeared: string[] = [];
+  const uploads = history.calls.filter((call) => call.kind === 'upload').sort((a, b) => a.start - b.start);
+  for (const call of uploads) {
+    call.coins.forEach((given, position) => {
+      const key = coinKey(call.userId, given.keyId);
+      let coin = coins.get(key);
+      if (!coin) {
+        coin = {
+          userId: call.userId,
+          keyId: given.keyId,
+          category: given.category,
+          uploadId: call.call,
+          position,
+          uploadStart: call.start,
+          uploadEnd: Number.POSITIVE_INFINITY,
+          handOutEnd: given.handOutEnd ?? Number.POSITIVE_INFINITY,
+          uploads: [],
+          takes: [],
+          atEnd: 'gone',
+        };
+        coins.set(key, coin);
+      }
+      const outcome = call.outcomes?.[position];
+      coin.uploads.push({ call, outcome });
+      if (outcome !== undefined && STOCKED.includes(outcome)) coin.uploadEnd = Math.min(coin.uploadEnd, call.end);
+    });
+  }
+  for (const request of requests) {
+    for (const take of request.takes) {
+      for (const { keyId } of take.coins) {
+        const coin = coins.get(coinKey(request.item.targetUserId, keyId));
+        if (coin) coin.takes.push(take);
+        else appeared.push(`coin ${keyId}, which nobody uploaded, was the answer to ${request.name}`);
+      }
+    }
+  }
+  for (const row of final.coins) {
+    const coin = coins.get(coinKey(row.userId, row.keyId));
+    if (coin) coin.atEnd = row.inStock ? 'in stock' : 'spent';
+    else appeared.push(`coin ${row.keyId} of ${row.userId} is in the tables, and nobody uploaded it`);
+  }
+  return { coins, appeared };
+}

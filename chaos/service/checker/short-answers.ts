@@ -1,0 +1,114 @@
+import type { Millis, Rules } from '../history';
+import type { Finding } from './breach';
+import { type CoinLife, describeCoin, isReinserted } from './coins';
+import type { Holder, Holders } from './holders';
+import { type Attempt, categoryName, type Request } from './requests';
+
+/** An answer that held fewer coins of these categories than were asked for. */
+interface ShortAnswer {
+  readonly request: Request;
+  readonly attempt: Attempt;
+  readonly categories: readonly number[];
+  readonly got: number;
+  /** It looked at the stock at some moment from here to here. */
+  readonly from: Millis;
+  readonly to: Millis;
+  /** It was filled up from lower categories, so it did not insist: held coins were stepped over. */
+  readonly filledUp: boolean;
+}
+
+/**
+ * A short answer is a breach when more coins were in stock from before it began until after it ended than all calls in
+ * flight could hold: then at every moment at least one of them was free. With fallback the same holds for each
+ * category above the lowest that was answered.
+ */
+export function checkShortAnswers(
+  coins: ReadonlyMap<string, CoinLife>,
+  requests: readonly Request[],
+  holders: Holders,
+  rules: Rules,
+): Finding {
+  const queues = new Map<string, { coin: CoinLife; from: Millis; to: Millis }[]>();
+  for (const coin of coins.values()) {
+    const to = leavesStock(coin, rules);
+    if (isReinserted(coin) || !(coin.uploadEnd < to)) continue;
+    const key = `${coin.userId} ${coin.category}`;
+    const queue = queues.get(key) ?? [];
+    queue.push({ coin, from: coin.uploadEnd, to });
+    queues.set(key, queue);
+  }
+  for (const queue of queues.values()) queue.sort((a, b) => a.to - b.to);
+
+  const breaches: string[] = [];
+  const shorts = requests.flatMap(shortAnswers);
+  for (const short of shorts) {
+    const { request, from, to } = short;
+    const held = mayBeHeld(short, holders);
+    const free: CoinLife[] = [];
+    for (const category of short.categories) {
+      const queue = queues.get(`${request.item.targetUserId} ${category}`) ?? [];
+      for (let index = firstAfter(queue, to); index < queue.length; index++) {
+        const stay = queue[index];
+        if (stay && stay.from < from) free.push(stay.coin);
+      }
+    }
+    if (free.length > held) breaches.push(describeShort(short, free, held));
+  }
+  return { promise: 'short', checked: shorts.length, unit: 'short answers', breaches };
+}
+
+/** The moment before which the coin was certainly there to be had. */
+function leavesStock(coin: CoinLife, rules: Rules): Millis {
+  const taken = Math.min(...coin.takes.map((take) => take.from));
+  const unknown = coin.takes.length === 0 && coin.atEnd !== 'in stock' ? Number.NEGATIVE_INFINITY : taken;
+  // What was purged was past handing out, and what vanished otherwise is for the check of conservation.
+  if (coin.atEnd === 'gone' && coin.takes.length === 0) return coin.handOutEnd - rules.skewMs;
+  return Math.min(unknown, coin.handOutEnd - rules.skewMs);
+}
+
+function shortAnswers(request: Request): ShortAnswer[] {
+  const found: ShortAnswer[] = [];
+  const firstStart = request.attempts[0]?.start ?? 0;
+  const { count } = request.item;
+  for (const attempt of request.attempts) {
+    if (!attempt.coins) continue;
+    const { end: to } = attempt;
+    // An empty answer was decided in this attempt, another one perhaps in the first.
+    const from = attempt.coins.length === 0 ? attempt.start : firstStart;
+    for (let depth = 1; depth <= request.categories.length; depth++) {
+      const categories = request.categories.slice(0, depth);
+      const got = attempt.coins.filter((coin) => categories.includes(coin.category)).length;
+      const filledUp = attempt.coins.length === count;
+      if (got < count) found.push({ request, attempt, categories, got, from, to, filledUp });
+    }
+  }
+  return found;
+}
+
+function mayBeHeld({ request, attempt, categories, from, to, filledUp }: ShortAnswer, holders: Holders): number {
+  let held = 0;
+  const amount = (holder: Holder) => (filledUp ? Math.max(holder.spare, holder.passing) : holder.spare);
+  for (const holder of holders.during(request.item.targetUserId, categories, from, to)) {
+    if (holder.attempt !== attempt) held += amount(holder);
+  }
+  return held;
+}
+
+/** Index of the first stay that ends after `time`. */
+function firstAfter(queue: readonly { to: Millis }[], time: Millis): number {
+  let low = 0;
+  let high = queue.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((queue[middle]?.to ?? 0) <= time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function describeShort({ request, attempt, categories, got, from, to }: ShortAnswer, free: CoinLife[], held: number) {
+  const names = categories.map(categoryName).join(', ');
+  const { call, client } = attempt.call;
+  const [example] = free;
+  return `call ${call} by ${client} got ${got} of ${request.item.count} from ${names} for ${request.name}, while (${Math.round(from)}–${Math.round(to)} ms) ${free.length} coins stayed in stock, of which calls in flight could hold ${held}; one is ${example ? describeCoin(example) : ''}`;
+}

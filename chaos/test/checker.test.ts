@@ -1,0 +1,203 @@
+import { GOLD, SILVER, Story } from './history-kit';
+
+/** A long outage, so that failed calls of a story are no breach of availability by themselves. */
+const outage = (story = new Story()) => story.fault([0, 50_000], 7).fault([0, 50_000], 0);
+
+describe('once', () => {
+  test('a coin that two requests got', () => {
+    const story = new Story().upload([0, 1], ['a', 'b']).fetch([2, 3], {}, ['a']);
+    expect(story.fetch([4, 5], {}, ['a']).broken()).toEqual(['once']);
+  });
+  test('its clean twin: each got a coin of its own', () => {
+    const story = new Story().upload([0, 1], ['a', 'b']).fetch([2, 3], {}, ['a']);
+    expect(story.fetch([4, 5], {}, ['b']).broken()).toEqual([]);
+  });
+  test('the same request id of another requester is another request', () => {
+    const story = new Story().upload([0, 1], ['a', 'b']).fetch([2, 3], { requestId: 'r' }, ['a'], 'alice');
+    expect(story.fetch([4, 5], { requestId: 'r' }, ['a'], 'carol').broken()).toEqual(['once']);
+  });
+  test('a coin that is twice in one answer', () => {
+    expect(new Story().upload([0, 1], ['a']).fetch([2, 3], { count: 2 }, ['a', 'a']).broken()).toEqual(['once']);
+  });
+  test('a coin that the tables give to another request than the one that got it', () => {
+    const story = outage().upload([0, 1], ['a']).fetch([2, 3], { requestId: 'r' }, ['a']);
+    story.fetch([4, 5], { requestId: 'q' }, 'failed', 'carol').remembered('q', ['a'], 'carol');
+    expect(story.broken()).toEqual(['once']);
+  });
+});
+
+describe('spent', () => {
+  const fetched = () => new Story().upload([0, 1], ['a']).fetch([2, 3], {}, ['a']);
+  test('an upload of a coin that was handed out is taken in again', () => {
+    expect(fetched().upload([4, 5], ['a'], ['INSERTED']).atEnd('a', 'spent').broken()).toEqual(['spent']);
+  });
+  test('a coin that was handed out counts as present', () => {
+    expect(fetched().upload([4, 5], ['a'], ['ALREADY_PRESENT']).broken()).toEqual(['spent']);
+  });
+  test('its clean twins: SPENT, or an upload that began before the answer was there', () => {
+    expect(fetched().upload([4, 5], ['a'], ['SPENT']).broken()).toEqual([]);
+    expect(fetched().upload([2, 5], ['a'], ['ALREADY_PRESENT']).broken()).toEqual([]);
+  });
+  test('a coin that was handed out is in stock at the end', () => {
+    expect(fetched().atEnd('a', 'in stock').broken()).toEqual(['spent']);
+  });
+  test('nothing remembers a coin that was handed out', () => {
+    expect(fetched().atEnd('a', 'gone').broken()).toEqual(['spent']);
+  });
+});
+
+describe('repeat', () => {
+  const request = { requestId: 'r', count: 2 };
+  const answered = () => new Story().upload([0, 1], ['a', 'b', 'c']).fetch([2, 3], request, ['a', 'b']);
+  test('another answer to the same request', () => {
+    expect(answered().fetch([4, 5], request, ['a', 'c']).broken()).toEqual(['repeat']);
+  });
+  test('the same coins in another order', () => {
+    expect(answered().fetch([4, 5], request, ['b', 'a']).broken()).toEqual(['repeat', 'order']);
+  });
+  test('nothing, where there were coins before', () => {
+    const story = new Story().upload([0, 1], ['a']).fetch([2, 3], { requestId: 'r' }, ['a']);
+    expect(story.fetch([4, 5], { requestId: 'r' }, []).broken()).toEqual(['repeat']);
+  });
+  test('a row that remembers other coins than were answered', () => {
+    expect(answered().remembered('r', ['a', 'c']).broken()).toEqual(['repeat']);
+  });
+  test('its clean twins: the same coins; other coins after the grace; coins after an empty answer', () => {
+    expect(answered().fetch([4, 5], request, ['a', 'b']).remembered('r', ['a', 'b']).broken()).toEqual([]);
+    expect(answered().fetch([10_003, 10_004], request, ['c']).broken()).toEqual([]);
+    const empty = new Story().fetch([0, 1], { requestId: 'r' }, []).upload([2, 3], ['a']);
+    expect(empty.fetch([4, 5], { requestId: 'r' }, ['a']).broken()).toEqual([]);
+  });
+});
+
+describe('short', () => {
+  test('an empty answer while a coin lay there and nobody was in flight', () => {
+    expect(new Story().upload([0, 1], ['a']).fetch([2, 3], {}, []).broken()).toEqual(['short']);
+  });
+  test('fewer than were there', () => {
+    const story = new Story().upload([0, 1], ['a', 'b', 'c']).fetch([2, 3], { count: 3 }, ['a', 'b']);
+    expect(story.broken()).toEqual(['short']);
+  });
+  test('an empty answer while more coins lay there than a failed call could hold', () => {
+    const story = outage().upload([0, 1], ['a', 'b']).fetch([2, 5], { count: 1 }, 'failed');
+    expect(story.fetch([3, 4], {}, []).broken()).toEqual(['short']);
+  });
+  test('an empty answer long after a call failed that could hold the coin', () => {
+    const story = new Story().fault([0, 10], 0).upload([0, 1], ['a']).fetch([2, 5], {}, 'failed');
+    expect(story.fetch([6000, 6001], {}, []).broken()).toEqual(['short']);
+  });
+  test('its clean twins: as many as a call in flight, a failed one, or an unanswered statement could hold', () => {
+    const story = () => outage().upload([0, 1], ['a']);
+    expect(story().fetch([2, 5], {}, ['a']).fetch([3, 4], {}, [], 'carol').broken()).toEqual([]);
+    expect(story().fetch([2, 5], {}, 'failed').fetch([3, 4], {}, [], 'carol').broken()).toEqual([]);
+    expect(story().fetch([2, 5], {}, 'failed').fetch([1500, 1501], {}, [], 'carol').broken()).toEqual([]);
+  });
+  test('its clean twins: not stored yet, of another category, not handed out any more', () => {
+    expect(new Story().upload([0, 9], ['a']).fetch([2, 3], {}, []).broken()).toEqual([]);
+    expect(new Story().upload([0, 1], ['a'], undefined, SILVER).fetch([2, 3], {}, []).broken()).toEqual([]);
+    expect(new Story().upload([0, 1], ['a'], undefined, GOLD, 2).fetch([2, 3], {}, []).broken()).toEqual([]);
+  });
+  test('a repeat of what was partly answered before may stay short', () => {
+    const story = outage().upload([0, 1], ['a']).fetch([2, 3], { requestId: 'r', count: 2 }, 'failed');
+    story.upload([4, 5], ['b']).fetch([6, 7], { requestId: 'r', count: 2 }, ['a']);
+    expect(story.broken()).toEqual([]);
+  });
+  test('a lower category while a higher one lay there', () => {
+    const story = new Story().upload([0, 1], ['a']).upload([0, 1], ['s'], undefined, SILVER);
+    expect(story.fetch([2, 3], { allowLower: true }, ['s:s']).broken()).toEqual(['short']);
+  });
+  test('its clean twin: the higher one first, then the lower', () => {
+    const story = new Story().upload([0, 1], ['a']).upload([0, 1], ['s'], undefined, SILVER);
+    expect(story.fetch([2, 3], { allowLower: true, count: 2 }, ['a', 's:s']).broken()).toEqual([]);
+  });
+});
+
+describe('conservation', () => {
+  test('a stored coin that is gone', () => {
+    expect(new Story().upload([0, 1], ['a']).atEnd('a', 'gone').broken()).toEqual(['conservation']);
+  });
+  test('its clean twin: it was purged when it was past handing out', () => {
+    const story = new Story().upload([0, 1], ['a'], undefined, GOLD, 500).atEnd('a', 'gone');
+    expect(story.broken()).toEqual([]);
+  });
+  test('a coin that left the stock and that nobody asked for', () => {
+    expect(new Story().upload([0, 1], ['a']).atEnd('a', 'spent').broken()).toEqual(['conservation']);
+  });
+  test('its clean twins: a request that was given up asked for it; it was retired', () => {
+    const story = outage().upload([0, 1], ['a']).fetch([2, 3], {}, 'failed');
+    expect(story.atEnd('a', 'spent').broken()).toEqual([]);
+    expect(new Story().upload([0, 1], ['a']).retire([2, 3], 1).atEnd('a', 'spent').broken()).toEqual([]);
+  });
+  test('more coins that left the stock than a request was answered with', () => {
+    const story = outage().upload([0, 1], ['a', 'b']).fetch([2, 3], { requestId: 'r' }, 'failed');
+    expect(story.fetch([4, 5], { requestId: 'r' }, ['b']).atEnd('a', 'spent').broken()).toEqual(['conservation']);
+  });
+  test('a coin that nobody uploaded', () => {
+    expect(new Story().fetch([2, 3], {}, ['a']).broken()).toEqual(['conservation']);
+    expect(new Story().atEnd('a', 'in stock').broken()).toEqual(['conservation']);
+  });
+  test('an upload without an answer counts as either', () => {
+    expect(outage().upload([0, 1], ['a'], 'failed').broken()).toEqual([]);
+    expect(outage().upload([0, 1], ['a'], 'failed').atEnd('a', 'in stock').broken()).toEqual([]);
+  });
+  test('key material that is not what was uploaded', () => {
+    const story = new Story().upload([0, 1], ['a']).fetch([2, 3], {}, ['a']);
+    const [call] = story.calls.splice(1, 1);
+    if (call?.kind !== 'fetch') throw new Error('not a fetch');
+    const items = call.items.map((item) => ({
+      ...item,
+      coins: [{ keyId: 'a', category: GOLD, altered: true as const }],
+    }));
+    story.calls.push({ ...call, items });
+    expect(story.broken()).toEqual(['conservation']);
+  });
+  test('a remembered request that nobody made', () => {
+    expect(new Story().remembered('r', []).broken()).toEqual(['conservation']);
+  });
+});
+
+describe('order', () => {
+  test('the younger coin first, inside one answer', () => {
+    const story = new Story().upload([0, 1], ['a', 'b']);
+    expect(story.fetch([2, 3], { count: 2 }, ['b', 'a']).broken()).toEqual(['order']);
+  });
+  test('the younger upload first, between answers', () => {
+    const story = new Story().upload([0, 1], ['a']).upload([2, 3], ['b']).fetch([4, 5], {}, ['b']);
+    expect(story.fetch([6, 7], {}, ['a']).broken()).toEqual(['order']);
+  });
+  test('the later place in one upload first, between answers', () => {
+    const story = new Story().upload([0, 1], ['a', 'b']).fetch([4, 5], {}, ['b']);
+    expect(story.fetch([6, 7], {}, ['a']).broken()).toEqual(['order']);
+  });
+  test('a lower category before a higher one, and one that nobody asked for', () => {
+    const story = () => new Story().upload([0, 1], ['a']).upload([0, 1], ['s'], undefined, SILVER);
+    expect(story().fetch([2, 3], { allowLower: true, count: 2 }, ['s:s', 'a']).broken()).toEqual(['order']);
+    expect(story().fetch([2, 3], { count: 2 }, ['a', 's:s']).broken()).toContain('order');
+  });
+  test('its clean twins: in order; by answers that overlap; by uploads that overlap; past a call in flight', () => {
+    const story = () => new Story().upload([0, 1], ['a']).upload([2, 3], ['b']);
+    expect(story().fetch([4, 5], {}, ['a']).fetch([6, 7], {}, ['b']).broken()).toEqual([]);
+    expect(story().fetch([4, 6], {}, ['b']).fetch([5, 7], {}, ['a']).broken()).toEqual([]);
+    const together = new Story().upload([0, 3], ['a']).upload([2, 3], ['b']);
+    expect(together.fetch([4, 5], {}, ['b']).fetch([6, 7], {}, ['a']).broken()).toEqual([]);
+    const past = outage(story()).fetch([4, 5], {}, 'failed').fetch([4, 5], {}, ['b']);
+    expect(past.fetch([6, 7], {}, ['a']).broken()).toEqual([]);
+  });
+});
+
+describe('available', () => {
+  test('a failure while every part was up', () => {
+    expect(new Story().fetch([2, 3], {}, 'failed').broken()).toEqual(['available']);
+  });
+  test('a failure after the time that healing may take', () => {
+    expect(new Story().fault([0, 10]).fetch([1500, 1501], {}, 'failed').broken()).toEqual(['available']);
+  });
+  test('a failure that no fault explains', () => {
+    const story = new Story().fault([0, 10]);
+    expect(story.fetch([2, 3], {}, 'failed', 'alice', 'INTERNAL').broken()).toEqual(['available']);
+  });
+  test('its clean twins: during the fault, and shortly after it', () => {
+    expect(new Story().fault([0, 10]).fetch([2, 3], {}, 'failed').broken()).toEqual([]);
+    expect(new Story().fault([0, 10]).fetch([500, 501], {}, 'failed').broken()).toEqual([]);
+  });
+});

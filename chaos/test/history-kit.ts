@@ -1,0 +1,105 @@
+import type { Promised } from '../service/checker/breach';
+import { check } from '../service/checker/check';
+import type { Call, Fault, FetchCall, FetchItem, FinalTables, Rules } from '../service/history';
+
+/** Small histories by hand: coins are named by short words, times are whole milliseconds. */
+export const GOLD = 1;
+export const SILVER = 2;
+export const BRONZE = 3;
+
+export const RULES: Rules = { graceMs: 10_000, lockTimeoutMs: 1000, zombieMs: 2000, settleMs: 1000, skewMs: 0 };
+
+type Span = readonly [start: number, end: number];
+type Failed = 'failed';
+
+export class Story {
+  readonly calls: Call[] = [];
+  readonly faults: Fault[] = [];
+  readonly #stock = new Map<string, { userId: string; keyId: string; inStock: boolean }>();
+  readonly #fetches: FinalTables['fetches'][number][] = [];
+  readAt = 100_000;
+
+  upload(
+    span: Span,
+    coins: string[],
+    outcomes: string[] | Failed = coins.map(() => 'INSERTED'),
+    category = GOLD,
+    handOutEnd?: number,
+  ): this {
+    const [start, end] = span;
+    const facts = { ...this.#facts(start, end, outcomes === 'failed'), kind: 'upload' as const, userId: 'bob' };
+    const given = coins.map((keyId) => ({ keyId, category, ...(handOutEnd === undefined ? {} : { handOutEnd }) }));
+    this.calls.push({ ...facts, coins: given, ...(outcomes === 'failed' ? {} : { outcomes }) });
+    coins.forEach((keyId, index) => {
+      if (outcomes !== 'failed' && outcomes[index] === 'INSERTED') this.atEnd(keyId, 'in stock');
+    });
+    return this;
+  }
+
+  /** Coins may carry their category: `s:silver-coin`, `b:bronze-coin`. */
+  fetch(span: Span, request: Partial<FetchItem>, coins: string[] | Failed, by = 'alice', reason?: string): this {
+    const [start, end] = span;
+    const failed = coins === 'failed';
+    const item: FetchItem = {
+      targetUserId: 'bob',
+      category: GOLD,
+      count: 1,
+      allowLower: false,
+      requestId: `r${this.calls.length}`,
+      ...request,
+      ...(failed ? {} : { coins: coins.map(toCoin) }),
+    };
+    const call: FetchCall = {
+      ...this.#facts(start, end, failed, reason),
+      kind: 'fetch',
+      requesterId: by,
+      items: [item],
+    };
+    this.calls.push(call);
+    if (!failed) for (const coin of coins.map(toCoin)) this.atEnd(coin.keyId, 'spent');
+    return this;
+  }
+
+  retire(span: Span, retiredCount: number): this {
+    this.calls.push({ ...this.#facts(...span, false), kind: 'retire', userId: 'bob', category: GOLD, retiredCount });
+    return this;
+  }
+
+  fault(span: Span, server?: number): this {
+    this.faults.push({ kind: 'test', start: span[0], end: span[1], ...(server === undefined ? {} : { server }) });
+    return this;
+  }
+
+  /** Overrules what the answers say about the end. */
+  atEnd(keyId: string, state: 'in stock' | 'spent' | 'gone'): this {
+    if (state === 'gone') this.#stock.delete(keyId);
+    else this.#stock.set(keyId, { userId: 'bob', keyId, inStock: state === 'in stock' });
+    return this;
+  }
+
+  remembered(requestId: string, keyIds: string[], requesterId = 'alice'): this {
+    this.#fetches.push({ userId: 'bob', requesterId, requestId, keyIds });
+    return this;
+  }
+
+  get final(): FinalTables {
+    return { readAt: this.readAt, coins: [...this.#stock.values()], fetches: this.#fetches };
+  }
+
+  /** The promises that this story breaks, in the order of the table. */
+  broken(): Promised[] {
+    const { findings } = check({ calls: this.calls, faults: this.faults }, this.final, RULES);
+    return findings.filter((finding) => finding.breaches.length > 0).map((finding) => finding.promise);
+  }
+
+  #facts(start: number, end: number, failed: boolean, reason = 'DATABASE_UNAVAILABLE') {
+    const failure = { code: 'UNAVAILABLE', reason };
+    return { call: this.calls.length, client: 'test', server: 0, start, end, ...(failed ? { failure } : {}) };
+  }
+}
+
+function toCoin(text: string) {
+  const [prefix, rest] = text.split(':');
+  if (rest === undefined) return { keyId: text, category: GOLD };
+  return { keyId: rest, category: prefix === 's' ? SILVER : BRONZE };
+}
