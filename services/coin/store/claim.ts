@@ -31,12 +31,11 @@ export interface ClaimRow {
   /** Index of the item, from 1. */
   item: number;
   /**
-   * coin: `position` is its place in the answer. reused: the request id belongs to other parameters. contended:
+   * coin: in the order of the answer. reused: the request id belongs to other parameters. contended:
    * there may be more coins than this statement could take, so it took none for this item; ask again. unverified (one
    * row, of no item): the stamp did not fit, and the statement did nothing.
    */
   kind: 'coin' | 'reused' | 'contended' | 'unverified';
-  position: number;
   /** When an earlier statement handed it out, for which this is the answer to a repeat. NULL: this one did. */
   fetch_time: Date | null;
   key_id: string | null;
@@ -155,7 +154,7 @@ recorded AS (
   JOIN asked a USING (item)
   ORDER BY a.user_id, a.request_id
 )
-SELECT answer.item::int, answer.kind, answer.position::int, answer.fetch_time,
+SELECT answer.item::int, answer.kind, answer.fetch_time,
   c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
 FROM (
   SELECT item, 'coin' AS kind, position, user_id, key_id, NULL::timestamptz AS fetch_time FROM taken

@@ -3,6 +3,7 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories, type StoredCoin } from '../coin';
 import { OverloadedError, RequestIdReusedError } from '../errors';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from './claim';
+import { claimOne } from './claim-one';
 import { type Database, run } from './database';
 import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from './gate';
 import { hardDeleteRequests } from './hard-delete-fetched';
@@ -142,7 +143,9 @@ async function claimOnce(
   passage: Passage,
   asked: { readonly items: readonly Pending[]; readonly options: Omit<ClaimOptions, 'stamp'> },
 ): Promise<ClaimRow[] | typeof UNVERIFIED> {
-  const rows = await run(db, claim(asked.items, { ...asked.options, stamp: passage.stamp }));
+  const options = { ...asked.options, stamp: passage.stamp };
+  const [first, ...others] = asked.items;
+  const rows = await run(db, first && others.length === 0 ? claimOne(first, options) : claim(asked.items, options));
   if (rows[0]?.kind === 'unverified') return UNVERIFIED;
   const handedOut: SpentCoin[] = [];
   rows.forEach((row, index) => {

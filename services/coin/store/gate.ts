@@ -41,10 +41,12 @@ export interface Gate {
  * Names the present state of the database: another value after a restart, a promotion, an exchange of the database or of
  * its tables below the same name (a dump restored in place), and after the operator's accept or retire.
  */
-export const currentStamp: RawBuilder<string> = sql<string>`(
+export const CURRENT_STAMP = `(
   SELECT concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()), pg_relation_filepath('coin_stock'), opening)
   FROM database_life
 )`;
+
+export const currentStamp: RawBuilder<string> = sql.raw(CURRENT_STAMP);
 
 /**
  * Whether the database still is what the process verified last. As a condition of the first step of a statement it is a
