@@ -185,6 +185,11 @@ describe('order', () => {
   });
 });
 
+test('coins of an upload that failed may be stored in another order by later ones', () => {
+  const story = outage().upload([0, 1], ['a', 'b'], 'failed').upload([2, 3], ['b', 'a']);
+  expect(story.fetch([4, 5], { count: 2 }, ['b', 'a']).broken()).toEqual([]);
+});
+
 describe('available', () => {
   test('a failure while every part was up', () => {
     expect(new Story().fetch([2, 3], {}, 'failed').broken()).toEqual(['available']);

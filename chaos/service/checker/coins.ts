@@ -14,7 +14,7 @@ export interface CoinLife {
   uploadEnd: Millis;
   /** When the service stops handing it out. */
   handOutEnd: Millis;
-  readonly uploads: { call: UploadCall; outcome: string | undefined }[];
+  readonly uploads: { call: UploadCall; position: number; outcome: string | undefined }[];
   /** One, unless a promise is broken. */
   readonly takes: Take[];
   /** How the tables show it after the last call. */
@@ -30,6 +30,17 @@ export function coinKey(userId: string, keyId: string): string {
 
 export function describeCoin(coin: CoinLife): string {
   return `${categoryName(coin.category)} ${coin.keyId} of ${coin.userId}`;
+}
+
+/** Certainly stored before: by an upload that had ended, or in an earlier place of every upload that may have stored both. */
+export function isBefore(a: CoinLife, b: CoinLife): boolean {
+  if (a.uploadEnd < b.uploadStart) return true;
+  if (a.uploadId !== b.uploadId || a.uploadEnd !== b.uploadEnd) return false;
+  const [ofA, ofB] = [a, b].map((coin) => coin.uploads.filter(({ call }) => call.start < coin.uploadEnd));
+  return (
+    ofA?.length === ofB?.length &&
+    ofA?.every((upload, index) => upload.call === ofB?.[index]?.call && upload.position < ofB[index].position) === true
+  );
 }
 
 /** Inserted by more than one upload: its place in the queue is not known. */
@@ -67,7 +78,7 @@ export function followCoins(
         coins.set(key, coin);
       }
       const outcome = call.outcomes?.[position];
-      coin.uploads.push({ call, outcome });
+      coin.uploads.push({ call, position, outcome });
       if (outcome !== undefined && STOCKED.includes(outcome)) coin.uploadEnd = Math.min(coin.uploadEnd, call.end);
     });
   }

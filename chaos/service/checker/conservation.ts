@@ -48,7 +48,7 @@ export function checkConservation(
       else breaches.push(`${describeCoin(coin)} was stored (upload ${coin.uploadId}), and is gone without a trace`);
     }
   }
-  breaches.push(...beyondOpenRequests(unexplained, requests, history));
+  breaches.push(...beyondOpenRequests(unexplained, requests, history, rules));
   breaches.push(...unknownFetches(requests, final));
   return { promise: 'conservation', checked: balance.uploaded, unit: 'coins uploaded', breaches, balance };
 }
@@ -58,13 +58,14 @@ function beyondOpenRequests(
   unexplained: ReadonlyMap<string, CoinLife[]>,
   requests: readonly Request[],
   history: History,
+  rules: Rules,
 ): string[] {
   const allowed = new Map<string, number>();
   const allow = (userId: string, category: number, count: number) => {
     const key = `${userId} ${category}`;
     allowed.set(key, (allowed.get(key) ?? 0) + count);
   };
-  for (const request of requests.filter(isOpen)) {
+  for (const request of requests.filter((one) => isOpen(one, rules))) {
     for (const category of request.categories) allow(request.item.targetUserId, category, request.item.count);
   }
   for (const call of history.calls) {

@@ -1,5 +1,5 @@
 import type { Finding } from './breach';
-import { type CoinLife, coinKey, describeCoin, isReinserted } from './coins';
+import { type CoinLife, coinKey, describeCoin, isBefore, isReinserted } from './coins';
 import type { Holders } from './holders';
 import { describe } from './once';
 import { categoryName, type Request, type Take } from './requests';
@@ -33,12 +33,6 @@ export function checkOrder(
   }
   for (const queue of queues.values()) breaches.push(...betweenAnswers(queue, holders));
   return { promise: 'order', checked: takes.length, unit: 'answers', breaches };
-}
-
-/** Certainly uploaded before: in an earlier place of the upload that stored both, or by an upload that had ended. */
-function isBefore(a: CoinLife, b: CoinLife): boolean {
-  const together = a.uploadId === b.uploadId && a.uploadEnd === b.uploadEnd;
-  return together ? a.position < b.position : a.uploadEnd < b.uploadStart;
 }
 
 function withinAnswer(take: Take, ofUser: (keyId: string) => CoinLife | undefined): string[] {

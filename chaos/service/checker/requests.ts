@@ -111,7 +111,10 @@ export function sameCoins(a: readonly FetchedCoin[], b: readonly FetchedCoin[]):
   return a.length === b.length && a.every((coin, index) => coin.keyId === b[index]?.keyId);
 }
 
-/** A request that may have taken coins that no answer brought. */
-export function isOpen(request: Request): boolean {
-  return request.takes.length === 0 && request.attempts.some((attempt) => attempt.coins === undefined);
+/** A request that may have taken coins that no answer brought: none came, or only after the grace, for a second fetch. */
+export function isOpen(request: Request, rules: Rules): boolean {
+  const [first] = request.attempts;
+  const [take] = request.takes;
+  const isAnswered = first && take && take.to <= first.start + rules.graceMs;
+  return !isAnswered && request.attempts.some((attempt) => attempt.coins === undefined);
 }

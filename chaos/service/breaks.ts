@@ -1,0 +1,162 @@
+import type { Promised } from './checker/breach';
+import type { Timing, Workload } from './workload';
+
+/** One exact piece of the compiled service, and what it is replaced by. */
+export interface Edit {
+  /** Below dist/services/coin. */
+  readonly file: string;
+  /** Must be there exactly once. */
+  readonly from: string;
+  readonly to: string;
+}
+
+/** A promise broken on purpose, and what the checker must then report. */
+export interface Break {
+  readonly why: string;
+  readonly edits: readonly Edit[];
+  readonly expected: Promised;
+  /** What follows from it of necessity. */
+  readonly implied: readonly Promised[];
+  readonly workload?: Partial<Workload>;
+  readonly timing?: Partial<Timing>;
+}
+
+/** The claim of several items, and that of one: a break is made in both. */
+const CLAIM = 'store/claim.js';
+const CLAIM_ONE = 'store/claim-one.js';
+
+const WITHOUT_LOCK: readonly Edit[] = [
+  {
+    file: CLAIM,
+    from: "options.held === 'skip' ? (0, kysely_1.sql) `FOR UPDATE SKIP LOCKED` : (0, kysely_1.sql) `FOR UPDATE`",
+    to: '(0, kysely_1.sql) ``',
+  },
+  { file: CLAIM_ONE, from: `LIMIT $5::smallint\n  \${lock}\``, to: 'LIMIT $5::smallint`' },
+];
+
+/** Everybody asks the same owner, who has plenty, for a coin or two: races, and no shortage. */
+const CROWD: Partial<Workload> = {
+  hotOwners: 1,
+  hotShare: 0.9,
+  hotStock: 500,
+  hotBatch: 100,
+  hotPauseMs: 20,
+  busyOwners: 0,
+  batchShare: 0,
+  maxCount: 2,
+  doubleShare: 0,
+};
+
+/** What each break changes, nothing else. No fault from outside is needed to see any of them. */
+export const BREAKS: Readonly<Record<string, Break>> = {
+  'no-lock': {
+    why: 'Without the locking clause, and answering with what was picked rather than with what was deleted, two claims that read the same snapshot hand out the same coins.',
+    edits: [
+      ...WITHOUT_LOCK,
+      {
+        file: CLAIM_ONE,
+        from: `taken AS (
+  DELETE FROM coin_stock s
+  USING picked p`,
+        to: `removed AS (
+  DELETE FROM coin_stock s
+  USING picked p
+  WHERE s.user_id = $1::uuid AND s.ctid = p.place
+),
+taken AS (
+  SELECT s.key_id, p.rank, s.upload_order
+  FROM coin_stock s, picked p`,
+      },
+      { file: CLAIM_ONE, from: 'RETURNING s.key_id, p.rank, s.upload_order', to: '' },
+      {
+        file: CLAIM,
+        from: `taken AS (
+  DELETE FROM coin_stock s
+  USING picked p, served f`,
+        to: `removed AS (
+  DELETE FROM coin_stock s
+  USING picked p
+  WHERE s.user_id = p.user_id AND s.coin_category = p.coin_category AND s.upload_order = p.upload_order
+),
+taken AS (
+  SELECT f.item, p.position, s.user_id, s.key_id
+  FROM coin_stock s, picked p, served f`,
+      },
+      { file: CLAIM, from: 'RETURNING f.item, p.position, s.user_id, s.key_id', to: '' },
+    ],
+    expected: 'once',
+    implied: [],
+    workload: CROWD,
+  },
+  'no-lock-recheck': {
+    why: 'Without the locking clause the deletion itself checks again, so no coin is handed out twice; but who loses the race goes away empty while there is stock.',
+    edits: WITHOUT_LOCK,
+    expected: 'short',
+    implied: [],
+    workload: CROWD,
+  },
+  'no-replay': {
+    why: 'An earlier answer is not looked up, and its record is no obstacle: a repeat takes new coins.',
+    edits: [
+      { file: CLAIM, from: 'WHERE f.fetch_time > now()', to: 'WHERE false AND f.fetch_time > now()' },
+      { file: CLAIM_ONE, from: 'AND f.fetch_time > now()', to: 'AND false AND f.fetch_time > now()' },
+      { file: CLAIM_ONE, from: 'HAVING count(*) > 0\n)', to: 'HAVING count(*) > 0\n  ON CONFLICT DO NOTHING\n)' },
+      {
+        file: CLAIM,
+        from: 'ORDER BY a.user_id, a.request_id\n)',
+        to: 'ORDER BY a.user_id, a.request_id\n  ON CONFLICT DO NOTHING\n)',
+      },
+    ],
+    expected: 'repeat',
+    implied: [],
+    workload: { repeatShare: 0.3, batchMost: 5 },
+  },
+  'no-spent-memory': {
+    why: 'The hard delete removes the whole coin, so that uploading it again puts it back in stock.',
+    edits: [
+      {
+        file: 'store/hard-delete-fetched.js',
+        from: `UPDATE coin c
+  SET public_key = NULL, signature = NULL
+  FROM (SELECT`,
+        to: `DELETE FROM coin c
+  USING (SELECT`,
+      },
+    ],
+    expected: 'spent',
+    // A coin that is in stock again is handed out again.
+    implied: ['once'],
+    workload: { reuploadShare: 0.9, batchMost: 5 },
+    timing: { graceMs: 1000 },
+  },
+  'reversed-order': {
+    why: 'The claim takes the youngest coins.',
+    edits: [
+      { file: CLAIM, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
+      { file: CLAIM_ONE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
+      { file: CLAIM, from: 'ORDER BY s.rank, s.upload_order)', to: 'ORDER BY s.rank, s.upload_order DESC)' },
+    ],
+    expected: 'order',
+    implied: [],
+    workload: { batchMost: 5 },
+  },
+  'serializable-no-retry': {
+    why: 'Under SERIALIZABLE claims on one target abort each other, and without a retry the caller gets the error.',
+    edits: [
+      {
+        file: 'store/database.js',
+        from: "application_name: 'aqm-coin',",
+        to: "application_name: 'aqm-coin', options: '-c default_transaction_isolation=serializable',",
+      },
+      { file: 'store/check-database.js', from: "found.isolation !== 'read committed'", to: 'false' },
+      {
+        file: 'store/postgres-errors.js',
+        from: 'return error instanceof pg_1.DatabaseError && hasCode(error, ROLLED_BACK);',
+        to: 'return false;',
+      },
+    ],
+    expected: 'available',
+    implied: [],
+    workload: CROWD,
+  },
+};

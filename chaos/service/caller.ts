@@ -1,0 +1,212 @@
+import { type CallOptions, type Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { ErrorInfo } from 'nice-grpc-error-details';
+import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
+import type { Coin } from '../../gen/aqm/coin/v1/coin';
+import { CoinAdminServiceClient } from '../../gen/aqm/coin/v1/coin_admin_service';
+import {
+  CoinServiceClient,
+  type FetchCoinsResult,
+  CoinUploadResult_Outcome as Outcome,
+} from '../../gen/aqm/coin/v1/coin_service';
+import { isIntact } from './coin-bytes';
+import type { Failure, FetchCall, FetchedCoin, FetchItem, Millis, OtherCall, UploadCall } from './history';
+import type { Recorder } from './recorder';
+
+type Unary<Request, Response> = (
+  request: Request,
+  metadata: Metadata,
+  options: Partial<CallOptions>,
+  callback: (error: ServiceError | null, response: Response) => void,
+) => unknown;
+
+/** How one client is known and where it calls. */
+export interface CallerOptions {
+  readonly name: string;
+  readonly userId: string;
+  readonly token: string;
+  /** One address per service. */
+  readonly addresses: readonly string[];
+  readonly recorder: Recorder;
+}
+
+/** Calls the service under one identity, each call once, and records what was asked and what came of it. */
+export class Caller {
+  readonly #options: CallerOptions;
+  readonly #metadata = new Metadata();
+  readonly #coins: CoinServiceClient[];
+  readonly #admin: CoinAdminServiceClient[];
+
+  constructor(options: CallerOptions) {
+    this.#options = options;
+    this.#metadata.set('authorization', `Bearer ${options.token}`);
+    const channel = {
+      // Connections of its own, as every device has.
+      'grpc.use_local_subchannel_pool': 1,
+      // The history shall show every attempt.
+      'grpc.enable_retries': 0,
+      'grpc.initial_reconnect_backoff_ms': 50,
+      'grpc.max_reconnect_backoff_ms': 400,
+    };
+    const insecure = credentials.createInsecure();
+    this.#coins = options.addresses.map((address) => new CoinServiceClient(address, insecure, channel));
+    // One connection for both services.
+    this.#admin = this.#coins.map((client, index) => {
+      const channelOverride = client.getChannel();
+      return new CoinAdminServiceClient(options.addresses[index] ?? '', insecure, { channelOverride });
+    });
+  }
+
+  get userId(): string {
+    return this.#options.userId;
+  }
+
+  async upload(
+    server: number,
+    coins: readonly Coin[],
+    timeoutMs: Millis,
+  ): Promise<UploadCall & { available?: number[] }> {
+    const { recorder } = this.#options;
+    const request = { coins: [...coins], databaseEpoch: '' };
+    const result = await this.#call(server, this.#coins[server], (client) => client.uploadCoins, request, timeoutMs);
+    const call: UploadCall = {
+      ...result.facts,
+      kind: 'upload',
+      userId: this.userId,
+      coins: coins.map(({ keyId, coinCategory, expireTime }) => ({
+        keyId,
+        category: coinCategory,
+        ...(expireTime ? { handOutEnd: recorder.handOutEnd(expireTime) } : {}),
+      })),
+      ...(result.response ? { outcomes: result.response.results.map((one) => nameOf(one.outcome)) } : {}),
+    };
+    recorder.calls.push(call);
+    return call;
+  }
+
+  /** One item goes as FetchCoins unless `asBatch` says otherwise. */
+  async fetch(
+    server: number,
+    items: readonly FetchItem[],
+    timeoutMs: Millis,
+    asBatch = items.length > 1,
+  ): Promise<FetchCall> {
+    const requests = items.map((item) => ({
+      targetUserId: item.targetUserId,
+      coinCategory: item.category,
+      count: item.count,
+      requestId: item.requestId,
+      allowLowerCategories: item.allowLower,
+    }));
+    const [single] = requests;
+    const client = this.#coins[server];
+    let facts: Facts;
+    let results: FetchCoinsResult[] | undefined;
+    if (asBatch || !single) {
+      const answered = await this.#call(server, client, (one) => one.batchFetchCoins, { requests }, timeoutMs);
+      facts = answered.facts;
+      results = answered.response?.results;
+    } else {
+      const answered = await this.#call(server, client, (one) => one.fetchCoins, single, timeoutMs);
+      facts = answered.facts;
+      results = answered.response && [{ coins: answered.response.coins, error: undefined }];
+    }
+    const call: FetchCall = {
+      ...facts,
+      kind: 'fetch',
+      requesterId: this.userId,
+      items: items.map(({ coins: _, failure: __, ...item }, index) => ({ ...item, ...answerOf(results?.[index]) })),
+    };
+    this.#options.recorder.calls.push(call);
+    return call;
+  }
+
+  /** @returns the stock by category number; undefined when the call failed */
+  async count(server: number, timeoutMs: Millis): Promise<Map<number, number> | undefined> {
+    const result = await this.#call(server, this.#coins[server], (client) => client.getInventoryCount, {}, timeoutMs);
+    this.#recordOther('count', result.facts);
+    const available = result.response?.available;
+    return (
+      available &&
+      new Map([available.gold, available.silver, available.bronze].map((count, index) => [index + 1, count]))
+    );
+  }
+
+  async purgeStale(server: number, timeoutMs: Millis): Promise<void> {
+    const request = { maxAgeDays: 0 };
+    const result = await this.#call(server, this.#admin[server], (client) => client.purgeStale, request, timeoutMs);
+    this.#recordOther('purge', result.facts);
+  }
+
+  async hardDelete(server: number, timeoutMs: Millis): Promise<void> {
+    const request = { graceHours: 0 };
+    const result = await this.#call(
+      server,
+      this.#admin[server],
+      (client) => client.hardDeleteFetched,
+      request,
+      timeoutMs,
+    );
+    this.#recordOther('hard-delete', result.facts);
+  }
+
+  /** Resolves when it is connected with every service, or could not connect for so long. */
+  async connected(withinMs: Millis): Promise<void> {
+    const deadline = Date.now() + withinMs;
+    await Promise.all(
+      this.#coins.map((client) => new Promise<void>((resolve) => client.waitForReady(deadline, () => resolve()))),
+    );
+  }
+
+  close(): void {
+    for (const client of [...this.#coins, ...this.#admin]) client.close();
+  }
+
+  #recordOther(kind: OtherCall['kind'], facts: Facts): void {
+    this.#options.recorder.calls.push({ ...facts, kind });
+  }
+
+  async #call<Stub extends Client, Request, Response>(
+    server: number,
+    stub: Stub | undefined,
+    method: (stub: Stub) => Unary<Request, Response>,
+    request: Request,
+    timeoutMs: Millis,
+  ): Promise<{ facts: Facts; response: Response | undefined }> {
+    if (!stub) throw new Error(`there is no service ${server}`);
+    const { recorder, name: client } = this.#options;
+    const call = recorder.nextCall();
+    const start = recorder.now();
+    const { error, response } = await new Promise<{ error?: ServiceError; response?: Response }>((resolve) => {
+      method(stub).call(stub, request, this.#metadata, { deadline: Date.now() + timeoutMs }, (failed, answer) =>
+        resolve(failed ? { error: failed } : { response: answer }),
+      );
+    });
+    const facts = { call, client, server, start, end: recorder.now(), ...(error ? { failure: toFailure(error) } : {}) };
+    return { facts, response };
+  }
+}
+
+type Facts = Omit<OtherCall, 'kind'>;
+
+function answerOf(result: FetchCoinsResult | undefined): { coins?: FetchedCoin[]; failure?: Failure } {
+  if (!result) return {};
+  if (result.error) return { failure: { code: status[result.error.code] ?? 'UNKNOWN', reason: result.error.reason } };
+  return {
+    coins: result.coins.map((coin) => ({
+      keyId: coin.keyId,
+      category: coin.coinCategory,
+      ...(isIntact(coin) ? {} : { altered: true as const }),
+    })),
+  };
+}
+
+function nameOf(outcome: Outcome): string {
+  return (Outcome[outcome] ?? 'UNRECOGNIZED').replace('OUTCOME_', '');
+}
+
+function toFailure(error: ServiceError): Failure {
+  const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
+  const details = packed instanceof Buffer ? Status.decode(packed).details : [];
+  const info = details.find(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo'));
+  return { code: status[error.code] ?? 'UNKNOWN', reason: info ? ErrorInfo.decode(info.value).reason : '' };
+}

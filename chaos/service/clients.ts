@@ -1,0 +1,220 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import type { Coin, CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
+import { HAND_OUT_MARGIN_S, LIMITS } from '../../services/coin/coin';
+import type { Caller } from './caller';
+import { coinOf, mint } from './coin-bytes';
+import type { Failure, FetchCall, FetchItem, Millis } from './history';
+import type { Random } from './random';
+import type { Recorder } from './recorder';
+import { patience, type Timing, type Workload } from './workload';
+
+/** What all clients of a run share. */
+export interface World {
+  readonly recorder: Recorder;
+  readonly workload: Workload;
+  readonly timing: Timing;
+  readonly services: number;
+  /** Something is broken at the moment. */
+  stormy: boolean;
+  stopped: boolean;
+}
+
+const CATEGORIES = COIN_CATEGORIES.map((spec) => spec.category);
+/** Those with small keys are asked for more often, so that more calls fit into a run. */
+const ASKED = COIN_CATEGORIES.flatMap((spec, index) => Array.from({ length: index + 1 }, () => spec.category));
+
+/** Waiting helps, and whether the call happened is unknown. */
+function isPassing(failure: Failure | undefined): boolean {
+  return failure === undefined || !['INTERNAL', 'INVALID_FIELD', 'REQUEST_ID_REUSED'].includes(failure.reason);
+}
+
+abstract class Loop {
+  constructor(
+    protected readonly world: World,
+    protected readonly caller: Caller,
+    protected readonly random: Random,
+  ) {}
+
+  async run(): Promise<void> {
+    while (!this.world.stopped) await this.step();
+  }
+
+  protected abstract step(): Promise<void>;
+
+  protected anyServer(): number {
+    return this.random.between(0, this.world.services - 1);
+  }
+
+  protected get deadlineMs(): Millis {
+    const { timing, stormy } = this.world;
+    return stormy ? timing.stormDeadlineMs : timing.calmDeadlineMs;
+  }
+
+  protected pause(mostMs: Millis): Promise<void> {
+    return setTimeout(this.random.between(1, Math.max(1, mostMs)));
+  }
+}
+
+export interface OwnerOptions {
+  /** Stock per category that it keeps up. */
+  readonly stock: number;
+  /** Coins per upload, at most. */
+  readonly batch: number;
+  readonly pauseMs: Millis;
+}
+
+/** Uploads coins of its own: new ones to keep its stock up, and at times old ones again, spent or not. */
+export class Owner extends Loop {
+  readonly #options: OwnerOptions;
+  /** How far its clock is off, in milliseconds. */
+  readonly #skewMs: number;
+  readonly #uploaded: Coin[] = [];
+
+  constructor(world: World, caller: Caller, random: Random, options: OwnerOptions) {
+    super(world, caller, random);
+    this.#options = options;
+    this.#skewMs = random.between(-240_000, 240_000);
+  }
+
+  protected async step(): Promise<void> {
+    const available = await this.caller.count(this.anyServer(), this.deadlineMs);
+    if (available) {
+      for (const category of CATEGORIES) await this.#fillUp(category, available.get(category) ?? 0);
+      if (this.random.chance(this.world.workload.reuploadShare)) await this.#uploadAgain();
+    }
+    await this.pause(this.#options.pauseMs);
+  }
+
+  async #fillUp(category: CoinCategory, available: number): Promise<void> {
+    const { stock, batch } = this.#options;
+    if (available >= stock) return;
+    const count = Math.min(stock - available, this.random.between(1, batch), LIMITS.coinsPerUpload);
+    const coins = Array.from({ length: count }, () => mint(category, this.#expiry()));
+    // Until it is known that they are stored; the devices' outbox does the same.
+    while (!(await this.#upload(coins))) await this.pause(100);
+    for (const { keyId, coinCategory, expireTime } of coins) this.#remember({ keyId, coinCategory, expireTime });
+  }
+
+  /** The bytes follow from the name, so they need not be kept. */
+  #remember(coin: Pick<Coin, 'keyId' | 'coinCategory' | 'expireTime'>): void {
+    const place = this.#uploaded.length < 2000 ? this.#uploaded.length : this.random.between(0, 1999);
+    this.#uploaded[place] = { ...coin, publicKey: Buffer.alloc(0), signature: Buffer.alloc(0) };
+  }
+
+  #expiry(): Date | undefined {
+    const dice = this.random.next();
+    if (dice < this.world.workload.fadingShare) {
+      return new Date(Date.now() + HAND_OUT_MARGIN_S * 1000 + this.random.between(1000, 20_000));
+    }
+    return dice < 0.5 ? undefined : new Date(Date.now() + this.#skewMs + 23 * 86_400_000);
+  }
+
+  async #uploadAgain(): Promise<void> {
+    const chosen = new Set(Array.from({ length: this.random.between(1, 20) }, () => this.random.pick(this.#uploaded)));
+    const coins = [...chosen].flatMap((coin) => (coin ? coinOf(coin.keyId, coin.coinCategory, coin.expireTime) : []));
+    if (coins.length > 0) await this.#upload(coins);
+  }
+
+  async #upload(coins: readonly Coin[]): Promise<boolean> {
+    const call = await this.caller.upload(this.anyServer(), coins, this.deadlineMs);
+    return call.failure === undefined || !isPassing(call.failure);
+  }
+}
+
+export interface Targets {
+  readonly hot: readonly string[];
+  readonly busy: readonly string[];
+  /** The owner whom only this requester asks. */
+  readonly own: string;
+}
+
+/** Fetches coins, repeats what failed with the same ids until there is an answer, and repeats what was answered. */
+export class Requester extends Loop {
+  readonly #targets: Targets;
+  #answered: { items: FetchItem[]; begin: Millis }[] = [];
+
+  constructor(world: World, caller: Caller, random: Random, targets: Targets) {
+    super(world, caller, random);
+    this.#targets = targets;
+  }
+
+  protected async step(): Promise<void> {
+    const { random } = this;
+    const { workload } = this.world;
+    if (random.chance(workload.repeatShare) && (await this.#repeatAnswered())) return;
+    const size = random.chance(workload.batchShare) ? random.between(2, workload.batchMost) : 1;
+    const asBatch = size > 1 || random.chance(0.05);
+    const items = Array.from({ length: size }, () => this.#newItem());
+    const begin = this.world.recorder.now();
+    const first = random.chance(workload.doubleShare)
+      ? await this.#twice(items, asBatch)
+      : await this.caller.fetch(this.anyServer(), items, this.deadlineMs, asBatch);
+    await this.#untilAnswered(first, begin, asBatch);
+    this.#answered.push({ items: items.filter((item) => item.requestId !== ''), begin });
+    if (this.#answered.length > 50) this.#answered.shift();
+  }
+
+  #newItem(): FetchItem {
+    const { random } = this;
+    const { workload } = this.world;
+    return {
+      targetUserId: this.#target(),
+      category: random.pick(ASKED) ?? COIN_CATEGORIES[0].category,
+      count: random.chance(0.02) ? random.between(1, LIMITS.coinsPerFetch) : random.between(1, workload.maxCount),
+      allowLower: random.chance(workload.fallbackShare),
+      requestId: random.chance(workload.unnamedShare) ? '' : randomUUID(),
+    };
+  }
+
+  #target(): string {
+    const { hot, busy, own } = this.#targets;
+    const dice = this.random.next();
+    if (dice < this.world.workload.hotShare) return this.random.pick(hot) ?? own;
+    return dice < 0.85 ? (this.random.pick(busy) ?? own) : own;
+  }
+
+  /** The same at the same moment, at two services where there are two. */
+  async #twice(items: readonly FetchItem[], asBatch: boolean): Promise<FetchCall> {
+    const named = items.filter((item) => item.requestId !== '');
+    if (named.length === 0) return this.caller.fetch(this.anyServer(), items, this.deadlineMs, asBatch);
+    const [first] = await Promise.all([
+      this.caller.fetch(this.anyServer(), items, this.deadlineMs, asBatch),
+      this.caller.fetch(this.anyServer(), named, this.deadlineMs, named.length > 1 || asBatch),
+    ]);
+    return first;
+  }
+
+  async #untilAnswered(first: FetchCall, begin: Millis, asBatch: boolean): Promise<void> {
+    const { recorder, timing } = this.world;
+    const failed = (call: FetchCall) =>
+      call.items.filter(
+        (item) => !item.coins && item.requestId !== '' && isPassing(item.failure) && isPassing(call.failure),
+      );
+    let open = failed(first);
+    while (open.length > 0 && recorder.now() - begin < patience(timing)) {
+      await this.pause(100);
+      const timeoutMs = Math.min(this.deadlineMs, timing.graceMs - (recorder.now() - begin));
+      open = failed(await this.caller.fetch(this.anyServer(), open, timeoutMs, asBatch || open.length > 1));
+    }
+  }
+
+  async #repeatAnswered(): Promise<boolean> {
+    const { recorder, timing } = this.world;
+    this.#answered = this.#answered.filter(({ begin }) => recorder.now() - begin < patience(timing));
+    const known = this.random.pick(this.#answered);
+    if (!known || known.items.length === 0) return false;
+    await this.caller.fetch(this.anyServer(), known.items, this.deadlineMs);
+    return true;
+  }
+}
+
+/** Purges and hard-deletes, far more often than the schedule of the service does. */
+export class Operator extends Loop {
+  protected async step(): Promise<void> {
+    if (this.random.chance(0.6)) await this.caller.hardDelete(this.anyServer(), this.deadlineMs);
+    else await this.caller.purgeStale(this.anyServer(), this.deadlineMs);
+    await this.pause(600);
+  }
+}

@@ -1,0 +1,171 @@
+import { writeFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { BREAKS, type Break } from './breaks';
+import { brokenCopy, DIST } from './broken-copy';
+import type { Recorder } from './recorder';
+import { describeOutcome, figuresOf, isClean } from './report';
+import { type Outcome, type Plan, run } from './run';
+import { openDeployment, openOwnStage } from './stage';
+import { longestWork, TIMING, WORKLOAD } from './workload';
+
+const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 24] [--seed N] [--json FILE] [--history FILE]
+       npm run chaos -- --break NAME|all
+       DATABASE_URL=… npm run chaos -- --address HOST:PORT … --token-key FILE --grace SECONDS
+  Lets many clients work against several services while processes are killed and connections cut, and holds what they
+  saw, and the final tables, against the promises. Exit code 1 when one is broken (with --break: when not exactly the
+  right one is reported).
+  --minutes   how long; 1 unless said otherwise
+  --services  service processes
+  --clients   fetching clients
+  --seed      repeats the choices of a run; the timing of the machine is not repeated
+  --break     breaks a promise in a copy of the service: ${Object.keys(BREAKS).join(', ')}
+  --json      writes verdict and figures; --history writes every call and fault as a line of JSON
+  --address   a service that runs elsewhere: nothing is killed, only the clients' own connections fail. Needs the
+              private key of its tokens, its AQM_FETCH_GRACE, and in DATABASE_URL its database, for the final tables`;
+
+/** A break is seen within seconds. */
+const BREAK_MS = 5000;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '1' },
+    services: { type: 'string', default: '3' },
+    clients: { type: 'string', default: String(WORKLOAD.requesters) },
+    seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 32)) },
+    break: { type: 'string' },
+    json: { type: 'string' },
+    history: { type: 'string' },
+    address: { type: 'string', multiple: true, default: [] },
+    'token-key': { type: 'string' },
+    grace: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+class UsageError extends Error {}
+
+function positive(name: 'minutes' | 'services' | 'clients' | 'seed' | 'grace'): number {
+  const value = Number(values[name]);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new UsageError(`--${name} must be a number above 0`);
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function onProgress(recorder: Recorder): void {
+  const { calls, faults } = recorder;
+  const failed = calls.filter((call) => call.failure).length;
+  console.error(
+    `${Math.round(recorder.now() / 1000)} s: ${calls.length} calls, ${failed} failed, ${faults.length} faults`,
+  );
+}
+
+async function whole(): Promise<number> {
+  const elsewhere = values.address.length > 0;
+  const timing = elsewhere ? { ...TIMING, graceMs: positive('grace') * 1000 } : TIMING;
+  const durationMs = positive('minutes') * 60_000;
+  const plan: Plan = {
+    durationMs,
+    seed: positive('seed'),
+    workload: { ...WORKLOAD, requesters: positive('clients') },
+    timing,
+    storms: { lastMs: 8000, everyMs: 350, calmMs: Math.min(6000, 0.15 * durationMs) },
+    onProgress,
+  };
+  const stage = elsewhere
+    ? await openDeployment(
+        {
+          addresses: values.address,
+          databaseUrl: process.env.DATABASE_URL ?? '',
+          tokenKeyFile: values['token-key'] ?? '',
+          zombieMs: longestWork(timing),
+        },
+        setTimeout,
+      )
+    : await openOwnStage(positive('services'), DIST, timing);
+  try {
+    const outcome = await run(stage, plan);
+    say(describeOutcome(outcome));
+    save(outcome, plan);
+    const clean = isClean(outcome);
+    say(clean ? `\nevery promise held (--seed ${plan.seed})` : `\nPROMISES BROKEN (--seed ${plan.seed})`);
+    return clean ? 0 : 1;
+  } finally {
+    await stage.close();
+  }
+}
+
+/** @returns whether exactly what was broken was reported */
+async function broken(name: string, { edits, expected, implied, workload, timing, why }: Break): Promise<boolean> {
+  const copy = brokenCopy(edits);
+  const times = { ...TIMING, ...timing };
+  const plan: Plan = {
+    durationMs: BREAK_MS,
+    seed: positive('seed'),
+    workload: { ...WORKLOAD, requesters: positive('clients'), ...workload },
+    timing: times,
+    storms: undefined,
+    onProgress,
+  };
+  try {
+    const stage = await openOwnStage(2, copy.dist, times);
+    try {
+      const outcome = await run(stage, plan);
+      const reported = outcome.verdict.findings.filter(({ breaches }) => breaches.length > 0).map((one) => one.promise);
+      const right = reported.includes(expected) && reported.every((one) => one === expected || implied.includes(one));
+      say(`\n${name}: ${why}\n`);
+      say(describeOutcome(outcome));
+      const also = implied.length > 0 ? ` (which may imply: ${implied.join(', ')})` : '';
+      say(`\n${right ? 'ok' : 'WRONG'}: expected ${expected}${also}; reported ${reported.join(', ') || 'nothing'}`);
+      save(outcome, plan);
+      return right;
+    } finally {
+      await stage.close();
+    }
+  } finally {
+    copy.remove();
+  }
+}
+
+function save(outcome: Outcome, plan: Plan): void {
+  if (values.json) {
+    const { onProgress: _, ...options } = plan;
+    const { findings } = outcome.verdict;
+    writeFileSync(values.json, `${JSON.stringify({ options, findings, figures: figuresOf(outcome) }, undefined, 1)}\n`);
+  }
+  if (values.history) {
+    const { calls, faults } = outcome.recorder;
+    const lines = [...calls, ...faults].sort((a, b) => a.start - b.start);
+    writeFileSync(values.history, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  }
+}
+
+async function main(): Promise<number> {
+  if (values.help) {
+    say(USAGE);
+    return 0;
+  }
+  if (values.break === undefined) return whole();
+  const names = values.break === 'all' ? Object.keys(BREAKS) : [values.break];
+  let right = true;
+  for (const name of names) {
+    const found = BREAKS[name];
+    if (!found) throw new UsageError(`"${name}" is not one of ${Object.keys(BREAKS).join(', ')}, all`);
+    if (!(await broken(name, found))) right = false;
+  }
+  return right ? 0 : 1;
+}
+
+// Processes of the run are ended on the way out, whichever way it is.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    console.error(error instanceof UsageError ? `${error.message}\n${USAGE}` : error);
+    process.exit(2);
+  },
+);

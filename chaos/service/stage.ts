@@ -1,0 +1,105 @@
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { developmentKey } from '../../services/coin/identity/development-key';
+import { OwnPostgres } from './own-postgres';
+import { OwnService } from './own-service';
+import { TcpLink } from './tcp-link';
+import type { Timing } from './workload';
+
+/** What the clients of a run call, and what may be broken there. */
+export interface Stage {
+  /** One link before each service; clients call through it. */
+  readonly fronts: readonly TcpLink[];
+  /** What only a set-up of our own has: processes to kill, and links to the database. */
+  readonly own?: {
+    readonly services: readonly OwnService[];
+    /** One link between each service and the database. */
+    readonly backs: readonly TcpLink[];
+    readonly postgres: OwnPostgres;
+  };
+  readonly databaseUrl: string;
+  /** Signs the tokens of the clients. */
+  readonly tokenKey: KeyObject;
+  /** Lets every call that is under way come to its end; the tables do not change any more after it. */
+  settle(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Services and a PostgreSQL of the run's own, in a temporary folder. */
+export async function openOwnStage(services: number, dist: string, timing: Timing): Promise<Stage> {
+  const folder = mkdtempSync(join(tmpdir(), 'aqm-chaos-'));
+  const postgres = await OwnPostgres.start(join(folder, 'postgres'));
+  const env = {
+    AQM_DATA_DIR: folder,
+    AQM_TOKEN_PUBLIC_KEY_FILE: '',
+    AQM_LIMITS: 'off',
+    AQM_FETCH_GRACE: String(timing.graceMs / 1000),
+    AQM_STATEMENT_TIMEOUT_MS: String(timing.statementTimeoutMs),
+    AQM_LOCK_TIMEOUT_MS: String(timing.lockTimeoutMs),
+    AQM_LOG_LEVEL: 'error',
+    AQM_STOCK_LIMIT: '100000',
+  };
+  const running: OwnService[] = [];
+  const backs: TcpLink[] = [];
+  for (let index = 0; index < services; index++) {
+    const back = await TcpLink.open(postgres.target);
+    backs.push(back);
+    const databaseUrl = `postgresql://postgres@127.0.0.1:${back.port}/aqm`;
+    running.push(new OwnService(dist, await TcpLink.open(), { ...env, DATABASE_URL: databaseUrl }));
+  }
+  const close = async () => {
+    await Promise.all(running.map((service) => service.close()));
+    await Promise.all(backs.map((back) => back.close()));
+    await postgres.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    await Promise.all(running.map((service) => service.start()));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    fronts: running.map((service) => service.front),
+    own: { services: running, backs, postgres },
+    databaseUrl: postgres.url,
+    tokenKey: developmentKey(folder).privateKey,
+    settle: async () => {
+      await Promise.all(running.map((service) => service.stop()));
+    },
+    close,
+  };
+}
+
+export interface Deployment {
+  readonly addresses: readonly string[];
+  readonly databaseUrl: string;
+  /** PEM of the private key whose public half the services know. */
+  readonly tokenKeyFile: string;
+  /** How long a call may be at work after its client gave up, in milliseconds. */
+  readonly zombieMs: number;
+}
+
+/** A deployment of somebody else: nothing is killed there, only the links of our clients fail. */
+export async function openDeployment(deployment: Deployment, sleep: (ms: number) => Promise<unknown>): Promise<Stage> {
+  const fronts = await Promise.all(
+    deployment.addresses.map((address) => {
+      const [, host = '', port] = /^(.+):(\d+)$/.exec(address) ?? [];
+      if (host === '') throw new Error(`"${address}" is not host:port`);
+      return TcpLink.open({ host, port: Number(port) });
+    }),
+  );
+  return {
+    fronts,
+    databaseUrl: deployment.databaseUrl,
+    tokenKey: createPrivateKey(readFileSync(deployment.tokenKeyFile)),
+    settle: async () => {
+      await sleep(deployment.zombieMs);
+    },
+    close: async () => {
+      await Promise.all(fronts.map((front) => front.close()));
+    },
+  };
+}

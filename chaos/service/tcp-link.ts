@@ -1,0 +1,131 @@
+import { createServer, connect as dial, type Server, type Socket } from 'node:net';
+
+/** Where connections go: host and port, or the path of a Unix socket. */
+export type Target = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/**
+ * flowing: bytes pass. paused: half-open, nothing passes in either direction, new connections included, nobody is told.
+ * replies-dropped: requests pass, replies are swallowed.
+ */
+type Mode = 'flowing' | 'paused' | 'replies-dropped';
+
+interface Pair {
+  readonly near: Socket;
+  /** Undefined while the link is paused and the connection waits to be made. */
+  far: Socket | undefined;
+}
+
+/** A TCP proxy that can fail like a network does. */
+export class TcpLink {
+  readonly #server: Server;
+  readonly #pairs = new Set<Pair>();
+  #target: Target | undefined;
+  #mode: Mode = 'flowing';
+
+  private constructor() {
+    this.#server = createServer({ noDelay: true }, (near) => this.#accept(near));
+  }
+
+  /** Listens on a free port of 127.0.0.1. Without a target connections are refused (reset). */
+  static async open(target?: Target): Promise<TcpLink> {
+    const link = new TcpLink();
+    link.#target = target;
+    await new Promise<void>((resolve, reject) => {
+      link.#server.once('error', reject);
+      link.#server.listen(0, '127.0.0.1', resolve);
+    });
+    return link;
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('the link is closed');
+    return address.port;
+  }
+
+  get connections(): number {
+    return this.#pairs.size;
+  }
+
+  /** For connections made from now on. */
+  retarget(target: Target | undefined): void {
+    this.#target = target;
+  }
+
+  /** Resets every connection (RST), at both ends. @returns how many there were */
+  cut(): number {
+    const pairs = [...this.#pairs];
+    for (const pair of pairs) this.#end(pair);
+    return pairs.length;
+  }
+
+  pause(): void {
+    this.#mode = 'paused';
+    for (const { near, far } of this.#pairs) {
+      near.pause();
+      far?.pause();
+    }
+  }
+
+  dropReplies(): void {
+    this.#mode = 'replies-dropped';
+  }
+
+  /** Lets everything flow again, what waited in a paused link first. */
+  flow(): void {
+    this.#mode = 'flowing';
+    for (const pair of this.#pairs) {
+      if (pair.far) {
+        pair.near.resume();
+        pair.far.resume();
+      } else this.#connect(pair);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #accept(near: Socket): void {
+    const pair: Pair = { near, far: undefined };
+    this.#pairs.add(pair);
+    near.on('error', () => {}).on('close', () => this.#end(pair));
+    near.pause();
+    if (this.#mode !== 'paused') this.#connect(pair);
+  }
+
+  #connect(pair: Pair): void {
+    if (!this.#target) {
+      this.#end(pair);
+      return;
+    }
+    const { near } = pair;
+    const far = dial({ ...this.#target, noDelay: true });
+    pair.far = far;
+    far.on('error', () => {}).on('close', () => this.#end(pair));
+    near.on('data', (bytes) => this.#pass(bytes, near, far));
+    far.on('data', (bytes) => {
+      if (this.#mode !== 'replies-dropped') this.#pass(bytes, far, near);
+    });
+    near.on('end', () => far.end());
+    far.on('end', () => near.end());
+    near.resume();
+  }
+
+  #pass(bytes: Buffer, from: Socket, to: Socket): void {
+    if (to.write(bytes)) return;
+    from.pause();
+    to.once('drain', () => {
+      if (this.#mode !== 'paused') from.resume();
+    });
+  }
+
+  #end(pair: Pair): void {
+    if (!this.#pairs.delete(pair)) return;
+    pair.near.resetAndDestroy();
+    // A Unix socket knows no reset; its other end reads the end of the connection.
+    if (this.#target && 'path' in this.#target) pair.far?.destroy();
+    else pair.far?.resetAndDestroy();
+  }
+}

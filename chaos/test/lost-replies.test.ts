@@ -1,0 +1,114 @@
+import { createPublicKey, randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import { CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { issueToken } from '../../services/coin/identity/development-key';
+import { startService, type TestService } from '../../services/coin/test/service';
+import { DIST } from '../service/broken-copy';
+import { Caller } from '../service/caller';
+import { mint } from '../service/coin-bytes';
+import type { FetchItem } from '../service/history';
+import { OwnService } from '../service/own-service';
+import { Recorder } from '../service/recorder';
+import { TcpLink } from '../service/tcp-link';
+
+const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
+const DEADLINE_MS = 20_000;
+const ROUNDS = 10;
+const CALLERS = 100;
+/** In these rounds the service is killed when it has taken the coins; in the others only its replies are lost. */
+const KILLS = [3, 7];
+
+let service: TestService;
+let folder: string;
+let front: TcpLink;
+/** The replies of the first are lost, and it is killed; the second takes half of the repeats. */
+let services: OwnService[];
+const recorder = new Recorder();
+const callers: Caller[] = [];
+
+beforeAll(async () => {
+  service = await startService();
+  folder = mkdtempSync(join(tmpdir(), 'aqm-lost-replies-'));
+  const keyFile = join(folder, 'public-key.pem');
+  writeFileSync(keyFile, createPublicKey(service.privateKey).export({ type: 'spki', format: 'pem' }));
+  const env = { DATABASE_URL: service.database.url, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, AQM_DATA_DIR: folder };
+  front = await TcpLink.open();
+  services = [front, await TcpLink.open()].map((link) => new OwnService(DIST, link, env));
+  await Promise.all(services.map((one) => one.start()));
+});
+afterAll(async () => {
+  for (const one of callers) one.close();
+  await Promise.all(services.map((one) => one.close()));
+  await service.stop();
+  rmSync(folder, { recursive: true });
+});
+
+async function caller(): Promise<Caller> {
+  const userId = randomUUID();
+  const token = await issueToken(service.privateKey, { userId, isAdmin: false, ttlSeconds: 3600, now: new Date() });
+  const addresses = services.map((one) => `127.0.0.1:${one.front.port}`);
+  const made = new Caller({ name: userId, userId, token, addresses, recorder });
+  callers.push(made);
+  return made;
+}
+
+async function rows(table: 'coin_fetch' | 'coin_stock'): Promise<number> {
+  const found = await sql<{ count: number }>`SELECT count(*)::int AS count FROM ${sql.table(table)}`.execute(
+    service.database.db,
+  );
+  return found.rows[0]?.count ?? 0;
+}
+
+test('a thousand fetches whose replies are lost and that are repeated take exactly the coins that were asked for', async () => {
+  const owners = await Promise.all(Array.from({ length: 5 }, caller));
+  for (const owner of owners) {
+    for (let batch = 0; batch < 5; batch++) {
+      const coins = Array.from({ length: 100 }, () => mint(BRONZE, undefined));
+      expect((await owner.upload(1, coins, DEADLINE_MS)).failure).toBeUndefined();
+    }
+  }
+  const askers = await Promise.all(Array.from({ length: CALLERS }, caller));
+  const [first] = services;
+  const got: string[] = [];
+  let asked = 0;
+  for (let round = 1; round <= ROUNDS; round++) {
+    // With the connections open, the requests below reach the service although no reply comes back.
+    for (const count of await Promise.all(askers.map((asker) => asker.count(0, DEADLINE_MS))))
+      expect(count).toBeDefined();
+    const items = askers.map(
+      (_, index): FetchItem => ({
+        targetUserId: owners[index % owners.length]?.userId ?? '',
+        category: BRONZE,
+        count: 1 + ((index + round) % 3),
+        allowLower: false,
+        requestId: randomUUID(),
+      }),
+    );
+    asked += items.reduce((sum, item) => sum + item.count, 0);
+
+    front.dropReplies();
+    const lost = Promise.all(askers.map((asker, index) => asker.fetch(0, items.slice(index, index + 1), DEADLINE_MS)));
+    while ((await rows('coin_fetch')) < round * CALLERS) await new Promise((resolve) => setImmediate(resolve));
+    if (KILLS.includes(round)) await first?.kill();
+    else front.cut();
+    for (const call of await lost) expect(call.failure).toEqual({ code: 'UNAVAILABLE', reason: '' });
+    front.flow();
+    if (KILLS.includes(round)) await first?.start();
+
+    const repeats = await Promise.all(
+      askers.map((asker, index) => asker.fetch((index + round) % 2, items.slice(index, index + 1), DEADLINE_MS)),
+    );
+    for (const {
+      items: [answer],
+    } of repeats) {
+      expect(answer?.coins).toHaveLength(answer?.count ?? -1);
+      got.push(...(answer?.coins ?? []).map((coin) => coin.keyId));
+    }
+  }
+  expect(new Set(got).size).toBe(asked);
+  expect(await rows('coin_fetch')).toBe(ROUNDS * CALLERS);
+  expect(await rows('coin_stock')).toBe(2500 - asked);
+});
