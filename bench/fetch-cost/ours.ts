@@ -1,0 +1,18 @@
+import { randomUUID } from 'node:crypto';
+import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { claimOne } from '../../services/coin/store/claim-one';
+
+/** The claim as a fetch of one item sends it: lookup of an earlier answer, claim, recheck of a short one, record. */
+export function claimStatement(userId: string, requesterId: string, coinCategory: CoinCategory, count: number) {
+  const item = {
+    userId,
+    requestId: randomUUID(),
+    coinCategory,
+    count,
+    allowLowerCategories: false,
+    categories: [coinCategory],
+  };
+  const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false } as const;
+  const { sql: text, parameters } = claimOne(item, options).compile();
+  return { name: 'ours', text, values: [...parameters] };
+}
