@@ -1,5 +1,4 @@
 import { writeFileSync } from 'node:fs';
-import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { BREAKS, type Break } from './breaks';
 import { brokenCopy, DIST } from './broken-copy';
@@ -22,7 +21,8 @@ const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 2
   --break     breaks a promise in a copy of the service: ${Object.keys(BREAKS).join(', ')}
   --json      writes verdict and figures; --history writes every call and fault as a line of JSON
   --address   a service that runs elsewhere: nothing is killed, only the clients' own connections fail. Needs the
-              private key of its tokens, its AQM_FETCH_GRACE, and in DATABASE_URL its database, for the final tables`;
+              private key of its tokens, its AQM_FETCH_GRACE, and in DATABASE_URL its database, for the final tables.
+              Take more than 20 s of grace, and AQM_LIMITS=off`;
 
 /** A break is seen within seconds. */
 const BREAK_MS = 5000;
@@ -65,7 +65,8 @@ function onProgress(recorder: Recorder): void {
 
 async function whole(): Promise<number> {
   const elsewhere = values.address.length > 0;
-  const timing = elsewhere ? { ...TIMING, graceMs: positive('grace') * 1000 } : TIMING;
+  // The services of a deployment are taken to have their default timeouts.
+  const timing = elsewhere ? { ...TIMING, graceMs: positive('grace') * 1000, statementTimeoutMs: 5000 } : TIMING;
   const durationMs = positive('minutes') * 60_000;
   const plan: Plan = {
     durationMs,
@@ -76,15 +77,12 @@ async function whole(): Promise<number> {
     onProgress,
   };
   const stage = elsewhere
-    ? await openDeployment(
-        {
-          addresses: values.address,
-          databaseUrl: process.env.DATABASE_URL ?? '',
-          tokenKeyFile: values['token-key'] ?? '',
-          zombieMs: longestWork(timing),
-        },
-        setTimeout,
-      )
+    ? await openDeployment({
+        addresses: values.address,
+        databaseUrl: process.env.DATABASE_URL ?? '',
+        tokenKeyFile: values['token-key'] ?? '',
+        zombieMs: longestWork(timing),
+      })
     : await openOwnStage(positive('services'), DIST, timing);
   try {
     const outcome = await run(stage, plan);

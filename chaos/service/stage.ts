@@ -2,6 +2,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { developmentKey } from '../../services/coin/identity/development-key';
 import { OwnPostgres } from './own-postgres';
 import { OwnService } from './own-service';
@@ -83,7 +84,7 @@ export interface Deployment {
 }
 
 /** A deployment of somebody else: nothing is killed there, only the links of our clients fail. */
-export async function openDeployment(deployment: Deployment, sleep: (ms: number) => Promise<unknown>): Promise<Stage> {
+export async function openDeployment(deployment: Deployment): Promise<Stage> {
   const fronts = await Promise.all(
     deployment.addresses.map((address) => {
       const [, host = '', port] = /^(.+):(\d+)$/.exec(address) ?? [];
@@ -96,7 +97,7 @@ export async function openDeployment(deployment: Deployment, sleep: (ms: number)
     databaseUrl: deployment.databaseUrl,
     tokenKey: createPrivateKey(readFileSync(deployment.tokenKeyFile)),
     settle: async () => {
-      await sleep(deployment.zombieMs);
+      await setTimeout(deployment.zombieMs);
     },
     close: async () => {
       await Promise.all(fronts.map((front) => front.close()));
