@@ -2,8 +2,14 @@ import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { claimOne } from '../../services/coin/store/claim-one';
 
-/** The claim as a fetch of one item sends it: lookup of an earlier answer, claim, recheck of a short one, record. */
-export function claimStatement(userId: string, requesterId: string, coinCategory: CoinCategory, count: number) {
+/** The claim as a fetch of one item sends it: lookup of an earlier answer, claim, recheck of a short one, record, fence. */
+export function claimStatement(
+  userId: string,
+  requesterId: string,
+  coinCategory: CoinCategory,
+  count: number,
+  stamp: string,
+) {
   const item = {
     userId,
     requestId: randomUUID(),
@@ -12,7 +18,7 @@ export function claimStatement(userId: string, requesterId: string, coinCategory
     allowLowerCategories: false,
     categories: [coinCategory],
   };
-  const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false } as const;
+  const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
   const { sql: text, parameters } = claimOne(item, options).compile();
   return { name: 'ours', text, values: [...parameters] };
 }

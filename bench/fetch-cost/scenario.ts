@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import { COIN_CATEGORIES, type CoinCategoryName } from '../../gen/aqm/coin/v1/coin_categories';
+import { CURRENT_STAMP } from '../../services/coin/store/gate';
 import { claimStatement } from './ours';
 import { PLAIN_DELETE, PLAIN_TABLE, PLAIN_UPDATE } from './plain';
 
@@ -46,10 +47,21 @@ export async function measure(url: string, scenario: Scenario, effort: Effort): 
     for (let round = -1; round < effort.rounds; round++) {
       // Filled up and vacuumed before each round, so that no arm pays for another's garbage and none runs dry.
       await fill(setUp, users, spec, scenario.count);
+      const {
+        rows: [life],
+      } = await setUp.query<{ stamp: string }>(`SELECT ${CURRENT_STAMP} AS stamp`);
       // The order changes, so that none always runs on what another left warm.
       const shift = (round + ARMS.length) % ARMS.length;
       for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
-        const result = await runArm(arm, callers, users, spec.category, scenario.count, effort.roundMs);
+        const result = await runArm(
+          arm,
+          callers,
+          users,
+          spec.category,
+          scenario.count,
+          effort.roundMs,
+          life?.stamp ?? '',
+        );
         // The first round only warms up.
         if (round >= 0) rounds.push(result);
       }
@@ -112,6 +124,7 @@ async function runArm(
   category: number,
   count: number,
   roundMs: number,
+  stamp: string,
 ): Promise<Round> {
   // The plain arms share a table and each has half of its users; ours has half of them too.
   const mine = users.filter((_, index) => (arm === 'plain update' ? index % 2 === 1 : index % 2 === 0));
@@ -123,7 +136,7 @@ async function runArm(
       for (let turn = caller; performance.now() - begin < roundMs; turn += callers.length) {
         const user = mine[turn % mine.length] ?? '';
         const start = performance.now();
-        const { rows } = await client.query(statement(arm, user, requester, category, count));
+        const { rows } = await client.query(statement(arm, user, requester, category, count, stamp));
         durations.push(performance.now() - start);
         if (rows.length !== count)
           throw new Error(`${arm}: ${rows.length} coins instead of ${count}; the stock was too small`);
@@ -135,9 +148,9 @@ async function runArm(
   return { arm, perSecond: durations.length / seconds, p50: durations[durations.length >> 1] ?? 0 };
 }
 
-function statement(arm: Arm, user: string, requester: string, category: number, count: number) {
+function statement(arm: Arm, user: string, requester: string, category: number, count: number, stamp: string) {
   if (arm === 'plain delete') return { name: 'plain_delete', text: PLAIN_DELETE, values: [user, category, count] };
   if (arm === 'plain update')
     return { name: 'plain_update', text: PLAIN_UPDATE, values: [user, category, count, requester] };
-  return claimStatement(user, requester, category, count);
+  return claimStatement(user, requester, category, count, stamp);
 }

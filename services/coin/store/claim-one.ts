@@ -100,7 +100,7 @@ SELECT 1 AS item, answer.kind, answer.fetch_time, c.key_id, c.coin_category, c.p
 FROM (
   SELECT 'coin' AS kind, rank, upload_order, key_id, NULL::timestamptz AS fetch_time FROM taken
   UNION ALL
-  SELECT CASE WHEN r.same THEN 'coin' ELSE 'reused' END, 0, k.place, k.key_id, r.fetch_time
+  SELECT CASE WHEN r.same THEN 'coin' ELSE 'reused' END, 0, k.place, k.key_id, CASE WHEN r.same THEN r.fetch_time END
   FROM remembered r, unnest(CASE WHEN r.same THEN r.key_ids ELSE ARRAY[NULL]::uuid[] END) WITH ORDINALITY AS k (key_id, place)
   UNION ALL
   SELECT 'contended', 0, 0, NULL, NULL FROM settled WHERE NOT settled

@@ -5,11 +5,13 @@ import { acceptableCategories } from '../coin';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from '../store/claim';
 import { claimOne } from '../store/claim-one';
 import type { Database } from '../store/database';
+import { readStamp } from '../store/database-identity';
 import { BRONZE, GOLD, mint, SILVER } from './coins';
 import { startService, type TestService, type User } from './service';
 
 let service: TestService;
 let owner: User;
+let stamp: string;
 const requesterId = randomUUID();
 const known = randomUUID();
 const expired = randomUUID();
@@ -17,6 +19,7 @@ const expired = randomUUID();
 beforeAll(async () => {
   service = await startService();
   owner = await service.user();
+  stamp = await readStamp(service.database.db);
   const requester = await service.user({ id: requesterId });
   for (const [category, count] of [
     [GOLD, 5],
@@ -75,15 +78,30 @@ describe('the statement for one item answers and leaves what the statement for s
       const [coinCategory, count, allowLowerCategories] = one;
       const categories = acceptableCategories(coinCategory, allowLowerCategories);
       const item = { userId: owner.id, requestId: requestId(), coinCategory, count, allowLowerCategories, categories };
-      const options = { requesterId, graceSeconds: 3600, held, acceptShort };
+      const options = { requesterId, graceSeconds: 3600, held, acceptShort, stamp };
       const [several, single] = [await tryOut(both.claim(item, options)), await tryOut(both.claimOne(item, options))];
       expect(single).toEqual(several);
     }
   });
 
+  test.each(['claim', 'claimOne'] as const)('%s: under another stamp it says so, and does nothing', async (name) => {
+    const { db } = service.database;
+    const before = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(db);
+    for (const { one, held, acceptShort } of cases) {
+      const [coinCategory, count, allowLowerCategories] = one;
+      const categories = acceptableCategories(coinCategory, allowLowerCategories);
+      for (const requestId of [randomUUID(), known, expired]) {
+        const item = { userId: owner.id, requestId, coinCategory, count, allowLowerCategories, categories };
+        const options = { requesterId, graceSeconds: 3600, held, acceptShort, stamp: 'another' };
+        const seen = await tryOut(both[name](item, options));
+        expect(seen).toMatchObject({ rows: [{ kind: 'unverified', key_id: null }], left: before.rows });
+      }
+    }
+  });
+
   test.each(['claim', 'claimOne'] as const)('%s: the same id after the grace meets the old record', async (name) => {
     const item = { userId: owner.id, requestId: expired, coinCategory: GOLD, count: 1, allowLowerCategories: false };
-    const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false } as const;
+    const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
     const running = service.database.db
       .transaction()
       .execute((transaction) => both[name]({ ...item, categories: [GOLD] }, options)(transaction));
@@ -101,7 +119,7 @@ describe('the statement for one item answers and leaves what the statement for s
         count: 2,
         allowLowerCategories: false,
       };
-      const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false } as const;
+      const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
       await db.transaction().execute(async (holder) => {
         await sql`SELECT FROM coin_stock WHERE coin_category = ${SILVER} ORDER BY upload_order LIMIT 1 FOR UPDATE`.execute(
           holder,
