@@ -3,7 +3,12 @@ import fc from 'fast-check';
 import { type Coin, CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { HardDeleteFetchedRequest, PurgeStaleRequest } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { BatchFetchCoinsRequest, FetchCoinsRequest, UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
+import {
+  BatchFetchCoinsRequest,
+  FetchCoinsRequest,
+  ReconcileCoinsRequest,
+  UploadCoinsRequest,
+} from '../../gen/aqm/coin/v1/coin_service';
 
 /** A request to a method, before it is framed. */
 export interface Request {
@@ -34,6 +39,13 @@ export function validRequests(user: string): Request[] {
       requests: [fetch(), { ...fetch(), requestId: randomUUID() }, { ...fetch(), targetUserId: randomUUID() }],
     }),
     { path: `${COINS}/GetInventoryCount`, bytes: Buffer.alloc(0) },
+    encode(`${COINS}/ReconcileCoins`, ReconcileCoinsRequest, {
+      coinCategory: BRONZE,
+      keyIds: [randomUUID(), randomUUID()],
+      complete: true,
+      listedAt: new Date(Date.now() - 86_400_000),
+      databaseEpoch: '',
+    }),
     encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays: 30 }),
     encode(`${ADMIN}/HardDeleteFetched`, HardDeleteFetchedRequest, { graceHours: 1 }),
   ];
@@ -83,6 +95,15 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
     fc
       .record({ requests: fc.array(anyFetch, { maxLength: 52 }) })
       .map((message) => encode(`${COINS}/BatchFetchCoins`, BatchFetchCoinsRequest, message)),
+    fc
+      .record({
+        coinCategory: category,
+        keyIds: fc.array(text, { maxLength: 8 }),
+        complete: fc.boolean(),
+        listedAt: time,
+        databaseEpoch: text,
+      })
+      .map((message) => encode(`${COINS}/ReconcileCoins`, ReconcileCoinsRequest, message)),
     int32.map((maxAgeDays) => encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays })),
     int32.map((graceHours) => encode(`${ADMIN}/HardDeleteFetched`, HardDeleteFetchedRequest, { graceHours })),
   );
