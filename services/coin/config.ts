@@ -16,6 +16,12 @@ export interface Config {
   readonly tokenRules: TokenRules;
   /** undefined: plain text. */
   readonly tls: TlsFiles | undefined;
+  readonly limits: {
+    readonly isOn: boolean;
+    /** Where replicas share their budgets; undefined: each has its own. */
+    readonly redisUrl: string | undefined;
+    readonly rates: CoinRates;
+  };
   readonly fetchGraceSeconds: number;
   readonly stockLimit: number;
   /** Calls that are worked on at the same time; further ones are refused at once. */
@@ -29,6 +35,24 @@ export interface Config {
   /** npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
   readonly postgresPackage: string | undefined;
   readonly migrationsDir: string;
+}
+
+/** Coins an hour, and how many of them at once. */
+export interface Rate {
+  readonly perHour: number;
+  readonly burst: number;
+}
+
+/** See limits/coin-limits.ts. */
+export interface CoinRates {
+  /** Fetched by one requester, of everybody. */
+  readonly perRequester: Rate;
+  /** Fetched by one requester of one target. */
+  readonly perPair: Rate;
+  /** Fetched of one target, by everybody: so that a drain by many is slowed before a full stock is empty. */
+  readonly perTarget: Rate;
+  /** Uploaded by one user. */
+  readonly perUploader: Rate;
 }
 
 /** PEM files; see certificates.ts. */
@@ -76,6 +100,17 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     return text;
   };
 
+  const rate = (name: string, fallback: string, leastBurst: number): Rate => {
+    const text = env[name] || fallback;
+    const [, perHour = '', burst = perHour] = /^(\d{1,9})(?:\/(\d{1,9}))?$/.exec(text) ?? [];
+    if (Number(perHour) < 1 || Number(burst) < leastBurst) {
+      problems.push(
+        `${name} must be coins an hour and, after a slash, how many at once (${leastBurst} or more), such as ${fallback}; it is "${text}"`,
+      );
+    }
+    return { perHour: Number(perHour), burst: Number(burst) };
+  };
+
   const listen = env.AQM_LISTEN || '127.0.0.1:50051';
   const [, host = '', port = ''] = /^(.+):(\d{1,5})$/.exec(listen) ?? [];
   if (host === '' || Number(port) > 65_535) {
@@ -116,6 +151,17 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       clockSkewSeconds: integer('AQM_TOKEN_CLOCK_SKEW', 30, 0, 600),
     },
     tls,
+    limits: {
+      isOn: oneOf('AQM_LIMITS', 'on', ['on', 'off']) === 'on',
+      redisUrl: env.AQM_LIMITS_REDIS_URL || undefined,
+      rates: {
+        // No single call may ask for more than could ever be there: 20 coins of a fetch, 100 of an upload.
+        perRequester: rate('AQM_LIMIT_PER_REQUESTER', '1000/200', 20),
+        perPair: rate('AQM_LIMIT_PER_PAIR', '60/60', 20),
+        perTarget: rate('AQM_LIMIT_PER_TARGET', '600/200', 20),
+        perUploader: rate('AQM_LIMIT_PER_UPLOADER', '2000/2000', 100),
+      },
+    },
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
     mostCalls: integer('AQM_MAX_CALLS', 512, 1, 100_000),

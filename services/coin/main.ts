@@ -6,6 +6,7 @@ import { watchDatabase } from './fence/watch-database';
 import { startHygiene } from './hygiene';
 import { openTokenKeys } from './identity/token-keys';
 import { verifyWith } from './identity/verify-token';
+import { openLimits } from './limits/open-limits';
 import { createLogger } from './logger';
 import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
@@ -34,7 +35,8 @@ async function main(): Promise<void> {
       log: logger,
     });
     const store = new CoinInventoryServer(postgres.db, fence, config);
-    const server = new CoinServer({ store, verifyToken, logger, now, mostCalls: config.mostCalls });
+    const limits = openLimits(config, logger);
+    const server = new CoinServer({ store, limits, verifyToken, logger, now, mostCalls: config.mostCalls });
     const hygiene = startHygiene(store, logger);
     const watch = watchDatabase(fence, logger, (state) => server.setServing(state));
 
@@ -47,6 +49,7 @@ async function main(): Promise<void> {
     hygiene.stop();
     certificates?.close();
     await server.stop(config.drainTimeoutMs);
+    await limits.close();
     fence.close();
   } finally {
     await postgres.close();

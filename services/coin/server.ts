@@ -8,6 +8,7 @@ import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
 import { log } from './interceptors/log';
 import { CallsUnderWay, shed } from './interceptors/shed';
+import type { CoinLimits } from './limits/coin-limits';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
@@ -28,6 +29,7 @@ const HARD_MESSAGE_LIMIT = 16 * MAX_REQUEST_BYTES;
 
 export interface ServerOptions {
   readonly store: CoinInventoryServer;
+  readonly limits: CoinLimits;
   readonly verifyToken: VerifyToken;
   readonly logger: Logger;
   readonly now: () => Date;
@@ -48,7 +50,7 @@ export class CoinServer {
   readonly #health: HealthImplementation;
   #draining = false;
 
-  constructor({ store, verifyToken, logger, now, mostCalls }: ServerOptions) {
+  constructor({ store, limits, verifyToken, logger, now, mostCalls }: ServerOptions) {
     const calls = new CallsUnderWay(mostCalls);
     const options: UnaryOptions = { logger, admit: (work) => calls.run(work) };
     this.#server = new Server({
@@ -57,9 +59,9 @@ export class CoinServer {
       'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,
     });
     this.#server.addService(withCheckedDecoding(CoinServiceService), {
-      uploadCoins: unary(options, uploadCoins(store, now)),
-      fetchCoins: unary(options, fetchCoins(store)),
-      batchFetchCoins: unary(options, batchFetchCoins(store)),
+      uploadCoins: unary(options, uploadCoins(store, limits, now)),
+      fetchCoins: unary(options, fetchCoins(store, limits)),
+      batchFetchCoins: unary(options, batchFetchCoins(store, limits)),
       getInventoryCount: unary(options, getInventoryCount(store)),
       reconcileCoins: unary(options, reconcileCoins(store)),
     } satisfies CoinServiceServer & UntypedServiceImplementation);

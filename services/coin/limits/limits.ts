@@ -1,9 +1,4 @@
-/** How fast a budget refills, and how much it holds when it is full. */
-export interface Rate {
-  readonly perHour: number;
-  /** The most that can be taken at once. */
-  readonly burst: number;
-}
+import type { Rate } from '../config';
 
 /** An amount that a call wants from one budget; at most the budget's burst. */
 export interface Charge {

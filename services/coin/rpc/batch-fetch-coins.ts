@@ -5,6 +5,7 @@ import type {
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { LIMITS } from '../coin';
 import { InvalidFieldError } from '../errors';
+import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { CoinFetch } from '../store/fetch-coins';
 import { validateFetch } from './fetch-coins';
@@ -12,7 +13,10 @@ import { toItemError } from './status';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
-export function batchFetchCoins(store: CoinInventoryServer): Method<BatchFetchCoinsRequest, BatchFetchCoinsResponse> {
+export function batchFetchCoins(
+  store: CoinInventoryServer,
+  limits: CoinLimits,
+): Method<BatchFetchCoinsRequest, BatchFetchCoinsResponse> {
   return async (request, caller) => {
     const violations = new Violations();
     violations.listSize('requests', request.requests.length, LIMITS.fetchesPerBatch);
@@ -31,7 +35,7 @@ export function batchFetchCoins(store: CoinInventoryServer): Method<BatchFetchCo
       }
     });
 
-    const answers = await store.fetchCoins(caller.userId, fetches);
+    const answers = await limits.fetch(caller.userId, fetches, (admitted) => store.fetchCoins(caller.userId, admitted));
     answers.forEach((answer, index) => {
       const position = positions[index] ?? -1;
       results[position] =

@@ -1,13 +1,19 @@
 import type { FetchCoinsRequest, FetchCoinsResponse } from '../../../gen/aqm/coin/v1/coin_service';
 import { LIMITS } from '../coin';
+import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { CoinFetch } from '../store/fetch-coins';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
-export function fetchCoins(store: CoinInventoryServer): Method<FetchCoinsRequest, FetchCoinsResponse> {
+export function fetchCoins(
+  store: CoinInventoryServer,
+  limits: CoinLimits,
+): Method<FetchCoinsRequest, FetchCoinsResponse> {
   return async (request, caller) => {
-    const [answer] = await store.fetchCoins(caller.userId, [validateFetch(request)]);
+    const [answer] = await limits.fetch(caller.userId, [validateFetch(request)], (fetches) =>
+      store.fetchCoins(caller.userId, fetches),
+    );
     if (!answer || 'error' in answer) throw answer?.error ?? new Error('The store gave no answer.');
     return { coins: answer.coins };
   };

@@ -5,17 +5,21 @@ import {
   type UploadCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { CLOCK_SKEW_MS, COIN_LIFETIME_MS, categorySpec, LIMITS, type StoredCoin, toInventoryCount } from '../coin';
+import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
 export function uploadCoins(
   store: CoinInventoryServer,
+  limits: CoinLimits,
   now: () => Date,
 ): Method<UploadCoinsRequest, UploadCoinsResponse> {
   return async (request, caller) => {
     const coins = validate(request, now());
-    const { outcomes, available, epoch } = await store.uploadCoins(caller.userId, coins, request.databaseEpoch);
+    const { outcomes, available, epoch } = await limits.upload(caller.userId, coins.length, () =>
+      store.uploadCoins(caller.userId, coins, request.databaseEpoch),
+    );
     return {
       results: coins.map((coin, index) => ({
         keyId: coin.keyId,

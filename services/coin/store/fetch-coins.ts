@@ -17,10 +17,18 @@ export interface CoinFetch {
   /** Makes the fetch repeatable within the grace. */
   readonly requestId: string | undefined;
   readonly allowLowerCategories: boolean;
+  /** Answer only if this repeats an earlier fetch; hand out nothing. */
+  readonly onlyRemembered?: boolean;
 }
 
 /** Coins in the order of the contract (higher categories first, then oldest first), or why there are none. */
-export type FetchAnswer = { readonly coins: StoredCoin[] } | { readonly error: unknown };
+export type FetchAnswer =
+  | {
+      readonly coins: StoredCoin[];
+      /** An earlier fetch handed them out. */
+      readonly isRepeat: boolean;
+    }
+  | { readonly error: unknown };
 
 /** How often one item is asked again: after a contended answer, a lost race with its own repeat, a deadlock. */
 const MAX_ROUNDS = 8;
@@ -56,7 +64,9 @@ export async function fetchCoins(
       for (const item of wave) item.answer ??= { error };
     }
   }
-  return itemOf.map((item) => (item instanceof Error ? { error: item } : (item.answer ?? { coins: [] })));
+  return itemOf.map((item) =>
+    item instanceof Error ? { error: item } : (item.answer ?? { coins: [], isRepeat: false }),
+  );
 }
 
 /** Two fetches with the same id and target are one item; with other parameters the later one is refused. */
@@ -64,7 +74,7 @@ function withoutRepeats(fetches: readonly CoinFetch[]) {
   const items: Pending[] = [];
   const first = new Map<string, Pending>();
   const itemOf = fetches.map((fetch) => {
-    const { targetUserId: userId, requestId, coinCategory, count, allowLowerCategories } = fetch;
+    const { targetUserId: userId, requestId, coinCategory, count, allowLowerCategories, onlyRemembered } = fetch;
     const key = `${userId} ${requestId}`;
     const known = requestId === undefined ? undefined : first.get(key);
     if (known) {
@@ -80,7 +90,7 @@ function withoutRepeats(fetches: readonly CoinFetch[]) {
       coinCategory,
       count,
       allowLowerCategories,
-      categories: acceptableCategories(coinCategory, allowLowerCategories),
+      categories: onlyRemembered ? [] : acceptableCategories(coinCategory, allowLowerCategories),
       repeatable: requestId !== undefined,
       answer: undefined,
     };
@@ -168,18 +178,22 @@ function settle(
 ): Pending[] {
   const coins = items.map((): StoredCoin[] => []);
   const again = new Set<Pending>();
+  const repeats = new Set<Pending>();
   for (const row of rows) {
     const item = items[row.item - 1];
     if (!item) continue;
     if (row.kind === 'contended') again.add(item);
     else if (row.kind === 'reused') item.answer = { error: new RequestIdReusedError() };
     else coins[row.item - 1]?.push(toStoredCoin(row));
+    if (row.fetch_time !== null) repeats.add(item);
   }
   items.forEach((item, index) => {
     const found = coins[index] ?? [];
     if (again.has(item) || item.answer) return;
     item.answer =
-      acceptShort && item.repeatable && found.length === 0 ? { error: new OverloadedError() } : { coins: found };
+      acceptShort && item.repeatable && found.length === 0
+        ? { error: new OverloadedError() }
+        : { coins: found, isRepeat: repeats.has(item) };
   });
   return [...again];
 }

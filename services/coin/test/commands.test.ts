@@ -83,6 +83,12 @@ describe('settings', () => {
     [{ AQM_LISTEN: '0.0.0.0:1', AQM_TOKEN_JWKS_URL: 'https://b' }, 'AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE are needed'],
     [{ AQM_TLS_KEY_FILE: 'a' }, 'AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE need each other'],
     [{ AQM_TLS_CLIENT_CA_FILE: 'a' }, 'AQM_TLS_CLIENT_CA_FILE needs'],
+    [{ AQM_LIMITS: 'no' }, 'AQM_LIMITS must be one of on, off'],
+    [
+      { AQM_LIMIT_PER_PAIR: '60/19' },
+      'AQM_LIMIT_PER_PAIR must be coins an hour and, after a slash, how many at once (20 or more)',
+    ],
+    [{ AQM_LIMIT_PER_UPLOADER: 'many' }, 'AQM_LIMIT_PER_UPLOADER must be coins an hour'],
     [{ AQM_PLAINTEXT: 'yes' }, 'AQM_PLAINTEXT must be one of loopback, anywhere'],
     [{ AQM_TOKEN_CLOCK_SKEW: '601' }, 'AQM_TOKEN_CLOCK_SKEW must be a whole number from 0 to 600'],
   ])('%j is refused with a sentence', (env, sentence) => {

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import pino from 'pino';
-import { type Charge, type Limits, type Rate, refillMs } from '../limits/limits';
+import type { Rate } from '../config';
+import { type Charge, type Limits, refillMs } from '../limits/limits';
 import { MemoryLimits } from '../limits/memory-limits';
 import { RedisLimits } from '../limits/redis-limits';
 import { RedisProcess } from './redis-process';

@@ -30,7 +30,14 @@ export async function spawnService(service: TestService, env: NodeJS.ProcessEnv 
 /** The compiled service with this environment; waits for its "ready". */
 export async function spawnMain(dataDir: string, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
   const child = spawn(process.execPath, [MAIN], {
-    env: { ...process.env, DATABASE_URL: '', AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: dataDir, ...env },
+    env: {
+      ...process.env,
+      DATABASE_URL: '',
+      AQM_LISTEN: '127.0.0.1:0',
+      AQM_DATA_DIR: dataDir,
+      AQM_LIMITS: 'off',
+      ...env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let log = '';

@@ -20,11 +20,13 @@ import {
   UploadCoinsRequest,
   type UploadCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
-import type { TokenRules } from '../config';
+import type { Rate, TokenRules } from '../config';
 import { Fence } from '../fence/fence';
 import { issueToken } from '../identity/development-key';
 import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
+import { CoinLimits } from '../limits/coin-limits';
+import { UNLIMITED } from '../limits/limits';
 import { CoinServer, type ServerOptions } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
 import { connectDatabase, createDatabase, type TestDatabase } from './postgres';
@@ -152,9 +154,11 @@ export interface TestService {
   stop(): Promise<void>;
 }
 
+const ANY: Rate = { perHour: 1, burst: 1 };
+const NO_LIMITS = new CoinLimits(UNLIMITED, { perRequester: ANY, perPair: ANY, perTarget: ANY, perUploader: ANY });
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
-export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls'>> {
+export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'limits'>> {
   readonly url?: string;
   readonly logLevel?: string;
 }
@@ -162,7 +166,7 @@ export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCal
 /** The service as main.ts builds it, on a port of its own, and on a database of its own or that of another one. */
 export async function startService(
   rules: Partial<InventoryRules> = {},
-  { url, logLevel = 'error', mostCalls = 512 }: TestServiceOptions = {},
+  { url, logLevel = 'error', mostCalls = 512, limits = NO_LIMITS }: TestServiceOptions = {},
 ): Promise<TestService> {
   const database = url === undefined ? await createDatabase() : connectDatabase(url);
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
@@ -172,7 +176,7 @@ export async function startService(
   const fence = await Fence.open({ db: database.db, folder, poolSize: 20, log: logger });
   const store = new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
   const verifyToken = verifyWith(fixedKey(publicKey), NO_RULES, now);
-  const server = new CoinServer({ store, verifyToken, logger, now, mostCalls });
+  const server = new CoinServer({ store, limits, verifyToken, logger, now, mostCalls });
   const address = await server.listen('127.0.0.1', 0);
   const users: User[] = [];
   return {

@@ -1,0 +1,127 @@
+import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
+import type { CoinRates } from '../config';
+import { DatabaseUnavailableError, RateLimitedError } from '../errors';
+import type { CoinFetch, FetchAnswer } from '../store/fetch-coins';
+import type { UploadAnswer } from '../store/upload-coins';
+import type { Charge, Limits } from './limits';
+
+/**
+ * How many coins may be fetched and uploaded in what time. A call is charged for what it asks for before it reaches the
+ * database, and gets back what it did not use: coins that were not there, repeats, and uploads of what was there.
+ */
+export class CoinLimits {
+  readonly #limits: Limits;
+  readonly #rates: CoinRates;
+
+  constructor(limits: Limits, rates: CoinRates) {
+    this.#limits = limits;
+    this.#rates = rates;
+  }
+
+  /**
+   * Answers the fetches by `claim`. A fetch that is over a limit fails alone, with RateLimitedError, unless it repeats
+   * one that was answered: repeats count against no limit (promise 2).
+   * @throws LimitsUnavailableError, and what `claim` throws
+   */
+  async fetch(
+    requesterId: string,
+    fetches: readonly CoinFetch[],
+    claim: (fetches: readonly CoinFetch[]) => Promise<FetchAnswer[]>,
+  ): Promise<FetchAnswer[]> {
+    const charged = chargedOf(fetches);
+    const waits = await Promise.all(
+      fetches.map((fetch, index) =>
+        charged[index] ? this.#limits.take(this.#chargesOf(requesterId, fetch, fetch.count)) : 0,
+      ),
+    );
+    const isOver = (index: number) => (waits[index] ?? 0) > 0;
+    const unused = (index: number, answer: FetchAnswer | undefined) => {
+      const fetch = fetches[index];
+      return fetch && charged[index] && !isOver(index) ? fetch.count - usedBy(answer, fetch.count) : 0;
+    };
+    let answers: FetchAnswer[];
+    try {
+      answers = await claim(
+        fetches.map((fetch, index) => (isOver(index) ? { ...fetch, onlyRemembered: true } : fetch)),
+      );
+    } catch (error) {
+      await this.#giveBack(requesterId, fetches, (index) => unused(index, { error }));
+      throw error;
+    }
+    await this.#giveBack(requesterId, fetches, (index) => unused(index, answers[index]));
+    return answers.map((answer, index) =>
+      isOver(index) && 'coins' in answer && answer.coins.length === 0
+        ? { error: new RateLimitedError(waits[index] ?? 0, 'were fetched') }
+        : answer,
+    );
+  }
+
+  /** @throws RateLimitedError, LimitsUnavailableError, and what `store` throws */
+  async upload(userId: string, count: number, store: () => Promise<UploadAnswer>): Promise<UploadAnswer> {
+    const charge = (amount: number): Charge => ({
+      budget: `upload:${userId}`,
+      rate: this.#rates.perUploader,
+      amount,
+    });
+    const waitMs = await this.#limits.take([charge(count)]);
+    if (waitMs > 0) throw new RateLimitedError(waitMs, 'were uploaded');
+    let present = 0;
+    try {
+      const answer = await store();
+      present = answer.outcomes.filter((outcome) => outcome === Outcome.OUTCOME_ALREADY_PRESENT).length;
+      return answer;
+    } catch (error) {
+      present = mayHaveHappened(error) ? 0 : count;
+      throw error;
+    } finally {
+      if (present > 0) await this.#limits.giveBack([charge(present)]);
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#limits.close();
+  }
+
+  async #giveBack(
+    requesterId: string,
+    fetches: readonly CoinFetch[],
+    unused: (index: number) => number,
+  ): Promise<void> {
+    await Promise.all(
+      fetches.map((fetch, index) => {
+        const amount = unused(index);
+        return amount > 0 ? this.#limits.giveBack(this.#chargesOf(requesterId, fetch, amount)) : undefined;
+      }),
+    );
+  }
+
+  #chargesOf(requesterId: string, { targetUserId }: CoinFetch, amount: number): Charge[] {
+    const { perRequester, perPair, perTarget } = this.#rates;
+    return [
+      { budget: `requester:${requesterId}`, rate: perRequester, amount },
+      { budget: `pair:${requesterId}:${targetUserId}`, rate: perPair, amount },
+      { budget: `target:${targetUserId}`, rate: perTarget, amount },
+    ];
+  }
+}
+
+/** Of two fetches with the same id and target, which are one fetch, the first is charged. */
+function chargedOf(fetches: readonly CoinFetch[]): boolean[] {
+  const seen = new Set<string>();
+  return fetches.map(({ targetUserId, requestId }) => {
+    if (requestId === undefined) return true;
+    const name = `${targetUserId} ${requestId}`;
+    return !seen.has(name) && seen.add(name) !== undefined;
+  });
+}
+
+function usedBy(answer: FetchAnswer | undefined, count: number): number {
+  if (answer === undefined) return count;
+  if ('error' in answer) return mayHaveHappened(answer.error) ? count : 0;
+  return answer.isRepeat ? 0 : answer.coins.length;
+}
+
+/** A connection that broke leaves open whether the statement was carried out. */
+function mayHaveHappened(error: unknown): boolean {
+  return error instanceof DatabaseUnavailableError;
+}

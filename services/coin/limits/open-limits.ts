@@ -1,0 +1,17 @@
+import type { Logger } from 'pino';
+import type { Config } from '../config';
+import { CoinLimits } from './coin-limits';
+import { type Limits, UNLIMITED } from './limits';
+import { MemoryLimits } from './memory-limits';
+import { RedisLimits } from './redis-limits';
+
+/** The limits that the configuration means. */
+export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLimits {
+  const { isOn, redisUrl, rates } = config.limits;
+  if (!isOn) log.warn('AQM_LIMITS is off: everybody may fetch and upload as much as they like');
+  return new CoinLimits(isOn ? budgets(redisUrl, log) : UNLIMITED, rates);
+}
+
+function budgets(redisUrl: string | undefined, log: Logger): Limits {
+  return redisUrl === undefined ? new MemoryLimits() : new RedisLimits(redisUrl, log);
+}
