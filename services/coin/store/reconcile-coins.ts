@@ -4,7 +4,7 @@ import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_se
 import { HAND_OUT_MARGIN_S } from '../coin';
 import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
 import { type Database, run } from './database';
-import { type Gate, isVerified, type SpentCoin, UNVERIFIED } from './gate';
+import { type Gate, isVerified, type Passage, UNVERIFIED } from './gate';
 import { isRolledBack } from './postgres-errors';
 
 /** What one user's vault holds of one category, or a part of it. Ids in lower case. */
@@ -30,7 +30,7 @@ const MAX_ROUNDS = 8;
 /**
  * Tells the state of the listed ids and retires what a complete list lacks, in one statement.
  * @param epoch the epoch the caller believes in; empty: not checked
- * @throws EpochChangedError, InvalidFieldError when `listedAt` is in the future, FencedError; nothing was changed then
+ * @throws EpochChangedError, FencedError, InvalidFieldError when `listedAt` is in the future; nothing was changed then
  */
 export async function reconcileCoins(
   db: Database,
@@ -41,19 +41,31 @@ export async function reconcileCoins(
 ): Promise<ReconcileAnswer> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     try {
-      const rows = await gate.pass(async (passage) => {
-        const found = await run(db, reconcile(userId, listing, epoch, passage.stamp));
-        if (found[0]?.verified === false) return UNVERIFIED;
-        // A retired coin that came back with an older copy of the database could be handed out, and opened by nobody.
-        gate.acknowledge(passage, retiredOf(userId, listing.coinCategory, found));
-        return found;
-      });
+      const rows = await gate.pass((passage) => reconcileUnder(db, gate, passage, { userId, listing, epoch }));
       return toAnswer(listing, epoch, rows);
     } catch (error) {
       if (!isRolledBack(error)) throw error;
     }
   }
   throw new OverloadedError();
+}
+
+async function reconcileUnder(
+  db: Database,
+  gate: Gate,
+  passage: Passage,
+  { userId, listing, epoch }: { readonly userId: string; readonly listing: VaultListing; readonly epoch: string },
+): Promise<ReconcileRow[] | typeof UNVERIFIED> {
+  const rows = await run(db, reconcile(userId, listing, epoch, passage.stamp));
+  const [first] = rows;
+  if (first?.verified === false) return UNVERIFIED;
+  // A retired coin that came back with an older copy of the database could be handed out, and opened by nobody. All
+  // of them were retired by one commit, so one stands for all; more would push other statements' coins out of the mark.
+  if (first?.retired_key && first.retired_end) {
+    const { coinCategory } = listing;
+    gate.acknowledge(passage, [{ userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end }]);
+  }
+  return rows;
 }
 
 const STATES = {
@@ -65,13 +77,14 @@ const STATES = {
 
 interface ReconcileRow {
   epoch: string;
-  /** false: the stamp did not fit, and nothing was looked at or retired. */
-  verified: boolean;
   server_time: Date;
+  /** false: the stamp did not fit, and nothing was retired. */
+  verified: boolean;
   in_future: boolean | null;
-  /** The retired coins; the same in every row, null when there are none. */
-  retired_ids: string[] | null;
-  retired_ends: Date[] | null;
+  retired: number;
+  /** One of the retired coins, if any. */
+  retired_key: string | null;
+  retired_end: Date | null;
   /** Index of the id, from 1; null in the only row of an empty list. */
   position: number | null;
   state: keyof typeof STATES | null;
@@ -89,17 +102,7 @@ function toAnswer(listing: VaultListing, epoch: string, rows: readonly Reconcile
   for (const row of rows) {
     if (row.position !== null && row.state !== null) states[row.position - 1] = STATES[row.state];
   }
-  return { states, retiredCount: first.retired_ids?.length ?? 0, epoch: first.epoch };
-}
-
-function retiredOf(userId: string, coinCategory: CoinCategory, [first]: readonly ReconcileRow[]): SpentCoin[] {
-  const ends = first?.retired_ends ?? [];
-  return (first?.retired_ids ?? []).map((keyId, index) => ({
-    userId,
-    keyId,
-    coinCategory,
-    expireTime: ends[index] ?? new Date(0),
-  }));
+  return { states, retiredCount: first.retired, epoch: first.epoch };
 }
 
 /**
@@ -123,14 +126,12 @@ function reconcile(
   const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
   return sql<ReconcileRow>`
 WITH life AS MATERIALIZED (
-  SELECT epoch, now() AS server_time, ${listedAt ?? null}::timestamptz > now() AS in_future,
-    ${epoch}::text IN ('', epoch::text) AND ${listedAt ?? null}::timestamptz <= now() AS may_retire,
-    ${isVerified(stamp)} AS verified
+  SELECT epoch, now() AS server_time, ${isVerified(stamp)} AS verified, ${listedAt ?? null}::timestamptz > now() AS in_future,
+    ${epoch}::text IN ('', epoch::text) AND ${listedAt ?? null}::timestamptz <= now() AS may_retire
   FROM database_life
 ),
 asked AS MATERIALIZED (
   SELECT * FROM unnest(${keyIds}::uuid[]) WITH ORDINALITY AS a (key_id, position)
-  WHERE (SELECT verified FROM life)
 ),
 unlisted AS MATERIALIZED (
   SELECT s.upload_order
@@ -138,7 +139,7 @@ unlisted AS MATERIALIZED (
   WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint
     AND s.upload_time < ${listedAt ?? null}::timestamptz AND s.expire_time > ${handedOutUntil}
     AND s.key_id NOT IN (SELECT key_id FROM asked)
-    AND ${complete}::boolean AND (SELECT may_retire AND verified FROM life)
+    AND ${complete}::boolean AND (SELECT verified AND may_retire FROM life)
   ORDER BY s.upload_order
   FOR UPDATE OF s
 ),
@@ -154,9 +155,7 @@ blanked AS (
   FROM retired r
   WHERE c.user_id = ${userId}::uuid AND c.key_id = r.key_id
 )
-SELECT life.epoch, life.server_time, life.in_future, life.verified,
-  (SELECT array_agg(key_id) FROM retired) AS retired_ids, (SELECT array_agg(expire_time) FROM retired) AS retired_ends,
-  a.position::int,
+SELECT life.epoch, life.server_time, life.verified, life.in_future, gone.*, a.position::int,
   CASE
     WHEN a.key_id IS NULL THEN NULL
     WHEN c.user_id IS NULL THEN 'unknown'
@@ -165,6 +164,10 @@ SELECT life.epoch, life.server_time, life.in_future, life.verified,
     ELSE 'in_stock'
   END AS state
 FROM life
+CROSS JOIN (
+  SELECT count(*)::int AS retired, (array_agg(key_id))[1] AS retired_key, (array_agg(expire_time))[1] AS retired_end
+  FROM retired
+) gone
 LEFT JOIN asked a ON true
 LEFT JOIN LATERAL (
   SELECT c.user_id, c.coin_category, c.upload_order

@@ -198,6 +198,17 @@ describe('the gate', () => {
     expect((await bob.count()).available?.bronze).toBe(0);
   });
 
+  test('of the coins that one reconcile retired one is in the mark, which can hold a limited number of each statement', async () => {
+    const coins = mint(3);
+    await bob.upload(coins);
+    await service.age('coin_stock', 'upload_time', '2 minutes');
+    expect((await bob.reconcile(emptyVault())).retiredCount).toBe(3);
+    const known = readMark(service.fence.markFolder).flatMap((ring) => ring.records);
+    const [record, ...others] = known.filter(({ userId }) => userId === bob.id);
+    expect(others).toEqual([]);
+    expect(ids(coins)).toContain(record?.keyId);
+  });
+
   test('a retired coin that comes back with tables from before is noticed', async () => {
     const { db } = service.database;
     await bob.upload(mint(1));
