@@ -1,7 +1,9 @@
 /**
- * The plain claim: what a service without any of our promises but "once" would send. One wide table with the key bytes
- * in it and one index for the queue, which a fetch writes to. Two forms, both with the same filter, order and lock as ours:
- * delete, which forgets at once, and update, which keeps who fetched what in the row.
+ * The plain claim: what a service with none of our promises but "once" would send. One wide table with the key bytes in it and
+ * one index for the queue, which a fetch writes to; the same filter, order and lock as ours. Two forms:
+ * - the usual one marks the row with who fetched it and when, and finds it again by its primary key;
+ * - the leanest one deletes, forgets at once, and uses our tricks too (rows found again by ctid, a constant LIMIT, so that the
+ *   plan is kept).
  */
 export const PLAIN_TABLE = `
 CREATE TABLE plain_coin (
@@ -19,23 +21,25 @@ CREATE TABLE plain_coin (
 );
 CREATE INDEX plain_queue ON plain_coin (user_id, coin_category, upload_order) WHERE fetch_time IS NULL;`;
 
-const PICKED = `
+const picked = (columns: string, limit: string | number) => `
 WITH picked AS (
-  SELECT user_id, key_id
+  SELECT ${columns}
   FROM plain_coin
   WHERE user_id = $1 AND coin_category = $2 AND fetch_time IS NULL AND expire_time > now() + interval '24 hours'
   ORDER BY upload_order
-  LIMIT $3
+  LIMIT ${limit}
   FOR UPDATE SKIP LOCKED
 )`;
 
 const RETURNED = 'c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time';
 
-/** Parameters: user, category, count. */
-export const PLAIN_DELETE = `${PICKED}
-DELETE FROM plain_coin c USING picked p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING ${RETURNED}`;
-
 /** Parameters: user, category, count, requester. */
-export const PLAIN_UPDATE = `${PICKED}
+export const USUAL_CLAIM = `${picked('user_id, key_id', '$3')}
 UPDATE plain_coin c SET fetch_time = now(), fetched_by = $4
 FROM picked p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING ${RETURNED}`;
+
+/** Parameters: user, category. */
+export function leanestClaim(count: number): string {
+  return `${picked('ctid AS place', count)}
+DELETE FROM plain_coin c USING picked p WHERE c.user_id = $1 AND c.ctid = p.place RETURNING ${RETURNED}`;
+}

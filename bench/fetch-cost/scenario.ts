@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import { COIN_CATEGORIES, type CoinCategoryName } from '../../gen/aqm/coin/v1/coin_categories';
 import { CURRENT_STAMP } from '../../services/coin/store/gate';
 import { claimStatement } from './ours';
-import { PLAIN_DELETE, PLAIN_TABLE, PLAIN_UPDATE } from './plain';
+import { leanestClaim, PLAIN_TABLE, USUAL_CLAIM } from './plain';
 
 export interface Scenario {
   readonly name: string;
@@ -13,8 +13,8 @@ export interface Scenario {
 }
 
 /** What is measured: one statement per fetch, named, so that it is parsed and planned once per connection. */
-export type Arm = 'ours' | 'plain delete' | 'plain update';
-export const ARMS: readonly Arm[] = ['ours', 'plain delete', 'plain update'];
+export type Arm = 'ours' | 'plain, usual' | 'plain, leanest';
+export const ARMS: readonly Arm[] = ['ours', 'plain, usual', 'plain, leanest'];
 
 const TARGETS = 500;
 
@@ -127,7 +127,7 @@ async function runArm(
   stamp: string,
 ): Promise<Round> {
   // The plain arms share a table and each has half of its users; ours has half of them too.
-  const mine = users.filter((_, index) => (arm === 'plain update' ? index % 2 === 1 : index % 2 === 0));
+  const mine = users.filter((_, index) => (arm === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
   const durations: number[] = [];
   const begin = performance.now();
   await Promise.all(
@@ -149,8 +149,7 @@ async function runArm(
 }
 
 function statement(arm: Arm, user: string, requester: string, category: number, count: number, stamp: string) {
-  if (arm === 'plain delete') return { name: 'plain_delete', text: PLAIN_DELETE, values: [user, category, count] };
-  if (arm === 'plain update')
-    return { name: 'plain_update', text: PLAIN_UPDATE, values: [user, category, count, requester] };
+  if (arm === 'plain, usual') return { name: arm, text: USUAL_CLAIM, values: [user, category, count, requester] };
+  if (arm === 'plain, leanest') return { name: arm, text: leanestClaim(count), values: [user, category] };
   return claimStatement(user, requester, category, count, stamp);
 }
