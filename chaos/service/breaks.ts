@@ -31,7 +31,7 @@ const WITHOUT_LOCK: readonly Edit[] = [
     from: "options.held === 'skip' ? (0, kysely_1.sql) `FOR UPDATE SKIP LOCKED` : (0, kysely_1.sql) `FOR UPDATE`",
     to: '(0, kysely_1.sql) ``',
   },
-  { file: CLAIM_ONE, from: `LIMIT $5::smallint\n  \${lock}\``, to: 'LIMIT $5::smallint`' },
+  { file: CLAIM_ONE, from: `\n  \${lock}\``, to: '`' },
 ];
 
 /** Everybody asks the same owner, who has plenty, for a coin or two: races, and no shortage. */

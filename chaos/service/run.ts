@@ -127,7 +127,7 @@ async function engage(stage: Stage, world: World, random: Random) {
     hot.push(await owner(`hot owner ${index}`, options));
   }
   for (let index = 0; index < workload.busyOwners; index++) {
-    busy.push(await owner(`busy owner ${index}`, { stock: workload.busyStock, batch: 100, pauseMs: 300 }));
+    busy.push(await owner(`busy owner ${index}`, { stock: workload.busyStock, batch: 100, pauseMs: 50 }));
   }
   for (let index = 0; index < workload.requesters; index++) {
     const own = await owner(`owner of requester ${index}`, { stock: 60, batch: 30, pauseMs: 1500 });
