@@ -46,7 +46,7 @@ export const WORKLOAD: Workload = {
   busyStock: 600,
   hotShare: 0.3,
   batchShare: 0.4,
-  batchMost: 20,
+  batchMost: 30,
   fallbackShare: 0.3,
   unnamedShare: 0.03,
   doubleShare: 0.03,
