@@ -86,7 +86,7 @@ LEFT JOIN database_opening opened USING (opening)`,
   };
 }
 
-/** The present stamp alone: one look, a thousand times an hour. */
+/** The present stamp alone, for the look of every second. */
 export async function readStamp(db: Database): Promise<string> {
   const [row] = await run(db, sql<{ stamp: string }>`SELECT ${currentStamp} AS stamp`);
   return row?.stamp ?? '';
