@@ -9,8 +9,8 @@ import { migrateUp } from '../../services/coin/store/migrate';
 import { ARMS, type Arm, type Effort, measure, type Round, type Scenario } from './scenario';
 
 const USAGE = `Usage: npm run bench:fetch-cost [-- --quick] [--callers 8] [--json FILE]
-  The claim statement with everything (repeats, spent memory, recheck of short answers, key bytes) against the plain claim on one
-  table, by the same driver, in alternating rounds. "slower" is by how much the claim's fetches per second fall behind.`;
+  The claim statement with everything (repeats, spent memory, fence, recheck of short answers, key bytes) against the plain
+  claim on one table, by the same driver, in alternating rounds. "slower" is by how much more the plain one did.`;
 
 const SCENARIOS: readonly Scenario[] = [
   { name: 'one GOLD coin', category: 'GOLD', count: 1 },

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
-import { claimOne } from '../../services/coin/store/claim-one';
+import { claimWhole } from '../../services/coin/store/claim-whole';
 
 /** The claim as a fetch of one item sends it: lookup of an earlier answer, claim, recheck of a short one, record, fence. */
 export function claimStatement(
@@ -19,6 +19,6 @@ export function claimStatement(
     categories: [coinCategory],
   };
   const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
-  const { sql: text, parameters } = claimOne(item, options).compile();
+  const { sql: text, parameters } = claimWhole(item, options).compile();
   return { name: 'ours', text, values: [...parameters] };
 }

@@ -1,9 +1,9 @@
 /**
  * The plain claim: what a service with none of our promises but "once" would send. One wide table with the key bytes in it and
- * one index for the queue, which a fetch writes to; the same filter, order and lock as ours. Two forms:
+ * three partial indexes: for the queue, and for the two purges; the same filter, order and lock as ours, and a constant LIMIT,
+ * so that its plan is kept, too. Two forms:
  * - the usual one marks the row with who fetched it and when, and finds it again by its primary key;
- * - the leanest one deletes, forgets at once, and uses our tricks too (rows found again by ctid, a constant LIMIT, so that the
- *   plan is kept).
+ * - the leanest one deletes, forgets at once (so that it needs no purge), and finds the row again by ctid.
  */
 export const PLAIN_TABLE = `
 CREATE TABLE plain_coin (
@@ -19,9 +19,11 @@ CREATE TABLE plain_coin (
   fetched_by    uuid,
   PRIMARY KEY (user_id, key_id)
 );
-CREATE INDEX plain_queue ON plain_coin (user_id, coin_category, upload_order) WHERE fetch_time IS NULL;`;
+CREATE INDEX plain_queue ON plain_coin (user_id, coin_category, upload_order) WHERE fetch_time IS NULL;
+CREATE INDEX plain_stale ON plain_coin (upload_time) WHERE fetch_time IS NULL;
+CREATE INDEX plain_fetched ON plain_coin (fetch_time) WHERE fetch_time IS NOT NULL;`;
 
-const picked = (columns: string, limit: string | number) => `
+const picked = (columns: string, limit: number) => `
 WITH picked AS (
   SELECT ${columns}
   FROM plain_coin
@@ -33,10 +35,12 @@ WITH picked AS (
 
 const RETURNED = 'c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time';
 
-/** Parameters: user, category, count, requester. */
-export const USUAL_CLAIM = `${picked('user_id, key_id', '$3')}
-UPDATE plain_coin c SET fetch_time = now(), fetched_by = $4
+/** Parameters: user, category, requester. */
+export function usualClaim(count: number): string {
+  return `${picked('user_id, key_id', count)}
+UPDATE plain_coin c SET fetch_time = now(), fetched_by = $3
 FROM picked p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING ${RETURNED}`;
+}
 
 /** Parameters: user, category. */
 export function leanestClaim(count: number): string {

@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import { COIN_CATEGORIES, type CoinCategoryName } from '../../gen/aqm/coin/v1/coin_categories';
 import { CURRENT_STAMP } from '../../services/coin/store/gate';
 import { claimStatement } from './ours';
-import { leanestClaim, PLAIN_TABLE, USUAL_CLAIM } from './plain';
+import { leanestClaim, PLAIN_TABLE, usualClaim } from './plain';
 
 export interface Scenario {
   readonly name: string;
@@ -85,7 +85,7 @@ async function fill(
   spec: (typeof COIN_CATEGORIES)[number],
   count: number,
 ): Promise<void> {
-  const coinsPerUser = 40 * count;
+  const coinsPerUser = 80 * count;
   await client.query('TRUNCATE coin, coin_stock, coin_fetch, plain_coin');
   for (const half of [0, 1]) {
     // Two tables' worth for the two plain arms, which share one table: each takes from its own users.
@@ -149,7 +149,7 @@ async function runArm(
 }
 
 function statement(arm: Arm, user: string, requester: string, category: number, count: number, stamp: string) {
-  if (arm === 'plain, usual') return { name: arm, text: USUAL_CLAIM, values: [user, category, count, requester] };
+  if (arm === 'plain, usual') return { name: arm, text: usualClaim(count), values: [user, category, requester] };
   if (arm === 'plain, leanest') return { name: arm, text: leanestClaim(count), values: [user, category] };
   return claimStatement(user, requester, category, count, stamp);
 }

@@ -24,8 +24,16 @@ export interface Break {
 /** The claim of several items, and that of one: a break is made in both. */
 const CLAIM = 'store/claim.js';
 const CLAIM_ONE = 'store/claim-one.js';
+/** The claim that is tried first, and a break that leaves it out: every fetch of one item goes to CLAIM_ONE. */
+const CLAIM_WHOLE = 'store/claim-whole.js';
+const WITHOUT_WHOLE: Edit = {
+  file: 'store/fetch-coins.js',
+  from: "first.categories.length === 1 && options.held === 'skip'",
+  to: "false && options.held === 'skip'",
+};
 
 const WITHOUT_LOCK: readonly Edit[] = [
+  WITHOUT_WHOLE,
   {
     file: CLAIM,
     from: "options.held === 'skip' ? (0, kysely_1.sql) `FOR UPDATE SKIP LOCKED` : (0, kysely_1.sql) `FOR UPDATE`",
@@ -88,6 +96,14 @@ taken AS (
     implied: [],
     workload: CROWD,
   },
+  'no-lock-whole': {
+    why: 'Without the locking clause in the claim that is tried first, two claims record the same coins, and who loses the race for the row is answered from its record.',
+    edits: [{ file: CLAIM_WHOLE, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }],
+    expected: 'once',
+    // Its record names coins that it did not delete: a repeat gets fewer, and the rest is missed elsewhere.
+    implied: ['repeat', 'short'],
+    workload: CROWD,
+  },
   'no-lock-recheck': {
     why: 'Without the locking clause the deletion itself checks again, so no coin is handed out twice; but who loses the race goes away empty while there is stock.',
     edits: WITHOUT_LOCK,
@@ -98,6 +114,7 @@ taken AS (
   'no-replay': {
     why: 'An earlier answer is not looked up, and its record is no obstacle: a repeat takes new coins.',
     edits: [
+      WITHOUT_WHOLE,
       { file: CLAIM, from: 'WHERE f.fetch_time > now()', to: 'WHERE false AND f.fetch_time > now()' },
       { file: CLAIM_ONE, from: 'AND f.fetch_time > now()', to: 'AND false AND f.fetch_time > now()' },
       { file: CLAIM_ONE, from: 'HAVING count(*) > 0\n)', to: 'HAVING count(*) > 0\n  ON CONFLICT DO NOTHING\n)' },
@@ -134,6 +151,7 @@ taken AS (
     edits: [
       { file: CLAIM, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM_ONE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
+      { file: CLAIM_WHOLE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM, from: 'ORDER BY s.rank, s.upload_order)', to: 'ORDER BY s.rank, s.upload_order DESC)' },
     ],
     expected: 'order',

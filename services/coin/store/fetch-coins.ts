@@ -4,6 +4,7 @@ import { acceptableCategories, type StoredCoin } from '../coin';
 import { OverloadedError, RequestIdReusedError } from '../errors';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from './claim';
 import { claimOne } from './claim-one';
+import { claimWhole } from './claim-whole';
 import { type Database, run } from './database';
 import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from './gate';
 import { hardDeleteRequests } from './hard-delete-fetched';
@@ -153,9 +154,7 @@ async function claimOnce(
   passage: Passage,
   asked: { readonly items: readonly Pending[]; readonly options: Omit<ClaimOptions, 'stamp'> },
 ): Promise<ClaimRow[] | typeof UNVERIFIED> {
-  const options = { ...asked.options, stamp: passage.stamp };
-  const [first, ...others] = asked.items;
-  const rows = await run(db, first && others.length === 0 ? claimOne(first, options) : claim(asked.items, options));
+  const rows = await claimRows(db, asked.items, { ...asked.options, stamp: passage.stamp });
   if (rows[0]?.kind === 'unverified') return UNVERIFIED;
   const handedOut: SpentCoin[] = [];
   rows.forEach((row, index) => {
@@ -168,6 +167,17 @@ async function claimOnce(
   });
   gate.acknowledge(passage, handedOut);
   return rows;
+}
+
+/** By the leanest statement that can answer. */
+async function claimRows(db: Database, items: readonly Pending[], options: ClaimOptions): Promise<ClaimRow[]> {
+  const [first, ...others] = items;
+  if (!first || others.length > 0) return run(db, claim(items, options));
+  if (first.categories.length === 1 && options.held === 'skip' && !options.acceptShort) {
+    const rows = await run(db, claimWhole(first, options));
+    if (rows.length > 0) return rows;
+  }
+  return run(db, claimOne(first, options));
 }
 
 /** Gives the items their answers. @returns the items that have to ask again */

@@ -36,7 +36,8 @@ export async function openAnew(
     await run(transaction, sql`SELECT set_config('statement_timeout', '0', true)`);
     const [life] = await run(
       transaction,
-      sql<{ epoch: string; stamp: string }>`SELECT epoch, ${currentStamp} AS stamp FROM database_life FOR UPDATE`,
+      sql<{ epoch: string; start_time: Date; stamp: string }>`
+SELECT epoch, start_time, ${currentStamp} AS stamp FROM database_life FOR UPDATE`,
     );
     if (life?.stamp !== stamp) throw new DatabaseChangedError();
 
@@ -62,12 +63,13 @@ SELECT lost, 'lost' FROM unnest(${lostOpenings}::uuid[]) AS lost ON CONFLICT (op
 INSERT INTO database_opening (opening, epoch, system_identifier, database_oid, timeline, kind, bytes_cleared)
 VALUES (${opening}::uuid, ${epoch}::uuid, ${now}, ${kind}::text, ${kind === 'accepted'}::boolean)`,
     );
+    // Not by UPDATE: a new file is a new stamp (gate.ts).
+    await sql`TRUNCATE database_life`.execute(transaction);
     await run(
       transaction,
       sql`
-UPDATE database_life
-SET opening = ${opening}::uuid, epoch = ${epoch}::uuid,
-  start_time = CASE epoch WHEN ${epoch}::uuid THEN start_time ELSE now() END`,
+INSERT INTO database_life (epoch, opening, start_time)
+VALUES (${epoch}::uuid, ${opening}::uuid, ${kind === 'retired' ? sql`now()` : life.start_time}::timestamptz)`,
     );
     // The rows in coin stay: without one in coin_stock they are spent.
     if (kind === 'retired') await sql`TRUNCATE coin_stock`.execute(transaction);

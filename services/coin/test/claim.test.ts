@@ -4,6 +4,7 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories } from '../coin';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from '../store/claim';
 import { claimOne } from '../store/claim-one';
+import { claimWhole } from '../store/claim-whole';
 import type { Database } from '../store/database';
 import { readStamp } from '../store/database-identity';
 import { BRONZE, GOLD, mint, SILVER } from './coins';
@@ -41,7 +42,7 @@ class Undo extends Error {}
 /** What a statement answers and leaves in the tables; everything is rolled back. */
 async function tryOut(statement: (db: Database) => Promise<ClaimRow[]>) {
   const { db } = service.database;
-  let seen: unknown;
+  let seen: { rows: ClaimRow[]; left: unknown; kept: unknown } | undefined;
   const undone = db.transaction().execute(async (transaction) => {
     const rows = await statement(transaction);
     const left = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(transaction);
@@ -51,10 +52,13 @@ async function tryOut(statement: (db: Database) => Promise<ClaimRow[]>) {
     throw new Undo();
   });
   await expect(undone).rejects.toBeInstanceOf(Undo);
+  if (!seen) throw new Error('The statement was not run.');
   return seen;
 }
 
 const both = {
+  claimWhole: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
+    db.executeQuery(claimWhole(item, options).compile()).then(({ rows }) => rows),
   claim: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
     (claim([item], options) as RawBuilder<ClaimRow>).execute(db).then(({ rows }) => rows),
   claimOne: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
@@ -82,6 +86,30 @@ describe('the statement for one item answers and leaves what the statement for s
       const [several, single] = [await tryOut(both.claim(item, options)), await tryOut(both.claimOne(item, options))];
       expect(single).toEqual(several);
     }
+  });
+
+  test('the statement for whole answers gives the same where it gives one, and else leaves everything as it was', async () => {
+    let answered = 0;
+    for (const { one } of cases) {
+      const [coinCategory, count, allowLowerCategories] = one;
+      for (const requestId of [randomUUID(), known, expired]) {
+        const item = { userId: owner.id, requestId, coinCategory, count, allowLowerCategories };
+        const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
+        const before = await tryOut(async () => []);
+        const whole = await tryOut(both.claimWhole({ ...item, categories: [coinCategory] }, options));
+        if (whole.rows.length === 0) expect(whole).toEqual(before);
+        else {
+          answered += 1;
+          expect(whole).toEqual(await tryOut(both.claimOne({ ...item, categories: [coinCategory] }, options)));
+        }
+        const fenced = await tryOut(
+          both.claimWhole({ ...item, categories: [coinCategory] }, { ...options, stamp: 'another' }),
+        );
+        expect(fenced).toEqual(before);
+      }
+    }
+    expect(answered).toBeGreaterThan(0);
+    expect(answered).toBeLessThan(3 * cases.length);
   });
 
   test.each(['claim', 'claimOne'] as const)('%s: under another stamp it says so, and does nothing', async (name) => {

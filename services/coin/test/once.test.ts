@@ -175,9 +175,17 @@ describe('the statements of a call', () => {
       const request = { targetUserId: owner.id, coinCategory: BRONZE, count };
       expect(await statementsOf(service, () => owner.fetch(request))).toBe(1);
     }
-    expect(
-      await statementsOf(service, () => owner.fetch({ targetUserId: owner.id, coinCategory: GOLD, count: 20 })),
-    ).toBe(1);
+    // A second one where the stock does not suffice, or the first finds an earlier answer.
+    const requestId = randomUUID();
+    for (const request of [
+      { targetUserId: owner.id, coinCategory: GOLD, count: 1 },
+      { targetUserId: owner.id, coinCategory: GOLD, count: 20 },
+    ]) {
+      expect(await statementsOf(service, () => owner.fetch(request))).toBe(2);
+    }
+    const known = { targetUserId: owner.id, coinCategory: BRONZE, count: 5, requestId };
+    await owner.fetch(known);
+    expect(await statementsOf(service, () => owner.fetch(known))).toBe(2);
   });
 
   test('do not grow with the number of items of a batch, targets and categories', async () => {

@@ -1,0 +1,81 @@
+import { CompiledQuery } from 'kysely';
+import { HAND_OUT_MARGIN_S, LIMITS } from '../coin';
+import type { ClaimItem, ClaimOptions, ClaimRow } from './claim';
+import { CURRENT_STAMP } from './gate';
+
+/**
+ * The claim of one item of one category when nothing is special: an id that was never used, and coins that are all there and
+ * free. It then hands out and records what claim-one.ts would; otherwise it does nothing and gives no row, and claim-one.ts
+ * is asked, which has the words for repeats, short answers and another database. Without them PostgreSQL sets up half of the
+ * plan.
+ *
+ * - The record comes first. Where there is one of the same id, nothing is deleted; where another statement makes it at this
+ *   moment, this one waits for its end.
+ * - Rows are found by the ctid that was locked a moment before; rows of coin_stock are never updated.
+ */
+export function claimWhole(
+  item: ClaimItem,
+  options: Pick<ClaimOptions, 'requesterId' | 'stamp'>,
+): { compile(): CompiledQuery<ClaimRow> } {
+  const text = TEXTS[item.count - 1];
+  if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
+  const values = [
+    item.userId,
+    options.requesterId,
+    item.requestId,
+    item.coinCategory,
+    item.count,
+    item.allowLowerCategories,
+    options.stamp,
+  ];
+  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
+}
+
+const TEXTS = Array.from({ length: LIMITS.coinsPerFetch }, (_, index) => textFor(index + 1));
+
+/**
+ * $1 user, $2 requester, $3 request id, $4 category, $5 count and $6 fallback as asked, $7 the verified stamp. One text for
+ * each count, see claim-one.ts.
+ */
+function textFor(count: number): string {
+  const [keyIds, isWhole, order] =
+    count === 1
+      ? ['ARRAY[key_id]', '', '']
+      : ['array_agg(key_id ORDER BY upload_order)', `HAVING count(*) = ${count}`, 'ORDER BY t.upload_order'];
+  return `
+WITH picked AS MATERIALIZED (
+  SELECT s.ctid AS place, s.upload_order, s.key_id
+  FROM coin_stock s
+  WHERE s.user_id = $1::uuid AND s.coin_category = $4::smallint
+    AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
+    AND ${CURRENT_STAMP} = $7::text
+  ORDER BY s.upload_order
+  LIMIT ${count}
+  FOR UPDATE SKIP LOCKED
+),
+recorded AS (
+  INSERT INTO coin_fetch
+    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
+  SELECT $1::uuid, $2::uuid, $3::uuid, $4::smallint, $5::smallint, $6::boolean, ${keyIds}
+  FROM picked
+  ${isWhole}
+  ON CONFLICT DO NOTHING
+  RETURNING user_id
+),
+taken AS (
+  DELETE FROM coin_stock s
+  USING picked p
+  WHERE s.user_id = $1::uuid AND s.ctid = p.place AND EXISTS (SELECT FROM recorded)
+  RETURNING s.key_id, s.upload_order
+)
+SELECT 1 AS item, 'coin' AS kind, NULL::timestamptz AS fetch_time,
+  c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
+FROM taken t
+CROSS JOIN LATERAL (
+  SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
+  FROM coin c
+  WHERE c.user_id = $1::uuid AND c.key_id = t.key_id
+  OFFSET 0
+) c
+${order}`;
+}
