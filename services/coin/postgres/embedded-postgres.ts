@@ -143,6 +143,8 @@ export class EmbeddedPostgres {
       `unix_socket_directories=${this.#socketFolder}`,
       `port=${PORT}`,
       'max_connections=200',
+      // Else the log quotes whole rows where a constraint is violated: ids and key bytes.
+      'log_error_verbosity=terse',
       ...(this.#options.settings ?? []),
     ];
     const args = ['-D', this.#data(), ...settings.flatMap((setting) => ['-c', setting])];
