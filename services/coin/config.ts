@@ -153,7 +153,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     tls,
     limits: {
       isOn: oneOf('AQM_LIMITS', 'on', ['on', 'off']) === 'on',
-      redisUrl: env.AQM_LIMITS_REDIS_URL || undefined,
+      redisUrl: redisUrlOf(env, problems),
       rates: {
         // No single call may ask for more than could ever be there: 20 coins of a fetch, 100 of an upload.
         perRequester: rate('AQM_LIMIT_PER_REQUESTER', '1000/200', 20),
@@ -182,14 +182,26 @@ function tokenKeysOf(env: NodeJS.ProcessEnv, problems: string[]): Config['tokenK
   const { AQM_TOKEN_PUBLIC_KEY_FILE: file, AQM_TOKEN_JWKS_URL: url } = env;
   if (file && url) problems.push('AQM_TOKEN_PUBLIC_KEY_FILE and AQM_TOKEN_JWKS_URL exclude each other');
   if (url) {
-    const { protocol, hostname } = URL.parse(url) ?? {};
+    const { protocol, hostname, username, password } = URL.parse(url) ?? {};
     // Whoever can answer in place of the issuer can sign tokens for everybody.
     if (protocol !== 'https:' && !(protocol === 'http:' && isLoopback(hostname ?? ''))) {
-      problems.push(`AQM_TOKEN_JWKS_URL must begin with https://, or with http:// on loopback; it is "${url}"`);
+      problems.push('AQM_TOKEN_JWKS_URL must begin with https://, or with http:// on loopback');
     }
+    // Node's fetch sends none, and says so with the whole URL.
+    if (username || password) problems.push('AQM_TOKEN_JWKS_URL must hold no user and no password');
     return { url };
   }
   return file ? { file: resolve(file) } : undefined;
+}
+
+/** What it is instead is not said, here as with the other URLs: it may hold a password. */
+function redisUrlOf({ AQM_LIMITS_REDIS_URL: url }: NodeJS.ProcessEnv, problems: string[]): string | undefined {
+  if (!url) return undefined;
+  const { protocol = '' } = URL.parse(url) ?? {};
+  if (!['redis:', 'rediss:'].includes(protocol) && !url.startsWith('/')) {
+    problems.push('AQM_LIMITS_REDIS_URL must be redis://… or rediss://… (TLS), or the path of a Unix socket');
+  }
+  return url;
 }
 
 function tlsFilesOf(env: NodeJS.ProcessEnv, problems: string[]): TlsFiles | undefined {

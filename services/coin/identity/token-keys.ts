@@ -95,7 +95,10 @@ export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKey
  * not in it. While it cannot be fetched, the last set stays in use.
  */
 export function keysOfUrl(url: string, log: Logger, { againMs, cooldownMs } = FETCH_PACE): TokenKeys {
-  const remote = createRemoteJWKSet(new URL(url), {
+  const address = new URL(url);
+  // Its query may be a secret.
+  const place = address.origin + address.pathname;
+  const remote = createRemoteJWKSet(address, {
     cacheMaxAge: againMs,
     cooldownDuration: cooldownMs,
     timeoutDuration: FETCH_TIMEOUT_MS,
@@ -115,7 +118,7 @@ export function keysOfUrl(url: string, log: Logger, { againMs, cooldownMs } = FE
       } catch (error) {
         // Whoever runs the set said that there is no such key, or several.
         if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error;
-        log.warn({ err: error, url }, 'the keys for tokens cannot be fetched');
+        log.warn({ err: error, url: place }, 'the keys for tokens cannot be fetched');
         const last = remote.jwks();
         if (last === undefined) throw new TokenKeysUnavailableError({ cause: error });
         return createLocalJWKSet(last)(header, token);
