@@ -1,0 +1,107 @@
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { splicedInto } from './sql-text';
+
+const ROOT = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../..');
+
+/** What may become SQL text: names and pieces that are written in these files, never what somebody sent or stored. */
+const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expressions: readonly string[] }>> = {
+  'services/coin/store/claim-one.ts': {
+    because: 'the texts are built once, when the file is loaded, from constants and the numbers 1 to 20',
+    expressions: [
+      'text',
+      'HAND_OUT_MARGIN_S',
+      'rank',
+      'category',
+      'handedOut',
+      'count',
+      'lock',
+      "queue('c.coin_category', '0')",
+      'CURRENT_STAMP',
+      'picked',
+      'wanted',
+    ],
+  },
+  'services/coin/store/gate.ts': { because: 'a constant of this file', expressions: ['CURRENT_STAMP'] },
+  'services/coin/store/migrate.ts': {
+    because: 'the migrations that ship',
+    expressions: ["readFileSync(join(folder, file), 'utf8')"],
+  },
+  'services/coin/postgres/embedded-postgres.ts': {
+    because: 'CREATE DATABASE takes no parameters; the only name is aqm',
+    expressions: ['name'],
+  },
+  'device/sqlite/connection.ts': { because: 'hands on what its callers prepare', expressions: ['sql'] },
+  'device/sqlite/copy-side.ts': {
+    because: 'names of tables and columns from the lists in device-record.ts, and question marks',
+    expressions: ['columns', 'this.#table(kind)', "columns.join(', ')", "columns.map(() => '?').join(', ')"],
+  },
+  'device/sqlite/fence.ts': {
+    because: 'names of tables from RECORD_KINDS',
+    expressions: ['tableName(kind, fenced)', 'tableName(kind, fence)'],
+  },
+  'device/sqlite/migrate.ts': {
+    because: 'the migrations that ship, their numbers, and names of tables from RECORD_KINDS',
+    expressions: [
+      "readFileSync(join(FOLDER, file), 'utf8')",
+      'number',
+      'tableName(kind, fenced)',
+      'tableName(kind, !fenced)',
+    ],
+  },
+  'device/sqlite/vault.ts': { because: 'a constant, the beginning of two statements', expressions: ['shrink'] },
+};
+
+const sources = globSync('{services,device}/**/*.ts', { cwd: ROOT })
+  .map((file) => file.replaceAll('\\', '/'))
+  .filter((file) => !/\/(test|conformance)\//.test(file))
+  .map((file) => ({ file, spliced: splicedInto(readFileSync(join(ROOT, file), 'utf8')) }));
+
+test('every value of a statement is a bound parameter', () => {
+  const unbound = sources.flatMap(({ file, spliced }) =>
+    spliced
+      .filter(({ expression }) => !ALLOWED[file]?.expressions.includes(expression))
+      .map(
+        ({ line, expression }) =>
+          `${file}:${line}: ${expression} becomes SQL text. Bind it ($1, ?, or \${…} in sql\`…\`); only a name or a piece that is written in the file may be added to ALLOWED, with its reason`,
+      ),
+  );
+  expect(unbound).toEqual([]);
+});
+
+test('nothing is allowed that is not there', () => {
+  const used = (file: string) =>
+    new Set(sources.find((source) => source.file === file)?.spliced.map(({ expression }) => expression));
+  for (const [file, { expressions }] of Object.entries(ALLOWED)) {
+    expect([file, expressions.filter((expression) => !used(file).has(expression))]).toEqual([file, []]);
+  }
+});
+
+/** The sources below say #{…} for what a template holds. */
+const typescript = (source: string) => source.replaceAll('#{', '${');
+
+test.each([
+  ['a template given to query', 'client.query(`SELECT * FROM coin WHERE key_id = #{keyId}`)', ['keyId']],
+  ['a template given to prepare', 'this.#db.prepare<[], Row>(`DELETE FROM #{table}`).run()', ['table']],
+  ['a template that becomes a statement later', 'const text = `#{begin} WHERE id = #{id}`', ['begin', 'id']],
+  ['a template in a function in a call', 'run(() => `SELECT #{what}`)', ['what']],
+  ['a sum', "const text = 'SELECT * FROM coin WHERE key_id = ' + keyId;", ['keyId']],
+  ['a text from elsewhere', 'database.exec(text)', ['text']],
+  ['sql.raw', 'sql`SELECT #{sql.raw(column)} FROM coin`.execute(db)', ['column']],
+  ['a name for Kysely', 'sql`SELECT #{sql.ref(column)} FROM coin`.execute(db)', ['column']],
+  ['CompiledQuery.raw', 'CompiledQuery.raw(texts[n], values)', ['texts[n]']],
+  ['a template inside of a bound value', 'sql`SELECT #{run(`SELECT #{id}`)}`', ['id']],
+])('finds %s', (_what, source, expressions) => {
+  const lines = `import { sql } from 'kysely';\n// ünïcode\n${typescript(source)}`;
+  expect(splicedInto(lines)).toEqual(expressions.map((expression) => ({ line: 3, expression })));
+});
+
+test.each([
+  ['values bound by Kysely', 'sql`SELECT * FROM coin WHERE key_id = #{keyId}::uuid`.execute(db)'],
+  ['parameters', "client.query('SELECT * FROM coin WHERE key_id = $1', [keyId])"],
+  ['a template without anything in it', 'connection.prepare(`SELECT * FROM coin WHERE key_id = ?`).get(keyId)'],
+  ['a regular expression', '/^(\\d+)$/.exec(text)'],
+  ['a sentence', 'new Error(`The database #{name} selects nothing from here, where it should`)'],
+])('lets %s be', (_what, source) => {
+  expect(splicedInto(typescript(source))).toEqual([]);
+});
