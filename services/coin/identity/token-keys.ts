@@ -111,6 +111,16 @@ export function keysOfUrl(url: string, log: Logger, { againMs, cooldownMs } = FE
     known = text;
     generation += 1;
   };
+  let lookAgainAt = 0;
+  // Tokens that are remembered need no key, so without this a set would stay as long as only they come.
+  const lookAgain = (): void => {
+    if (remote.jwks() === undefined || remote.fresh || performance.now() < lookAgainAt) return;
+    lookAgainAt = performance.now() + cooldownMs;
+    remote.reload().then(
+      () => note(remote.jwks()),
+      (error: unknown) => log.warn({ err: error, url: place }, 'the keys for tokens cannot be fetched'),
+    );
+  };
   return {
     find: async (header, token) => {
       try {
@@ -126,7 +136,10 @@ export function keysOfUrl(url: string, log: Logger, { againMs, cooldownMs } = FE
         note(remote.jwks());
       }
     },
-    generation: () => generation,
+    generation: () => {
+      lookAgain();
+      return generation;
+    },
   };
 }
 

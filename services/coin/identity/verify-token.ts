@@ -40,7 +40,8 @@ export function verifyWith(keys: TokenKeys, rules: TokenRules, now: () => Date):
       throw new TokenExpiredError();
     }
     const verified = await check(token, keys, rules, now());
-    remembered.set(hash, { ...verified, generation: keys.generation() });
+    // The generation from before: the keys may have changed since this one was found.
+    remembered.set(hash, { ...verified, generation });
     return verified.caller;
   };
 }

@@ -5,6 +5,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { SignJWT } from 'jose';
 import pino from 'pino';
 import type { TokenRules } from '../config';
@@ -90,6 +91,19 @@ describe('what a token must say', () => {
     nowMs += 1;
     await expect(check(token)).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
   });
+});
+
+test('a token that was checked with a key that is gone by then is checked again', async () => {
+  const [old, fresh] = [signer('a'), signer('a')];
+  let generation = 0;
+  const find = async () => {
+    generation += 1;
+    return generation === 1 ? old.publicKey : fresh.publicKey;
+  };
+  const verify = verifyWith({ find, generation: () => generation }, NO_RULES, now);
+  const token = await sign(old);
+  await verify(token);
+  await expect(verify(token)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
 });
 
 describe('keys of a file', () => {
@@ -218,6 +232,17 @@ describe('keys of a URL', () => {
     served = 'not json';
     await verify(await sign(fresh, { scope: 'mail' }));
   });
+
+  test('a new set is taken also while only tokens come that were accepted before', async () => {
+    const [old, fresh] = [signer('old'), signer('fresh')];
+    served = keySet(old);
+    const verify = verifyWith(keysOfUrl(url, SILENT, { againMs: 0, cooldownMs: 0 }), NO_RULES, now);
+    const accepted = await sign(old);
+    await verify(accepted);
+    served = keySet(fresh);
+    while (await verify(accepted).catch(() => undefined)) await setImmediate();
+    await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+  }, 5_000);
 
   test.each(['down', 'sending something else'])(
     'while it is %s from the start, calls may be repeated',
