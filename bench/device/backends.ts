@@ -13,6 +13,8 @@ export interface Bench {
   readonly clock: { shiftMs: number };
   /** The engine under it, with the same durability. */
   readonly raw: RawEngine;
+  /** Another, empty device on the same engine, to be closed by whoever opened it. */
+  openAnother(): Promise<DeviceStorage>;
   /** Bytes of the files on disk, and of memory where the engine is a process of its own. */
   size(): Promise<{ diskBytes: number; memoryBytes: number | undefined }>;
   close(): Promise<void>;
@@ -31,6 +33,8 @@ export async function openSqliteBench(): Promise<Bench> {
     storage,
     clock,
     raw,
+    openAnother: () =>
+      openDeviceStorage({ backend: 'sqlite', path: join(folder, 'another.db'), key: randomBytes(32), now }),
     size: async () => ({ diskBytes: bytesIn(folder, 'device.db'), memoryBytes: undefined }),
     close: async () => {
       await storage.close();
@@ -52,6 +56,7 @@ export async function openRedisBench(appendfsync: 'always' | 'everysec'): Promis
     storage,
     clock,
     raw: await openRawRedis(engine),
+    openAnother: () => openDeviceStorage({ backend: 'redis', url: server.url, namespace: 'another', now }),
     size: async () => {
       const [, memory = '0'] = /used_memory:(\d+)/.exec(await engine.info('memory')) ?? [];
       return { diskBytes: bytesIn(server.folder, 'appendonly'), memoryBytes: Number(memory) };

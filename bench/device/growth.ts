@@ -9,8 +9,8 @@ export interface Filled {
 }
 
 /**
- * The operations that must not grow with the number of coins, on a large storage and (as `raw`) on a small one of the same
- * kind by turns: two runs some minutes apart would tell more of the machine's mood than of the storage.
+ * The operations that must not grow with the number of coins, on a large device and (as `raw`) on a small one of the same
+ * engine by turns: two runs some minutes apart would tell more of the machine's mood than of the storage.
  */
 export async function timeGrowth(small: Filled, large: Filled, runs: number): Promise<Record<string, PairedTiming>> {
   const fetchKey = await time(

@@ -33,7 +33,7 @@ const EFFORT = values.quick ? { runs: 20, removals: 2 } : { runs: 500, removals:
 
 const NOTHING: Contents = { keyIds: [], contacts: [] };
 
-async function measure(bench: Bench, smallBench: Bench): Promise<BackendResult> {
+async function measure(bench: Bench): Promise<BackendResult> {
   const sizes: SizeResult[] = [];
   let contents = NOTHING;
   for (const coins of SIZES) {
@@ -46,8 +46,10 @@ async function measure(bench: Bench, smallBench: Bench): Promise<BackendResult> 
   const burst = await timeBestieBurst(bench.storage);
   const lookupsMs = await timeLookups(bench.storage, contents);
   const [few = 0, many = 0] = [SIZES[0], SIZES.at(-1)];
-  const small = { storage: smallBench.storage, contents: await fill(smallBench.storage, few, NOTHING) };
+  const another = await bench.openAnother();
+  const small = { storage: another, contents: await fill(another, few, NOTHING) };
   const operations = await timeGrowth(small, { storage: bench.storage, contents }, EFFORT.runs);
+  await another.close();
   return { backend: bench.name, sizes, burst, lookupsMs, growth: { from: few, to: many, operations } };
 }
 
@@ -56,14 +58,13 @@ async function main(): Promise<void> {
   for (const name of values.backend) {
     const open = BENCHES[name];
     if (!open) throw new Error(`"${name}" is not one of ${Object.keys(BENCHES).join(', ')}`);
-    const [bench, small] = [await open(), await open()];
+    const bench = await open();
     try {
-      const result = await measure(bench, small);
+      const result = await measure(bench);
       results.push(result);
       process.stdout.write(`${table(result)}\n`);
     } finally {
       await bench.close();
-      await small.close();
     }
   }
   mkdirSync(values.out, { recursive: true });
