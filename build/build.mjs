@@ -2,13 +2,15 @@
 // then compiles everything into dist/. Prints to stderr only. Safe when several run at once.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 
 const root = dirname(import.meta.dirname);
 const bin = join(root, 'node_modules/.bin');
 const lock = join(root, 'node_modules/.aqm-build.lock');
+/** A lock that is older was left by a process that was killed. */
+const LONGEST_BUILD_MS = 300_000;
 const stamp = join(root, 'gen/.proto-hash');
 
 if (Number.parseInt(process.versions.node, 10) < 24) {
@@ -68,9 +70,10 @@ async function takeLock() {
     }
     try {
       process.kill(Number(readFileSync(lock, 'utf8')), 0);
+      if (Date.now() - statSync(lock).mtimeMs > LONGEST_BUILD_MS) throw new Error('another process has its id by now');
       await setTimeout(100);
     } catch {
-      // Its owner is gone (or left between the two lines above).
+      // Its owner is gone (or left between the lines above).
       rmSync(lock, { force: true });
     }
   }

@@ -12,6 +12,16 @@ import { type Binaries, findBinaries, spawnUnprivileged } from './binaries';
 const WATCH_INTERVAL_MS = 200;
 /** How long a start (with crash recovery) may take before it is an error, in milliseconds. */
 const START_TIMEOUT_MS = 60_000;
+/**
+ * The ways of stopping it, each tried for so many milliseconds before the next, harder one. "Fast" rolls back what is
+ * open and writes a checkpoint; "immediate" leaves that to the next start, as a crash does, and loses nothing that was
+ * committed: PostgreSQL itself then kills, after 5 s, those of its processes that do not answer.
+ */
+const STOPS = [
+  { way: 'fast', signal: 'SIGINT', patienceMs: 20_000 },
+  { way: 'immediate', signal: 'SIGQUIT', patienceMs: 10_000 },
+  { way: 'kill', signal: 'SIGKILL', patienceMs: 10_000 },
+] as const;
 const PORT = 5432;
 /** Longest path of a Unix socket that Linux and macOS accept, less the file's own name. */
 const MAX_SOCKET_FOLDER = 103 - `/.s.PGSQL.${PORT}`.length;
@@ -22,6 +32,8 @@ export interface EmbeddedPostgresOptions {
   readonly binariesPackage?: string;
   /** Further `name=value` settings of postgresql.conf. */
   readonly settings?: readonly string[];
+  /** How long a fast shutdown may take before an immediate one is tried, in milliseconds; 20,000 unless told. */
+  readonly fastStopMs?: number;
 }
 
 /**
@@ -78,10 +90,22 @@ export class EmbeddedPostgres {
     rmSync(this.#userFile(), { force: true });
     if (this.#otherUsers() > 0) return;
     const pid = this.#serverPid();
-    // SIGINT is PostgreSQL's "fast shutdown": open transactions are rolled back.
-    if (pid !== undefined && signal(pid, 'SIGINT')) {
-      while (signal(pid, 0)) await setTimeout(20);
+    if (pid === undefined) return;
+    for (const { way, signal: name, patienceMs } of STOPS) {
+      const patience = way === 'fast' ? (this.#options.fastStopMs ?? patienceMs) : patienceMs;
+      if (!signal(pid, name) || (await this.#hasStopped(pid, patience))) return;
+      this.#options.log.warn({ folder: this.#folder, way }, 'PostgreSQL has not stopped in time');
     }
+  }
+
+  /** It removes its file before it ends; then its parent, if that is another process, may be slow to collect it. */
+  async #hasStopped(pid: number, patienceMs: number): Promise<boolean> {
+    const deadline = Date.now() + patienceMs;
+    while (this.#serverPid() === pid && signal(pid, 0)) {
+      if (Date.now() > deadline) return false;
+      await setTimeout(20);
+    }
+    return true;
   }
 
   #watch(): void {

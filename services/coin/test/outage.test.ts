@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -137,7 +138,7 @@ describe('the embedded PostgreSQL', () => {
     expect(isAlive(pid)).toBe(true);
     viaSecond.close();
     expect(await second.stop()).toBe(0);
-    expect(isAlive(pid)).toBe(false);
+    await eventually(() => !isAlive(pid));
   });
 
   test('a service that was killed leaves it running, and the next one finds it with everything in it', async () => {
@@ -153,7 +154,19 @@ describe('the embedded PostgreSQL', () => {
     expect(postmasterPid()).toBe(pid);
     viaNext.close();
     expect(await next.stop()).toBe(0);
-    expect(isAlive(pid)).toBe(false);
+    await eventually(() => !isAlive(pid));
+  });
+
+  test('a backend that answers no signal does not keep it from being stopped', () => {
+    const folder = join(dataDir, 'with-a-hung-backend');
+    const program = join(__dirname, '../../../dist/services/coin/test/stop-with-hung-backend.js');
+    const ended = spawnSync(process.execPath, [program, folder], {
+      encoding: 'utf8',
+      timeout: 50_000,
+      killSignal: 'SIGKILL',
+    });
+    expect(ended.stdout.match(/"way":"\w+"/g)).toEqual(['"way":"fast"']);
+    expect(ended.status).toBe(0);
   });
 });
 
