@@ -15,6 +15,8 @@ export interface Bench {
   readonly raw: RawEngine;
   /** Another, empty device on the same engine, to be closed by whoever opened it. */
   openAnother(): Promise<DeviceStorage>;
+  /** The engine alone with so many entries, on the same server or beside the same file. */
+  openAnotherRaw(entries: number): Promise<RawEngine>;
   /** Bytes of the files on disk, and of memory where the engine is a process of its own. */
   size(): Promise<{ diskBytes: number; memoryBytes: number | undefined }>;
   close(): Promise<void>;
@@ -28,6 +30,7 @@ export async function openSqliteBench(): Promise<Bench> {
   const path = join(folder, 'device.db');
   const storage = await openDeviceStorage({ backend: 'sqlite', path, key: randomBytes(32), now });
   const raw = openRawSqlite(join(folder, 'raw.db'));
+  const others: { close(): void }[] = [];
   return {
     name: 'sqlite',
     storage,
@@ -35,10 +38,15 @@ export async function openSqliteBench(): Promise<Bench> {
     raw,
     openAnother: () =>
       openDeviceStorage({ backend: 'sqlite', path: join(folder, 'another.db'), key: randomBytes(32), now }),
+    openAnotherRaw: async (entries) => {
+      const another = openRawSqlite(join(folder, 'another-raw.db'), entries);
+      others.push(another);
+      return another;
+    },
     size: async () => ({ diskBytes: bytesIn(folder, 'device.db'), memoryBytes: undefined }),
     close: async () => {
       await storage.close();
-      raw.close();
+      for (const opened of [raw, ...others]) opened.close();
       rmSync(folder, { recursive: true });
     },
   };
@@ -57,6 +65,7 @@ export async function openRedisBench(appendfsync: 'always' | 'everysec'): Promis
     clock,
     raw: await openRawRedis(engine),
     openAnother: () => openDeviceStorage({ backend: 'redis', url: server.url, namespace: 'another', now }),
+    openAnotherRaw: (entries) => openRawRedis(engine, entries),
     size: async () => {
       const [, memory = '0'] = /used_memory:(\d+)/.exec(await engine.info('memory')) ?? [];
       return { diskBytes: bytesIn(server.folder, 'appendonly'), memoryBytes: Number(memory) };

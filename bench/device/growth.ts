@@ -1,37 +1,47 @@
 import type { DeviceStorage } from '../../device';
 import { type Contents, newCoin } from './contents';
-import { type PairedTiming, time } from './stopwatch';
+import type { RawEngine } from './raw-engines';
+import { type PairedTiming, stop, toTiming } from './stopwatch';
 
-/** A storage with what it holds. */
+/** A storage with what it holds, and the engine alone with as many entries. */
 export interface Filled {
   readonly storage: DeviceStorage;
+  readonly raw: RawEngine;
   readonly contents: Contents;
 }
 
+/** Calls in a row on one device. Each device then meets its own data in the processor's caches, not the other's. */
+const BLOCK = 100;
+
 /**
  * The operations that must not grow with the number of coins, on a large device and (as `raw`) on a small one of the same
- * engine by turns: two runs some minutes apart would tell more of the machine's mood than of the storage.
+ * engine, in blocks by turns: two runs some minutes apart would tell more of the machine's mood than of the storage.
  */
 export async function timeGrowth(small: Filled, large: Filled, runs: number): Promise<Record<string, PairedTiming>> {
-  const fetchKey = await time(
-    runs,
-    () => small.storage.vault.fetchKey(pick(small.contents.keyIds)),
-    () => undefined,
-    () => large.storage.vault.fetchKey(pick(large.contents.keyIds)),
-  );
-  let contacts = { small: '', large: '' };
-  const selectCoin = await time(
-    runs,
-    () => small.storage.inventory.selectCoin(contacts.small, 'GOLD'),
-    async () => {
-      contacts = { small: pick(small.contents.contacts), large: pick(large.contents.contacts) };
-      // Fills the gap that an earlier run left.
-      await small.storage.inventory.storeKey(newCoin(contacts.small, 'GOLD'));
-      await large.storage.inventory.storeKey(newCoin(contacts.large, 'GOLD'));
-    },
-    () => large.storage.inventory.selectCoin(contacts.large, 'GOLD'),
-  );
-  return { 'vault.fetchKey': fetchKey, 'inventory.selectCoin': selectCoin };
+  const fetchKey = ({ storage, contents }: Filled) => {
+    const keyId = pick(contents.keyIds);
+    return stop(() => storage.vault.fetchKey(keyId));
+  };
+  const selectCoin = async ({ storage, contents }: Filled) => {
+    const contact = pick(contents.contacts);
+    // Fills the gap that an earlier call left.
+    await storage.inventory.storeKey(newCoin(contact, 'GOLD'));
+    return stop(() => storage.inventory.selectCoin(contact, 'GOLD'));
+  };
+  const read = ({ raw }: Filled) => stop(() => raw.key.read());
+  const byTurns = async (operation: (device: Filled) => Promise<number>): Promise<PairedTiming> => {
+    const durations = { small: [] as number[], large: [] as number[] };
+    for (let run = 0; run < runs; run += BLOCK) {
+      for (let call = 0; call < BLOCK; call++) durations.small.push(await operation(small));
+      for (let call = 0; call < BLOCK; call++) durations.large.push(await operation(large));
+    }
+    return { ...toTiming(durations.large), raw: toTiming(durations.small) };
+  };
+  return {
+    'vault.fetchKey': await byTurns(fetchKey),
+    "the engine's own look-up": await byTurns(read),
+    'inventory.selectCoin': await byTurns(selectCoin),
+  };
 }
 
 function pick<T>(list: readonly T[]): T {

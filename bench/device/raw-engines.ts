@@ -7,7 +7,7 @@ export const ENTRY_BYTES = { key: 2400 + 12 + 16, coin: 1184 + 2420 } as const;
 
 export type EntryKind = keyof typeof ENTRY_BYTES;
 
-/** Entries of either kind that are there to be read, and to be taken. */
+/** Entries of either kind that are there to be read, and to be taken, unless told otherwise. */
 const ENTRIES = 10_000;
 
 /** What the engine itself needs for the same steps on as many bytes, with the same durability and nothing around them. */
@@ -23,20 +23,22 @@ export interface RawSteps {
 export type RawEngine = Readonly<Record<EntryKind, RawSteps>>;
 
 /** One better-sqlite3 transaction on a SQLCipher 4 file: WAL, synchronous FULL, secure_delete, as the vault has it. */
-export function openRawSqlite(path: string): RawEngine & { close(): void } {
+export function openRawSqlite(path: string, entries = ENTRIES): RawEngine & { close(): void } {
   const database = new Database(path);
   database.pragma("cipher = 'sqlcipher'");
   database.pragma('legacy = 4');
   database.pragma(`key = "x'${randomBytes(32).toString('hex')}'"`);
-  for (const pragma of ['journal_mode = WAL', 'synchronous = FULL', 'secure_delete = ON']) database.pragma(pragma);
+  // The cache holds both kinds of entries, so that its look-ups too find their pages decrypted.
+  const settings = ['journal_mode = WAL', 'synchronous = FULL', 'secure_delete = ON', 'cache_size = -131072'];
+  for (const setting of settings) database.pragma(setting);
   return {
-    key: sqliteSteps(database, 'key'),
-    coin: sqliteSteps(database, 'coin'),
+    key: sqliteSteps(database, 'key', entries),
+    coin: sqliteSteps(database, 'coin', entries),
     close: () => database.close(),
   };
 }
 
-function sqliteSteps(database: Database.Database, kind: EntryKind): RawSteps {
+function sqliteSteps(database: Database.Database, kind: EntryKind, entries: number): RawSteps {
   database.exec(`CREATE TABLE ${kind}_entry (id TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL) STRICT`);
   database.exec(
     `CREATE TABLE ${kind}_used (id TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID`,
@@ -50,7 +52,7 @@ function sqliteSteps(database: Database.Database, kind: EntryKind): RawSteps {
     remove.get(id);
     remember.run(id, Date.now());
   });
-  const ids = Array.from({ length: ENTRIES }, () => randomUUID());
+  const ids = Array.from({ length: entries }, () => randomUUID());
   const bytes = randomBytes(ENTRY_BYTES[kind]);
   database.transaction(() => {
     for (const id of ids) insert.run(id, bytes);
@@ -68,13 +70,13 @@ function sqliteSteps(database: Database.Database, kind: EntryKind): RawSteps {
 }
 
 /** One ioredis round trip each to the same server with the same fsync policy: HSET, HGETALL, and a MULTI that takes out. */
-export async function openRawRedis(redis: Redis): Promise<RawEngine> {
-  return { key: await redisSteps(redis, 'key'), coin: await redisSteps(redis, 'coin') };
+export async function openRawRedis(redis: Redis, entries = ENTRIES): Promise<RawEngine> {
+  return { key: await redisSteps(redis, 'key', entries), coin: await redisSteps(redis, 'coin', entries) };
 }
 
-async function redisSteps(redis: Redis, kind: EntryKind): Promise<RawSteps> {
+async function redisSteps(redis: Redis, kind: EntryKind, entries: number): Promise<RawSteps> {
   const key = () => `raw:${kind}:${randomUUID()}`;
-  const keys = Array.from({ length: ENTRIES }, key);
+  const keys = Array.from({ length: entries }, key);
   const bytes = randomBytes(ENTRY_BYTES[kind]);
   const fill = redis.pipeline();
   for (const name of keys) fill.hset(name, { bytes });
