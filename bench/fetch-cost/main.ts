@@ -3,19 +3,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pino from 'pino';
+import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
 import { openDatabase } from '../../services/coin/store/database';
 import { migrateUp } from '../../services/coin/store/migrate';
 import { ARMS, type Arm, type Effort, measure, type Round, type Scenario } from './scenario';
+import { measureThroughService } from './through-service';
 
 const USAGE = `Usage: npm run bench:fetch-cost [-- --quick] [--callers 8] [--json FILE]
-  The claim statement with everything (repeats, spent memory, fence, recheck of short answers, key bytes) against the plain
-  claim on one table, by the same driver, in alternating rounds. "slower" is by how much more the plain one did.`;
+  Fetching with everything (repeats, spent memory, fence, recheck of short answers, key bytes) against the plain claim on one
+  table, in alternating rounds: the statement alone, by the same driver; then FetchCoins over gRPC, by the service as it
+  ships and by the same service with the plain claim. Behind each plain figure stands by how much more it did.`;
 
+const [GOLD, , BRONZE] = COIN_CATEGORIES;
 const SCENARIOS: readonly Scenario[] = [
-  { name: 'one GOLD coin', category: 'GOLD', count: 1 },
-  { name: 'one BRONZE coin', category: 'BRONZE', count: 1 },
-  { name: 'five BRONZE coins', category: 'BRONZE', count: 5 },
+  { name: 'one GOLD coin', spec: GOLD, count: 1 },
+  { name: 'one BRONZE coin', spec: BRONZE, count: 1 },
+  { name: 'five BRONZE coins', spec: BRONZE, count: 5 },
 ];
 
 const { values } = parseArgs({
@@ -31,20 +35,25 @@ function median(numbers: readonly number[]): number {
   return sorted[sorted.length >> 1] ?? 0;
 }
 
-function row(...cells: (string | number)[]): string {
-  return cells.map((cell, index) => (index === 0 ? String(cell).padEnd(20) : String(cell).padStart(16))).join('');
+/** Of each arm that was measured: median speed, and by how much more it did than ours in the round beside it. */
+function summarise(rounds: readonly Round[]) {
+  const speeds = (arm: Arm) => rounds.filter((round) => round.arm === arm);
+  const ours = speeds('ours');
+  return ARMS.filter((arm) => speeds(arm).length > 0).map((arm) => ({
+    arm,
+    perSecond: median(speeds(arm).map(({ perSecond }) => perSecond)),
+    p50: median(speeds(arm).map(({ p50 }) => p50)),
+    // Both met the same mood of the machine.
+    more: median(speeds(arm).map(({ perSecond }, index) => perSecond / (ours[index]?.perSecond ?? 0) - 1)),
+  }));
 }
 
-function summarise(rounds: readonly Round[]) {
-  const of = (arm: Arm, figure: 'perSecond' | 'p50') =>
-    rounds.filter((one) => one.arm === arm).map((one) => one[figure]);
-  const arms = Object.fromEntries(
-    ARMS.map((arm) => [arm, { perSecond: median(of(arm, 'perSecond')), p50: median(of(arm, 'p50')) }]),
-  );
-  const ours = of('ours', 'perSecond');
-  // Each round of ours against the plain one beside it, so that both met the same mood of the machine.
-  const slower = (arm: Arm) => median(of(arm, 'perSecond').map((plain, index) => plain / (ours[index] ?? 0) - 1));
-  return { arms, slowerThanUsual: slower('plain, usual'), slowerThanLeanest: slower('plain, leanest') };
+function printRow(name: string, summary: ReturnType<typeof summarise>): void {
+  const cells = summary.map(({ arm, perSecond, p50, more }) => {
+    const beside = arm === 'ours' ? '' : ` ${more < 0 ? '' : '+'}${(100 * more).toFixed(1)} %`;
+    return `${Math.round(perSecond)}/s (${p50.toFixed(2)} ms)${beside}`.padEnd(28);
+  });
+  process.stdout.write(`${name.padEnd(20)}${cells.join('')}\n`);
 }
 
 async function main(): Promise<void> {
@@ -62,18 +71,17 @@ async function main(): Promise<void> {
     await migrateUp(db, join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../../migrations'));
     await db.destroy();
     process.stdout.write(`${effort.callers} callers, medians of ${effort.rounds} rounds of ${effort.roundMs} ms\n`);
-    process.stdout.write(`${row('fetches/s (p50 ms)', ...ARMS, 'than usual', 'than leanest')}\n`);
     const results = [];
-    for (const scenario of SCENARIOS) {
-      const summary = summarise(await measure(url, scenario, effort));
-      results.push({ scenario, effort, ...summary });
-      const cells = ARMS.map(
-        (arm) => `${Math.round(summary.arms[arm]?.perSecond ?? 0)} (${summary.arms[arm]?.p50.toFixed(2)})`,
-      );
-      const slower = [summary.slowerThanUsual, summary.slowerThanLeanest].map(
-        (share) => `${(100 * share).toFixed(1)} % slower`,
-      );
-      process.stdout.write(`${row(scenario.name, ...cells, ...slower)}\n`);
+    for (const [way, measured] of [
+      ['statement', measure],
+      ['service', measureThroughService],
+    ] as const) {
+      process.stdout.write(`${`by ${way}`.padEnd(20)}${ARMS.map((arm) => arm.padEnd(28)).join('')}\n`);
+      for (const scenario of SCENARIOS) {
+        const summary = summarise(await measured(url, scenario, effort));
+        printRow(scenario.name, summary);
+        results.push({ way, scenario: scenario.name, effort, summary });
+      }
     }
     if (values.json) writeFileSync(values.json, `${JSON.stringify(results, undefined, 1)}\n`);
   } finally {

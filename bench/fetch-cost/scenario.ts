@@ -1,29 +1,34 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
-import { COIN_CATEGORIES, type CoinCategoryName } from '../../gen/aqm/coin/v1/coin_categories';
+import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import { CURRENT_STAMP } from '../../services/coin/store/gate';
 import { claimStatement } from './ours';
 import { leanestClaim, PLAIN_TABLE, usualClaim } from './plain';
 
 export interface Scenario {
   readonly name: string;
-  readonly category: CoinCategoryName;
+  readonly spec: CoinCategorySpec;
   /** Coins per fetch. */
   readonly count: number;
 }
 
 /** What is measured: one statement per fetch, named, so that it is parsed and planned once per connection. */
-export type Arm = 'ours' | 'plain, usual' | 'plain, leanest';
-export const ARMS: readonly Arm[] = ['ours', 'plain, usual', 'plain, leanest'];
+export const ARMS = ['ours', 'plain, usual', 'plain, leanest'] as const;
+export type Arm = (typeof ARMS)[number];
 
 const TARGETS = 500;
+/** More than one round needs of half of the users. */
+const FETCHES_PER_USER = 80;
 
-/** One arm's fetches per second in one round. */
-export interface Round {
-  readonly arm: Arm;
+export interface Speed {
   readonly perSecond: number;
   /** Median of one fetch, in milliseconds. */
   readonly p50: number;
+}
+
+/** One arm's speed in one round. */
+export interface Round extends Speed {
+  readonly arm: Arm;
 }
 
 export interface Effort {
@@ -33,37 +38,32 @@ export interface Effort {
   readonly roundMs: number;
 }
 
-/** Fetches by several callers at once, the arms in turn, each on tables that hold the same coins. */
+/** Statements by several callers at once, the arms in turn, each on tables that hold the same coins. */
 export async function measure(url: string, scenario: Scenario, effort: Effort): Promise<Round[]> {
-  const spec = COIN_CATEGORIES.find(({ name }) => name === scenario.category) ?? COIN_CATEGORIES[0];
   const setUp = await connect(url);
-  const users = Array.from({ length: TARGETS }, () => randomUUID());
   const rounds: Round[] = [];
   const callers = await Promise.all(Array.from({ length: effort.callers }, () => connect(url)));
+  const requester = randomUUID();
   try {
-    await setUp.query('TRUNCATE coin, coin_stock, coin_fetch');
-    await setUp.query('DROP TABLE IF EXISTS plain_coin');
-    await setUp.query(PLAIN_TABLE);
+    const stock = await Stock.create(setUp, scenario);
     for (let round = -1; round < effort.rounds; round++) {
-      // Filled up and vacuumed before each round, so that no arm pays for another's garbage and none runs dry.
-      await fill(setUp, users, spec, scenario.count);
+      await stock.empty();
+      await stock.fill(FETCHES_PER_USER);
       const {
         rows: [life],
       } = await setUp.query<{ stamp: string }>(`SELECT ${CURRENT_STAMP} AS stamp`);
       // The order changes, so that none always runs on what another left warm.
       const shift = (round + ARMS.length) % ARMS.length;
       for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
-        const result = await runArm(
-          arm,
-          callers,
-          users,
-          spec.category,
-          scenario.count,
-          effort.roundMs,
-          life?.stamp ?? '',
-        );
+        const speed = await run(effort, stock.usersOf(arm), async (user, caller) => {
+          const { spec, count } = scenario;
+          const { rows } = await (callers[caller] ?? setUp).query(
+            statement(arm, user, requester, spec.category, count, life?.stamp ?? ''),
+          );
+          if (rows.length !== count) throw new Error(`${arm}: ${rows.length} coins instead of ${count}`);
+        });
         // The first round only warms up.
-        if (round >= 0) rounds.push(result);
+        if (round >= 0) rounds.push({ arm, ...speed });
       }
     }
   } finally {
@@ -72,21 +72,74 @@ export async function measure(url: string, scenario: Scenario, effort: Effort): 
   return rounds;
 }
 
-async function connect(url: string): Promise<Client> {
+/** So many callers, each with one fetch after the other, for one round. */
+export async function run(
+  { callers, roundMs }: Effort,
+  users: readonly string[],
+  fetchOne: (user: string, caller: number) => Promise<void>,
+): Promise<Speed> {
+  const durations: number[] = [];
+  const begin = performance.now();
+  await Promise.all(
+    Array.from({ length: callers }, async (_, caller) => {
+      for (let turn = caller; performance.now() - begin < roundMs; turn += callers) {
+        const start = performance.now();
+        await fetchOne(users[turn % users.length] ?? '', caller);
+        durations.push(performance.now() - start);
+      }
+    }),
+  );
+  const seconds = (performance.now() - begin) / 1000;
+  durations.sort((a, b) => a - b);
+  return { perSecond: durations.length / seconds, p50: durations[durations.length >> 1] ?? 0 };
+}
+
+export async function connect(url: string): Promise<Client> {
   const client = new Client({ connectionString: url });
   await client.connect();
   return client;
 }
 
-/** Enough for one round and more: both queues hold the same coins, and are as short for every arm. */
+/**
+ * The same coins in our tables and in the plain one: new ones of new users, vacuumed, for each round, so that no arm pays
+ * for another's garbage and none runs dry.
+ */
+export class Stock {
+  #users: string[] = [];
+
+  private constructor(
+    private readonly client: Client,
+    private readonly scenario: Scenario,
+  ) {}
+
+  static async create(client: Client, scenario: Scenario): Promise<Stock> {
+    await client.query('DROP TABLE IF EXISTS plain_coin');
+    await client.query(PLAIN_TABLE);
+    return new Stock(client, scenario);
+  }
+
+  /** The plain arms share a table and each has half of its users; ours has half of them too. */
+  usersOf(arm: Arm): string[] {
+    return this.#users.filter((_, index) => (arm === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
+  }
+
+  /** Not while a service runs on it: its fence would notice that coins which it handed out are gone. */
+  async empty(): Promise<void> {
+    await this.client.query('TRUNCATE coin, coin_stock, coin_fetch, plain_coin');
+  }
+
+  async fill(fetchesPerUser: number): Promise<void> {
+    this.#users = Array.from({ length: TARGETS }, () => randomUUID());
+    await fill(this.client, this.#users, this.scenario, fetchesPerUser);
+  }
+}
+
 async function fill(
   client: Client,
   users: readonly string[],
-  spec: (typeof COIN_CATEGORIES)[number],
-  count: number,
+  { spec, count }: Scenario,
+  fetchesPerUser: number,
 ): Promise<void> {
-  const coinsPerUser = 80 * count;
-  await client.query('TRUNCATE coin, coin_stock, coin_fetch, plain_coin');
   for (const half of [0, 1]) {
     // Two tables' worth for the two plain arms, which share one table: each takes from its own users.
     await client.query(
@@ -95,16 +148,20 @@ async function fill(
        FROM unnest($1::uuid[]) WITH ORDINALITY AS t (u, i), generate_series(1, $5::int) n
        WHERE i % 2 = $6
        ORDER BY n, u`,
-      [users, spec.category, spec.publicKeySize, spec.signatureSize, coinsPerUser, half],
+      [users, spec.category, spec.publicKeySize, spec.signatureSize, fetchesPerUser * count, half],
     );
   }
   await client.query(
     `INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
-     SELECT user_id, key_id, upload_order, expire_time, coin_category, public_key, signature FROM plain_coin ORDER BY upload_order, user_id`,
+     SELECT user_id, key_id, upload_order, expire_time, coin_category, public_key, signature
+     FROM plain_coin WHERE user_id = ANY ($1) ORDER BY upload_order, user_id`,
+    [users],
   );
   await client.query(
     `INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
-     SELECT user_id, coin_category, upload_order, key_id, expire_time FROM coin ORDER BY upload_order, user_id`,
+     SELECT user_id, coin_category, upload_order, key_id, expire_time
+     FROM coin WHERE user_id = ANY ($1) ORDER BY upload_order, user_id`,
+    [users],
   );
   // Fetches of the last hour, as there would be: the look-up of an earlier answer has something to look through.
   await client.query(
@@ -115,37 +172,6 @@ async function fill(
   );
   for (const table of ['coin', 'coin_stock', 'coin_fetch', 'plain_coin']) await client.query(`VACUUM ANALYZE ${table}`);
   await client.query('CHECKPOINT');
-}
-
-async function runArm(
-  arm: Arm,
-  callers: readonly Client[],
-  users: readonly string[],
-  category: number,
-  count: number,
-  roundMs: number,
-  stamp: string,
-): Promise<Round> {
-  // The plain arms share a table and each has half of its users; ours has half of them too.
-  const mine = users.filter((_, index) => (arm === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
-  const durations: number[] = [];
-  const begin = performance.now();
-  await Promise.all(
-    callers.map(async (client, caller) => {
-      const requester = randomUUID();
-      for (let turn = caller; performance.now() - begin < roundMs; turn += callers.length) {
-        const user = mine[turn % mine.length] ?? '';
-        const start = performance.now();
-        const { rows } = await client.query(statement(arm, user, requester, category, count, stamp));
-        durations.push(performance.now() - start);
-        if (rows.length !== count)
-          throw new Error(`${arm}: ${rows.length} coins instead of ${count}; the stock was too small`);
-      }
-    }),
-  );
-  const seconds = (performance.now() - begin) / 1000;
-  durations.sort((a, b) => a - b);
-  return { arm, perSecond: durations.length / seconds, p50: durations[durations.length >> 1] ?? 0 };
 }
 
 function statement(arm: Arm, user: string, requester: string, category: number, count: number, stamp: string) {

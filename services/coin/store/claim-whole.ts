@@ -3,6 +3,13 @@ import { HAND_OUT_MARGIN_S, LIMITS } from '../coin';
 import type { ClaimItem, ClaimOptions, ClaimRow } from './claim';
 import { CURRENT_STAMP } from './gate';
 
+/** A coin that was handed out; all of them are. */
+export type WholeRow = Pick<ClaimRow, 'key_id' | 'coin_category' | 'public_key' | 'signature' | 'expire_time'>;
+
+export function toClaimRow(row: WholeRow): ClaimRow {
+  return { item: 1, kind: 'coin', fetch_time: null, ...row };
+}
+
 /**
  * The claim of one item of one category when nothing is special: an id that was never used, and coins that are all there and
  * free. It then hands out and records what claim-one.ts would; otherwise it does nothing and gives no row, and claim-one.ts
@@ -12,11 +19,12 @@ import { CURRENT_STAMP } from './gate';
  * - The record comes first. Where there is one of the same id, nothing is deleted; where another statement makes it at this
  *   moment, this one waits for its end.
  * - Rows are found by the ctid that was locked a moment before; rows of coin_stock are never updated.
+ * - What was recorded is the answer: nothing of what every row would say alike travels.
  */
 export function claimWhole(
   item: ClaimItem,
   options: Pick<ClaimOptions, 'requesterId' | 'stamp'>,
-): { compile(): CompiledQuery<ClaimRow> } {
+): { compile(): CompiledQuery<WholeRow> } {
   const text = TEXTS[item.count - 1];
   if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
   const values = [
@@ -28,8 +36,26 @@ export function claimWhole(
     item.allowLowerCategories,
     options.stamp,
   ];
-  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
+  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<WholeRow> };
 }
+
+const ONE = {
+  keyIds: 'ARRAY[key_id] FROM picked',
+  places: '= (SELECT place FROM picked)',
+  from: 'recorded r',
+  keyId: 'r.key_ids[1]',
+  order: '',
+};
+
+const several = (count: number) => ({
+  keyIds: `key_ids
+  FROM (SELECT ARRAY(SELECT key_id FROM picked ORDER BY upload_order) AS key_ids OFFSET 0) p
+  WHERE cardinality(key_ids) = ${count}`,
+  places: '= ANY (ARRAY(SELECT place FROM picked))',
+  from: 'recorded r CROSS JOIN unnest(r.key_ids) WITH ORDINALITY AS k (key_id, position)',
+  keyId: 'k.key_id',
+  order: 'ORDER BY k.position',
+});
 
 const TEXTS = Array.from({ length: LIMITS.coinsPerFetch }, (_, index) => textFor(index + 1));
 
@@ -38,10 +64,7 @@ const TEXTS = Array.from({ length: LIMITS.coinsPerFetch }, (_, index) => textFor
  * each count, see claim-one.ts.
  */
 function textFor(count: number): string {
-  const [keyIds, isWhole, order] =
-    count === 1
-      ? ['ARRAY[key_id]', '', '']
-      : ['array_agg(key_id ORDER BY upload_order)', `HAVING count(*) = ${count}`, 'ORDER BY t.upload_order'];
+  const { keyIds, places, from, keyId, order } = count === 1 ? ONE : several(count);
   return `
 WITH picked AS MATERIALIZED (
   SELECT s.ctid AS place, s.upload_order, s.key_id
@@ -57,24 +80,19 @@ recorded AS (
   INSERT INTO coin_fetch
     (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
   SELECT $1::uuid, $2::uuid, $3::uuid, $4::smallint, $5::smallint, $6::boolean, ${keyIds}
-  FROM picked
-  ${isWhole}
   ON CONFLICT DO NOTHING
-  RETURNING user_id
+  RETURNING key_ids
 ),
 taken AS (
   DELETE FROM coin_stock s
-  USING picked p
-  WHERE s.user_id = $1::uuid AND s.ctid = p.place AND EXISTS (SELECT FROM recorded)
-  RETURNING s.key_id, s.upload_order
+  WHERE s.user_id = $1::uuid AND s.ctid ${places} AND EXISTS (SELECT FROM recorded)
 )
-SELECT 1 AS item, 'coin' AS kind, NULL::timestamptz AS fetch_time,
-  c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
-FROM taken t
+SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
+FROM ${from}
 CROSS JOIN LATERAL (
   SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
   FROM coin c
-  WHERE c.user_id = $1::uuid AND c.key_id = t.key_id
+  WHERE c.user_id = $1::uuid AND c.key_id = ${keyId}
   OFFSET 0
 ) c
 ${order}`;

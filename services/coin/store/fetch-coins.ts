@@ -4,7 +4,7 @@ import { acceptableCategories, type StoredCoin } from '../coin';
 import { OverloadedError, RequestIdReusedError } from '../errors';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from './claim';
 import { claimOne } from './claim-one';
-import { claimWhole } from './claim-whole';
+import { claimWhole, toClaimRow } from './claim-whole';
 import { type Database, run } from './database';
 import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from './gate';
 import { hardDeleteRequests } from './hard-delete-fetched';
@@ -175,7 +175,7 @@ async function claimRows(db: Database, items: readonly Pending[], options: Claim
   if (!first || others.length > 0) return run(db, claim(items, options));
   if (first.categories.length === 1 && options.held === 'skip' && !options.acceptShort) {
     const rows = await run(db, claimWhole(first, options));
-    if (rows.length > 0) return rows;
+    if (rows.length > 0) return rows.map(toClaimRow);
   }
   return run(db, claimOne(first, options));
 }

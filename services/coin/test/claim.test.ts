@@ -4,7 +4,7 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories } from '../coin';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from '../store/claim';
 import { claimOne } from '../store/claim-one';
-import { claimWhole } from '../store/claim-whole';
+import { claimWhole, toClaimRow } from '../store/claim-whole';
 import type { Database } from '../store/database';
 import { readStamp } from '../store/database-identity';
 import { BRONZE, GOLD, mint, SILVER } from './coins';
@@ -58,7 +58,7 @@ async function tryOut(statement: (db: Database) => Promise<ClaimRow[]>) {
 
 const both = {
   claimWhole: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
-    db.executeQuery(claimWhole(item, options).compile()).then(({ rows }) => rows),
+    db.executeQuery(claimWhole(item, options).compile()).then(({ rows }) => rows.map(toClaimRow)),
   claim: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
     (claim([item], options) as RawBuilder<ClaimRow>).execute(db).then(({ rows }) => rows),
   claimOne: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>

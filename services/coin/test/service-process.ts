@@ -28,8 +28,13 @@ export async function spawnService(service: TestService, env: NodeJS.ProcessEnv 
 }
 
 /** The compiled service with this environment; waits for its "ready". */
-export async function spawnMain(dataDir: string, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
-  const child = spawn(process.execPath, [MAIN], {
+export function spawnMain(dataDir: string, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+  return spawnProgram(MAIN, dataDir, env);
+}
+
+/** The same for another program that says "ready" as the service does. */
+export async function spawnProgram(program: string, dataDir: string, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+  const child = spawn(process.execPath, [program], {
     env: {
       ...process.env,
       DATABASE_URL: '',

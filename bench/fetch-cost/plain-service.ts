@@ -1,0 +1,77 @@
+import { CompiledQuery } from 'kysely';
+import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { readConfig } from '../../services/coin/config';
+import { openTokenKeys } from '../../services/coin/identity/token-keys';
+import { verifyWith } from '../../services/coin/identity/verify-token';
+import { openLimits } from '../../services/coin/limits/open-limits';
+import { createLogger } from '../../services/coin/logger';
+import { openPostgres } from '../../services/coin/postgres/open-postgres';
+import { CoinServer } from '../../services/coin/server';
+import { CoinInventoryServer } from '../../services/coin/store/coin-inventory-server';
+import type { Database } from '../../services/coin/store/database';
+import type { CoinFetch, FetchAnswer } from '../../services/coin/store/fetch-coins';
+import type { Gate } from '../../services/coin/store/gate';
+import { usualClaim } from './plain';
+
+interface CoinRow {
+  readonly key_id: string;
+  readonly coin_category: CoinCategory;
+  readonly public_key: Buffer;
+  readonly signature: Buffer;
+  readonly expire_time: Date;
+}
+
+/** Lets everything through and remembers nothing. */
+const NO_GATE: Gate = {
+  pass: async (statement) => (await statement({ stamp: '', opening: '' })) as never,
+  acknowledge() {},
+  acknowledgeAgain() {},
+};
+
+/** Fetches by the plain claim: no repeats, no spent memory, no fence, no second look at short answers. */
+class PlainStore extends CoinInventoryServer {
+  readonly #plain: Database;
+
+  constructor(db: Database, rules: { fetchGraceSeconds: number; stockLimit: number }) {
+    super(db, NO_GATE, rules);
+    this.#plain = db;
+  }
+
+  override fetchCoins(requesterId: string, fetches: readonly CoinFetch[]): Promise<FetchAnswer[]> {
+    return Promise.all(
+      fetches.map(async ({ targetUserId, coinCategory, count }) => {
+        const values = [targetUserId, coinCategory, requesterId];
+        const { rows } = await this.#plain.executeQuery<CoinRow>(CompiledQuery.raw(usualClaim(count), values));
+        const coins = rows.map((row) => ({
+          keyId: row.key_id,
+          coinCategory: row.coin_category,
+          publicKey: row.public_key,
+          signature: row.signature,
+          expireTime: row.expire_time,
+        }));
+        return { coins, isRepeat: false };
+      }),
+    );
+  }
+}
+
+/** The coin service as main.ts starts it, but for its store and what watches over it. */
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const logger = createLogger(config.logLevel);
+  const now = () => new Date();
+  const postgres = await openPostgres(config, logger);
+  const server = new CoinServer({
+    store: new PlainStore(postgres.db, config),
+    limits: openLimits(config, logger),
+    verifyToken: verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now),
+    logger,
+    now,
+    mostCalls: config.mostCalls,
+  });
+  const address = await server.listen(config.host, config.port);
+  process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
+  process.once('SIGTERM', () => process.exit(0));
+}
+
+void main();

@@ -1,0 +1,73 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { credentials } from '@grpc/grpc-js';
+import { CoinServiceClient, FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
+import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
+import { call } from '../../services/coin/test/service';
+import { type ServiceProcess, spawnMain, spawnProgram } from '../../services/coin/test/service-process';
+import { connect, type Effort, type Round, run, type Scenario, Stock } from './scenario';
+
+const HOUR_S = 3600;
+/** More than one round needs of half of the users. */
+const FETCHES_PER_USER = 25;
+
+/** A service and a client of it. */
+interface Served {
+  readonly arm: 'ours' | 'plain, usual';
+  readonly process: ServiceProcess;
+  readonly client: CoinServiceClient;
+  readonly token: string;
+}
+
+/**
+ * Calls of FetchCoins by several callers at once: to the service as it ships, and to the same service with the plain claim
+ * for its store, each a process of its own; in turn, on tables that hold the same coins.
+ */
+export async function measureThroughService(url: string, scenario: Scenario, effort: Effort): Promise<Round[]> {
+  const setUp = await connect(url);
+  const stock = await Stock.create(setUp, scenario);
+  await stock.empty();
+  const rounds: Round[] = [];
+  const served = [await serve('ours', url), await serve('plain, usual', url)];
+  try {
+    for (let round = -1; round < effort.rounds; round++) {
+      await stock.fill(FETCHES_PER_USER);
+      for (const { arm, client, token } of round % 2 === 0 ? served : [...served].reverse()) {
+        const fetchCoins = client.fetchCoins.bind(client);
+        const speed = await run(effort, stock.usersOf(arm), async (targetUserId) => {
+          const wanted = { targetUserId, coinCategory: scenario.spec.category, count: scenario.count };
+          const request = FetchCoinsRequest.create({ ...wanted, requestId: randomUUID() });
+          const { coins } = await call(fetchCoins, request, token);
+          if (coins.length !== scenario.count) throw new Error(`${arm}: ${coins.length} of ${scenario.count} coins`);
+        });
+        // The first round only warms up.
+        if (round >= 0) rounds.push({ arm, ...speed });
+      }
+    }
+  } finally {
+    for (const { client, process } of served) {
+      client.close();
+      await process.stop();
+    }
+    await setUp.end();
+  }
+  return rounds;
+}
+
+async function serve(arm: Served['arm'], url: string): Promise<Served> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'aqm-fetch-cost-'));
+  const env = { DATABASE_URL: url, AQM_LOG_LEVEL: 'error' };
+  const process =
+    arm === 'ours'
+      ? await spawnMain(dataDir, env)
+      : await spawnProgram(join(__dirname, 'plain-service.js'), dataDir, env);
+  const requester = { userId: randomUUID(), isAdmin: false, ttlSeconds: HOUR_S, now: new Date() };
+  return {
+    arm,
+    process,
+    client: new CoinServiceClient(process.address, credentials.createInsecure()),
+    token: await issueToken(developmentKey(dataDir).privateKey, requester),
+  };
+}
