@@ -1,7 +1,10 @@
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
-/** `npm run model -- [--sequences N] [--run NAME] [--seed S [--path P]]`: the long form of model.test.ts. */
+const USAGE = `Usage: npm run model [-- --sequences 2000] [--run NAME] [--seed S [--path P]]
+  The long form of model.test.ts: random sequences of calls against both backends and a model in memory. --run, --seed and
+  --path repeat what a failure printed.`;
+
 function main(): void {
   const { values } = parseArgs({
     options: {
@@ -27,4 +30,9 @@ function main(): void {
   });
 }
 
-main();
+try {
+  main();
+} catch (error) {
+  console.error(`${(error as Error).message}\n${USAGE}`);
+  process.exitCode = 1;
+}
