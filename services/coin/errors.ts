@@ -138,6 +138,22 @@ export class TokenKeysUnavailableError extends TemporaryError {
   }
 }
 
+/** The caller's time was over before its call was answered. A fetch may have been carried out; its `request_id` tells. */
+export class DeadlineExceededError extends CoinServiceError {
+  readonly reason = 'DEADLINE_EXCEEDED';
+  constructor() {
+    super('The deadline of the call has passed.');
+  }
+}
+
+/** The caller gave the call up, or is gone. It hears nothing of this. */
+export class CancelledError extends CoinServiceError {
+  readonly reason = 'CANCELLED';
+  constructor() {
+    super('The call was given up by its caller.');
+  }
+}
+
 export class ShuttingDownError extends TemporaryError {
   readonly reason = 'SHUTTING_DOWN';
   constructor() {

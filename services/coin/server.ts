@@ -48,11 +48,13 @@ export interface ServingState {
 export class CoinServer {
   readonly #server: Server;
   readonly #health: HealthImplementation;
+  readonly #calls: CallsUnderWay;
   #draining = false;
 
   constructor({ store, limits, verifyToken, logger, now, mostCalls }: ServerOptions) {
     const calls = new CallsUnderWay(mostCalls);
-    const options: UnaryOptions = { logger, admit: (work) => calls.run(work) };
+    this.#calls = calls;
+    const options: UnaryOptions = { logger, now, admit: (work) => calls.run(work) };
     this.#server = new Server({
       // The first is the closest to the wire: it sees what the others answer.
       interceptors: [log(logger), drain(() => this.#draining), shed(calls), authenticate(verifyToken)],
@@ -105,8 +107,16 @@ export class CoinServer {
   async stop(timeoutMs: number): Promise<void> {
     this.#draining = true;
     this.setServing({ isUp: false, isFenced: false });
-    const timer = setTimeout(() => this.#server.forceShutdown(), timeoutMs);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        this.#server.forceShutdown();
+        resolve();
+      }, timeoutMs);
+    });
     await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    // A statement runs on when its caller is gone; what it hands out has to reach the mark.
+    await Promise.race([this.#calls.none(), late]);
     clearTimeout(timer);
   }
 }

@@ -8,6 +8,7 @@ import { toStatus } from '../rpc/status';
  */
 export class CallsUnderWay {
   readonly #most: number;
+  readonly #listeners: (() => void)[] = [];
   #count = 0;
 
   constructor(most: number) {
@@ -26,7 +27,13 @@ export class CallsUnderWay {
       return await work();
     } finally {
       this.#count -= 1;
+      if (this.#count === 0) for (const listener of this.#listeners.splice(0)) listener();
     }
+  }
+
+  /** Resolves when nothing is worked on any more, not for callers that are gone either. */
+  async none(): Promise<void> {
+    if (this.#count > 0) await new Promise<void>((resolve) => this.#listeners.push(resolve));
   }
 }
 

@@ -17,7 +17,7 @@ export function batchFetchCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,
 ): Method<BatchFetchCoinsRequest, BatchFetchCoinsResponse> {
-  return async (request, caller) => {
+  return async (request, caller, deadline) => {
     const violations = new Violations();
     violations.listSize('requests', request.requests.length, LIMITS.fetchesPerBatch);
     violations.throwIfAny();
@@ -35,7 +35,9 @@ export function batchFetchCoins(
       }
     });
 
-    const answers = await limits.fetch(caller.userId, fetches, (admitted) => store.fetchCoins(caller.userId, admitted));
+    const answers = await limits.fetch(caller.userId, fetches, (admitted) =>
+      store.fetchCoins(caller.userId, admitted, deadline),
+    );
     answers.forEach((answer, index) => {
       const position = positions[index] ?? -1;
       results[position] =

@@ -10,9 +10,9 @@ export function fetchCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,
 ): Method<FetchCoinsRequest, FetchCoinsResponse> {
-  return async (request, caller) => {
+  return async (request, caller, deadline) => {
     const [answer] = await limits.fetch(caller.userId, [validateFetch(request)], (fetches) =>
-      store.fetchCoins(caller.userId, fetches),
+      store.fetchCoins(caller.userId, fetches, deadline),
     );
     if (!answer || 'error' in answer) throw answer?.error ?? new Error('The store gave no answer.');
     return { coins: answer.coins };

@@ -6,8 +6,8 @@ import type { Method } from './unary';
 export function getInventoryCount(
   store: CoinInventoryServer,
 ): Method<GetInventoryCountRequest, GetInventoryCountResponse> {
-  return async (_request, caller) => {
-    const { available, epoch, serverTime } = await store.getInventoryCount(caller.userId);
+  return async (_request, caller, deadline) => {
+    const { available, epoch, serverTime } = await store.getInventoryCount(caller.userId, deadline);
     return { available: toInventoryCount(available), databaseEpoch: epoch, serverTime };
   };
 }

@@ -8,11 +8,11 @@ import { Violations } from './violations';
 export function hardDeleteFetched(
   store: CoinInventoryServer,
 ): Method<HardDeleteFetchedRequest, HardDeleteFetchedResponse> {
-  return async (request, caller) => {
+  return async (request, caller, deadline) => {
     if (!caller.isAdmin) throw new ScopeMissingError('admin');
     const violations = new Violations();
     violations.range('grace_hours', request.graceHours, 0, LIMITS.graceHours);
     violations.throwIfAny();
-    return { deletedCount: BigInt(await store.hardDeleteFetched(request.graceHours * 3600)) };
+    return { deletedCount: BigInt(await store.hardDeleteFetched(request.graceHours * 3600, deadline)) };
   };
 }

@@ -6,11 +6,11 @@ import type { Method } from './unary';
 import { Violations } from './violations';
 
 export function purgeStale(store: CoinInventoryServer): Method<PurgeStaleRequest, PurgeStaleResponse> {
-  return async (request, caller) => {
+  return async (request, caller, deadline) => {
     if (!caller.isAdmin) throw new ScopeMissingError('admin');
     const violations = new Violations();
     violations.range('max_age_days', request.maxAgeDays, 0, LIMITS.maxAgeDays);
     violations.throwIfAny();
-    return { deletedCount: BigInt(await store.purgeStale(request.maxAgeDays || STALE_AFTER_DAYS)) };
+    return { deletedCount: BigInt(await store.purgeStale(request.maxAgeDays || STALE_AFTER_DAYS, deadline)) };
   };
 }

@@ -10,12 +10,13 @@ import type { Method } from './unary';
 import { Violations } from './violations';
 
 export function reconcileCoins(store: CoinInventoryServer): Method<ReconcileCoinsRequest, ReconcileCoinsResponse> {
-  return async (request, caller) => {
+  return async (request, caller, deadline) => {
     const listing = validate(request);
     const { states, retiredCount, epoch } = await store.reconcileCoins(
       caller.userId,
       listing,
       request.databaseEpoch.toLowerCase(),
+      deadline,
     );
     return {
       results: listing.keyIds.map((keyId, index) => ({ keyId, state: states[index] ?? State.STATE_UNSPECIFIED })),

@@ -1,14 +1,16 @@
 import type { handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { Deadline } from '../deadline';
 import { CoinServiceError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
 import { toStatus } from './status';
 
-/** One method: a decoded request and who asks, to an answer or a thrown domain error. */
-export type Method<Request, Response> = (request: Request, caller: Caller) => Promise<Response>;
+/** One method: a decoded request, who asks and for how long, to an answer or a thrown domain error. */
+export type Method<Request, Response> = (request: Request, caller: Caller, deadline: Deadline) => Promise<Response>;
 
 export interface UnaryOptions {
   readonly logger: Logger;
+  readonly now: () => Date;
   /** Runs the work of a call, or refuses to. */
   readonly admit: <T>(work: () => Promise<T>) => Promise<T>;
 }
@@ -18,7 +20,7 @@ export interface UnaryOptions {
  * logged whole and answered as INTERNAL.
  */
 export function unary<Request, Response>(
-  { logger, admit }: UnaryOptions,
+  { logger, now, admit }: UnaryOptions,
   method: Method<Request, Response>,
 ): handleUnaryCall<Request, Response> {
   return (call: ServerUnaryCall<Request, Response>, callback) => {
@@ -33,8 +35,12 @@ export function unary<Request, Response>(
   };
 
   async function answer(call: ServerUnaryCall<Request, Response>): Promise<Response> {
+    const deadline = new Deadline(Number(call.getDeadline()), now);
+    // Comes for a deadline as well as for a caller that gave up or is gone; and, late, after every answer.
+    call.once('cancelled', () => deadline.end());
+    deadline.check();
     // A request that could not be decoded arrives as the error that says so (rpc/decode.ts).
     if (call.request instanceof CoinServiceError) throw call.request;
-    return admit(() => method(call.request, callerOf(call)));
+    return admit(() => method(call.request, callerOf(call), deadline));
   }
 }

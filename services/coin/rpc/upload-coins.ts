@@ -15,10 +15,10 @@ export function uploadCoins(
   limits: CoinLimits,
   now: () => Date,
 ): Method<UploadCoinsRequest, UploadCoinsResponse> {
-  return async (request, caller) => {
+  return async (request, caller, deadline) => {
     const coins = validate(request, now());
     const { outcomes, available, epoch } = await limits.upload(caller.userId, coins.length, () =>
-      store.uploadCoins(caller.userId, coins, request.databaseEpoch),
+      store.uploadCoins(caller.userId, coins, request.databaseEpoch, deadline),
     );
     return {
       results: coins.map((coin, index) => ({

@@ -1,4 +1,5 @@
 import type { StoredCoin } from '../coin';
+import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
 import { clearRetired } from './clear-retired';
 import { countCoins, type StockCount } from './count-coins';
@@ -24,7 +25,8 @@ export interface InventoryRules {
  * delete. Handing out is committed to disk before the answer leaves.
  *
  * Every method may throw DatabaseUnavailableError and OverloadedError; nothing is half done then, but the outcome
- * of the call may be unknown, which is what request ids are for. While the restore fence is up, what hands out, stores
+ * of the call may be unknown, which is what request ids are for. No statement is begun after the `deadline`: then the
+ * method throws DeadlineExceededError or CancelledError; one that was begun before runs to its end. While the restore fence is up, what hands out, stores
  * or purges throws FencedError.
  */
 export class CoinInventoryServer {
@@ -39,24 +41,34 @@ export class CoinInventoryServer {
   }
 
   /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
-  uploadCoins(userId: string, coins: readonly StoredCoin[], epoch: string): Promise<UploadAnswer> {
-    return uploadCoins(this.#db, this.#gate, userId, coins, epoch, this.#rules.stockLimit);
+  uploadCoins(
+    userId: string,
+    coins: readonly StoredCoin[],
+    epoch: string,
+    deadline = Deadline.NONE,
+  ): Promise<UploadAnswer> {
+    return uploadCoins(this.#db, this.#gate, userId, coins, epoch, { stockLimit: this.#rules.stockLimit, deadline });
   }
 
   /** Hands coins out to the requester. One answer per fetch, in order; a bad item fails alone. */
-  async fetchCoins(requesterId: string, fetches: readonly CoinFetch[]): Promise<FetchAnswer[]> {
-    return fetchCoins(this.#db, this.#gate, requesterId, fetches, this.#rules.fetchGraceSeconds);
+  async fetchCoins(
+    requesterId: string,
+    fetches: readonly CoinFetch[],
+    deadline = Deadline.NONE,
+  ): Promise<FetchAnswer[]> {
+    const { fetchGraceSeconds: graceSeconds } = this.#rules;
+    return fetchCoins(this.#db, this.#gate, fetches, { requesterId, graceSeconds, deadline });
   }
 
   /** Counts what could be fetched of one user now: nothing while the fence is up. */
-  async getInventoryCount(userId: string): Promise<StockCount> {
+  async getInventoryCount(userId: string, deadline = Deadline.NONE): Promise<StockCount> {
     try {
       return await this.#gate.pass(async ({ stamp }) => {
-        const count = await countCoins(this.#db, userId, stamp);
+        const count = await countCoins(this.#db, userId, stamp, deadline);
         return count.verified ? count : UNVERIFIED;
       });
     } catch (error) {
-      if (error instanceof FencedError) return countCoins(this.#db, userId, '');
+      if (error instanceof FencedError) return countCoins(this.#db, userId, '', deadline);
       throw error;
     }
   }
@@ -65,18 +77,23 @@ export class CoinInventoryServer {
    * Tells what is known of the ids in the user's vault, and retires the user's coins that a complete list lacks.
    * @throws EpochChangedError, InvalidFieldError, FencedError
    */
-  reconcileCoins(userId: string, listing: VaultListing, epoch: string): Promise<ReconcileAnswer> {
-    return reconcileCoins(this.#db, this.#gate, userId, listing, epoch);
+  reconcileCoins(
+    userId: string,
+    listing: VaultListing,
+    epoch: string,
+    deadline = Deadline.NONE,
+  ): Promise<ReconcileAnswer> {
+    return reconcileCoins(this.#db, this.#gate, userId, listing, epoch, deadline);
   }
 
   /** Deletes unfetched coins that are old or past handing out. @returns how many */
-  purgeStale(maxAgeDays: number): Promise<number> {
-    return purgeStale(this.#db, this.#gate, maxAgeDays);
+  purgeStale(maxAgeDays: number, deadline = Deadline.NONE): Promise<number> {
+    return purgeStale(this.#db, this.#gate, maxAgeDays, deadline);
   }
 
   /** Removes fetched coins older than `graceSeconds`, at least the fetch grace. @returns how many */
-  hardDeleteFetched(graceSeconds: number): Promise<number> {
-    return hardDeleteFetched(this.#db, Math.max(graceSeconds, this.#rules.fetchGraceSeconds));
+  hardDeleteFetched(graceSeconds: number, deadline = Deadline.NONE): Promise<number> {
+    return hardDeleteFetched(this.#db, Math.max(graceSeconds, this.#rules.fetchGraceSeconds), deadline);
   }
 
   /** Forgets spent ids that no vault can open any more. @returns how many */

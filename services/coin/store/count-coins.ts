@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import type { Deadline } from '../deadline';
 import { type Database, run } from './database';
 import { isVerified } from './gate';
 
@@ -24,7 +25,7 @@ interface Row {
 }
 
 /** Counts one user's coins. `stamp`: see gate.ts; an empty one fits no database. */
-export async function countCoins(db: Database, userId: string, stamp: string): Promise<StockCount> {
+export async function countCoins(db: Database, userId: string, stamp: string, deadline: Deadline): Promise<StockCount> {
   const rows = await run(
     db,
     sql<Row>`
@@ -40,6 +41,7 @@ LEFT JOIN (
   WHERE (SELECT verified FROM gate) AND user_id = ${userId}::uuid AND expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
   GROUP BY coin_category
 ) stock ON true`,
+    deadline,
   );
   const [first] = rows;
   if (!first) throw new Error('The database has no epoch; run the migrations.');

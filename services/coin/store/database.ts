@@ -1,5 +1,6 @@
 import { type CompiledQuery, Kysely, PostgresDialect } from 'kysely';
 import { Client, type ClientConfig, Pool } from 'pg';
+import { Deadline } from '../deadline';
 import { toStoreError } from './postgres-errors';
 
 /** Statements are written as SQL with bound parameters (docs/adr/0002-sql-as-sql.md), so the tables need no types. */
@@ -42,10 +43,23 @@ export function openDatabase(settings: DatabaseSettings, onLost: (error: Error) 
   return new Kysely({ dialect: new PostgresDialect({ pool }) });
 }
 
-/** Runs one statement in its own transaction. @throws what toStoreError makes of a failure */
-export async function run<Row>(db: Database, query: { compile(db: Database): CompiledQuery<Row> }): Promise<Row[]> {
+/**
+ * Runs one statement in its own transaction, unless the caller gives up before it has a connection.
+ * @throws DeadlineExceededError, CancelledError, and what toStoreError makes of a failure
+ */
+export async function run<Row>(
+  db: Database,
+  query: { compile(db: Database): CompiledQuery<Row> },
+  deadline = Deadline.NONE,
+): Promise<Row[]> {
   try {
-    const { rows } = await db.executeQuery(query.compile(db));
+    const compiled = query.compile(db);
+    const { rows } = await deadline.whileWaiting((begin) =>
+      db.getExecutor().provideConnection((connection) => {
+        begin();
+        return connection.executeQuery<Row>(compiled);
+      }),
+    );
     return rows;
   } catch (error) {
     throw toStoreError(error);

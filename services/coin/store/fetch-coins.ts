@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories, type StoredCoin } from '../coin';
+import type { Deadline } from '../deadline';
 import { OverloadedError, RequestIdReusedError } from '../errors';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from './claim';
 import { claimOne } from './claim-one';
@@ -34,6 +35,14 @@ export type FetchAnswer =
 /** How often one item is asked again: after a contended answer, a lost race with its own repeat, a deadlock. */
 const MAX_ROUNDS = 8;
 
+/** What all claims of one call have in common. */
+interface Asker extends Pick<ClaimOptions, 'requesterId' | 'graceSeconds'> {
+  readonly deadline: Deadline;
+}
+
+/** How one claim of them is made. */
+type Round = Asker & Omit<ClaimOptions, 'stamp'>;
+
 interface Pending extends ClaimItem {
   /** Whether the caller chose the id, so that a repeat may be under way elsewhere. */
   readonly repeatable: boolean;
@@ -44,24 +53,22 @@ interface Pending extends ClaimItem {
  * Hands coins out, each to exactly one requester, and remembers the answers for `graceSeconds`. One statement
  * whatever the number of items and coins; more only for items of one user whose fallbacks overlap (at most one
  * per list of categories) and where coins are contended.
- * @throws DatabaseUnavailableError, FencedError, OverloadedError when no item got an answer
+ * @throws DatabaseUnavailableError, DeadlineExceededError, CancelledError, FencedError, OverloadedError when no item
+ *   got an answer
  */
 export async function fetchCoins(
   db: Database,
   gate: Gate,
-  requesterId: string,
   fetches: readonly CoinFetch[],
-  graceSeconds: number,
+  asker: Asker,
 ): Promise<FetchAnswer[]> {
   const { items, itemOf } = withoutRepeats(fetches);
-  let answered = false;
   for (const wave of waves(items)) {
     try {
-      await claimAll(db, gate, wave, { requesterId, graceSeconds });
-      answered = true;
+      await claimAll(db, gate, wave, asker);
     } catch (error) {
-      // What an earlier wave took is committed and must be answered.
-      if (!answered) throw error;
+      // What an earlier statement took is committed and must be answered.
+      if (items.every((item) => item.answer === undefined)) throw error;
       for (const item of wave) item.answer ??= { error };
     }
   }
@@ -124,14 +131,9 @@ function waves(items: readonly Pending[]): Pending[][] {
  * are held for longer than the lock timeout, what is free is the answer; but an empty one could contradict a
  * repeat that is still under way, so a repeatable fetch is then told to come again.
  */
-async function claimAll(
-  db: Database,
-  gate: Gate,
-  items: readonly Pending[],
-  base: Pick<ClaimOptions, 'requesterId' | 'graceSeconds'>,
-): Promise<void> {
+async function claimAll(db: Database, gate: Gate, items: readonly Pending[], asker: Asker): Promise<void> {
   let pending = [...items];
-  let options: Omit<ClaimOptions, 'stamp'> = { ...base, held: 'skip', acceptShort: false };
+  let options: Round = { ...asker, held: 'skip', acceptShort: false };
   for (let round = 0; pending.length > 0; round++) {
     if (round === MAX_ROUNDS) throw new OverloadedError();
     try {
@@ -140,7 +142,7 @@ async function claimAll(
       pending = settle(pending, rows, options);
       options = { ...options, held: 'wait' };
     } catch (error) {
-      if (isUniqueViolation(error, 'coin_fetch_pkey')) await hardDeleteRequests(db, pending, base);
+      if (isUniqueViolation(error, 'coin_fetch_pkey')) await hardDeleteRequests(db, pending, asker);
       else if (isLockTimeout(error) && !options.acceptShort) options = { ...options, held: 'skip', acceptShort: true };
       else if (!isRolledBack(error)) throw error;
     }
@@ -152,7 +154,7 @@ async function claimOnce(
   db: Database,
   gate: Gate,
   passage: Passage,
-  asked: { readonly items: readonly Pending[]; readonly options: Omit<ClaimOptions, 'stamp'> },
+  asked: { readonly items: readonly Pending[]; readonly options: Round },
 ): Promise<ClaimRow[] | typeof UNVERIFIED> {
   const rows = await claimRows(db, asked.items, { ...asked.options, stamp: passage.stamp });
   if (rows[0]?.kind === 'unverified') return UNVERIFIED;
@@ -170,14 +172,15 @@ async function claimOnce(
 }
 
 /** By the leanest statement that can answer. */
-async function claimRows(db: Database, items: readonly Pending[], options: ClaimOptions): Promise<ClaimRow[]> {
+async function claimRows(db: Database, items: readonly Pending[], options: Asker & ClaimOptions): Promise<ClaimRow[]> {
+  const { deadline } = options;
   const [first, ...others] = items;
-  if (!first || others.length > 0) return run(db, claim(items, options));
+  if (!first || others.length > 0) return run(db, claim(items, options), deadline);
   if (first.categories.length === 1 && options.held === 'skip' && !options.acceptShort) {
-    const rows = await run(db, claimWhole(first, options));
+    const rows = await run(db, claimWhole(first, options), deadline);
     if (rows.length > 0) return rows.map(toClaimRow);
   }
-  return run(db, claimOne(first, options));
+  return run(db, claimOne(first, options), deadline);
 }
 
 /** Gives the items their answers. @returns the items that have to ask again */

@@ -1,4 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
+import type { Deadline } from '../deadline';
 import { type Database, run } from './database';
 
 /** Requests per statement: at most 20 coins each. */
@@ -16,12 +17,13 @@ interface Slice {
  * What stays is the bare row in coin, so that the id can never be uploaded again. Walks coin_fetch along its primary
  * key in small statements; safe on several servers at once.
  * @returns how many coins were removed
+ * @throws DeadlineExceededError, CancelledError between two statements; what was removed stays so
  */
-export async function hardDeleteFetched(db: Database, graceSeconds: number): Promise<number> {
+export async function hardDeleteFetched(db: Database, graceSeconds: number, deadline: Deadline): Promise<number> {
   let deleted = 0;
   let after: RawBuilder<unknown> = sql`true`;
   for (;;) {
-    const [slice] = await run(db, removeSlice(after, graceSeconds));
+    const [slice] = await run(db, removeSlice(after, graceSeconds), deadline);
     if (!slice?.user_id) return deleted;
     deleted += slice.deleted;
     after = sql`(user_id, requester_id, request_id)
@@ -33,13 +35,13 @@ export async function hardDeleteFetched(db: Database, graceSeconds: number): Pro
 export async function hardDeleteRequests(
   db: Database,
   requests: readonly { readonly userId: string; readonly requestId: string }[],
-  options: { readonly requesterId: string; readonly graceSeconds: number },
+  options: { readonly requesterId: string; readonly graceSeconds: number; readonly deadline: Deadline },
 ): Promise<void> {
   const only = sql`requester_id = ${options.requesterId}::uuid AND (user_id, request_id) IN (
     SELECT * FROM unnest(
       ${requests.map((request) => request.userId)}::uuid[],
       ${requests.map((request) => request.requestId)}::uuid[]))`;
-  await run(db, removeSlice(only, options.graceSeconds));
+  await run(db, removeSlice(only, options.graceSeconds), options.deadline);
 }
 
 function removeSlice(which: RawBuilder<unknown>, graceSeconds: number) {

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import type { Deadline } from '../deadline';
 import { type Database, run } from './database';
 import { type Gate, isVerified, UNVERIFIED } from './gate';
 
@@ -20,15 +21,15 @@ interface Slice {
  * claim holds; safe on several servers at once. Only in a verified database: in a restored one, what looks unfetched may
  * have been handed out, and a purged coin may be uploaded again.
  * @returns how many coins were deleted
- * @throws FencedError
+ * @throws FencedError, and DeadlineExceededError, CancelledError between two statements; what was deleted stays so
  */
-export async function purgeStale(db: Database, gate: Gate, maxAgeDays: number): Promise<number> {
+export async function purgeStale(db: Database, gate: Gate, maxAgeDays: number, deadline: Deadline): Promise<number> {
   let deleted = 0;
   let after: RawBuilder<unknown> = sql`true`;
   for (;;) {
     const from = after;
     const slice = await gate.pass(async ({ stamp }) => {
-      const [purged] = await run(db, purgeSlice(from, maxAgeDays, stamp));
+      const [purged] = await run(db, purgeSlice(from, maxAgeDays, stamp), deadline);
       return purged?.verified === false ? UNVERIFIED : purged;
     });
     if (!slice?.user_id) return deleted;

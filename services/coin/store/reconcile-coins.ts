@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_service';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import type { Deadline } from '../deadline';
 import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
 import { type Database, run } from './database';
 import { type Gate, isVerified, type Passage, UNVERIFIED } from './gate';
@@ -38,10 +39,13 @@ export async function reconcileCoins(
   userId: string,
   listing: VaultListing,
   epoch: string,
+  deadline: Deadline,
 ): Promise<ReconcileAnswer> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     try {
-      const rows = await gate.pass((passage) => reconcileUnder(db, gate, passage, { userId, listing, epoch }));
+      const rows = await gate.pass((passage) =>
+        reconcileUnder(db, gate, passage, { userId, listing, epoch, deadline }),
+      );
       return toAnswer(listing, epoch, rows);
     } catch (error) {
       if (!isRolledBack(error)) throw error;
@@ -50,13 +54,20 @@ export async function reconcileCoins(
   throw new OverloadedError();
 }
 
+interface Asked {
+  readonly userId: string;
+  readonly listing: VaultListing;
+  readonly epoch: string;
+  readonly deadline: Deadline;
+}
+
 async function reconcileUnder(
   db: Database,
   gate: Gate,
   passage: Passage,
-  { userId, listing, epoch }: { readonly userId: string; readonly listing: VaultListing; readonly epoch: string },
+  { userId, listing, epoch, deadline }: Asked,
 ): Promise<ReconcileRow[] | typeof UNVERIFIED> {
-  const rows = await run(db, reconcile(userId, listing, epoch, passage.stamp));
+  const rows = await run(db, reconcile(userId, listing, epoch, passage.stamp), deadline);
   const [first] = rows;
   if (first?.verified === false) return UNVERIFIED;
   // A retired coin that came back with an older copy of the database could be handed out, and opened by nobody. All

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
 import { HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
+import type { Deadline } from '../deadline';
 import { EpochChangedError, OverloadedError } from '../errors';
 import { type Database, run } from './database';
 import { type Gate, isVerified, UNVERIFIED } from './gate';
@@ -30,7 +31,7 @@ export async function uploadCoins(
   userId: string,
   coins: readonly StoredCoin[],
   epoch: string,
-  stockLimit: number,
+  { stockLimit, deadline }: { readonly stockLimit: number; readonly deadline: Deadline },
 ): Promise<UploadAnswer> {
   const outcomes: Outcome[] = coins.map(() => Outcome.OUTCOME_UNSPECIFIED);
   let pending = coins.map((_, index) => index);
@@ -39,7 +40,7 @@ export async function uploadCoins(
     let rows: UploadRow[];
     try {
       rows = await gate.pass(async ({ stamp }) => {
-        const found = await run(db, upload(userId, batch, epoch, stockLimit, stamp));
+        const found = await run(db, upload(userId, batch, epoch, stockLimit, stamp), deadline);
         return found[0]?.verified === false ? UNVERIFIED : found;
       });
     } catch (error) {

@@ -29,11 +29,14 @@ export interface TestDatabase {
 }
 
 /** A database of its own for one test: a clone of the migrated template, or an empty one. */
-export async function createDatabase(from: 'migrated' | 'empty' = 'migrated'): Promise<TestDatabase> {
+export async function createDatabase(
+  from: 'migrated' | 'empty' = 'migrated',
+  settings: Partial<DatabaseSettings> = {},
+): Promise<TestDatabase> {
   const name = `test_${randomUUID().replaceAll('-', '')}`;
   const template = from === 'migrated' ? TEMPLATE : 'template0';
   await asAdmin(`CREATE DATABASE ${name} TEMPLATE ${template}`);
-  const db = openDatabase(databaseSettings(name), () => {});
+  const db = openDatabase({ ...databaseSettings(name), ...settings }, () => {});
   return {
     db,
     url: databaseUrl(name),

@@ -161,19 +161,20 @@ export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, cl
 export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'limits'>> {
   readonly url?: string;
   readonly logLevel?: string;
+  readonly poolSize?: number;
 }
 
 /** The service as main.ts builds it, on a port of its own, and on a database of its own or that of another one. */
 export async function startService(
   rules: Partial<InventoryRules> = {},
-  { url, logLevel = 'error', mostCalls = 512, limits = NO_LIMITS }: TestServiceOptions = {},
+  { url, logLevel = 'error', mostCalls = 512, limits = NO_LIMITS, poolSize = 20 }: TestServiceOptions = {},
 ): Promise<TestService> {
-  const database = url === undefined ? await createDatabase() : connectDatabase(url);
+  const database = url === undefined ? await createDatabase('migrated', { poolSize }) : connectDatabase(url);
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const now = () => new Date();
   const logger = pino({ level: logLevel }, pino.destination(2));
   const folder = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
-  const fence = await Fence.open({ db: database.db, folder, poolSize: 20, log: logger });
+  const fence = await Fence.open({ db: database.db, folder, poolSize, log: logger });
   const store = new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
   const verifyToken = verifyWith(fixedKey(publicKey), NO_RULES, now);
   const server = new CoinServer({ store, limits, verifyToken, logger, now, mostCalls });

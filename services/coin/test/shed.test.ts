@@ -1,6 +1,7 @@
 import { credentials } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { HealthClient, HealthCheckResponse_ServingStatus as ServingStatus } from '../../../gen/grpc/health/v1/health';
+import { CallsUnderWay } from '../interceptors/shed';
 import { mint } from './coins';
 import { call, startService, type TestService } from './service';
 
@@ -50,4 +51,19 @@ test('calls beyond the most are refused at once, with a hint; those that were ta
   );
   expect(answers.map(({ available }) => available?.bronze)).toEqual([5, 5, 5]);
   expect((await bob.count()).available?.bronze).toBe(5);
+});
+
+test('there are none under way once the last one has ended', async () => {
+  const calls = new CallsUnderWay(3);
+  const ends: (() => void)[] = [];
+  const events: string[] = [];
+  await calls.none();
+  const running = [1, 2].map(() => calls.run(() => new Promise<void>((resolve) => ends.push(resolve))));
+  const none = calls.none().then(() => events.push('none'));
+  ends[0]?.();
+  await running[0];
+  events.push('one has ended');
+  ends[1]?.();
+  await none;
+  expect(events).toEqual(['one has ended', 'none']);
 });
