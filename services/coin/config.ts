@@ -26,6 +26,7 @@ export interface Config {
   readonly stockLimit: number;
   /** Calls that are worked on at the same time; further ones are refused at once. */
   readonly mostCalls: number;
+  readonly connections: ConnectionLimits;
   readonly poolSize: number;
   readonly preparedStatements: boolean;
   readonly statementTimeoutMs: number;
@@ -35,6 +36,20 @@ export interface Config {
   /** npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
   readonly postgresPackage: string | undefined;
   readonly migrationsDir: string;
+}
+
+/** What a connection may do and cost, and how many there may be; see transport/. Times in milliseconds. */
+export interface ConnectionLimits {
+  readonly mostConnections: number;
+  readonly mostPerAddress: number;
+  readonly mostStreams: number;
+  readonly mostHeaderBytes: number;
+  readonly callTimeoutMs: number;
+  readonly handshakeTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly maxAgeMs: number;
+  readonly keepaliveMs: number;
+  readonly keepaliveTimeoutMs: number;
 }
 
 /** Coins an hour, and how many of them at once. */
@@ -81,6 +96,7 @@ export class ConfigError extends Error {
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const DAY_S = 86_400;
+const DAY_MS = DAY_S * 1000;
 
 /** Reads and checks everything at once. @throws ConfigError */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
@@ -165,6 +181,18 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
     mostCalls: integer('AQM_MAX_CALLS', 512, 1, 100_000),
+    connections: {
+      mostConnections: integer('AQM_MAX_CONNECTIONS', 16_000, 1, 1_000_000),
+      mostPerAddress: integer('AQM_MAX_CONNECTIONS_PER_ADDRESS', 1000, 1, 1_000_000),
+      mostStreams: integer('AQM_MAX_STREAMS', 256, 1, 100_000),
+      mostHeaderBytes: integer('AQM_MAX_HEADER_BYTES', 16_384, 4096, 65_536),
+      callTimeoutMs: integer('AQM_CALL_TIMEOUT_MS', 60_000, 100, DAY_MS),
+      handshakeTimeoutMs: integer('AQM_HANDSHAKE_TIMEOUT_MS', 10_000, 100, DAY_MS),
+      idleTimeoutMs: integer('AQM_IDLE_TIMEOUT_MS', 300_000, 100, DAY_MS),
+      maxAgeMs: integer('AQM_MAX_CONNECTION_AGE_MS', 1_800_000, 100, DAY_MS),
+      keepaliveMs: integer('AQM_KEEPALIVE_MS', 120_000, 100, DAY_MS),
+      keepaliveTimeoutMs: integer('AQM_KEEPALIVE_TIMEOUT_MS', 20_000, 100, DAY_MS),
+    },
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
     preparedStatements: oneOf('AQM_PREPARED_STATEMENTS', 'on', ['on', 'off']) === 'on',
     statementTimeoutMs: integer('AQM_STATEMENT_TIMEOUT_MS', 5000, 100, 600_000),

@@ -1,4 +1,3 @@
-import { Certificates } from './certificates';
 import { readConfig } from './config';
 import { explain } from './explain';
 import { Fence } from './fence/fence';
@@ -12,6 +11,7 @@ import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
 import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
+import { Certificates } from './transport/certificates';
 
 /** The coin service: configuration, database, server, signals. */
 async function main(): Promise<void> {
@@ -36,11 +36,12 @@ async function main(): Promise<void> {
     });
     const store = new CoinInventoryServer(postgres.db, fence, config);
     const limits = openLimits(config, logger);
-    const server = new CoinServer({ store, limits, verifyToken, logger, now, mostCalls: config.mostCalls });
+    const { mostCalls, connections } = config;
+    const server = new CoinServer({ store, limits, verifyToken, logger, now, mostCalls, connections });
     const hygiene = startHygiene(store, logger);
     const watch = watchDatabase(fence, logger, (state) => server.setServing(state));
 
-    const address = await server.listen(config.host, config.port, certificates?.serverCredentials());
+    const address = await server.listen(config.host, config.port, certificates);
     process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
     logger.info({ address }, 'accepting calls');
 

@@ -1,8 +1,9 @@
-import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { type ConnectionInjector, Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { type CoinAdminServiceServer, CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { type CoinServiceServer, CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
+import type { ConnectionLimits } from './config';
 import type { VerifyToken } from './identity/verify-token';
 import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
@@ -20,12 +21,21 @@ import { reconcileCoins } from './rpc/reconcile-coins';
 import { type UnaryOptions, unary } from './rpc/unary';
 import { uploadCoins } from './rpc/upload-coins';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
+import type { Certificates } from './transport/certificates';
+import { Listener } from './transport/listener';
+import { Sessions } from './transport/sessions';
 
 const COIN_SERVICE = 'aqm.coin.v1.CoinService';
 const COIN_ADMIN_SERVICE = 'aqm.coin.v1.CoinAdminService';
 
 /** Larger messages are not even read; between this and MAX_REQUEST_BYTES the answer carries its reason. */
 const HARD_MESSAGE_LIMIT = 16 * MAX_REQUEST_BYTES;
+
+/** What one connection may have waiting to be sent and read, in megabytes. New calls of it are refused meanwhile. */
+const MOST_SESSION_MEGABYTES = 32;
+
+/** Calls that send their request or read their answer, for each that may be worked on. */
+const OPEN_PER_CALL = 8;
 
 export interface ServerOptions {
   readonly store: CoinInventoryServer;
@@ -35,6 +45,7 @@ export interface ServerOptions {
   readonly now: () => Date;
   /** Calls that are worked on at the same time; further ones are refused at once. */
   readonly mostCalls: number;
+  readonly connections: ConnectionLimits;
 }
 
 export interface ServingState {
@@ -47,11 +58,16 @@ export interface ServingState {
 /** The gRPC face of one store: the two services of the contract, health and reflection. */
 export class CoinServer {
   readonly #server: Server;
+  readonly #injector: ConnectionInjector;
+  readonly #listeners: Listener[] = [];
+  readonly #options: ServerOptions;
   readonly #health: HealthImplementation;
   readonly #calls: CallsUnderWay;
   #draining = false;
 
-  constructor({ store, limits, verifyToken, logger, now, mostCalls }: ServerOptions) {
+  constructor(serverOptions: ServerOptions) {
+    const { store, limits, verifyToken, logger, now, mostCalls, connections } = serverOptions;
+    this.#options = serverOptions;
     const calls = new CallsUnderWay(mostCalls);
     this.#calls = calls;
     const options: UnaryOptions = { logger, now, admit: (work) => calls.run(work) };
@@ -59,7 +75,17 @@ export class CoinServer {
       // The first is the closest to the wire: it sees what the others answer.
       interceptors: [log(logger), drain(() => this.#draining), shed(calls), authenticate(verifyToken)],
       'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,
+      'grpc-node.max_session_memory': MOST_SESSION_MEGABYTES,
+      'grpc.keepalive_time_ms': connections.keepaliveMs,
+      'grpc.keepalive_timeout_ms': connections.keepaliveTimeoutMs,
+      'grpc.max_connection_idle_ms': connections.idleTimeoutMs,
+      'grpc.max_connection_age_ms': connections.maxAgeMs,
+      'grpc.max_connection_age_grace_ms': connections.callTimeoutMs,
+      // A record of every connection and call that nobody asks for.
+      'grpc.enable_channelz': 0,
     });
+    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    new Sessions(this.#server, { ...connections, mostOpen: OPEN_PER_CALL * mostCalls });
     this.#server.addService(withCheckedDecoding(CoinServiceService), {
       uploadCoins: unary(options, uploadCoins(store, limits, now)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
@@ -80,14 +106,20 @@ export class CoinServer {
     }
   }
 
+  /** Connections that there are. */
+  get connections(): number {
+    return this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
+  }
+
   /** Begins to accept calls. @returns the address, with the port that was picked for port 0 */
-  async listen(host: string, port: number, credentials = ServerCredentials.createInsecure()): Promise<string> {
-    const picked = await new Promise<number>((resolve, reject) => {
-      this.#server.bindAsync(`${host}:${port}`, credentials, (error, bound) =>
-        error ? reject(error) : resolve(bound),
-      );
-    });
-    return `${host}:${picked}`;
+  async listen(host: string, port: number, certificates?: Certificates): Promise<string> {
+    const { connections, logger } = this.#options;
+    // gRPC is told of no TLS: the listener has dealt with it.
+    const listener = new Listener({ ...connections, certificates, logger }, (socket) =>
+      this.#injector.injectConnection(socket),
+    );
+    this.#listeners.push(listener);
+    return `${host}:${await listener.listen(host, port)}`;
   }
 
   /**
@@ -111,10 +143,13 @@ export class CoinServer {
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(() => {
         this.#server.forceShutdown();
+        for (const listener of this.#listeners) listener.cut();
         resolve();
       }, timeoutMs);
     });
+    const closed = this.#listeners.map((listener) => listener.close());
     await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    await Promise.all(closed);
     // A statement runs on when its caller is gone; what it hands out has to reach the mark.
     await Promise.race([this.#calls.none(), late]);
     clearTimeout(timer);

@@ -2,7 +2,7 @@ import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { credentials, Metadata, type ServerCredentials, type ServiceError, status } from '@grpc/grpc-js';
+import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
@@ -20,7 +20,7 @@ import {
   UploadCoinsRequest,
   type UploadCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
-import type { Rate, TokenRules } from '../config';
+import { type ConnectionLimits, type Rate, readConfig, type TokenRules } from '../config';
 import { Fence } from '../fence/fence';
 import { issueToken } from '../identity/development-key';
 import { fixedKey } from '../identity/token-keys';
@@ -29,6 +29,7 @@ import { CoinLimits } from '../limits/coin-limits';
 import { UNLIMITED } from '../limits/limits';
 import { CoinServer, type ServerOptions } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
+import type { Certificates } from '../transport/certificates';
 import { connectDatabase, createDatabase, type TestDatabase } from './postgres';
 
 /** A failed call, with the parts of its google.rpc.Status taken out. */
@@ -145,10 +146,11 @@ export interface TestService {
   readonly database: TestDatabase;
   readonly privateKey: KeyObject;
   user(options?: { id?: string; isAdmin?: boolean; ttlSeconds?: number; address?: string }): Promise<User>;
+  readonly server: CoinServer;
   readonly store: CoinInventoryServer;
   readonly fence: Fence;
   /** One more port. @returns its address */
-  listenAlso(credentials: ServerCredentials): Promise<string>;
+  listenAlso(certificates: Certificates): Promise<string>;
   /** Lets time pass for a table: moves a column of all its rows into the past. */
   age(table: string, column: string, interval: string): Promise<void>;
   stop(): Promise<void>;
@@ -158,16 +160,19 @@ const ANY: Rate = { perHour: 1, burst: 1 };
 const NO_LIMITS = new CoinLimits(UNLIMITED, { perRequester: ANY, perPair: ANY, perTarget: ANY, perUploader: ANY });
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
+const { connections: CONNECTIONS } = readConfig({});
+
 export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'limits'>> {
   readonly url?: string;
   readonly logLevel?: string;
   readonly poolSize?: number;
+  readonly connections?: Partial<ConnectionLimits>;
 }
 
 /** The service as main.ts builds it, on a port of its own, and on a database of its own or that of another one. */
 export async function startService(
   rules: Partial<InventoryRules> = {},
-  { url, logLevel = 'error', mostCalls = 512, limits = NO_LIMITS, poolSize = 20 }: TestServiceOptions = {},
+  { url, logLevel = 'error', mostCalls = 512, limits = NO_LIMITS, poolSize = 20, connections }: TestServiceOptions = {},
 ): Promise<TestService> {
   const database = url === undefined ? await createDatabase('migrated', { poolSize }) : connectDatabase(url);
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
@@ -177,16 +182,25 @@ export async function startService(
   const fence = await Fence.open({ db: database.db, folder, poolSize, log: logger });
   const store = new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
   const verifyToken = verifyWith(fixedKey(publicKey), NO_RULES, now);
-  const server = new CoinServer({ store, limits, verifyToken, logger, now, mostCalls });
+  const server = new CoinServer({
+    store,
+    limits,
+    verifyToken,
+    logger,
+    now,
+    mostCalls,
+    connections: { ...CONNECTIONS, ...connections },
+  });
   const address = await server.listen('127.0.0.1', 0);
   const users: User[] = [];
   return {
     address,
     database,
     privateKey,
+    server,
     store,
     fence,
-    listenAlso: (credentials) => server.listen('127.0.0.1', 0, credentials),
+    listenAlso: (certificates) => server.listen('127.0.0.1', 0, certificates),
     age: async (table, column, interval) => {
       await sql`UPDATE ${sql.table(table)} SET ${sql.ref(column)} = ${sql.ref(column)} - ${interval}::interval`.execute(
         database.db,

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
 import pino from 'pino';
 import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
-import { Certificates } from '../certificates';
 import type { TlsFiles } from '../config';
+import { Certificates } from '../transport/certificates';
 import { CertificateAuthority } from './certificate-authority';
 import { call, startService, type TestService } from './service';
 import { spawnService } from './service-process';
@@ -93,7 +93,7 @@ describe('renewed certificates', () => {
   test('are taken for new connections; unusable files leave those of before; connections that are there stay', async () => {
     const files = filesOf(ours);
     const certificates = new Certificates(files, pino({ level: 'silent' }));
-    const address = await service.listenAlso(certificates.serverCredentials());
+    const address = await service.listenAlso(certificates);
     const early = new CoinServiceClient(address, trusting(ours), { 'grpc.use_local_subchannel_pool': 1 });
     const askEarly = () => call(early.getInventoryCount.bind(early), {}, token);
     try {

@@ -1,0 +1,141 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+
+/** Types of frames, RFC 9113, section 6. */
+export const DATA = 0;
+export const HEADERS = 1;
+export const PRIORITY = 2;
+export const RST_STREAM = 3;
+export const SETTINGS = 4;
+export const PUSH_PROMISE = 5;
+export const PING = 6;
+export const GOAWAY = 7;
+export const WINDOW_UPDATE = 8;
+export const CONTINUATION = 9;
+/** Flags. */
+export const ACK = 1;
+export const END_STREAM = 1;
+export const END_HEADERS = 4;
+
+export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+
+export function frame(type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+export const uint32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+};
+
+/** Headers as HPACK literals, never indexed. */
+export function headerBlock(fields: readonly (readonly [string, string])[]): Buffer {
+  return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(0x10), literal(name), literal(value)]));
+}
+
+/** A call of ours as far as its headers go. */
+export function callHeaders(path: string, token: string, more: readonly (readonly [string, string])[] = []): Buffer {
+  return headerBlock([
+    [':method', 'POST'],
+    [':scheme', 'http'],
+    [':path', path],
+    [':authority', 'localhost'],
+    ['te', 'trailers'],
+    ['content-type', 'application/grpc'],
+    ['authorization', `Bearer ${token}`],
+    ...more,
+  ]);
+}
+
+function literal(text: string): Buffer {
+  const bytes = Buffer.from(text);
+  const length: number[] = [];
+  let rest = bytes.length;
+  if (rest < 127) length.push(rest);
+  else {
+    length.push(127);
+    for (rest -= 127; rest >= 128; rest >>= 7) length.push((rest & 127) | 128);
+    length.push(rest);
+  }
+  return Buffer.concat([Buffer.from(length), bytes]);
+}
+
+export interface Frame {
+  readonly type: number;
+  readonly flags: number;
+  readonly stream: number;
+  readonly payload: Buffer;
+}
+
+/** An HTTP/2 connection that says what it is told to: it acknowledges nothing and never closes by itself. */
+export class RawConnection {
+  readonly frames: Frame[] = [];
+  /** The other side has said its last. */
+  readonly ended: Promise<void>;
+  hasEnded = false;
+  #rest: Buffer = Buffer.alloc(0);
+
+  private constructor(readonly socket: Socket) {
+    this.ended = new Promise((resolve) => {
+      const end = () => {
+        this.hasEnded = true;
+        resolve();
+      };
+      socket.once('end', end).once('close', end);
+    });
+    socket.on('error', () => {});
+    socket.on('data', (bytes) => this.#read(bytes));
+  }
+
+  /** @param first what it says at once: by default what HTTP/2 asks for */
+  static async open(
+    address: string,
+    { first = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0)]), localAddress = '127.0.0.1' } = {},
+  ): Promise<RawConnection> {
+    const [host = '', port] = address.split(':');
+    const connection = new RawConnection(connect({ host, port: Number(port), localAddress, allowHalfOpen: true }));
+    await once(connection.socket, 'connect');
+    connection.socket.write(first);
+    return connection;
+  }
+
+  /** Writes as fast as the other side reads. Ends early when the connection does. */
+  async write(...parts: readonly Buffer[]): Promise<void> {
+    for (const part of parts) {
+      if (this.hasEnded) return;
+      if (!this.socket.write(part))
+        await Promise.race([new Promise((resolve) => this.socket.once('drain', resolve)), this.ended]);
+    }
+  }
+
+  /** The error code of the last GOAWAY. */
+  get goaway(): number | undefined {
+    return this.frames.findLast(({ type }) => type === GOAWAY)?.payload.readUInt32BE(4);
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+
+  #read(bytes: Buffer): void {
+    this.#rest = Buffer.concat([this.#rest, bytes]);
+    while (this.#rest.length >= 9) {
+      const length = this.#rest.readUIntBE(0, 3);
+      if (this.#rest.length < 9 + length) return;
+      const [type = 0, flags = 0] = this.#rest.subarray(3, 5);
+      this.frames.push({
+        type,
+        flags,
+        stream: this.#rest.readUInt32BE(5),
+        payload: this.#rest.subarray(9, 9 + length),
+      });
+      this.#rest = this.#rest.subarray(9 + length);
+    }
+  }
+}

@@ -1,0 +1,90 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import type { Logger } from 'pino';
+import { ConfigError, type TlsFiles } from '../config';
+
+/** How often the files are read again, in milliseconds. */
+const REFRESH_MS = 60_000;
+
+interface Loaded {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca: Buffer | undefined;
+}
+
+/**
+ * The certificate and key of the server, and the authority of its clients where they must show a certificate too
+ * (mutual TLS). Renewed files are taken within a minute, for new connections; files that cannot be used, such as a
+ * certificate whose key is not there yet, are said in the log and those of before stay.
+ */
+export class Certificates {
+  readonly #files: TlsFiles;
+  readonly #log: Logger;
+  readonly #listeners: ((current: SecureContextOptions) => void)[] = [];
+  readonly #timer: NodeJS.Timeout;
+  #loaded: Loaded;
+
+  /** @throws ConfigError when the files cannot be used */
+  constructor(files: TlsFiles, log: Logger) {
+    this.#files = files;
+    this.#log = log;
+    try {
+      this.#loaded = load(files);
+    } catch (error) {
+      throw new ConfigError(`The files of AQM_TLS_… cannot be used: ${(error as Error).message}`);
+    }
+    this.#timer = setInterval(() => this.refresh(), REFRESH_MS).unref();
+  }
+
+  get current(): SecureContextOptions {
+    return this.#loaded;
+  }
+
+  /** Whether clients must show a certificate. */
+  get isMutual(): boolean {
+    return this.#files.clientCa !== undefined;
+  }
+
+  /** Calls `listener` with what is taken from then on. */
+  onChange(listener: (current: SecureContextOptions) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Reads the files now. */
+  refresh(): void {
+    try {
+      const loaded = load(this.#files);
+      if (isSame(loaded, this.#loaded)) return;
+      this.#loaded = loaded;
+      this.#log.info({ ends: new X509Certificate(loaded.cert).validTo }, 'the TLS certificate has changed');
+    } catch (error) {
+      this.#log.error({ err: error }, 'the TLS files cannot be used; those of before stay');
+      return;
+    }
+    for (const listener of this.#listeners) listener(this.#loaded);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+function load({ certificate, key: keyPath, clientCa }: TlsFiles): Loaded {
+  const cert = readFileSync(certificate);
+  const key = readFileSync(keyPath);
+  const ca = clientCa === undefined ? undefined : readFileSync(clientCa);
+  if (!new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) {
+    throw new Error(`the key in ${keyPath} does not belong to the certificate in ${certificate}`);
+  }
+  createSecureContext({ cert, key, ca });
+  return { cert, key, ca };
+}
+
+function isSame(a: Loaded, b: Loaded): boolean {
+  const same = (one: Buffer | undefined, other: Buffer | undefined) =>
+    Buffer.compare(one ?? EMPTY, other ?? EMPTY) === 0;
+  return same(a.cert, b.cert) && same(a.key, b.key) && same(a.ca, b.ca);
+}
+
+const EMPTY = Buffer.alloc(0);

@@ -1,0 +1,128 @@
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { Server } from '@grpc/grpc-js';
+import { type CoinServiceError, DeadlineExceededError, OverloadedError } from '../errors';
+import { toStatus } from '../rpc/status';
+
+export interface SessionLimits {
+  /** Calls of one connection at the same time. */
+  readonly mostStreams: number;
+  /** Headers of one call, in bytes, as HTTP/2 counts them. */
+  readonly mostHeaderBytes: number;
+  /** From the first byte of a call to the last byte of its answer, in milliseconds. */
+  readonly callTimeoutMs: number;
+}
+
+export interface SessionsOptions extends SessionLimits {
+  /** Calls of all connections at the same time, those that are not worked on included. */
+  readonly mostOpen: number;
+}
+
+/** Runs as long as its caller wants to be told. */
+const WATCH = '/grpc.health.v1.Health/Watch';
+
+/** PING and SETTINGS frames that a connection without a new call may send in CONTROL_WINDOW_MS. gRPC clients send a few. */
+const MOST_CONTROL_FRAMES = 200;
+const CONTROL_WINDOW_MS = 60_000;
+
+/** Bytes of requests that are not whole yet, of all connections together. The largest request has 1 MiB. */
+const MOST_RECEIVING = 128 * 1024 * 1024;
+
+const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
+
+/** What gRPC leaves open between it and HTTP/2: how long a call may take, and what a connection may do without any. */
+export class Sessions {
+  readonly #options: SessionsOptions;
+  #open = 0;
+  #receiving = 0;
+
+  /** Limits all connections of a server from now on. */
+  constructor(server: Server, options: SessionsOptions) {
+    this.#options = options;
+    const { mostStreams: maxConcurrentStreams, mostHeaderBytes: maxHeaderListSize } = options;
+    for (const http2Server of http2ServersOf(server)) {
+      http2Server.updateSettings({ maxConcurrentStreams, maxHeaderListSize });
+      http2Server.on('session', (session) => this.#watch(session));
+    }
+  }
+
+  #watch(session: ServerHttp2Session): void {
+    let frames = 0;
+    let since = Date.now();
+    const count = () => {
+      frames += 1;
+      if (frames < MOST_CONTROL_FRAMES) return;
+      const now = Date.now();
+      if (now - since < CONTROL_WINDOW_MS) session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM);
+      frames = 0;
+      since = now;
+    };
+    session.on('ping', count);
+    session.on('remoteSettings', count);
+    session.on('stream', (stream, headers) => {
+      // Clients that measure the line send a ping with their calls.
+      frames = 0;
+      this.#limit(stream, headers);
+    });
+  }
+
+  #limit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    if (this.#open >= this.#options.mostOpen) {
+      stream.close(NGHTTP2_REFUSED_STREAM);
+      return;
+    }
+    this.#open += 1;
+    const isWatch = headers[constants.HTTP2_HEADER_PATH] === WATCH;
+    const timer = isWatch
+      ? undefined
+      : setTimeout(() => end(stream, new DeadlineExceededError()), this.#options.callTimeoutMs);
+    let received = 0;
+    const forget = () => {
+      this.#receiving -= received;
+      received = 0;
+    };
+    // gRPC has paused the stream, so this does not make it flow.
+    stream.on('data', ({ length }: Buffer) => {
+      received += length;
+      this.#receiving += length;
+      if (this.#receiving > MOST_RECEIVING) end(stream, new OverloadedError());
+    });
+    stream.once('end', forget);
+    stream.once('close', () => {
+      clearTimeout(timer);
+      forget();
+      this.#open -= 1;
+    });
+  }
+}
+
+/** With a status where none was sent: its caller may not have sent its whole request, or not read its whole answer. */
+function end(stream: ServerHttp2Stream, error: CoinServiceError): void {
+  if (stream.headersSent) {
+    stream.close(NGHTTP2_CANCEL);
+    return;
+  }
+  const { code, details, metadata } = toStatus(error);
+  stream.respond(
+    {
+      ':status': 200,
+      'content-type': 'application/grpc+proto',
+      'grpc-status': code,
+      'grpc-message': encodeURI(details),
+      ...metadata.toHttp2Headers(),
+    },
+    { endStream: true },
+  );
+  stream.close(NGHTTP2_NO_ERROR);
+}
+
+/** grpc-js has no other way to its sessions. */
+function http2ServersOf(server: Server): Http2Server[] {
+  const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
+  return [...http2Servers.keys()];
+}
