@@ -29,7 +29,7 @@ const COIN_SERVICE = 'aqm.coin.v1.CoinService';
 const COIN_ADMIN_SERVICE = 'aqm.coin.v1.CoinAdminService';
 
 /** Larger messages are not even read; between this and MAX_REQUEST_BYTES the answer carries its reason. */
-const HARD_MESSAGE_LIMIT = 16 * MAX_REQUEST_BYTES;
+const HARD_MESSAGE_LIMIT = 8 * MAX_REQUEST_BYTES;
 
 /** What one connection may have waiting to be sent and read, in megabytes. New calls of it are refused meanwhile. */
 const MOST_SESSION_MEGABYTES = 32;

@@ -31,7 +31,9 @@ const MOST_CONTROL_FRAMES = 200;
 const CONTROL_WINDOW_MS = 60_000;
 
 /** Bytes of requests that are not whole yet, of all connections together. The largest request has 1 MiB. */
-const MOST_RECEIVING = 128 * 1024 * 1024;
+const MOST_RECEIVING = 64 * 1024 * 1024;
+/** What a compressed request is counted as, until its call is over: it inflates unseen, to four times as much at most. */
+const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
 const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
 
@@ -58,7 +60,9 @@ export class Sessions {
       frames += 1;
       if (frames < MOST_CONTROL_FRAMES) return;
       const now = Date.now();
-      if (now - since < CONTROL_WINDOW_MS) session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM);
+      if (now - since < CONTROL_WINDOW_MS) {
+        session.destroy(new Error('too many PING and SETTINGS frames'), NGHTTP2_ENHANCE_YOUR_CALM);
+      }
       frames = 0;
       since = now;
     };
@@ -81,21 +85,24 @@ export class Sessions {
     const timer = isWatch
       ? undefined
       : setTimeout(() => end(stream, new DeadlineExceededError()), this.#options.callTimeoutMs);
-    let received = 0;
-    const forget = () => {
-      this.#receiving -= received;
-      received = 0;
-    };
-    // gRPC has paused the stream, so this does not make it flow.
-    stream.on('data', ({ length }: Buffer) => {
-      received += length;
-      this.#receiving += length;
+    let held = 0;
+    const hold = (bytes: number) => {
+      held += bytes;
+      this.#receiving += bytes;
       if (this.#receiving > MOST_RECEIVING) end(stream, new OverloadedError());
-    });
-    stream.once('end', forget);
+    };
+    const release = () => {
+      this.#receiving -= held;
+      held = 0;
+    };
+    if ((headers['grpc-encoding'] ?? 'identity') === 'identity') {
+      // gRPC has paused the stream, so this does not make it flow.
+      stream.on('data', ({ length }: Buffer) => hold(length));
+      stream.once('end', release);
+    } else hold(COMPRESSED_BYTES);
     stream.once('close', () => {
       clearTimeout(timer);
-      forget();
+      release();
       this.#open -= 1;
     });
   }
