@@ -33,8 +33,8 @@ const RECONCILE = '/aqm.coin.v1.CoinService/ReconcileCoins';
 let service: TestService;
 let bob: User;
 
-async function start(connections: Partial<ConnectionLimits>, more: { mostCalls?: number } = {}): Promise<void> {
-  service = await startService({}, { connections, ...more });
+async function start(connections: Partial<ConnectionLimits>, mostCalls = 512): Promise<void> {
+  service = await startService({}, { connections, mostCalls });
   bob = await service.user();
 }
 afterEach(() => service.stop());
@@ -71,7 +71,9 @@ function begin(session: ClientHttp2Session, path: string) {
   });
   stream.on('error', () => {});
   stream.resume();
-  const ended = once(stream, 'close').then((): Ending => ({ grpcStatus, rstCode: stream.rstCode }));
+  const ended = new Promise<Ending>((resolve) => {
+    stream.once('close', () => resolve({ grpcStatus, rstCode: stream.rstCode }));
+  });
   return { stream, ended };
 }
 
@@ -117,6 +119,19 @@ describe('a call takes its time and no more', () => {
       // A second message of a call that takes one.
       expect((await ended).grpcStatus).toBe('12');
     }));
+
+  test('and there are not endlessly many that have it', async () => {
+    await service.stop();
+    await start({}, 2);
+    await bob.count();
+    await withSession(async (session) => {
+      const calls = Array.from({ length: 20 }, () => begin(session, COUNT));
+      // Eight for each that may be worked on are let in.
+      const refused = await Promise.all(calls.slice(16).map(({ ended }) => ended));
+      expect(refused.map(({ rstCode }) => rstCode)).toEqual(Array(4).fill(constants.NGHTTP2_REFUSED_STREAM));
+    });
+    expect((await bob.count()).available?.bronze).toBe(0);
+  });
 
   test('when its answer is not read', async () => {
     const keyIds = mint(1000).map((coin) => coin.keyId);
@@ -221,6 +236,16 @@ describe('a connection ends', () => {
     certificates.close();
     rmSync(folder, { recursive: true });
   });
+});
+
+test('a stop does not wait for peers that keep their side open', async () => {
+  await start({});
+  const stopped = await startService();
+  const open = await RawConnection.open(stopped.address);
+  await until(() => open.frames.length > 0);
+  await stopped.stop();
+  await open.ended;
+  open.close();
 });
 
 describe('there are no more connections than allowed', () => {
