@@ -68,6 +68,7 @@ async function main(): Promise<void> {
     logger,
     now,
     mostCalls: config.mostCalls,
+    connections: config.connections,
   });
   const address = await server.listen(config.host, config.port);
   process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
