@@ -228,6 +228,8 @@ describe('large messages', () => {
         stream.write(body);
       }
     });
+    // What it still holds is taken from it, and nobody else is refused.
+    expect((await bob.count()).available?.bronze).toBe(0);
     session.destroy();
     return seen;
   }

@@ -30,18 +30,30 @@ const WATCH = '/grpc.health.v1.Health/Watch';
 const MOST_CONTROL_FRAMES = 200;
 const CONTROL_WINDOW_MS = 60_000;
 
-/** Bytes of requests that are not whole yet, of all connections together. The largest request has 1 MiB. */
+/**
+ * Bytes of requests that are not whole yet, of all connections together. The largest request has 1 MiB. Beyond it, the
+ * connection that holds the most pays, so that many large requests of one peer refuse nobody else's.
+ */
 const MOST_RECEIVING = 64 * 1024 * 1024;
 /** What a compressed request is counted as, until its call is over: it inflates unseen, to four times as much at most. */
 const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
 const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
 
+/** What one connection has sent of requests that are not whole yet. */
+interface Receiving {
+  bytes: number;
+  readonly ofStream: Map<ServerHttp2Stream, number>;
+}
+
 /** What gRPC leaves open between it and HTTP/2: how long a call may take, and what a connection may do without any. */
 export class Sessions {
   readonly #options: SessionsOptions;
+  /** Of those connections that have sent some. */
+  readonly #receiving = new Set<Receiving>();
+  /** Of all of them. */
+  #bytes = 0;
   #open = 0;
-  #receiving = 0;
 
   /** Limits all connections of a server from now on. */
   constructor(server: Server, options: SessionsOptions) {
@@ -68,14 +80,15 @@ export class Sessions {
     };
     session.on('ping', count);
     session.on('remoteSettings', count);
+    const receiving: Receiving = { bytes: 0, ofStream: new Map() };
     session.on('stream', (stream, headers) => {
       // Clients that measure the line send a ping with their calls.
       frames = 0;
-      this.#limit(stream, headers);
+      this.#limit(stream, headers, receiving);
     });
   }
 
-  #limit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+  #limit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, receiving: Receiving): void {
     if (this.#open >= this.#options.mostOpen) {
       stream.close(NGHTTP2_REFUSED_STREAM);
       return;
@@ -85,16 +98,8 @@ export class Sessions {
     const timer = isWatch
       ? undefined
       : setTimeout(() => end(stream, new DeadlineExceededError()), this.#options.callTimeoutMs);
-    let held = 0;
-    const hold = (bytes: number) => {
-      held += bytes;
-      this.#receiving += bytes;
-      if (this.#receiving > MOST_RECEIVING) end(stream, new OverloadedError());
-    };
-    const release = () => {
-      this.#receiving -= held;
-      held = 0;
-    };
+    const hold = (bytes: number) => this.#hold(stream, receiving, bytes);
+    const release = () => this.#release(stream, receiving);
     if ((headers['grpc-encoding'] ?? 'identity') === 'identity') {
       // gRPC has paused the stream, so this does not make it flow.
       stream.on('data', ({ length }: Buffer) => hold(length));
@@ -106,6 +111,34 @@ export class Sessions {
       this.#open -= 1;
     });
   }
+
+  #hold(stream: ServerHttp2Stream, receiving: Receiving, bytes: number): void {
+    if (stream.closed) return;
+    receiving.ofStream.set(stream, (receiving.ofStream.get(stream) ?? 0) + bytes);
+    receiving.bytes += bytes;
+    this.#receiving.add(receiving);
+    this.#bytes += bytes;
+    while (this.#bytes > MOST_RECEIVING) this.#endLargest();
+  }
+
+  #release(stream: ServerHttp2Stream, receiving: Receiving): void {
+    const bytes = receiving.ofStream.get(stream) ?? 0;
+    receiving.ofStream.delete(stream);
+    receiving.bytes -= bytes;
+    if (receiving.bytes === 0) this.#receiving.delete(receiving);
+    this.#bytes -= bytes;
+  }
+
+  #endLargest(): void {
+    const receiving = largest(this.#receiving, (one) => one.bytes);
+    const [stream] = largest(receiving.ofStream, ([, bytes]) => bytes);
+    this.#release(stream, receiving);
+    end(stream, new OverloadedError());
+  }
+}
+
+function largest<T>(all: Iterable<T>, sizeOf: (one: T) => number): T {
+  return [...all].reduce((best, one) => (sizeOf(one) > sizeOf(best) ? one : best));
 }
 
 /** With a status where none was sent: its caller may not have sent its whole request, or not read its whole answer. */
