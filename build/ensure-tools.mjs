@@ -20,7 +20,8 @@ const TOOLS = [
     debian: 'libprotobuf-dev',
   },
   { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
-  // Debian starts a service with it; the tests always run servers of their own.
+  // Debian starts a service with these; the tests always run servers of their own.
+  { what: 'pgbouncer', test: ['sh', '-c', 'PATH="$PATH:/usr/sbin" pgbouncer --version'], debian: 'pgbouncer' },
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
 ];
 

@@ -34,7 +34,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'aqm-lost-replies-'));
   const keyFile = join(folder, 'public-key.pem');
   writeFileSync(keyFile, createPublicKey(service.privateKey).export({ type: 'spki', format: 'pem' }));
-  const env = { DATABASE_URL: service.database.url, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, AQM_DATA_DIR: folder };
+  const env = { ...service.database.env, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, AQM_DATA_DIR: folder };
   front = await TcpLink.open();
   services = [front, await TcpLink.open()].map((link) => new OwnService(DIST, link, env));
   await Promise.all(services.map((one) => one.start()));

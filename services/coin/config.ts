@@ -28,9 +28,13 @@ export interface Config {
   readonly mostCalls: number;
   readonly connections: ConnectionLimits;
   readonly poolSize: number;
+  /** What stands between the service and its PostgreSQL. transaction: connections keep nothing from one transaction to the next. */
+  readonly pooler: 'none' | 'transaction';
   readonly preparedStatements: boolean;
+  readonly connectTimeoutMs: number;
   readonly statementTimeoutMs: number;
   readonly lockTimeoutMs: number;
+  readonly idleInTransactionTimeoutMs: number;
   readonly drainTimeoutMs: number;
   readonly logLevel: string;
   /** npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
@@ -138,6 +142,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     problems.push('DATABASE_URL must begin with postgresql://');
   }
 
+  const pooler = oneOf('AQM_POOLER', 'none', ['none', 'transaction']) === 'transaction' ? 'transaction' : 'none';
+  if (pooler !== 'none' && databaseUrl === undefined)
+    problems.push('AQM_POOLER needs DATABASE_URL, the URL of the pooler');
+
   const tokenKeys = tokenKeysOf(env, problems);
   if (!tokenKeys && host !== '' && !isLoopback(host)) {
     problems.push(
@@ -194,9 +202,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       keepaliveTimeoutMs: integer('AQM_KEEPALIVE_TIMEOUT_MS', 20_000, 100, DAY_MS),
     },
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
-    preparedStatements: oneOf('AQM_PREPARED_STATEMENTS', 'on', ['on', 'off']) === 'on',
+    pooler,
+    preparedStatements: oneOf('AQM_PREPARED_STATEMENTS', pooler === 'none' ? 'on' : 'off', ['on', 'off']) === 'on',
+    connectTimeoutMs: integer('AQM_CONNECT_TIMEOUT_MS', 1500, 10, 600_000),
     statementTimeoutMs: integer('AQM_STATEMENT_TIMEOUT_MS', 5000, 100, 600_000),
     lockTimeoutMs: integer('AQM_LOCK_TIMEOUT_MS', 1000, 10, 600_000),
+    idleInTransactionTimeoutMs: integer('AQM_IDLE_IN_TRANSACTION_TIMEOUT_MS', 5000, 100, 600_000),
     drainTimeoutMs: integer('AQM_DRAIN_TIMEOUT_MS', 25_000, 0, 600_000),
     logLevel: oneOf('AQM_LOG_LEVEL', 'info', LOG_LEVELS),
     postgresPackage: env.AQM_POSTGRES_PACKAGE || undefined,

@@ -27,7 +27,10 @@ async function main(): Promise<void> {
 
   const postgres = await openPostgres(config, logger);
   try {
-    await prepareDatabase(postgres.db, config.migrationsDir, { migrateOlder: postgres.isEmbedded });
+    await prepareDatabase(postgres.db, config.migrationsDir, {
+      migrateOlder: postgres.isEmbedded,
+      ...(config.pooler === 'transaction' && { timeouts: config }),
+    });
     const fence = await Fence.open({
       db: postgres.db,
       folder: config.fenceDir,

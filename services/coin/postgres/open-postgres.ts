@@ -22,16 +22,8 @@ export async function openPostgres(config: Config, log: Logger): Promise<OpenPos
         })
       : undefined;
   const connectionString = config.databaseUrl ?? embedded?.connectionString() ?? '';
-  const db = openDatabase(
-    {
-      connectionString,
-      poolSize: config.poolSize,
-      connectTimeoutMs: 1500,
-      statementTimeoutMs: config.statementTimeoutMs,
-      lockTimeoutMs: config.lockTimeoutMs,
-      preparedStatements: config.preparedStatements,
-    },
-    (error) => log.warn({ err: error }, 'a database connection was lost'),
+  const db = openDatabase({ ...config, connectionString }, (error) =>
+    log.warn({ err: error }, 'a database connection was lost'),
   );
   return {
     db,

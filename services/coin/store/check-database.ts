@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { type Database, run } from './database';
 import { migrateUp, type SchemaState, schemaState } from './migrate';
+import { readTimeouts, type Timeouts } from './timeouts';
 
 /** The database cannot be used as it is; the message says what to do. */
 export class UnusableDatabaseError extends Error {
@@ -11,16 +12,17 @@ const OLDEST_SERVER = 160_000;
 
 /**
  * Makes sure that the database keeps our promises before the first call is taken: its version, its durability
- * settings, its isolation level, its schema. An empty database is migrated, and an older schema too if
- * `migrateOlder` says so.
+ * settings, its isolation level, its schema, and where connections cannot bring them along its `timeouts`. An empty
+ * database is migrated, and an older schema too if `migrateOlder` says so.
  * @throws UnusableDatabaseError
  */
 export async function prepareDatabase(
   db: Database,
   migrationsDir: string,
-  options: { readonly migrateOlder: boolean },
+  options: { readonly migrateOlder: boolean; readonly timeouts?: Timeouts },
 ): Promise<void> {
   await checkSettings(db);
+  if (options.timeouts) await checkTimeouts(db, options.timeouts);
   const before = await schemaState(db, migrationsDir);
   if (before.state === 'empty' || (before.state === 'older' && options.migrateOlder)) {
     await migrateUp(db, migrationsDir);
@@ -74,4 +76,13 @@ SELECT current_setting('server_version_num')::int AS version,
     );
   }
   if (problems.length > 0) throw new UnusableDatabaseError(`The database cannot be used: ${problems.join('; ')}.`);
+}
+
+async function checkTimeouts(db: Database, wanted: Timeouts): Promise<void> {
+  const wrong = (await readTimeouts(db, wanted)).filter(({ foundMs, wantedMs }) => foundMs !== wantedMs);
+  if (wrong.length === 0) return;
+  const list = wrong.map(({ name, foundMs, wantedMs }) => `${name} is ${foundMs} ms instead of ${wantedMs} ms`);
+  throw new UnusableDatabaseError(
+    `The database cannot be used through the pooler, which passes no timeouts on: ${list.join('; ')}. Run "npm run migrate -- timeouts" with the settings of the service, and then RECONNECT in PgBouncer's console.`,
+  );
 }

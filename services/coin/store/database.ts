@@ -1,38 +1,44 @@
-import { type CompiledQuery, Kysely, PostgresDialect } from 'kysely';
+import { type CompiledQuery, Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
 import { Client, type ClientConfig, Pool } from 'pg';
 import { Deadline } from '../deadline';
 import { toStoreError } from './postgres-errors';
+import { Reconnect } from './reconnect';
+import type { Timeouts } from './timeouts';
 
 /** Statements are written as SQL with bound parameters (docs/adr/0002-sql-as-sql.md), so the tables need no types. */
 export type Database = Kysely<unknown>;
 
-export interface DatabaseSettings {
+export interface DatabaseSettings extends Timeouts {
   readonly connectionString: string;
   readonly poolSize: number;
-  /** How long to wait for a connection, in milliseconds. */
+  /** How long to wait for a connection, a free one or a new one, in milliseconds. */
   readonly connectTimeoutMs: number;
-  /** PostgreSQL ends a statement after this long, in milliseconds. */
-  readonly statementTimeoutMs: number;
-  /** PostgreSQL stops waiting for a row after this long, in milliseconds. */
-  readonly lockTimeoutMs: number;
+  /** transaction: the timeouts are not sent, for they would not arrive; they must be the role's own (timeouts.ts). */
+  readonly pooler?: 'none' | 'transaction';
   /** Off for a pooler that knows no protocol-level prepared statements (PgBouncer before 1.21). */
   readonly preparedStatements: boolean;
 }
 
-/** A pool of connections. Lost ones are replaced when they are next needed. `onLost` hears why one was lost. */
+/**
+ * A pool of connections. Lost ones are replaced when they are next needed, with growing pauses while that fails. `onLost`
+ * hears why one was lost.
+ */
 export function openDatabase(settings: DatabaseSettings, onLost: (error: Error) => void): Database {
+  const timeouts = {
+    statement_timeout: settings.statementTimeoutMs,
+    lock_timeout: settings.lockTimeoutMs,
+    idle_in_transaction_session_timeout: settings.idleInTransactionTimeoutMs ?? settings.statementTimeoutMs,
+  };
   const pool = new Pool({
     connectionString: settings.connectionString,
     application_name: 'aqm-coin',
     max: settings.poolSize,
     connectionTimeoutMillis: settings.connectTimeoutMs,
-    statement_timeout: settings.statementTimeoutMs,
-    lock_timeout: settings.lockTimeoutMs,
-    idle_in_transaction_session_timeout: settings.statementTimeoutMs,
+    ...(settings.pooler !== 'transaction' && timeouts),
     // A server that does not answer at all (stopped, cut off) ends no statement by itself.
     query_timeout: settings.statementTimeoutMs + 1000,
     keepAlive: true,
-    Client: settings.preparedStatements ? NamingClient : Client,
+    Client: reconnecting(settings.preparedStatements ? NamingClient : Client, new Reconnect()),
   });
   // A connection that breaks says so by an event, the idle one on the pool, the busy one on itself (beside failing
   // its query). Without listeners either would end the process.
@@ -40,7 +46,19 @@ export function openDatabase(settings: DatabaseSettings, onLost: (error: Error) 
   pool.on('connect', (client) => {
     client.on('error', onLost);
   });
-  return new Kysely({ dialect: new PostgresDialect({ pool }) });
+  return new Kysely({ dialect: new Dialect({ pool }) });
+}
+
+class Dialect extends PostgresDialect {
+  override createAdapter(): PostgresAdapter {
+    return new Adapter();
+  }
+}
+
+/** Kysely's lock for migrations belongs to a session, which a pooler does not keep together; migrate.ts has its own. */
+class Adapter extends PostgresAdapter {
+  override async acquireMigrationLock(): Promise<void> {}
+  override async releaseMigrationLock(): Promise<void> {}
 }
 
 /**
@@ -64,6 +82,18 @@ export async function run<Row>(
   } catch (error) {
     throw toStoreError(error);
   }
+}
+
+/** Clients that share one patience with a server that cannot be reached. */
+function reconnecting(Base: typeof Client, reconnect: Reconnect): typeof Client {
+  return class extends Base {
+    constructor(config?: ClientConfig) {
+      super(config);
+      const connect = this.connect.bind(this) as (callback: (error?: Error) => void) => void;
+      const patient = (callback: (error?: Error) => void) => reconnect.attempt(connect, callback);
+      this.connect = patient as typeof this.connect;
+    }
+  };
 }
 
 const names = new Map<string, string>();

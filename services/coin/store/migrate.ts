@@ -37,12 +37,29 @@ function migrator(db: Database, folder: string): Migrator {
 
 /** Runs what is missing. Any number of processes may do so at once; one does it, the others wait. */
 export async function migrateUp(db: Database, folder: string): Promise<string[]> {
-  return namesOf(await migrator(db, folder).migrateToLatest());
+  return alone(db, async (transaction) => namesOf(await migrator(transaction, folder).migrateToLatest()));
 }
 
 /** Undoes the last migration. */
 export async function migrateDown(db: Database, folder: string): Promise<string[]> {
-  return namesOf(await migrator(db, folder).migrateDown());
+  return alone(db, async (transaction) => namesOf(await migrator(transaction, folder).migrateDown()));
+}
+
+/** By which Kysely's migrator takes turns, here as in versions that took the lock for a session. */
+const LOCK = '3853314791062309107';
+
+/**
+ * Takes turns by a lock that ends with its transaction: a lock of the session, as Kysely takes it, would stay with a
+ * connection of the pooler. The statements have no end but the caller's patience, for a role's own would cut long ones.
+ */
+function alone<T>(db: Database, work: (transaction: Database) => Promise<T>): Promise<T> {
+  return db.transaction().execute(async (transaction) => {
+    await sql`SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)`.execute(
+      transaction,
+    );
+    await sql`SELECT pg_advisory_xact_lock(${LOCK}::bigint)`.execute(transaction);
+    return work(transaction);
+  });
 }
 
 /** Every migration this version knows, and when it ran. */

@@ -32,8 +32,11 @@ export async function openAnew(
   { kind, spent, lostOpenings }: Decision,
 ): Promise<{ readonly epoch: string; readonly opening: string }> {
   return db.transaction().execute(async (transaction) => {
-    // The role's own, which a big stock could exceed.
-    await run(transaction, sql`SELECT set_config('statement_timeout', '0', true)`);
+    // Not the role's own, which a big stock could exceed, and statements that are under way.
+    await run(
+      transaction,
+      sql`SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '60s', true)`,
+    );
     const [life] = await run(
       transaction,
       sql<{ epoch: string; start_time: Date; stamp: string }>`

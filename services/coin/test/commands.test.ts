@@ -89,10 +89,22 @@ describe('settings', () => {
       'AQM_LIMIT_PER_PAIR must be coins an hour and, after a slash, how many at once (20 or more)',
     ],
     [{ AQM_LIMIT_PER_UPLOADER: 'many' }, 'AQM_LIMIT_PER_UPLOADER must be coins an hour'],
+    [{ AQM_POOLER: 'session' }, 'AQM_POOLER must be one of none, transaction'],
+    [{ AQM_POOLER: 'transaction' }, 'AQM_POOLER needs DATABASE_URL'],
+    [{ AQM_CONNECT_TIMEOUT_MS: '0' }, 'AQM_CONNECT_TIMEOUT_MS must be a whole number from 10'],
+    [{ AQM_IDLE_IN_TRANSACTION_TIMEOUT_MS: '0' }, 'AQM_IDLE_IN_TRANSACTION_TIMEOUT_MS must be a whole number from 100'],
     [{ AQM_PLAINTEXT: 'yes' }, 'AQM_PLAINTEXT must be one of loopback, anywhere'],
     [{ AQM_TOKEN_CLOCK_SKEW: '601' }, 'AQM_TOKEN_CLOCK_SKEW must be a whole number from 0 to 600'],
   ])('%j is refused with a sentence', (env, sentence) => {
     expect(() => readConfig(env)).toThrow(sentence);
+  });
+
+  test('a pooler in transaction mode gets no named statements unless it is said to know them', () => {
+    const prepared = (env: NodeJS.ProcessEnv) =>
+      readConfig({ DATABASE_URL: 'postgresql://pooler/aqm', ...env }).preparedStatements;
+    expect(prepared({})).toBe(true);
+    expect(prepared({ AQM_POOLER: 'transaction' })).toBe(false);
+    expect(prepared({ AQM_POOLER: 'transaction', AQM_PREPARED_STATEMENTS: 'on' })).toBe(true);
   });
 
   test('everything wrong is said at once', () => {

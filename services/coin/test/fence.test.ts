@@ -221,7 +221,7 @@ describe('the gate', () => {
   });
 
   test('an answer to a repeat is in the mark of the service that gave it', async () => {
-    const other = await startService({}, { url: service.database.url });
+    const other = await startService({}, { database: service.database });
     await bob.upload(mint(3));
     const request = { ...one(), count: 2, requestId: randomUUID() };
     const first = await bob.fetch(request);
@@ -271,7 +271,7 @@ describe('the gate', () => {
 
   test('a mark that cannot be written is said at the start', async () => {
     const { code, stderr } = await runCommand('main', [], {
-      DATABASE_URL: service.database.url,
+      ...service.database.env,
       AQM_DATA_DIR: folder,
       AQM_LISTEN: '127.0.0.1:0',
       AQM_FENCE_DIR: '/dev/null/fence',

@@ -11,7 +11,7 @@ import { dumpSchema } from '../store/dump-schema';
 import { migrateDown, migrateUp, schemaState } from '../store/migrate';
 import { BRONZE, ids, mint } from './coins';
 import { runCommand } from './command';
-import { createDatabase, databaseSettings, MIGRATIONS, type TestDatabase } from './postgres';
+import { createDatabase, MIGRATIONS, serviceSettings, type TestDatabase } from './postgres';
 import { spawnMain } from './service-process';
 
 const LAST = '0004_create_database_opening';
@@ -23,8 +23,8 @@ beforeEach(async () => {
 afterEach(() => database.drop());
 
 const state = () => schemaState(database.db, MIGRATIONS);
-const migrate = (...args: string[]) => runCommand('migrate-command', args, { DATABASE_URL: database.url });
-const serve = () => runCommand('main', [], { DATABASE_URL: database.url, AQM_LISTEN: '127.0.0.1:0' });
+const migrate = (...args: string[]) => runCommand('migrate-command', args, database.env);
+const serve = () => runCommand('main', [], { ...database.env, AQM_LISTEN: '127.0.0.1:0' });
 
 test('from empty to current, and a second time changes nothing', async () => {
   expect(await state()).toEqual({ state: 'empty' });
@@ -34,8 +34,8 @@ test('from empty to current, and a second time changes nothing', async () => {
 });
 
 test('20 starters at once migrate it once, and all of them succeed', async () => {
-  const name = new URL(database.url.replace('///', '//host/')).pathname.slice(1);
-  const starters = Array.from({ length: 20 }, () => openDatabase({ ...databaseSettings(name), poolSize: 2 }, () => {}));
+  const settings = { ...serviceSettings(database.name), poolSize: 2 };
+  const starters = Array.from({ length: 20 }, () => openDatabase(settings, () => {}));
   const applied = await Promise.all(starters.map((db) => migrateUp(db, MIGRATIONS)));
   await Promise.all(starters.map((db) => db.destroy()));
   expect(applied.flat().sort()).toEqual([...new Set(applied.flat())].sort());
@@ -48,9 +48,14 @@ test('down and up again with data: stock stays in order, what was handed out sta
   const fenceDir = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
   /** As a service that is started now has it. */
   const start = async () => {
-    const fence = await Fence.open({ db: database.db, folder: fenceDir, poolSize: 20, log: pino({ level: 'silent' }) });
+    const fence = await Fence.open({
+      db: database.serviceDb,
+      folder: fenceDir,
+      poolSize: 20,
+      log: pino({ level: 'silent' }),
+    });
     fences.push(fence);
-    return new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });
+    return new CoinInventoryServer(database.serviceDb, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });
   };
   const fences: Fence[] = [];
   let store = await start();
@@ -123,8 +128,7 @@ describe('the service refuses to serve', () => {
     ['synchronous_commit', 'off', 'it must be on or remote_apply'],
     ['default_transaction_isolation', 'serializable', 'it must be read committed'],
   ])('where %s is %s', async (setting, value, message) => {
-    const name = sql.id(new URL(database.url.replace('///', '//host/')).pathname.slice(1));
-    await sql`ALTER DATABASE ${name} SET ${sql.id(setting)} = ${sql.lit(value)}`.execute(database.db);
+    await sql`ALTER DATABASE ${sql.id(database.name)} SET ${sql.id(setting)} = ${sql.lit(value)}`.execute(database.db);
     const { code, stderr } = await serve();
     expect(code).toBe(1);
     expect(stderr).toContain(message);
@@ -133,7 +137,7 @@ describe('the service refuses to serve', () => {
 
 test('an empty database is migrated at the first start', async () => {
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-first-start-'));
-  const service = await spawnMain(dataDir, { DATABASE_URL: database.url });
+  const service = await spawnMain(dataDir, database.env);
   expect(await state()).toEqual({ state: 'current' });
   expect(await service.stop()).toBe(0);
 });

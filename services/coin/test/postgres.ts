@@ -6,9 +6,13 @@ import { type Database, type DatabaseSettings, openDatabase } from '../store/dat
 export const TEMPLATE = 'aqm_template';
 export const MIGRATIONS = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../../migrations');
 
-/** A URL of one database of the PostgreSQL that start-postgres.ts runs. */
+/** What start-postgres.ts runs, and hands to the processes of the tests: URLs of the database "postgres". */
+const POSTGRES = () => process.env.AQM_TEST_POSTGRES ?? '';
+const POOLER = () => process.env.AQM_TEST_POOLER_URL || undefined;
+
+/** A URL of one database, past any pooler: for what tests look at and do themselves. */
 export function databaseUrl(database: string): string {
-  return (process.env.AQM_TEST_POSTGRES ?? '').replace('///postgres?', `///${database}?`);
+  return POSTGRES().replace('///postgres?', `///${database}?`);
 }
 
 export function databaseSettings(database: string): DatabaseSettings {
@@ -22,9 +26,23 @@ export function databaseSettings(database: string): DatabaseSettings {
   };
 }
 
+/** The same database as services reach it: through the pooler, where the suite runs with one. */
+export function serviceSettings(database: string): DatabaseSettings {
+  const pooler = POOLER();
+  const settings = databaseSettings(database);
+  if (pooler === undefined) return settings;
+  const connectionString = pooler.replace('///postgres?', `///${database}?`);
+  return { ...settings, connectionString, pooler: 'transaction', preparedStatements: false };
+}
+
 export interface TestDatabase {
+  readonly name: string;
+  /** Past any pooler. */
   readonly db: Database;
-  readonly url: string;
+  /** What a service of this process uses. */
+  readonly serviceDb: Database;
+  /** What a service or command of another process must be told. */
+  readonly env: { readonly DATABASE_URL: string; readonly AQM_POOLER: string };
   drop(): Promise<void>;
 }
 
@@ -36,21 +54,28 @@ export async function createDatabase(
   const name = `test_${randomUUID().replaceAll('-', '')}`;
   const template = from === 'migrated' ? TEMPLATE : 'template0';
   await asAdmin(`CREATE DATABASE ${name} TEMPLATE ${template}`);
-  const db = openDatabase({ ...databaseSettings(name), ...settings }, () => {});
-  return {
-    db,
-    url: databaseUrl(name),
-    drop: async () => {
-      await db.destroy();
-      await asAdmin(`DROP DATABASE ${name} WITH (FORCE)`);
-    },
-  };
+  return open(name, settings, () => asAdmin(`DROP DATABASE ${name} WITH (FORCE)`));
 }
 
 /** The database of another test service, which drops it. */
-export function connectDatabase(url: string): TestDatabase {
-  const db = openDatabase({ ...databaseSettings(''), connectionString: url }, () => {});
-  return { db, url, drop: () => db.destroy() };
+export function connectDatabase({ name }: TestDatabase): TestDatabase {
+  return open(name, {}, async () => {});
+}
+
+function open(name: string, ours: Partial<DatabaseSettings>, drop: () => Promise<void>): TestDatabase {
+  const settings = { ...serviceSettings(name), ...ours };
+  const db = openDatabase({ ...databaseSettings(name), ...ours }, () => {});
+  const serviceDb = settings.pooler ? openDatabase(settings, () => {}) : db;
+  return {
+    name,
+    db,
+    serviceDb,
+    env: { DATABASE_URL: settings.connectionString, AQM_POOLER: settings.pooler ?? 'none' },
+    drop: async () => {
+      for (const one of new Set([serviceDb, db])) await one.destroy();
+      await drop();
+    },
+  };
 }
 
 /** Runs a statement that cannot take parameters, such as CREATE DATABASE, as the owner of everything. */

@@ -24,7 +24,7 @@ export async function spawnService(service: TestService, env: NodeJS.ProcessEnv 
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-service-'));
   const keyFile = join(dataDir, 'public-key.pem');
   writeFileSync(keyFile, createPublicKey(service.privateKey).export({ type: 'spki', format: 'pem' }));
-  return spawnMain(dataDir, { DATABASE_URL: service.database.url, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, ...env });
+  return spawnMain(dataDir, { ...service.database.env, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, ...env });
 }
 
 /** The compiled service with this environment; waits for its "ready". */

@@ -163,7 +163,8 @@ export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, cl
 const { connections: CONNECTIONS } = readConfig({});
 
 export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'limits'>> {
-  readonly url?: string;
+  /** Of another test service; else it makes one of its own. */
+  readonly database?: TestDatabase;
   readonly logLevel?: string;
   readonly poolSize?: number;
   readonly connections?: Partial<ConnectionLimits>;
@@ -172,15 +173,23 @@ export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCal
 /** The service as main.ts builds it, on a port of its own, and on a database of its own or that of another one. */
 export async function startService(
   rules: Partial<InventoryRules> = {},
-  { url, logLevel = 'error', mostCalls = 512, limits = NO_LIMITS, poolSize = 20, connections }: TestServiceOptions = {},
+  {
+    database: shared,
+    logLevel = 'error',
+    mostCalls = 512,
+    limits = NO_LIMITS,
+    poolSize = 20,
+    connections,
+  }: TestServiceOptions = {},
 ): Promise<TestService> {
-  const database = url === undefined ? await createDatabase('migrated', { poolSize }) : connectDatabase(url);
+  const database = shared ? connectDatabase(shared) : await createDatabase('migrated', { poolSize });
+  const { serviceDb: db } = database;
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const now = () => new Date();
   const logger = pino({ level: logLevel }, pino.destination(2));
   const folder = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
-  const fence = await Fence.open({ db: database.db, folder, poolSize, log: logger });
-  const store = new CoinInventoryServer(database.db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
+  const fence = await Fence.open({ db, folder, poolSize, log: logger });
+  const store = new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
   const verifyToken = verifyWith(fixedKey(publicKey), NO_RULES, now);
   const server = new CoinServer({
     store,

@@ -7,13 +7,17 @@ import { findBinaries } from '../postgres/binaries';
 import { EmbeddedPostgres } from '../postgres/embedded-postgres';
 import { openDatabase } from '../store/database';
 import { migrateUp } from '../store/migrate';
+import { PgBouncer } from './pgbouncer';
 import { asAdmin, databaseSettings, MIGRATIONS, TEMPLATE } from './postgres';
 
 declare global {
   var aqmTestPostgres: { close(): Promise<void>; folder: string };
 }
 
-/** One PostgreSQL for a run of jest, with a migrated template from which every test clones its database. */
+/**
+ * One PostgreSQL for a run of jest, with a migrated template from which every test clones its database. With
+ * AQM_TEST_POOLER=pgbouncer every service that is given one of these databases talks to it through a PgBouncer.
+ */
 export default async function startPostgres(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-test-'));
   const postgres = await EmbeddedPostgres.open(folder, {
@@ -21,7 +25,12 @@ export default async function startPostgres(): Promise<void> {
     binariesPackage: process.env.AQM_POSTGRES_PACKAGE,
     settings: ['shared_preload_libraries=pg_stat_statements'],
   });
-  globalThis.aqmTestPostgres = { close: () => postgres.close(), folder };
+  let pgbouncer: PgBouncer | undefined;
+  const close = async () => {
+    await pgbouncer?.stop();
+    await postgres.close();
+  };
+  globalThis.aqmTestPostgres = { close, folder };
   // The packages are ES modules, which jest's own module system does not load.
   process.env.AQM_TEST_BINARIES = JSON.stringify(await findBinaries(process.env.AQM_POSTGRES_PACKAGE));
   process.env.AQM_TEST_POSTGRES = postgres.connectionString('postgres');
@@ -30,4 +39,12 @@ export default async function startPostgres(): Promise<void> {
   await sql`CREATE EXTENSION pg_stat_statements`.execute(template);
   await migrateUp(template, MIGRATIONS);
   await template.destroy();
+  if (process.env.AQM_TEST_POOLER !== 'pgbouncer') return;
+  const { statementTimeoutMs, lockTimeoutMs } = databaseSettings('postgres');
+  await asAdmin(`ALTER ROLE postgres SET statement_timeout = ${statementTimeoutMs}`);
+  await asAdmin(`ALTER ROLE postgres SET idle_in_transaction_session_timeout = ${statementTimeoutMs}`);
+  await asAdmin(`ALTER ROLE postgres SET lock_timeout = ${lockTimeoutMs}`);
+  const socketFolder = new URL(process.env.AQM_TEST_POSTGRES.replace('///', '//host/')).searchParams.get('host') ?? '';
+  pgbouncer = await PgBouncer.start(join(folder, 'pgbouncer'), socketFolder);
+  process.env.AQM_TEST_POOLER_URL = pgbouncer.url('postgres');
 }
