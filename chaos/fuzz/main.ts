@@ -28,6 +28,15 @@ const ALLOWED: readonly Reply['status'][] = [
   status.UNIMPLEMENTED,
   status.UNAVAILABLE,
 ];
+/** So that limits are counted, and met by nobody. */
+const WIDE_LIMITS = {
+  AQM_LIMITS: 'on',
+  AQM_LIMIT_PER_REQUESTER: '999999999',
+  AQM_LIMIT_PER_PAIR: '999999999',
+  AQM_LIMIT_PER_TARGET: '999999999',
+  AQM_LIMIT_PER_UPLOADER: '999999999',
+  AQM_LIMIT_PER_RECONCILER: '999999999',
+};
 /** Growth of the resident memory from the second quarter of a part of the run to its last that is still called flat. */
 const FLAT = 1.2;
 
@@ -52,7 +61,7 @@ async function main(): Promise<number> {
   console.error(`seed ${seed}`);
 
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-fuzz-'));
-  const service = await spawnMain(dataDir, { AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '1000000' });
+  const service = await spawnMain(dataDir, { AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '1000000', ...WIDE_LIMITS });
   const user = randomUUID();
   const { privateKey } = developmentKey(dataDir);
   const token = await issueToken(privateKey, { userId: user, isAdmin: true, ttlSeconds: DAY_S, now: new Date() });

@@ -56,7 +56,7 @@ export interface ConnectionLimits {
   readonly keepaliveTimeoutMs: number;
 }
 
-/** Coins an hour, and how many of them at once. */
+/** How many coins an hour, or calls, and how many of them at once. */
 export interface Rate {
   readonly perHour: number;
   readonly burst: number;
@@ -72,6 +72,8 @@ export interface CoinRates {
   readonly perTarget: Rate;
   /** Uploaded by one user. */
   readonly perUploader: Rate;
+  /** ReconcileCoins calls of one user: each reads and may retire up to 1000 coins. */
+  readonly perReconciler: Rate;
 }
 
 /** PEM files; see certificates.ts. */
@@ -120,12 +122,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     return text;
   };
 
-  const rate = (name: string, fallback: string, leastBurst: number): Rate => {
+  const rate = (name: string, fallback: string, leastBurst: number, what = 'coins'): Rate => {
     const text = env[name] || fallback;
     const [, perHour = '', burst = perHour] = /^(\d{1,9})(?:\/(\d{1,9}))?$/.exec(text) ?? [];
     if (Number(perHour) < 1 || Number(burst) < leastBurst) {
       problems.push(
-        `${name} must be coins an hour and, after a slash, how many at once (${leastBurst} or more), such as ${fallback}; it is "${text}"`,
+        `${name} must be ${what} an hour and, after a slash, how many at once (${leastBurst} or more), such as ${fallback}; it is "${text}"`,
       );
     }
     return { perHour: Number(perHour), burst: Number(burst) };
@@ -184,6 +186,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
         perPair: rate('AQM_LIMIT_PER_PAIR', '60/60', 20),
         perTarget: rate('AQM_LIMIT_PER_TARGET', '600/200', 20),
         perUploader: rate('AQM_LIMIT_PER_UPLOADER', '2000/2000', 100),
+        // A device with 10,000 coins makes 16 calls of one reconcile.
+        perReconciler: rate('AQM_LIMIT_PER_RECONCILER', '600/200', 20, 'calls'),
       },
     },
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),

@@ -127,7 +127,7 @@ export class RateLimitedError extends TemporaryError {
     override readonly retryAfterMs: number,
     what: string,
   ) {
-    super(`Too many coins ${what}; there is room for these again in ${Math.ceil(retryAfterMs / 1000)} s.`);
+    super(`Too many ${what}; there is room for this again in ${Math.ceil(retryAfterMs / 1000)} s.`);
   }
 }
 

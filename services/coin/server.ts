@@ -91,7 +91,7 @@ export class CoinServer {
       fetchCoins: unary(options, fetchCoins(store, limits)),
       batchFetchCoins: unary(options, batchFetchCoins(store, limits)),
       getInventoryCount: unary(options, getInventoryCount(store)),
-      reconcileCoins: unary(options, reconcileCoins(store)),
+      reconcileCoins: unary(options, reconcileCoins(store, limits)),
     } satisfies CoinServiceServer & UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(options, purgeStale(store)),

@@ -6,7 +6,7 @@ import type { UploadAnswer } from '../store/upload-coins';
 import type { Charge, Limits } from './limits';
 
 /**
- * How many coins may be fetched and uploaded in what time. A call is charged for what it asks for before it reaches the
+ * How many coins may be fetched and uploaded in what time, and how often lists may be reconciled. A call is charged for what it asks for before it reaches the
  * database, and gets back what it did not use: coins that were not there, repeats, and uploads of what was there.
  */
 export class CoinLimits {
@@ -51,7 +51,7 @@ export class CoinLimits {
     await this.#giveBack(requesterId, fetches, (index) => unused(index, answers[index]));
     return answers.map((answer, index) =>
       isOver(index) && 'coins' in answer && answer.coins.length === 0
-        ? { error: new RateLimitedError(waits[index] ?? 0, 'were fetched') }
+        ? { error: new RateLimitedError(waits[index] ?? 0, 'coins were fetched') }
         : answer,
     );
   }
@@ -64,7 +64,7 @@ export class CoinLimits {
       amount,
     });
     const waitMs = await this.#limits.take([charge(count)]);
-    if (waitMs > 0) throw new RateLimitedError(waitMs, 'were uploaded');
+    if (waitMs > 0) throw new RateLimitedError(waitMs, 'coins were uploaded');
     let present = 0;
     try {
       const answer = await store();
@@ -76,6 +76,14 @@ export class CoinLimits {
     } finally {
       if (present > 0) await this.#limits.giveBack([charge(present)]);
     }
+  }
+
+  /** Every call counts, for it is the reading that costs. @throws RateLimitedError, LimitsUnavailableError, and what `read` throws */
+  async reconcile<T>(userId: string, read: () => Promise<T>): Promise<T> {
+    const charge: Charge = { budget: `reconcile:${userId}`, rate: this.#rates.perReconciler, amount: 1 };
+    const waitMs = await this.#limits.take([charge]);
+    if (waitMs > 0) throw new RateLimitedError(waitMs, 'lists were reconciled');
+    return read();
   }
 
   close(): Promise<void> {

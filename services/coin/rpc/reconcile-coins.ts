@@ -4,19 +4,20 @@ import {
   CoinStateResult_State as State,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { LIMITS } from '../coin';
+import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { VaultListing } from '../store/reconcile-coins';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
-export function reconcileCoins(store: CoinInventoryServer): Method<ReconcileCoinsRequest, ReconcileCoinsResponse> {
+export function reconcileCoins(
+  store: CoinInventoryServer,
+  limits: CoinLimits,
+): Method<ReconcileCoinsRequest, ReconcileCoinsResponse> {
   return async (request, caller, deadline) => {
     const listing = validate(request);
-    const { states, retiredCount, epoch } = await store.reconcileCoins(
-      caller.userId,
-      listing,
-      request.databaseEpoch.toLowerCase(),
-      deadline,
+    const { states, retiredCount, epoch } = await limits.reconcile(caller.userId, () =>
+      store.reconcileCoins(caller.userId, listing, request.databaseEpoch.toLowerCase(), deadline),
     );
     return {
       results: listing.keyIds.map((keyId, index) => ({ keyId, state: states[index] ?? State.STATE_UNSPECIFIED })),

@@ -15,7 +15,13 @@ const DEFAULT_RATES = readConfig({}).limits.rates;
 const HIGH = { perHour: 1000, burst: 1000 };
 /** Refills by one coin in a minute or more: nothing that a test could notice. */
 const LOW = { perHour: 60, burst: 20 };
-const WIDE: CoinRates = { perRequester: HIGH, perPair: HIGH, perTarget: HIGH, perUploader: HIGH };
+const WIDE: CoinRates = {
+  perRequester: HIGH,
+  perPair: HIGH,
+  perTarget: HIGH,
+  perUploader: HIGH,
+  perReconciler: HIGH,
+};
 const LIMITED = { code: 'RESOURCE_EXHAUSTED', reason: 'RATE_LIMITED' };
 
 let service: TestService;
@@ -134,6 +140,19 @@ test('uploads beyond the limit are refused; what was there already costs nothing
   await bob.upload(mint(40));
 });
 
+test('reconciling more often than the limit is refused with a hint, retires nothing, and others are served', async () => {
+  await start({ perReconciler: LOW });
+  await bob.upload(mint(3));
+  await service.age('coin_stock', 'upload_time', '2 minutes');
+  for (let n = 0; n < 20; n += 1) await bob.reconcile({ coinCategory: BRONZE, keyIds: [randomUUID()] });
+  const emptyVault = { coinCategory: BRONZE, complete: true, listedAt: new Date(Date.now() - 60_000) };
+  const refused: CallError = await bob.reconcile(emptyVault).catch((error) => error);
+  expect(refused).toMatchObject(LIMITED);
+  expect(refused.retryAfterMs).toBeLessThanOrEqual(60_000);
+  expect(await stock()).toBe(3);
+  expect((await alice.reconcile(emptyVault)).retiredCount).toBe(0);
+});
+
 test('a top-up of five besties meets no limit', async () => {
   await start(DEFAULT_RATES);
   const besties = await Promise.all(Array.from({ length: 5 }, () => service.user()));
@@ -171,6 +190,7 @@ describe('limits in a Redis', () => {
     const unavailable = { code: 'UNAVAILABLE', reason: 'LIMITS_UNAVAILABLE', retryAfterMs: 1000 };
     await expect(alice.fetch(ask(bob, 1, randomUUID()))).rejects.toMatchObject(unavailable);
     await expect(bob.upload(mint(1))).rejects.toMatchObject(unavailable);
+    await expect(bob.reconcile({ coinCategory: BRONZE })).rejects.toMatchObject(unavailable);
     expect(await stock()).toBe(2);
     await redis.restart();
     while (!(await alice.fetch(ask(bob, 2)).catch(() => undefined))) await setImmediate();

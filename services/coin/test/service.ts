@@ -157,7 +157,13 @@ export interface TestService {
 }
 
 const ANY: Rate = { perHour: 1, burst: 1 };
-const NO_LIMITS = new CoinLimits(UNLIMITED, { perRequester: ANY, perPair: ANY, perTarget: ANY, perUploader: ANY });
+const NO_LIMITS = new CoinLimits(UNLIMITED, {
+  perRequester: ANY,
+  perPair: ANY,
+  perTarget: ANY,
+  perUploader: ANY,
+  perReconciler: ANY,
+});
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
 const { connections: CONNECTIONS } = readConfig({});
