@@ -26,6 +26,8 @@ export interface Config {
   readonly stockLimit: number;
   /** Calls that are worked on at the same time; further ones are refused at once. */
   readonly mostCalls: number;
+  /** While a call has waited longer for a connection to PostgreSQL, new ones are refused at once. */
+  readonly mostWaitMs: number;
   readonly connections: ConnectionLimits;
   readonly poolSize: number;
   /** What stands between the service and its PostgreSQL. transaction: connections keep nothing from one transaction to the next. */
@@ -193,6 +195,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
     mostCalls: integer('AQM_MAX_CALLS', 512, 1, 100_000),
+    mostWaitMs: integer('AQM_MAX_WAIT_MS', 500, 1, 600_000),
     connections: {
       mostConnections: integer('AQM_MAX_CONNECTIONS', 16_000, 1, 1_000_000),
       mostPerAddress: integer('AQM_MAX_CONNECTIONS_PER_ADDRESS', 1000, 1, 1_000_000),

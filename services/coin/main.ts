@@ -39,8 +39,18 @@ async function main(): Promise<void> {
     });
     const store = new CoinInventoryServer(postgres.db, fence, config);
     const limits = openLimits(config, logger);
-    const { mostCalls, connections } = config;
-    const server = new CoinServer({ store, limits, verifyToken, logger, now, mostCalls, connections });
+    const { mostCalls, mostWaitMs, connections } = config;
+    const server = new CoinServer({
+      store,
+      limits,
+      verifyToken,
+      logger,
+      now,
+      mostCalls,
+      mostWaitMs,
+      waiting: postgres.waiting,
+      connections,
+    });
     const hygiene = startHygiene(store, logger);
     const watch = watchDatabase(fence, logger, (state) => server.setServing(state));
 

@@ -8,7 +8,7 @@ import type { VerifyToken } from './identity/verify-token';
 import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
 import { log } from './interceptors/log';
-import { CallsUnderWay, shed } from './interceptors/shed';
+import { type CallBounds, CallsUnderWay, shed } from './interceptors/shed';
 import type { CoinLimits } from './limits/coin-limits';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
@@ -37,14 +37,12 @@ const MOST_SESSION_MEGABYTES = 32;
 /** Calls that send their request or read their answer, for each that may be worked on. */
 const OPEN_PER_CALL = 8;
 
-export interface ServerOptions {
+export interface ServerOptions extends CallBounds {
   readonly store: CoinInventoryServer;
   readonly limits: CoinLimits;
   readonly verifyToken: VerifyToken;
   readonly logger: Logger;
   readonly now: () => Date;
-  /** Calls that are worked on at the same time; further ones are refused at once. */
-  readonly mostCalls: number;
   readonly connections: ConnectionLimits;
 }
 
@@ -68,7 +66,7 @@ export class CoinServer {
   constructor(serverOptions: ServerOptions) {
     const { store, limits, verifyToken, logger, now, mostCalls, connections } = serverOptions;
     this.#options = serverOptions;
-    const calls = new CallsUnderWay(mostCalls);
+    const calls = new CallsUnderWay(serverOptions);
     this.#calls = calls;
     const options: UnaryOptions = { logger, now, admit: (work) => calls.run(work) };
     this.#server = new Server({

@@ -2,21 +2,32 @@ import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 import { OverloadedError } from '../errors';
 import { toStatus } from '../rpc/status';
 
+export interface CallBounds {
+  /** How many calls may be worked on at the same time. */
+  readonly mostCalls: number;
+  /** A call that would wait longer for its turn is not taken; in milliseconds. */
+  readonly mostWaitMs: number;
+  /** How long one more call would wait. */
+  readonly waiting: { readonly expectedMs: number };
+}
+
 /**
- * The calls that are being worked on, and the most that may be. A call counts from its whole request to its answer, not
- * longer: a caller that sends slowly or reads slowly takes nobody's place.
+ * The calls that are being worked on, and whether there is room for more. The number alone would not do: what is a short
+ * queue for a fast database is a long one when it is slow, and everybody in it would wait, and many in vain. A call counts
+ * from its whole request to its answer, not longer: a caller that sends slowly or reads slowly takes nobody's place.
  */
 export class CallsUnderWay {
-  readonly #most: number;
+  readonly #bounds: CallBounds;
   readonly #listeners: (() => void)[] = [];
   #count = 0;
 
-  constructor(most: number) {
-    this.#most = most;
+  constructor(bounds: CallBounds) {
+    this.#bounds = bounds;
   }
 
   get isFull(): boolean {
-    return this.#count >= this.#most;
+    const { mostCalls, mostWaitMs, waiting } = this.#bounds;
+    return this.#count >= mostCalls || waiting.expectedMs > mostWaitMs;
   }
 
   /** @throws OverloadedError, at once, when there are too many already */
@@ -45,12 +56,13 @@ const OURS = '/aqm.';
  * what is refused costs next to nothing.
  */
 export function shed(calls: CallsUnderWay): ServerInterceptor {
+  const refusal = toStatus(new OverloadedError());
   return (method, call) => {
     if (!calls.isFull || !method.path.startsWith(OURS)) return new ServerInterceptingCall(call);
     return new ServerInterceptingCall(call, {
       start: (next) => {
         next();
-        call.sendStatus(toStatus(new OverloadedError()));
+        call.sendStatus(refusal);
       },
     });
   };

@@ -1,9 +1,10 @@
 import { type CompiledQuery, Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
-import { Client, type ClientConfig, Pool } from 'pg';
+import { Client, type ClientConfig, Pool, type PoolClient } from 'pg';
 import { Deadline } from '../deadline';
 import { toStoreError } from './postgres-errors';
 import { Reconnect } from './reconnect';
 import type { Timeouts } from './timeouts';
+import { Waiting } from './waiting';
 
 /** Statements are written as SQL with bound parameters (docs/adr/0002-sql-as-sql.md), so the tables need no types. */
 export type Database = Kysely<unknown>;
@@ -21,9 +22,13 @@ export interface DatabaseSettings extends Timeouts {
 
 /**
  * A pool of connections. Lost ones are replaced when they are next needed, with growing pauses while that fails. `onLost`
- * hears why one was lost.
+ * hears why one was lost; `waiting` knows who waits because all are at work.
  */
-export function openDatabase(settings: DatabaseSettings, onLost: (error: Error) => void): Database {
+export function openDatabase(
+  settings: DatabaseSettings,
+  onLost: (error: Error) => void,
+  waiting = new Waiting(),
+): Database {
   const timeouts = {
     statement_timeout: settings.statementTimeoutMs,
     lock_timeout: settings.lockTimeoutMs,
@@ -46,6 +51,10 @@ export function openDatabase(settings: DatabaseSettings, onLost: (error: Error) 
   pool.on('connect', (client) => {
     client.on('error', onLost);
   });
+  const connect = pool.connect.bind(pool) as () => Promise<PoolClient>;
+  const isBusy = () => pool.idleCount === 0 && pool.totalCount >= settings.poolSize;
+  const inTurn = () => (isBusy() ? waiting.until(connect()) : connect());
+  pool.connect = inTurn as typeof pool.connect;
   return new Kysely({ dialect: new Dialect({ pool }) });
 }
 

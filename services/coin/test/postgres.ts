@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { type Database, type DatabaseSettings, openDatabase } from '../store/database';
+import { Waiting } from '../store/waiting';
 
 export const TEMPLATE = 'aqm_template';
 export const MIGRATIONS = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../../migrations');
@@ -41,6 +42,8 @@ export interface TestDatabase {
   readonly db: Database;
   /** What a service of this process uses. */
   readonly serviceDb: Database;
+  /** Who waits for a connection of it. */
+  readonly waiting: Waiting;
   /** What a service or command of another process must be told. */
   readonly env: { readonly DATABASE_URL: string; readonly AQM_POOLER: string };
   drop(): Promise<void>;
@@ -64,12 +67,14 @@ export function connectDatabase({ name }: TestDatabase): TestDatabase {
 
 function open(name: string, ours: Partial<DatabaseSettings>, drop: () => Promise<void>): TestDatabase {
   const settings = { ...serviceSettings(name), ...ours };
-  const db = openDatabase({ ...databaseSettings(name), ...ours }, () => {});
-  const serviceDb = settings.pooler ? openDatabase(settings, () => {}) : db;
+  const waiting = new Waiting();
+  const db = openDatabase({ ...databaseSettings(name), ...ours }, () => {}, waiting);
+  const serviceDb = settings.pooler ? openDatabase(settings, () => {}, waiting) : db;
   return {
     name,
     db,
     serviceDb,
+    waiting,
     env: { DATABASE_URL: settings.connectionString, AQM_POOLER: settings.pooler ?? 'none' },
     drop: async () => {
       for (const one of new Set([serviceDb, db])) await one.destroy();

@@ -168,7 +168,7 @@ export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, cl
 
 const { connections: CONNECTIONS } = readConfig({});
 
-export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'limits'>> {
+export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'mostWaitMs' | 'limits'>> {
   /** Of another test service; else it makes one of its own. */
   readonly database?: TestDatabase;
   readonly logLevel?: string;
@@ -183,6 +183,7 @@ export async function startService(
     database: shared,
     logLevel = 'error',
     mostCalls = 512,
+    mostWaitMs = 500,
     limits = NO_LIMITS,
     poolSize = 20,
     connections,
@@ -204,6 +205,8 @@ export async function startService(
     logger,
     now,
     mostCalls,
+    mostWaitMs,
+    waiting: database.waiting,
     connections: { ...CONNECTIONS, ...connections },
   });
   const address = await server.listen('127.0.0.1', 0);

@@ -3,7 +3,8 @@ import { sql } from 'kysely';
 import { HealthClient, HealthCheckResponse_ServingStatus as ServingStatus } from '../../../gen/grpc/health/v1/health';
 import { CallsUnderWay } from '../interceptors/shed';
 import { mint } from './coins';
-import { call, startService, type TestService } from './service';
+import { type CallError, call, startService, type TestService } from './service';
+import { spawnService } from './service-process';
 
 let service: TestService;
 beforeAll(async () => {
@@ -54,7 +55,7 @@ test('calls beyond the most are refused at once, with a hint; those that were ta
 });
 
 test('there are none under way once the last one has ended', async () => {
-  const calls = new CallsUnderWay(3);
+  const calls = new CallsUnderWay({ mostCalls: 3, mostWaitMs: 1, waiting: { expectedMs: 0 } });
   const ends: (() => void)[] = [];
   const events: string[] = [];
   await calls.none();
@@ -66,4 +67,36 @@ test('there are none under way once the last one has ended', async () => {
   ends[1]?.();
   await none;
   expect(events).toEqual(['one has ended', 'none']);
+});
+
+test('calls that would wait too long for a connection are refused at once; those that were taken are answered', async () => {
+  const bob = await service.user();
+  await bob.upload(mint(5));
+  const child = await spawnService(service, { AQM_POOL_SIZE: '1', AQM_MAX_WAIT_MS: '50' });
+  try {
+    const { address } = child;
+    const [atChild, stranger] = await Promise.all([service.user({ id: bob.id, address }), service.user({ address })]);
+    const answered: (number | undefined)[] = [];
+    const counting: Promise<unknown>[] = [];
+    await service.database.db.transaction().execute(async (holder) => {
+      await sql`LOCK TABLE coin_stock IN ACCESS EXCLUSIVE MODE`.execute(holder);
+      const count = async () => answered.push((await atChild.count()).available?.bronze);
+      // One at work, and one behind it in the queue, which is soon too long.
+      counting.push(count(), count());
+      for (const giveUp = Date.now() + 20_000; ; ) {
+        const refused = await stranger
+          .fetch({ targetUserId: bob.id, count: 21 })
+          .catch((error: CallError) => error.reason);
+        // A call that is taken is invalid, and needs no connection to be told so.
+        if (refused === 'OVERLOADED') break;
+        if (Date.now() > giveUp) throw new Error('no call was refused');
+        expect(refused).toBe('INVALID_FIELD');
+      }
+      expect(answered).toEqual([]);
+    });
+    await Promise.all(counting);
+    expect(answered).toEqual([5, 5]);
+  } finally {
+    await child.stop();
+  }
 });

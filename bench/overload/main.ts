@@ -1,0 +1,98 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Call, Callers, closedLoop, openLoop } from './callers';
+import { plot } from './plot';
+import { distribution, type OverloadResult, phaseOf, table, verdicts } from './report';
+import { Stage } from './stage';
+
+const USAGE = `Usage: npm run bench:overload [-- --seconds 60] [--times 5] [--out docs/performance]
+  Lowers the capacity of a service by configuration, measures it, and then sends so many times as many calls, which come
+  when they are due whatever becomes of the others. Exit code 1 when the service does not stand it.`;
+
+/** One connection, to a PostgreSQL whose commits take 8 ms, as on a slow disk. Everything else is as it ships. */
+const POSTGRES = ['commit_delay=8000', 'commit_siblings=0'];
+const SERVICE = { AQM_POOL_SIZE: '1' };
+/** Twice AQM_MAX_WAIT_MS. */
+const BOUND_MS = 1000;
+/** Enough of them to keep the connection busy. */
+const LANES = 16;
+const CALLERS = 20;
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      seconds: { type: 'string', default: '60' },
+      times: { type: 'string', default: '5' },
+      out: { type: 'string', default: 'docs/performance' },
+    },
+  });
+  const [seconds, times] = [Number(values.seconds), Number(values.times)];
+  if (!(seconds >= 1 && times >= 1)) throw new Error('--seconds and --times must be 1 or more');
+  const stage = await Stage.open({
+    postgresSettings: POSTGRES,
+    env: { ...SERVICE, AQM_LOG_LEVEL: 'warn' },
+    targets: 200,
+    coinsPerTarget: 200 + seconds * 2,
+  });
+  const callers = new Callers(stage.service.address, await stage.tokens(CALLERS), stage.targets);
+  try {
+    await closedLoop(callers, LANES, 3000);
+    const capacityMs = Math.min(10_000, seconds * 1000);
+    const capacity = phaseOf(await closedLoop(callers, LANES, capacityMs), 0, capacityMs).goodput;
+    const steadyMs = Math.min(10_000, seconds * 1000);
+    const before = phaseOf(await openLoop(callers, capacity / 2, steadyMs), capacity / 2, steadyMs);
+
+    const [logged, cpu, serviceCpu] = [stage.service.log().length, process.cpuUsage(), stage.serviceCpuMs()];
+    const overloaded = await openLoop(callers, times * capacity, seconds * 1000);
+    const spent = process.cpuUsage(cpu);
+    const serviceMs = stage.serviceCpuMs() - serviceCpu;
+    const again = await openLoop(callers, capacity / 2, steadyMs);
+
+    const result: OverloadResult = {
+      settings: { ...SERVICE, PostgreSQL: POSTGRES.join(' ') },
+      capacity,
+      before,
+      overload: phaseOf(overloaded, times * capacity, seconds * 1000),
+      after: phaseOf(again, capacity / 2, steadyMs),
+      shedByServer: distribution(shedDurations(stage.service.log().slice(logged))),
+      recoveryMs: recoveryMs(again),
+      cores: {
+        generator: (spent.user + spent.system) / 1e6 / seconds,
+        service: serviceMs / 1000 / seconds,
+      },
+    };
+    const sentences = verdicts(result, BOUND_MS);
+    process.stdout.write(`${table(result)}\n${sentences.join('\n')}\n`);
+    mkdirSync(values.out, { recursive: true });
+    writeFileSync(
+      join(values.out, 'overload.json'),
+      `${JSON.stringify({ ...result, verdicts: sentences }, undefined, 1)}\n`,
+    );
+    writeFileSync(join(values.out, 'overload.svg'), plot(result));
+    return sentences.some((sentence) => sentence.startsWith('NOT')) ? 1 : 0;
+  } finally {
+    callers.close();
+    await stage.close();
+  }
+}
+
+/** The service logs every call that it refuses, with the time from its arrival to its answer. */
+function shedDurations(log: string): number[] {
+  return log
+    .split('\n')
+    .filter((line) => line.includes('"UNAVAILABLE"'))
+    .map((line) => (JSON.parse(line) as { durationMs: number }).durationMs);
+}
+
+function recoveryMs(calls: readonly Call[]): number {
+  return Math.max(0, ...calls.filter(({ end }) => end !== 'answered').map(({ at }) => at));
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    console.error(error, `\n${USAGE}`);
+    process.exit(1);
+  },
+);

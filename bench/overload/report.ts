@@ -1,0 +1,121 @@
+import type { Call } from './callers';
+
+/** What every second of a phase saw. */
+export interface Second {
+  readonly answered: number;
+  readonly shed: number;
+  readonly other: number;
+  /** Of the answered ones that were due in it, in milliseconds. */
+  readonly p99: number;
+}
+
+export interface Distribution {
+  readonly count: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+export interface Phase {
+  readonly perSecond: number;
+  readonly seconds: readonly Second[];
+  /** Calls that were admitted and answered with a coin, a second. */
+  readonly goodput: number;
+  readonly answered: Distribution;
+  /** As the caller saw it. */
+  readonly shed: Distribution;
+  /** Neither answered nor shed, by what they ended with. */
+  readonly others: Readonly<Record<string, number>>;
+}
+
+export interface OverloadResult {
+  readonly settings: Readonly<Record<string, string>>;
+  /** Answered calls a second, by as many callers at once as may be worked on. */
+  readonly capacity: number;
+  readonly before: Phase;
+  readonly overload: Phase;
+  readonly after: Phase;
+  /** Shed calls, from their arrival to their answer, as the server logged them. */
+  readonly shedByServer: Distribution;
+  /** From the end of the overload to the arrival of the last call that was not answered, in milliseconds. */
+  readonly recoveryMs: number;
+  /** Shares of one core during the overload. */
+  readonly cores: { readonly generator: number; readonly service: number };
+}
+
+export function distribution(values: readonly number[]): Distribution {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+  return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
+}
+
+export function phaseOf(calls: readonly Call[], perSecond: number, ms: number): Phase {
+  const seconds = Array.from({ length: Math.ceil(ms / 1000) }, (_, second): Second => {
+    const due = calls.filter(({ at }) => Math.floor(at / 1000) === second);
+    const answered = due.filter(({ end }) => end === 'answered');
+    const shed = due.filter(({ end }) => end === 'shed').length;
+    const p99 = distribution(answered.map((call) => call.ms)).p99;
+    return { answered: answered.length, shed, other: due.length - answered.length - shed, p99 };
+  });
+  const durations = (end: string) => calls.filter((call) => call.end === end).map((call) => call.ms);
+  const others: Record<string, number> = {};
+  for (const { end } of calls) if (end !== 'answered' && end !== 'shed') others[end] = (others[end] ?? 0) + 1;
+  const answered = distribution(durations('answered'));
+  return {
+    perSecond,
+    seconds,
+    goodput: (answered.count * 1000) / ms,
+    answered,
+    shed: distribution(durations('shed')),
+    others,
+  };
+}
+
+/** What must hold, as sentences; those that do not begin with NOT. */
+export function verdicts(
+  { capacity, overload, shedByServer, recoveryMs, cores }: OverloadResult,
+  boundMs: number,
+): string[] {
+  const share = overload.goodput / capacity;
+  const verdict = (holds: boolean, sentence: string) => `${holds ? '' : 'NOT '}${sentence}`;
+  return [
+    verdict(share >= 0.8, `goodput is 80 % of capacity or more: ${(100 * share).toFixed(0)} %`),
+    verdict(
+      overload.answered.p99 <= boundMs,
+      `p99 of admitted calls is at most ${boundMs} ms: ${overload.answered.p99.toFixed(0)} ms`,
+    ),
+    verdict(
+      Object.keys(overload.others).length === 0,
+      `every call is answered or shed: ${JSON.stringify(overload.others)}`,
+    ),
+    verdict(shedByServer.max < 50, `shed calls are answered in under 50 ms: ${shedByServer.max.toFixed(1)} ms at most`),
+    verdict(recoveryMs < 5000, `recovered within 5 s: ${recoveryMs.toFixed(0)} ms`),
+    verdict(cores.generator < 0.5, `the generator takes less than half a core: ${cores.generator.toFixed(2)}`),
+  ];
+}
+
+export function table(result: OverloadResult): string {
+  const row = (...cells: (string | number)[]) =>
+    cells.map((cell, index) => (index === 0 ? String(cell).padEnd(26) : String(cell).padStart(13))).join('');
+  const phase = (name: string, { perSecond, goodput, answered, shed }: Phase) =>
+    row(
+      name,
+      perSecond.toFixed(0),
+      goodput.toFixed(0),
+      `${((100 * goodput) / result.capacity).toFixed(0)} %`,
+      answered.p50.toFixed(0),
+      answered.p99.toFixed(0),
+      shed.count,
+      shed.p99.toFixed(1),
+    );
+  const { shedByServer, cores } = result;
+  return [
+    `capacity ${result.capacity.toFixed(0)}/s with ${JSON.stringify(result.settings)}`,
+    row('', 'calls/s', 'answered/s', 'of capacity', 'p50 ms', 'p99 ms', 'shed', 'shed p99 ms'),
+    phase('half of capacity', result.before),
+    phase('five times capacity', result.overload),
+    phase('half of capacity again', result.after),
+    `shed as the server measured it: ${shedByServer.count}, p50 ${shedByServer.p50.toFixed(2)} ms, p99 ${shedByServer.p99.toFixed(2)} ms, max ${shedByServer.max.toFixed(2)} ms`,
+    `cores: generator ${cores.generator.toFixed(2)}, service ${cores.service.toFixed(2)}`,
+  ].join('\n');
+}

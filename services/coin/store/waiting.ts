@@ -1,0 +1,43 @@
+/** How much the last turn counts against all before it. */
+const WEIGHT = 0.1;
+/** A longer pause between two turns is a stall, and says little about the turns after it; in milliseconds. */
+const LONGEST_PAUSE_MS = 100;
+
+/**
+ * Those who wait for a free connection, in the order in which they came and are served, and how long one more would wait:
+ * by their number, and by how fast turns came while somebody waited. The age of the first in the queue would tell too
+ * late: by then, at five times capacity, the queue is five times as long.
+ */
+export class Waiting {
+  readonly #now: () => number;
+  #count = 0;
+  /** Between two turns, while somebody waited; smoothed, in milliseconds. */
+  #pauseMs = 0;
+  /** Since when nobody had a turn, although somebody waited. */
+  #since = 0;
+
+  /** @param now a clock in milliseconds that never goes back */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  /** How long one who came now would wait, in milliseconds; 0 when nobody waits. */
+  get expectedMs(): number {
+    return this.#count === 0 ? 0 : this.#count * this.#pauseMs + (this.#now() - this.#since);
+  }
+
+  /** One more waits, until `turn` is settled. */
+  async until<T>(turn: Promise<T>): Promise<T> {
+    if (this.#count === 0) this.#since = this.#now();
+    this.#count += 1;
+    try {
+      return await turn;
+    } finally {
+      this.#count -= 1;
+      const now = this.#now();
+      const pauseMs = Math.min(LONGEST_PAUSE_MS, now - this.#since);
+      this.#pauseMs += WEIGHT * (pauseMs - this.#pauseMs);
+      this.#since = now;
+    }
+  }
+}
