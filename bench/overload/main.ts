@@ -1,10 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Call, Callers, closedLoop, openLoop } from './callers';
+import { type Call, Callers, closedLoop, openLoop } from '../service/callers';
+import { Stage } from '../service/stage';
 import { plot } from './plot';
 import { distribution, type OverloadResult, phaseOf, table, verdicts } from './report';
-import { Stage } from './stage';
 
 const USAGE = `Usage: npm run bench:overload [-- --seconds 60] [--times 5] [--out docs/performance]
   Lowers the capacity of a service by configuration, measures it, and then sends so many times as many calls, which come

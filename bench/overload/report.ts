@@ -1,4 +1,4 @@
-import type { Call } from './callers';
+import type { Call } from '../service/callers';
 
 /** What every second of a phase saw. */
 export interface Second {

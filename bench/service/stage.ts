@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'pg';
@@ -19,6 +19,7 @@ export class Stage {
   readonly targets: readonly string[];
   readonly #folder: string;
   readonly #postgres: EmbeddedPostgres;
+  readonly #others: ServiceProcess[] = [];
 
   private constructor(folder: string, postgres: EmbeddedPostgres, service: ServiceProcess, targets: readonly string[]) {
     this.#folder = folder;
@@ -28,7 +29,7 @@ export class Stage {
   }
 
   static async open(options: {
-    readonly postgresSettings: readonly string[];
+    readonly postgresSettings?: readonly string[];
     readonly env: NodeJS.ProcessEnv;
     readonly targets: number;
     readonly coinsPerTarget: number;
@@ -36,13 +37,24 @@ export class Stage {
     const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-'));
     const postgres = await EmbeddedPostgres.open(join(folder, 'postgres'), {
       log: pino({ level: 'silent' }),
-      settings: options.postgresSettings,
+      ...(options.postgresSettings && { settings: options.postgresSettings }),
     });
     const url = postgres.connectionString();
     const service = await spawnMain(join(folder, 'service'), { DATABASE_URL: url, ...options.env });
     const targets = Array.from({ length: options.targets }, () => randomUUID());
     await stock(url, targets, options.coinsPerTarget);
     return new Stage(folder, postgres, service, targets);
+  }
+
+  /** One more service on the same PostgreSQL, with the same keys. @returns its address */
+  async addService(env: NodeJS.ProcessEnv): Promise<string> {
+    const dataDir = join(this.#folder, `service-${this.#others.length + 2}`);
+    mkdirSync(dataDir);
+    copyFileSync(join(this.service.dataDir, 'development-key.pem'), join(dataDir, 'development-key.pem'));
+    const url = this.#postgres.connectionString();
+    const service = await spawnMain(dataDir, { DATABASE_URL: url, AQM_LOG_LEVEL: 'error', ...env });
+    this.#others.push(service);
+    return service.address;
   }
 
   /** Tokens of callers that nobody else is. */
@@ -55,17 +67,21 @@ export class Stage {
     );
   }
 
-  /** Processor time that the service took so far, in milliseconds. */
+  /** Processor time that its services took so far, in milliseconds. */
   serviceCpuMs(): number {
-    const fields = readFileSync(`/proc/${this.service.child.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_S;
+    return [this.service, ...this.#others].reduce((sum, { child }) => sum + cpuMs(child.pid), 0);
   }
 
   async close(): Promise<void> {
-    await this.service.stop();
+    for (const service of [this.service, ...this.#others]) await service.stop();
     await this.#postgres.close();
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+function cpuMs(pid: number | undefined): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_S;
 }
 
 async function stock(url: string, targets: readonly string[], coinsPerTarget: number): Promise<void> {
