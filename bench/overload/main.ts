@@ -39,28 +39,28 @@ async function main(): Promise<number> {
   try {
     await closedLoop(callers, LANES, 3000);
     const capacityMs = Math.min(10_000, seconds * 1000);
-    const capacity = phaseOf(await closedLoop(callers, LANES, capacityMs), 0, capacityMs).goodput;
-    const steadyMs = Math.min(10_000, seconds * 1000);
-    const before = phaseOf(await openLoop(callers, capacity / 2, steadyMs), capacity / 2, steadyMs);
+    const capacity = phaseOf(await closedLoop(callers, LANES, capacityMs), { perSecond: 0, ms: capacityMs }).goodput;
+    const half = { perSecond: capacity / 2, ms: capacityMs };
+    const overload = { perSecond: times * capacity, ms: seconds * 1000 };
 
-    const [logged, cpu, serviceCpu] = [stage.service.log().length, process.cpuUsage(), stage.serviceCpuMs()];
-    const overloaded = await openLoop(callers, times * capacity, seconds * 1000);
-    const spent = process.cpuUsage(cpu);
-    const serviceMs = stage.serviceCpuMs() - serviceCpu;
-    const again = await openLoop(callers, capacity / 2, steadyMs);
+    const logged = stage.service.log().length;
+    const cpu: { readonly generator: number; readonly service: number }[] = [];
+    const [calm = [], overloaded = [], again = []] = await openLoop(callers, [half, overload, half], () => {
+      const { user, system } = process.cpuUsage();
+      cpu.push({ generator: (user + system) / 1000, service: stage.serviceCpuMs() });
+    });
+    const cores = (of: 'generator' | 'service') => ((cpu[2]?.[of] ?? 0) - (cpu[1]?.[of] ?? 0)) / overload.ms;
 
+    const before = phaseOf(calm, half);
     const result: OverloadResult = {
       settings: { ...SERVICE, PostgreSQL: POSTGRES.join(' ') },
       capacity,
       before,
-      overload: phaseOf(overloaded, times * capacity, seconds * 1000),
-      after: phaseOf(again, capacity / 2, steadyMs),
+      overload: phaseOf(overloaded, overload),
+      after: phaseOf(again, half),
       shedByServer: distribution(shedDurations(stage.service.log().slice(logged))),
-      recoveryMs: recoveryMs(again),
-      cores: {
-        generator: (spent.user + spent.system) / 1e6 / seconds,
-        service: serviceMs / 1000 / seconds,
-      },
+      recoveryMs: recoveryMs(again, 2 * before.answered.p99),
+      cores: { generator: cores('generator'), service: cores('service') },
     };
     const sentences = verdicts(result, BOUND_MS);
     process.stdout.write(`${table(result)}\n${sentences.join('\n')}\n`);
@@ -85,8 +85,14 @@ function shedDurations(log: string): number[] {
     .map((line) => (JSON.parse(line) as { durationMs: number }).durationMs);
 }
 
-function recoveryMs(calls: readonly Call[]): number {
-  return Math.max(0, ...calls.filter(({ end }) => end !== 'answered').map(({ at }) => at));
+/** When the last call was due that was not answered, or late, before a second without such. */
+function recoveryMs(calls: readonly Call[], lateMs: number): number {
+  let last = 0;
+  for (const { at, ms, end } of [...calls].sort((a, b) => a.at - b.at)) {
+    if (at - last > 1000) break;
+    if (end !== 'answered' || ms > lateMs) last = at;
+  }
+  return last;
 }
 
 main().then(

@@ -1,4 +1,4 @@
-import type { Call } from '../service/callers';
+import type { Call, Stretch } from '../service/callers';
 
 /** What every second of a phase saw. */
 export interface Second {
@@ -37,7 +37,7 @@ export interface OverloadResult {
   readonly after: Phase;
   /** Shed calls, from their arrival to their answer, as the server logged them. */
   readonly shedByServer: Distribution;
-  /** From the end of the overload to the arrival of the last call that was not answered, in milliseconds. */
+  /** From the end of the overload to the last call that was not answered, or took twice the p99 of before, in milliseconds. */
   readonly recoveryMs: number;
   /** Shares of one core during the overload. */
   readonly cores: { readonly generator: number; readonly service: number };
@@ -49,7 +49,7 @@ export function distribution(values: readonly number[]): Distribution {
   return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
 }
 
-export function phaseOf(calls: readonly Call[], perSecond: number, ms: number): Phase {
+export function phaseOf(calls: readonly Call[], { perSecond, ms }: Stretch): Phase {
   const seconds = Array.from({ length: Math.ceil(ms / 1000) }, (_, second): Second => {
     const due = calls.filter(({ at }) => Math.floor(at / 1000) === second);
     const answered = due.filter(({ end }) => end === 'answered');

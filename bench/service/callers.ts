@@ -7,7 +7,7 @@ const DEADLINE_MS = 10_000;
 
 /** One call. */
 export interface Call {
-  /** When it was due, in milliseconds since the phase began. */
+  /** When it was due, in milliseconds since its stretch began. */
   readonly at: number;
   readonly ms: number;
   /** answered: with its coin. shed: OVERLOADED. Anything else: what it ended with. */
@@ -59,29 +59,52 @@ function endOf(error: ServiceError): string {
   return reason === 'OVERLOADED' ? 'shed' : reason;
 }
 
-/** Calls that come when they are due, whatever became of those before: so many a second, evenly. */
-export async function openLoop(callers: Callers, perSecond: number, ms: number): Promise<Call[]> {
-  const calls: Call[] = [];
+/** So many calls a second, evenly, for so long. */
+export interface Stretch {
+  readonly perSecond: number;
+  readonly ms: number;
+}
+
+/**
+ * Calls that come when they are due, whatever became of those before, one stretch right after the other. `onStretch` hears
+ * when one begins, and when the last one is over.
+ * @returns the calls of each stretch
+ */
+export async function openLoop(
+  callers: Callers,
+  stretches: readonly Stretch[],
+  onStretch: () => void = () => {},
+): Promise<Call[][]> {
   const pending: Promise<void>[] = [];
-  const begin = performance.now();
-  const total = Math.floor((perSecond * ms) / 1000);
-  await new Promise<void>((resolve) => {
-    const timer = setInterval(() => {
-      const due = Math.min(total, 1 + Math.floor(((performance.now() - begin) * perSecond) / 1000));
-      while (pending.length < due) {
+  const calls: Call[][] = [];
+  let begin = performance.now();
+  for (const { perSecond, ms } of stretches) {
+    onStretch();
+    const mine: Call[] = [];
+    calls.push(mine);
+    const from = begin;
+    begin += ms;
+    const total = Math.floor((perSecond * ms) / 1000);
+    let sent = 0;
+    const sendDue = (): boolean => {
+      const due = Math.min(total, 1 + Math.floor(((performance.now() - from) * perSecond) / 1000));
+      for (; sent < due; sent += 1) {
         // From when it was due: a generator that is late must not hide how long the caller waited.
-        const at = (pending.length * 1000) / perSecond;
-        pending.push(
-          callers.fetch().then((end) => {
-            calls.push({ at, ms: performance.now() - begin - at, end });
-          }),
-        );
+        const at = (sent * 1000) / perSecond;
+        const note = (end: string) => void mine.push({ at, ms: performance.now() - from - at, end });
+        pending.push(callers.fetch().then(note));
       }
-      if (pending.length < total) return;
-      clearInterval(timer);
-      resolve();
-    }, 2);
-  });
+      return performance.now() - from >= ms;
+    };
+    await new Promise<void>((resolve) => {
+      const timer = setInterval(() => {
+        if (!sendDue()) return;
+        clearInterval(timer);
+        resolve();
+      }, 2);
+    });
+  }
+  onStretch();
   await Promise.all(pending);
   return calls;
 }
