@@ -68,6 +68,8 @@ async function main(): Promise<void> {
     logger,
     now,
     mostCalls: config.mostCalls,
+    mostWaitMs: config.mostWaitMs,
+    waiting: postgres.waiting,
     connections: config.connections,
   });
   const address = await server.listen(config.host, config.port);

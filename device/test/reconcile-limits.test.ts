@@ -18,7 +18,7 @@ let service: TestService;
 let storage: DeviceStorage;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'aqm-reconcile-limits-'));
-  service = await startService({}, { limits: new CoinLimits(new MemoryLimits(), readConfig({}).limits.rates) });
+  service = await startService({}, { limits: [new CoinLimits(new MemoryLimits(), readConfig({}).limits.rates)] });
   storage = await openDeviceStorage({ backend: 'sqlite', path: join(folder, 'device.db'), key: Buffer.alloc(32, 7) });
 });
 afterAll(async () => {

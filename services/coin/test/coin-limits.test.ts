@@ -4,11 +4,12 @@ import pino from 'pino';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
 import { type CoinRates, readConfig } from '../config';
 import { CoinLimits } from '../limits/coin-limits';
+import type { Limits } from '../limits/limits';
 import { MemoryLimits } from '../limits/memory-limits';
 import { RedisLimits } from '../limits/redis-limits';
 import { BRONZE, GOLD, ids, mint, SILVER } from './coins';
 import { RedisProcess } from './redis-process';
-import { type CallError, startService, type TestService, type User } from './service';
+import { type CallError, REPLICAS, startService, type TestService, type User } from './service';
 import { spawnService } from './service-process';
 
 const DEFAULT_RATES = readConfig({}).limits.rates;
@@ -28,11 +29,33 @@ let service: TestService;
 let bob: User;
 let alice: User;
 
+const SILENT = pino({ level: 'silent' });
+/** What several replicas share. */
+let shared: RedisProcess | undefined;
+const opened: Limits[] = [];
+
+/** The budgets of each replica: of a single one in memory, of several in a Redis. */
+async function budgets(): Promise<readonly Limits[]> {
+  if (REPLICAS === 1) return [new MemoryLimits()];
+  shared ??= await RedisProcess.start();
+  const { socket } = shared;
+  const each = Array.from({ length: REPLICAS }, () => new RedisLimits(socket, SILENT));
+  opened.push(...each);
+  // The first calls may come before the connection.
+  for (const limits of each) while ((await limits.take([]).catch(() => 1)) !== 0) await setImmediate();
+  return each;
+}
+
 async function start(rates: Partial<CoinRates>): Promise<void> {
-  service = await startService({}, { limits: new CoinLimits(new MemoryLimits(), { ...WIDE, ...rates }) });
+  const limits = (await budgets()).map((each) => new CoinLimits(each, { ...WIDE, ...rates }));
+  service = await startService({}, { limits });
   [bob, alice] = [await service.user(), await service.user()];
 }
-afterEach(() => service.stop());
+afterEach(async () => {
+  await service.stop();
+  for (const limits of opened.splice(0)) await limits.close();
+});
+afterAll(() => shared?.destroy());
 
 const ask = (target: User, count: number, requestId = '') => ({
   targetUserId: target.id,
@@ -182,8 +205,8 @@ describe('limits in a Redis', () => {
   afterEach(() => redis.destroy());
 
   test('that is away: nothing is handed out or stored, and calls may be repeated', async () => {
-    const limits = new CoinLimits(new RedisLimits(redis.socket, pino({ level: 'silent' })), WIDE);
-    service = await startService({}, { limits });
+    const limits = new CoinLimits(new RedisLimits(redis.socket, SILENT), WIDE);
+    service = await startService({}, { limits: [limits] });
     [bob, alice] = [await service.user(), await service.user()];
     while (!(await bob.upload(mint(2)).catch(() => undefined))) await setImmediate();
     await redis.kill();

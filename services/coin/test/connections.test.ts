@@ -34,7 +34,7 @@ let service: TestService;
 let bob: User;
 
 async function start(connections: Partial<ConnectionLimits>, mostCalls = 512): Promise<void> {
-  service = await startService({}, { connections, mostCalls });
+  service = await startService({}, { connections, mostCalls, replicas: 1 });
   bob = await service.user();
 }
 afterEach(() => service.stop());
@@ -240,7 +240,7 @@ describe('a connection ends', () => {
 
 test('a stop does not wait for peers that keep their side open', async () => {
   await start({});
-  const stopped = await startService();
+  const stopped = await startService({}, { replicas: 1 });
   const open = await RawConnection.open(stopped.address);
   await until(() => open.frames.length > 0);
   await stopped.stop();

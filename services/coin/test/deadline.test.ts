@@ -17,7 +17,7 @@ let coins: CoinServiceClient;
 let admin: CoinAdminServiceClient;
 
 async function start(options: { mostCalls?: number; poolSize?: number }): Promise<void> {
-  service = await startService({}, options);
+  service = await startService({}, { replicas: 1, ...options });
   owner = await service.user({ isAdmin: true });
   coins = new CoinServiceClient(service.address, credentials.createInsecure());
   admin = new CoinAdminServiceClient(service.address, credentials.createInsecure());

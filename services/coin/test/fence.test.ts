@@ -148,7 +148,7 @@ describe('the gate', () => {
   let bob: User;
   beforeEach(async () => {
     // What is provoked here is logged as an error.
-    service = await startService({}, { logLevel: 'silent' });
+    service = await startService({}, { logLevel: 'silent', replicas: 1 });
     bob = await service.user();
   });
   afterEach(() => service.stop());
@@ -221,7 +221,7 @@ describe('the gate', () => {
   });
 
   test('an answer to a repeat is in the mark of the service that gave it', async () => {
-    const other = await startService({}, { database: service.database });
+    const other = await startService({}, { database: service.database, replicas: 1 });
     await bob.upload(mint(3));
     const request = { ...one(), count: 2, requestId: randomUUID() };
     const first = await bob.fetch(request);

@@ -86,6 +86,9 @@ export function toCallError(error: ServiceError): CallError {
   );
 }
 
+/** Whichever replica has its turn. */
+const IN_TURN = JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] });
+
 /** One user's view of a service. */
 export class User {
   readonly #coins: CoinServiceClient;
@@ -97,7 +100,7 @@ export class User {
     readonly token: string,
   ) {
     // A connection of its own, as every real caller has.
-    const options = { 'grpc.use_local_subchannel_pool': 1 };
+    const options = { 'grpc.use_local_subchannel_pool': 1, 'grpc.service_config': IN_TURN };
     this.#coins = new CoinServiceClient(address, credentials.createInsecure(), options);
     this.#admin = new CoinAdminServiceClient(address, credentials.createInsecure(), options);
   }
@@ -168,7 +171,14 @@ export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, cl
 
 const { connections: CONNECTIONS } = readConfig({});
 
-export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'mostWaitMs' | 'limits'>> {
+const POOL_SIZE = 20;
+/** How many replicas of the service the tests talk to in turn, unless they are about one process. */
+export const REPLICAS = Number(process.env.AQM_TEST_REPLICAS || 1);
+
+export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'mostWaitMs'>> {
+  readonly replicas?: number;
+  /** Of the replicas in turn. */
+  readonly limits?: readonly CoinLimits[];
   /** Of another test service; else it makes one of its own. */
   readonly database?: TestDatabase;
   readonly logLevel?: string;
@@ -179,62 +189,102 @@ export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCal
 /** The service as main.ts builds it, on a port of its own, and on a database of its own or that of another one. */
 export async function startService(
   rules: Partial<InventoryRules> = {},
-  {
-    database: shared,
-    logLevel = 'error',
-    mostCalls = 512,
-    mostWaitMs = 500,
-    limits = NO_LIMITS,
-    poolSize = 20,
-    connections,
-  }: TestServiceOptions = {},
+  { database: shared, replicas = REPLICAS, ...options }: TestServiceOptions = {},
 ): Promise<TestService> {
-  const database = shared ? connectDatabase(shared) : await createDatabase('migrated', { poolSize });
-  const { serviceDb: db } = database;
+  const database = shared
+    ? connectDatabase(shared)
+    : await createDatabase('migrated', { poolSize: options.poolSize ?? POOL_SIZE });
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
-  const now = () => new Date();
-  const logger = pino({ level: logLevel }, pino.destination(2));
   const folder = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
-  const fence = await Fence.open({ db, folder, poolSize, log: logger });
-  const store = new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
-  const verifyToken = verifyWith(fixedKey(publicKey), NO_RULES, now);
-  const server = new CoinServer({
-    store,
-    limits,
-    verifyToken,
-    logger,
-    now,
-    mostCalls,
-    mostWaitMs,
-    waiting: database.waiting,
-    connections: { ...CONNECTIONS, ...connections },
-  });
-  const address = await server.listen('127.0.0.1', 0);
+  const running: Replica[] = [];
+  for (let place = 0; place < replicas; place += 1) {
+    running.push(
+      await startReplica(database, publicKey, { ...options, rules, place, folder: join(folder, `${place}`) }),
+    );
+  }
+  const [first] = running;
+  if (!first) throw new RangeError('A service has at least one replica.');
+  const balanced = running.length === 1 ? first.address : `ipv4:${running.map(({ address }) => address).join()}`;
   const users: User[] = [];
   return {
-    address,
+    address: first.address,
     database,
     privateKey,
-    server,
-    store,
-    fence,
-    listenAlso: (certificates) => server.listen('127.0.0.1', 0, certificates),
+    server: first.server,
+    store: first.store,
+    fence: first.fence,
+    listenAlso: (certificates) => first.server.listen('127.0.0.1', 0, certificates),
     age: async (table, column, interval) => {
       await sql`UPDATE ${sql.table(table)} SET ${sql.ref(column)} = ${sql.ref(column)} - ${interval}::interval`.execute(
         database.db,
       );
     },
-    user: async ({ id = randomUUID(), isAdmin = false, ttlSeconds = 600, address: at = address } = {}) => {
-      const user = new User(at, id, await issueToken(privateKey, { userId: id, isAdmin, ttlSeconds, now: now() }));
+    user: async ({ id = randomUUID(), isAdmin = false, ttlSeconds = 600, address: at = balanced } = {}) => {
+      const token = { userId: id, isAdmin, ttlSeconds, now: new Date() };
+      const user = new User(at, id, await issueToken(privateKey, token));
       users.push(user);
       return user;
     },
     stop: async () => {
       for (const user of users) user.close();
-      await server.stop(1000);
-      fence.close();
+      for (const { stop } of running) await stop();
       await database.drop();
       rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+interface Replica {
+  readonly address: string;
+  readonly server: CoinServer;
+  readonly store: CoinInventoryServer;
+  readonly fence: Fence;
+  stop(): Promise<void>;
+}
+
+async function startReplica(
+  database: TestDatabase,
+  publicKey: KeyObject,
+  {
+    rules,
+    folder,
+    place,
+    logLevel = 'error',
+    mostCalls = 512,
+    mostWaitMs = 500,
+    limits = [],
+    poolSize = POOL_SIZE,
+    connections,
+  }: TestServiceOptions & {
+    readonly rules: Partial<InventoryRules>;
+    readonly folder: string;
+    readonly place: number;
+  },
+): Promise<Replica> {
+  const { serviceDb: db, waiting } = database;
+  const now = () => new Date();
+  const logger = pino({ level: logLevel }, pino.destination(2));
+  const fence = await Fence.open({ db, folder, poolSize, log: logger });
+  const store = new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
+  const server = new CoinServer({
+    store,
+    limits: limits[place % limits.length] ?? NO_LIMITS,
+    verifyToken: verifyWith(fixedKey(publicKey), NO_RULES, now),
+    logger,
+    now,
+    mostCalls,
+    mostWaitMs,
+    waiting,
+    connections: { ...CONNECTIONS, ...connections },
+  });
+  return {
+    address: await server.listen('127.0.0.1', 0),
+    server,
+    store,
+    fence,
+    stop: async () => {
+      await server.stop(1000);
+      fence.close();
     },
   };
 }

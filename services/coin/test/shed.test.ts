@@ -8,7 +8,7 @@ import { spawnService } from './service-process';
 
 let service: TestService;
 beforeAll(async () => {
-  service = await startService({}, { mostCalls: 3 });
+  service = await startService({}, { mostCalls: 3, replicas: 1 });
 });
 afterAll(() => service.stop());
 

@@ -16,7 +16,8 @@ declare global {
 
 /**
  * One PostgreSQL for a run of jest, with a migrated template from which every test clones its database. With
- * AQM_TEST_POOLER=pgbouncer every service that is given one of these databases talks to it through a PgBouncer.
+ * AQM_TEST_POOLER=pgbouncer every service that is given one of these databases talks to it through a PgBouncer; with
+ * AQM_TEST_REPLICAS=2 two services answer in turn (service.ts).
  */
 export default async function startPostgres(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-test-'));
