@@ -1,6 +1,13 @@
+import { randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { StoredCoin } from '../../services/coin/coin';
+import { readConfig } from '../../services/coin/config';
+import { CoinLimits } from '../../services/coin/limits/coin-limits';
+import { UNLIMITED } from '../../services/coin/limits/limits';
+import { MemoryLimits } from '../../services/coin/limits/memory-limits';
+import type { FetchAnswer } from '../../services/coin/store/fetch-coins';
 import { RedisProcess } from '../../services/coin/test/redis-process';
 import { Callers, closedLoop } from '../service/callers';
 import { Stage } from '../service/stage';
@@ -22,6 +29,28 @@ const WIDE = {
 const CALLERS = 16;
 const LANES = 32;
 const TARGETS = 2000;
+
+/** What the limits of one process take of a fetch, in microseconds of its processor, without the noise of everything else. */
+async function costOfChargesUs(): Promise<number> {
+  const { rates } = readConfig(WIDE).limits;
+  const users = Array.from({ length: TARGETS }, () => randomUUID());
+  const answer: FetchAnswer[] = [{ coins: [{} as StoredCoin], isRepeat: false }];
+  const claim = async () => answer;
+  const spend = async (limits: CoinLimits, fetches: number): Promise<number> => {
+    const start = performance.now();
+    for (let n = 0; n < fetches; n += 1) {
+      const fetch = { targetUserId: users[n % TARGETS] ?? '', count: 1, requestId: undefined };
+      await limits.fetch(users[n % CALLERS] ?? '', [{ ...fetch, coinCategory: 3, allowLowerCategories: false }], claim);
+    }
+    return (1000 * (performance.now() - start)) / fetches;
+  };
+  const extra: number[] = [];
+  for (let round = 0; round < 15; round += 1) {
+    const off = await spend(new CoinLimits(UNLIMITED, rates), 20_000);
+    extra.push((await spend(new CoinLimits(new MemoryLimits(), rates), 20_000)) - off);
+  }
+  return median(extra);
+}
 
 function median(numbers: readonly number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
@@ -82,10 +111,15 @@ async function main(): Promise<void> {
         `limits ${limits.padEnd(8)} ${perSecond.toFixed(0).padStart(6)} fetches/s  ${(100 * ofThatWithout).toFixed(1)} %  ${serviceCpuUsPerCall.toFixed(0)} µs of the service's processor time a call\n`,
       );
     }
+    const costUs = await costOfChargesUs();
+    const share = (100 * costUs) / (result[0]?.serviceCpuUsPerCall ?? 0);
+    process.stdout.write(
+      `the charges of one fetch in memory, measured alone: ${costUs.toFixed(1)} µs, ${share.toFixed(1)} % of the service's processor time a call\n`,
+    );
     mkdirSync(values.out, { recursive: true });
     writeFileSync(
       join(values.out, 'limits.json'),
-      `${JSON.stringify({ lanes: LANES, seconds, result }, undefined, 1)}\n`,
+      `${JSON.stringify({ lanes: LANES, seconds, result, memoryCostUs: costUs }, undefined, 1)}\n`,
     );
   } finally {
     for (const each of callers.values()) each.close();
