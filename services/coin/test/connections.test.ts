@@ -134,13 +134,10 @@ describe('a call takes its time and no more', () => {
   });
 
   test('when its answer is not read', async () => {
-    const keyIds = mint(1000).map((coin) => coin.keyId);
-    const listing = framed(
-      ReconcileCoinsRequest.encode(ReconcileCoinsRequest.create({ coinCategory: BRONZE, keyIds })).finish(),
-    );
+    await bob.count();
     await withSession(async (session) => {
-      const calls = Array.from({ length: 20 }, () => begin(session, RECONCILE));
-      for (const { stream } of calls) stream.end(listing);
+      const calls = Array.from({ length: 20 }, () => begin(session, COUNT));
+      for (const { stream } of calls) stream.end(framed(Buffer.alloc(0)));
       for (const { ended } of calls) expect((await ended).rstCode).toBe(constants.NGHTTP2_CANCEL);
     }, 0);
     expect((await bob.count()).available?.bronze).toBe(0);
