@@ -17,7 +17,7 @@ let coins: CoinServiceClient;
 let admin: CoinAdminServiceClient;
 
 async function start(options: { mostCalls?: number; poolSize?: number }): Promise<void> {
-  service = await startService({}, { replicas: 1, ...options });
+  service = await startService({}, { replicas: 1, mostWaitMs: 60_000, ...options });
   owner = await service.user({ isAdmin: true });
   coins = new CoinServiceClient(service.address, credentials.createInsecure());
   admin = new CoinAdminServiceClient(service.address, credentials.createInsecure());
@@ -47,9 +47,9 @@ async function inStock(): Promise<string[]> {
   return rows.map((row) => row.key_id);
 }
 
-/** Runs `work` while nobody else has a connection to the database. */
+/** Runs `work` while the service has no connection to the database. */
 function whileExhausted(work: () => Promise<void>): Promise<void> {
-  return service.database.db.connection().execute(work);
+  return service.database.serviceDb.connection().execute(work);
 }
 
 /** Runs `work` once `statements` statements wait for a table that nobody else may touch. */
@@ -60,7 +60,8 @@ async function whileHeld(statements: number, calls: () => void, work: () => Prom
     calls();
     for (let blocked = 0; blocked < statements; ) {
       const { rows } = await sql<{ blocked: number }>`
-SELECT count(*)::int AS blocked FROM pg_locks WHERE relation = 'coin_stock'::regclass AND NOT granted`.execute(db);
+SELECT count(*)::int AS blocked FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'coin_stock'::regclass AND NOT granted AND datname = current_database()`.execute(db);
       blocked = rows[0]?.blocked ?? 0;
     }
     await work();
@@ -188,7 +189,8 @@ describe('a statement that runs past the deadline', () => {
       const answer = service.store.fetchCoins(owner.id, batch, deadline);
       for (let waits = 0; waits === 0; ) {
         const { rows } = await sql<{ waits: number }>`
-SELECT count(*)::int AS waits FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'`.execute(db);
+SELECT count(*)::int AS waits FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'transactionid' AND NOT granted AND datname = current_database()`.execute(db);
         waits = rows[0]?.waits ?? 0;
       }
       deadline.end();

@@ -22,7 +22,8 @@ async function whileWaiting<T>(calls: () => Promise<T>[], work: () => Promise<vo
     let blocked = 0;
     while (blocked < waiting.length) {
       const { rows } = await sql<{ blocked: number }>`
-SELECT count(*)::int AS blocked FROM pg_locks WHERE relation = 'coin_stock'::regclass AND NOT granted`.execute(db);
+SELECT count(*)::int AS blocked FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'coin_stock'::regclass AND NOT granted AND datname = current_database()`.execute(db);
       blocked = rows[0]?.blocked ?? 0;
     }
     await work();
