@@ -7,10 +7,10 @@ import { CoinServiceClient, FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
 import { call } from '../../services/coin/test/service';
 import { type ServiceProcess, spawnMain, spawnProgram } from '../../services/coin/test/service-process';
-import { connect, type Effort, type Round, run, type Scenario, Stock } from './scenario';
+import { connect, type Effort, ROUNDS_PER_FILL, type Round, run, type Scenario, Stock } from './scenario';
 
 const HOUR_S = 3600;
-/** More than one round needs of half of the users. */
+/** More than the rounds on it need of half of the users. */
 const FETCHES_PER_USER = 25;
 
 /** A service and a client of it. */
@@ -32,8 +32,8 @@ export async function measureThroughService(url: string, scenario: Scenario, eff
   const rounds: Round[] = [];
   const served = [await serve('ours', url), await serve('plain, usual', url)];
   try {
-    for (let round = -1; round < effort.rounds; round++) {
-      await stock.fill(FETCHES_PER_USER);
+    for (let round = -ROUNDS_PER_FILL; round < effort.rounds; round++) {
+      if (round % ROUNDS_PER_FILL === 0) await stock.fill(FETCHES_PER_USER);
       for (const { arm, client, token } of round % 2 === 0 ? served : [...served].reverse()) {
         const fetchCoins = client.fetchCoins.bind(client);
         const speed = await run(effort, stock.usersOf(arm), async (targetUserId) => {
@@ -42,7 +42,6 @@ export async function measureThroughService(url: string, scenario: Scenario, eff
           const { coins } = await call(fetchCoins, request, token);
           if (coins.length !== scenario.count) throw new Error(`${arm}: ${coins.length} of ${scenario.count} coins`);
         });
-        // The first round only warms up.
         if (round >= 0) rounds.push({ arm, ...speed });
       }
     }
