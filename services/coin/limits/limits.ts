@@ -26,6 +26,9 @@ export interface Limits {
 
 const HOUR_MS = 3_600_000;
 
+/** A wait that is shorter comes from sums of fractions, which are not exact; in milliseconds. */
+export const ROUNDING_MS = 0.01;
+
 /** Milliseconds in which a budget refills by `amount`. */
 export function refillMs({ perHour }: Rate, amount: number): number {
   return (amount * HOUR_MS) / perHour;

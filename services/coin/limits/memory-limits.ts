@@ -1,4 +1,4 @@
-import { type Charge, type Limits, refillMs } from './limits';
+import { type Charge, type Limits, ROUNDING_MS, refillMs } from './limits';
 
 /** Budgets are looked through for full ones when their number has doubled since the last time, and not below this. */
 const SWEEP_FROM = 10_000;
@@ -22,7 +22,7 @@ export class MemoryLimits implements Limits {
       const fullAt = Math.max(now, this.#fullAt.get(budget) ?? now) + refillMs(rate, amount);
       waitMs = Math.max(waitMs, fullAt - now - refillMs(rate, rate.burst));
     }
-    if (waitMs > 0) return Math.ceil(waitMs);
+    if (waitMs > ROUNDING_MS) return Math.ceil(waitMs);
     for (const charge of charges) this.#move(charge, now, 1);
     this.#sweep(now);
     return 0;

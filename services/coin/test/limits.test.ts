@@ -95,6 +95,19 @@ test('budgets in memory are forgotten when they are full again', async () => {
   expect(limits.size).toBe(10_000);
 });
 
+test('a whole burst can be taken whatever the clock shows', async () => {
+  const odd: Rate = { perHour: 7, burst: 200 };
+  for (let nowMs = 1.1; nowMs < 1e9; nowMs *= 1.013) {
+    const limits = new MemoryLimits(() => nowMs);
+    for (const rate of [SLOW, odd]) {
+      expect(await limits.take([{ budget: `${rate.perHour}`, rate, amount: 200 }])).toBe(0);
+      await limits.giveBack([{ budget: `${rate.perHour}`, rate, amount: 200 }]);
+      expect(await limits.take([{ budget: `${rate.perHour}`, rate, amount: 200 }])).toBe(0);
+      expect(await limits.take([{ budget: `${rate.perHour}`, rate, amount: 1 }])).toBeGreaterThan(0);
+    }
+  }
+});
+
 describe('several servers with one Redis', () => {
   test('admit together what one would', async () => {
     const servers = Array.from({ length: 3 }, () => new RedisLimits(redis.socket, SILENT));
