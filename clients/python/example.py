@@ -19,6 +19,8 @@ import grpc
 from aqm.coin.v1 import coin_pb2, coin_service_pb2, coin_service_pb2_grpc
 
 DEADLINE_SECONDS = 10
+# A connection that was refused is tried again soon, not after gRPC's second or two.
+RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 5000))
 ATTEMPTS, PASSING = 8, (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -49,8 +51,12 @@ def mint(category, count):
 
 
 def as_user(token):
-    """What every call of this user carries."""
-    return {"metadata": (("authorization", f"Bearer {token}"),), "timeout": DEADLINE_SECONDS}
+    """What every call of this user carries. Until its deadline it waits for a connection."""
+    return {
+        "metadata": (("authorization", f"Bearer {token}"),),
+        "timeout": DEADLINE_SECONDS,
+        "wait_for_ready": True,
+    }
 
 
 def main():
@@ -58,7 +64,7 @@ def main():
     requester = as_user(os.environ["AQM_REQUESTER_TOKEN"])
     coins = mint(coin_pb2.COIN_CATEGORY_GOLD, 2) + mint(coin_pb2.COIN_CATEGORY_BRONZE, 3)
 
-    with grpc.insecure_channel(os.environ["AQM_ADDRESS"]) as channel:
+    with grpc.insecure_channel(os.environ["AQM_ADDRESS"], options=RECONNECT) as channel:
         service = coin_service_pb2_grpc.CoinServiceStub(channel)
 
         uploaded = call(service.UploadCoins, coin_service_pb2.UploadCoinsRequest(coins=coins), owner)
