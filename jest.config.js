@@ -1,7 +1,15 @@
+/** What is about the process and its sockets is the same for every PostgreSQL, and is tested with the default one alone. */
+const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.AQM_TEST_POOLER;
+const SAME_FOR_EVERY_DATABASE = ['connections', 'floods', 'listener', 'secret-settings', 'tls', 'token-keys'];
+
 /** @type {import('jest').Config} */
 module.exports = {
   testMatch: ['**/*.test.ts'],
-  testPathIgnorePatterns: ['/node_modules/', '/dist/'],
+  testPathIgnorePatterns: [
+    '/node_modules/',
+    '/dist/',
+    ...(isOtherDatabase ? SAME_FOR_EVERY_DATABASE.map((name) => `/services/coin/test/${name}\\.test\\.ts$`) : []),
+  ],
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
   transform: {
     '\\.[jt]s$': [
