@@ -57,6 +57,19 @@ export async function fill(storage: DeviceStorage, coins: number, have: Contents
   return { keyIds, contacts };
 }
 
+/**
+ * Stores a new private half in the place of one that is now to be fetched and burned: what happens to a key once in its
+ * life. @returns the id of the one to fetch
+ */
+export async function renewKey(storage: DeviceStorage, { keyIds }: Contents): Promise<string> {
+  const key = newKey();
+  await storage.vault.storeKey(key);
+  const place = Math.floor(Math.random() * keyIds.length);
+  const keyId = keyIds[place] as string;
+  keyIds[place] = key.keyId;
+  return keyId;
+}
+
 /** A contact with its whole budget in store. */
 export async function addBestie(storage: DeviceStorage, contactId: string): Promise<void> {
   await storage.inventory.setPriority(contactId, 'BESTIE');

@@ -1,5 +1,5 @@
 import type { DeviceStorage } from '../../device';
-import { type Contents, newCoin } from './contents';
+import { type Contents, newCoin, renewKey } from './contents';
 import type { RawEngine } from './raw-engines';
 import { type PairedTiming, stop, toTiming } from './stopwatch';
 
@@ -18,17 +18,30 @@ const BLOCK = 100;
  * engine, in blocks by turns: two runs some minutes apart would tell more of the machine's mood than of the storage.
  */
 export async function timeGrowth(small: Filled, large: Filled, runs: number): Promise<Record<string, PairedTiming>> {
-  const fetchKey = ({ storage, contents }: Filled) => {
+  const fetchKey = async ({ storage, contents }: Filled) => {
+    const keyId = await renewKey(storage, contents);
+    const duration = await stop(() => storage.vault.fetchKey(keyId));
+    await storage.vault.burnKey(keyId);
+    return duration;
+  };
+  const read = async ({ raw }: Filled) => {
+    await raw.key.write();
+    const duration = await stop(() => raw.key.read());
+    await raw.key.take();
+    return duration;
+  };
+  // Few keys, read over and over with nothing between, never leave the processor's innermost cache; no device does that.
+  const fetchAgain = ({ storage, contents }: Filled) => {
     const keyId = pick(contents.keyIds);
     return stop(() => storage.vault.fetchKey(keyId));
   };
+  const readAgain = ({ raw }: Filled) => stop(() => raw.key.read());
   const selectCoin = async ({ storage, contents }: Filled) => {
     const contact = pick(contents.contacts);
     // Fills the gap that an earlier call left.
     await storage.inventory.storeKey(newCoin(contact, 'GOLD'));
     return stop(() => storage.inventory.selectCoin(contact, 'GOLD'));
   };
-  const read = ({ raw }: Filled) => stop(() => raw.key.read());
   const byTurns = async (operation: (device: Filled) => Promise<number>): Promise<PairedTiming> => {
     const durations = { small: [] as number[], large: [] as number[] };
     for (let run = 0; run < runs; run += BLOCK) {
@@ -41,6 +54,8 @@ export async function timeGrowth(small: Filled, large: Filled, runs: number): Pr
     'vault.fetchKey': await byTurns(fetchKey),
     "the engine's own look-up": await byTurns(read),
     'inventory.selectCoin': await byTurns(selectCoin),
+    'vault.fetchKey, over and over': await byTurns(fetchAgain),
+    "the engine's own, over and over": await byTurns(readAgain),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { DeviceStorage } from '../../device';
-import { addBestie, COINS_PER_CONTACT, type Contents, newCoin, newKey } from './contents';
+import { addBestie, COINS_PER_CONTACT, type Contents, newCoin, newKey, renewKey } from './contents';
 import type { RawEngine } from './raw-engines';
 import { type PairedTiming, time } from './stopwatch';
 
@@ -32,12 +32,18 @@ export async function timeOperations(
     stored.push(key.keyId);
     return vault.storeKey(key);
   });
+  let fetched: string | undefined;
   const fetchKey = await time(
     runs,
     raw.key.read,
-    () => pick(contents.keyIds),
+    async () => {
+      if (fetched !== undefined) await vault.burnKey(fetched);
+      fetched = await renewKey(storage, contents);
+      return fetched;
+    },
     (id) => vault.fetchKey(id),
   );
+  if (fetched !== undefined) await vault.burnKey(fetched);
   const getStatus = await time(
     runs,
     raw.key.read,
