@@ -17,7 +17,7 @@ let coins: CoinServiceClient;
 let admin: CoinAdminServiceClient;
 
 async function start(options: { mostCalls?: number; poolSize?: number }): Promise<void> {
-  service = await startService({}, { replicas: 1, mostWaitMs: 60_000, ...options });
+  service = await startService({}, { replicas: 1, ...options });
   owner = await service.user({ isAdmin: true });
   coins = new CoinServiceClient(service.address, credentials.createInsecure());
   admin = new CoinAdminServiceClient(service.address, credentials.createInsecure());
@@ -95,6 +95,8 @@ describe('with every connection to the database taken', () => {
     await whileExhausted(async () => {
       const late = calls.map((late) => expect(late()).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' }));
       await Promise.all(late);
+      // On the same connection: when it is answered, the service has heard the end of the others.
+      await expect(fetched(fetchOf({ count: 0 }))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     });
     // Whoever waited for the connection has had it before this.
     expect(await contents()).toEqual(before);

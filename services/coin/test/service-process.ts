@@ -24,7 +24,9 @@ export async function spawnService(service: TestService, env: NodeJS.ProcessEnv 
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-service-'));
   const keyFile = join(dataDir, 'public-key.pem');
   writeFileSync(keyFile, createPublicKey(service.privateKey).export({ type: 'spki', format: 'pem' }));
-  return spawnMain(dataDir, { ...service.database.env, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, ...env });
+  // A slow machine is no reason to shed, unless that is what a test is about.
+  const patience = { AQM_MAX_WAIT_MS: '60000' };
+  return spawnMain(dataDir, { ...service.database.env, ...patience, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, ...env });
 }
 
 /** The compiled service with this environment; waits for its "ready". */

@@ -251,7 +251,7 @@ async function startReplica(
     place,
     logLevel = 'error',
     mostCalls = 512,
-    mostWaitMs = 500,
+    mostWaitMs = 60_000,
     limits = [],
     poolSize = POOL_SIZE,
     connections,
