@@ -57,10 +57,3 @@ export function toInventoryCount(counts: ReadonlyMap<CoinCategory, number>): Inv
   for (const spec of COIN_CATEGORIES) count[spec.countField] = counts.get(spec.category) ?? 0;
   return count;
 }
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-
-/** RFC 9562 text form, any version, any case. */
-export function isUuid(text: string): boolean {
-  return UUID.test(text);
-}

@@ -13,6 +13,7 @@ import type { CoinLimits } from './limits/coin-limits';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
+import { withLeanEncoding } from './rpc/encode';
 import { fetchCoins } from './rpc/fetch-coins';
 import { getInventoryCount } from './rpc/get-inventory-count';
 import { hardDeleteFetched } from './rpc/hard-delete-fetched';
@@ -84,7 +85,7 @@ export class CoinServer {
     });
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     new Sessions(this.#server, { ...connections, mostOpen: OPEN_PER_CALL * mostCalls });
-    this.#server.addService(withCheckedDecoding(CoinServiceService), {
+    this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {
       uploadCoins: unary(options, uploadCoins(store, limits, now)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
       batchFetchCoins: unary(options, batchFetchCoins(store, limits)),

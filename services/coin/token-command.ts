@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
-import { isUuid } from './coin';
 import { ConfigError, readConfig } from './config';
 import { developmentKey, issueToken } from './identity/development-key';
+import { isUuid } from './uuid';
 
 const USAGE = 'Usage: npm run --silent token -- --user <uuid> [--user <uuid> …] [--admin] [--ttl 1h]';
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;

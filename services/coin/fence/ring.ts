@@ -12,6 +12,7 @@ import {
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { SpentCoin } from '../store/gate';
+import { uuidAt, writeUuid } from '../uuid';
 
 /** One coin that was handed out or retired and acknowledged, and the opening of the database under which it was. */
 export interface MarkRecord extends SpentCoin {
@@ -143,9 +144,9 @@ export function readRecords(bytes: Buffer): MarkRecord[] {
 
 function encode(slots: Buffer, slot: number, record: MarkRecord, sequence: number): void {
   const at = slot * SLOT_BYTES;
-  slots.write(record.opening.replaceAll('-', ''), at, 16, 'hex');
-  slots.write(record.userId.replaceAll('-', ''), at + 16, 16, 'hex');
-  slots.write(record.keyId.replaceAll('-', ''), at + 32, 16, 'hex');
+  writeUuid(slots, at, record.opening);
+  writeUuid(slots, at + 16, record.userId);
+  writeUuid(slots, at + 32, record.keyId);
   slots.writeUInt32LE(Math.ceil(record.expireTime.getTime() / 1000), at + 48);
   slots.writeUIntLE(sequence, at + 52, 6);
   slots.writeUInt16LE(record.coinCategory, at + 58);
@@ -165,11 +166,6 @@ function decode(bytes: Buffer, found: (record: MarkRecord, sequence: number, slo
     };
     found(record, bytes.readUIntLE(at + 52, 6), at / SLOT_BYTES);
   }
-}
-
-function uuidAt(bytes: Buffer, at: number): string {
-  const hex = bytes.toString('hex', at, at + 16);
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 }
 
 function keyOf({ userId, keyId }: SpentCoin): string {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { errors, jwtVerify } from 'jose';
 import { LRUCache } from 'lru-cache';
-import { isUuid } from '../coin';
 import type { TokenRules } from '../config';
 import { CoinServiceError, TokenExpiredError, TokenInvalidError } from '../errors';
+import { isUuid } from '../uuid';
 import type { Caller } from './caller';
 import type { TokenKeys } from './token-keys';
 

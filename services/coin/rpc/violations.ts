@@ -1,6 +1,7 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
-import { categorySpec, isUuid } from '../coin';
+import { categorySpec } from '../coin';
 import { type FieldViolation, InvalidFieldError } from '../errors';
+import { isUuid } from '../uuid';
 
 const CATEGORY_NAMES = COIN_CATEGORIES.map((spec) => `COIN_CATEGORY_${spec.name}`).join(', ');
 

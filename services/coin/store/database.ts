@@ -1,6 +1,7 @@
 import { type CompiledQuery, Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
 import { Client, type ClientConfig, Pool, type PoolClient } from 'pg';
 import { Deadline } from '../deadline';
+import { FIELD_TYPES, readInBinary } from './binary-rows';
 import { toStoreError } from './postgres-errors';
 import { Reconnect } from './reconnect';
 import type { Timeouts } from './timeouts';
@@ -43,7 +44,8 @@ export function openDatabase(
     // A server that does not answer at all (stopped, cut off) ends no statement by itself.
     query_timeout: settings.statementTimeoutMs + 1000,
     keepAlive: true,
-    Client: reconnecting(settings.preparedStatements ? NamingClient : Client, new Reconnect()),
+    types: FIELD_TYPES,
+    Client: reconnecting(settings.preparedStatements ? NamingClient : BinaryClient, new Reconnect()),
   });
   // A connection that breaks says so by an event, the idle one on the pool, the busy one on itself (beside failing
   // its query). Without listeners either would end the process.
@@ -105,26 +107,34 @@ function reconnecting(Base: typeof Client, reconnect: Reconnect): typeof Client 
   };
 }
 
-const names = new Map<string, string>();
-
-/** Gives every parameterised statement a name, so that PostgreSQL parses and plans it once per connection. */
-class NamingClient extends Client {
+/** Gets the rows of every parameterised statement in binary; those of the others, of commands and catalogs, as text. */
+class BinaryClient extends Client {
   constructor(config?: ClientConfig) {
     super(config);
+    readInBinary(this);
     const query = this.query.bind(this) as (...args: unknown[]) => unknown;
-    const named = (text: unknown, values: unknown, ...rest: unknown[]): unknown =>
+    const binary = (text: unknown, values: unknown, ...rest: unknown[]): unknown =>
       typeof text === 'string' && Array.isArray(values) && values.length > 0
-        ? query({ name: nameOf(text), text, values }, ...rest)
+        ? query({ name: this.nameOf(text), text, values, binary: true }, ...rest)
         : query(text, values, ...rest);
-    this.query = named as typeof this.query;
+    this.query = binary as typeof this.query;
+  }
+
+  protected nameOf(_text: string): string | undefined {
+    return undefined;
   }
 }
 
-function nameOf(text: string): string {
-  let name = names.get(text);
-  if (name === undefined) {
-    name = `aqm_${names.size + 1}`;
-    names.set(text, name);
+const names = new Map<string, string>();
+
+/** Gives these statements names, so that PostgreSQL parses and plans each once per connection. */
+class NamingClient extends BinaryClient {
+  protected override nameOf(text: string): string {
+    let name = names.get(text);
+    if (name === undefined) {
+      name = `aqm_${names.size + 1}`;
+      names.set(text, name);
+    }
+    return name;
   }
-  return name;
 }

@@ -1,0 +1,155 @@
+import { type Client, types } from 'pg';
+import { Parser } from 'pg-protocol/dist/parser';
+import { uuidAt } from '../uuid';
+
+/**
+ * Rows in PostgreSQL's binary format. pg reads every field as UTF-8 text, from which bytea comes as hexadecimal digits, twice
+ * as long; here a field becomes its value straight from the bytes that arrived, and the same value as from text: int8 as
+ * its digits, a time as a Date, rounded down to the millisecond.
+ */
+
+type Read = (bytes: Buffer, at: number, length: number) => unknown;
+
+/** Microseconds from 1970 to 2000, where PostgreSQL begins to count. */
+const EPOCH_US = 946_684_800_000_000n;
+
+const text: Read = (bytes, at, length) => bytes.toString('utf8', at, at + length);
+const int2: Read = (bytes, at) => bytes.readInt16BE(at);
+const int4: Read = (bytes, at) => bytes.readInt32BE(at);
+const int8: Read = (bytes, at) => bytes.readBigInt64BE(at).toString();
+const bool: Read = (bytes, at) => bytes[at] === 1;
+// A copy: the bytes that arrived are many rows, and one of them would keep them all.
+const bytea: Read = (bytes, at, length) => Buffer.from(bytes.subarray(at, at + length));
+const timestamptz: Read = (bytes, at) => {
+  const us = bytes.readBigInt64BE(at) + EPOCH_US;
+  return new Date(Number(us / 1000n) - (us % 1000n < 0n ? 1 : 0));
+};
+
+/** By the oid of the type. What has none here no parameterised statement of ours answers with. */
+const READS = new Map<number, Read>([
+  [16, bool],
+  [17, bytea],
+  [20, int8],
+  [21, int2],
+  [23, int4],
+  [1184, timestamptz],
+  [2950, uuidAt],
+  // "char", name, text, unknown, varchar, void
+  ...[18, 19, 25, 705, 1043, 2278].map((oid) => [oid, text] as const),
+  // uuid[], text[]
+  ...[2951, 1009].map((oid) => [oid, array] as const),
+]);
+
+/** Of one dimension, as all of ours. */
+function array(bytes: Buffer, at: number): unknown[] {
+  if (bytes.readInt32BE(at) === 0) return [];
+  const read = READS.get(bytes.readInt32BE(at + 8));
+  const values: unknown[] = [];
+  let next = at + 20;
+  for (let left = bytes.readInt32BE(at + 12); left > 0; left -= 1) {
+    const length = bytes.readInt32BE(next);
+    next += 4;
+    values.push(length < 0 ? null : read?.(bytes, next, length));
+    next += Math.max(0, length);
+  }
+  return values;
+}
+
+const READY = 'ready';
+
+/** For a pool: how its clients read fields, in both formats. */
+export const FIELD_TYPES = {
+  getTypeParser(oid: number, format?: string): (value: unknown) => unknown {
+    if (format !== READY) return types.getTypeParser(oid, 'text') as (value: unknown) => unknown;
+    if (READS.has(oid)) return (value) => value;
+    return () => {
+      throw new TypeError(`no way to read a binary value of the type with the oid ${oid}`);
+    };
+  },
+};
+
+/** What of pg's connection is used here. */
+interface Connection {
+  attachListeners(stream: NodeJS.ReadableStream): void;
+  emit(event: string, message: unknown): boolean;
+}
+
+/** Before it connects. */
+export function readInBinary(client: Client): void {
+  const { connection } = client as unknown as { readonly connection: Connection };
+  connection.attachListeners = (stream) => {
+    const reader = new MessageReader((message) =>
+      connection.emit(message.name === 'error' ? 'errorMessage' : message.name, message),
+    );
+    stream.on('data', (bytes: Buffer) => reader.read(bytes));
+  };
+}
+
+const ROW_DESCRIPTION = 'T'.charCodeAt(0);
+const DATA_ROW = 'D'.charCodeAt(0);
+/** A byte for what it is, and four for its length, which counts itself. */
+const HEADER_BYTES = 5;
+
+interface Message {
+  readonly name: string;
+}
+
+interface Field {
+  readonly name: string;
+  readonly dataTypeID: number;
+  readonly format: string;
+}
+
+/** Cuts what arrives into messages: rows in binary it reads, the rest pg does. */
+class MessageReader {
+  readonly #onMessage: (message: Message) => void;
+  readonly #others = new Parser();
+  #rest: Buffer = Buffer.alloc(0);
+  /** Of the rows that come, when they come in binary. */
+  #columns: readonly Read[] | undefined;
+
+  constructor(onMessage: (message: Message) => void) {
+    this.#onMessage = onMessage;
+  }
+
+  read(arrived: Buffer): void {
+    const bytes = this.#rest.length === 0 ? arrived : Buffer.concat([this.#rest, arrived]);
+    let at = 0;
+    while (at + HEADER_BYTES <= bytes.length) {
+      const end = at + 1 + bytes.readUInt32BE(at + 1);
+      if (end > bytes.length) break;
+      if (this.#columns && bytes[at] === DATA_ROW) {
+        this.#onMessage({ name: 'dataRow', fields: row(bytes, at + HEADER_BYTES, this.#columns) } as Message);
+      } else {
+        const isDescription = bytes[at] === ROW_DESCRIPTION;
+        this.#others.parse(bytes.subarray(at, end), (message) =>
+          this.#onMessage(isDescription ? this.#described(message) : message),
+        );
+      }
+      at = end;
+    }
+    this.#rest = bytes.subarray(at);
+  }
+
+  /** pg makes a copy of each field of the format "binary" first. */
+  #described(message: Message): Message {
+    const { fields } = message as Message & { readonly fields: readonly Field[] };
+    const isBinary = fields[0]?.format === 'binary';
+    this.#columns = isBinary ? fields.map(({ dataTypeID }) => READS.get(dataTypeID) ?? bytea) : undefined;
+    return isBinary
+      ? ({ ...message, fields: fields.map((field) => ({ ...field, format: READY })) } as Message)
+      : message;
+  }
+}
+
+function row(bytes: Buffer, at: number, columns: readonly Read[]): unknown[] {
+  const fields: unknown[] = [];
+  let next = at + 2;
+  for (const read of columns) {
+    const length = bytes.readInt32BE(next);
+    next += 4;
+    fields.push(length < 0 ? null : read(bytes, next, length));
+    next += Math.max(0, length);
+  }
+  return fields;
+}
