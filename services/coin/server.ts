@@ -7,6 +7,7 @@ import type { ConnectionLimits } from './config';
 import type { VerifyToken } from './identity/verify-token';
 import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
+import { intercept } from './interceptors/intercept';
 import { log } from './interceptors/log';
 import { type CallBounds, CallsUnderWay, shed } from './interceptors/shed';
 import type { CoinLimits } from './limits/coin-limits';
@@ -71,8 +72,13 @@ export class CoinServer {
     this.#calls = calls;
     const options: UnaryOptions = { logger, now, admit: (work) => calls.run(work) };
     this.#server = new Server({
-      // The first is the closest to the wire: it sees what the others answer.
-      interceptors: [log(logger), drain(() => this.#draining), shed(calls), authenticate(verifyToken)],
+      interceptors: [
+        intercept({
+          witness: log(logger),
+          refusals: [drain(() => this.#draining), shed(calls)],
+          identify: authenticate(verifyToken),
+        }),
+      ],
       'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,
       'grpc-node.max_session_memory': MOST_SESSION_MEGABYTES,
       'grpc.keepalive_time_ms': connections.keepaliveMs,

@@ -5,17 +5,21 @@ export interface Caller {
   readonly isAdmin: boolean;
 }
 
-/** Who sent a call, by the call's metadata object. No request and no header can write here. */
-const callers = new WeakMap<object, Caller>();
+const CALLER = Symbol('caller');
+
+/** The call's metadata object, with who sent the call. No request and no header can write a symbol. */
+interface Identified {
+  [CALLER]?: Caller;
+}
 
 /** Called once per call, when its credential has been verified. */
-export function setCaller(metadata: object, caller: Caller): void {
-  callers.set(metadata, caller);
+export function setCaller(metadata: object, caller: Caller): undefined {
+  (metadata as Identified)[CALLER] = caller;
 }
 
 /** The authenticated caller of a call. */
 export function callerOf(call: { readonly metadata: object }): Caller {
-  const caller = callers.get(call.metadata);
+  const caller = (call.metadata as Identified)[CALLER];
   if (!caller) throw new Error('A guarded method was reached without authentication.');
   return caller;
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { errors, jwtVerify } from 'jose';
 import { LRUCache } from 'lru-cache';
 import type { TokenRules } from '../config';
@@ -7,8 +7,8 @@ import { isUuid } from '../uuid';
 import type { Caller } from './caller';
 import type { TokenKeys } from './token-keys';
 
-/** Turns the text of a JWT (RFC 7519) into the caller it names. */
-export type VerifyToken = (token: string) => Promise<Caller>;
+/** Turns the text of a JWT (RFC 7519) into the caller it names: at once where it is remembered. Failures are never thrown at once. */
+export type VerifyToken = (token: string) => Caller | Promise<Caller>;
 
 /** Signature algorithms that are accepted, asymmetric only: the service can check tokens, not make them. */
 const ALGORITHMS = ['EdDSA', 'ES256', 'RS256'];
@@ -31,18 +31,18 @@ const MOST_REMEMBERED = 10_000;
  */
 export function verifyWith(keys: TokenKeys, rules: TokenRules, now: () => Date): VerifyToken {
   const remembered = new LRUCache<string, Verified>({ max: MOST_REMEMBERED });
-  return async (token) => {
-    const hash = createHash('sha256').update(token).digest('base64');
+  return (token) => {
+    const digest = hash('sha256', token, 'base64');
     const generation = keys.generation();
-    const known = remembered.get(hash);
+    const known = remembered.get(digest);
     if (known?.generation === generation) {
-      if (known.endsAt > now().getTime()) return known.caller;
-      throw new TokenExpiredError();
+      return known.endsAt > now().getTime() ? known.caller : Promise.reject(new TokenExpiredError());
     }
-    const verified = await check(token, keys, rules, now());
-    // The generation from before: the keys may have changed since this one was found.
-    remembered.set(hash, { ...verified, generation });
-    return verified.caller;
+    return check(token, keys, rules, now()).then((verified) => {
+      // The generation from before: the keys may have changed since this one was found.
+      remembered.set(digest, { ...verified, generation });
+      return verified.caller;
+    });
   };
 }
 

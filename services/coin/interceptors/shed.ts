@@ -1,6 +1,6 @@
-import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 import { OverloadedError } from '../errors';
 import { toStatus } from '../rpc/status';
+import type { Refusal } from './intercept';
 
 export interface CallBounds {
   /** How many calls may be worked on at the same time. */
@@ -55,15 +55,7 @@ const OURS = '/aqm.';
  * Refuses calls at once, unread, while too many are under way. The waiting of those that are taken stays short, and
  * what is refused costs next to nothing.
  */
-export function shed(calls: CallsUnderWay): ServerInterceptor {
+export function shed(calls: CallsUnderWay): Refusal {
   const refusal = toStatus(new OverloadedError());
-  return (method, call) => {
-    if (!calls.isFull || !method.path.startsWith(OURS)) return new ServerInterceptingCall(call);
-    return new ServerInterceptingCall(call, {
-      start: (next) => {
-        next();
-        call.sendStatus(refusal);
-      },
-    });
-  };
+  return (path) => (calls.isFull && path.startsWith(OURS) ? refusal : undefined);
 }

@@ -240,7 +240,7 @@ describe('keys of a URL', () => {
     const accepted = await sign(old);
     await verify(accepted);
     served = keySet(fresh);
-    while (await verify(accepted).catch(() => undefined)) await setImmediate();
+    while (await Promise.resolve(verify(accepted)).catch(() => undefined)) await setImmediate();
     await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
   }, 5_000);
 
