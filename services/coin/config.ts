@@ -6,6 +6,8 @@ export interface Config {
   readonly host: string;
   /** 0 picks a free one. */
   readonly port: number;
+  /** Processes that share the address; see workers.ts. 1: this one alone. */
+  readonly workers: number;
   readonly dataDir: string;
   /** Where the mark of the restore fence lies; the same for all services of one database. */
   readonly fenceDir: string;
@@ -150,6 +152,15 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (pooler !== 'none' && databaseUrl === undefined)
     problems.push('AQM_POOLER needs DATABASE_URL, the URL of the pooler');
 
+  const workers = integer('WORKERS', 1, 1, 64);
+  const areLimitsOn = oneOf('AQM_LIMITS', 'on', ['on', 'off']) === 'on';
+  const redisUrl = redisUrlOf(env, problems);
+  if (workers > 1 && areLimitsOn && redisUrl === undefined) {
+    problems.push(
+      `WORKERS=${workers} are processes that must share their limits, or everybody may fetch ${workers} times as much: AQM_LIMITS_REDIS_URL must name a Redis (AQM_LIMITS=off is for load tests)`,
+    );
+  }
+
   const tokenKeys = tokenKeysOf(env, problems);
   if (!tokenKeys && host !== '' && !isLoopback(host)) {
     problems.push(
@@ -169,6 +180,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const config: Config = {
     host,
     port: Number(port),
+    workers,
     dataDir,
     fenceDir: env.AQM_FENCE_DIR ? resolve(env.AQM_FENCE_DIR) : join(dataDir, 'fence'),
     databaseUrl,
@@ -180,8 +192,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     },
     tls,
     limits: {
-      isOn: oneOf('AQM_LIMITS', 'on', ['on', 'off']) === 'on',
-      redisUrl: redisUrlOf(env, problems),
+      isOn: areLimitsOn,
+      redisUrl,
       rates: {
         // No single call may ask for more than could ever be there: 20 coins of a fetch, 100 of an upload.
         perRequester: rate('AQM_LIMIT_PER_REQUESTER', '1000/200', 20),

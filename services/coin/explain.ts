@@ -3,10 +3,11 @@ import { DatabaseUnavailableError } from './errors';
 import { MarkUnusableError } from './fence/mark';
 import { UnusableDatabaseError } from './store/check-database';
 import { DatabaseChangedError } from './store/open-anew';
+import { WorkerEndedError } from './workers';
 
 /** What a command prints before it gives up: one clear sentence where the operator can mend it, else everything. */
 export function explain(error: unknown): unknown {
-  for (const Told of [ConfigError, UnusableDatabaseError, MarkUnusableError, DatabaseChangedError]) {
+  for (const Told of [ConfigError, UnusableDatabaseError, MarkUnusableError, DatabaseChangedError, WorkerEndedError]) {
     if (error instanceof Told) return error.message;
   }
   if (error instanceof DatabaseUnavailableError) {

@@ -1,4 +1,5 @@
-import { readConfig } from './config';
+import type { Logger } from 'pino';
+import { type Config, readConfig } from './config';
 import { explain } from './explain';
 import { Fence } from './fence/fence';
 import { watchDatabase } from './fence/watch-database';
@@ -12,6 +13,7 @@ import { CoinServer } from './server';
 import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
 import { Certificates } from './transport/certificates';
+import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
 /** The coin service: configuration, database, server, signals. */
 async function main(): Promise<void> {
@@ -20,7 +22,12 @@ async function main(): Promise<void> {
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
   });
+  if (isPrimary(config)) await runWorkers(config, logger, stopped);
+  else await serve(config, workerLog(logger), stopped);
+  logger.info('stopped');
+}
 
+async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Signals>): Promise<void> {
   const now = () => new Date();
   const verifyToken = verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now);
   const certificates = config.tls ? new Certificates(config.tls, logger) : undefined;
@@ -55,7 +62,7 @@ async function main(): Promise<void> {
     const watch = watchDatabase(fence, logger, (state) => server.setServing(state));
 
     const address = await server.listen(config.host, config.port, certificates);
-    process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
+    announce(address);
     logger.info({ address }, 'accepting calls');
 
     logger.info({ signal: await stopped }, 'stopping: calls that were accepted are answered first');
@@ -68,7 +75,6 @@ async function main(): Promise<void> {
   } finally {
     await postgres.close();
   }
-  logger.info('stopped');
 }
 
 main().then(

@@ -89,6 +89,8 @@ describe('settings', () => {
       'AQM_LIMIT_PER_PAIR must be coins an hour and, after a slash, how many at once (20 or more)',
     ],
     [{ AQM_LIMIT_PER_UPLOADER: 'many' }, 'AQM_LIMIT_PER_UPLOADER must be coins an hour'],
+    [{ WORKERS: '0' }, 'WORKERS must be a whole number from 1 to 64'],
+    [{ WORKERS: '2' }, 'WORKERS=2 are processes that must share their limits'],
     [{ AQM_POOLER: 'session' }, 'AQM_POOLER must be one of none, transaction'],
     [{ AQM_POOLER: 'transaction' }, 'AQM_POOLER needs DATABASE_URL'],
     [{ AQM_CONNECT_TIMEOUT_MS: '0' }, 'AQM_CONNECT_TIMEOUT_MS must be a whole number from 10'],

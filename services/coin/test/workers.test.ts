@@ -1,0 +1,173 @@
+import { randomUUID } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { sql } from 'kysely';
+import { ids, mint } from './coins';
+import { runCommand } from './command';
+import { type CallError, startService, type TestService, type User } from './service';
+import { type ServiceProcess, spawnService } from './service-process';
+
+const WORKERS = 3;
+
+let service: TestService;
+let several: ServiceProcess;
+let bob: User;
+let printed: string;
+
+beforeEach(async () => {
+  service = await startService({}, { replicas: 1 });
+  several = await spawnService(service, { WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
+  printed = '';
+  several.child.stdout?.on('data', (text: Buffer) => {
+    printed += text;
+  });
+  bob = await service.user();
+});
+afterEach(async () => {
+  if (several.child.exitCode === null && several.child.signalCode === null) await several.stop();
+  await service.stop();
+});
+
+interface Line {
+  readonly msg: string;
+  /** Process id of the worker that wrote it. */
+  readonly worker?: number;
+}
+
+const lines = (msg: string): Line[] =>
+  several
+    .log()
+    .split('\n')
+    .filter((line) => line.startsWith('{') && line.endsWith('}'))
+    .map((line): Line => JSON.parse(line))
+    .filter((line) => line.msg === msg);
+const workers = (msg: string) => lines(msg).map(({ worker = 0 }) => worker);
+
+/** Asks again and again until it is true, and gives up so that a failing test ends. */
+async function eventually(condition: () => boolean): Promise<void> {
+  const giveUp = Date.now() + 20_000;
+  while (!condition()) {
+    if (Date.now() > giveUp) throw new Error(`This never came true: ${condition}\n${several.log()}`);
+    await setTimeout(5);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+const connected = (count: number) =>
+  Promise.all(Array.from({ length: count }, () => service.user({ address: several.address })));
+
+test('all accept calls at one address before the service says ready, once, and each gets its turn', async () => {
+  expect(new Set(workers('accepting calls')).size).toBe(WORKERS);
+  for (const user of await connected(2 * WORKERS)) await user.count();
+  await eventually(() => workers('call').length === 2 * WORKERS);
+  const counts = workers('accepting calls').map((pid) => workers('call').filter((worker) => worker === pid).length);
+  expect(counts).toEqual([2, 2, 2]);
+  expect(printed).toBe('');
+});
+
+test('no coin goes to two callers of different workers', async () => {
+  await bob.upload(mint(60));
+  const callers = await connected(6);
+  const fetched = await Promise.all(
+    callers.flatMap((caller) =>
+      Array.from({ length: 12 }, () => caller.fetch({ targetUserId: bob.id, coinCategory: 3, count: 1 })),
+    ),
+  );
+  const got = fetched.flatMap(({ coins }) => ids(coins));
+  expect(got).toHaveLength(60);
+  expect(new Set(got).size).toBe(60);
+});
+
+test('one that is killed is replaced at the same port, and repeats bring every coin that it took', async () => {
+  await bob.upload(mint(100));
+  const callers = await connected(6);
+  const got: string[] = [];
+  const failures = new Set<string>();
+  const fetchOne = async (caller: User): Promise<void> => {
+    const requestId = randomUUID();
+    for (let tries = 0; tries < 5000; tries++) {
+      try {
+        const { coins } = await caller.fetch({ targetUserId: bob.id, coinCategory: 3, count: 1, requestId }, 10_000);
+        got.push(...ids(coins));
+        return;
+      } catch (error) {
+        failures.add((error as CallError).code);
+      }
+    }
+  };
+  const loops = callers.map(async (caller) => {
+    for (let n = 0; n < 15; n++) await fetchOne(caller);
+  });
+  await eventually(() => got.length > 10);
+  const [victim = 0] = workers('accepting calls');
+  process.kill(victim, 'SIGKILL');
+  await Promise.all(loops);
+  await eventually(() => workers('accepting calls').length === WORKERS + 1);
+  expect(lines('a worker has died')).toMatchObject([{ worker: victim, signal: 'SIGKILL' }]);
+  expect([...failures].filter((code) => code !== 'UNAVAILABLE')).toEqual([]);
+  expect(new Set(got).size).toBe(90);
+  expect(got).toHaveLength(90);
+  for (const user of await connected(WORKERS)) await user.count();
+});
+
+test('when all are killed, they come back at the same port', async () => {
+  for (const pid of workers('accepting calls')) process.kill(pid, 'SIGKILL');
+  await eventually(() => workers('accepting calls').length === 2 * WORKERS);
+  for (const user of await connected(WORKERS)) await user.count();
+});
+
+test('SIGTERM under load: every call that was accepted is answered, all processes end, exit code 0', async () => {
+  for (let i = 0; i < 10; i++) await bob.upload(mint(100));
+  const got: string[] = [];
+  const ends = new Set<string>();
+  const loops = (await connected(9)).map(async (caller) => {
+    for (;;) {
+      try {
+        got.push(...ids((await caller.fetch({ targetUserId: bob.id, coinCategory: 3, count: 1 })).coins));
+      } catch (error) {
+        ends.add((error as CallError).code);
+        return;
+      }
+    }
+  });
+  await eventually(() => got.length > 100);
+  expect(await several.stop()).toBe(0);
+  await Promise.all(loops);
+  expect([...ends]).toEqual(['UNAVAILABLE']);
+  expect(workers('accepting calls').filter(isAlive)).toEqual([]);
+  expect(lines('a worker has died')).toEqual([]);
+  const { rows } = await sql<{ key_id: string }>`SELECT unnest(key_ids) AS key_id FROM coin_fetch`.execute(
+    service.database.db,
+  );
+  expect(rows.map((row) => row.key_id).sort()).toEqual(got.sort());
+});
+
+test('none outlives the process that started it', async () => {
+  several.child.kill('SIGKILL');
+  await eventually(() => !workers('accepting calls').some(isAlive));
+});
+
+test('where a worker cannot start, the service ends with its sentence', async () => {
+  const notAFolder = join(several.dataDir, 'file');
+  writeFileSync(notAFolder, '');
+  const { code, stdout, stderr } = await runCommand('main', [], {
+    ...service.database.env,
+    WORKERS: '2',
+    AQM_LIMITS: 'off',
+    AQM_LISTEN: '127.0.0.1:0',
+    AQM_LOG_LEVEL: 'silent',
+    AQM_DATA_DIR: several.dataDir,
+    AQM_FENCE_DIR: notAFolder,
+  });
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+  expect(stderr).toContain('Let AQM_FENCE_DIR name a folder');
+  expect(stderr).not.toContain('    at ');
+});
