@@ -11,6 +11,7 @@ export function claimStatement(
   stamp: string,
 ) {
   const item = {
+    requesterId,
     userId,
     requestId: randomUUID(),
     coinCategory,
@@ -18,7 +19,7 @@ export function claimStatement(
     allowLowerCategories: false,
     categories: [coinCategory],
   };
-  const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
+  const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
   const { sql: text, parameters } = claimWhole(item, options).compile();
   return { name: 'ours', text, values: [...parameters] };
 }

@@ -21,19 +21,27 @@ export interface Break {
   readonly timing?: Partial<Timing>;
 }
 
-/** The claim of several items, and that of one: a break is made in both. */
+/** The claim of several items, and that of one: a break is made in both, and then in CLAIM_WHOLE and CLAIM_GATHERED or without them. */
 const CLAIM = 'store/claim.js';
 const CLAIM_ONE = 'store/claim-one.js';
-/** The claim that is tried first, and a break that leaves it out: every fetch of one item goes to CLAIM_ONE. */
+/** The claims that are tried first, of one item and of gathered ones, and a break that leaves them out. */
 const CLAIM_WHOLE = 'store/claim-whole.js';
-const WITHOUT_WHOLE: Edit = {
-  file: 'store/fetch-coins.js',
-  from: "first.categories.length === 1 && options.held === 'skip'",
-  to: "false && options.held === 'skip'",
-};
+const CLAIM_GATHERED = 'store/claim-gathered.js';
+const WITHOUT_LEAN: readonly Edit[] = [
+  {
+    file: 'store/answer-fetches.js',
+    from: 'first.categories.length === 1 && options.whole',
+    to: 'false && options.whole',
+  },
+  {
+    file: 'store/lane.js',
+    from: 'await this.#claim(() => this.#take(this.#most.items), waited)',
+    to: 'await this.#leave(this.#take(this.#most.items), waited)',
+  },
+];
 
 const WITHOUT_LOCK: readonly Edit[] = [
-  WITHOUT_WHOLE,
+  ...WITHOUT_LEAN,
   {
     file: CLAIM,
     from: "options.held === 'skip' ? (0, kysely_1.sql) `FOR UPDATE SKIP LOCKED` : (0, kysely_1.sql) `FOR UPDATE`",
@@ -97,10 +105,20 @@ taken AS (
     workload: CROWD,
   },
   'no-lock-whole': {
-    why: 'Without the locking clause in the claim that is tried first, two claims record the same coins, and who loses the race for the row is answered from its record.',
-    edits: [{ file: CLAIM_WHOLE, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }],
+    why: 'Without the locking clause in the claims that are tried first, two claims record the same coins, and who loses the race for the row is answered from its record.',
+    edits: [
+      { file: CLAIM_WHOLE, from: '\n  FOR UPDATE SKIP LOCKED', to: '' },
+      { file: CLAIM_GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' },
+    ],
     expected: 'once',
     // Its record names coins that it did not delete: a repeat gets fewer, and the rest is missed elsewhere.
+    implied: ['repeat', 'short'],
+    workload: CROWD,
+  },
+  'no-lock-gathered': {
+    why: 'The same in the claim of gathered calls, when two services gather calls for one owner.',
+    edits: [{ file: CLAIM_GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
+    expected: 'once',
     implied: ['repeat', 'short'],
     workload: CROWD,
   },
@@ -114,14 +132,14 @@ taken AS (
   'no-replay': {
     why: 'An earlier answer is not looked up, and its record is no obstacle: a repeat takes new coins.',
     edits: [
-      WITHOUT_WHOLE,
+      ...WITHOUT_LEAN,
       { file: CLAIM, from: 'WHERE f.fetch_time > now()', to: 'WHERE false AND f.fetch_time > now()' },
       { file: CLAIM_ONE, from: 'AND f.fetch_time > now()', to: 'AND false AND f.fetch_time > now()' },
       { file: CLAIM_ONE, from: 'HAVING count(*) > 0\n)', to: 'HAVING count(*) > 0\n  ON CONFLICT DO NOTHING\n)' },
       {
         file: CLAIM,
-        from: 'ORDER BY a.user_id, a.request_id\n)',
-        to: 'ORDER BY a.user_id, a.request_id\n  ON CONFLICT DO NOTHING\n)',
+        from: 'ORDER BY a.user_id, a.requester_id, a.request_id\n)',
+        to: 'ORDER BY a.user_id, a.requester_id, a.request_id\n  ON CONFLICT DO NOTHING\n)',
       },
     ],
     expected: 'repeat',
@@ -152,6 +170,7 @@ taken AS (
       { file: CLAIM, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM_ONE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM_WHOLE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
+      { file: CLAIM_GATHERED, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM, from: 'ORDER BY s.rank, s.upload_order)', to: 'ORDER BY s.rank, s.upload_order DESC)' },
     ],
     expected: 'order',
@@ -172,6 +191,7 @@ taken AS (
         from: 'return error instanceof pg_1.DatabaseError && hasCode(error, ROLLED_BACK);',
         to: 'return false;',
       },
+      { file: 'store/lane.js', from: 'else if (error instanceof errors_1.CoinServiceError)', to: 'else if (error)' },
     ],
     expected: 'available',
     implied: [],

@@ -31,6 +31,8 @@ export interface Config {
   /** While a call has waited longer for a connection to PostgreSQL, new ones are refused at once. */
   readonly mostWaitMs: number;
   readonly connections: ConnectionLimits;
+  /** How fetches that wait together share statements; see store/gathering.ts. */
+  readonly gathering: { readonly batch: number; readonly lanes: number; readonly targets: number };
   readonly poolSize: number;
   /** What stands between the service and its PostgreSQL. transaction: connections keep nothing from one transaction to the next. */
   readonly pooler: 'none' | 'transaction';
@@ -176,6 +178,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     );
   }
 
+  // As many as a statement can have: no bound.
+  const targets = integer('AQM_CLAIM_TARGETS', 1000, 1, 1000);
+
   const dataDir = resolve(env.AQM_DATA_DIR || '.aqm');
   const config: Config = {
     host,
@@ -219,6 +224,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       maxAgeMs: integer('AQM_MAX_CONNECTION_AGE_MS', 1_800_000, 100, DAY_MS),
       keepaliveMs: integer('AQM_KEEPALIVE_MS', 120_000, 100, DAY_MS),
       keepaliveTimeoutMs: integer('AQM_KEEPALIVE_TIMEOUT_MS', 20_000, 100, DAY_MS),
+    },
+    gathering: {
+      batch: integer('AQM_CLAIM_BATCH', 256, 1, 1000),
+      // Where a statement serves one target, others must be served meanwhile.
+      lanes: integer('AQM_CLAIM_LANES', targets === 1 ? 16 : 1, 1, 1000),
+      targets,
     },
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
     pooler,

@@ -12,6 +12,7 @@ import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
 import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
+import { longest } from './store/waiting';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
@@ -55,7 +56,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       now,
       mostCalls,
       mostWaitMs,
-      waiting: postgres.waiting,
+      waiting: longest(postgres.waiting, store),
       connections,
     });
     const hygiene = startHygiene(store, logger);

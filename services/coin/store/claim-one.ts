@@ -19,7 +19,7 @@ export function claimOne(item: ClaimItem, options: ClaimOptions): { compile(): C
   if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
   const values = [
     item.userId,
-    options.requesterId,
+    item.requesterId,
     item.requestId,
     item.coinCategory,
     item.count,

@@ -6,7 +6,8 @@ import { CURRENT_STAMP } from './gate';
 /** A coin that was handed out; all of them are. */
 export type WholeRow = Pick<ClaimRow, 'key_id' | 'coin_category' | 'public_key' | 'signature' | 'expire_time'>;
 
-export function toClaimRow(row: WholeRow): ClaimRow {
+/** What such a row does not say, because all would say it alike. */
+export function toClaimRow(row: WholeRow | ClaimRow): ClaimRow {
   return { item: 1, kind: 'coin', fetch_time: null, ...row };
 }
 
@@ -23,13 +24,13 @@ export function toClaimRow(row: WholeRow): ClaimRow {
  */
 export function claimWhole(
   item: ClaimItem,
-  options: Pick<ClaimOptions, 'requesterId' | 'stamp'>,
+  options: Pick<ClaimOptions, 'stamp'>,
 ): { compile(): CompiledQuery<WholeRow> } {
   const text = TEXTS[item.count - 1];
   if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
   const values = [
     item.userId,
-    options.requesterId,
+    item.requesterId,
     item.requestId,
     item.coinCategory,
     item.count,

@@ -5,6 +5,9 @@ import { isVerified } from './gate';
 
 /** One fetch as the claim statement sees it. */
 export interface ClaimItem {
+  /** Who asks. */
+  readonly requesterId: string;
+  /** Whose coins. */
   readonly userId: string;
   readonly requestId: string;
   readonly coinCategory: CoinCategory;
@@ -15,7 +18,6 @@ export interface ClaimItem {
 }
 
 export interface ClaimOptions {
-  readonly requesterId: string;
   /** How long an answer is remembered for repeats, in seconds. */
   readonly graceSeconds: number;
   /** 'skip': step over coins that another transaction holds. 'wait': wait for that transaction's end. */
@@ -69,12 +71,14 @@ asked AS MATERIALIZED (
   SELECT *
   FROM unnest(
     ${items.map((item) => item.userId)}::uuid[],
+    ${items.map((item) => item.requesterId)}::uuid[],
     ${items.map((item) => item.requestId)}::uuid[],
     ${items.map((item) => item.coinCategory)}::smallint[],
     ${items.map((item) => item.count)}::smallint[],
     ${items.map((item) => item.allowLowerCategories)}::boolean[],
     ${items.map((item) => `{${item.categories.join()}}`)}::text[]
-  ) WITH ORDINALITY AS a (user_id, request_id, coin_category, coin_count, allow_lower_categories, categories, item)
+  ) WITH ORDINALITY AS a
+    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, categories, item)
   WHERE (SELECT verified FROM gate)
 ),
 remembered AS MATERIALIZED (
@@ -83,7 +87,7 @@ remembered AS MATERIALIZED (
       = (a.coin_category, a.coin_count, a.allow_lower_categories) AS same
   FROM asked a
   JOIN coin_fetch f
-    ON f.user_id = a.user_id AND f.requester_id = ${options.requesterId}::uuid AND f.request_id = a.request_id
+    ON f.user_id = a.user_id AND f.requester_id = a.requester_id AND f.request_id = a.request_id
   WHERE f.fetch_time > now() - make_interval(secs => ${options.graceSeconds})
 ),
 fresh AS MATERIALIZED (
@@ -148,11 +152,10 @@ taken AS (
 recorded AS (
   INSERT INTO coin_fetch
     (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
-  SELECT a.user_id, ${options.requesterId}::uuid, a.request_id, a.coin_category, a.coin_count,
-    a.allow_lower_categories, t.key_ids
+  SELECT a.user_id, a.requester_id, a.request_id, a.coin_category, a.coin_count, a.allow_lower_categories, t.key_ids
   FROM (SELECT item, array_agg(key_id ORDER BY position) AS key_ids FROM taken GROUP BY item) t
   JOIN asked a USING (item)
-  ORDER BY a.user_id, a.request_id
+  ORDER BY a.user_id, a.requester_id, a.request_id
 )
 SELECT answer.item::int, answer.kind, answer.fetch_time,
   c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time

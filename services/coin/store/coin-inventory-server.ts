@@ -7,6 +7,7 @@ import type { Database } from './database';
 import { type CoinFetch, type FetchAnswer, fetchCoins } from './fetch-coins';
 import { forgetSpent } from './forget-spent';
 import { type Gate, UNVERIFIED } from './gate';
+import { Gathering, type GatheringRules } from './gathering';
 import { hardDeleteFetched } from './hard-delete-fetched';
 import { purgeStale } from './purge-stale';
 import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './reconcile-coins';
@@ -17,6 +18,8 @@ export interface InventoryRules {
   readonly fetchGraceSeconds: number;
   /** How many coins of one category one user may have in stock. */
   readonly stockLimit: number;
+  /** How fetches share statements; undefined, or a batch of one: they do not. */
+  readonly gathering?: GatheringRules;
 }
 
 /**
@@ -33,11 +36,19 @@ export class CoinInventoryServer {
   readonly #db: Database;
   readonly #gate: Gate;
   readonly #rules: InventoryRules;
+  readonly #gathering: Gathering | undefined;
 
   constructor(db: Database, gate: Gate, rules: InventoryRules) {
     this.#db = db;
     this.#gate = gate;
     this.#rules = rules;
+    const { gathering, fetchGraceSeconds: graceSeconds } = rules;
+    if (gathering && gathering.batch > 1) this.#gathering = new Gathering(db, gate, { ...gathering, graceSeconds });
+  }
+
+  /** How long one more fetch would wait for its turn in a shared statement, in milliseconds. */
+  get expectedMs(): number {
+    return this.#gathering?.expectedMs ?? 0;
   }
 
   /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
@@ -56,8 +67,14 @@ export class CoinInventoryServer {
     fetches: readonly CoinFetch[],
     deadline = Deadline.NONE,
   ): Promise<FetchAnswer[]> {
-    const { fetchGraceSeconds: graceSeconds } = this.#rules;
-    return fetchCoins(this.#db, this.#gate, fetches, { requesterId, graceSeconds, deadline });
+    const claims = {
+      db: this.#db,
+      gate: this.#gate,
+      graceSeconds: this.#rules.fetchGraceSeconds,
+      mostTargets: this.#rules.gathering?.targets ?? Number.POSITIVE_INFINITY,
+      gathering: this.#gathering,
+    };
+    return fetchCoins(claims, fetches, { requesterId, deadline });
   }
 
   /** Counts what could be fetched of one user now: nothing while the fence is up. */

@@ -73,7 +73,8 @@ class Adapter extends PostgresAdapter {
 }
 
 /**
- * Runs one statement in its own transaction, unless the caller gives up before it has a connection.
+ * Runs one statement in its own transaction, unless the caller gives up before it has a connection. It is compiled when it
+ * has one: so a statement for several callers takes those who wait then.
  * @throws DeadlineExceededError, CancelledError, and what toStoreError makes of a failure
  */
 export async function run<Row>(
@@ -82,11 +83,10 @@ export async function run<Row>(
   deadline = Deadline.NONE,
 ): Promise<Row[]> {
   try {
-    const compiled = query.compile(db);
     const { rows } = await deadline.whileWaiting((begin) =>
       db.getExecutor().provideConnection((connection) => {
         begin();
-        return connection.executeQuery<Row>(compiled);
+        return connection.executeQuery<Row>(query.compile(db));
       }),
     );
     return rows;

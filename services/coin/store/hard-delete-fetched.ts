@@ -34,12 +34,13 @@ export async function hardDeleteFetched(db: Database, graceSeconds: number, dead
 /** The same for single requests: their ids are asked for again after the grace and before the hourly run. */
 export async function hardDeleteRequests(
   db: Database,
-  requests: readonly { readonly userId: string; readonly requestId: string }[],
-  options: { readonly requesterId: string; readonly graceSeconds: number; readonly deadline: Deadline },
+  requests: readonly { readonly userId: string; readonly requesterId: string; readonly requestId: string }[],
+  options: { readonly graceSeconds: number; readonly deadline: Deadline },
 ): Promise<void> {
-  const only = sql`requester_id = ${options.requesterId}::uuid AND (user_id, request_id) IN (
+  const only = sql`(user_id, requester_id, request_id) IN (
     SELECT * FROM unnest(
       ${requests.map((request) => request.userId)}::uuid[],
+      ${requests.map((request) => request.requesterId)}::uuid[],
       ${requests.map((request) => request.requestId)}::uuid[]))`;
   await run(db, removeSlice(only, options.graceSeconds), options.deadline);
 }

@@ -2,6 +2,9 @@
 const WEIGHT = 0.1;
 /** A longer pause between two turns is a stall, and says little about the turns after it; in milliseconds. */
 const LONGEST_PAUSE_MS = 100;
+/** The same of turns, each of which serves many. */
+const TURN_WEIGHT = 0.25;
+const LONGEST_TURN_MS = 1000;
 
 /**
  * Those who wait for a free connection, in the order in which they came and are served, and how long one more would wait:
@@ -40,4 +43,52 @@ export class Waiting {
       this.#since = now;
     }
   }
+}
+
+/** The same for those who are served many at a time, turn after turn. */
+export class Turns {
+  readonly #now: () => number;
+  /** How many a turn serves when more wait than it can take; smoothed. */
+  #size: number;
+  /** How long a turn takes; smoothed, in milliseconds. */
+  #turnMs = 0;
+  /** When the present turn began. */
+  #since: number | undefined;
+
+  constructor(size: number, now: () => number = () => performance.now()) {
+    this.#size = size;
+    this.#now = now;
+  }
+
+  begin(): void {
+    this.#since = this.#now();
+  }
+
+  /** The present turn serves so many, and so many go on waiting. */
+  took(served: number, left: number): void {
+    if (left > 0) this.#size += TURN_WEIGHT * (Math.max(1, served) - this.#size);
+  }
+
+  end(): void {
+    const turnMs = Math.min(LONGEST_TURN_MS, this.#now() - (this.#since ?? this.#now()));
+    this.#turnMs += TURN_WEIGHT * (turnMs - this.#turnMs);
+    this.#since = undefined;
+  }
+
+  /** How long one who came now, after `waiting` others, would wait for the turn to begin, in milliseconds; 0 between turns. */
+  expectedMs(waiting: number): number {
+    if (this.#since === undefined) return 0;
+    // Nearer to its end the longer it takes, until it takes longer than it should.
+    const rest = Math.abs(this.#turnMs - (this.#now() - this.#since));
+    return rest + Math.floor(waiting / this.#size) * this.#turnMs;
+  }
+}
+
+/** The longest of several waits. */
+export function longest(...waits: readonly { readonly expectedMs: number }[]): { readonly expectedMs: number } {
+  return {
+    get expectedMs() {
+      return Math.max(...waits.map((wait) => wait.expectedMs));
+    },
+  };
 }

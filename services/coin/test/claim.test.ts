@@ -81,8 +81,16 @@ describe('the statement for one item answers and leaves what the statement for s
     for (const { one, held, acceptShort } of cases) {
       const [coinCategory, count, allowLowerCategories] = one;
       const categories = acceptableCategories(coinCategory, allowLowerCategories);
-      const item = { userId: owner.id, requestId: requestId(), coinCategory, count, allowLowerCategories, categories };
-      const options = { requesterId, graceSeconds: 3600, held, acceptShort, stamp };
+      const item = {
+        requesterId,
+        userId: owner.id,
+        requestId: requestId(),
+        coinCategory,
+        count,
+        allowLowerCategories,
+        categories,
+      };
+      const options = { graceSeconds: 3600, held, acceptShort, stamp };
       const [several, single] = [await tryOut(both.claim(item, options)), await tryOut(both.claimOne(item, options))];
       expect(single).toEqual(several);
     }
@@ -93,8 +101,8 @@ describe('the statement for one item answers and leaves what the statement for s
     for (const { one } of cases) {
       const [coinCategory, count, allowLowerCategories] = one;
       for (const requestId of [randomUUID(), known, expired]) {
-        const item = { userId: owner.id, requestId, coinCategory, count, allowLowerCategories };
-        const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
+        const item = { requesterId, userId: owner.id, requestId, coinCategory, count, allowLowerCategories };
+        const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
         const before = await tryOut(async () => []);
         const whole = await tryOut(both.claimWhole({ ...item, categories: [coinCategory] }, options));
         if (whole.rows.length === 0) expect(whole).toEqual(before);
@@ -119,8 +127,16 @@ describe('the statement for one item answers and leaves what the statement for s
       const [coinCategory, count, allowLowerCategories] = one;
       const categories = acceptableCategories(coinCategory, allowLowerCategories);
       for (const requestId of [randomUUID(), known, expired]) {
-        const item = { userId: owner.id, requestId, coinCategory, count, allowLowerCategories, categories };
-        const options = { requesterId, graceSeconds: 3600, held, acceptShort, stamp: 'another' };
+        const item = {
+          requesterId,
+          userId: owner.id,
+          requestId,
+          coinCategory,
+          count,
+          allowLowerCategories,
+          categories,
+        };
+        const options = { graceSeconds: 3600, held, acceptShort, stamp: 'another' };
         const seen = await tryOut(both[name](item, options));
         expect(seen).toMatchObject({ rows: [{ kind: 'unverified', key_id: null }], left: before.rows });
       }
@@ -128,8 +144,15 @@ describe('the statement for one item answers and leaves what the statement for s
   });
 
   test.each(['claim', 'claimOne'] as const)('%s: the same id after the grace meets the old record', async (name) => {
-    const item = { userId: owner.id, requestId: expired, coinCategory: GOLD, count: 1, allowLowerCategories: false };
-    const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
+    const item = {
+      requesterId,
+      userId: owner.id,
+      requestId: expired,
+      coinCategory: GOLD,
+      count: 1,
+      allowLowerCategories: false,
+    };
+    const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
     const running = service.database.db
       .transaction()
       .execute((transaction) => both[name]({ ...item, categories: [GOLD] }, options)(transaction));
@@ -141,13 +164,14 @@ describe('the statement for one item answers and leaves what the statement for s
     async (name) => {
       const { db } = service.database;
       const item = {
+        requesterId,
         userId: owner.id,
         requestId: randomUUID(),
         coinCategory: SILVER,
         count: 2,
         allowLowerCategories: false,
       };
-      const options = { requesterId, graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
+      const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
       await db.transaction().execute(async (holder) => {
         await sql`SELECT FROM coin_stock WHERE coin_category = ${SILVER} ORDER BY upload_order LIMIT 1 FOR UPDATE`.execute(
           holder,

@@ -157,9 +157,9 @@ describe('the gate', () => {
 
   test('a claim under another stamp is stopped by a one-time filter', async () => {
     await bob.upload(mint(1));
-    const item = { userId: bob.id, requestId: randomUUID(), coinCategory: BRONZE, count: 1, categories: [BRONZE] };
+    const who = { userId: bob.id, requesterId: bob.id, requestId: randomUUID() };
+    const item = { ...who, coinCategory: BRONZE, count: 1, categories: [BRONZE] };
     const compiled = claim([{ ...item, allowLowerCategories: false }], {
-      requesterId: bob.id,
       graceSeconds: 3600,
       held: 'skip',
       acceptShort: false,

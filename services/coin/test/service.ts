@@ -29,6 +29,7 @@ import { CoinLimits } from '../limits/coin-limits';
 import { UNLIMITED } from '../limits/limits';
 import { CoinServer, type ServerOptions } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
+import { longest } from '../store/waiting';
 import type { Certificates } from '../transport/certificates';
 import { connectDatabase, createDatabase, type TestDatabase } from './postgres';
 
@@ -169,7 +170,7 @@ const NO_LIMITS = new CoinLimits(UNLIMITED, {
 });
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
-const { connections: CONNECTIONS } = readConfig({});
+const { connections: CONNECTIONS, gathering: GATHERING } = readConfig({});
 
 const POOL_SIZE = 20;
 /** How many replicas of the service the tests talk to in turn, unless they are about one process. */
@@ -265,7 +266,12 @@ async function startReplica(
   const now = () => new Date();
   const logger = pino({ level: logLevel }, pino.destination(2));
   const fence = await Fence.open({ db, folder, poolSize, log: logger });
-  const store = new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000, ...rules });
+  const store = new CoinInventoryServer(db, fence, {
+    fetchGraceSeconds: 3600,
+    stockLimit: 1000,
+    gathering: GATHERING,
+    ...rules,
+  });
   const server = new CoinServer({
     store,
     limits: limits[place % limits.length] ?? NO_LIMITS,
@@ -274,7 +280,7 @@ async function startReplica(
     now,
     mostCalls,
     mostWaitMs,
-    waiting,
+    waiting: longest(waiting, store),
     connections: { ...CONNECTIONS, ...connections },
   });
   return {

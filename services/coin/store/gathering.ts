@@ -1,0 +1,65 @@
+import { LIMITS } from '../coin';
+import type { Deadline } from '../deadline';
+import { OverloadedError } from '../errors';
+import type { Failures, Pending } from './answer-fetches';
+import type { Database } from './database';
+import type { Gate } from './gate';
+import { Lane } from './lane';
+
+/** How calls that wait together share statements. */
+export interface GatheringRules {
+  /** Fetches of one statement, at most. */
+  readonly batch: number;
+  /** Statements at the same time, at most. */
+  readonly lanes: number;
+  /** Users whose coins one statement may hand out, at most; 1 where the tables are distributed by user_id. */
+  readonly targets: number;
+}
+
+/** Coins that one statement may be asked for: as many as one BatchFetchCoins may ask for. */
+const MOST_COINS = LIMITS.fetchesPerBatch * LIMITS.coinsPerFetch;
+/** Fetches that may wait at the same time, so that memory stays bounded. How long they wait is bounded by shed.ts. */
+const MOST_WAITING = 20_000;
+
+/**
+ * Gathered claims: while a claim is under way, arriving fetches wait, and the next one takes them all. A fetch that meets
+ * no other waits for nobody. All fetches of one target go by one lane: two statements of one process never meet over its
+ * coins, and who came first is served first.
+ */
+export class Gathering {
+  readonly #lanes: readonly Lane[];
+
+  constructor(db: Database, gate: Gate, rules: GatheringRules & { readonly graceSeconds: number }) {
+    const most = { items: rules.batch, targets: rules.targets, coins: MOST_COINS };
+    this.#lanes = Array.from({ length: rules.lanes }, () => new Lane(db, gate, rules.graceSeconds, most));
+  }
+
+  /** How long one more fetch would wait for its statement, in milliseconds; 0 when it would not wait. */
+  get expectedMs(): number {
+    return Math.max(...this.#lanes.map((lane) => lane.expectedMs));
+  }
+
+  /** Gives the items their answers, or says in `failures` why not; never fails. */
+  async answer(items: readonly Pending[], deadline: Deadline, failures: Failures): Promise<void> {
+    const waiting = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
+    if (waiting + items.length > MOST_WAITING) {
+      for (const item of items) failures.set(item, new OverloadedError());
+      return;
+    }
+    const answers = items.map((item) =>
+      this.#laneOf(item.userId)
+        .add(item, deadline)
+        .catch((error: unknown) => failures.set(item, error)),
+    );
+    // Not before all of them wait: else the first would go alone.
+    for (const lane of this.#lanes) lane.go();
+    await Promise.all(answers);
+  }
+
+  #laneOf(userId: string): Lane {
+    // The last digits of a UUID of any version are random, or as good.
+    const lane = this.#lanes[Number.parseInt(userId.slice(-6), 16) % this.#lanes.length];
+    if (!lane) throw new RangeError('there are no lanes');
+    return lane;
+  }
+}

@@ -1,0 +1,255 @@
+import type { CompiledQuery } from 'kysely';
+import type { Deadline } from '../deadline';
+import { CancelledError, CoinServiceError } from '../errors';
+import { acknowledge, answerAll, type FirstRound, type Pending, settle, settleWhole } from './answer-fetches';
+import { type ClaimOptions, type ClaimRow, claim } from './claim';
+import { claimGathered, type Targets } from './claim-gathered';
+import { claimOne } from './claim-one';
+import { claimWhole, toClaimRow, type WholeRow } from './claim-whole';
+import { type Database, run } from './database';
+import { type Gate, UNVERIFIED } from './gate';
+import { isLockTimeout } from './postgres-errors';
+import { Turns } from './waiting';
+import { waves } from './waves';
+
+/** What one statement may be asked for. */
+export interface Most {
+  readonly items: number;
+  readonly targets: number;
+  readonly coins: number;
+}
+
+/** A fetch and who waits for it. */
+interface Caller {
+  readonly item: Pending;
+  readonly deadline: Deadline;
+  /** It does not wait in the queue any more. @throws DeadlineExceededError, CancelledError when nobody waits at all */
+  readonly begin: () => void;
+  readonly answered: () => void;
+  readonly failed: (error: unknown) => void;
+}
+
+interface Statement {
+  compile(db: Database): CompiledQuery<WholeRow | ClaimRow>;
+  /** Gives the items their answers. @returns those that it has none for */
+  settle(items: readonly Pending[], rows: readonly ClaimRow[]): Pending[];
+}
+
+/** Some of them and the statement that they are sent by. */
+interface Attempt {
+  /** Who is asked for; not known before there is a connection for it. */
+  callers?: Caller[];
+  readonly choose: () => Caller[];
+  readonly statementFor: (items: readonly Pending[], options: ClaimOptions & { targets: Targets }) => Statement;
+}
+
+/**
+ * Claims one after the other, each for all that came meanwhile. What a statement does not serve (repeats, items that are short
+ * of coins or need their fallback, coins that others hold) leaves the lane, which never waits for coins, and goes on by the
+ * statements that have the words for it.
+ */
+export class Lane {
+  readonly #db: Database;
+  readonly #gate: Gate;
+  readonly #graceSeconds: number;
+  readonly #most: Most;
+  readonly #queue = new Set<Caller>();
+  readonly #turns: Turns;
+  #isBusy = false;
+
+  constructor(db: Database, gate: Gate, graceSeconds: number, most: Most) {
+    this.#db = db;
+    this.#gate = gate;
+    this.#graceSeconds = graceSeconds;
+    this.#most = most;
+    this.#turns = new Turns(most.items);
+  }
+
+  get waiting(): number {
+    return this.#queue.size;
+  }
+
+  /** How long one more would wait for its statement, in milliseconds. */
+  get expectedMs(): number {
+    return this.#turns.expectedMs(this.#queue.size);
+  }
+
+  /** Waits for `go`, or until the caller gives up. Then the item has its answer. @throws why it has none */
+  async add(item: Pending, deadline: Deadline): Promise<void> {
+    let caller: Caller | undefined;
+    try {
+      await deadline.whileWaiting(
+        (begin) =>
+          new Promise<void>((answered, failed) => {
+            caller = { item, deadline, begin, answered, failed };
+            this.#queue.add(caller);
+          }),
+      );
+    } finally {
+      if (caller) this.#queue.delete(caller);
+    }
+  }
+
+  /** Begins, if there is something to do and nothing under way. */
+  go(): void {
+    if (!this.#isBusy && this.#queue.size > 0) void this.#work();
+  }
+
+  async #work(): Promise<void> {
+    this.#isBusy = true;
+    while (this.#queue.size > 0) {
+      this.#turns.begin();
+      const waited = this.#queue.size;
+      await this.#claim(() => this.#take(this.#most.items), waited);
+      this.#turns.end();
+    }
+    this.#isBusy = false;
+  }
+
+  /** The first in the queue, as many as one statement may serve. */
+  #take(mostItems: number): Caller[] {
+    const taken: Caller[] = [];
+    const targets = new Set<string>();
+    let coins = 0;
+    for (const caller of this.#queue) {
+      if (taken.length === Math.min(mostItems, this.#most.items)) break;
+      const { userId, count } = caller.item;
+      if (coins + count > this.#most.coins) break;
+      if (!targets.has(userId) && targets.size === this.#most.targets) continue;
+      this.#queue.delete(caller);
+      if (!begins(caller)) continue;
+      taken.push(caller);
+      targets.add(userId);
+      coins += count;
+    }
+    this.#turns.took(taken.length, this.#queue.size);
+    return taken;
+  }
+
+  /**
+   * One statement for those whom `choose` gives. If it fails it is split, so that what is wrong with one hurts no other; not
+   * where the database is away or has too much to do. Never fails.
+   */
+  async #claim(choose: () => Caller[], waited = 0): Promise<void> {
+    const attempt: Attempt = { choose, statementFor };
+    try {
+      void this.#leave(await this.#send(attempt));
+    } catch (error) {
+      const { callers } = attempt;
+      if (!callers) fail(this.#take(waited), error);
+      else if (isLockTimeout(error)) for (const caller of callers) void this.#alone(caller, WITHOUT_WHOLE);
+      else if (error instanceof CoinServiceError) fail(callers, error);
+      else if (callers.length === 1) void this.#leave(callers);
+      else {
+        const half = callers.length >> 1;
+        for (const part of [callers.slice(0, half), callers.slice(half)]) await this.#claim(() => part);
+      }
+    }
+  }
+
+  /**
+   * Chooses when there is a connection: nobody is asked for after their deadline, and who came while others waited for it goes
+   * along. @returns those whom the statement did not serve
+   */
+  async #send(attempt: Attempt): Promise<Caller[]> {
+    const left = await this.#gate.pass(async ({ stamp, opening }) => {
+      let statement: Statement | undefined;
+      const compile = (db: Database) => {
+        attempt.callers = (attempt.callers ?? attempt.choose()).filter(isStillWaiting);
+        if (attempt.callers.length === 0) throw new CancelledError();
+        statement = attempt.statementFor(itemsOf(attempt), {
+          stamp,
+          graceSeconds: this.#graceSeconds,
+          held: 'skip',
+          acceptShort: false,
+          targets: this.#most.targets === 1 ? 'one' : 'several',
+        });
+        return statement.compile(db);
+      };
+      const rows = (await run(this.#db, { compile })).map(toClaimRow);
+      if (rows[0]?.kind === 'unverified') return UNVERIFIED;
+      const items = itemsOf(attempt);
+      acknowledge(this.#gate, { stamp, opening }, items, rows);
+      return new Set(statement?.settle(items, rows));
+    });
+    const callers = attempt.callers ?? [];
+    for (const { item, answered } of callers) if (!left.has(item)) answered();
+    return callers.filter(({ item }) => left.has(item));
+  }
+
+  /** For those whom the lane did not serve: one more statement for all of them, and then each alone. */
+  async #leave(callers: readonly Caller[]): Promise<void> {
+    const callerOf = new Map(callers.map((caller) => [caller.item, caller]));
+    for (const wave of waves([...callerOf.keys()], this.#most.targets)) {
+      const together = wave.flatMap((item) => callerOf.get(item) ?? []);
+      const [first, ...others] = together;
+      if (first && others.length === 0) {
+        await this.#alone(first, WITHOUT_WHOLE);
+        continue;
+      }
+      const attempt: Attempt = {
+        choose: () => together,
+        statementFor: (items, options) => ({
+          compile: (db) => claim(items, options).compile(db),
+          settle: (asked, rows) => settle(asked, rows, options),
+        }),
+      };
+      try {
+        for (const caller of await this.#send(attempt)) void this.#alone(caller, WAITING);
+      } catch (error) {
+        const left = attempt.callers ?? together;
+        if (error instanceof CoinServiceError && !isLockTimeout(error)) fail(left, error);
+        else for (const caller of left) void this.#alone(caller, WITHOUT_WHOLE);
+      }
+    }
+  }
+
+  async #alone({ item, deadline, answered, failed }: Caller, first: FirstRound): Promise<void> {
+    try {
+      await answerAll(this.#db, this.#gate, [item], { graceSeconds: this.#graceSeconds, deadline }, first);
+      answered();
+    } catch (error) {
+      failed(error);
+    }
+  }
+}
+
+const WITHOUT_WHOLE: FirstRound = { held: 'skip', whole: false };
+const WAITING: FirstRound = { held: 'wait', whole: false };
+
+function itemsOf({ callers = [] }: Attempt): Pending[] {
+  return callers.map(({ item }) => item);
+}
+
+/** By the clock too, so that no statement is begun after a deadline. */
+function isStillWaiting({ deadline, failed }: Caller): boolean {
+  try {
+    deadline.check();
+    return true;
+  } catch (error) {
+    failed(error);
+    return false;
+  }
+}
+
+function begins({ begin, failed }: Caller): boolean {
+  try {
+    begin();
+    return true;
+  } catch (error) {
+    failed(error);
+    return false;
+  }
+}
+
+function fail(callers: readonly Caller[], error: unknown): void {
+  for (const { failed } of callers) failed(error);
+}
+
+/** The leanest for these. One that is alone goes as if there were no lanes. */
+function statementFor(items: readonly Pending[], options: ClaimOptions & { targets: Targets }): Statement {
+  const [first, ...others] = items;
+  if (!first || others.length > 0) return { ...claimGathered(items, options), settle: settleWhole };
+  if (first.categories.length === 1) return { ...claimWhole(first, options), settle: settleWhole };
+  return { ...claimOne(first, options), settle: (asked, rows) => settle(asked, rows, options) };
+}
