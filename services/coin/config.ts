@@ -32,7 +32,12 @@ export interface Config {
   readonly mostWaitMs: number;
   readonly connections: ConnectionLimits;
   /** How fetches that wait together share statements; see store/gathering.ts. */
-  readonly gathering: { readonly batch: number; readonly lanes: number; readonly targets: number };
+  readonly gathering: {
+    readonly batch: number;
+    readonly lanes: number;
+    readonly targets: number;
+    readonly mostWaitMs: number;
+  };
   readonly poolSize: number;
   /** What stands between the service and its PostgreSQL. transaction: connections keep nothing from one transaction to the next. */
   readonly pooler: 'none' | 'transaction';
@@ -178,6 +183,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     );
   }
 
+  const mostWaitMs = integer('AQM_MAX_WAIT_MS', 500, 1, 600_000);
   // As many as a statement can have: no bound.
   const targets = integer('AQM_CLAIM_TARGETS', 1000, 1, 1000);
 
@@ -212,7 +218,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
     mostCalls: integer('AQM_MAX_CALLS', 512, 1, 100_000),
-    mostWaitMs: integer('AQM_MAX_WAIT_MS', 500, 1, 600_000),
+    mostWaitMs,
     connections: {
       mostConnections: integer('AQM_MAX_CONNECTIONS', 16_000, 1, 1_000_000),
       mostPerAddress: integer('AQM_MAX_CONNECTIONS_PER_ADDRESS', 1000, 1, 1_000_000),
@@ -230,6 +236,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       // Where a statement serves one target, others must be served meanwhile.
       lanes: integer('AQM_CLAIM_LANES', targets === 1 ? 16 : 1, 1, 1000),
       targets,
+      mostWaitMs,
     },
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
     pooler,

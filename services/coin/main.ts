@@ -12,7 +12,6 @@ import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
 import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
-import { longest } from './store/waiting';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
@@ -56,7 +55,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       now,
       mostCalls,
       mostWaitMs,
-      waiting: longest(postgres.waiting, store),
+      waiting: postgres.waiting,
       connections,
     });
     const hygiene = startHygiene(store, logger);

@@ -68,7 +68,7 @@ export class CoinServer {
   constructor(serverOptions: ServerOptions) {
     const { store, limits, verifyToken, logger, now, mostCalls, connections } = serverOptions;
     this.#options = serverOptions;
-    const calls = new CallsUnderWay(serverOptions);
+    const calls = new CallsUnderWay({ ...serverOptions, fetching: store });
     this.#calls = calls;
     const options: UnaryOptions = { logger, now, admit: (work) => calls.run(work) };
     this.#server = new Server({

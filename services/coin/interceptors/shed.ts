@@ -7,8 +7,10 @@ export interface CallBounds {
   readonly mostCalls: number;
   /** A call that would wait longer for its turn is not taken; in milliseconds. */
   readonly mostWaitMs: number;
-  /** How long one more call would wait. */
+  /** How long one more call would wait for a connection to the database. */
   readonly waiting: { readonly expectedMs: number };
+  /** How long one more fetch would wait for its turn, besides. */
+  readonly fetching?: { readonly expectedMs: number };
 }
 
 /**
@@ -28,6 +30,12 @@ export class CallsUnderWay {
   get isFull(): boolean {
     const { mostCalls, mostWaitMs, waiting } = this.#bounds;
     return this.#count >= mostCalls || waiting.expectedMs > mostWaitMs;
+  }
+
+  /** A call that is not a fetch waits for no turn, and is not refused for it. */
+  isFullFor(path: string): boolean {
+    const { mostWaitMs, fetching } = this.#bounds;
+    return this.isFull || (path.endsWith('FetchCoins') && (fetching?.expectedMs ?? 0) > mostWaitMs);
   }
 
   /** @throws OverloadedError, at once, when there are too many already */
@@ -57,5 +65,5 @@ const OURS = '/aqm.';
  */
 export function shed(calls: CallsUnderWay): Refusal {
   const refusal = toStatus(new OverloadedError());
-  return (path) => (calls.isFull && path.startsWith(OURS) ? refusal : undefined);
+  return (path) => (path.startsWith(OURS) && calls.isFullFor(path) ? refusal : undefined);
 }

@@ -14,11 +14,13 @@ export interface GatheringRules {
   readonly lanes: number;
   /** Users whose coins one statement may hand out, at most; 1 where the tables are distributed by user_id. */
   readonly targets: number;
+  /** A fetch that would wait longer for its statement is not taken; in milliseconds. */
+  readonly mostWaitMs: number;
 }
 
 /** Coins that one statement may be asked for: as many as one BatchFetchCoins may ask for. */
 const MOST_COINS = LIMITS.fetchesPerBatch * LIMITS.coinsPerFetch;
-/** Fetches that may wait at the same time, so that memory stays bounded. How long they wait is bounded by shed.ts. */
+/** Fetches that may wait at the same time, however fast the database is: so that memory stays bounded. */
 const MOST_WAITING = 20_000;
 
 /**
@@ -28,29 +30,32 @@ const MOST_WAITING = 20_000;
  */
 export class Gathering {
   readonly #lanes: readonly Lane[];
+  readonly #mostWaitMs: number;
 
   constructor(db: Database, gate: Gate, rules: GatheringRules & { readonly graceSeconds: number }) {
     const most = { items: rules.batch, targets: rules.targets, coins: MOST_COINS };
+    this.#mostWaitMs = rules.mostWaitMs;
     this.#lanes = Array.from({ length: rules.lanes }, () => new Lane(db, gate, rules.graceSeconds, most));
   }
 
-  /** How long one more fetch would wait for its statement, in milliseconds; 0 when it would not wait. */
+  /** How long one more fetch would wait for its statement at least, in milliseconds; 0 when it would not wait. */
   get expectedMs(): number {
-    return Math.max(...this.#lanes.map((lane) => lane.expectedMs));
+    return Math.min(...this.#lanes.map((lane) => lane.expectedMs));
   }
 
   /** Gives the items their answers, or says in `failures` why not; never fails. */
   async answer(items: readonly Pending[], deadline: Deadline, failures: Failures): Promise<void> {
     const waiting = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
-    if (waiting + items.length > MOST_WAITING) {
-      for (const item of items) failures.set(item, new OverloadedError());
-      return;
-    }
-    const answers = items.map((item) =>
-      this.#laneOf(item.userId)
-        .add(item, deadline)
-        .catch((error: unknown) => failures.set(item, error)),
-    );
+    const isRoom = waiting + items.length <= MOST_WAITING;
+    const answers = items.map(async (item) => {
+      const lane = this.#laneOf(item.userId);
+      try {
+        if (!isRoom || lane.expectedMs > this.#mostWaitMs) throw new OverloadedError();
+        await lane.add(item, deadline);
+      } catch (error) {
+        failures.set(item, error);
+      }
+    });
     // Not before all of them wait: else the first would go alone.
     for (const lane of this.#lanes) lane.go();
     await Promise.all(answers);

@@ -83,12 +83,3 @@ export class Turns {
     return rest + Math.floor(waiting / this.#size) * this.#turnMs;
   }
 }
-
-/** The longest of several waits. */
-export function longest(...waits: readonly { readonly expectedMs: number }[]): { readonly expectedMs: number } {
-  return {
-    get expectedMs() {
-      return Math.max(...waits.map((wait) => wait.expectedMs));
-    },
-  };
-}

@@ -29,7 +29,6 @@ import { CoinLimits } from '../limits/coin-limits';
 import { UNLIMITED } from '../limits/limits';
 import { CoinServer, type ServerOptions } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
-import { longest } from '../store/waiting';
 import type { Certificates } from '../transport/certificates';
 import { connectDatabase, createDatabase, type TestDatabase } from './postgres';
 
@@ -269,7 +268,7 @@ async function startReplica(
   const store = new CoinInventoryServer(db, fence, {
     fetchGraceSeconds: 3600,
     stockLimit: 1000,
-    gathering: GATHERING,
+    gathering: { ...GATHERING, mostWaitMs },
     ...rules,
   });
   const server = new CoinServer({
@@ -280,7 +279,7 @@ async function startReplica(
     now,
     mostCalls,
     mostWaitMs,
-    waiting: longest(waiting, store),
+    waiting,
     connections: { ...CONNECTIONS, ...connections },
   });
   return {
