@@ -1,39 +1,53 @@
-import { randomUUID } from 'node:crypto';
+import { type KeyObject, randomUUID } from 'node:crypto';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Client } from 'pg';
+import { Client, type QueryResultRow } from 'pg';
 import pino from 'pino';
-import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
+import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
 import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
 import { type ServiceProcess, spawnMain } from '../../services/coin/test/service-process';
+import { treeCpuMs } from './processor';
+import { settle, stockUp } from './stock';
 
-const [BRONZE] = COIN_CATEGORIES.filter(({ name }) => name === 'BRONZE');
-/** Of the clock in which /proc counts processor time. */
-const TICKS_PER_S = 100;
+const BRONZE = COIN_CATEGORIES[2];
+const TOKEN_LIFE_S = 86_400;
+
+export interface StageOptions {
+  readonly postgresSettings?: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+  /** Their users; or how many, whose ids it chooses. */
+  readonly targets: number | readonly string[];
+  readonly coinsPerTarget: number;
+  /** BRONZE unless told. */
+  readonly spec?: CoinCategorySpec;
+}
 
 /** A service in a process of its own, on a PostgreSQL of its own, with coins in stock. */
 export class Stage {
-  readonly service: ServiceProcess;
   readonly targets: readonly string[];
   readonly #folder: string;
   readonly #postgres: EmbeddedPostgres;
-  readonly #others: ServiceProcess[] = [];
+  readonly #client: Client;
+  readonly #services: [ServiceProcess, ...ServiceProcess[]];
+  #privateKey: KeyObject | undefined;
 
-  private constructor(folder: string, postgres: EmbeddedPostgres, service: ServiceProcess, targets: readonly string[]) {
+  private constructor(
+    folder: string,
+    postgres: EmbeddedPostgres,
+    client: Client,
+    service: ServiceProcess,
+    targets: readonly string[],
+  ) {
     this.#folder = folder;
     this.#postgres = postgres;
-    this.service = service;
+    this.#client = client;
+    this.#services = [service];
     this.targets = targets;
   }
 
-  static async open(options: {
-    readonly postgresSettings?: readonly string[];
-    readonly env: NodeJS.ProcessEnv;
-    readonly targets: number;
-    readonly coinsPerTarget: number;
-  }): Promise<Stage> {
+  static async open(options: StageOptions): Promise<Stage> {
     const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-'));
     const postgres = await EmbeddedPostgres.open(join(folder, 'postgres'), {
       log: pino({ level: 'silent' }),
@@ -41,66 +55,87 @@ export class Stage {
     });
     const url = postgres.connectionString();
     const service = await spawnMain(join(folder, 'service'), { DATABASE_URL: url, ...options.env });
-    const targets = Array.from({ length: options.targets }, () => randomUUID());
-    await stock(url, targets, options.coinsPerTarget);
-    return new Stage(folder, postgres, service, targets);
+    const client = new Client({ connectionString: url });
+    await client.connect();
+    const { targets, coinsPerTarget, spec = BRONZE } = options;
+    const users = typeof targets === 'number' ? Array.from({ length: targets }, () => randomUUID()) : targets;
+    const stage = new Stage(folder, postgres, client, service, users);
+    await stage.stock([{ spec, perUser: coinsPerTarget }]);
+    return stage;
   }
 
-  /** One more service on the same PostgreSQL, with the same keys. @returns its address */
-  async addService(env: NodeJS.ProcessEnv): Promise<string> {
-    const dataDir = join(this.#folder, `service-${this.#others.length + 2}`);
+  get service(): ServiceProcess {
+    return this.#services[0];
+  }
+
+  /** Of its PostgreSQL. */
+  get url(): string {
+    return this.#postgres.connectionString();
+  }
+
+  /** One more service on the same PostgreSQL, with the same keys. */
+  async spawnService(env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+    const dataDir = join(this.#folder, `service-${this.#services.length + 1}`);
     mkdirSync(dataDir);
     copyFileSync(join(this.service.dataDir, 'development-key.pem'), join(dataDir, 'development-key.pem'));
-    const url = this.#postgres.connectionString();
-    const service = await spawnMain(dataDir, { DATABASE_URL: url, AQM_LOG_LEVEL: 'error', ...env });
-    this.#others.push(service);
-    return service.address;
+    const service = await spawnMain(dataDir, { DATABASE_URL: this.url, AQM_LOG_LEVEL: 'error', ...env });
+    this.#services.push(service);
+    return service;
+  }
+
+  /** The same. @returns its address */
+  async addService(env: NodeJS.ProcessEnv): Promise<string> {
+    return (await this.spawnService(env)).address;
   }
 
   /** Tokens of callers that nobody else is. */
   tokens(count: number): Promise<string[]> {
-    const { privateKey } = developmentKey(this.service.dataDir);
-    return Promise.all(
-      Array.from({ length: count }, () =>
-        issueToken(privateKey, { userId: randomUUID(), isAdmin: false, ttlSeconds: 86_400, now: new Date() }),
-      ),
+    return Promise.all(Array.from({ length: count }, () => this.token(randomUUID())));
+  }
+
+  token(userId: string, isAdmin = false): Promise<string> {
+    this.#privateKey ??= developmentKey(this.service.dataDir).privateKey;
+    return issueToken(this.#privateKey, { userId, isAdmin, ttlSeconds: TOKEN_LIFE_S, now: new Date() });
+  }
+
+  /** More coins for each of the targets, or of others. */
+  async stock(
+    coins: readonly { readonly spec: CoinCategorySpec; readonly perUser: number }[],
+    users: readonly string[] = this.targets,
+  ): Promise<void> {
+    await stockUp(this.#client, users, coins);
+  }
+
+  /** Vacuums, analyses and writes what its tables hold, and other ones. */
+  async settle(others: readonly string[] = []): Promise<void> {
+    await settle(this.#client, others);
+  }
+
+  async query<Row extends QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
+    return (await this.#client.query<Row>(text, values)).rows;
+  }
+
+  /** Coins that were handed out so far, and not hard-deleted. */
+  async coinsFetched(): Promise<number> {
+    const [row] = await this.query<{ coins: string }>(
+      'SELECT coalesce(sum(cardinality(key_ids)), 0) AS coins FROM coin_fetch',
     );
+    return Number(row?.coins);
   }
 
   /** Processor time that its services took so far, in milliseconds. */
   serviceCpuMs(): number {
-    return [this.service, ...this.#others].reduce((sum, { child }) => sum + cpuMs(child.pid), 0);
+    return this.#services.reduce((sum, { child }) => sum + treeCpuMs(child.pid ?? 0), 0);
+  }
+
+  postgresCpuMs(): number {
+    return treeCpuMs(Number.parseInt(readFileSync(join(this.#folder, 'postgres/data/postmaster.pid'), 'utf8'), 10));
   }
 
   async close(): Promise<void> {
-    for (const service of [this.service, ...this.#others]) await service.stop();
+    for (const service of this.#services) await service.stop();
+    await this.#client.end();
     await this.#postgres.close();
     rmSync(this.#folder, { recursive: true, force: true });
-  }
-}
-
-function cpuMs(pid: number | undefined): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_S;
-}
-
-async function stock(url: string, targets: readonly string[], coinsPerTarget: number): Promise<void> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    await client.query(
-      `INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
-       SELECT u, gen_random_uuid(), n * 128, now() + interval '20 days', $2, decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex')
-       FROM unnest($1::uuid[]) u, generate_series(1, $5::int) n`,
-      [targets, BRONZE?.category, BRONZE?.publicKeySize, BRONZE?.signatureSize, coinsPerTarget],
-    );
-    await client.query(
-      `INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
-       SELECT user_id, coin_category, upload_order, key_id, expire_time FROM coin`,
-    );
-    for (const table of ['coin', 'coin_stock', 'coin_fetch']) await client.query(`VACUUM ANALYZE ${table}`);
-    await client.query('CHECKPOINT');
-  } finally {
-    await client.end();
   }
 }

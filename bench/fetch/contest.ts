@@ -1,0 +1,173 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+import { type ServiceProcess, spawnProgram } from '../../services/coin/test/service-process';
+import { PLAIN_TABLE } from '../fetch-cost/plain';
+import { type GhzResult, runGhz } from '../service/ghz';
+import type { Latency } from '../service/numbers';
+import { treeCpuMs } from '../service/processor';
+import { Stage } from '../service/stage';
+import { pgbench, targetId } from './pgbench';
+
+/** What takes turns. */
+export const ARMS = ['gathered', 'not gathered', 'plain claim', 'echo'] as const;
+export type Arm = (typeof ARMS)[number];
+
+const CALL = 'aqm.coin.v1.CoinService/FetchCoins';
+export const IN_FLIGHT = 256;
+
+/** The hot tables fit, and no checkpoint falls into a round. Everything that makes a commit durable is as it ships. */
+export const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
+
+export interface Round {
+  /** Answers with a coin, a second; of the plain claim rows that it took. */
+  readonly perSecond: number;
+  /** Of all answered calls; of pgbench only the mean is known. */
+  readonly latency: Latency | { readonly mean: number };
+  /** Calls that were answered, but without a coin. */
+  readonly empty: number;
+  readonly failures: Readonly<Record<string, number>>;
+  /** Processor time, in microseconds a coin. */
+  readonly cpuUs: { readonly service: number; readonly generator: number; readonly postgres: number };
+}
+
+export interface Plan {
+  readonly spec: CoinCategorySpec;
+  readonly targets: number;
+  readonly seconds: number;
+  /** That ghz spreads its calls over. */
+  readonly connections: number;
+}
+
+/** A service with gathering, one without, the plain table, on one PostgreSQL; and the echo. */
+export class Contest {
+  readonly #plan: Plan;
+  readonly #stage: Stage;
+  readonly #services: Readonly<Record<Exclude<Arm, 'plain claim'>, ServiceProcess>>;
+  readonly #token: string;
+
+  private constructor(plan: Plan, stage: Stage, others: readonly [ServiceProcess, ServiceProcess], token: string) {
+    this.#plan = plan;
+    this.#stage = stage;
+    this.#services = { gathered: stage.service, 'not gathered': others[0], echo: others[1] };
+    this.#token = token;
+  }
+
+  static async open(plan: Plan): Promise<Contest> {
+    const env = { AQM_LOG_LEVEL: 'error' };
+    const stage = await Stage.open({
+      postgresSettings: POSTGRES,
+      env,
+      targets: Array.from({ length: plan.targets }, (_, index) => targetId(index + 1)),
+      coinsPerTarget: 0,
+    });
+    const ungathered = await stage.spawnService({ ...env, AQM_CLAIM_BATCH: '1' });
+    const folder = mkdtempSync(join(tmpdir(), 'aqm-echo-'));
+    const echo = await spawnProgram(join(__dirname, 'echo-server.js'), folder, { ECHO_CATEGORY: plan.spec.name });
+    const [token = ''] = await stage.tokens(1);
+    await stage.query(PLAIN_TABLE);
+    return new Contest(plan, stage, [ungathered, echo], token);
+  }
+
+  /** Brings what a round of every arm could take, so that none runs dry. */
+  async stockUp(mostPerSecond: number): Promise<void> {
+    const { spec, targets, seconds } = this.#plan;
+    const perTarget = Math.ceil((mostPerSecond * (seconds + 1)) / targets);
+    const ours = 2 * perTarget - (await this.#least('SELECT user_id FROM coin_stock'));
+    await this.#stage.stock([{ spec, perUser: Math.max(0, ours) }]);
+    // pgbench chooses its targets at random: some are asked more often than others.
+    const wanted = perTarget + Math.ceil(5 * Math.sqrt(perTarget));
+    const plain = wanted - (await this.#least('SELECT user_id FROM plain_coin WHERE fetch_time IS NULL'));
+    await this.#stage.query(
+      `INSERT INTO plain_coin (user_id, key_id, coin_category, upload_order, expire_time, public_key, signature)
+       SELECT u, gen_random_uuid(), $2, nextval('coin_upload_batch') * 128, now() + interval '20 days',
+         decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex')
+       FROM generate_series(1, $5::int) n, unnest($1::uuid[]) u`,
+      [this.#stage.targets, spec.category, spec.publicKeySize, spec.signatureSize, Math.max(0, plain)],
+    );
+    await this.#stage.settle(['plain_coin']);
+  }
+
+  /** Coins of the target that has the fewest. */
+  async #least(stock: string): Promise<number> {
+    const [row] = await this.#stage.query<{ least: number }>(
+      `SELECT min(coins)::int AS least FROM (
+         SELECT count(s.user_id) AS coins FROM unnest($1::uuid[]) u LEFT JOIN (${stock}) s ON s.user_id = u GROUP BY u
+       ) n`,
+      [this.#stage.targets],
+    );
+    return row?.least ?? 0;
+  }
+
+  async round(arm: Arm): Promise<Round> {
+    await this.#stage.query('CHECKPOINT');
+    const cpu = { service: this.#serviceCpuMs(arm), postgres: this.#stage.postgresCpuMs() };
+    const coins = await this.#coinsTaken(arm);
+    const load = arm === 'plain claim' ? await this.#plain() : await this.#ghz(arm, IN_FLIGHT, this.#plan.connections);
+    const taken = arm === 'echo' ? load.answered : (await this.#coinsTaken(arm)) - coins;
+    const us = (ms: number) => (1000 * ms) / taken;
+    return {
+      perSecond: taken / load.seconds,
+      latency: load.latency,
+      empty: load.answered - taken,
+      failures: load.failures,
+      cpuUs: {
+        service: us(this.#serviceCpuMs(arm) - cpu.service),
+        generator: us(load.cpuMs),
+        postgres: us(this.#stage.postgresCpuMs() - cpu.postgres),
+      },
+    };
+  }
+
+  /** One call after the other, and nothing else. */
+  async idle(arm: 'gathered' | 'not gathered'): Promise<Latency> {
+    return (await this.#ghz(arm, 1, 1)).latency;
+  }
+
+  async #ghz(arm: Exclude<Arm, 'plain claim'>, concurrency: number, connections: number) {
+    const result: GhzResult = await runGhz({
+      address: this.#services[arm].address,
+      call: CALL,
+      token: this.#token,
+      data: this.#stage.targets.map((target) => ({
+        target_user_id: target,
+        coin_category: this.#plan.spec.category,
+        count: 1,
+      })),
+      concurrency,
+      connections,
+      seconds: this.#plan.seconds,
+    });
+    return { ...result, answered: result.latency.count };
+  }
+
+  async #plain() {
+    const { targets, seconds, spec } = this.#plan;
+    const result = await pgbench(this.#stage.url, { targets, seconds, category: spec.category });
+    return {
+      seconds: result.transactions / result.perSecond,
+      answered: result.transactions,
+      latency: { mean: result.latencyMs },
+      failures: {},
+      cpuMs: result.cpuMs,
+    };
+  }
+
+  async #coinsTaken(arm: Arm): Promise<number> {
+    if (arm !== 'plain claim') return this.#stage.coinsFetched();
+    const [row] = await this.#stage.query<{ coins: string }>(
+      'SELECT count(*) AS coins FROM plain_coin WHERE fetch_time IS NOT NULL',
+    );
+    return Number(row?.coins);
+  }
+
+  #serviceCpuMs(arm: Arm): number {
+    return arm === 'plain claim' ? 0 : treeCpuMs(this.#services[arm].child.pid ?? 0);
+  }
+
+  async close(): Promise<void> {
+    await this.#services.echo.stop();
+    await this.#stage.close();
+  }
+}

@@ -1,0 +1,53 @@
+import type { Client } from 'pg';
+import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+
+/** Users of one statement: their rows stay a transaction of some seconds. */
+const USERS_AT_ONCE = 50_000;
+const TABLES = ['coin', 'coin_stock', 'coin_fetch'];
+
+/**
+ * Coins as uploads leave them, made inside PostgreSQL: what each user gets comes after what it has. All bytes of a key are the
+ * same; nobody compresses them (STORAGE EXTERNAL).
+ */
+export async function stockUp(
+  client: Client,
+  users: readonly string[],
+  coins: readonly { readonly spec: CoinCategorySpec; readonly perUser: number }[],
+): Promise<void> {
+  for (const { spec, perUser } of coins) {
+    if (perUser === 0) continue;
+    // A batch of their own for the coins of each place in the order: upload_order is batch * 128 + place in the batch.
+    const { rows } = await client.query<{ first: string }>(
+      `SELECT setval('coin_upload_batch', nextval('coin_upload_batch') + $1) - $1 AS first`,
+      [perUser],
+    );
+    for (let from = 0; from < users.length; from += USERS_AT_ONCE) {
+      await client.query(
+        `WITH added AS (
+           INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
+           SELECT u, gen_random_uuid(), ($6::bigint + n) * 128 + 1, now() + interval '20 days', $2,
+             decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex')
+           FROM unnest($1::uuid[]) u, generate_series(1, $5::int) n
+           RETURNING user_id, coin_category, upload_order, key_id, expire_time
+         )
+         INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
+         SELECT user_id, coin_category, upload_order, key_id, expire_time FROM added`,
+        [
+          users.slice(from, from + USERS_AT_ONCE),
+          spec.category,
+          spec.publicKeySize,
+          spec.signatureSize,
+          perUser,
+          rows[0]?.first,
+        ],
+      );
+    }
+  }
+  await settle(client);
+}
+
+/** Vacuumed, analysed, and written: what follows pays for nothing that was before. */
+export async function settle(client: Client, others: readonly string[] = []): Promise<void> {
+  for (const table of [...TABLES, ...others]) await client.query(`VACUUM ANALYZE ${table}`);
+  await client.query('CHECKPOINT');
+}
