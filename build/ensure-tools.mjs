@@ -1,6 +1,7 @@
 // Before the tests: finds what npm cannot bring, installs it where that is possible without asking (root on a Debian
 // machine), and otherwise says what to type. Prints to stderr only.
 import { spawnSync } from 'node:child_process';
+import { ensureGhz, findGhz, HOW_TO_GET_GHZ, hasGo } from './ghz.mjs';
 
 const TOOLS = [
   { what: 'protoc', test: ['protoc', '--version'], debian: 'protobuf-compiler' },
@@ -25,6 +26,9 @@ const TOOLS = [
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
 ];
 
+// Where there is no ghz it is built, with Go.
+if (!findGhz() && !hasGo()) TOOLS.push({ what: 'Go', test: ['go', 'version'], debian: 'golang-go' });
+
 const missing = TOOLS.filter((tool) => !works(tool.test));
 if (missing.length > 0) {
   const packages = missing.map((tool) => tool.debian);
@@ -41,6 +45,11 @@ if (missing.length > 0) {
     console.error(`Could not install ${still.map((tool) => tool.what).join(', ')}.`);
     process.exit(1);
   }
+}
+
+if (!ensureGhz()) {
+  console.error(HOW_TO_GET_GHZ);
+  process.exit(1);
 }
 
 function works([program, ...args]) {

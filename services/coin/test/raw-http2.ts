@@ -34,14 +34,22 @@ export const uint32 = (value: number): Buffer => {
   return bytes;
 };
 
-/** Headers as HPACK literals, never indexed. */
-export function headerBlock(fields: readonly (readonly [string, string])[]): Buffer {
-  return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(0x10), literal(name), literal(value)]));
+/** How HPACK writes a header that stands there in full: not to be remembered by anybody, or the newest in the table of both sides. */
+export const NEVER_INDEXED = 0x10;
+export const INDEXED = 0x40;
+
+/** Headers as HPACK literals. */
+export function headerBlock(fields: readonly (readonly [string, string])[], way = NEVER_INDEXED): Buffer {
+  return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(way), literal(name), literal(value)]));
 }
 
 /** A call of ours as far as its headers go. */
 export function callHeaders(path: string, token: string, more: readonly (readonly [string, string])[] = []): Buffer {
-  return headerBlock([
+  return headerBlock([...callFields(path, token), ...more]);
+}
+
+export function callFields(path: string, token: string): [string, string][] {
+  return [
     [':method', 'POST'],
     [':scheme', 'http'],
     [':path', path],
@@ -49,8 +57,7 @@ export function callHeaders(path: string, token: string, more: readonly (readonl
     ['te', 'trailers'],
     ['content-type', 'application/grpc'],
     ['authorization', `Bearer ${token}`],
-    ...more,
-  ]);
+  ];
 }
 
 function literal(text: string): Buffer {

@@ -1,0 +1,188 @@
+import { availableParallelism } from 'node:os';
+import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
+import { chart } from '../service/chart';
+import { type Outcome, runCommand } from '../service/command';
+import { columns, positive, progress, verdict } from '../service/numbers';
+import { Stage } from '../service/stage';
+import type { Load } from './crowd';
+import { Crowd } from './spawn-crowd';
+
+const USAGE = `Usage: npm run bench:users [-- --users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] [--out docs/performance]
+  Connected users, each with a connection and a token of its own, who fetch one coin at random times, whatever became of the calls before
+  (open loop; a call counts from when it was due). The rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
+  /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;
+
+const MOST_P99_MS = 50;
+/** More calls than these of a step fail: it was too much. */
+const MOST_FAILED = 0.001;
+const TARGETS = 1000;
+const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
+
+interface Step {
+  readonly perSecond: number;
+  readonly load: Load;
+  readonly answeredPerSecond: number;
+  /** Of all calls that were due. */
+  readonly failed: number;
+  /** Cores that were busy, of the machine's. */
+  readonly cores: { readonly service: number; readonly generator: number; readonly postgres: number };
+  readonly bottleneck: string;
+  /** Which was too much, so that it was tried again. */
+  readonly firstTry?: Step;
+}
+
+runCommand(
+  USAGE,
+  { users: '10000', seconds: '10', from: '500', step: '500', to: '20000', tier: 'GOLD' },
+  async (options): Promise<Outcome> => {
+    const [users, seconds] = [positive('users', options.users), positive('seconds', options.seconds)];
+    const [from, step, to] = [
+      positive('from', options.from),
+      positive('step', options.step),
+      positive('to', options.to),
+    ];
+    const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
+    if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
+    const stage = await Stage.open({
+      postgresSettings: POSTGRES,
+      env: { AQM_LOG_LEVEL: 'error' },
+      targets: TARGETS,
+      coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
+      spec,
+    });
+    const crowd = new Crowd();
+    const steps: Step[] = [];
+    try {
+      const tokens = await stage.tokens(users);
+      await crowd.connect(stage.service.address, tokens, { ids: stage.targets, category: spec.category });
+      const { ends } = await crowd.order({ do: 'greet' });
+      progress(`${users} users are connected, and had their first coin: ${JSON.stringify(ends)}`);
+      for (let perSecond = from; perSecond <= to; perSecond += step) {
+        const once = () =>
+          runStep(stage, crowd, perSecond, seconds, () =>
+            stage.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * seconds) / TARGETS) + 20 }]),
+          );
+        let taken = await once();
+        progress(rowOf(taken).join('  '));
+        if (isTooMuch(taken)) {
+          // A hiccup of the machine is no limit of the service.
+          taken = { ...(await once()), firstTry: taken };
+          progress(`again: ${rowOf(taken).join('  ')}`);
+        }
+        steps.push(taken);
+        if (isTooMuch(taken)) break;
+      }
+    } finally {
+      crowd.close();
+      await stage.close();
+    }
+    return outcomeOf({ users, seconds, tier: spec.name, targets: TARGETS, postgres: POSTGRES }, steps);
+  },
+);
+
+async function runStep(
+  stage: Stage,
+  crowd: Crowd,
+  perSecond: number,
+  seconds: number,
+  stockUp: () => Promise<void>,
+): Promise<Step> {
+  await stockUp();
+  const cpu = () => ({ service: stage.serviceCpuMs(), generator: crowd.cpuMs(), postgres: stage.postgresCpuMs() });
+  const [before, coins, begin] = [cpu(), await stage.coinsFetched(), performance.now()];
+  const load = await crowd.order({ do: 'load', perSecond, ms: seconds * 1000 });
+  const [ms, after] = [performance.now() - begin, cpu()];
+  const answered = load.ends.answered ?? 0;
+  const handedOut = (await stage.coinsFetched()) - coins;
+  if (handedOut < answered) throw new Error(`${answered} answers with a coin, but ${handedOut} were handed out`);
+  const cores = {
+    service: (after.service - before.service) / ms,
+    generator: (after.generator - before.generator) / ms,
+    postgres: (after.postgres - before.postgres) / ms,
+  };
+  return {
+    perSecond,
+    load,
+    answeredPerSecond: (1000 * answered) / Math.max(load.ms, seconds * 1000),
+    failed: load.sent - answered,
+    cores,
+    bottleneck: bottleneckOf(cores),
+  };
+}
+
+/** A Node process has one thread that matters; together they have the machine. */
+function bottleneckOf(cores: Step['cores']): string {
+  const { service, generator, postgres } = cores;
+  const all = service + generator + postgres;
+  if (service > 0.9 && !process.env.WORKERS) return "the service's thread";
+  if (generator > 0.8) return "the generator's thread";
+  if (all > 0.9 * availableParallelism()) return 'all cores';
+  return postgres > service ? 'none; PostgreSQL is the busiest' : 'none; the service is the busiest';
+}
+
+const isTooMuch = ({ load, failed }: Step): boolean =>
+  load.latency.p99 >= MOST_P99_MS || failed > MOST_FAILED * load.sent;
+
+const HEADS = [
+  'calls/s',
+  'answered/s',
+  'p50 ms',
+  'p95 ms',
+  'p99 ms',
+  'max ms',
+  'failed',
+  'service',
+  'client',
+  'PG',
+  'bottleneck',
+];
+
+function rowOf({ perSecond, answeredPerSecond, load: { latency }, failed, cores, bottleneck }: Step): string[] {
+  const numbers = [latency.p50, latency.p95, latency.p99, latency.max].map((ms) => ms.toFixed(1));
+  const busy = [cores.service, cores.generator, cores.postgres].map((share) => share.toFixed(2));
+  return [String(perSecond), answeredPerSecond.toFixed(0), ...numbers, String(failed), ...busy, `  ${bottleneck}`];
+}
+
+function outcomeOf(
+  settings: { readonly users: number; readonly [name: string]: unknown },
+  steps: readonly Step[],
+): Outcome {
+  const good = steps.filter((step) => !isTooMuch(step));
+  const highest = good.at(-1);
+  const atThousand = steps.find(({ perSecond }) => perSecond === 1000);
+  const lost = Math.max(0, ...steps.map(({ load }) => load.lostConnections));
+  const line = (name: string, of: (step: Step) => number, isDashed = false, colour = 0) => ({
+    name,
+    isDashed,
+    colour,
+    points: steps.map((step) => [step.perSecond, of(step)] as const),
+  });
+  return {
+    name: 'users',
+    table: columns([HEADS, ...steps.map(rowOf)], 11),
+    json: { settings, highestPerSecond: highest?.perSecond ?? 0, steps },
+    svg: chart(
+      { title: 'Time of a fetch in ms', x: 'fetches that were due a second', isLogY: true, limit: MOST_P99_MS },
+      [
+        line('p50', ({ load }) => load.latency.p50),
+        line('p95', ({ load }) => load.latency.p95, false, 1),
+        line('p99', ({ load }) => load.latency.p99, true, 2),
+      ],
+    ),
+    verdicts: [
+      verdict(
+        (highest?.perSecond ?? 0) >= 2000,
+        `${settings.users} users: at least 2,000 fetches/s with a p99 under ${MOST_P99_MS} ms: ${highest?.perSecond ?? 0}/s`,
+      ),
+      ...(atThousand
+        ? [
+            verdict(
+              atThousand.load.latency.p99 < 10,
+              `at 1,000/s p99 is under 10 ms: ${atThousand.load.latency.p99.toFixed(1)} ms`,
+            ),
+          ]
+        : []),
+      verdict(lost === 0, `every connection was held: ${lost} were lost`),
+    ],
+  };
+}

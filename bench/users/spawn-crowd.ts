@@ -1,0 +1,48 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+import { treeCpuMs } from '../service/processor';
+import type { Load, Order, Targets } from './crowd';
+
+const CROWD = join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../../dist/bench/users/crowd.js');
+
+/** A crowd in a process of its own. */
+export class Crowd {
+  readonly #child: ChildProcess;
+  readonly #lines: Interface;
+  readonly #kill = () => this.#child.kill('SIGKILL');
+
+  constructor() {
+    const child = spawn(process.execPath, [CROWD], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child = child;
+    this.#lines = createInterface(child.stdout);
+    process.once('exit', this.#kill);
+  }
+
+  /** Users of these tokens, one connection each; those that it has already stay. */
+  async connect(address: string, tokens: readonly string[], targets: Targets): Promise<void> {
+    await this.#order({ do: 'connect', port: Number(address.split(':')[1]), tokens, targets });
+  }
+
+  order(order: Exclude<Order, { do: 'connect' }>): Promise<Load> {
+    return this.#order(order) as Promise<Load>;
+  }
+
+  async #order(order: Order): Promise<unknown> {
+    const said = once(this.#lines, 'line') as Promise<[string]>;
+    const ended = once(this.#child, 'exit').then(() => Promise.reject(new Error('the crowd ended before its time')));
+    this.#child.stdin?.write(`${JSON.stringify(order)}\n`);
+    const [line] = await Promise.race([said, ended]);
+    return JSON.parse(line);
+  }
+
+  cpuMs(): number {
+    return treeCpuMs(this.#child.pid ?? 0);
+  }
+
+  close(): void {
+    process.off('exit', this.#kill);
+    this.#kill();
+  }
+}
