@@ -6,6 +6,7 @@ import { CoinServiceClient, FetchCoinsRequest } from '../../../gen/aqm/coin/v1/c
 import { Deadline } from '../deadline';
 import { CancelledError, DeadlineExceededError } from '../errors';
 import { BRONZE, GOLD, ids, mint, SILVER } from './coins';
+import { whileHeld } from './held-stock';
 import { call, startService, type TestService, type User } from './service';
 
 /** Long enough for a call to reach what holds it back, short enough to wait for. */
@@ -50,22 +51,6 @@ async function inStock(): Promise<string[]> {
 /** Runs `work` while the service has no connection to the database. */
 function whileExhausted(work: () => Promise<void>): Promise<void> {
   return service.database.serviceDb.connection().execute(work);
-}
-
-/** Runs `work` once `statements` statements wait for a table that nobody else may touch. */
-async function whileHeld(statements: number, calls: () => void, work: () => Promise<void>): Promise<void> {
-  const { db } = service.database;
-  await db.transaction().execute(async (holder) => {
-    await sql`LOCK TABLE coin_stock IN ACCESS EXCLUSIVE MODE`.execute(holder);
-    calls();
-    for (let blocked = 0; blocked < statements; ) {
-      const { rows } = await sql<{ blocked: number }>`
-SELECT count(*)::int AS blocked FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE relation = 'coin_stock'::regclass AND NOT granted AND datname = current_database()`.execute(db);
-      blocked = rows[0]?.blocked ?? 0;
-    }
-    await work();
-  });
 }
 
 describe('with every connection to the database taken', () => {
@@ -145,6 +130,7 @@ describe('a statement that runs past the deadline', () => {
     let late: Promise<unknown>[] = [];
     // The first at work; the second waits for its turn, in vain.
     await whileHeld(
+      service,
       1,
       () => {
         late = [one, two].map((request) => fail(fetched(request, DEADLINE_MS)));
@@ -170,6 +156,7 @@ describe('a statement that runs past the deadline', () => {
     const deadline = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
     let answers: Promise<unknown> | undefined;
     await whileHeld(
+      service,
       1,
       () => {
         answers = service.store.fetchCoins(owner.id, batch, deadline);
