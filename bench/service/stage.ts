@@ -9,7 +9,7 @@ import { developmentKey, issueToken } from '../../services/coin/identity/develop
 import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
 import { type ServiceProcess, spawnMain } from '../../services/coin/test/service-process';
 import { treeCpuMs } from './processor';
-import { settle, stockUp } from './stock';
+import { settle, stockMixed, stockUp } from './stock';
 
 const BRONZE = COIN_CATEGORIES[2];
 const TOKEN_LIFE_S = 86_400;
@@ -106,6 +106,13 @@ export class Stage {
     await stockUp(this.#client, users, coins);
   }
 
+  /** New users with coins of mixed categories; see stockMixed. @returns their ids */
+  async addUsers(count: number, coinsPerUser: number, shares: readonly number[]): Promise<string[]> {
+    const users = Array.from({ length: count }, () => randomUUID());
+    await stockMixed(this.#client, users, coinsPerUser, shares);
+    return users;
+  }
+
   /** Vacuums, analyses and writes what its tables hold, and other ones. */
   async settle(others: readonly string[] = []): Promise<void> {
     await settle(this.#client, others);
@@ -113,6 +120,16 @@ export class Stage {
 
   async query<Row extends QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
     return (await this.#client.query<Row>(text, values)).rows;
+  }
+
+  /** Bytes on disk of what its tables are made of, indexes and out-of-line bytes included. */
+  async sizes(): Promise<Record<string, number>> {
+    const rows = await this.query<{ part: string; bytes: string }>(
+      `SELECT c.relname AS part, pg_table_size(c.oid) AS bytes FROM pg_class c
+       JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE n.nspname = 'public' AND c.relname LIKE 'coin%' AND c.relkind IN ('r', 'i') ORDER BY 1`,
+    );
+    return Object.fromEntries(rows.map(({ part, bytes }) => [part, Number(bytes)]));
   }
 
   /** Coins that were handed out so far, and not hard-deleted. */

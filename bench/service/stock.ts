@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 
 /** Users of one statement: their rows stay a transaction of some seconds. */
 const USERS_AT_ONCE = 50_000;
@@ -50,4 +50,51 @@ export async function stockUp(
 export async function settle(client: Client, others: readonly string[] = []): Promise<void> {
   for (const table of [...TABLES, ...others]) await client.query(`VACUUM ANALYZE ${table}`);
   await client.query('CHECKPOINT');
+}
+
+/**
+ * Coins of mixed categories for users that are new: `shares` of them in percent, in the order of COIN_CATEGORIES, each coin by
+ * chance.
+ */
+export async function stockMixed(
+  client: Client,
+  users: readonly string[],
+  perUser: number,
+  shares: readonly number[],
+): Promise<void> {
+  const { rows } = await client.query<{ first: string }>(
+    `SELECT setval('coin_upload_batch', nextval('coin_upload_batch') + $1) - $1 AS first`,
+    [perUser],
+  );
+  const upTo = shares.map((_, place) => shares.slice(0, place + 1).reduce((sum, share) => sum + share, 0));
+  const all = upTo.at(-1) ?? 1;
+  for (let from = 0; from < users.length; from += USERS_AT_ONCE) {
+    await client.query(
+      `WITH spec AS MATERIALIZED (
+         SELECT category, from_share, to_share, decode(repeat('ab', key_size), 'hex') AS public_key,
+           decode(repeat('cd', signature_size), 'hex') AS signature
+         FROM unnest($3::smallint[], $4::int[], $5::int[], $6::float8[], $7::float8[])
+           AS s (category, key_size, signature_size, from_share, to_share)
+       ),
+       added AS (
+         INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
+         SELECT c.u, gen_random_uuid(), ($8::bigint + c.n) * 128 + 1, now() + interval '20 days', s.category, s.public_key, s.signature
+         FROM (SELECT u, n, random() AS place FROM unnest($1::uuid[]) u, generate_series(1, $2::int) n OFFSET 0) c
+         JOIN spec s ON c.place >= s.from_share AND c.place < s.to_share
+         RETURNING user_id, coin_category, upload_order, key_id, expire_time
+       )
+       INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
+       SELECT user_id, coin_category, upload_order, key_id, expire_time FROM added`,
+      [
+        users.slice(from, from + USERS_AT_ONCE),
+        perUser,
+        COIN_CATEGORIES.map(({ category }) => category),
+        COIN_CATEGORIES.map(({ publicKeySize }) => publicKeySize),
+        COIN_CATEGORIES.map(({ signatureSize }) => signatureSize),
+        upTo.map((_, place) => (upTo[place - 1] ?? 0) / all),
+        upTo.map((share) => share / all),
+        rows[0]?.first,
+      ],
+    );
+  }
 }

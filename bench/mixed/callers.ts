@@ -1,0 +1,80 @@
+import { randomUUID } from 'node:crypto';
+import { BRONZE, GOLD, mint, SILVER } from '../../services/coin/test/coins';
+import { CallError, User } from '../../services/coin/test/service';
+
+/** What callers do, and how often, in percent. */
+export const SHARES = { upload: 5, fetch: 70, 'batch fetch': 10, count: 15 } as const;
+export type Kind = keyof typeof SHARES;
+
+/** Each kind as often as its share says. */
+const HAT = (Object.keys(SHARES) as Kind[]).flatMap((kind) => Array.from({ length: SHARES[kind] }, () => kind));
+/** Coins of one upload, of each category: GOLD, SILVER, BRONZE. */
+const UPLOADED = [6, 12, 12] as const;
+const BATCHED = 10;
+
+export interface Done {
+  readonly kind: Kind;
+  readonly ms: number;
+  /** Handed out or stored. */
+  readonly coins: number;
+  /** undefined: it was answered. */
+  readonly failure: string | undefined;
+}
+
+/** Users who upload, fetch with fallback, fetch in batches, and count, in turn, each with a connection. */
+export class MixedCallers {
+  readonly #users: readonly User[];
+  readonly #targets: readonly string[];
+  #next = 0;
+
+  constructor(
+    address: string,
+    users: readonly { readonly id: string; readonly token: string }[],
+    targets: readonly string[],
+  ) {
+    this.#users = users.map(({ id, token }) => new User(address, id, token));
+    this.#targets = targets;
+  }
+
+  async call(): Promise<Done> {
+    const kind = anyKind();
+    const user = this.#users[this.#next++ % this.#users.length];
+    if (!user) throw new Error('there is nobody to call');
+    const start = performance.now();
+    const ended = (coins: number, failure?: string): Done => ({ kind, ms: performance.now() - start, coins, failure });
+    try {
+      return ended(await this.#do(kind, user));
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
+      return ended(0, error.reason || error.code);
+    }
+  }
+
+  /** @returns how many coins it moved */
+  async #do(kind: Kind, user: User): Promise<number> {
+    if (kind === 'upload') {
+      const [gold, silver, bronze] = UPLOADED;
+      return (await user.upload([...mint(gold, GOLD), ...mint(silver, SILVER), ...mint(bronze, BRONZE)])).insertedCount;
+    }
+    if (kind === 'fetch') return (await user.fetch(this.#wanted())).coins.length;
+    if (kind === 'count') {
+      await user.count();
+      return 0;
+    }
+    const { results } = await user.batchFetch(Array.from({ length: BATCHED }, () => this.#wanted()));
+    return results.reduce((sum, { coins }) => sum + coins.length, 0);
+  }
+
+  #wanted() {
+    const targetUserId = this.#targets[Math.floor(Math.random() * this.#targets.length)] ?? '';
+    return { targetUserId, coinCategory: GOLD, count: 1, requestId: randomUUID(), allowLowerCategories: true };
+  }
+
+  close(): void {
+    for (const user of this.#users) user.close();
+  }
+}
+
+function anyKind(): Kind {
+  return HAT[Math.floor(Math.random() * HAT.length)] ?? 'fetch';
+}

@@ -1,0 +1,134 @@
+import { chart } from '../service/chart';
+import type { Outcome } from '../service/command';
+import { columns, type Latency, progress, verdict } from '../service/numbers';
+import { Stage } from '../service/stage';
+import { byTurns, Fetches } from './fetches';
+
+/** Against which the larger tables are held. */
+const SMALL = { coins: 10_000, users: 100 };
+const FETCHED_USERS = 1000;
+/** The coins fit, and no checkpoint falls into a block. */
+const POSTGRES = ['shared_buffers=4GB', 'max_wal_size=32GB', 'checkpoint_timeout=2h'];
+
+export interface GrowthPlan {
+  /** Of the largest table. */
+  readonly coins: number;
+  /** Percent of GOLD, SILVER, BRONZE. */
+  readonly mix: readonly number[];
+  readonly blocks: number;
+  readonly blockMs: number;
+}
+
+interface Size {
+  readonly coins: number;
+  readonly users: number;
+  readonly bytes: number;
+  readonly fillSeconds: number;
+  readonly latency: Latency;
+  /** With 10,000 coins, in blocks by turns with these. */
+  readonly small: Latency;
+  readonly failures: Readonly<Record<string, number>>;
+}
+
+/** p50 and p99 of a fetch while the table grows, at each size by turns with a service that has 10,000 coins. */
+export async function growth(plan: GrowthPlan): Promise<Outcome> {
+  const open = () =>
+    Stage.open({ postgresSettings: POSTGRES, env: { AQM_LOG_LEVEL: 'error' }, targets: 0, coinsPerTarget: 0 });
+  const stages: Stage[] = [];
+  const sizes: Size[] = [];
+  try {
+    const small = await open();
+    stages.push(small);
+    const large = await open();
+    stages.push(large);
+    const smallUsers = await small.addUsers(SMALL.users, SMALL.coins / SMALL.users, plan.mix);
+    const users: string[] = [];
+    let stored = 0;
+    for (const coins of sizesUpTo(plan.coins)) {
+      const begin = performance.now();
+      const added = usersOf(coins) - users.length;
+      const perUser = Math.max(1, Math.round((coins - stored) / added));
+      progress(`${coins.toLocaleString('en')} coins of ${usersOf(coins).toLocaleString('en')} users: storing them …`);
+      for (const user of await large.addUsers(added, perUser, plan.mix)) users.push(user);
+      stored += added * perUser;
+      await large.settle();
+      const fillSeconds = (performance.now() - begin) / 1000;
+      progress(`  ${fillSeconds.toFixed(0)} s; fetching by turns …`);
+      // Users from anywhere in the table.
+      const some = Array.from({ length: Math.min(FETCHED_USERS, users.length) }, () => Math.random() * users.length);
+      const fetched = [...new Set(some.map(Math.floor))].map((index) => users[index] ?? '');
+      const [one, other] = [await Fetches.of(small, smallUsers), await Fetches.of(large, fetched)];
+      await byTurns(one, other, plan.blocks, plan.blockMs);
+      one.close();
+      other.close();
+      const bytes = Object.values(await large.sizes()).reduce((sum, size) => sum + size, 0);
+      const failures = { ...one.failures, ...other.failures };
+      const size = {
+        coins: stored,
+        users: users.length,
+        bytes,
+        fillSeconds,
+        latency: other.latency,
+        small: one.latency,
+      };
+      sizes.push({ ...size, failures });
+      progress(`  p50 ${size.latency.p50.toFixed(2)} ms, ${size.small.p50.toFixed(2)} ms with 10,000`);
+    }
+  } finally {
+    for (const stage of stages) await stage.close();
+  }
+  return outcomeOf(plan, sizes);
+}
+
+/** 10,000, ten times as many, and so on; the last is what was asked for. */
+function sizesUpTo(most: number): number[] {
+  const sizes: number[] = [];
+  for (let coins = SMALL.coins; coins < most; coins *= 10) sizes.push(coins);
+  return [...sizes, most];
+}
+
+/** From 100 users at 10,000 coins to a million at ten million. */
+function usersOf(coins: number): number {
+  return Math.round(SMALL.users * (coins / SMALL.coins) ** (4 / 3));
+}
+
+function outcomeOf(plan: GrowthPlan, sizes: readonly Size[]): Outcome {
+  const ratio = (size: Size | undefined, which: 'p50' | 'p99') => (size ? size.latency[which] / size.small[which] : 0);
+  const row = (size: Size) => [
+    size.coins.toLocaleString('en'),
+    size.users.toLocaleString('en'),
+    `${(size.bytes / 1e9).toFixed(2)} GB`,
+    ...[size.latency.p50, size.latency.p99, size.small.p50, size.small.p99].map((ms) => ms.toFixed(2)),
+    ratio(size, 'p50').toFixed(2),
+    ratio(size, 'p99').toFixed(2),
+  ];
+  const last = sizes.at(-1);
+  const failed = sizes.flatMap(({ failures }) => Object.values(failures)).reduce((sum, calls) => sum + calls, 0);
+  const line = (name: string, of: (size: Size) => number, colour: number, isDashed = false) => ({
+    name,
+    colour,
+    isDashed,
+    points: sizes.map((size) => [size.coins, of(size)] as const),
+  });
+  return {
+    name: 'scale',
+    table: columns([
+      ['coins', 'users', 'on disk', 'p50 ms', 'p99 ms', 'p50 10,000', 'p99 10,000', 'p50 ratio', 'p99 ratio'],
+      ...sizes.map(row),
+    ]),
+    json: { settings: { ...plan, postgres: POSTGRES }, sizes },
+    svg: chart({ title: 'Time of a fetch in ms, by turns with 10,000 coins', x: 'coins in stock', isLogX: true }, [
+      line('p50', ({ latency }) => latency.p50, 0),
+      line('p99', ({ latency }) => latency.p99, 2),
+      line('p50 with 10,000', ({ small }) => small.p50, 0, true),
+      line('p99 with 10,000', ({ small }) => small.p99, 2, true),
+    ]),
+    verdicts: [
+      verdict(
+        Math.max(ratio(last, 'p50'), ratio(last, 'p99')) <= 1.3,
+        `with ${last?.coins.toLocaleString('en')} coins a fetch takes at most 1.3 times as long as with 10,000: p50 ${ratio(last, 'p50').toFixed(2)}, p99 ${ratio(last, 'p99').toFixed(2)} times`,
+      ),
+      verdict(failed === 0, `every fetch was answered with a coin: ${failed} were not`),
+    ],
+  };
+}
