@@ -180,6 +180,7 @@ WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execu
 
 test.each([
   ['of one user each, where the tables are distributed by user', { targets: 1 }, 4],
+  ['of so many users as they may have', { targets: 2 }, 3],
   ['of so many fetches as they may take', { batch: 2 }, 3],
   ['of one fetch each, when nothing is gathered', { batch: 1 }, 4],
 ])('statements %s', async (_, rules, statements) => {
