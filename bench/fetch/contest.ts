@@ -55,7 +55,7 @@ export class Contest {
   }
 
   static async open(plan: Plan): Promise<Contest> {
-    const env = { AQM_LOG_LEVEL: 'error' };
+    const env = { AQM_LOG_LEVEL: 'error', AQM_CLAIM_BATCH: '256' };
     const stage = await Stage.open({
       postgresSettings: POSTGRES,
       env,

@@ -34,7 +34,7 @@ interface Round {
 runCommand(USAGE, { rounds: '5', seconds: '5', lanes: '64', users: '100' }, async (options): Promise<Outcome> => {
   const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
   const [lanes, users] = [positive('lanes', options.lanes), positive('users', options.users)];
-  const env = { AQM_LOG_LEVEL: 'error' };
+  const env = { AQM_LOG_LEVEL: 'error', AQM_CLAIM_BATCH: '256' };
   const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets: TARGETS, coinsPerTarget: 0 });
   const ungathered = await stage.spawnService({ ...env, AQM_CLAIM_BATCH: '1' });
   const ids = stage.targets.slice(0, users);

@@ -52,6 +52,7 @@ const WITHOUT_LOCK: readonly Edit[] = [
 
 /** Deleting in one order, for two that wait for each other would fail in another way. */
 const GATHERED_WITHOUT_LOCK: readonly Edit[] = [
+  { file: 'config.js', from: "'AQM_CLAIM_BATCH', 1, 1, 1000", to: "'AQM_CLAIM_BATCH', 256, 1, 1000" },
   { file: CLAIM_GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' },
   { file: CLAIM_GATHERED, from: 'LIMIT (SELECT 1000000)', to: 'ORDER BY place LIMIT (SELECT 1000000)' },
 ];

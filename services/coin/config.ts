@@ -232,7 +232,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       keepaliveTimeoutMs: integer('AQM_KEEPALIVE_TIMEOUT_MS', 20_000, 100, DAY_MS),
     },
     gathering: {
-      batch: integer('AQM_CLAIM_BATCH', 256, 1, 1000),
+      batch: integer('AQM_CLAIM_BATCH', 1, 1, 1000),
       // Where a statement serves one target, others must be served meanwhile.
       lanes: integer('AQM_CLAIM_LANES', targets === 1 ? 16 : 1, 1, 1000),
       targets,
