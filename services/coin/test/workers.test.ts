@@ -23,6 +23,8 @@ beforeEach(async () => {
     printed += text;
   });
   bob = await service.user();
+  // What the workers log comes by another pipe than the ready line.
+  await eventually(() => workers('accepting calls').length === WORKERS);
 });
 afterEach(async () => {
   if (several.child.exitCode === null && several.child.signalCode === null) await several.stop();
