@@ -1,6 +1,14 @@
 /** What is about the process and its sockets is the same for every PostgreSQL, and is tested with the default one alone. */
 const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.AQM_TEST_POOLER;
-const SAME_FOR_EVERY_DATABASE = ['connections', 'floods', 'listener', 'secret-settings', 'tls', 'token-keys', 'workers'];
+const SAME_FOR_EVERY_DATABASE = [
+  'connections',
+  'floods',
+  'listener',
+  'secret-settings',
+  'tls',
+  'token-keys',
+  'workers',
+];
 
 /** @type {import('jest').Config} */
 module.exports = {
