@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { ids, mint } from './coins';
 import { runCommand } from './command';
@@ -51,7 +51,7 @@ async function eventually(condition: () => boolean): Promise<void> {
   const giveUp = Date.now() + 20_000;
   while (!condition()) {
     if (Date.now() > giveUp) throw new Error(`This never came true: ${condition}\n${several.log()}`);
-    await setTimeout(5);
+    await setImmediate();
   }
 }
 
