@@ -10,9 +10,9 @@ const USAGE = `Usage: npm run bench:overload [-- --seconds 60] [--times 5] [--ou
   Lowers the capacity of a service by configuration, measures it, and then sends so many times as many calls, which come
   when they are due whatever becomes of the others. Exit code 1 when the service does not stand it.`;
 
-/** One connection, to a PostgreSQL whose commits take 8 ms, as on a slow disk. Everything else is as it ships. */
+/** One connection, to a PostgreSQL whose commits take 8 ms, as on a slow disk, and two fetches a statement. Everything else is as it ships. */
 const POSTGRES = ['commit_delay=8000', 'commit_siblings=0'];
-const SERVICE = { AQM_POOL_SIZE: '1' };
+const SERVICE = { AQM_POOL_SIZE: '1', AQM_CLAIM_BATCH: '2' };
 /** Twice AQM_MAX_WAIT_MS. */
 const BOUND_MS = 1000;
 /** Enough of them to keep the connection busy. */

@@ -35,8 +35,8 @@ const WITHOUT_LEAN: readonly Edit[] = [
   },
   {
     file: 'store/lane.js',
-    from: 'await this.#claim(() => this.#take(this.#most.items), waited)',
-    to: 'await this.#leave(this.#take(this.#most.items), waited)',
+    from: 'this.#claim(() => this.#takeTurn(), waited)',
+    to: 'this.#leave(this.#takeTurn())',
   },
 ];
 
@@ -52,7 +52,6 @@ const WITHOUT_LOCK: readonly Edit[] = [
 
 /** Deleting in one order, for two that wait for each other would fail in another way. */
 const GATHERED_WITHOUT_LOCK: readonly Edit[] = [
-  { file: 'config.js', from: "'AQM_CLAIM_BATCH', 1, 1, 1000", to: "'AQM_CLAIM_BATCH', 256, 1, 1000" },
   { file: CLAIM_GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' },
   { file: CLAIM_GATHERED, from: 'LIMIT (SELECT 1000000)', to: 'ORDER BY place LIMIT (SELECT 1000000)' },
 ];

@@ -37,6 +37,7 @@ export interface Config {
     readonly lanes: number;
     readonly targets: number;
     readonly mostWaitMs: number;
+    readonly patienceMs: number;
   };
   readonly poolSize: number;
   /** What stands between the service and its PostgreSQL. transaction: connections keep nothing from one transaction to the next. */
@@ -232,11 +233,12 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       keepaliveTimeoutMs: integer('AQM_KEEPALIVE_TIMEOUT_MS', 20_000, 100, DAY_MS),
     },
     gathering: {
-      batch: integer('AQM_CLAIM_BATCH', 1, 1, 1000),
+      batch: integer('AQM_CLAIM_BATCH', 256, 1, 1000),
       // Where a statement serves one target, others must be served meanwhile.
       lanes: integer('AQM_CLAIM_LANES', targets === 1 ? 16 : 1, 1, 1000),
       targets,
       mostWaitMs,
+      patienceMs: integer('AQM_CLAIM_PATIENCE_MS', 250, 1, 600_000),
     },
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
     pooler,

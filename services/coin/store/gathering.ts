@@ -16,6 +16,8 @@ export interface GatheringRules {
   readonly targets: number;
   /** A fetch that would wait longer for its statement is not taken; in milliseconds. */
   readonly mostWaitMs: number;
+  /** A statement that takes longer does not hold up the ones after it; in milliseconds. */
+  readonly patienceMs: number;
 }
 
 /** Coins that one statement may be asked for: as many as one BatchFetchCoins may ask for. */
@@ -35,7 +37,7 @@ export class Gathering {
   constructor(db: Database, gate: Gate, rules: GatheringRules & { readonly graceSeconds: number }) {
     const most = { items: rules.batch, targets: rules.targets, coins: MOST_COINS };
     this.#mostWaitMs = rules.mostWaitMs;
-    this.#lanes = Array.from({ length: rules.lanes }, () => new Lane(db, gate, rules.graceSeconds, most));
+    this.#lanes = Array.from({ length: rules.lanes }, () => new Lane(db, gate, { ...rules, most }));
   }
 
   /** How long one more fetch would wait for its statement at least, in milliseconds; 0 when it would not wait. */

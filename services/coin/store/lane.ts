@@ -19,6 +19,17 @@ export interface Most {
   readonly coins: number;
 }
 
+/** How a lane works. */
+export interface LaneRules {
+  readonly graceSeconds: number;
+  readonly most: Most;
+  /** A statement that takes longer is left behind, and the lane goes on beside it; in milliseconds. */
+  readonly patienceMs: number;
+}
+
+/** Statements that may be left behind at the same time: then the database is slow, and not one of its answers lost. */
+export const MOST_LEFT_BEHIND = 4;
+
 /** A fetch and who waits for it. */
 interface Caller {
   readonly item: Pending;
@@ -44,25 +55,25 @@ interface Attempt {
 }
 
 /**
- * Claims one after the other, each for all that came meanwhile. What a statement does not serve (repeats, items that are short
+ * Claims one after the other, each for all that came meanwhile. One whose answer is lost on the way, or that waits for the lock of
+ * another process, is left behind, so that it hurts only those whom it serves. What a statement does not serve (repeats, items that are short
  * of coins or need their fallback, coins that others hold) leaves the lane, which never waits for coins, and goes on by the
  * statements that have the words for it.
  */
 export class Lane {
   readonly #db: Database;
   readonly #gate: Gate;
-  readonly #graceSeconds: number;
-  readonly #most: Most;
+  readonly #rules: LaneRules;
   readonly #queue = new Set<Caller>();
   readonly #turns: Turns;
+  readonly #leftBehind = new Set<Promise<void>>();
   #isBusy = false;
 
-  constructor(db: Database, gate: Gate, graceSeconds: number, most: Most) {
+  constructor(db: Database, gate: Gate, rules: LaneRules) {
     this.#db = db;
     this.#gate = gate;
-    this.#graceSeconds = graceSeconds;
-    this.#most = most;
-    this.#turns = new Turns(most.items);
+    this.#rules = rules;
+    this.#turns = new Turns(rules.most.items, rules.patienceMs);
   }
 
   get waiting(): number {
@@ -100,10 +111,28 @@ export class Lane {
     while (this.#queue.size > 0) {
       this.#turns.begin();
       const waited = this.#queue.size;
-      await this.#claim(() => this.#take(this.#most.items), waited);
+      await this.#patiently(this.#claim(() => this.#takeTurn(), waited));
       this.#turns.end();
     }
     this.#isBusy = false;
+  }
+
+  /** Waits for the claim; not for ever, unless as many as may be are left behind. */
+  async #patiently(claim: Promise<void>): Promise<void> {
+    let patience: NodeJS.Timeout | undefined;
+    const isOver = await Promise.race([
+      claim.then(() => true),
+      new Promise<false>((resolve) => {
+        patience = setTimeout(resolve, this.#rules.patienceMs, false);
+      }),
+    ]);
+    clearTimeout(patience);
+    if (isOver) return;
+    const late = claim.then(() => {
+      this.#leftBehind.delete(late);
+    });
+    this.#leftBehind.add(late);
+    while (this.#leftBehind.size > MOST_LEFT_BEHIND) await Promise.race(this.#leftBehind);
   }
 
   /** The first in the queue, as many as one statement may serve. */
@@ -112,16 +141,21 @@ export class Lane {
     const targets = new Set<string>();
     let coins = 0;
     for (const caller of this.#queue) {
-      if (taken.length === Math.min(mostItems, this.#most.items)) break;
+      if (taken.length === Math.min(mostItems, this.#rules.most.items)) break;
       const { userId, count } = caller.item;
-      if (coins + count > this.#most.coins) break;
-      if (!targets.has(userId) && targets.size === this.#most.targets) continue;
+      if (coins + count > this.#rules.most.coins) break;
+      if (!targets.has(userId) && targets.size === this.#rules.most.targets) continue;
       this.#queue.delete(caller);
       if (!begins(caller)) continue;
       taken.push(caller);
       targets.add(userId);
       coins += count;
     }
+    return taken;
+  }
+
+  #takeTurn(): Caller[] {
+    const taken = this.#take(this.#rules.most.items);
     this.#turns.took(taken.length, this.#queue.size);
     return taken;
   }
@@ -159,10 +193,10 @@ export class Lane {
         if (attempt.callers.length === 0) throw new CancelledError();
         statement = attempt.statementFor(itemsOf(attempt), {
           stamp,
-          graceSeconds: this.#graceSeconds,
+          graceSeconds: this.#rules.graceSeconds,
           held: 'skip',
           acceptShort: false,
-          targets: this.#most.targets === 1 ? 'one' : 'several',
+          targets: this.#rules.most.targets === 1 ? 'one' : 'several',
         });
         return statement.compile(db);
       };
@@ -180,7 +214,7 @@ export class Lane {
   /** For those whom the lane did not serve: one more statement for all of them, and then each alone. */
   async #leave(callers: readonly Caller[]): Promise<void> {
     const callerOf = new Map(callers.map((caller) => [caller.item, caller]));
-    for (const wave of waves([...callerOf.keys()], this.#most.targets)) {
+    for (const wave of waves([...callerOf.keys()], this.#rules.most.targets)) {
       const together = wave.flatMap((item) => callerOf.get(item) ?? []);
       const [first, ...others] = together;
       if (first && others.length === 0) {
@@ -206,7 +240,7 @@ export class Lane {
 
   async #alone({ item, deadline, answered, failed }: Caller, first: FirstRound): Promise<void> {
     try {
-      await answerAll(this.#db, this.#gate, [item], { graceSeconds: this.#graceSeconds, deadline }, first);
+      await answerAll(this.#db, this.#gate, [item], { graceSeconds: this.#rules.graceSeconds, deadline }, first);
       answered();
     } catch (error) {
       failed(error);

@@ -4,7 +4,6 @@ const WEIGHT = 0.1;
 const LONGEST_PAUSE_MS = 100;
 /** The same of turns, each of which serves many. */
 const TURN_WEIGHT = 0.25;
-const LONGEST_TURN_MS = 1000;
 
 /**
  * Those who wait for a free connection, in the order in which they came and are served, and how long one more would wait:
@@ -48,6 +47,7 @@ export class Waiting {
 /** The same for those who are served many at a time, turn after turn. */
 export class Turns {
   readonly #now: () => number;
+  readonly #longestMs: number;
   /** How many a turn serves when more wait than it can take; smoothed. */
   #size: number;
   /** How long a turn takes; smoothed, in milliseconds. */
@@ -55,8 +55,10 @@ export class Turns {
   /** When the present turn began. */
   #since: number | undefined;
 
-  constructor(size: number, now: () => number = () => performance.now()) {
+  /** @param longestMs a longer turn is a stall, and says little about the turns after it; in milliseconds */
+  constructor(size: number, longestMs: number, now: () => number = () => performance.now()) {
     this.#size = size;
+    this.#longestMs = longestMs;
     this.#now = now;
   }
 
@@ -70,7 +72,7 @@ export class Turns {
   }
 
   end(): void {
-    const turnMs = Math.min(LONGEST_TURN_MS, this.#now() - (this.#since ?? this.#now()));
+    const turnMs = Math.min(this.#longestMs, this.#now() - (this.#since ?? this.#now()));
     this.#turnMs += TURN_WEIGHT * (turnMs - this.#turnMs);
     this.#since = undefined;
   }

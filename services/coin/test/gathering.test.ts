@@ -4,12 +4,13 @@ import { Deadline } from '../deadline';
 import { CancelledError, OverloadedError } from '../errors';
 import type { CoinFetch, FetchAnswer } from '../store/fetch-coins';
 import type { GatheringRules } from '../store/gathering';
+import { MOST_LEFT_BEHIND } from '../store/lane';
 import { BRONZE, GOLD, ids, mint, SILVER } from './coins';
-import { whileHeld } from './held-stock';
+import { blockedByHolder, whileHeld } from './held-stock';
 import { startService, type TestService, type User } from './service';
 import { statementsOf } from './statements';
 
-const RULES: GatheringRules = { batch: 256, lanes: 1, targets: 256, mostWaitMs: 60_000 };
+const RULES: GatheringRules = { batch: 256, lanes: 1, targets: 256, mostWaitMs: 60_000, patienceMs: 60_000 };
 
 let service: TestService;
 
@@ -165,6 +166,24 @@ WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execu
     const answers = await together(once, [...Array(9).fill(once), failing, ...Array(9).fill(once)]);
     expect(answers.flat().sort()).toEqual(minted.slice(0, 19).sort());
     expect((await owner.count()).available?.bronze).toBe(1);
+  });
+
+  test('do not wait for one that takes long, unless several do', async () => {
+    await start({ patienceMs: 1 });
+    const { owner, minted } = await ownerOf(20);
+    const fetches: Promise<string[]>[] = [];
+    const begin = () => fetches.push(ask(fetchFrom(owner)));
+    const statements = await claimsOf(async () => {
+      await whileHeld(service, 1, begin, async () => {
+        for (let others = 1; others < 10; others++) {
+          begin();
+          await blockedByHolder(service, Math.min(others, MOST_LEFT_BEHIND) + 1);
+        }
+      });
+      await Promise.all(fetches);
+    });
+    expect((await Promise.all(fetches)).flat().sort()).toEqual(minted.slice(0, fetches.length).sort());
+    expect(statements).toBe(MOST_LEFT_BEHIND + 2);
   });
 
   test('are refused when they would wait too long', async () => {

@@ -1,5 +1,5 @@
 import { CallsUnderWay } from '../interceptors/shed';
-import { Waiting } from '../store/waiting';
+import { Turns, Waiting } from '../store/waiting';
 
 let now: number;
 let waiting: Waiting;
@@ -71,4 +71,44 @@ test('calls are taken as long as they would wait no longer than they may, and re
   expect(await calls.run(async () => 'done')).toBe('done');
   bounds.waiting.expectedMs = 501;
   await expect(calls.run(async () => 'done')).rejects.toMatchObject({ reason: 'OVERLOADED' });
+});
+
+describe('turns that serve many at a time', () => {
+  const LONGEST_MS = 250;
+
+  /** A turn that serves `served` and leaves `left`. */
+  function turn(turns: Turns, ms: number, served: number, left: number): void {
+    turns.begin();
+    turns.took(served, left);
+    now += ms;
+    turns.end();
+  }
+
+  test('between two of them nobody waits; during one, for its rest and for those that serve who is in the queue', () => {
+    const turns = new Turns(10, LONGEST_MS, () => now);
+    for (let i = 0; i < 50; i += 1) turn(turns, 100, 10, 5);
+    expect(turns.expectedMs(0)).toBe(0);
+    turns.begin();
+    now += 30;
+    expect(turns.expectedMs(9)).toBeCloseTo(70, 0);
+    expect(turns.expectedMs(25)).toBeCloseTo(270, 0);
+  });
+
+  test('that serve few because there were no more say nothing about how many they can', () => {
+    const turns = new Turns(100, LONGEST_MS, () => now);
+    for (let i = 0; i < 50; i += 1) turn(turns, 100, 1, 0);
+    turns.begin();
+    expect(turns.expectedMs(99)).toBeCloseTo(100, 0);
+  });
+
+  test('are a stall when they take too long, which counts while it lasts and hardly when it is over', () => {
+    const turns = new Turns(10, LONGEST_MS, () => now);
+    for (let i = 0; i < 50; i += 1) turn(turns, 10, 10, 5);
+    turns.begin();
+    now += 5000;
+    expect(turns.expectedMs(0)).toBeGreaterThan(4900);
+    turns.end();
+    turns.begin();
+    expect(turns.expectedMs(0)).toBeLessThan(100);
+  });
 });
