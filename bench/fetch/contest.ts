@@ -55,7 +55,12 @@ export class Contest {
   }
 
   static async open(plan: Plan): Promise<Contest> {
-    const env = { AQM_LOG_LEVEL: 'error', AQM_CLAIM_BATCH: '256' };
+    // Whoever has 256 calls in flight wants them answered, late rather than never.
+    const env = {
+      AQM_LOG_LEVEL: 'error',
+      AQM_MAX_WAIT_MS: '10000',
+      AQM_CLAIM_BATCH: process.env.AQM_CLAIM_BATCH ?? '256',
+    };
     const stage = await Stage.open({
       postgresSettings: POSTGRES,
       env,
