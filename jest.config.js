@@ -4,6 +4,7 @@ const SAME_FOR_EVERY_DATABASE = [
   'connections',
   'floods',
   'listener',
+  'read-replica',
   'secret-settings',
   'tls',
   'token-keys',

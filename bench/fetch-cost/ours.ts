@@ -19,7 +19,7 @@ export function claimStatement(
     allowLowerCategories: false,
     categories: [coinCategory],
   };
-  const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp } as const;
+  const options = { stamp, targets: 'several' } as const;
   const { sql: text, parameters } = claimWhole(item, options).compile();
   return { name: 'ours', text, values: [...parameters] };
 }

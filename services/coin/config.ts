@@ -13,6 +13,8 @@ export interface Config {
   readonly fenceDir: string;
   /** undefined: run the embedded PostgreSQL in dataDir. */
   readonly databaseUrl: string | undefined;
+  /** A replica of it that counts coins. undefined: it counts them itself. */
+  readonly readDatabaseUrl: string | undefined;
   /** Where the public keys of those who sign tokens are: a file or a URL. undefined: the development key. */
   readonly tokenKeys: { readonly file: string } | { readonly url: string } | undefined;
   readonly tokenRules: TokenRules;
@@ -156,6 +158,14 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     problems.push('DATABASE_URL must begin with postgresql://');
   }
 
+  const readDatabaseUrl = env.AQM_READ_DATABASE_URL || undefined;
+  if (readDatabaseUrl !== undefined && !/^postgres(ql)?:\/\//.test(readDatabaseUrl)) {
+    problems.push('AQM_READ_DATABASE_URL must begin with postgresql://');
+  }
+  if (readDatabaseUrl !== undefined && databaseUrl === undefined) {
+    problems.push('AQM_READ_DATABASE_URL needs DATABASE_URL, the URL of the database that it is a replica of');
+  }
+
   const pooler = oneOf('AQM_POOLER', 'none', ['none', 'transaction']) === 'transaction' ? 'transaction' : 'none';
   if (pooler !== 'none' && databaseUrl === undefined)
     problems.push('AQM_POOLER needs DATABASE_URL, the URL of the pooler');
@@ -196,6 +206,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     dataDir,
     fenceDir: env.AQM_FENCE_DIR ? resolve(env.AQM_FENCE_DIR) : join(dataDir, 'fence'),
     databaseUrl,
+    readDatabaseUrl,
     tokenKeys,
     tokenRules: {
       issuer: env.AQM_TOKEN_ISSUER || undefined,

@@ -44,7 +44,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       poolSize: config.poolSize,
       log: logger,
     });
-    const store = new CoinInventoryServer(postgres.db, fence, config);
+    const store = new CoinInventoryServer(postgres.db, fence, config, postgres.replica);
     const limits = openLimits(config, logger);
     const { mostCalls, mostWaitMs, connections } = config;
     const server = new CoinServer({

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config';
+import type { CountReplica } from '../store/count-on-replica';
 import { type Database, openDatabase } from '../store/database';
 import { Waiting } from '../store/waiting';
 import { EmbeddedPostgres } from './embedded-postgres';
@@ -8,12 +9,18 @@ import { EmbeddedPostgres } from './embedded-postgres';
 /** The database that the configuration means, and what to close at the end. */
 export interface OpenPostgres {
   readonly db: Database;
+  /** Where coins are counted; undefined: in `db`. */
+  readonly replica: CountReplica | undefined;
   readonly isEmbedded: boolean;
   readonly connectionString: string;
   /** Who waits for a connection. */
   readonly waiting: Waiting;
   close(): Promise<void>;
 }
+
+/** The database counts itself where the replica is slower, in milliseconds. */
+const REPLICA_TIMEOUT_MS = 500;
+const MOST_REPLICA_LAG_MS = 10_000;
 
 /** Connects to DATABASE_URL, or to the embedded PostgreSQL, which is started if need be. */
 export async function openPostgres(config: Config, log: Logger): Promise<OpenPostgres> {
@@ -31,14 +38,29 @@ export async function openPostgres(config: Config, log: Logger): Promise<OpenPos
     (error) => log.warn({ err: error }, 'a database connection was lost'),
     waiting,
   );
+  const replica = openReplica(config, log);
   return {
     db,
+    replica,
     isEmbedded: embedded !== undefined,
     connectionString,
     waiting,
     close: async () => {
       await db.destroy();
+      await replica?.db.destroy();
       await embedded?.close();
     },
+  };
+}
+
+function openReplica(config: Config, log: Logger): CountReplica | undefined {
+  const { readDatabaseUrl: connectionString } = config;
+  if (connectionString === undefined) return undefined;
+  const timeouts = { statementTimeoutMs: REPLICA_TIMEOUT_MS, connectTimeoutMs: REPLICA_TIMEOUT_MS };
+  const onLost = (error: Error) =>
+    log.warn({ err: error }, 'a connection to the replica was lost; the database counts');
+  return {
+    db: openDatabase({ ...config, ...timeouts, connectionString }, onLost),
+    mostLagMs: MOST_REPLICA_LAG_MS,
   };
 }

@@ -22,7 +22,7 @@ export type FetchAnswer =
 const MAX_ROUNDS = 8;
 
 /** What all claims of one call have in common. */
-export interface Asking extends Pick<ClaimOptions, 'graceSeconds'> {
+export interface Asking extends Pick<ClaimOptions, 'graceSeconds' | 'targets'> {
   readonly deadline: Deadline;
 }
 
@@ -67,7 +67,7 @@ export async function answerAll(
       pending = settle(pending, rows, options);
       options = { ...options, held: 'wait', whole: false };
     } catch (error) {
-      if (isUniqueViolation(error, 'coin_fetch_pkey')) await hardDeleteRequests(db, pending, asking);
+      if (isUniqueViolation(error)) await hardDeleteRequests(db, pending, asking);
       else if (isLockTimeout(error) && !options.acceptShort)
         options = { ...options, held: 'skip', whole: false, acceptShort: true };
       else if (!isRolledBack(error)) throw error;

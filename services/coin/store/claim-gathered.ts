@@ -2,7 +2,7 @@ import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../coin';
 import type { ClaimItem, ClaimOptions } from './claim';
 import type { WholeRow } from './claim-whole';
-import { CURRENT_STAMP } from './gate';
+import { CURRENT_STAMP, gateOnOneNode } from './gate';
 
 /** A coin that was handed out for one of the items. */
 export interface GatheredRow extends WholeRow {
@@ -10,8 +10,7 @@ export interface GatheredRow extends WholeRow {
   item: number;
 }
 
-/** Whether the statement may claim of several users: 'one' where the tables are distributed by user_id. */
-export type Targets = 'one' | 'several';
+export type { Targets } from './claim';
 
 /**
  * The claim of several items, of any users and by any requesters, when nothing is special about them: what claim-whole.ts is for
@@ -26,11 +25,11 @@ export type Targets = 'one' | 'several';
  * - The parameters stand in a SELECT of their own, so that PostgreSQL cannot see how many items there are: it would find the plan
  *   for just these better than the one for any, and plan anew at every call.
  * - LIMIT on what is deleted lets it expect few rows; else a plan that was made when coin_stock was small reads all of it.
- * - By ctid and user: where the tables are partitioned by user_id a ctid is not unique.
+ * - By ctid and user: where the tables are partitioned by user_id a ctid is not unique. Where they are distributed: by the key.
  */
 export function claimGathered(
   items: readonly ClaimItem[],
-  options: Pick<ClaimOptions, 'stamp'> & { readonly targets: Targets },
+  options: Pick<ClaimOptions, 'stamp' | 'targets'>,
 ): { compile(): CompiledQuery<GatheredRow> } {
   const scans = new Map<string, Scan>();
   const parts = items.map((item) => {
@@ -76,14 +75,38 @@ function list(values: readonly (string | number | boolean)[]): string {
   return `{${values.join()}}`;
 }
 
+/** Pieces of the text. */
+interface Pieces {
+  readonly gate: string;
+  readonly verified: string;
+  readonly queues: string;
+  readonly user: (of: string) => string;
+  /** What is kept of a row that was locked, and how the row is found by it. */
+  readonly place: string;
+  readonly at: string;
+  /** The category of the queue, on its way from one step to the next. */
+  readonly queue: (of: string) => string;
+}
+
 const TEXTS = {
   several: textFor({
+    gate: '',
+    verified: `${CURRENT_STAMP} = $11::text`,
+    place: 's.ctid',
+    at: 's.ctid = v.place',
+    queue: () => '',
     queues:
-      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, coin_category, wanted, scan)',
+      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, queue, wanted, scan)',
     user: (of: string) => `${of}.user_id`,
   }),
   one: textFor({
-    queues: 'unnest((SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (coin_category, wanted, scan)',
+    gate: `${gateOnOneNode('$11')},
+`,
+    verified: '(SELECT verified FROM gate)',
+    place: 's.upload_order',
+    at: 's.coin_category = v.queue AND s.upload_order = v.place',
+    queue: (of: string) => `, ${of}.queue`,
+    queues: 'unnest((SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (queue, wanted, scan)',
     user: () => '$1::uuid',
   }),
 };
@@ -92,19 +115,19 @@ const TEXTS = {
  * $1 users and $2 categories of the scans, $3 how many coins of each; of the items: $4 scan, $5 up to which of its coins, $6 requester,
  * $7 request id, $8 category, $9 count and $10 fallback as asked; $11 the verified stamp.
  */
-function textFor({ queues, user }: { readonly queues: string; readonly user: (of: string) => string }): string {
+function textFor({ gate, verified, queues, user, place, at, queue }: Pieces): string {
   return `
-WITH scan AS MATERIALIZED (
-  SELECT q.scan, ${user('q')} AS user_id, p.places, p.key_ids
+WITH ${gate}scan AS MATERIALIZED (
+  SELECT q.scan, ${user('q')} AS user_id${queue('q')}, p.places, p.key_ids
   FROM ${queues}
   CROSS JOIN LATERAL (
     SELECT array_agg(s.place ORDER BY s.upload_order) AS places, array_agg(s.key_id ORDER BY s.upload_order) AS key_ids
     FROM (
-      SELECT s.ctid AS place, s.upload_order, s.key_id
+      SELECT ${place} AS place, s.upload_order, s.key_id
       FROM coin_stock s
-      WHERE s.user_id = ${user('q')} AND s.coin_category = q.coin_category
+      WHERE s.user_id = ${user('q')} AND s.coin_category = q.queue
         AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
-        AND ${CURRENT_STAMP} = $11::text
+        AND ${verified}
       ORDER BY s.upload_order
       LIMIT q.wanted
       FOR UPDATE SKIP LOCKED
@@ -112,7 +135,7 @@ WITH scan AS MATERIALIZED (
   ) p
 ),
 item AS MATERIALIZED (
-  SELECT i.item, s.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
+  SELECT i.item, s.user_id${queue('s')}, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
     s.places[i.upto - i.coin_count + 1 : i.upto] AS places, s.key_ids[i.upto - i.coin_count + 1 : i.upto] AS key_ids
   FROM unnest(
     (SELECT $4::int[]), (SELECT $5::int[]), (SELECT $6::uuid[]), (SELECT $7::uuid[]),
@@ -131,14 +154,14 @@ recorded AS (
   RETURNING user_id, key_ids
 ),
 served AS MATERIALIZED (
-  SELECT i.item, i.user_id, i.places, i.key_ids
+  SELECT i.item, i.user_id${queue('i')}, i.places, i.key_ids
   FROM recorded r
   JOIN item i ON i.user_id = r.user_id AND i.key_ids = r.key_ids
 ),
 taken AS (
   DELETE FROM coin_stock s
-  USING (SELECT v.user_id, unnest(v.places) AS place FROM served v LIMIT (SELECT 1000000)) v
-  WHERE s.ctid = v.place AND s.user_id = ${user('v')}
+  USING (SELECT v.user_id${queue('v')}, unnest(v.places) AS place FROM served v LIMIT (SELECT 1000000)) v
+  WHERE ${at} AND s.user_id = ${user('v')}
 )
 SELECT v.item::int, c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
 FROM served v

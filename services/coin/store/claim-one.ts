@@ -1,21 +1,21 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S, LIMITS } from '../coin';
-import type { ClaimItem, ClaimOptions, ClaimRow } from './claim';
-import { CURRENT_STAMP } from './gate';
+import type { ClaimItem, ClaimOptions, ClaimRow, Targets } from './claim';
+import { CURRENT_STAMP, gateOnOneNode } from './gate';
 
 /**
- * The claim of one item: what nearly every call is. It promises what claim.ts promises, row for row, and needs neither lanes
+ * The claim of one item: what nearly every call is. It promises what claim.ts promises, row for row, and needs neither shared scans
  * nor window functions for it, so that PostgreSQL sets up a third of the plan: twice the fetches per second
  * (npm run bench:fetch-cost). The text is built once, with numbered parameters, instead of at every call.
  *
  * - `picked` is by ctid: rows of coin_stock are never updated, and these are locked, so the deletion finds them without
- *   the index.
+ *   the index. A ctid is unique in one partition only, and a user's rows are in one. Where the tables are distributed: by key.
  * - One text for each possible count, so that its LIMIT is a constant: with a parameter PostgreSQL takes the limit for a tenth
  *   of the user's stock, holds the generic plan for too dear, and plans anew at every call (0.5 ms).
  * - `settled` counts what is visible only where fewer coins were found than asked for.
  */
 export function claimOne(item: ClaimItem, options: ClaimOptions): { compile(): CompiledQuery<ClaimRow> } {
-  const text = TEXTS[options.held][item.categories.length === 1 ? 'one' : 'several'][item.count - 1];
+  const text = TEXTS[options.targets][options.held][item.categories.length === 1 ? 'one' : 'several'][item.count - 1];
   if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
   const values = [
     item.userId,
@@ -32,23 +32,42 @@ export function claimOne(item: ClaimItem, options: ClaimOptions): { compile(): C
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
 
-const TEXTS = {
-  skip: { one: texts('FOR UPDATE SKIP LOCKED', 'one'), several: texts('FOR UPDATE SKIP LOCKED', 'several') },
-  wait: { one: texts('FOR UPDATE', 'one'), several: texts('FOR UPDATE', 'several') },
+/** Where the stamp is looked at; what `picked` keeps of a row, and how the row is found by it. */
+const FINDING = {
+  several: {
+    gate: `gate AS MATERIALIZED (
+  SELECT ${CURRENT_STAMP} = $10::text AS verified
+)`,
+    place: 's.ctid',
+    at: 's.ctid = p.place',
+  },
+  one: {
+    gate: gateOnOneNode('$10'),
+    place: 's.coin_category',
+    at: 's.coin_category = p.place AND s.upload_order = p.upload_order',
+  },
 };
 
-function texts(lock: string, categories: 'one' | 'several'): string[] {
-  return Array.from({ length: LIMITS.coinsPerFetch }, (_, index) => text(index + 1, lock, categories));
+const TEXTS = { several: textsFor('several'), one: textsFor('one') };
+
+function textsFor(targets: Targets) {
+  const texts = (lock: string, categories: 'one' | 'several') =>
+    Array.from({ length: LIMITS.coinsPerFetch }, (_, index) => text(index + 1, lock, categories, targets));
+  return {
+    skip: { one: texts('FOR UPDATE SKIP LOCKED', 'one'), several: texts('FOR UPDATE SKIP LOCKED', 'several') },
+    wait: { one: texts('FOR UPDATE', 'one'), several: texts('FOR UPDATE', 'several') },
+  };
 }
 
 /**
  * $1 user, $2 requester, $3 request id, $4 category, $5 count and $6 fallback as asked, $7 the category or categories to
  * take from, $8 grace in seconds, $9 accept a short answer although others hold coins, $10 the verified stamp.
  */
-function text(count: number, lock: string, categories: 'one' | 'several'): string {
+function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
+  const { gate, place, at } = FINDING[targets];
   const handedOut = `s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'`;
   const queue = (category: string, rank: string) => `
-  SELECT s.ctid AS place, ${rank} AS rank, s.upload_order
+  SELECT ${place} AS place, ${rank} AS rank, s.upload_order
   FROM coin_stock s
   WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND ${handedOut}
     AND (SELECT verified FROM gate) AND NOT EXISTS (SELECT FROM remembered)
@@ -65,9 +84,7 @@ function text(count: number, lock: string, categories: 'one' | 'several'): strin
   LIMIT ${count}`;
   const wanted = categories === 'one' ? '= $7::smallint' : '= ANY ($7::smallint[])';
   return `
-WITH gate AS MATERIALIZED (
-  SELECT ${CURRENT_STAMP} = $10::text AS verified
-),
+WITH ${gate},
 remembered AS MATERIALIZED (
   SELECT f.key_ids, f.fetch_time,
     (f.coin_category, f.coin_count, f.allow_lower_categories) = ($4::smallint, $5::smallint, $6::boolean) AS same
@@ -92,7 +109,7 @@ settled AS MATERIALIZED (
 taken AS (
   DELETE FROM coin_stock s
   USING picked p
-  WHERE s.user_id = $1::uuid AND s.ctid = p.place AND (SELECT settled FROM settled)
+  WHERE s.user_id = $1::uuid AND ${at} AND (SELECT settled FROM settled)
   RETURNING s.key_id, p.rank, s.upload_order
 ),
 recorded AS (

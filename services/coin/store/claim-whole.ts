@@ -1,7 +1,7 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S, LIMITS } from '../coin';
-import type { ClaimItem, ClaimOptions, ClaimRow } from './claim';
-import { CURRENT_STAMP } from './gate';
+import type { ClaimItem, ClaimOptions, ClaimRow, Targets } from './claim';
+import { CURRENT_STAMP, gateOnOneNode } from './gate';
 
 /** A coin that was handed out; all of them are. */
 export type WholeRow = Pick<ClaimRow, 'key_id' | 'coin_category' | 'public_key' | 'signature' | 'expire_time'>;
@@ -19,14 +19,15 @@ export function toClaimRow(row: WholeRow | ClaimRow): ClaimRow {
  *
  * - The record comes first. Where there is one of the same id, nothing is deleted; where another statement makes it at this
  *   moment, this one waits for its end.
- * - Rows are found by the ctid that was locked a moment before; rows of coin_stock are never updated.
+ * - Rows are found by the ctid that was locked a moment before; rows of coin_stock are never updated. A ctid is unique in one
+ *   partition only, and a user's rows are in one. Where the tables are distributed: by their key.
  * - What was recorded is the answer: nothing of what every row would say alike travels.
  */
 export function claimWhole(
   item: ClaimItem,
-  options: Pick<ClaimOptions, 'stamp'>,
+  options: Pick<ClaimOptions, 'stamp' | 'targets'>,
 ): { compile(): CompiledQuery<WholeRow> } {
-  const text = TEXTS[item.count - 1];
+  const text = TEXTS[options.targets][item.count - 1];
   if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
   const values = [
     item.userId,
@@ -58,21 +59,38 @@ const several = (count: number) => ({
   order: 'ORDER BY k.position',
 });
 
-const TEXTS = Array.from({ length: LIMITS.coinsPerFetch }, (_, index) => textFor(index + 1));
+/** Where the stamp is looked at, and how rows are found again. */
+const FINDING = {
+  several: { gate: '', verified: `${CURRENT_STAMP} = $7::text`, place: 's.ctid', at: 's.ctid' },
+  one: {
+    gate: `${gateOnOneNode('$7')},
+`,
+    verified: '(SELECT verified FROM gate)',
+    place: 's.upload_order',
+    at: 's.coin_category = $4::smallint AND s.upload_order',
+  },
+};
+
+const TEXTS = { several: textsFor('several'), one: textsFor('one') };
+
+function textsFor(targets: Targets): string[] {
+  return Array.from({ length: LIMITS.coinsPerFetch }, (_, index) => textFor(index + 1, targets));
+}
 
 /**
  * $1 user, $2 requester, $3 request id, $4 category, $5 count and $6 fallback as asked, $7 the verified stamp. One text for
  * each count, see claim-one.ts.
  */
-function textFor(count: number): string {
+function textFor(count: number, targets: Targets): string {
+  const { gate, verified, place, at } = FINDING[targets];
   const { keyIds, places, from, keyId, order } = count === 1 ? ONE : several(count);
   return `
-WITH picked AS MATERIALIZED (
-  SELECT s.ctid AS place, s.upload_order, s.key_id
+WITH ${gate}picked AS MATERIALIZED (
+  SELECT ${place} AS place, s.upload_order, s.key_id
   FROM coin_stock s
   WHERE s.user_id = $1::uuid AND s.coin_category = $4::smallint
     AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
-    AND ${CURRENT_STAMP} = $7::text
+    AND ${verified}
   ORDER BY s.upload_order
   LIMIT ${count}
   FOR UPDATE SKIP LOCKED
@@ -86,7 +104,7 @@ recorded AS (
 ),
 taken AS (
   DELETE FROM coin_stock s
-  WHERE s.user_id = $1::uuid AND s.ctid ${places} AND EXISTS (SELECT FROM recorded)
+  WHERE s.user_id = $1::uuid AND ${at} ${places} AND EXISTS (SELECT FROM recorded)
 )
 SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
 FROM ${from}

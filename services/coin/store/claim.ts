@@ -26,7 +26,14 @@ export interface ClaimOptions {
   readonly acceptShort: boolean;
   /** See gate.ts. */
   readonly stamp: string;
+  readonly targets: Targets;
 }
+
+/**
+ * Of whom one statement may hand out. 'several': it finds the rows that it locked by ctid. 'one': the tables are distributed by
+ * user_id (docs/distributed.md), so it names one user_id in every step, and finds the rows by their key.
+ */
+export type Targets = 'one' | 'several';
 
 /** One coin of one item's answer, or the word on an item that got none. */
 export interface ClaimRow {
@@ -48,19 +55,19 @@ export interface ClaimRow {
 }
 
 /**
- * The claim: hands out coins for several items in one statement and remembers who got which.
+ * The claim: hands out coins for several items, of any users, in one statement and remembers who got which.
  *
- * - Items with the same user and the same categories share one lane: one scan of the queue in upload order, then
- *   divided among them in their order. Lanes of one user must not overlap in a category: a statement does not
- *   skip its own locks and would pick a coin twice (fetch-coins.ts sees to that).
+ * - Items with the same user and the same categories share one scan of the queue in upload order, which is then
+ *   divided among them in their order. Scans of one user must not overlap in a category: a statement does not
+ *   skip its own locks and would pick a coin twice (waves.ts sees to that).
  * - A repeat within the grace is answered from coin_fetch and takes nothing. Two repeats at the same time meet at
  *   the primary key of coin_fetch: the later one fails with a unique violation, its coins go back, and it asks again.
- * - An item is served whole, or short only if its lane met no coin that others hold (`seen` = `found`): so a short
+ * - An item is served whole, or short only if its scan met no coin that others hold (`seen` = `found`): so a short
  *   answer is the truth about the stock, and never the shadow of a transaction that may still roll back.
  * - Everything hangs on `asked`, and that on the stamp: a database that is not the verified one gives and changes nothing.
  * - The lookup of key bytes is LATERAL with OFFSET 0, which keeps it an index lookup per coin in every plan.
  */
-export function claim(items: readonly ClaimItem[], options: ClaimOptions): RawBuilder<ClaimRow> {
+export function claim(items: readonly ClaimItem[], options: Omit<ClaimOptions, 'targets'>): RawBuilder<ClaimRow> {
   const lock = options.held === 'skip' ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR UPDATE`;
   const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
   return sql<ClaimRow>`
@@ -95,45 +102,45 @@ fresh AS MATERIALIZED (
   FROM asked a
   WHERE NOT EXISTS (SELECT FROM remembered r WHERE r.item = a.item)
 ),
-lane AS MATERIALIZED (
+scan AS MATERIALIZED (
   SELECT user_id, categories, max(upto) AS wanted
   FROM fresh
   GROUP BY user_id, categories
   ORDER BY user_id, categories
 ),
 picked AS MATERIALIZED (
-  SELECT l.user_id, l.categories, s.coin_category, s.upload_order,
-    row_number() OVER (PARTITION BY l.user_id, l.categories ORDER BY s.rank, s.upload_order) AS position
-  FROM lane l
+  SELECT q.user_id, q.categories, s.coin_category, s.upload_order,
+    row_number() OVER (PARTITION BY q.user_id, q.categories ORDER BY s.rank, s.upload_order) AS position
+  FROM scan q
   CROSS JOIN LATERAL (
     SELECT c.rank, s.coin_category, s.upload_order
-    FROM unnest(l.categories::smallint[]) WITH ORDINALITY AS c (coin_category, rank)
+    FROM unnest(q.categories::smallint[]) WITH ORDINALITY AS c (coin_category, rank)
     CROSS JOIN LATERAL (
       SELECT s.coin_category, s.upload_order
       FROM coin_stock s
-      WHERE s.user_id = l.user_id AND s.coin_category = c.coin_category AND s.expire_time > ${handedOutUntil}
+      WHERE s.user_id = q.user_id AND s.coin_category = c.coin_category AND s.expire_time > ${handedOutUntil}
       ORDER BY s.upload_order
-      LIMIT l.wanted
+      LIMIT q.wanted
       ${lock}
     ) s
-    LIMIT l.wanted
+    LIMIT q.wanted
   ) s
 ),
 tally AS MATERIALIZED (
-  SELECT l.user_id, l.categories, p.found,
-    CASE WHEN p.found = l.wanted THEN p.found ELSE (
+  SELECT q.user_id, q.categories, p.found,
+    CASE WHEN p.found = q.wanted THEN p.found ELSE (
       SELECT count(*)
       FROM (
         SELECT
         FROM coin_stock s
-        WHERE s.user_id = l.user_id AND s.coin_category = ANY (l.categories::smallint[])
+        WHERE s.user_id = q.user_id AND s.coin_category = ANY (q.categories::smallint[])
           AND s.expire_time > ${handedOutUntil}
-        LIMIT l.wanted
+        LIMIT q.wanted
       ) visible
     ) END AS seen
-  FROM lane l
+  FROM scan q
   CROSS JOIN LATERAL (
-    SELECT count(*) AS found FROM picked p WHERE p.user_id = l.user_id AND p.categories = l.categories
+    SELECT count(*) AS found FROM picked p WHERE p.user_id = q.user_id AND p.categories = q.categories
   ) p
 ),
 served AS MATERIALIZED (

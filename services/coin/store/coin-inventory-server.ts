@@ -3,6 +3,7 @@ import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
 import { clearRetired } from './clear-retired';
 import { countCoins, type StockCount } from './count-coins';
+import { type CountReplica, countOnReplica } from './count-on-replica';
 import type { Database } from './database';
 import { type CoinFetch, type FetchAnswer, fetchCoins } from './fetch-coins';
 import { forgetSpent } from './forget-spent';
@@ -37,11 +38,14 @@ export class CoinInventoryServer {
   readonly #gate: Gate;
   readonly #rules: InventoryRules;
   readonly #gathering: Gathering | undefined;
+  readonly #replica: CountReplica | undefined;
 
-  constructor(db: Database, gate: Gate, rules: InventoryRules) {
+  /** @param replica where coins are counted for getInventoryCount; undefined: in the database */
+  constructor(db: Database, gate: Gate, rules: InventoryRules, replica?: CountReplica) {
     this.#db = db;
     this.#gate = gate;
     this.#rules = rules;
+    this.#replica = replica;
     const { gathering, fetchGraceSeconds: graceSeconds } = rules;
     if (gathering && gathering.batch > 1) this.#gathering = new Gathering(db, gate, { ...gathering, graceSeconds });
   }
@@ -77,11 +81,13 @@ export class CoinInventoryServer {
     return fetchCoins(claims, fetches, { requesterId, deadline });
   }
 
-  /** Counts what could be fetched of one user now: nothing while the fence is up. */
+  /** Counts what could be fetched of one user now, or with a replica a moment ago: nothing while the fence is up. */
   async getInventoryCount(userId: string, deadline = Deadline.NONE): Promise<StockCount> {
     try {
-      return await this.#gate.pass(async ({ stamp }) => {
-        const count = await countCoins(this.#db, userId, stamp, deadline);
+      return await this.#gate.pass(async (passage) => {
+        const count = this.#replica
+          ? await countOnReplica(this.#db, this.#replica, userId, passage, deadline)
+          : await countCoins(this.#db, userId, passage.stamp, deadline);
         return count.verified ? count : UNVERIFIED;
       });
     } catch (error) {

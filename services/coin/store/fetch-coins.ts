@@ -35,7 +35,7 @@ export interface Claims {
   readonly gate: Gate;
   /** How long an answer is remembered for repeats, in seconds. */
   readonly graceSeconds: number;
-  /** Of how many users one statement may hand out. */
+  /** Of how many users one statement may hand out; 1: the tables are distributed by user_id. */
   readonly mostTargets: number;
   /** Calls that wait together share statements; undefined: each has its own. */
   readonly gathering: Gathering | undefined;
@@ -86,7 +86,7 @@ async function answerInWaves(
 ): Promise<void> {
   for (const wave of waves(items, mostTargets)) {
     try {
-      await answerAll(db, gate, wave, { graceSeconds, deadline });
+      await answerAll(db, gate, wave, { graceSeconds, deadline, targets: mostTargets === 1 ? 'one' : 'several' });
     } catch (error) {
       const isFirst = items.every((item) => item.answer === undefined);
       for (const item of isFirst ? items : wave) failures.set(item, error);

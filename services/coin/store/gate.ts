@@ -40,13 +40,21 @@ export interface Gate {
 /**
  * Names the present state of the database: another value after a restart, a promotion, an exchange of the database or of
  * its tables below the same name (a dump restored in place), and after the operator's accept or retire, which write
- * database_life anew. No table is read for it: that would cost a claim a tenth of its time. A SELECT of its
+ * database_life anew. (A partitioned table has no file, so its number stands in.) No table is read for it: that would cost a claim a tenth of its time. A SELECT of its
  * own, for PostgreSQL would otherwise evaluate it when it plans for given values, find that plan better than the one for
  * any values, and plan anew at every call.
  */
 export const CURRENT_STAMP = `(
-  SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || pg_relation_filepath('coin_stock')
-    || ' ' || pg_relation_filenode('database_life')
+  SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || coalesce(pg_relation_filepath('coin_stock'), 'coin_stock'::regclass::oid::text)
+    || ' ' || pg_relation_filepath('database_life')
+)`;
+
+/**
+ * The first step of a claim where the tables are distributed. It reads a table that is not, so that it runs on the node that was
+ * asked: another one has another stamp.
+ */
+export const gateOnOneNode = (parameter: '$7' | '$10' | '$11'): string => `gate AS MATERIALIZED (
+  SELECT ${CURRENT_STAMP} = ${parameter}::text AS verified FROM database_life
 )`;
 
 export const currentStamp: RawBuilder<string> = sql.raw(CURRENT_STAMP);

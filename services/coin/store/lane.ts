@@ -196,7 +196,7 @@ export class Lane {
           graceSeconds: this.#rules.graceSeconds,
           held: 'skip',
           acceptShort: false,
-          targets: this.#rules.most.targets === 1 ? 'one' : 'several',
+          targets: targetsOf(this.#rules.most),
         });
         return statement.compile(db);
       };
@@ -240,7 +240,8 @@ export class Lane {
 
   async #alone({ item, deadline, answered, failed }: Caller, first: FirstRound): Promise<void> {
     try {
-      await answerAll(this.#db, this.#gate, [item], { graceSeconds: this.#rules.graceSeconds, deadline }, first);
+      const asking = { graceSeconds: this.#rules.graceSeconds, deadline, targets: targetsOf(this.#rules.most) };
+      await answerAll(this.#db, this.#gate, [item], asking, first);
       answered();
     } catch (error) {
       failed(error);
@@ -250,6 +251,10 @@ export class Lane {
 
 const WITHOUT_WHOLE: FirstRound = { held: 'skip', whole: false };
 const WAITING: FirstRound = { held: 'wait', whole: false };
+
+function targetsOf({ targets }: Most): Targets {
+  return targets === 1 ? 'one' : 'several';
+}
 
 function itemsOf({ callers = [] }: Attempt): Pending[] {
   return callers.map(({ item }) => item);

@@ -40,8 +40,9 @@ export function isLockTimeout(error: unknown): boolean {
   return error instanceof OverloadedError && error.cause instanceof DatabaseError && error.cause.code === '55P03';
 }
 
-export function isUniqueViolation(error: unknown, constraint: string): boolean {
-  return error instanceof DatabaseError && error.code === '23505' && error.constraint === constraint;
+/** By its code alone: where tables are partitioned or distributed each part has a constraint with a name of its own. */
+export function isUniqueViolation(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code === '23505';
 }
 
 function hasCode(error: DatabaseError, codes: readonly string[]): boolean {

@@ -126,7 +126,7 @@ known AS MATERIALIZED (
   LEFT JOIN LATERAL (
     SELECT s.user_id
     FROM coin_stock s
-    WHERE s.user_id = c.user_id AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+    WHERE s.user_id = ${userId}::uuid AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
     OFFSET 0
   ) s ON true
 ),

@@ -9,12 +9,14 @@ interface Wave<Item> {
 
 /**
  * Splits items into those that one claim may serve: no two with the same id and target, no two different lists of
- * categories of one user that overlap, and at most so many targets. Keeps their order.
+ * categories of one user that overlap, and at most so many targets. Keeps their order. One target: an item each, for the claim of
+ * several names no single user, as tables that are distributed by user_id want it.
  */
 export function waves<Item extends Pending>(
   items: readonly Item[],
   mostTargets: number = Number.POSITIVE_INFINITY,
 ): Item[][] {
+  if (mostTargets === 1) return items.map((item) => [item]);
   const result: Wave<Item>[] = [];
   for (const item of items) {
     const request = `${item.userId} ${item.requesterId} ${item.requestId}`;

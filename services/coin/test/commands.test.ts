@@ -74,6 +74,7 @@ describe('settings', () => {
     [{ AQM_LISTEN: '0.0.0.0:50051' }, 'the development key is for loopback only'],
     [{ AQM_LISTEN: 'coins.example.org:50051' }, 'the development key is for loopback only'],
     [{ DATABASE_URL: 'mysql://x' }, 'DATABASE_URL must begin with postgresql://'],
+    [{ AQM_READ_DATABASE_URL: 'mysql://x' }, 'AQM_READ_DATABASE_URL must begin with postgresql://'],
     [{ AQM_FETCH_GRACE: '0' }, 'AQM_FETCH_GRACE must be a whole number from 1 to 604800'],
     [{ AQM_FETCH_GRACE: '1.5' }, 'AQM_FETCH_GRACE must be a whole number'],
     [{ AQM_LOG_LEVEL: 'loud' }, 'AQM_LOG_LEVEL must be one of'],

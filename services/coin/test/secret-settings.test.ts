@@ -28,6 +28,11 @@ const rows: Row[] = [
   ['a slash in the password', { DATABASE_URL: `postgresql://aqm:${password}/x@127.0.0.1/aqm` }, 'Invalid URL'],
   ['another scheme', { DATABASE_URL: `mysql://aqm:${password}@127.0.0.1/aqm` }, 'DATABASE_URL must begin with'],
   [
+    'a replica of none',
+    { DATABASE_URL: '', AQM_READ_DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1/aqm` },
+    'needs DATABASE_URL',
+  ],
+  [
     'a database that is not there',
     { DATABASE_URL: `${databaseUrl('nothing')}&password=${password}` },
     'database "nothing" does not exist',

@@ -169,7 +169,11 @@ const NO_LIMITS = new CoinLimits(UNLIMITED, {
 });
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
-const { connections: CONNECTIONS, gathering: GATHERING } = readConfig({});
+/** Of the environment: how claims are made, so that the suite runs each way. */
+const { AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS } = process.env;
+const { connections: CONNECTIONS, gathering: GATHERING } = readConfig({ AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS });
+/** Whether a batch is one statement, or one for each item. */
+export const IS_DISTRIBUTED = GATHERING.targets === 1;
 
 const POOL_SIZE = 20;
 /** How many replicas of the service the tests talk to in turn, unless they are about one process. */

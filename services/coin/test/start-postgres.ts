@@ -7,6 +7,7 @@ import { findBinaries } from '../postgres/binaries';
 import { EmbeddedPostgres } from '../postgres/embedded-postgres';
 import { openDatabase } from '../store/database';
 import { migrateUp } from '../store/migrate';
+import { partitionByUser } from './partitions';
 import { PgBouncer } from './pgbouncer';
 import { asAdmin, databaseSettings, MIGRATIONS, TEMPLATE } from './postgres';
 
@@ -17,7 +18,7 @@ declare global {
 /**
  * One PostgreSQL for a run of jest, with a migrated template from which every test clones its database. With
  * AQM_TEST_POOLER=pgbouncer every service that is given one of these databases talks to it through a PgBouncer; with
- * AQM_TEST_REPLICAS=2 two services answer in turn (service.ts).
+ * AQM_TEST_REPLICAS=2 two services answer in turn (service.ts). With AQM_TEST_PARTITIONS=8 the tables are partitioned by user_id.
  */
 export default async function startPostgres(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-test-'));
@@ -39,6 +40,8 @@ export default async function startPostgres(): Promise<void> {
   const template = openDatabase(databaseSettings(TEMPLATE), () => {});
   await sql`CREATE EXTENSION pg_stat_statements`.execute(template);
   await migrateUp(template, MIGRATIONS);
+  const parts = Number(process.env.AQM_TEST_PARTITIONS ?? 0);
+  if (parts > 0) await partitionByUser(template, parts);
   await template.destroy();
   if (process.env.AQM_TEST_POOLER !== 'pgbouncer') return;
   const { statementTimeoutMs, lockTimeoutMs } = databaseSettings('postgres');
