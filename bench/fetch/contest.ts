@@ -38,6 +38,8 @@ export interface Plan {
   readonly seconds: number;
   /** That ghz spreads its calls over. */
   readonly connections: number;
+  /** Fetches of one statement of the service that gathers. */
+  readonly batch: number;
 }
 
 /** A service with gathering, one without, the plain table, on one PostgreSQL; and the echo. */
@@ -59,7 +61,7 @@ export class Contest {
     const env = {
       AQM_LOG_LEVEL: 'error',
       AQM_MAX_WAIT_MS: '10000',
-      AQM_CLAIM_BATCH: process.env.AQM_CLAIM_BATCH ?? '256',
+      AQM_CLAIM_BATCH: String(plan.batch),
     };
     const stage = await Stage.open({
       postgresSettings: POSTGRES,

@@ -4,7 +4,7 @@ import { type Outcome, runCommand } from '../service/command';
 import { columns, type Latency, median, positive, progress, verdict } from '../service/numbers';
 import { ARMS, type Arm, Contest, IN_FLIGHT, POSTGRES, type Round } from './contest';
 
-const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--out docs/performance]
+const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--out docs/performance]
   Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),
   an empty grpc-js echo, and pgbench running the plain claim in the same PostgreSQL; and single calls, idle. In rounds by turns.
   Only answers with a coin count: what coin_fetch has more after a round. WORKERS, AQM_CLAIM_LANES and other settings of the
@@ -20,7 +20,15 @@ interface Idle {
 
 runCommand(
   USAGE,
-  { rounds: '5', seconds: '5', tier: 'GOLD', targets: '1000', connections: '16' },
+  {
+    rounds: '5',
+    'warm-up': '1',
+    seconds: '5',
+    tier: 'GOLD',
+    targets: '1000',
+    connections: '16',
+    batch: process.env.AQM_CLAIM_BATCH ?? '256',
+  },
   async (options): Promise<Outcome> => {
     const rounds = positive('rounds', options.rounds);
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
@@ -30,13 +38,14 @@ runCommand(
       targets: positive('targets', options.targets),
       seconds: positive('seconds', options.seconds),
       connections: positive('connections', options.connections),
+      batch: positive('batch', options.batch),
     };
     const results: Record<Arm, Round[]> = { gathered: [], 'not gathered': [], 'plain claim': [], echo: [] };
     const idle: Idle[] = [];
     const contest = await Contest.open(plan);
     try {
-      // The first round only warms up.
-      for (let round = -1; round < rounds; round += 1) {
+      // Rounds that only warm up come first.
+      for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
         const fastest = Math.max(...results.gathered.map(({ perSecond }) => 1.5 * perSecond), MOST_PER_SECOND / 2);
         await contest.stockUp(round < 1 ? MOST_PER_SECOND / 2 : fastest);
         // The order changes, so that none always runs on what another left warm.

@@ -1,11 +1,11 @@
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { type Outcome, runCommand } from '../service/command';
+import { BATCH_USAGE, batchOf, type Outcome, runCommand } from '../service/command';
 import { columns, median, positive, progress, verdict } from '../service/numbers';
 import { Stage } from '../service/stage';
 import type { Load } from '../users/crowd';
 import { Crowd } from '../users/spawn-crowd';
 
-const USAGE = `Usage: npm run bench:hot [-- --fetches 10000] [--rounds 3] [--tier GOLD] [--out docs/performance]
+const USAGE = `Usage: npm run bench:hot [-- --fetches 10000] [--rounds 3] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
   So many connected users who all fetch one coin at the same moment: of one user who has as many, and of as many users who have one
   each, by turns. The service may have all of them in its queue (AQM_MAX_CALLS, AQM_MAX_WAIT_MS, AQM_CONNECT_TIMEOUT_MS), which it
   would refuse with the settings that ship. Exit code 1 when a fetch came out empty or twice, or the one user's took too long.`;
@@ -25,11 +25,12 @@ interface Round {
   readonly spread: Load;
 }
 
-runCommand(USAGE, { fetches: '10000', rounds: '3', tier: 'GOLD' }, async (options): Promise<Outcome> => {
+runCommand(USAGE, { fetches: '10000', rounds: '3', tier: 'GOLD', batch: '' }, async (options): Promise<Outcome> => {
   const [fetches, rounds] = [positive('fetches', options.fetches), positive('rounds', options.rounds)];
   const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
   if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
-  const env = { AQM_LOG_LEVEL: 'error', ...ROOM };
+  const service = { ...ROOM, ...batchOf(options.batch) };
+  const env = { AQM_LOG_LEVEL: 'error', ...service };
   const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets: fetches, coinsPerTarget: 0 });
   const crowd = new Crowd();
   const results: Round[] = [];
@@ -61,7 +62,7 @@ runCommand(USAGE, { fetches: '10000', rounds: '3', tier: 'GOLD' }, async (option
     crowd.close();
     await stage.close();
   }
-  return outcomeOf({ fetches, rounds, tier: spec.name, postgres: POSTGRES, service: ROOM }, fetches, results);
+  return outcomeOf({ fetches, rounds, tier: spec.name, postgres: POSTGRES, service }, fetches, results);
 });
 
 /** Unfetched coins that are left, which are some only when a fetch failed. */

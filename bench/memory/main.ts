@@ -1,12 +1,12 @@
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { chart } from '../service/chart';
-import { type Outcome, runCommand } from '../service/command';
+import { BATCH_USAGE, batchOf, type Outcome, runCommand } from '../service/command';
 import { columns, median, positive, progress, verdict } from '../service/numbers';
 import { treeResidentMiB } from '../service/processor';
 import { Stage } from '../service/stage';
 import { Crowd } from '../users/spawn-crowd';
 
-const USAGE = `Usage: npm run bench:memory [-- --minutes 10] [--users 10000] [--rate 500] [--out docs/performance]
+const USAGE = `Usage: npm run bench:memory [-- --minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE} [--out docs/performance]
   Resident memory of the service: alone, with so many connected users who have each made a call, and then every few seconds of a
   load by them in open loop (so many fetches a second). Settings of the environment reach the service. Exit code 1 when it grows.`;
 
@@ -24,12 +24,12 @@ interface Reading {
   readonly mib: number;
 }
 
-runCommand(USAGE, { minutes: '10', users: '10000', rate: '500' }, async (options): Promise<Outcome> => {
+runCommand(USAGE, { minutes: '10', users: '10000', rate: '500', batch: '' }, async (options): Promise<Outcome> => {
   const [minutes, users] = [positive('minutes', options.minutes), positive('users', options.users)];
   const perSecond = positive('rate', options.rate);
   const stage = await Stage.open({
     postgresSettings: POSTGRES,
-    env: { AQM_LOG_LEVEL: 'error' },
+    env: { AQM_LOG_LEVEL: 'error', ...batchOf(options.batch) },
     targets: TARGETS,
     coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
     spec: SPEC,
@@ -56,7 +56,7 @@ runCommand(USAGE, { minutes: '10', users: '10000', rate: '500' }, async (options
       readings.push({ at: (performance.now() - begin) / 1000, mib: memory() });
       if (readings.length % 12 === 0) progress(`${at.toFixed(0)} s: ${readings.at(-1)?.mib.toFixed(0)} MiB`);
     }
-    const settings = { minutes, users, perSecond, tier: SPEC.name, postgres: POSTGRES };
+    const settings = { minutes, users, perSecond, ...batchOf(options.batch), tier: SPEC.name, postgres: POSTGRES };
     return outcomeOf(settings, { alone, connected }, readings, { ends, lost });
   } finally {
     crowd.close();

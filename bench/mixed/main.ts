@@ -5,13 +5,12 @@ import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
 import { type Done, type Kind, MixedCallers, SHARES } from './callers';
 
-const USAGE = `Usage: npm run bench:mixed [-- --rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--out docs/performance]
+const USAGE = `Usage: npm run bench:mixed [-- --rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--targets 1000] [--batch 256] [--out docs/performance]
   Uploads, fetches of GOLD with fallback, batch fetches and counts, by shares (${JSON.stringify(SHARES)} percent of the calls), so many at a
   time: against a service with gathered claims and one without (AQM_CLAIM_BATCH=1), on one PostgreSQL, in rounds by turns. The
   generator is grpc-js on the same cores. Settings of the environment reach both services.`;
 
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
-const TARGETS = 1000;
 /** So that most fetches fall back: GOLD, SILVER, BRONZE of each target before a round. */
 const STOCK = [5, 20, 60] as const;
 const ARMS = ['gathered', 'not gathered'] as const;
@@ -31,37 +30,45 @@ interface Round {
   readonly cores: { readonly service: number; readonly generator: number; readonly postgres: number };
 }
 
-runCommand(USAGE, { rounds: '5', seconds: '5', lanes: '64', users: '100' }, async (options): Promise<Outcome> => {
-  const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
-  const [lanes, users] = [positive('lanes', options.lanes), positive('users', options.users)];
-  const env = { AQM_LOG_LEVEL: 'error', AQM_CLAIM_BATCH: '256' };
-  const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets: TARGETS, coinsPerTarget: 0 });
-  const ungathered = await stage.spawnService({ ...env, AQM_CLAIM_BATCH: '1' });
-  const ids = stage.targets.slice(0, users);
-  const who = await Promise.all(ids.map(async (id) => ({ id, token: await stage.token(id) })));
-  const services = { gathered: stage.service, 'not gathered': ungathered };
-  const callers = {
-    gathered: new MixedCallers(stage.service.address, who, stage.targets),
-    'not gathered': new MixedCallers(ungathered.address, who, stage.targets),
-  };
-  const results: Record<Arm, Round[]> = { gathered: [], 'not gathered': [] };
-  try {
-    // The first round only warms up.
-    for (let round = -1; round < rounds; round += 1) {
-      for (const arm of round % 2 === 0 ? ARMS : [...ARMS].reverse()) {
-        await stage.stock(COIN_CATEGORIES.map((spec, place) => ({ spec, perUser: STOCK[place] ?? 0 })));
-        const serviceCpu = () => treeCpuMs(services[arm].child.pid ?? 0);
-        const result = await runRound(stage, callers[arm], serviceCpu, lanes, seconds);
-        progress(`round ${round + 1}, ${arm}: ${result.callsPerSecond.toFixed(0)} calls/s`);
-        if (round >= 0) results[arm].push(result);
+runCommand(
+  USAGE,
+  { rounds: '5', seconds: '5', lanes: '64', users: '100', targets: '1000', batch: '256' },
+  async (options): Promise<Outcome> => {
+    const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
+    const [lanes, users] = [positive('lanes', options.lanes), positive('users', options.users)];
+    const targets = positive('targets', options.targets);
+    const env = { AQM_LOG_LEVEL: 'error', AQM_CLAIM_BATCH: options.batch };
+    const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
+    const ungathered = await stage.spawnService({ ...env, AQM_CLAIM_BATCH: '1' });
+    const ids = stage.targets.slice(0, users);
+    const who = await Promise.all(ids.map(async (id) => ({ id, token: await stage.token(id) })));
+    const services = { gathered: stage.service, 'not gathered': ungathered };
+    const callers = {
+      gathered: new MixedCallers(stage.service.address, who, stage.targets),
+      'not gathered': new MixedCallers(ungathered.address, who, stage.targets),
+    };
+    const results: Record<Arm, Round[]> = { gathered: [], 'not gathered': [] };
+    try {
+      // The first round only warms up.
+      for (let round = -1; round < rounds; round += 1) {
+        for (const arm of round % 2 === 0 ? ARMS : [...ARMS].reverse()) {
+          await stage.stock(COIN_CATEGORIES.map((spec, place) => ({ spec, perUser: STOCK[place] ?? 0 })));
+          const serviceCpu = () => treeCpuMs(services[arm].child.pid ?? 0);
+          const result = await runRound(stage, callers[arm], serviceCpu, lanes, seconds);
+          progress(`round ${round + 1}, ${arm}: ${result.callsPerSecond.toFixed(0)} calls/s`);
+          if (round >= 0) results[arm].push(result);
+        }
       }
+    } finally {
+      for (const each of Object.values(callers)) each.close();
+      await stage.close();
     }
-  } finally {
-    for (const each of Object.values(callers)) each.close();
-    await stage.close();
-  }
-  return outcomeOf({ rounds, seconds, lanes, users, targets: TARGETS, shares: SHARES, postgres: POSTGRES }, results);
-});
+    return outcomeOf(
+      { rounds, seconds, lanes, users, batch: options.batch, targets, shares: SHARES, postgres: POSTGRES },
+      results,
+    );
+  },
+);
 
 async function runRound(
   stage: Stage,

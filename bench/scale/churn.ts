@@ -23,6 +23,8 @@ export interface ChurnPlan {
   readonly daily: number;
   readonly blocks: number;
   readonly blockMs: number;
+  /** What the services are told. */
+  readonly service: NodeJS.ProcessEnv;
 }
 
 interface Day {
@@ -36,7 +38,8 @@ interface Day {
 
 /** A year in fast motion, the sizes of tables and indexes, and then a fetch by turns with a service that has as many coins and no past. */
 export async function churn(plan: ChurnPlan): Promise<Outcome> {
-  const open = (targets: number) => Stage.open({ postgresSettings: POSTGRES, env: ENV, targets, coinsPerTarget: 0 });
+  const env = { ...ENV, ...plan.service };
+  const open = (targets: number) => Stage.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
   const stages: Stage[] = [];
   try {
     const aged = await open(USERS);
@@ -131,7 +134,13 @@ function outcomeOf(plan: ChurnPlan, past: Past, compared: Comparison): Outcome {
         ['a fresh one', compared.fresh.p50.toFixed(2), compared.fresh.p99.toFixed(2)],
       ]),
     ].join('\n'),
-    json: { settings: { ...plan, users: USERS, postgres: POSTGRES, service: ENV }, dayMs, totals, days, compared },
+    json: {
+      settings: { ...plan, users: USERS, postgres: POSTGRES, service: { ...ENV, ...plan.service } },
+      dayMs,
+      totals,
+      days,
+      compared,
+    },
     svg: chart(
       { title: 'Tables with their out-of-line bytes, and indexes, in MB', x: 'day of the year' },
       parts.map((part) => ({

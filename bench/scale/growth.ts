@@ -17,6 +17,8 @@ export interface GrowthPlan {
   readonly mix: readonly number[];
   readonly blocks: number;
   readonly blockMs: number;
+  /** What the services are told. */
+  readonly service: NodeJS.ProcessEnv;
 }
 
 interface Size {
@@ -33,7 +35,12 @@ interface Size {
 /** p50 and p99 of a fetch while the table grows, at each size by turns with a service that has 10,000 coins. */
 export async function growth(plan: GrowthPlan): Promise<Outcome> {
   const open = () =>
-    Stage.open({ postgresSettings: POSTGRES, env: { AQM_LOG_LEVEL: 'error' }, targets: 0, coinsPerTarget: 0 });
+    Stage.open({
+      postgresSettings: POSTGRES,
+      env: { AQM_LOG_LEVEL: 'error', ...plan.service },
+      targets: 0,
+      coinsPerTarget: 0,
+    });
   const stages: Stage[] = [];
   const sizes: Size[] = [];
   try {

@@ -15,6 +15,14 @@ export interface Outcome {
 
 const OUT = 'docs/performance';
 
+/** For benches of one service: how many fetches a statement may serve there. */
+export const BATCH_USAGE = '[--batch N]';
+
+/** What the service under test is told of `--batch N` (AQM_CLAIM_BATCH); nothing unless given. */
+export function batchOf(batch: string): { readonly AQM_CLAIM_BATCH?: string } {
+  return batch === '' ? {} : { AQM_CLAIM_BATCH: batch };
+}
+
 /**
  * Runs a bench as a command: reads its options (each with its default), prints table and verdicts on stdout, and writes JSON
  * and plot. Exit code 1 when something that it must show does not hold, 2 when it could not be run.

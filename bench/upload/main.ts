@@ -1,11 +1,11 @@
 import { bars } from '../service/bars';
-import { type Outcome, runCommand } from '../service/command';
+import { BATCH_USAGE, batchOf, type Outcome, runCommand } from '../service/command';
 import { columns, type Latency, latencyOf, median, positive, progress, verdict } from '../service/numbers';
 import { Stage } from '../service/stage';
 import { copyRows } from './copy';
 import { BATCH, Uploaders } from './uploaders';
 
-const USAGE = `Usage: npm run bench:upload [-- --rounds 5] [--seconds 4] [--lanes 8] [--users 1000] [--out docs/performance]
+const USAGE = `Usage: npm run bench:upload [-- --rounds 5] [--seconds 4] [--lanes 8] [--users 1000] ${BATCH_USAGE} [--out docs/performance]
   Uploads of ${BATCH} coins, a third of each category, by users in turn, against COPY of the same rows into the same tables, in rounds
   by turns. Only coins that were answered as inserted count. Settings of the environment reach the service. Exit code 1 when
   it is slower than it must be.`;
@@ -22,33 +22,48 @@ interface Round {
   readonly cpuUs: { readonly service: number; readonly generator: number; readonly postgres: number };
 }
 
-runCommand(USAGE, { rounds: '5', seconds: '4', lanes: '8', users: '1000' }, async (options): Promise<Outcome> => {
-  const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
-  const [lanes, users] = [positive('lanes', options.lanes), positive('users', options.users)];
-  const stage = await Stage.open({
-    postgresSettings: POSTGRES,
-    env: { AQM_LOG_LEVEL: 'error' },
-    targets: 0,
-    coinsPerTarget: 0,
-  });
-  const uploaders = new Uploaders(stage.service.address, await stage.tokens(users), CONNECTIONS);
-  const results: Round[] = [];
-  try {
-    // The first round only warms up.
-    for (let round = -1; round < rounds; round += 1) {
-      const result = await runRound(stage, uploaders, lanes, seconds);
-      progress(`round ${round + 1}: ${result.perSecond.toFixed(0)} coins/s, COPY ${result.copyPerSecond.toFixed(0)}/s`);
-      if (round >= 0) results.push(result);
+runCommand(
+  USAGE,
+  { rounds: '5', seconds: '4', lanes: '8', users: '1000', batch: '' },
+  async (options): Promise<Outcome> => {
+    const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
+    const [lanes, users] = [positive('lanes', options.lanes), positive('users', options.users)];
+    const stage = await Stage.open({
+      postgresSettings: POSTGRES,
+      env: { AQM_LOG_LEVEL: 'error', ...batchOf(options.batch) },
+      targets: 0,
+      coinsPerTarget: 0,
+    });
+    const uploaders = new Uploaders(stage.service.address, await stage.tokens(users), CONNECTIONS);
+    const results: Round[] = [];
+    try {
+      // The first round only warms up.
+      for (let round = -1; round < rounds; round += 1) {
+        const result = await runRound(stage, uploaders, lanes, seconds);
+        progress(
+          `round ${round + 1}: ${result.perSecond.toFixed(0)} coins/s, COPY ${result.copyPerSecond.toFixed(0)}/s`,
+        );
+        if (round >= 0) results.push(result);
+      }
+    } finally {
+      uploaders.close();
+      await stage.close();
     }
-  } finally {
-    uploaders.close();
-    await stage.close();
-  }
-  return outcomeOf(
-    { rounds, seconds, lanes, users, batch: BATCH, connections: CONNECTIONS, postgres: POSTGRES },
-    results,
-  );
-});
+    return outcomeOf(
+      {
+        rounds,
+        seconds,
+        lanes,
+        users,
+        ...batchOf(options.batch),
+        batch: BATCH,
+        connections: CONNECTIONS,
+        postgres: POSTGRES,
+      },
+      results,
+    );
+  },
+);
 
 async function runRound(stage: Stage, uploaders: Uploaders, lanes: number, seconds: number): Promise<Round> {
   await stage.query('CHECKPOINT');

@@ -1,13 +1,13 @@
 import { availableParallelism } from 'node:os';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { chart } from '../service/chart';
-import { type Outcome, runCommand } from '../service/command';
+import { BATCH_USAGE, batchOf, type Outcome, runCommand } from '../service/command';
 import { columns, positive, progress, verdict } from '../service/numbers';
 import { Stage } from '../service/stage';
 import type { Load } from './crowd';
 import { Crowd } from './spawn-crowd';
 
-const USAGE = `Usage: npm run bench:users [-- --users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] [--out docs/performance]
+const USAGE = `Usage: npm run bench:users [-- --users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
   Connected users, each with a connection and a token of its own, who fetch one coin at random times, whatever became of the calls before
   (open loop; a call counts from when it was due). The rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
   /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;
@@ -33,7 +33,7 @@ interface Step {
 
 runCommand(
   USAGE,
-  { users: '10000', seconds: '10', from: '500', step: '500', to: '20000', tier: 'GOLD' },
+  { users: '10000', seconds: '10', from: '500', step: '500', to: '20000', tier: 'GOLD', batch: '' },
   async (options): Promise<Outcome> => {
     const [users, seconds] = [positive('users', options.users), positive('seconds', options.seconds)];
     const [from, step, to] = [
@@ -45,7 +45,7 @@ runCommand(
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
     const stage = await Stage.open({
       postgresSettings: POSTGRES,
-      env: { AQM_LOG_LEVEL: 'error' },
+      env: { AQM_LOG_LEVEL: 'error', ...batchOf(options.batch) },
       targets: TARGETS,
       coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
       spec,
@@ -76,7 +76,10 @@ runCommand(
       crowd.close();
       await stage.close();
     }
-    return outcomeOf({ users, seconds, tier: spec.name, targets: TARGETS, postgres: POSTGRES }, steps);
+    return outcomeOf(
+      { users, seconds, tier: spec.name, ...batchOf(options.batch), targets: TARGETS, postgres: POSTGRES },
+      steps,
+    );
   },
 );
 

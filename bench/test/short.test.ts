@@ -1,0 +1,75 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const DIST = join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../../dist/bench');
+
+let out: string;
+
+beforeAll(() => {
+  out = mkdtempSync(join(tmpdir(), 'aqm-bench-out-'));
+});
+afterAll(() => rmSync(out, { recursive: true }));
+
+interface Written {
+  readonly verdicts: readonly string[];
+  readonly summary?: readonly { readonly arm: string; readonly perSecond: number }[];
+  readonly settings?: { readonly AQM_CLAIM_BATCH?: string };
+  readonly sources?: readonly { readonly figure: string; readonly from: string }[];
+}
+
+/** Runs a bench as its npm script does. @returns the JSON that it wrote */
+async function run(bench: string, args: string): Promise<Written> {
+  const child = spawn(process.execPath, [join(DIST, bench, 'main.js'), ...args.split(' '), '--out', out], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let log = '';
+  child.stderr.on('data', (text: Buffer) => {
+    log += text;
+  });
+  const [code] = await once(child, 'exit');
+  // 1: too slow for its verdicts, as every short run on a busy machine may be.
+  expect([[0, 1].includes(code), log]).toEqual([true, log]);
+  return JSON.parse(readFileSync(join(out, `${bench}.json`), 'utf8'));
+}
+
+/** What holds however fast the machine is. */
+const notOfSpeed = ({ verdicts }: Written) => verdicts.filter((sentence) => /every|no coin/.test(sentence));
+
+test.each([
+  ['users', '--users 20 --seconds 1 --from 40 --to 40 --batch 64'],
+  ['hot', '--fetches 40 --rounds 1 --batch 64'],
+  ['upload', '--rounds 1 --seconds 0.5 --users 4 --batch 64'],
+  ['memory', '--minutes 0.01 --users 20 --rate 40 --batch 64'],
+])('bench:%s in short answers every call, and tells the service of its batch', async (bench, args) => {
+  const written = await run(bench, args);
+  expect(notOfSpeed(written).filter((sentence) => sentence.startsWith('NOT'))).toEqual([]);
+  expect(JSON.stringify(written.settings)).toContain('"AQM_CLAIM_BATCH":"64"');
+});
+
+test.each([
+  ['mixed', '--rounds 1 --seconds 0.5 --lanes 4 --users 4 --targets 50'],
+  ['scale', '--only growth --coins 10000 --blocks 1 --block-ms 100 --batch 64'],
+])('bench:%s in short answers every call', async (bench, args) => {
+  const written = await run(bench, args);
+  expect(notOfSpeed(written).filter((sentence) => sentence.startsWith('NOT'))).toEqual([]);
+});
+
+test('bench:fetch in short has every arm hand coins out', async () => {
+  const { summary = [] } = await run(
+    'fetch',
+    '--rounds 1 --warm-up 0 --seconds 1 --tier BRONZE --targets 20 --connections 2',
+  );
+  expect(summary.map(({ arm }) => arm)).toEqual(['gathered', 'not gathered', 'plain claim', 'echo']);
+  expect(summary.filter(({ perSecond }) => perSecond === 0)).toEqual([]);
+});
+
+test('bench:capacity takes its costs from what other benches wrote, and says what it assumes', async () => {
+  const { sources = [] } = await run('capacity', `--from ${out}`);
+  const from = (figure: string) => sources.find((source) => source.figure.startsWith(figure))?.from;
+  expect(from('CPU µs of a gathered fetch')).toBe('fetch.json');
+  expect(from('CPU µs of an uploaded coin')).toBe('upload.json');
+  expect(from('bytes on disk of a spent id')).toBe('ASSUMED, not measured');
+});
