@@ -1,4 +1,4 @@
-import type { CoinCategory, InventoryCount } from '../../gen/aqm/coin/v1/coin';
+import { type CoinCategory, InventoryCount } from '../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 
 const SECOND = 1000;
@@ -53,7 +53,7 @@ export function acceptableCategories(wanted: CoinCategory, allowLower: boolean):
 
 /** Counts per category number as the message that the contract pins. */
 export function toInventoryCount(counts: ReadonlyMap<CoinCategory, number>): InventoryCount {
-  const count: InventoryCount = { gold: 0, silver: 0, bronze: 0 };
+  const count = InventoryCount.create();
   for (const spec of COIN_CATEGORIES) count[spec.countField] = counts.get(spec.category) ?? 0;
   return count;
 }

