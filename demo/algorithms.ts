@@ -10,26 +10,26 @@ export interface KeyPair {
   readonly privateKey: KeyObject;
 }
 
-const GENERATORS: Record<PublicKeyAlgorithm | SignatureAlgorithm, () => KeyPair> = {
-  'ML-KEM-768': () => generateKeyPairSync('ml-kem-768'),
-  X25519: () => generateKeyPairSync('x25519'),
-  'ML-DSA-44': () => generateKeyPairSync('ml-dsa-44'),
-  Ed25519: () => generateKeyPairSync('ed25519'),
-};
+/** Node calls an algorithm as its standard does, in lower case; its own types know each name, not any text. */
+function nodeKeyType<Algorithm extends PublicKeyAlgorithm | SignatureAlgorithm>(algorithm: Algorithm) {
+  return algorithm.toLowerCase() as Lowercase<Algorithm>;
+}
 
-const NODE_KEY_TYPES = { 'ML-KEM-768': 'ml-kem-768', X25519: 'x25519' } as const satisfies Record<
-  PublicKeyAlgorithm,
-  string
->;
+const ENCAPSULATION_SIZES: Partial<Record<PublicKeyAlgorithm, number>> = { 'ML-KEM-768': 1088, X25519: 32 };
 
 /**
  * How many bytes the sender adds so that the recipient can derive the same secret. ML-KEM-768: the ciphertext,
  * FIPS 203 table 3. X25519: the ephemeral public key, RFC 7748 section 5.
  */
-export const ENCAPSULATION_SIZES: Record<PublicKeyAlgorithm, number> = { 'ML-KEM-768': 1088, X25519: 32 };
+export function encapsulationSize(coinCategory: CoinCategoryName): number {
+  const { publicKeyAlgorithm } = specOf(coinCategory);
+  const size = ENCAPSULATION_SIZES[publicKeyAlgorithm];
+  if (size === undefined) throw new Error(`the demo does not speak ${publicKeyAlgorithm}`);
+  return size;
+}
 
 export function generateKeyPair(algorithm: PublicKeyAlgorithm | SignatureAlgorithm): KeyPair {
-  return GENERATORS[algorithm]();
+  return generateKeyPairSync(nodeKeyType(algorithm) as 'ed25519');
 }
 
 /** The bytes that travel: FIPS 203 section 7.1 (1184 bytes) or RFC 7748 section 5 (32 bytes), no ASN.1 around them. */
@@ -42,7 +42,7 @@ export function importPublicKey(algorithm: PublicKeyAlgorithm, bytes: Uint8Array
   return createPublicKey({
     key: Buffer.from(bytes),
     format: 'raw-public',
-    asymmetricKeyType: NODE_KEY_TYPES[algorithm],
+    asymmetricKeyType: nodeKeyType(algorithm),
   });
 }
 

@@ -1,5 +1,5 @@
 import { type KeyObject, sign, verify } from 'node:crypto';
-import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
+import { COIN_CATEGORIES, type CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 import { generateKeyPair, type KeyPair, type SignatureAlgorithm, specOf } from './algorithms';
 
 /** What a coin signature covers, and what a sender must check before using a coin. */
@@ -17,11 +17,19 @@ export type Identity = Record<SignatureAlgorithm, KeyPair>;
 export type IdentityPublicKeys = Record<SignatureAlgorithm, KeyObject>;
 
 export function createIdentity(): Identity {
-  return { 'ML-DSA-44': generateKeyPair('ML-DSA-44'), Ed25519: generateKeyPair('Ed25519') };
+  return forEachAlgorithm(generateKeyPair);
 }
 
 export function publicKeysOf(identity: Identity): IdentityPublicKeys {
-  return { 'ML-DSA-44': identity['ML-DSA-44'].publicKey, Ed25519: identity.Ed25519.publicKey };
+  return forEachAlgorithm((algorithm) => identity[algorithm].publicKey);
+}
+
+function forEachAlgorithm<T>(key: (algorithm: SignatureAlgorithm) => T): Record<SignatureAlgorithm, T> {
+  const algorithms = new Set(COIN_CATEGORIES.map(({ signatureAlgorithm }) => signatureAlgorithm));
+  return Object.fromEntries([...algorithms].map((algorithm) => [algorithm, key(algorithm)])) as Record<
+    SignatureAlgorithm,
+    T
+  >;
 }
 
 /** Pure ML-DSA (FIPS 204 section 5.2) or Ed25519 (RFC 8032): both hash by themselves, hence no digest name. */

@@ -1,6 +1,6 @@
 import type { InventoryCoin } from '../device';
 import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
-import { ENCAPSULATION_SIZES, specOf } from './algorithms';
+import { encapsulationSize } from './algorithms';
 import { type IdentityPublicKeys, type SignedCoin, verifyCoin } from './coin-signature';
 import { adviseTier, type Situation } from './context-manager';
 import { openParcel, sealMessage } from './crypto-wrapper';
@@ -75,8 +75,7 @@ export async function deliver(
       coinCategory: expectedTier,
       signatureHolds: true,
       sameKeyAsMinted: true,
-      parcelBytes:
-        PARCEL_OVERHEAD + ENCAPSULATION_SIZES[specOf(expectedTier).publicKeyAlgorithm] + Buffer.byteLength(text),
+      parcelBytes: PARCEL_OVERHEAD + encapsulationSize(expectedTier) + Buffer.byteLength(text),
       read: text,
       privateHalf: 'BURNED',
     },

@@ -11,7 +11,7 @@ import {
 } from 'node:crypto';
 import type { SecureVault, VaultEntry, VaultKeyStatus } from '../device';
 import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
-import { ENCAPSULATION_SIZES, importPrivateKey, importPublicKey, specOf } from './algorithms';
+import { encapsulationSize, importPrivateKey, importPublicKey, specOf } from './algorithms';
 import { coinName, type IdentityPublicKeys, type SignedCoin, verifyCoin } from './coin-signature';
 import type { HardwareKey } from './hardware-key';
 import type { Parcel } from './parcel';
@@ -65,7 +65,7 @@ export async function openParcel(parcel: Parcel, { vault, hardwareKey }: Opener)
   const entry = await vault.fetchKey(parcel.keyId);
   if (entry) {
     const { coinCategory } = entry;
-    if (parcel.encapsulation.length !== ENCAPSULATION_SIZES[specOf(coinCategory).publicKeyAlgorithm]) {
+    if (parcel.encapsulation.length !== encapsulationSize(coinCategory)) {
       return { opened: false, reason: 'DAMAGED' };
     }
     const text = decrypt(parcel, coinCategory, unseal(entry, hardwareKey));

@@ -8,21 +8,28 @@ export const TIERS: readonly CoinCategoryName[] = COIN_CATEGORIES.map(({ name })
 export type TierCounts = Readonly<Record<CoinCategoryName, number>>;
 
 export function tierCounts(gold: number, silver: number, bronze: number): TierCounts {
-  return { GOLD: gold, SILVER: silver, BRONZE: bronze };
+  return { ...NONE, GOLD: gold, SILVER: silver, BRONZE: bronze };
+}
+
+/** Also of tiers that this story does not mint. */
+const NONE = fromEach(() => 0);
+
+function fromEach(count: (tier: (typeof COIN_CATEGORIES)[number]) => number): TierCounts {
+  return Object.fromEntries(COIN_CATEGORIES.map((tier) => [tier.name, count(tier)])) as TierCounts;
 }
 
 export function countTiers(coins: Iterable<{ readonly coinCategory: CoinCategoryName }>): TierCounts {
-  const counts = { GOLD: 0, SILVER: 0, BRONZE: 0 };
+  const counts = { ...NONE };
   for (const { coinCategory } of coins) counts[coinCategory] += 1;
   return counts;
 }
 
-export function fromInventoryCount({ gold, silver, bronze }: InventoryCount): TierCounts {
-  return tierCounts(gold, silver, bronze);
+export function fromInventoryCount(counts: InventoryCount): TierCounts {
+  return fromEach(({ countField }) => counts[countField]);
 }
 
 export function addTiers(left: TierCounts, right: TierCounts): TierCounts {
-  return tierCounts(left.GOLD + right.GOLD, left.SILVER + right.SILVER, left.BRONZE + right.BRONZE);
+  return fromEach(({ name }) => left[name] + right[name]);
 }
 
 /** '5 GOLD, 4 SILVER, 1 BRONZE' */

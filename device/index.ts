@@ -1,5 +1,8 @@
 /** The on-device library of AQM: the only file that others import. */
 
+// Compiled imports run in order.
+import './require-node';
+
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './budget';
 export type { CoinCategoryName } from './coin-category';

@@ -87,6 +87,11 @@ test('the device library works from CommonJS: open, store, fetch, burn', async (
   expect(stdout).toBe('kept, fetched, burned\n');
 });
 
+test('on an older Node it says so, where its database driver would end the process', async () => {
+  const old = `Object.defineProperty(process.versions, 'node', { value: '20.20.2' }); require('aqm-database/device')`;
+  await expect(run(process.execPath, ['-e', old], { cwd: project })).rejects.toThrow('needs Node 24 or newer');
+});
+
 describe('against a live service', () => {
   let service: TestService;
   beforeAll(async () => {

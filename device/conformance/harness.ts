@@ -1,6 +1,6 @@
 import type { BudgetTable } from '../budget';
 import type { CoinCategoryName } from '../coin-category';
-import { specOf } from '../coin-category';
+import { perCategory, specOf } from '../coin-category';
 import type { DeviceStorage } from '../device-storage';
 import type { InventoryCoin } from '../index';
 import type { MintedCoin } from '../outbox';
@@ -10,6 +10,9 @@ export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
+
+/** A row of a budget table, or a count, for tests to change: they name only the categories that they are about. */
+export const NO_COINS: Readonly<Record<CoinCategoryName, number>> = perCategory(() => 0);
 
 /** Time that passes only when a test says so. */
 export class ManualClock {

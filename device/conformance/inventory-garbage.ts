@@ -1,6 +1,6 @@
 import { DEFAULT_BUDGETS } from '../budget';
 import type { SmartInventory } from '../inventory';
-import { DAY, type Harness, inventoryCoin, keyId, type ManualClock, withFixture } from './harness';
+import { DAY, type Harness, inventoryCoin, keyId, type ManualClock, NO_COINS, withFixture } from './harness';
 
 /** Part of inventorySuite: what garbageCollect removes and what it keeps. */
 export function garbageCases(harness: Harness): void {
@@ -52,7 +52,7 @@ export function garbageCases(harness: Harness): void {
         expect(await inventory.garbageCollect()).toBe(4);
         expect(await inventory.listContacts()).toStrictEqual(['bob']);
       },
-      { budgets: { ...DEFAULT_BUDGETS, STRANGER: { GOLD: 1, SILVER: 0, BRONZE: 0 } } },
+      { budgets: { ...DEFAULT_BUDGETS, STRANGER: { ...NO_COINS, GOLD: 1 } } },
     ));
 }
 

@@ -1,5 +1,5 @@
 import type { SmartInventory } from '../inventory';
-import { DAY, type Harness, HOUR, inventoryCoin, keyId, withFixture } from './harness';
+import { DAY, type Harness, HOUR, inventoryCoin, keyId, NO_COINS, withFixture } from './harness';
 import { inventoryArgumentCases } from './inventory-arguments';
 import { garbageCases } from './inventory-garbage';
 
@@ -119,9 +119,9 @@ export function inventorySuite(name: string, harness: Harness): void {
         },
         {
           budgets: {
-            BESTIE: { GOLD: 0, SILVER: 0, BRONZE: 0 },
-            MATE: { GOLD: 0, SILVER: 0, BRONZE: 0 },
-            STRANGER: { GOLD: 45, SILVER: 0, BRONZE: 0 },
+            BESTIE: NO_COINS,
+            MATE: NO_COINS,
+            STRANGER: { ...NO_COINS, GOLD: 45 },
           },
         },
       ));

@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import { credentials } from '@grpc/grpc-js';
-import { bytes, type ChildConfig, inventoryCoin, keyId, mintedCoin, vaultKey } from '../conformance/harness';
+import { bytes, type ChildConfig, inventoryCoin, keyId, mintedCoin, NO_COINS, vaultKey } from '../conformance/harness';
 import { openInChild } from '../conformance/open-in-child';
 import {
   type CoinServiceAccess,
@@ -44,9 +44,9 @@ export const KILL_WALK_KEY = bytes(32, 7);
 export const CONTACT = 'peer';
 /** Small enough to walk, with more than one coin in an item. */
 export const BUDGETS = {
-  BESTIE: { GOLD: 2, SILVER: 1, BRONZE: 1 },
-  MATE: { GOLD: 0, SILVER: 0, BRONZE: 0 },
-  STRANGER: { GOLD: 0, SILVER: 0, BRONZE: 0 },
+  BESTIE: { ...NO_COINS, GOLD: 2, SILVER: 1, BRONZE: 1 },
+  MATE: NO_COINS,
+  STRANGER: NO_COINS,
 };
 const DAY = 24 * 60 * 60_000;
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type { BudgetTable, ContactPriority } from '../budget';
 import type { CoinCategoryName } from '../coin-category';
-import { bytes, DAY, HOUR, keyId, MINUTE, publicHalf, SECOND } from '../conformance/harness';
+import { bytes, DAY, HOUR, keyId, MINUTE, NO_COINS, publicHalf, SECOND } from '../conformance/harness';
 import type { DeviceStorage } from '../device-storage';
 import { InvalidArgumentError } from '../errors';
 
@@ -13,9 +13,9 @@ export type Target = Pick<DeviceStorage, 'vault' | 'inventory'>;
  * leaves others. A stranger's coin makes contacts that have no priority.
  */
 export const MODEL_BUDGETS: BudgetTable = {
-  BESTIE: { GOLD: 3, SILVER: 2, BRONZE: 1 },
-  MATE: { GOLD: 1, SILVER: 1, BRONZE: 2 },
-  STRANGER: { GOLD: 0, SILVER: 0, BRONZE: 1 },
+  BESTIE: { ...NO_COINS, GOLD: 3, SILVER: 2, BRONZE: 1 },
+  MATE: { ...NO_COINS, GOLD: 1, SILVER: 1, BRONZE: 2 },
+  STRANGER: { ...NO_COINS, BRONZE: 1 },
 };
 
 /** Few, so that ids collide, are stored again, and are used by several contacts. Their text has letters. */

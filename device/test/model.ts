@@ -1,6 +1,6 @@
 import type { BudgetTable, ContactPriority } from '../budget';
 import type { CoinCategoryName } from '../coin-category';
-import { DAY, MINUTE } from '../conformance/harness';
+import { DAY, MINUTE, NO_COINS } from '../conformance/harness';
 import { InvalidArgumentError } from '../errors';
 import type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from '../inventory';
 import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../vault';
@@ -14,7 +14,11 @@ import { textOf } from './model-text';
 
 const CATEGORIES: readonly CoinCategoryName[] = ['GOLD', 'SILVER', 'BRONZE'];
 /** Public key, signature and the text of the id. */
-const COIN_BYTES = { GOLD: 1184 + 2420 + 36, SILVER: 1184 + 64 + 36, BRONZE: 32 + 64 + 36 };
+const COIN_BYTES: Partial<Record<CoinCategoryName, number>> = {
+  GOLD: 1184 + 2420 + 36,
+  SILVER: 1184 + 64 + 36,
+  BRONZE: 32 + 64 + 36,
+};
 const VAULT_LIFETIME = 30 * DAY;
 const CLOCK_SKEW = 5 * MINUTE;
 
@@ -205,7 +209,7 @@ class InventoryModel implements SmartInventory {
     const contactIds = contactId === undefined ? await this.listContacts() : [contactId];
     return contactIds.map((id) => {
       const lastUsedAt = this.#state.lastUsed.get(id);
-      const counts = { GOLD: 0, SILVER: 0, BRONZE: 0 };
+      const counts = { ...NO_COINS };
       for (const { coinCategory } of this.#usable(id)) counts[coinCategory] += 1;
       return {
         contactId: id,
@@ -222,7 +226,7 @@ class InventoryModel implements SmartInventory {
 
   async getTotalStorageBytes(): Promise<number> {
     const coins = [...this.#state.coins.values()].flat();
-    return coins.reduce((sum, { coinCategory }) => sum + COIN_BYTES[coinCategory], 0);
+    return coins.reduce((sum, { coinCategory }) => sum + (COIN_BYTES[coinCategory] ?? Number.NaN), 0);
   }
 
   async garbageCollect(inactiveDays = 30): Promise<number> {

@@ -1,0 +1,238 @@
+import { execFile, spawn } from 'node:child_process';
+import { createPublicKey, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import { sql } from 'kysely';
+import { openDeviceStorage } from '../../device';
+import { mintedCoin } from '../../device/conformance/harness';
+import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
+import { BRONZE, GOLD, ids, mint } from '../../services/coin/test/coins';
+import { runCommand } from '../../services/coin/test/command';
+import { startService, type TestService, type User } from '../../services/coin/test/service';
+import { spawnProgram, spawnService } from '../../services/coin/test/service-process';
+import { applyDiff, type Block, blocksOf, ROOT, runShell, withTools } from './document';
+import { copyRepository, type RepositoryCopy } from './repository-copy';
+
+const PLATINUM = Number(4) as CoinCategory;
+const SOURCES = ['proto', 'device', 'migrations'];
+
+/** What all the versions meet on: the database and the tokens of a service of this checkout, which runs all the time. */
+let service: TestService;
+let copy: RepositoryCopy;
+let folder: string;
+let env: NodeJS.ProcessEnv;
+
+beforeAll(async () => {
+  service = await startService();
+  copy = copyRepository();
+  folder = mkdtempSync(join(tmpdir(), 'aqm-playbook-'));
+  env = { ...service.database.env, AQM_DATA_DIR: folder };
+});
+afterAll(async () => {
+  copy.remove();
+  rmSync(folder, { recursive: true, force: true });
+  await service.stop();
+});
+
+/** The blocks of a chapter, with the number that the chapter's migration gets. */
+function chapter(heading: string): { diffs: string[]; shells: string[] } {
+  const next = String(readdirSync(join(ROOT, 'migrations')).filter((file) => file.endsWith('.up.sql')).length + 1);
+  const blocks = blocksOf('migration-playbook.md', heading);
+  const texts = (language: string) =>
+    blocks
+      .filter((block: Block) => block.language === language)
+      .map(({ text }) => text.replaceAll('NNNN', next.padStart(4, '0')));
+  return { diffs: texts('diff'), shells: texts('sh') };
+}
+
+const shell = (text = 'false') => runShell(text, { cwd: copy.root, env });
+
+/** Uploads and fetches by an old client without a pause, until told to stop. */
+function keepUsing(bob: User, alice: User): { stop(): Promise<number> } {
+  let isOver = false;
+  const rounds = (async () => {
+    let done = 0;
+    for (; !isOver || done === 0; done += 1) {
+      const coins = mint(1, BRONZE);
+      await bob.upload(coins);
+      const answer = await alice.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
+      expect(ids(answer.coins)).toEqual(ids(coins));
+    }
+    return done;
+  })();
+  // Whoever stops it hears of a failure.
+  rounds.catch(() => undefined);
+  return {
+    stop: () => {
+      isOver = true;
+      return rounds;
+    },
+  };
+}
+
+describe('adding a coin category', () => {
+  const { diffs, shells } = chapter('Add a coin category');
+  const [build, migrate, undo] = shells;
+  const device = { path: '', key: randomBytes(32) };
+  let bob: User;
+  let alice: User;
+
+  beforeAll(async () => {
+    device.path = join(folder, 'bob.db');
+    [bob, alice] = await Promise.all([service.user(), service.user()]);
+    const old = await openDeviceStorage({ backend: 'sqlite', ...device });
+    await old.vault.storeKey(mintedCoin(1));
+    await old.close();
+  });
+
+  test('the edits of the playbook are all it takes to build, and break no contract', async () => {
+    for (const diff of diffs) applyDiff(copy.root, diff);
+    await shell(build);
+  });
+
+  test('while somebody holds the table the migration gives up and changes nothing', async () => {
+    const [held] = chapter('Change the schema without downtime').shells;
+    await service.database.db.transaction().execute(async (transaction) => {
+      await sql`LOCK TABLE coin IN ACCESS SHARE MODE`.execute(transaction);
+      await shell(held);
+    });
+    expect((await runCommand('migrate-command', ['status'], env)).stdout).toBe('schema: current\n');
+  });
+
+  test('the schema changes under an old service at work, which does not start on it again', async () => {
+    const using = keepUsing(bob, alice);
+    const [before, up, after] = await shell(migrate);
+    expect(await using.stop()).toBeGreaterThan(0);
+    expect(before?.stdout).toMatch(/^missing: \d{4}_add_platinum\nschema: older\n$/);
+    expect(up?.stdout).toMatch(/^applied: \d{4}_add_platinum\nschema: current\n$/);
+    expect(after?.stdout).toBe('schema: current\n');
+    const refused = await runCommand('main', [], env);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('newer than this version');
+  });
+
+  test('a new service beside the old one serves new devices, on their old files, and old clients', async () => {
+    const files = settingsOfAnother();
+    const next = await spawnProgram(join(copy.root, 'dist/services/coin/main.js'), files.dataDir, files.env);
+    try {
+      const [oldBob, oldAlice] = await Promise.all(
+        [bob, alice].map(({ id }) => service.user({ id, address: next.address })),
+      );
+      if (!oldBob || !oldAlice) throw new Error('no users');
+      await keepUsing(oldBob, oldAlice).stop();
+      const args = [join(__dirname, 'platinum-device.cjs'), copy.root, folder];
+      const { stdout } = await promisify(execFile)(process.execPath, args, {
+        env: {
+          ...process.env,
+          ADDRESS: next.address,
+          BOB: bob.id,
+          BOB_TOKEN: bob.token,
+          ALICE_TOKEN: alice.token,
+          OLD_FILE: device.path,
+          OLD_KEY: device.key.toString('hex'),
+        },
+      });
+      const [gold, ...platinum] = JSON.parse(stdout) as string[];
+      // Alice's device holds the gold one and two of platinum. One is left, which old clients neither see nor get.
+      for (const old of [bob, oldBob]) expect((await old.count()).available).toEqual({ gold: 0, silver: 0, bronze: 0 });
+      const wish = { targetUserId: bob.id, coinCategory: GOLD, count: 5, allowLowerCategories: true };
+      for (const old of [alice, oldAlice]) expect((await old.fetch(wish)).coins).toEqual([]);
+      expect((await oldAlice.fetch({ ...wish, coinCategory: PLATINUM, count: 1 })).coins).toHaveLength(1);
+      // An old service knows the category as little as any other number.
+      const unknown = { ...wish, coinCategory: PLATINUM };
+      await expect(alice.fetch(unknown)).rejects.toMatchObject({ reason: 'INVALID_FIELD', fields: ['coin_category'] });
+      // And what was handed out stays spent, whoever is asked.
+      const again = mint(1, GOLD, { keyId: gold });
+      expect((await bob.upload(again)).results[0]?.outcome).toBe(Outcome.OUTCOME_SPENT);
+      expect(platinum).toHaveLength(3);
+    } finally {
+      expect(await next.stop()).toBe(0);
+    }
+  });
+
+  test('it is not taken away while a coin of it is left', async () => {
+    await expect(shell(undo)).rejects.toThrow('exit code 1');
+    expect((await runCommand('migrate-command', ['status'], env)).stdout).toContain('schema: newer');
+  });
+
+  test('when the last coin is forgotten it is taken away, and everything is as before', async () => {
+    // 31 days later.
+    for (const [table, column] of [
+      ['coin', 'expire_time'],
+      ['coin_stock', 'expire_time'],
+      ['coin_stock', 'upload_time'],
+      ['coin_fetch', 'fetch_time'],
+    ] as const) {
+      await service.age(table, column, '31 days');
+    }
+    await service.store.purgeStale(30);
+    await service.store.hardDeleteFetched(0);
+    await service.store.forgetSpent();
+    const [down] = await shell(undo);
+    expect(down?.stdout).toMatch(/^undone: \d{4}_add_platinum\n/);
+    for (const diff of diffs) applyDiff(copy.root, diff, 'backwards');
+    await runShell('npm run --silent migrate -- dump', { cwd: copy.root, env });
+    expect(copy.changes(SOURCES)).toEqual([]);
+    // The version before starts on it again.
+    const old = await spawnService(service);
+    expect(await old.stop()).toBe(0);
+  });
+});
+
+test('budget caps at the service: a restart with another value', async () => {
+  const [command = ''] = chapter('Change budget caps').shells;
+  const files = settingsOfAnother();
+  const child = spawn('bash', ['-c', command], {
+    cwd: copy.root,
+    env: withTools({ ...files.env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: files.dataDir }),
+    stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
+  });
+  const exited = once(child, 'exit');
+  try {
+    let address = '';
+    for await (const line of createInterface(child.stdout)) {
+      if (!line.includes('"ready"')) continue;
+      address = JSON.parse(line).address;
+      break;
+    }
+    const user = await service.user({ address });
+    const { results } = await user.upload(mint(4));
+    expect(results.map(({ outcome }) => outcome)).toEqual([
+      ...Array(3).fill(Outcome.OUTCOME_INSERTED),
+      Outcome.OUTCOME_OVER_STOCK_LIMIT,
+    ]);
+  } finally {
+    process.kill(-(child.pid ?? 0), 'SIGTERM');
+    await exited;
+  }
+});
+
+test('evolving the proto: an added field passes, a changed one is refused, a release records what is promised', async () => {
+  const { diffs, shells } = chapter('Evolve the proto');
+  const [added = '', changed = ''] = diffs;
+  const [checks, refused, release] = shells;
+  applyDiff(copy.root, added);
+  await shell(checks);
+  applyDiff(copy.root, changed);
+  await shell(refused);
+  applyDiff(copy.root, changed, 'backwards');
+  await shell(release);
+  await shell(checks);
+  // From the release on the added field is promised too.
+  applyDiff(copy.root, added, 'backwards');
+  await shell(refused);
+});
+
+/** A folder and an environment for a further service on the same database, with the same token key. */
+function settingsOfAnother(): { dataDir: string; env: NodeJS.ProcessEnv } {
+  const dataDir = mkdtempSync(join(folder, 'service-'));
+  const keyFile = join(dataDir, 'public-key.pem');
+  writeFileSync(keyFile, createPublicKey(service.privateKey).export({ type: 'spki', format: 'pem' }));
+  return { dataDir, env: { ...env, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, AQM_LIMITS: 'off' } };
+}
