@@ -1,0 +1,6 @@
+grpcurl -plaintext -H "authorization: Bearer $ALICE_TOKEN" -d @ $ADDRESS aqm.coin.v1.CoinService/BatchFetchCoins <<JSON
+{"requests": [
+  {"target_user_id": "$BOB", "coin_category": "COIN_CATEGORY_SILVER", "count": 1},
+  {"target_user_id": "not a UUID", "coin_category": "COIN_CATEGORY_SILVER", "count": 1}
+]}
+JSON

@@ -1,0 +1,92 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
+import { CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
+import { startService, type TestService } from '../../services/coin/test/service';
+import { blocksOf, ROOT, withTools } from './document';
+import { compileBlocks } from './typescript-blocks';
+
+const run = promisify(execFile);
+const METHODS = [CoinServiceService, CoinAdminServiceService].flatMap((service) =>
+  Object.values(service).map(({ path }) => path.slice(1)),
+);
+/** What the examples of the shell answer, in the order of the document. */
+const ANSWERS: Record<string, object> = {
+  'aqm.coin.v1.CoinService/UploadCoins': { insertedCount: 1, available: { bronze: 1 } },
+  'aqm.coin.v1.CoinService/FetchCoins': { coins: [{ coinCategory: 'COIN_CATEGORY_BRONZE' }] },
+  'aqm.coin.v1.CoinService/BatchFetchCoins': { results: [{}, { error: { code: 3, reason: 'INVALID_FIELD' } }] },
+  'aqm.coin.v1.CoinService/GetInventoryCount': { available: {}, serverTime: expect.any(String) },
+  'aqm.coin.v1.CoinService/ReconcileCoins': { results: [{ state: 'STATE_UNKNOWN' }] },
+  'aqm.coin.v1.CoinAdminService/PurgeStale': {},
+  'aqm.coin.v1.CoinAdminService/HardDeleteFetched': {},
+};
+/** Where there is no grpcurl, buf makes the same call, as the document says. */
+const GRPCURL = `grpcurl() {
+  local options=() places=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -plaintext) ;;
+      -H | -d) options+=("$1" "\${2/#@/@-}"); shift ;;
+      *) places+=("$1") ;;
+    esac
+    shift
+  done
+  buf curl --protocol grpc --http2-prior-knowledge "\${options[@]}" "http://\${places[0]}/\${places[1]}"
+}`;
+
+let service: TestService;
+let env: NodeJS.ProcessEnv;
+
+beforeAll(async () => {
+  service = await startService();
+  const [bob, alice, admin] = await Promise.all([service.user(), service.user(), service.user({ isAdmin: true })]);
+  env = withTools({
+    ADDRESS: service.address,
+    BOB: bob.id,
+    BOB_TOKEN: bob.token,
+    ALICE_TOKEN: alice.token,
+    ADMIN_TOKEN: admin.token,
+  });
+});
+afterAll(() => service.stop());
+
+test('docs/api.md is what the contract, the limits and the errors of this checkout say', () => {
+  const check = spawnSync(process.execPath, [join(ROOT, 'build/api-reference/main.mjs'), '--check'], {
+    encoding: 'utf8',
+  });
+  expect(check.stderr).toBe('');
+  expect(check.status).toBe(0);
+});
+
+const shells = blocksOf('api.md').filter(({ language }) => language === 'sh');
+
+test('every method has an example for the shell', () => {
+  expect(shells.map(({ text }) => / (aqm\.coin\.v1\.\S+)/.exec(text)?.[1])).toEqual(METHODS);
+});
+
+test.each(METHODS.map((method, index) => [method, shells[index]?.text ?? '']))(
+  '%s from the shell',
+  async (method, text) => {
+    const hasGrpcurl = spawnSync('grpcurl', ['--version'], { stdio: 'ignore' }).status === 0;
+    const script = `set -euo pipefail\n${hasGrpcurl ? '' : GRPCURL}\n${text}`;
+    const { stdout } = await run('bash', ['-c', script], { cwd: ROOT, env });
+    expect(JSON.parse(stdout)).toMatchObject(ANSWERS[method] ?? { [randomUUID()]: 'no answer is known' });
+  },
+);
+
+test('the examples for Node, as one program, do what they say', async () => {
+  const blocks = blocksOf('api.md');
+  const { folder, names } = await compileBlocks(blocks);
+  try {
+    expect(names).toHaveLength(METHODS.length + 1);
+    const parts = names.map((name) => `await import(${JSON.stringify(join(folder, 'out', `${name}.js`))});`);
+    const main = `${parts.join('\n')}\nconsole.log('all held'); process.exit(0);`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', main], { env });
+    expect(stdout).toBe('all held\n');
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
