@@ -3,6 +3,7 @@ const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.AQM_TEST
 const SAME_FOR_EVERY_DATABASE = [
   'connections',
   'floods',
+  'health-command',
   'listener',
   'read-replica',
   'secret-settings',

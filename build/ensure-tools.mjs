@@ -23,6 +23,7 @@ const TOOLS = [
   { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
   // Debian starts a service with these; the tests always run servers of their own.
   { what: 'pgbouncer', test: ['sh', '-c', 'PATH="$PATH:/usr/sbin" pgbouncer --version'], debian: 'pgbouncer' },
+  { what: 'pg_isready', test: ['pg_isready', '--version'], debian: 'postgresql-client' },
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
 ];
 

@@ -1,0 +1,41 @@
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parse } from 'yaml';
+
+export const ROOT = resolve(__dirname, '../..');
+
+export interface ComposeService {
+  readonly image?: string;
+  readonly profiles?: readonly string[];
+  readonly command?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly ports?: readonly string[];
+  readonly volumes?: readonly (string | { readonly type: string; readonly source: string })[];
+  readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
+  readonly healthcheck: { readonly test: readonly string[] };
+}
+
+export interface ComposeFile {
+  readonly services: Readonly<Record<string, ComposeService>>;
+  readonly volumes: Readonly<Record<string, unknown>>;
+}
+
+/** docker-compose.yml, with `<<` merged, and variables as they are written. */
+export function readComposeFile(): ComposeFile {
+  return parse(readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8'), { merge: true });
+}
+
+export function serviceNamed(name: string): ComposeService {
+  const service = readComposeFile().services[name];
+  if (!service) throw new Error(`docker-compose.yml has no service ${name}`);
+  return service;
+}
+
+/** What a shell must run for the health check of a service, with some texts of the container replaced by those here. */
+export function healthCheckOf(name: string, replaced: Readonly<Record<string, string>>): string[] {
+  const [kind, ...words] = serviceNamed(name).healthcheck.test;
+  const here = words.map((word) =>
+    Object.entries(replaced).reduce((text, [from, to]) => text.replaceAll(from, () => to), word),
+  );
+  return kind === 'CMD-SHELL' ? ['sh', '-c', ...here] : here;
+}

@@ -1,0 +1,74 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Ajv from 'ajv/dist/2020';
+import { readConfig } from '../../services/coin/config';
+import { ROOT, readComposeFile, serviceNamed } from './compose-file';
+import { readDockerfile } from './dockerfile';
+
+const { services, volumes } = readComposeFile();
+const each = Object.entries(services);
+
+// schema/compose-spec.json of github.com/compose-spec/compose-go v2.16.2, which Docker Compose reads files with (Apache-2.0).
+const schema = JSON.parse(readFileSync(join(__dirname, 'compose-spec.json'), 'utf8'));
+const validate = new Ajv({ strict: false, validateFormats: false }).compile(schema);
+
+test('it is a file of the Compose specification, whose schema says what is wrong', () => {
+  validate(readComposeFile());
+  expect(validate.errors).toBeNull();
+  expect(validate({ services: { coin: { image: 'a', healthchek: {} } } })).toBe(false);
+});
+
+test('no secret is in it: what is one comes from the environment', () => {
+  for (const [name, { environment = {} }] of each) {
+    for (const [variable, value] of Object.entries(environment)) {
+      // The name of a file, or of the way that keys take, is none.
+      const mayHoldSecret = /PASSWORD|SECRET|CREDENTIAL|_KEY$/.test(variable);
+      if (mayHoldSecret)
+        expect([name, variable, value]).toEqual([name, variable, expect.stringMatching(/^\$\{\w+:\?/)]);
+      expect(value).not.toMatch(/:\/\/[^/\s]*:(?!\$\{)[^/\s]*@/);
+    }
+  }
+});
+
+test.each(each)(
+  '%s: a fixed version, health, loopback ports, and volumes and files that are there',
+  (_name, service) => {
+    if (!('build' in service)) expect(service.image).toMatch(/:v?\d+[\w.-]*$/);
+    expect(service.healthcheck.test.length).toBeGreaterThan(1);
+    for (const port of service.ports ?? []) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
+    for (const volume of service.volumes ?? []) {
+      const source = typeof volume === 'string' ? (volume.split(':')[0] ?? '') : volume.source;
+      // What Prometheus and Grafana read comes with the telemetry, and is checked there.
+      if (source.startsWith('./') && service.profiles?.includes('telemetry')) continue;
+      if (source.startsWith('./')) expect([source, existsSync(join(ROOT, source))]).toEqual([source, true]);
+      else if (!source.startsWith('${')) expect(Object.keys(volumes)).toContain(source);
+    }
+  },
+);
+
+test('whom a service waits for is started with it', () => {
+  for (const [name, { depends_on = {}, profiles = [] }] of each) {
+    for (const [other, { condition }] of Object.entries(depends_on)) {
+      expect([name, other, condition]).toEqual([name, other, 'service_healthy']);
+      const theirs = services[other]?.profiles;
+      expect(theirs === undefined || profiles.every((profile) => theirs.includes(profile))).toBe(true);
+    }
+  }
+});
+
+test('the service starts with what the image and the file set, and asks itself for health as the image does', () => {
+  const { environment = {}, healthcheck } = serviceNamed('coin');
+  const image = readDockerfile().final;
+  const filled = Object.fromEntries(
+    Object.entries({ ...image.environment, ...environment }).map(([name, value]) => [
+      name,
+      value.replace(/\$\{(\w+)(?::([-?])([^}]*))?\}/g, (_all, variable, kind, text) =>
+        kind === '-' ? text : variable.toLowerCase(),
+      ),
+    ]),
+  );
+  const config = readConfig(filled);
+  expect(config).toMatchObject({ host: '0.0.0.0', port: 50051, fenceDir: '/var/lib/aqm/fence' });
+  expect(config.databaseUrl).toBe('postgresql://aqm:postgres_password@postgres:5432/aqm');
+  expect(healthcheck.test).toEqual(['CMD', ...image.healthCheck]);
+});
