@@ -1,10 +1,8 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createPublicKey, randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { sql } from 'kysely';
 import { openDeviceStorage } from '../../device';
@@ -12,11 +10,10 @@ import { mintedCoin } from '../../device/conformance/harness';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint } from '../../services/coin/test/coins';
-import { runCommand } from '../../services/coin/test/command';
 import { startService, type TestService, type User } from '../../services/coin/test/service';
-import { spawnProgram, spawnService } from '../../services/coin/test/service-process';
-import { applyDiff, type Block, blocksOf, ROOT, runShell, withTools } from './document';
+import { applyDiff, type Block, blocksOf, ROOT, runShell } from './document';
 import { copyRepository, type RepositoryCopy } from './repository-copy';
+import { serve } from './serve';
 
 const PLATINUM = Number(4) as CoinCategory;
 const SOURCES = ['proto', 'device', 'migrations'];
@@ -51,6 +48,13 @@ function chapter(heading: string): { diffs: string[]; shells: string[] } {
 }
 
 const shell = (text = 'false') => runShell(text, { cwd: copy.root, env });
+
+/** What this checkout, which knows no PLATINUM, says of the database. */
+async function schemaIs(state: 'current' | 'newer'): Promise<void> {
+  const command = `npm run --silent migrate -- status${state === 'current' ? '' : ' # exit code 3'}`;
+  const [answer] = await runShell(command, { cwd: ROOT, env });
+  expect(answer?.stdout).toContain(`schema: ${state}`);
+}
 
 /** Uploads and fetches by an old client without a pause, until told to stop. */
 function keepUsing(bob: User, alice: User): { stop(): Promise<number> } {
@@ -101,24 +105,21 @@ describe('adding a coin category', () => {
       await sql`LOCK TABLE coin IN ACCESS SHARE MODE`.execute(transaction);
       await shell(held);
     });
-    expect((await runCommand('migrate-command', ['status'], env)).stdout).toBe('schema: current\n');
+    await schemaIs('current');
   });
 
   test('the schema changes under an old service at work, which does not start on it again', async () => {
     const using = keepUsing(bob, alice);
     const [before, up, after] = await shell(migrate);
     expect(await using.stop()).toBeGreaterThan(0);
-    expect(before?.stdout).toMatch(/^missing: \d{4}_add_platinum\nschema: older\n$/);
-    expect(up?.stdout).toMatch(/^applied: \d{4}_add_platinum\nschema: current\n$/);
-    expect(after?.stdout).toBe('schema: current\n');
-    const refused = await runCommand('main', [], env);
-    expect(refused.code).toBe(1);
-    expect(refused.stderr).toContain('newer than this version');
+    expect(before?.stdout).toMatch(/missing: \d{4}_add_platinum/);
+    expect(up?.stdout).toMatch(/applied: \d{4}_add_platinum/);
+    expect(after?.stdout).toContain('current');
+    await expect(serveHere()).rejects.toThrow('newer than this version');
   });
 
   test('a new service beside the old one serves new devices, on their old files, and old clients', async () => {
-    const files = settingsOfAnother();
-    const next = await spawnProgram(join(copy.root, 'dist/services/coin/main.js'), files.dataDir, files.env);
+    const next = await serve('npm start', { cwd: copy.root, env: settingsOfAnother() });
     try {
       const [oldBob, oldAlice] = await Promise.all(
         [bob, alice].map(({ id }) => service.user({ id, address: next.address })),
@@ -151,13 +152,13 @@ describe('adding a coin category', () => {
       expect((await bob.upload(again)).results[0]?.outcome).toBe(Outcome.OUTCOME_SPENT);
       expect(platinum).toHaveLength(3);
     } finally {
-      expect(await next.stop()).toBe(0);
+      await next.stop();
     }
   });
 
   test('it is not taken away while a coin of it is left', async () => {
     await expect(shell(undo)).rejects.toThrow('exit code 1');
-    expect((await runCommand('migrate-command', ['status'], env)).stdout).toContain('schema: newer');
+    await schemaIs('newer');
   });
 
   test('when the last coin is forgotten it is taken away, and everything is as before', async () => {
@@ -174,42 +175,27 @@ describe('adding a coin category', () => {
     await service.store.hardDeleteFetched(0);
     await service.store.forgetSpent();
     const [down] = await shell(undo);
-    expect(down?.stdout).toMatch(/^undone: \d{4}_add_platinum\n/);
+    expect(down?.stdout).toMatch(/undone: \d{4}_add_platinum/);
     for (const diff of diffs) applyDiff(copy.root, diff, 'backwards');
     await runShell('npm run --silent migrate -- dump', { cwd: copy.root, env });
     expect(copy.changes(SOURCES)).toEqual([]);
     // The version before starts on it again.
-    const old = await spawnService(service);
-    expect(await old.stop()).toBe(0);
+    await (await serveHere()).stop();
   });
 });
 
 test('budget caps at the service: a restart with another value', async () => {
   const [command = ''] = chapter('Change budget caps').shells;
-  const files = settingsOfAnother();
-  const child = spawn('bash', ['-c', command], {
-    cwd: copy.root,
-    env: withTools({ ...files.env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: files.dataDir }),
-    stdio: ['ignore', 'pipe', 'inherit'],
-    detached: true,
-  });
-  const exited = once(child, 'exit');
+  const restarted = await serve(command, { cwd: copy.root, env: settingsOfAnother() });
   try {
-    let address = '';
-    for await (const line of createInterface(child.stdout)) {
-      if (!line.includes('"ready"')) continue;
-      address = JSON.parse(line).address;
-      break;
-    }
-    const user = await service.user({ address });
+    const user = await service.user({ address: restarted.address });
     const { results } = await user.upload(mint(4));
     expect(results.map(({ outcome }) => outcome)).toEqual([
       ...Array(3).fill(Outcome.OUTCOME_INSERTED),
       Outcome.OUTCOME_OVER_STOCK_LIMIT,
     ]);
   } finally {
-    process.kill(-(child.pid ?? 0), 'SIGTERM');
-    await exited;
+    await restarted.stop();
   }
 });
 
@@ -229,10 +215,13 @@ test('evolving the proto: an added field passes, a changed one is refused, a rel
   await shell(refused);
 });
 
-/** A folder and an environment for a further service on the same database, with the same token key. */
-function settingsOfAnother(): { dataDir: string; env: NodeJS.ProcessEnv } {
+/** The service of this checkout, as a process beside the one that runs. */
+const serveHere = () => serve('npm start', { cwd: ROOT, env: settingsOfAnother() });
+
+/** A folder of its own, the same database and the same key of tokens. */
+function settingsOfAnother(): NodeJS.ProcessEnv {
   const dataDir = mkdtempSync(join(folder, 'service-'));
   const keyFile = join(dataDir, 'public-key.pem');
   writeFileSync(keyFile, createPublicKey(service.privateKey).export({ type: 'spki', format: 'pem' }));
-  return { dataDir, env: { ...env, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, AQM_LIMITS: 'off' } };
+  return { ...env, AQM_DATA_DIR: dataDir, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile };
 }
