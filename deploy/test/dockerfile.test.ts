@@ -126,7 +126,9 @@ describe('the image that its steps make', () => {
     const [program = '', ...args] = final.command;
     const child = spawn(program, args, { cwd: app, env, stdio: ['ignore', 'pipe', 'inherit'] });
     const exited = once(child, 'exit');
-    const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
+    const ended = exited.then(() => Promise.reject(new Error('it ended before it was ready')));
+    const [line] = (await Promise.race([once(createInterface(child.stdout), 'line'), ended])) as [string];
+    ended.catch(() => undefined);
     const port = JSON.parse(line).address.split(':').at(-1);
     const checkHealth = async () => {
       const [check = '', ...words] = final.healthCheck;

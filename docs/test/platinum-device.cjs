@@ -49,6 +49,8 @@ async function main() {
   strictEqual(selected[0].publicKey.length, 1568);
   strictEqual(await bobs.vault.burnKey(selected[0].keyId), true);
 
+  // One more that is not sent yet.
+  await bobs.outbox.add([mint('PLATINUM')]);
   await Promise.all([alices.close(), bobs.close()]);
   alice.close();
   bob.close();

@@ -4,8 +4,9 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { credentials } from '@grpc/grpc-js';
 import { sql } from 'kysely';
-import { openDeviceStorage } from '../../device';
+import { CoinServiceClient, openDeviceStorage, publishCoins } from '../../device';
 import { mintedCoin } from '../../device/conformance/harness';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
@@ -150,7 +151,15 @@ describe('adding a coin category', () => {
       // And what was handed out stays spent, whoever is asked.
       const again = mint(1, GOLD, { keyId: gold });
       expect((await bob.upload(again)).results[0]?.outcome).toBe(Outcome.OUTCOME_SPENT);
-      expect(platinum).toHaveLength(3);
+      // A device that goes back to the old library keeps what it holds.
+      const back = await openDeviceStorage({ backend: 'sqlite', ...device });
+      expect(await back.vault.fetchKey(platinum[1] ?? '')).toMatchObject({ coinCategory: 'PLATINUM' });
+      expect(await back.vault.burnKey(platinum[1] ?? '')).toBe(true);
+      expect(await back.vault.countActive('GOLD')).toBe(2);
+      const client = new CoinServiceClient(next.address, credentials.createInsecure());
+      await expect(publishCoins(back, { client, token: () => bob.token }, [])).rejects.toThrow('PLATINUM');
+      client.close();
+      await back.close();
     } finally {
       await next.stop();
     }
