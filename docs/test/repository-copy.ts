@@ -14,7 +14,7 @@ const LEFT_OUT = ['.git', '.aqm', 'node_modules'];
 
 /** This checkout in a temporary folder: sources, gen/ and dist/ to build upon, and its node_modules. */
 export function copyRepository(): RepositoryCopy {
-  const root = mkdtempSync(join(tmpdir(), 'aqm-copy-'));
+  const root = mkdtempSync(join(tmpdir(), 'aqm-repository-'));
   for (const name of readdirSync(ROOT).filter((name) => !LEFT_OUT.includes(name))) {
     // With their times: what did not change is not compiled again.
     cpSync(join(ROOT, name), join(root, name), { recursive: true, preserveTimestamps: true });

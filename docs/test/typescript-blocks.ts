@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -39,6 +39,7 @@ export async function compileBlocks(blocks: readonly Block[]): Promise<{ folder:
   try {
     await run(join(ROOT, 'node_modules/.bin/tsc'), ['--project', folder]);
   } catch (error) {
+    rmSync(folder, { recursive: true });
     throw new Error((error as { stdout: string }).stdout, { cause: error });
   }
   return { folder, names };
