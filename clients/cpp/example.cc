@@ -1,0 +1,180 @@
+// Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+//
+//   make
+//   export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
+//   export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+//   build/example
+//
+// Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+// minting module.
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <random>
+#include <stdexcept>
+#include <thread>
+
+#include "aqm/coin/v1/coin_service.grpc.pb.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+using namespace aqm::coin::v1;
+using namespace std::chrono_literals;
+using std::chrono::milliseconds;
+using Coins = google::protobuf::RepeatedPtrField<Coin>;
+
+constexpr int kAttempts = 8;
+constexpr auto kDeadline = 10s;
+std::random_device entropy;
+
+// What the google.rpc.Status of a failed call says.
+struct Details {
+  std::string reason;
+  std::vector<std::string> fields;
+  milliseconds retry_delay{0};
+
+  explicit Details(const grpc::Status& failed) {
+    google::rpc::Status status;
+    status.ParseFromString(failed.error_details());
+    for (const auto& detail : status.details()) {
+      google::rpc::ErrorInfo info;
+      google::rpc::BadRequest bad;
+      google::rpc::RetryInfo retry;
+      if (detail.UnpackTo(&info)) {
+        reason = info.reason();
+      } else if (detail.UnpackTo(&bad)) {
+        for (const auto& violation : bad.field_violations()) fields.push_back(violation.field());
+      } else if (detail.UnpackTo(&retry)) {
+        retry_delay = milliseconds(retry.retry_delay().seconds() * 1000 + retry.retry_delay().nanos() / 1'000'000);
+      }
+    }
+  }
+};
+
+using Stub = CoinService::Stub;
+template <class Request, class Response>
+using Method = grpc::Status (Stub::*)(grpc::ClientContext*, const Request&, Response*);
+
+// Sends the same request, and so the same request_id, again while the service is away for a moment.
+template <class Request, class Response>
+grpc::Status Call(Stub& stub, Method<Request, Response> method, const std::string& token, const Request& request,
+                  Response* response) {
+  for (int attempt = 1;; attempt++) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", "Bearer " + token);
+    context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+    // Until its deadline it waits for a connection.
+    context.set_wait_for_ready(true);
+    const grpc::Status status = (stub.*method)(&context, request, response);
+    const auto code = status.error_code();
+    const bool passing = code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::DEADLINE_EXCEEDED;
+    if (!passing || attempt == kAttempts) return status;
+    const Details details(status);
+    const int backoff = std::min(100 << attempt, 5000);
+    const milliseconds jittered(std::uniform_int_distribution(backoff / 2, backoff)(entropy));
+    // Never sooner than the service asks for.
+    const auto pause = std::max(jittered, details.retry_delay);
+    std::cerr << code << " " << details.reason << ": again in " << pause.count() << " ms\n";
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+std::string RandomBytes(size_t size) {
+  std::string bytes(size, '\0');
+  std::generate(bytes.begin(), bytes.end(), [] { return static_cast<char>(entropy()); });
+  return bytes;
+}
+
+// Linux makes one at each reading.
+std::string Uuid() {
+  std::string text;
+  std::ifstream("/proc/sys/kernel/random/uuid") >> text;
+  return text;
+}
+
+// Adds coins of a category; the sizes come from the options in coin.proto.
+void Mint(CoinCategory category, int count, Coins* coins) {
+  const auto& options = CoinCategory_descriptor()->FindValueByNumber(category)->options();
+  const CoinCategorySpec& spec = options.GetExtension(coin_category_spec);
+  for (int i = 0; i < count; i++) {
+    Coin* coin = coins->Add();
+    coin->set_key_id(Uuid());
+    coin->set_coin_category(category);
+    coin->set_public_key(RandomBytes(spec.public_key_size()));
+    coin->set_signature(RandomBytes(spec.signature_size()));
+  }
+}
+
+bool SameKeys(const Coin& a, const Coin& b) {
+  return a.key_id() == b.key_id() && a.public_key() == b.public_key() && a.signature() == b.signature();
+}
+
+template <class Names>
+std::string Json(const Names& names) {
+  std::string text;
+  for (const auto& name : names) text += (text.empty() ? "\"" : ",\"") + name + "\"";
+  return "[" + text + "]";
+}
+
+void Check(const grpc::Status& status) {
+  if (!status.ok()) throw std::runtime_error(status.error_message() + " " + Details(status).reason);
+}
+
+int main() {
+  const std::string owner = std::getenv("AQM_OWNER_TOKEN"), requester = std::getenv("AQM_REQUESTER_TOKEN");
+  grpc::ChannelArguments arguments;
+  // A connection that was refused is tried again soon, not after gRPC's second or two.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  const auto channel =
+      grpc::CreateCustomChannel(std::getenv("AQM_ADDRESS"), grpc::InsecureChannelCredentials(), arguments);
+  Stub stub(channel);
+
+  UploadCoinsRequest upload;
+  Mint(COIN_CATEGORY_GOLD, 2, upload.mutable_coins());
+  Mint(COIN_CATEGORY_SILVER, 1, upload.mutable_coins());
+  Mint(COIN_CATEGORY_BRONZE, 3, upload.mutable_coins());
+  UploadCoinsResponse uploaded;
+  Check(Call(stub, &Stub::UploadCoins, owner, upload, &uploaded));
+
+  // The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+  FetchCoinsRequest fetch;
+  fetch.set_target_user_id(std::getenv("AQM_OWNER"));
+  fetch.set_coin_category(COIN_CATEGORY_GOLD);
+  fetch.set_count(3);
+  fetch.set_request_id(Uuid());
+  fetch.set_allow_lower_categories(true);
+  FetchCoinsResponse fetched, repeated;
+  Check(Call(stub, &Stub::FetchCoins, requester, fetch, &fetched));
+  Check(Call(stub, &Stub::FetchCoins, requester, fetch, &repeated));
+
+  GetInventoryCountResponse counted;
+  Check(Call(stub, &Stub::GetInventoryCount, owner, GetInventoryCountRequest(), &counted));
+  const InventoryCount& left = counted.available();
+
+  FetchCoinsRequest wrong;
+  wrong.set_target_user_id("nobody");
+  FetchCoinsResponse nothing;
+  const grpc::Status refused = Call(stub, &Stub::FetchCoins, requester, wrong, &nothing);
+  const Details details(refused);
+
+  // What a repeated upload whose first reply was lost answers is a success, too.
+  const auto stored = std::count_if(uploaded.results().begin(), uploaded.results().end(), [](const auto& result) {
+    return result.outcome() == CoinUploadResult::OUTCOME_INSERTED ||
+           result.outcome() == CoinUploadResult::OUTCOME_ALREADY_PRESENT;
+  });
+  std::vector<std::string> categories;
+  for (const Coin& coin : fetched.coins()) categories.push_back(CoinCategory_Name(coin.coin_category()));
+  const auto& sent = upload.coins();
+  const auto& got = fetched.coins();
+  const auto& again = repeated.coins();
+  std::cout << std::boolalpha << "{\"uploaded\":" << stored << ",\"fetched\":" << Json(categories)
+            << ",\"fetched_as_uploaded\":" << std::equal(got.begin(), got.end(), sent.begin(), sent.begin() + 3, SameKeys)
+            << ",\"repeat_is_the_same\":" << std::equal(got.begin(), got.end(), again.begin(), again.end(), SameKeys)
+            << ",\"left\":{\"gold\":" << left.gold() << ",\"silver\":" << left.silver()
+            << ",\"bronze\":" << left.bronze() << "},\"refused\":{\"code\":" << refused.error_code()
+            << ",\"reason\":\"" << details.reason << "\",\"fields\":" << Json(details.fields) << "}}" << std::endl;
+}

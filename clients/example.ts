@@ -1,0 +1,93 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { delimiter, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import type { Command, Language } from './languages';
+
+const exec = promisify(execFile);
+
+/** The repository, from dist/clients too. */
+export const ROOT = join(__dirname.replace(/[\\/]dist(?=[\\/]clients$)/, ''), '..');
+/** A first build downloads what its package manager brings. */
+const LONGEST_BUILD_MS = 600_000;
+const LONGEST_RUN_MS = 60_000;
+
+/** What every example prints when each of its steps did what the contract promises. */
+export const EXPECTED = {
+  uploaded: 6,
+  fetched: ['COIN_CATEGORY_GOLD', 'COIN_CATEGORY_GOLD', 'COIN_CATEGORY_SILVER'],
+  fetched_as_uploaded: true,
+  repeat_is_the_same: true,
+  left: { gold: 0, silver: 0, bronze: 3 },
+  refused: { code: 3, reason: 'INVALID_FIELD', fields: ['target_user_id', 'coin_category', 'count'] },
+};
+
+/** Who calls which service. */
+export interface Callers {
+  readonly address: string;
+  readonly owner: { readonly id: string; readonly token: string };
+  readonly requester: { readonly token: string };
+}
+
+/** @returns which of its tools are not there, or are too old; empty: all are there */
+export function missingTools({ needs }: Language): string[] {
+  const missing = needs.filter(({ test: [program, ...args], atLeast }) => {
+    const { status, stdout } = spawnSync(program, args, { encoding: 'utf8', env: withBuf() });
+    if (status !== 0 || !atLeast) return status !== 0;
+    const [, major = 0, minor = 0] = (/(\d+)\.(\d+)/.exec(stdout) ?? []).map(Number);
+    return major < atLeast[0] || (major === atLeast[0] && minor < atLeast[1]);
+  });
+  return missing.map(({ what, atLeast }) => (atLeast ? `${what} ${atLeast.join('.')}` : what));
+}
+
+/**
+ * Generates and compiles an example with its own commands. What was built before is used again.
+ * @param root of the repository, or of a copy of its proto/ and clients/
+ * @throws with what the tools wrote when one of them fails
+ */
+export async function buildExample(language: Language, root = ROOT, env: NodeJS.ProcessEnv = {}): Promise<void> {
+  for (const command of language.build) await run(language, root, command, env, LONGEST_BUILD_MS);
+}
+
+/**
+ * Runs an example that was built.
+ * @returns the JSON that it printed
+ * @throws with what it wrote to stderr when it fails, or has not ended after a minute
+ */
+export async function runExample(
+  language: Language,
+  { address, owner, requester }: Callers,
+  root = ROOT,
+  env: NodeJS.ProcessEnv = {},
+): Promise<unknown> {
+  const who = {
+    AQM_ADDRESS: address,
+    AQM_OWNER: owner.id,
+    AQM_OWNER_TOKEN: owner.token,
+    AQM_REQUESTER_TOKEN: requester.token,
+  };
+  return JSON.parse(await run(language, root, language.run, { ...env, ...who }, LONGEST_RUN_MS));
+}
+
+async function run(
+  language: Language,
+  root: string,
+  [program, ...args]: Command,
+  env: NodeJS.ProcessEnv,
+  timeout: number,
+): Promise<string> {
+  const cwd = join(root, 'clients', language.folder);
+  // A relative path is meant from the example's folder; a bare name is looked up on PATH.
+  const file = program.includes('/') ? resolve(cwd, program) : program;
+  const { stdout } = await exec(file, args, {
+    cwd,
+    env: { ...withBuf(), ...language.env?.(cwd), ...env },
+    timeout,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  return stdout;
+}
+
+/** The environment, with this package's Node 24 and buf on PATH. */
+function withBuf(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${join(ROOT, 'node_modules/.bin')}${delimiter}${process.env.PATH ?? ''}` };
+}

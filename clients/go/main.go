@@ -1,0 +1,165 @@
+// Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+//
+//	buf generate
+//	export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
+//	export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+//	go run .
+//
+// Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+// minting module.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"log"
+	mathrand "math/rand/v2"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	coinv1 "aqm.example/client/gen/aqm/coin/v1"
+)
+
+const (
+	attempts = 8
+	deadline = 10 * time.Second
+
+	gold   = coinv1.CoinCategory_COIN_CATEGORY_GOLD
+	silver = coinv1.CoinCategory_COIN_CATEGORY_SILVER
+	bronze = coinv1.CoinCategory_COIN_CATEGORY_BRONZE
+
+	inserted       = coinv1.CoinUploadResult_OUTCOME_INSERTED
+	alreadyPresent = coinv1.CoinUploadResult_OUTCOME_ALREADY_PRESENT
+)
+
+// details is what the google.rpc.Status of a failed call says.
+type details struct {
+	Code   codes.Code `json:"code"`
+	Reason string     `json:"reason"`
+	Fields []string   `json:"fields"`
+	retry  time.Duration
+}
+
+func detailsOf(err error) details {
+	failed := status.Convert(err)
+	found := details{Code: failed.Code()}
+	for _, detail := range failed.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			found.Reason = detail.Reason
+		case *errdetails.BadRequest:
+			for _, violation := range detail.FieldViolations {
+				found.Fields = append(found.Fields, violation.Field)
+			}
+		case *errdetails.RetryInfo:
+			found.retry = detail.RetryDelay.AsDuration()
+		}
+	}
+	return found
+}
+
+// call sends the same request, and so the same request_id, again while the service is away for a moment.
+func call[Request, Response any](
+	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), token string, request *Request,
+) (*Response, error) {
+	for attempt := 1; ; attempt++ {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+		// Until its deadline it waits for a connection.
+		response, err := method(ctx, request, grpc.WaitForReady(true))
+		cancel()
+		passing := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded
+		if !passing || attempt == attempts {
+			return response, err
+		}
+		backoff := min(100*time.Millisecond<<attempt, 5*time.Second)
+		found := detailsOf(err)
+		// Never sooner than the service asks for.
+		pause := max(backoff/2+mathrand.N(backoff/2), found.retry)
+		log.Printf("%s %s: again in %v", found.Code, found.Reason, pause)
+		time.Sleep(pause)
+	}
+}
+
+// mint makes coins of a category; the sizes come from the options in coin.proto.
+func mint(category coinv1.CoinCategory, count int) []*coinv1.Coin {
+	value := category.Descriptor().Values().ByNumber(category.Number())
+	spec := proto.GetExtension(value.Options(), coinv1.E_CoinCategorySpec).(*coinv1.CoinCategorySpec)
+	coins := make([]*coinv1.Coin, count)
+	for i := range coins {
+		coin := &coinv1.Coin{KeyId: uuid.NewString(), CoinCategory: category}
+		coin.PublicKey, coin.Signature = make([]byte, spec.PublicKeySize), make([]byte, spec.SignatureSize)
+		rand.Read(coin.PublicKey)
+		rand.Read(coin.Signature)
+		coins[i] = coin
+	}
+	return coins
+}
+
+func sameKeys(a, b *coinv1.Coin) bool {
+	return a.KeyId == b.KeyId && string(a.PublicKey) == string(b.PublicKey) && string(a.Signature) == string(b.Signature)
+}
+
+func main() {
+	owner, requester := os.Getenv("AQM_OWNER_TOKEN"), os.Getenv("AQM_REQUESTER_TOKEN")
+	connection := must(grpc.NewClient(os.Getenv("AQM_ADDRESS"), grpc.WithTransportCredentials(insecure.NewCredentials())))
+	defer connection.Close()
+	service := coinv1.NewCoinServiceClient(connection)
+
+	coins := slices.Concat(mint(gold, 2), mint(silver, 1), mint(bronze, 3))
+	uploaded := must(call(service.UploadCoins, owner, &coinv1.UploadCoinsRequest{Coins: coins}))
+
+	// The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+	fetch := &coinv1.FetchCoinsRequest{
+		TargetUserId: os.Getenv("AQM_OWNER"), CoinCategory: gold, Count: 3,
+		RequestId: uuid.NewString(), AllowLowerCategories: true,
+	}
+	fetched := must(call(service.FetchCoins, requester, fetch))
+	repeated := must(call(service.FetchCoins, requester, fetch))
+
+	left := must(call(service.GetInventoryCount, owner, &coinv1.GetInventoryCountRequest{})).Available
+
+	_, refused := call(service.FetchCoins, requester, &coinv1.FetchCoinsRequest{TargetUserId: "nobody"})
+
+	// What a repeated upload whose first reply was lost answers is a success, too.
+	stored := 0
+	for _, result := range uploaded.Results {
+		if result.Outcome == inserted || result.Outcome == alreadyPresent {
+			stored++
+		}
+	}
+	categories := []string{}
+	for _, coin := range fetched.Coins {
+		categories = append(categories, coin.CoinCategory.String())
+	}
+	err := json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"uploaded":            stored,
+		"fetched":             categories,
+		"fetched_as_uploaded": slices.EqualFunc(fetched.Coins, coins[:3], sameKeys),
+		"repeat_is_the_same":  slices.EqualFunc(repeated.Coins, fetched.Coins, sameKeys),
+		"left":                map[string]int32{"gold": left.Gold, "silver": left.Silver, "bronze": left.Bronze},
+		"refused":             detailsOf(refused),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// must ends the example at the first error.
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}

@@ -1,0 +1,178 @@
+import aqm.coin.v1.CoinOuterClass;
+import aqm.coin.v1.CoinOuterClass.Coin;
+import aqm.coin.v1.CoinOuterClass.CoinCategory;
+import aqm.coin.v1.CoinServiceGrpc;
+import aqm.coin.v1.CoinServiceGrpc.CoinServiceBlockingStub;
+import aqm.coin.v1.CoinServiceOuterClass.CoinUploadResult.Outcome;
+import aqm.coin.v1.CoinServiceOuterClass.FetchCoinsRequest;
+import aqm.coin.v1.CoinServiceOuterClass.GetInventoryCountRequest;
+import aqm.coin.v1.CoinServiceOuterClass.UploadCoinsRequest;
+import com.google.protobuf.Any;
+import com.google.protobuf.ByteString;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.rpc.BadRequest;
+import com.google.rpc.BadRequest.FieldViolation;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.Metadata;
+import io.grpc.Status.Code;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.MetadataUtils;
+import java.security.SecureRandom;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+
+/**
+ * Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+ *
+ * <pre>
+ * mvn compile
+ * export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=&lt;uuid&gt;
+ * export AQM_OWNER_TOKEN=&lt;JWT of that user&gt; AQM_REQUESTER_TOKEN=&lt;JWT of anybody&gt;
+ * java -cp 'target/classes:target/lib/*' Example
+ * </pre>
+ *
+ * Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+ * minting module.
+ */
+public final class Example {
+  private static final int ATTEMPTS = 8;
+  private static final Duration DEADLINE = Duration.ofSeconds(10);
+  private static final Set<Code> PASSING = Set.of(Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED);
+  private static final Set<Outcome> STORED = Set.of(Outcome.OUTCOME_INSERTED, Outcome.OUTCOME_ALREADY_PRESENT);
+  private static final SecureRandom RANDOM = new SecureRandom();
+
+  /** What the google.rpc.Status of a failed call says. */
+  private record Details(String reason, List<String> fields, Duration retryDelay) {
+    static Details of(StatusRuntimeException error) throws InvalidProtocolBufferException {
+      var reason = "";
+      var fields = List.<String>of();
+      var retryDelay = Duration.ZERO;
+      for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
+        if (detail.is(ErrorInfo.class)) {
+          reason = detail.unpack(ErrorInfo.class).getReason();
+        } else if (detail.is(BadRequest.class)) {
+          var violations = detail.unpack(BadRequest.class).getFieldViolationsList();
+          fields = violations.stream().map(FieldViolation::getField).toList();
+        } else if (detail.is(RetryInfo.class)) {
+          var delay = detail.unpack(RetryInfo.class).getRetryDelay();
+          retryDelay = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
+        }
+      }
+      return new Details(reason, fields, retryDelay);
+    }
+  }
+
+  /** A user's stub with a deadline for one call. Until then it waits for a connection. */
+  private record User(CoinServiceBlockingStub stub, String token) {
+    CoinServiceBlockingStub next() {
+      var headers = new Metadata();
+      headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
+      return stub.withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers))
+          .withDeadlineAfter(DEADLINE.toMillis(), TimeUnit.MILLISECONDS)
+          .withWaitForReady();
+    }
+
+    /** Sends the same request, and so the same request_id, again while the service is away for a moment. */
+    <R> R call(Function<CoinServiceBlockingStub, R> method) throws Exception {
+      for (var attempt = 1; ; attempt++) {
+        try {
+          return method.apply(next());
+        } catch (StatusRuntimeException error) {
+          var code = error.getStatus().getCode();
+          if (attempt == ATTEMPTS || !PASSING.contains(code)) throw error;
+          var details = Details.of(error);
+          var backoff = (long) (Math.min(100 << attempt, 5000) * ThreadLocalRandom.current().nextDouble(0.5, 1));
+          // Never sooner than the service asks for.
+          var pause = Math.max(backoff, details.retryDelay.toMillis());
+          System.err.printf("%s %s: again in %d ms%n", code, details.reason, pause);
+          Thread.sleep(pause);
+        }
+      }
+    }
+  }
+
+  /** Coins of a category; the sizes come from the options in coin.proto. */
+  private static Stream<Coin> mint(CoinCategory category, int count) {
+    var spec = category.getValueDescriptor().getOptions().getExtension(CoinOuterClass.coinCategorySpec);
+    return Stream.generate(() -> Coin.newBuilder()
+            .setKeyId(UUID.randomUUID().toString())
+            .setCoinCategory(category)
+            .setPublicKey(randomBytes(spec.getPublicKeySize()))
+            .setSignature(randomBytes(spec.getSignatureSize()))
+            .build())
+        .limit(count);
+  }
+
+  private static ByteString randomBytes(int size) {
+    var bytes = new byte[size];
+    RANDOM.nextBytes(bytes);
+    return ByteString.copyFrom(bytes);
+  }
+
+  private static List<List<Object>> keyBytes(List<Coin> coins) {
+    return coins.stream().map(coin -> List.<Object>of(coin.getKeyId(), coin.getPublicKey(), coin.getSignature())).toList();
+  }
+
+  private static String json(Stream<?> names) {
+    return names.map(name -> "\"" + name + "\"").collect(Collectors.joining(",", "[", "]"));
+  }
+
+  public static void main(String[] arguments) throws Exception {
+    var channel = Grpc.newChannelBuilder(System.getenv("AQM_ADDRESS"), InsecureChannelCredentials.create()).build();
+    var stub = CoinServiceGrpc.newBlockingStub(channel);
+    var owner = new User(stub, System.getenv("AQM_OWNER_TOKEN"));
+    var requester = new User(stub, System.getenv("AQM_REQUESTER_TOKEN"));
+
+    var coins = new ArrayList<Coin>();
+    mint(CoinCategory.COIN_CATEGORY_GOLD, 2).forEach(coins::add);
+    mint(CoinCategory.COIN_CATEGORY_SILVER, 1).forEach(coins::add);
+    mint(CoinCategory.COIN_CATEGORY_BRONZE, 3).forEach(coins::add);
+    var upload = UploadCoinsRequest.newBuilder().addAllCoins(coins).build();
+    var uploaded = owner.call(service -> service.uploadCoins(upload));
+
+    // The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+    var fetch = FetchCoinsRequest.newBuilder()
+        .setTargetUserId(System.getenv("AQM_OWNER"))
+        .setCoinCategory(CoinCategory.COIN_CATEGORY_GOLD)
+        .setCount(3)
+        .setRequestId(UUID.randomUUID().toString())
+        .setAllowLowerCategories(true)
+        .build();
+    var fetched = requester.call(service -> service.fetchCoins(fetch)).getCoinsList();
+    var repeated = requester.call(service -> service.fetchCoins(fetch)).getCoinsList();
+
+    var count = GetInventoryCountRequest.getDefaultInstance();
+    var left = owner.call(service -> service.getInventoryCount(count)).getAvailable();
+
+    var refused = "null";
+    try {
+      requester.call(service -> service.fetchCoins(FetchCoinsRequest.newBuilder().setTargetUserId("nobody").build()));
+    } catch (StatusRuntimeException error) {
+      var details = Details.of(error);
+      refused = "{\"code\":%d,\"reason\":\"%s\",\"fields\":%s}"
+          .formatted(error.getStatus().getCode().value(), details.reason, json(details.fields.stream()));
+    }
+    channel.shutdownNow();
+
+    // What a repeated upload whose first reply was lost answers is a success, too.
+    var stored = uploaded.getResultsList().stream().filter(result -> STORED.contains(result.getOutcome())).count();
+    System.out.printf(
+        "{\"uploaded\":%d,\"fetched\":%s,\"fetched_as_uploaded\":%b,\"repeat_is_the_same\":%b,"
+            + "\"left\":{\"gold\":%d,\"silver\":%d,\"bronze\":%d},\"refused\":%s}%n",
+        stored, json(fetched.stream().map(Coin::getCoinCategory)),
+        keyBytes(fetched).equals(keyBytes(coins.subList(0, 3))), keyBytes(repeated).equals(keyBytes(fetched)),
+        left.getGold(), left.getSilver(), left.getBronze(), refused);
+  }
+}

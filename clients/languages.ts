@@ -1,0 +1,99 @@
+import { join } from 'node:path';
+
+export type Command = readonly [program: string, ...args: string[]];
+
+export interface Need {
+  readonly what: string;
+  /** Answers with exit code 0 where it is there. */
+  readonly test: Command;
+  /** The first version in what it prints; older ones do not do. */
+  readonly atLeast?: readonly [major: number, minor: number];
+}
+
+export interface Language {
+  readonly name: string;
+  /** Its folder in clients/. */
+  readonly folder: string;
+  /** What generates its client from proto/. */
+  readonly tool: string;
+  readonly needs: readonly Need[];
+  /** The commands of clients/README.md: in its folder, one after the other. */
+  readonly build: readonly Command[];
+  readonly run: Command;
+  /** Of both, given the path of its folder. */
+  readonly env?: (folder: string) => NodeJS.ProcessEnv;
+}
+
+const PROTOC: Need = { what: 'protoc', test: ['protoc', '--version'] };
+
+export const LANGUAGES: readonly Language[] = [
+  {
+    name: 'Python',
+    folder: 'python',
+    tool: 'protoc, grpc_python_plugin',
+    needs: [
+      PROTOC,
+      { what: 'grpc_python_plugin', test: ['which', 'grpc_python_plugin'] },
+      { what: "gRPC for Debian's Python", test: ['/usr/bin/python3', '-c', 'import grpc, google.protobuf'] },
+    ],
+    build: [['./generate', 'gen']],
+    // Debian's Python, for which Debian's packages are; another python3 may come first on PATH.
+    run: ['/usr/bin/python3', 'example.py'],
+    env: (folder) => ({ PYTHONPATH: join(folder, 'gen') }),
+  },
+  {
+    name: 'Go',
+    folder: 'go',
+    tool: 'buf, protoc-gen-go, -go-grpc',
+    needs: [{ what: 'Go', test: ['go', 'version'], atLeast: [1, 24] }],
+    build: [
+      ['buf', 'generate'],
+      ['go', 'build', '-o', 'build/example', '.'],
+    ],
+    run: ['build/example'],
+  },
+  {
+    name: 'Java',
+    folder: 'java',
+    tool: 'protobuf-maven-plugin',
+    needs: [
+      { what: 'Maven', test: ['mvn', '--version'], atLeast: [3, 8] },
+      { what: 'a JDK', test: ['javac', '-version'], atLeast: [17, 0] },
+    ],
+    build: [['mvn', '--batch-mode', '--quiet', 'compile']],
+    run: ['java', '-cp', 'target/classes:target/lib/*', 'Example'],
+  },
+  {
+    name: 'Rust',
+    folder: 'rust',
+    tool: 'tonic-prost-build, protox',
+    needs: [{ what: 'Cargo', test: ['cargo', '--version'], atLeast: [1, 88] }],
+    build: [['cargo', 'build', '--quiet']],
+    run: ['cargo', 'run', '--quiet'],
+  },
+  {
+    name: 'C++',
+    folder: 'cpp',
+    tool: 'protoc, grpc_cpp_plugin',
+    needs: [
+      PROTOC,
+      { what: 'grpc_cpp_plugin', test: ['which', 'grpc_cpp_plugin'] },
+      { what: 'g++', test: ['g++', '--version'] },
+      { what: 'make', test: ['make', '--version'] },
+      { what: 'libgrpc++', test: ['pkg-config', '--exists', 'grpc++', 'protobuf'] },
+    ],
+    build: [['make', '--silent', '--jobs=2']],
+    run: ['build/example'],
+  },
+  {
+    name: 'TypeScript',
+    folder: 'typescript',
+    tool: 'buf, protoc-gen-es',
+    needs: [{ what: 'Node.js', test: ['node', '--version'], atLeast: [24, 0] }],
+    build: [
+      ['npm', 'ci', '--silent', '--no-audit', '--no-fund'],
+      ['npm', 'run', '--silent', 'build'],
+    ],
+    run: ['npm', 'start', '--silent'],
+  },
+];

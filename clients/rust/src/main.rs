@@ -1,0 +1,142 @@
+//! Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+//!
+//!     export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
+//!     export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+//!     cargo run
+//!
+//! Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+//! minting module.
+use std::{env, error::Error, time::Duration};
+
+use aqm::coin::v1::{
+    Coin, CoinCategory, FetchCoinsRequest, GetInventoryCountRequest, UploadCoinsRequest,
+    coin_service_client::CoinServiceClient, coin_upload_result::Outcome,
+};
+use rand::Rng;
+use serde_json::json;
+use tonic::{Code, Request, Response, Status, transport::Endpoint};
+use tonic_types::StatusExt;
+use uuid::Uuid;
+
+mod aqm {
+    pub mod coin {
+        #[allow(dead_code)]
+        pub mod v1 {
+            tonic::include_proto!("aqm.coin.v1");
+        }
+    }
+}
+
+const ATTEMPTS: u32 = 8;
+const DEADLINE: Duration = Duration::from_secs(10);
+/// From the options in coin.proto; see build.rs.
+const SIZES: &[(i32, usize, usize)] = include!(concat!(env!("OUT_DIR"), "/category_sizes.rs"));
+
+/// Whether the service, or the way to it, was only away for a moment. A connection that breaks under a call is no
+/// UNAVAILABLE to tonic, and its own deadline no DEADLINE_EXCEEDED: both have a source, which no answer has.
+fn is_passing(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) || status.source().is_some()
+}
+
+/// Sends the same message, and so the same request_id, again while the service is away for a moment.
+async fn call<M: Clone, R>(
+    method: impl AsyncFn(Request<M>) -> Result<Response<R>, Status>,
+    token: &str,
+    message: M,
+) -> Result<R, Status> {
+    let mut attempt = 1;
+    loop {
+        let mut request = Request::new(message.clone());
+        request.set_timeout(DEADLINE);
+        let bearer = format!("Bearer {token}").parse().expect("a token is ASCII");
+        request.metadata_mut().insert("authorization", bearer);
+        let status = match method(request).await {
+            Ok(response) => return Ok(response.into_inner()),
+            Err(status) if attempt == ATTEMPTS || !is_passing(&status) => return Err(status),
+            Err(status) => status,
+        };
+        let backoff = Duration::from_millis(100 << attempt).min(Duration::from_secs(5));
+        let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        // Never sooner than the service asks for.
+        let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0)).max(asked.unwrap_or_default());
+        eprintln!("{:?} {}: again in {pause:.2?}", status.code(), reason(&status));
+        tokio::time::sleep(pause).await;
+        attempt += 1;
+    }
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+fn mint(category: CoinCategory, count: usize) -> Vec<Coin> {
+    let size = SIZES.iter().find(|(number, ..)| *number == category as i32);
+    let (_, key, signature) = *size.expect("every category has sizes");
+    let bytes = |size| (0..size).map(|_| rand::random()).collect::<Vec<u8>>();
+    let coin = || Coin {
+        key_id: Uuid::new_v4().to_string(),
+        coin_category: category.into(),
+        public_key: bytes(key),
+        signature: bytes(signature),
+        // So that a field that is added later changes nothing here.
+        ..Default::default()
+    };
+    std::iter::repeat_with(coin).take(count).collect()
+}
+
+fn key_bytes(coins: &[Coin]) -> Vec<(&str, &[u8], &[u8])> {
+    coins.iter().map(|coin| (coin.key_id.as_str(), &coin.public_key[..], &coin.signature[..])).collect()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (owner, requester) = (env::var("AQM_OWNER_TOKEN")?, env::var("AQM_REQUESTER_TOKEN")?);
+    let channel = Endpoint::try_from(format!("http://{}", env::var("AQM_ADDRESS")?))?.connect_lazy();
+    // A clone shares the connection.
+    let client = CoinServiceClient::new(channel);
+    let upload = async |request| client.clone().upload_coins(request).await;
+    let fetch = async |request| client.clone().fetch_coins(request).await;
+    let count = async |request| client.clone().get_inventory_count(request).await;
+
+    let tiers = [(CoinCategory::Gold, 2), (CoinCategory::Silver, 1), (CoinCategory::Bronze, 3)];
+    let coins: Vec<Coin> = tiers.into_iter().flat_map(|(category, count)| mint(category, count)).collect();
+    let message = UploadCoinsRequest { coins: coins.clone(), ..Default::default() };
+    let uploaded = call(upload, &owner, message).await?;
+
+    // The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+    let message = FetchCoinsRequest {
+        target_user_id: env::var("AQM_OWNER")?,
+        coin_category: CoinCategory::Gold.into(),
+        count: 3,
+        request_id: Uuid::new_v4().to_string(),
+        allow_lower_categories: true,
+        ..Default::default()
+    };
+    let fetched = call(fetch, &requester, message.clone()).await?;
+    let repeated = call(fetch, &requester, message).await?;
+
+    let left = call(count, &owner, GetInventoryCountRequest::default()).await?.available.unwrap_or_default();
+
+    let message = FetchCoinsRequest { target_user_id: "nobody".into(), ..Default::default() };
+    let refused = call(fetch, &requester, message).await.err().map(|status| {
+        let bad = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+        let fields: Vec<_> = bad.into_iter().map(|violation| violation.field).collect();
+        json!({ "code": status.code() as i32, "reason": reason(&status), "fields": fields })
+    });
+
+    let result = json!({
+        // What a repeated upload whose first reply was lost answers is a success, too.
+        "uploaded": uploaded
+            .results
+            .iter()
+            .filter(|result| matches!(result.outcome(), Outcome::Inserted | Outcome::AlreadyPresent))
+            .count(),
+        "fetched": fetched.coins.iter().map(|coin| coin.coin_category().as_str_name()).collect::<Vec<_>>(),
+        "fetched_as_uploaded": key_bytes(&fetched.coins) == key_bytes(&coins[..3]),
+        "repeat_is_the_same": key_bytes(&repeated.coins) == key_bytes(&fetched.coins),
+        "left": { "gold": left.gold, "silver": left.silver, "bronze": left.bronze },
+        "refused": refused,
+    });
+    println!("{result}");
+    Ok(())
+}

@@ -1,0 +1,115 @@
+/**
+ * Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+ *
+ *     npm ci && npm run build
+ *     export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
+ *     export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+ *     npm --silent start
+ *
+ * Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+ * minting module.
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+import { create, getOption } from '@bufbuild/protobuf';
+import { durationMs } from '@bufbuild/protobuf/wkt';
+import { type CallOptions, Code, ConnectError, createClient } from '@connectrpc/connect';
+import { createGrpcTransport } from '@connectrpc/connect-node';
+import {
+  type Coin,
+  CoinCategory,
+  CoinCategorySchema,
+  CoinSchema,
+  coin_category_spec,
+} from './gen/aqm/coin/v1/coin_pb.js';
+import { CoinService, CoinUploadResult_Outcome as Outcome } from './gen/aqm/coin/v1/coin_service_pb.js';
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from './gen/google/rpc/error_details_pb.js';
+
+const ATTEMPTS = 8;
+const DEADLINE_MS = 10_000;
+/** ABORTED is what Connect says of a connection that broke under a call; the service never does. */
+const PASSING = [Code.Unavailable, Code.DeadlineExceeded, Code.Aborted];
+
+const STORED = [Outcome.INSERTED, Outcome.ALREADY_PRESENT];
+
+/** What the google.rpc.Status of a failed call says. */
+function detailsOf(error: ConnectError) {
+  const [info] = error.findDetails(ErrorInfoSchema);
+  const [bad] = error.findDetails(BadRequestSchema);
+  const [retry] = error.findDetails(RetryInfoSchema);
+  return {
+    reason: info?.reason ?? '',
+    fields: bad?.fieldViolations.map(({ field }) => field) ?? [],
+    retryDelayMs: retry?.retryDelay ? durationMs(retry.retryDelay) : 0,
+  };
+}
+
+/** Makes the same call, and so sends the same request_id, again while the service is away for a moment. */
+async function call<T>(token: string, method: (options: CallOptions) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await method({ headers: { authorization: `Bearer ${token}` }, timeoutMs: DEADLINE_MS });
+    } catch (cause) {
+      const error = ConnectError.from(cause);
+      if (!PASSING.includes(error.code) || attempt === ATTEMPTS) throw error;
+      const { reason, retryDelayMs } = detailsOf(error);
+      // Never sooner than the service asks for.
+      const pauseMs = Math.max((0.5 + Math.random() / 2) * Math.min(100 * 2 ** attempt, 5000), retryDelayMs);
+      console.error(`${Code[error.code]} ${reason}: again in ${Math.round(pauseMs)} ms`);
+      await setTimeout(pauseMs);
+    }
+  }
+}
+
+/** Coins of a category; the sizes come from the options in coin.proto. */
+function mint(coinCategory: CoinCategory, count: number): Coin[] {
+  const spec = getOption(CoinCategorySchema.value[coinCategory], coin_category_spec);
+  return Array.from({ length: count }, () =>
+    create(CoinSchema, {
+      keyId: randomUUID(),
+      coinCategory,
+      publicKey: randomBytes(spec.publicKeySize),
+      signature: randomBytes(spec.signatureSize),
+    }),
+  );
+}
+
+const keyBytes = (coins: Coin[]) =>
+  coins.map(({ keyId, publicKey, signature }) => [keyId, Buffer.from(publicKey), Buffer.from(signature)]);
+
+const { AQM_ADDRESS, AQM_OWNER = '', AQM_OWNER_TOKEN: owner = '', AQM_REQUESTER_TOKEN: requester = '' } = process.env;
+const service = createClient(CoinService, createGrpcTransport({ baseUrl: `http://${AQM_ADDRESS}` }));
+
+const coins = [...mint(CoinCategory.GOLD, 2), ...mint(CoinCategory.SILVER, 1), ...mint(CoinCategory.BRONZE, 3)];
+const uploaded = await call(owner, (options) => service.uploadCoins({ coins }, options));
+
+// The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+const request = {
+  targetUserId: AQM_OWNER,
+  coinCategory: CoinCategory.GOLD,
+  count: 3,
+  requestId: randomUUID(),
+  allowLowerCategories: true,
+};
+const fetched = await call(requester, (options) => service.fetchCoins(request, options));
+const repeated = await call(requester, (options) => service.fetchCoins(request, options));
+
+const { available } = await call(owner, (options) => service.getInventoryCount({}, options));
+
+const refused = await call(requester, (options) => service.fetchCoins({ targetUserId: 'nobody' }, options)).then(
+  () => null,
+  (error: ConnectError) => ({ code: error.code, reason: detailsOf(error).reason, fields: detailsOf(error).fields }),
+);
+
+process.stdout.write(
+  JSON.stringify({
+    // What a repeated upload whose first reply was lost answers is a success, too.
+    uploaded: uploaded.results.filter(({ outcome }) => STORED.includes(outcome)).length,
+    fetched: fetched.coins.map(({ coinCategory }) => CoinCategorySchema.value[coinCategory].name),
+    fetched_as_uploaded: isDeepStrictEqual(keyBytes(fetched.coins), keyBytes(coins.slice(0, 3))),
+    repeat_is_the_same: isDeepStrictEqual(keyBytes(repeated.coins), keyBytes(fetched.coins)),
+    left: { gold: available?.gold, silver: available?.silver, bronze: available?.bronze },
+    refused,
+  }),
+);
