@@ -20,11 +20,24 @@ const TOOLS = [
     test: ['test', '-f', '/usr/include/google/protobuf/descriptor.proto'],
     debian: 'libprotobuf-dev',
   },
+  // The rest of what the examples in clients/ are generated and built with.
+  { what: 'g++', test: ['g++', '--version'], debian: 'g++' },
+  { what: 'make', test: ['make', '--version'], debian: 'make' },
+  { what: 'pkg-config', test: ['pkg-config', '--version'], debian: 'pkg-config' },
+  { what: 'gRPC for C++', test: ['test', '-f', '/usr/include/grpcpp/grpcpp.h'], debian: 'libgrpc++-dev' },
+  { what: 'a JDK', test: ['which', 'javac'], debian: 'default-jdk-headless' },
+  { what: 'Maven', test: ['which', 'mvn'], debian: 'maven' },
   { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
   // Debian starts a service with these; the tests always run servers of their own.
   { what: 'pgbouncer', test: ['sh', '-c', 'PATH="$PATH:/usr/sbin" pgbouncer --version'], debian: 'pgbouncer' },
   { what: 'pg_isready', test: ['pg_isready', '--version'], debian: 'postgresql-client' },
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
+];
+
+/** What Debian 12 has of these is too old for the examples in clients/. */
+const NEWER_THAN_DEBIAN = [
+  { what: 'Go', test: ['go', 'version'], minor: 24, from: 'https://go.dev/dl' },
+  { what: 'Rust', test: ['cargo', '--version'], minor: 88, from: 'https://rustup.rs' },
 ];
 
 // Where there is no ghz it is built, with Go.
@@ -48,6 +61,12 @@ if (missing.length > 0) {
   }
 }
 
+for (const { what, test, minor, from } of NEWER_THAN_DEBIAN) {
+  if (minorVersion(test) >= minor) continue;
+  console.error(`There is no ${what} 1.${minor} or newer (${from}): its example in clients/ is not tested.`);
+  if (process.env.CI) process.exit(1);
+}
+
 if (!ensureGhz()) {
   console.error(HOW_TO_GET_GHZ);
   process.exit(1);
@@ -55,6 +74,12 @@ if (!ensureGhz()) {
 
 function works([program, ...args]) {
   return spawnSync(program, args, { stdio: 'ignore' }).status === 0;
+}
+
+/** Of a version 1; -1 where the program is not there. */
+function minorVersion([program, ...args]) {
+  const { stdout } = spawnSync(program, args, { encoding: 'utf8' });
+  return Number(/ (?:go)?1\.(\d+)/.exec(stdout ?? '')?.[1] ?? -1);
 }
 
 function install(args) {
