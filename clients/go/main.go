@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"log"
 	mathrand "math/rand/v2"
 	"os"
@@ -39,8 +40,7 @@ const (
 	silver = coinv1.CoinCategory_COIN_CATEGORY_SILVER
 	bronze = coinv1.CoinCategory_COIN_CATEGORY_BRONZE
 
-	inserted       = coinv1.CoinUploadResult_OUTCOME_INSERTED
-	alreadyPresent = coinv1.CoinUploadResult_OUTCOME_ALREADY_PRESENT
+	inserted, alreadyPresent = coinv1.CoinUploadResult_OUTCOME_INSERTED, coinv1.CoinUploadResult_OUTCOME_ALREADY_PRESENT
 )
 
 // details is what the google.rpc.Status of a failed call says.
@@ -143,17 +143,14 @@ func main() {
 	for _, coin := range fetched.Coins {
 		categories = append(categories, coin.CoinCategory.String())
 	}
-	err := json.NewEncoder(os.Stdout).Encode(map[string]any{
+	fmt.Printf("%s\n", must(json.Marshal(map[string]any{
 		"uploaded":            stored,
 		"fetched":             categories,
 		"fetched_as_uploaded": slices.EqualFunc(fetched.Coins, coins[:3], sameKeys),
 		"repeat_is_the_same":  slices.EqualFunc(repeated.Coins, fetched.Coins, sameKeys),
 		"left":                map[string]int32{"gold": left.Gold, "silver": left.Silver, "bronze": left.Bronze},
 		"refused":             detailsOf(refused),
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
+	})))
 }
 
 // must ends the example at the first error.

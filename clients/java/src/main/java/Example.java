@@ -3,30 +3,17 @@ import aqm.coin.v1.CoinOuterClass.Coin;
 import aqm.coin.v1.CoinOuterClass.CoinCategory;
 import aqm.coin.v1.CoinServiceGrpc;
 import aqm.coin.v1.CoinServiceGrpc.CoinServiceBlockingStub;
+import aqm.coin.v1.CoinServiceOuterClass.*;
 import aqm.coin.v1.CoinServiceOuterClass.CoinUploadResult.Outcome;
-import aqm.coin.v1.CoinServiceOuterClass.FetchCoinsRequest;
-import aqm.coin.v1.CoinServiceOuterClass.GetInventoryCountRequest;
-import aqm.coin.v1.CoinServiceOuterClass.UploadCoinsRequest;
-import com.google.protobuf.Any;
-import com.google.protobuf.ByteString;
-import com.google.protobuf.InvalidProtocolBufferException;
-import com.google.rpc.BadRequest;
-import com.google.rpc.BadRequest.FieldViolation;
-import com.google.rpc.ErrorInfo;
-import com.google.rpc.RetryInfo;
-import io.grpc.Grpc;
-import io.grpc.InsecureChannelCredentials;
-import io.grpc.Metadata;
+import com.google.protobuf.*;
+import com.google.rpc.*;
+import io.grpc.*;
 import io.grpc.Status.Code;
-import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
 import java.security.SecureRandom;
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.Set;
-import java.util.UUID;
+import java.util.*;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
@@ -64,7 +51,7 @@ public final class Example {
           reason = detail.unpack(ErrorInfo.class).getReason();
         } else if (detail.is(BadRequest.class)) {
           var violations = detail.unpack(BadRequest.class).getFieldViolationsList();
-          fields = violations.stream().map(FieldViolation::getField).toList();
+          fields = violations.stream().map(BadRequest.FieldViolation::getField).toList();
         } else if (detail.is(RetryInfo.class)) {
           var delay = detail.unpack(RetryInfo.class).getRetryDelay();
           retryDelay = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
@@ -135,10 +122,9 @@ public final class Example {
     var owner = new User(stub, System.getenv("AQM_OWNER_TOKEN"));
     var requester = new User(stub, System.getenv("AQM_REQUESTER_TOKEN"));
 
-    var coins = new ArrayList<Coin>();
-    mint(CoinCategory.COIN_CATEGORY_GOLD, 2).forEach(coins::add);
-    mint(CoinCategory.COIN_CATEGORY_SILVER, 1).forEach(coins::add);
-    mint(CoinCategory.COIN_CATEGORY_BRONZE, 3).forEach(coins::add);
+    var tiers = Stream.of(mint(CoinCategory.COIN_CATEGORY_GOLD, 2), mint(CoinCategory.COIN_CATEGORY_SILVER, 1),
+        mint(CoinCategory.COIN_CATEGORY_BRONZE, 3));
+    var coins = tiers.flatMap(tier -> tier).toList();
     var upload = UploadCoinsRequest.newBuilder().addAllCoins(coins).build();
     var uploaded = owner.call(service -> service.uploadCoins(upload));
 
