@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { developmentKey, issueToken } from '../services/coin/identity/development-key';
 import { spawnMain } from '../services/coin/test/service-process';
-import { buildExample, type Callers, EXPECTED, missingTools, ROOT, runExample } from './example';
+import { buildExample, type Callers, EXPECTED, missingTools, runExample } from './example';
 import { LANGUAGES, type Language } from './languages';
 
 const USAGE = `Usage: npm run clients [-- [--all] [--address HOST:PORT [--data-dir .aqm]] [LANGUAGE…]]
@@ -13,11 +13,13 @@ const USAGE = `Usage: npm run clients [-- [--all] [--address HOST:PORT [--data-d
   a running "npm start" (its address, and the folder of its development key).
   Exit code 1 when one fails, or with --all when the tools of one are not found.`;
 
+const OK = 'ok';
+
 interface Row {
   readonly language: Language;
   readonly buildMs?: number;
   readonly runMs?: number;
-  /** ok; or what is wrong. */
+  /** OK, or what is wrong. */
   readonly verdict: string;
 }
 
@@ -43,26 +45,48 @@ async function main(): Promise<number> {
   });
   const languages = named.length > 0 ? named : LANGUAGES;
 
-  const ownFolder = values.address === undefined ? mkdtempSync(join(tmpdir(), 'aqm-clients-')) : undefined;
-  const own = ownFolder === undefined ? undefined : await spawnMain(ownFolder, { AQM_LOG_LEVEL: 'error' });
-  const address = values.address ?? own?.address ?? '';
-  const dataDir = ownFolder ?? join(ROOT, values['data-dir']);
-  const rows: Row[] = [];
-  try {
-    for (const language of languages) rows.push(await tryExample(language, await newCallers(address, dataDir)));
-  } finally {
-    await own?.stop();
-    if (ownFolder !== undefined) rmSync(ownFolder, { recursive: true, force: true });
+  const missing = new Map(languages.map((language) => [language, missingTools(language)]));
+  const isFound = (language: Language) => missing.get(language)?.length === 0;
+  const results = new Map<Language, Row>();
+  if (languages.some(isFound)) {
+    const service = values.address === undefined ? await ownService() : running(values.address, values['data-dir']);
+    try {
+      for (const language of languages.filter(isFound)) {
+        results.set(language, await tryExample(language, await newCallers(service)));
+      }
+    } finally {
+      await service.stop();
+    }
   }
-  process.stdout.write(table(rows));
-  const hasFailed = rows.some(({ verdict }) => verdict !== 'ok' && !verdict.startsWith(NOT_FOUND));
-  return hasFailed || (values.all && rows.some(({ verdict }) => verdict !== 'ok')) ? 1 : 0;
+  const notFound = (language: Language): Row => ({
+    language,
+    verdict: `not found: ${missing.get(language)?.join(', ')}`,
+  });
+  process.stdout.write(table(languages.map((language) => results.get(language) ?? notFound(language))));
+  const hasFailed = [...results.values()].some(({ verdict }) => verdict !== OK);
+  return hasFailed || (values.all && !languages.every(isFound)) ? 1 : 0;
 }
 
-const NOT_FOUND = 'not found:';
+interface Service {
+  readonly address: string;
+  /** Where its development key is. */
+  readonly dataDir: string;
+  stop(): Promise<unknown>;
+}
+
+async function ownService(): Promise<Service> {
+  return spawnMain(mkdtempSync(join(tmpdir(), 'aqm-clients-')), { AQM_LOG_LEVEL: 'error' });
+}
+
+function running(address: string, folder: string): Service {
+  const dataDir = resolve(folder);
+  // Looking for a key makes one where there is none, which no running service would know.
+  if (!existsSync(dataDir)) throw new Error(`${dataDir} is no data folder of a running service. ${USAGE}`);
+  return { address, dataDir, stop: async () => undefined };
+}
 
 /** Two new users, so that the stock is empty. */
-async function newCallers(address: string, dataDir: string): Promise<Callers> {
+async function newCallers({ address, dataDir }: Service): Promise<Callers> {
   const { privateKey } = developmentKey(dataDir);
   const user = async () => {
     const id = randomUUID();
@@ -75,8 +99,6 @@ async function newCallers(address: string, dataDir: string): Promise<Callers> {
 }
 
 async function tryExample(language: Language, callers: Callers): Promise<Row> {
-  const missing = missingTools(language);
-  if (missing.length > 0) return { language, verdict: `${NOT_FOUND} ${missing.join(', ')}` };
   console.error(`${language.name} …`);
   const begin = performance.now();
   let built = Number.NaN;
@@ -85,7 +107,7 @@ async function tryExample(language: Language, callers: Callers): Promise<Row> {
     built = performance.now();
     const printed = await runExample(language, callers);
     const times = { buildMs: built - begin, runMs: performance.now() - built };
-    if (isDeepStrictEqual(printed, EXPECTED)) return { language, ...times, verdict: 'ok' };
+    if (isDeepStrictEqual(printed, EXPECTED)) return { language, ...times, verdict: OK };
     return { language, ...times, verdict: `printed ${JSON.stringify(printed)} instead of ${JSON.stringify(EXPECTED)}` };
   } catch (error) {
     console.error(error);

@@ -97,7 +97,9 @@ describe('after fields were added to the contract', () => {
       expect(text).toMatch(message);
       writeFileSync(join(folder, file), text.replace(message, '$&\n  string added_later = 1000;'));
     }
-    // What Cargo has built of other packages serves here, too.
+    // What Cargo has built of other packages serves here, too; by its version it keeps the two examples apart.
+    const manifest = join(root, 'clients/rust/Cargo.toml');
+    writeFileSync(manifest, readFileSync(manifest, 'utf8').replace('version = "0.0.0"', 'version = "0.0.1"'));
     later = { root, env: { CARGO_TARGET_DIR: join(ROOT, 'clients/rust/target') } };
   });
   afterAll(() => rmSync(later.root, { recursive: true, force: true }));
