@@ -28,9 +28,6 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from './gen/google
 
 const ATTEMPTS = 8;
 const DEADLINE_MS = 10_000;
-/** ABORTED is what Connect says of a connection that broke under a call; the service never does. */
-const PASSING = [Code.Unavailable, Code.DeadlineExceeded, Code.Aborted];
-
 const STORED = [Outcome.INSERTED, Outcome.ALREADY_PRESENT];
 
 /** What the google.rpc.Status of a failed call says. */
@@ -45,14 +42,21 @@ function detailsOf(error: ConnectError) {
   };
 }
 
+/**
+ * Whether the service, or the way to it, was only away for a moment. A connection that breaks under a call is no UNAVAILABLE
+ * to Connect: it is CANCELED, or has Node's error as its cause, which no answer has.
+ */
+function isPassing({ code, cause }: ConnectError): boolean {
+  return [Code.Unavailable, Code.DeadlineExceeded, Code.Canceled].includes(code) || cause !== undefined;
+}
+
 /** Makes the same call, and so sends the same request_id, again while the service is away for a moment. */
 async function call<T>(token: string, method: (options: CallOptions) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await method({ headers: { authorization: `Bearer ${token}` }, timeoutMs: DEADLINE_MS });
-    } catch (cause) {
-      const error = ConnectError.from(cause);
-      if (!PASSING.includes(error.code) || attempt === ATTEMPTS) throw error;
+    } catch (error) {
+      if (!(error instanceof ConnectError) || !isPassing(error) || attempt === ATTEMPTS) throw error;
       const { reason, retryDelayMs } = detailsOf(error);
       // Never sooner than the service asks for.
       const pauseMs = Math.max((0.5 + Math.random() / 2) * Math.min(100 * 2 ** attempt, 5000), retryDelayMs);
