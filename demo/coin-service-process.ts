@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
-const SERVICE = join(__dirname, '../services/coin');
+const AQM = join(__dirname, '../services/coin/aqm.js');
 /** The service promises to accept calls within 60 s of a first start. */
 const START_TIMEOUT_MS = 60_000;
 /** Longer than the service takes to finish its calls at most. */
@@ -31,7 +31,7 @@ export class CoinServiceProcess {
     const { AQM_TOKEN_PUBLIC_KEY_FILE: _, ...env } = process.env;
     this.#env = { ...env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: dataFolder };
     // A process group of its own: Ctrl-C in the terminal reaches only the demo, which then stops the service in order.
-    this.#child = spawn(process.execPath, [join(SERVICE, 'main.js')], {
+    this.#child = spawn(process.execPath, [AQM, 'serve'], {
       env: this.#env,
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
@@ -57,7 +57,7 @@ export class CoinServiceProcess {
 
   /** Bearer tokens for these users, signed with the development key in the service's data folder. */
   async tokensFor(userIds: readonly string[]): Promise<string[]> {
-    const args = [join(SERVICE, 'token-command.js'), ...userIds.flatMap((userId) => ['--user', userId])];
+    const args = [AQM, 'token', ...userIds.flatMap((userId) => ['--user', userId])];
     const { stdout } = await promisify(execFile)(process.execPath, args, { env: this.#env });
     return stdout.trim().split('\n');
   }

@@ -22,7 +22,7 @@ export class OwnService {
    * @param env its configuration; the port is picked anew at each start
    */
   constructor(dist: string, front: TcpLink, env: NodeJS.ProcessEnv) {
-    this.#program = join(dist, 'services/coin/main.js');
+    this.#program = join(dist, 'services/coin/aqm.js');
     this.front = front;
     process.once('exit', this.#abandon);
     this.#env = { ...process.env, ...env, AQM_LISTEN: '127.0.0.1:0' };
@@ -31,7 +31,10 @@ export class OwnService {
   /** Starts it, again and again while its database is away. Resolves when it accepts calls. */
   async start(): Promise<void> {
     for (let tries = 0; tries < 50; tries++) {
-      const child = spawn(process.execPath, [this.#program], { env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] });
+      const child = spawn(process.execPath, [this.#program, 'serve'], {
+        env: this.#env,
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
       this.#child = child;
       createInterface(child.stderr).on('line', (line) => this.#remember(line));
       const ended = once(child, 'exit');

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
-const BUILT_SERVICE = resolve(__dirname, '../../dist/services/coin');
+const AQM = resolve(__dirname, '../../dist/services/coin/aqm.js');
 
 /** The real coin service in a process of its own, with its own PostgreSQL in a temporary folder. */
 export interface CoinServiceProcess {
@@ -28,7 +28,7 @@ export async function startCoinService(): Promise<CoinServiceProcess> {
     address,
     tokens(...users) {
       const args = users.flatMap((user) => ['--user', user]);
-      const output = execFileSync(process.execPath, [join(BUILT_SERVICE, 'token-command.js'), ...args], { env });
+      const output = execFileSync(process.execPath, [AQM, 'token', ...args], { env });
       return output.toString().trim().split('\n');
     },
     kill: () => running.end('SIGKILL'),
@@ -44,7 +44,7 @@ export async function startCoinService(): Promise<CoinServiceProcess> {
 
 /** Resolves when it accepts calls. */
 async function serve(env: NodeJS.ProcessEnv, listen: string) {
-  const child = spawn(process.execPath, [join(BUILT_SERVICE, 'main.js')], {
+  const child = spawn(process.execPath, [AQM, 'serve'], {
     env: { ...env, AQM_LISTEN: listen },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

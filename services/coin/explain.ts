@@ -1,5 +1,5 @@
 import { ConfigError } from './config';
-import { DatabaseUnavailableError } from './errors';
+import { DatabaseUnavailableError, FencedError } from './errors';
 import { MarkUnusableError } from './fence/mark';
 import { UnusableDatabaseError } from './store/check-database';
 import { DatabaseChangedError } from './store/open-anew';
@@ -10,6 +10,7 @@ export function explain(error: unknown): unknown {
   for (const Told of [ConfigError, UnusableDatabaseError, MarkUnusableError, DatabaseChangedError, WorkerEndedError]) {
     if (error instanceof Told) return error.message;
   }
+  if (error instanceof FencedError) return (error.cause as Error | undefined)?.message ?? error.message;
   if (error instanceof DatabaseUnavailableError) {
     const { message } = error.cause as Error;
     return `The database of DATABASE_URL cannot be reached: ${message}`;

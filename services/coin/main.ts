@@ -1,6 +1,5 @@
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config';
-import { explain } from './explain';
 import { Fence } from './fence/fence';
 import { watchDatabase } from './fence/watch-database';
 import { startHygiene } from './hygiene';
@@ -15,8 +14,8 @@ import { CoinInventoryServer } from './store/coin-inventory-server';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
-/** The coin service: configuration, database, server, signals. */
-async function main(): Promise<void> {
+/** The coin service, until it is told to stop (`aqm serve`): configuration, database, server, signals. */
+export async function main(): Promise<void> {
   const config = readConfig(process.env);
   const logger = createLogger(config.logLevel);
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
@@ -76,11 +75,3 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     await postgres.close();
   }
 }
-
-main().then(
-  () => process.exit(0),
-  (error: unknown) => {
-    console.error(explain(error));
-    process.exit(1);
-  },
-);

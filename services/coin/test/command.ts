@@ -8,14 +8,14 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** Runs one of the compiled commands (`main`, `migrate-command`, `token-command`) to its end. */
+/** Runs one command of the compiled `aqm` to its end. */
 export async function runCommand(
   command: string,
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<CommandResult> {
-  const program = join(__dirname, '../../../dist/services/coin', `${command}.js`);
-  const child = spawn(process.execPath, [program, ...args], {
+  const program = join(__dirname, '../../../dist/services/coin/aqm.js');
+  const child = spawn(process.execPath, [program, command, ...args], {
     env: { ...process.env, DATABASE_URL: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     // Only for a failing test: a service that should have refused to serve would serve for ever.

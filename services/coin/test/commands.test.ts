@@ -15,7 +15,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dataDir, { recursive: true }));
 
-const token = (...args: string[]) => runCommand('token-command', args, { AQM_DATA_DIR: dataDir });
+const token = (...args: string[]) => runCommand('token', args, { AQM_DATA_DIR: dataDir });
 
 describe('token', () => {
   const verify = (text: string, now = new Date()) =>
@@ -35,6 +35,15 @@ describe('token', () => {
     const text = stdout.trim();
     expect(await verify(text)).toMatchObject({ isAdmin: true });
     await expect(verify(text, new Date(Date.now() + 91_000))).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
+  });
+
+  test('--json names the user of each, and their end', async () => {
+    const user = randomUUID();
+    const { stdout } = await token('--user', user, '--ttl', '10m', '--json');
+    const { tokens, expires } = JSON.parse(stdout);
+    expect(tokens).toEqual([{ userId: user, token: expect.any(String) }]);
+    expect(await verify(tokens[0].token)).toMatchObject({ userId: user });
+    expect(Date.parse(expires)).toBeGreaterThan(Date.now());
   });
 
   test.each([
@@ -117,18 +126,19 @@ describe('settings', () => {
   test.each([
     [
       { DATABASE_URL: 'postgresql://127.0.0.1:1/aqm' },
+      1,
       'The database of DATABASE_URL cannot be reached: connect ECONNREFUSED',
     ],
-    [{ AQM_LISTEN: '0.0.0.0:0' }, 'the development key is for loopback only'],
-    [{ AQM_TLS_CERT_FILE: '/nowhere', AQM_TLS_KEY_FILE: '/nowhere' }, 'The files of AQM_TLS_… cannot be used'],
-    [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 'AQM_TOKEN_PUBLIC_KEY_FILE must name a PEM, JWK or JWK Set'],
-  ])('the service with %j ends with exit code 1 and a sentence', async (env, sentence) => {
-    const { code, stdout, stderr } = await runCommand('main', [], {
+    [{ AQM_LISTEN: '0.0.0.0:0' }, 2, 'the development key is for loopback only'],
+    [{ AQM_TLS_CERT_FILE: '/nowhere', AQM_TLS_KEY_FILE: '/nowhere' }, 2, 'The files of AQM_TLS_… cannot be used'],
+    [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 2, 'AQM_TOKEN_PUBLIC_KEY_FILE must name a PEM, JWK or JWK Set'],
+  ])('the service with %j ends with exit code %i and a sentence', async (env, expected, sentence) => {
+    const { code, stdout, stderr } = await runCommand('serve', [], {
       AQM_DATA_DIR: dataDir,
       AQM_LOG_LEVEL: 'silent',
       ...env,
     });
-    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect({ code, stdout }).toEqual({ code: expected, stdout: '' });
     expect(stderr).toContain(sentence);
     expect(stderr).not.toContain('    at ');
   });

@@ -270,7 +270,7 @@ describe('the gate', () => {
   });
 
   test('a mark that cannot be written is said at the start', async () => {
-    const { code, stderr } = await runCommand('main', [], {
+    const { code, stderr } = await runCommand('serve', [], {
       ...service.database.env,
       AQM_DATA_DIR: folder,
       AQM_LISTEN: '127.0.0.1:0',
@@ -290,12 +290,12 @@ describe('the gate', () => {
 
 describe('admin fence', () => {
   test.each([
-    ['no command', []],
-    ['an unknown one', ['fence', 'open']],
-    ['an unknown option', ['fence', 'status', '--force']],
-  ])('%s ends with exit code 2 and the usage', async (_what, args) => {
-    const { code, stderr } = await runCommand('admin-command', args, { AQM_DATA_DIR: folder });
+    ['no command', [], 'A command is missing after "aqm admin". Allowed: '],
+    ['an unknown one', ['fence', 'open'], 'no command "aqm admin fence open". Allowed: status, retire, accept'],
+    ['an unknown option', ['fence', 'status', '--force'], 'There is no option --force. Allowed: --json, --help'],
+  ])('%s ends with exit code 2 and what is allowed', async (_what, args, sentence) => {
+    const { code, stderr } = await runCommand('admin', args, { AQM_DATA_DIR: folder });
     expect(code).toBe(2);
-    expect(stderr).toContain('Usage: npm run admin -- fence');
+    expect(stderr).toContain(sentence);
   });
 });

@@ -23,8 +23,8 @@ beforeEach(async () => {
 afterEach(() => database.drop());
 
 const state = () => schemaState(database.db, MIGRATIONS);
-const migrate = (...args: string[]) => runCommand('migrate-command', args, database.env);
-const serve = () => runCommand('main', [], { ...database.env, AQM_LISTEN: '127.0.0.1:0' });
+const migrate = (...args: string[]) => runCommand('migrate', args, database.env);
+const serve = () => runCommand('serve', [], { ...database.env, AQM_LISTEN: '127.0.0.1:0' });
 
 test('from empty to current, and a second time changes nothing', async () => {
   expect(await state()).toEqual({ state: 'empty' });

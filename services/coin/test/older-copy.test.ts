@@ -23,7 +23,7 @@ const users: User[] = [];
 const data = () => join(dataDir, 'postgres/data');
 const url = (database: string) =>
   `postgresql:///${database}?host=${encodeURIComponent(join(dataDir, 'postgres/socket'))}&port=5432&user=postgres`;
-const fence = (...args: string[]) => runCommand('admin-command', ['fence', ...args], { AQM_DATA_DIR: dataDir });
+const fence = (...args: string[]) => runCommand('admin', ['fence', ...args], { AQM_DATA_DIR: dataDir });
 
 async function connect(address: string, userId: string = randomUUID()): Promise<User> {
   const token = { userId, isAdmin: true, ttlSeconds: 600, now: new Date() };

@@ -60,14 +60,14 @@ test('migrations leave no lock behind with a connection of the pooler', async ()
 });
 
 test('a service that was not told of the pooler ends with a sentence instead of running without timeouts', async () => {
-  const { code, stderr } = await runCommand('main', [], { ...env(), AQM_POOLER: 'none' });
+  const { code, stderr } = await runCommand('serve', [], { ...env(), AQM_POOLER: 'none' });
   expect(code).toBe(1);
   expect(stderr).toContain('unsupported startup parameter');
   expect(stderr).not.toContain('    at ');
 });
 
 test('the timeouts must be those of the role: without them the service ends with the command that helps', async () => {
-  const refused = await runCommand('main', [], env());
+  const refused = await runCommand('serve', [], env());
   expect(refused.code).toBe(1);
   expect(refused.stderr).toContain(
     'statement_timeout is 0 ms instead of 5000 ms; lock_timeout is 0 ms instead of 1000 ms',
@@ -77,13 +77,13 @@ test('the timeouts must be those of the role: without them the service ends with
 
   // Of the role in this database, in no other, and for connections from then on.
   const own = { ...env(), AQM_STATEMENT_TIMEOUT_MS: '4000' };
-  expect(await runCommand('migrate-command', ['timeouts'], own)).toMatchObject({
+  expect(await runCommand('migrate', ['timeouts'], own)).toMatchObject({
     code: 0,
     stdout:
       'set: statement_timeout = 4000 ms\nset: lock_timeout = 1000 ms\nset: idle_in_transaction_session_timeout = 5000 ms\n',
   });
   await pgbouncer.command('RECONNECT');
-  expect((await runCommand('main', [], env())).stderr).toContain('statement_timeout is 4000 ms instead of 5000 ms');
+  expect((await runCommand('serve', [], env())).stderr).toContain('statement_timeout is 4000 ms instead of 5000 ms');
   expect(await cluster.query('SHOW statement_timeout')).toBe('4s');
   expect(await cluster.query('SHOW statement_timeout', 'postgres')).toBe('0');
 });
@@ -94,7 +94,7 @@ describe('a service behind it', () => {
   let alice: User;
 
   beforeEach(async () => {
-    await runCommand('migrate-command', ['timeouts'], env());
+    await runCommand('migrate', ['timeouts'], env());
     await pgbouncer.command('RECONNECT');
     service = await spawnMain(join(folder, 'service'), env());
     const user = async () => {

@@ -96,7 +96,7 @@ function markAsItWas(): string {
 const replayed = (standby: Cluster, lsn: string) => standby.until(`pg_last_wal_replay_lsn() >= '${lsn}'`);
 const inStock = async ({ store }: Service) => (await store.getInventoryCount(OWNER)).available.get(BRONZE) ?? 0;
 const admin = (url: string, fenceDir: string, ...args: string[]) =>
-  runCommand('admin-command', ['fence', ...args], { DATABASE_URL: url, AQM_FENCE_DIR: fenceDir });
+  runCommand('admin', ['fence', ...args], { DATABASE_URL: url, AQM_FENCE_DIR: fenceDir });
 
 /** 20 coins; two are handed out before the backup, one after it, one last. A standby misses only the last. */
 beforeAll(async () => {

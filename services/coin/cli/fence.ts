@@ -1,0 +1,71 @@
+import { type Assessment, assess } from '../fence/assess';
+import { markFolder, type Ring, readMark } from '../fence/mark';
+import { NO_COIN } from '../fence/ring';
+import { clearRetired } from '../store/clear-retired';
+import type { Database } from '../store/database';
+import { openAnew } from '../store/open-anew';
+import type { Arguments } from './arguments';
+import { JSON_OPTION, type Option, print } from './command';
+import { EXIT } from './exit-codes';
+import { withDatabase } from './with-database';
+
+/** Of both decisions. */
+export const DECISION_OPTIONS: Readonly<Record<string, Option>> = {
+  'even-if-open': { help: 'decide although nothing is fenced' },
+  ...JSON_OPTION,
+};
+
+export const WHICH_MARK = `The database is DATABASE_URL, or the embedded one in AQM_DATA_DIR; the mark lies in AQM_FENCE_DIR. Give both as the services have
+them. Services may run or not; those that run open within a second.`;
+
+export interface MarkPlace {
+  readonly fenceDir: string;
+}
+
+/** How the database stands to its mark. Changes nothing. */
+export async function look(db: Database, { fenceDir }: MarkPlace) {
+  let folder = '';
+  let rings: readonly Ring[] = [];
+  const assessment: Assessment = await assess(db, (life) => {
+    folder = markFolder(fenceDir, life);
+    rings = readMark(folder);
+    return rings;
+  });
+  return { assessment, folder, rings };
+}
+
+/** Opens the database anew by an operator's decision. @returns the exit code */
+export function decide(kind: 'accepted' | 'retired', args: Arguments): Promise<number> {
+  return withDatabase(async (db, config) => {
+    const { assessment, folder, rings } = await look(db, config);
+    const { life, objection, unknownOpenings } = assessment;
+    if (!objection && !args.has('even-if-open')) {
+      console.error(
+        `Nothing is fenced by the mark in ${folder}, so there is nothing to decide. If you mean it, add --even-if-open.`,
+      );
+      return EXIT.FAILED;
+    }
+    const void_ = new Set([...life.history].filter((opening) => opening !== life.opening?.id));
+    const spent = rings
+      .flatMap((ring) => ring.records)
+      .filter((record) => record.keyId !== NO_COIN && !void_.has(record.opening));
+    const { epoch, opening } = await openAnew(db, life, { kind, spent, lostOpenings: unknownOpenings });
+    const result = { decision: kind, epoch, opening, spentOfMark: spent.length };
+    if (kind === 'accepted') {
+      print(args, result, [
+        `accepted: the database opens as it is, epoch ${epoch}, opening ${opening}`,
+        `${spent.length} coins in the mark are spent; others that were handed out since may be handed out again`,
+      ]);
+      return EXIT.OK;
+    }
+    const progress = [
+      `retired: all older stock is spent; epoch ${epoch} begins, opening ${opening}`,
+      'removing the key bytes of the retired coins; if this is stopped, the services do it within the hour',
+    ];
+    // Said before it begins, for it may take long.
+    if (!args.has('json')) print(args, undefined, progress);
+    const cleared = await clearRetired(db);
+    print(args, { ...result, cleared }, [`removed those of ${cleared} coins`]);
+    return EXIT.OK;
+  });
+}

@@ -1,0 +1,76 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Config } from '../config';
+import type { Database } from '../store/database';
+import { dumpSchema } from '../store/dump-schema';
+import { migrateDown, migrateUp, type SchemaState, schemaState } from '../store/migrate';
+import { setTimeouts } from '../store/timeouts';
+import { type Command, JSON_OPTION, print } from './command';
+import { EXIT } from './exit-codes';
+import { WHICH_DATABASE, withDatabase } from './with-database';
+
+export const command: Command = {
+  words: [{ name: 'what', allowed: ['up', 'down', 'status', 'timeouts', 'dump'], isOptional: true }],
+  options: JSON_OPTION,
+  details: `up        runs every migration that is missing; any number of processes may do so at once
+down      undoes the last one
+status    says how the database relates to this version
+timeouts  gives the role of DATABASE_URL the timeouts of AQM_…_TIMEOUT_MS in this database: for AQM_POOLER=transaction,
+          where connections cannot bring them along
+dump      writes the schema to migrations/schema.sql
+
+${WHICH_DATABASE}`,
+  exitCodes: { [EXIT.STATE]: 'status: the schema is empty, older or newer than this version' },
+  run: (args) =>
+    withDatabase(
+      async (db, config) => {
+        const what = args.word(0) ?? 'up';
+        const { lines, code = EXIT.OK, ...result } = await WORK[what as keyof typeof WORK](db, config);
+        print(args, result, lines);
+        return code;
+      },
+      { schema: 'any' },
+    ),
+};
+
+interface Result {
+  readonly lines: readonly string[];
+  readonly code?: number;
+  readonly [name: string]: unknown;
+}
+
+const WORK = {
+  up: async (db: Database, config: Config): Promise<Result> => {
+    const applied = await migrateUp(db, config.migrationsDir);
+    return after(db, config, { applied, lines: applied.map((name) => `applied: ${name}`) });
+  },
+  down: async (db: Database, config: Config): Promise<Result> => {
+    const undone = await migrateDown(db, config.migrationsDir);
+    return after(db, config, { undone, lines: undone.map((name) => `undone: ${name}`) });
+  },
+  status: async (db: Database, config: Config): Promise<Result> => {
+    const schema = await schemaState(db, config.migrationsDir);
+    const lines = [...differences(schema), `schema: ${schema.state}`];
+    return { ...schema, lines, code: schema.state === 'current' ? EXIT.OK : EXIT.STATE };
+  },
+  timeouts: async (db: Database, config: Config): Promise<Result> => {
+    const set = await setTimeouts(db, config);
+    return { set, lines: set.map((setting) => `set: ${setting}`) };
+  },
+  dump: async (db: Database, config: Config): Promise<Result> => {
+    const written = join(config.migrationsDir, 'schema.sql');
+    writeFileSync(written, await dumpSchema(db));
+    return { written, lines: [] };
+  },
+};
+
+async function after(db: Database, config: Config, done: Result): Promise<Result> {
+  const { state } = await schemaState(db, config.migrationsDir);
+  return { state, ...done, lines: [...done.lines, `schema: ${state}`] };
+}
+
+function differences(schema: SchemaState): string[] {
+  if (schema.state === 'older') return schema.missing.map((name) => `missing: ${name}`);
+  if (schema.state === 'newer') return schema.unknown.map((name) => `unknown to this version: ${name}`);
+  return [];
+}
