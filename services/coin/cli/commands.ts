@@ -11,6 +11,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   serve: { summary: 'runs the coin service until SIGTERM', load: () => require('./serve') },
   migrate: { summary: 'brings the schema of the database up to date', load: () => require('./migrate') },
   token: { summary: 'prints tokens for local runs', load: () => require('./token') },
+  doctor: { summary: 'looks at all that the service needs, and says what to do', load: () => require('./doctor') },
   'admin purge-stale': { summary: 'deletes unfetched coins that are old', load: () => require('./purge-stale') },
   'admin hard-delete': {
     summary: 'removes what is left of fetched coins after the fetch grace',

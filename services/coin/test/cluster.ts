@@ -7,18 +7,20 @@ import { Client } from 'pg';
 import { type Binaries, spawnUnprivileged } from '../postgres/binaries';
 
 const PORT = 5432;
-const binaries = (): Binaries => JSON.parse(process.env.AQM_TEST_BINARIES ?? '{}');
+const usual = (): Binaries => JSON.parse(process.env.AQM_TEST_BINARIES ?? '{}');
 
 /** A PostgreSQL cluster of a test's own: one that can be killed, copied, recovered and promoted. */
 export class Cluster {
   readonly data: string;
   readonly socketFolder: string;
+  readonly #binaries: Binaries;
   #server: ChildProcess | undefined;
 
   constructor(
     readonly folder: string,
-    options: { readonly socketFolder?: string } = {},
+    options: { readonly socketFolder?: string; readonly binaries?: Binaries } = {},
   ) {
+    this.#binaries = options.binaries ?? usual();
     this.data = join(folder, 'data');
     this.socketFolder = options.socketFolder ?? join(folder, 'socket');
   }
@@ -26,7 +28,7 @@ export class Cluster {
   async init(): Promise<void> {
     mkdirSync(this.folder, { recursive: true });
     const args = ['-D', this.data, '-U', 'postgres', '--auth=trust', '--locale=C', '--encoding=UTF8', '--no-sync'];
-    const [code] = await once(spawnUnprivileged(binaries().initdb, args, { stdio: 'ignore' }), 'close');
+    const [code] = await once(spawnUnprivileged(this.#binaries.initdb, args, { stdio: 'ignore' }), 'close');
     if (code !== 0) throw new Error(`initdb ended with ${code}`);
   }
 
@@ -42,7 +44,7 @@ export class Cluster {
     ];
     const args = ['-D', this.data, ...all.flatMap((setting) => ['-c', setting])];
     const log = openSync(join(this.folder, 'postgresql.log'), 'a');
-    this.#server = spawnUnprivileged(binaries().postgres, args, { stdio: ['ignore', log, log] });
+    this.#server = spawnUnprivileged(this.#binaries.postgres, args, { stdio: ['ignore', log, log] });
     closeSync(log);
     for (;;) {
       if (this.#server.exitCode !== null) throw new Error(`PostgreSQL ended; see ${this.folder}/postgresql.log`);

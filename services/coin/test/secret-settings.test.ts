@@ -80,6 +80,7 @@ test.each(rows)('the service with %s ends without showing a password', async (_w
 test.each([
   ['migrate', ['status']],
   ['admin', ['fence', 'status']],
+  ['doctor', []],
 ])('%s shows no password either', async (command, args) => {
   for (const name of ['127.0.0.1:1', '127.0.0.1:none']) {
     const env = { AQM_DATA_DIR: dataDir, DATABASE_URL: `postgresql://aqm:${password}@${name}/aqm` };

@@ -35,6 +35,7 @@ export default async function startPostgres(): Promise<void> {
   globalThis.aqmTestPostgres = { close, folder };
   // The packages are ES modules, which jest's own module system does not load.
   process.env.AQM_TEST_BINARIES = JSON.stringify(await findBinaries(process.env.AQM_POSTGRES_PACKAGE));
+  process.env.AQM_TEST_OLD_BINARIES = JSON.stringify(await findBinaries('postgres-15').catch(() => ({})));
   process.env.AQM_TEST_POSTGRES = postgres.connectionString('postgres');
   await asAdmin(`CREATE DATABASE ${TEMPLATE}`);
   const template = openDatabase(databaseSettings(TEMPLATE), () => {});

@@ -1,0 +1,63 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Config } from '../config';
+import { DatabaseUnavailableError } from '../errors';
+import { createLogger } from '../logger';
+import { openPostgres } from '../postgres/open-postgres';
+import type { Database } from '../store/database';
+import { checkAutovacuum } from './autovacuum';
+import { type Check, fail, ok, warn } from './check';
+import { checkClock } from './clock';
+import { checkDisk } from './disk';
+import { checkTls, checkTokenKeys } from './keys';
+import { checkFence, checkMarkPlace } from './mark';
+import { checkSchema } from './schema';
+import { checkServer, checkTimeouts } from './settings';
+
+export interface ExamineOptions {
+  readonly now: () => Date;
+  /** Less free room on the disk is a failure, in MiB. */
+  readonly leastFreeMib: number;
+}
+
+/** Looks at everything that the service needs, and changes nothing. What needs a database that cannot be had is left out. */
+export async function examine(config: Config, { now, leastFreeMib }: ExamineOptions): Promise<Check[]> {
+  return [
+    ok('node', `Node ${process.versions.node}`),
+    await checkTokenKeys(config),
+    checkTls(config.tls, now, createLogger('silent')),
+    checkDisk(config.dataDir, leastFreeMib),
+    ...(await checkDatabase(config, now)),
+  ];
+}
+
+async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> {
+  const isEmbedded = config.databaseUrl === undefined;
+  if (isEmbedded && !existsSync(join(config.dataDir, 'postgres/data'))) {
+    return [warn('connection', `there is no database in ${config.dataDir} yet`, '"aqm serve" makes one')];
+  }
+  try {
+    const postgres = await openPostgres(config, createLogger('silent'));
+    try {
+      return await checksOf(postgres.db, { ...config, isEmbedded }, now);
+    } finally {
+      await postgres.close();
+    }
+  } catch (error) {
+    const { message } = error instanceof DatabaseUnavailableError ? (error.cause as Error) : (error as Error);
+    return [fail('connection', message, 'look at DATABASE_URL, the network, and whether PostgreSQL runs')];
+  }
+}
+
+async function checksOf(db: Database, config: Config & { isEmbedded: boolean }, now: () => Date): Promise<Check[]> {
+  const server = await checkServer(db);
+  const checks: Check[] = [ok('connection', 'the database answers'), ...server];
+  if (config.pooler === 'transaction') checks.push(await checkTimeouts(db, config));
+  checks.push(await checkClock(db, now));
+  const schema = await checkSchema(db, config.migrationsDir);
+  checks.push(schema, await checkAutovacuum(db, config.migrationsDir), await checkMarkPlace(db, config));
+  // The fence reads tables, and only a primary can be asked for its timeline.
+  const isReadable =
+    schema.verdict === 'ok' && server.every(({ name, verdict }) => name !== 'primary' || verdict === 'ok');
+  return isReadable ? [...checks, ...(await checkFence(db, config))] : checks;
+}

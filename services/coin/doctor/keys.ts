@@ -1,0 +1,95 @@
+import { createPrivateKey, createPublicKey, type JsonWebKey, X509Certificate } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { Config, TlsFiles } from '../config';
+import { Certificates } from '../transport/certificates';
+import { type Check, fail, ok, warn } from './check';
+
+const FETCH_TIMEOUT_MS = 5000;
+const DAY_MS = 86_400_000;
+/** A certificate that ends sooner should have been renewed, in days. */
+const RENEW_DAYS = 14;
+
+/** The keys by which tokens are checked: readable, and such as this version can use. */
+export async function checkTokenKeys({ tokenKeys, dataDir }: Pick<Config, 'tokenKeys' | 'dataDir'>): Promise<Check> {
+  if (!tokenKeys) return developmentKey(join(dataDir, 'development-key.pem'));
+  if ('file' in tokenKeys) {
+    const advice = 'let AQM_TOKEN_PUBLIC_KEY_FILE name a PEM, JWK or JWK Set of public keys that the service may read';
+    return judge(tokenKeys.file, advice, async () => readFileSync(tokenKeys.file, 'utf8'));
+  }
+  const { origin, pathname } = new URL(tokenKeys.url);
+  // Its query may be a secret.
+  const place = origin + pathname;
+  return judge(place, 'let AQM_TOKEN_JWKS_URL name a JWK Set that can be fetched from here', async () => {
+    const response = await fetch(tokenKeys.url, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    const text = await response.text();
+    if (!Array.isArray(JSON.parse(text).keys)) throw new Error('it is no JWK Set');
+    return text;
+  });
+}
+
+function developmentKey(path: string): Check {
+  const advice = 'let AQM_TOKEN_PUBLIC_KEY_FILE or AQM_TOKEN_JWKS_URL name the keys of your tokens before others call';
+  if (!existsSync(path)) return warn('tokens', 'none are named; a development key will be made', advice);
+  try {
+    createPrivateKey(readFileSync(path));
+  } catch (error) {
+    return fail('tokens', `the development key cannot be used: ${(error as Error).message}`, `remove ${path}`);
+  }
+  return warn('tokens', 'they are checked with the development key, on loopback only', advice);
+}
+
+async function judge(place: string, advice: string, read: () => Promise<string>): Promise<Check> {
+  try {
+    const keys = parse(await read());
+    if (keys.length === 0) return fail('tokens', `there is no key in ${place}, so no token is accepted`, advice);
+    if (keys.some((key) => key.isPrivate)) {
+      return fail(
+        'tokens',
+        `${place} holds a private key: whoever can read it can make tokens`,
+        `${advice}, and change the key`,
+      );
+    }
+    return ok('tokens', `${keys.length} public ${keys.length === 1 ? 'key' : 'keys'} in ${place}`);
+  } catch (error) {
+    // fetch hides what is the matter behind "fetch failed".
+    const { message, cause } = error as Error;
+    const reason = (cause as Error | undefined)?.message || message;
+    return fail('tokens', `${place} cannot be used: ${reason}`, advice);
+  }
+}
+
+function parse(text: string): { readonly isPrivate: boolean }[] {
+  if (!text.trimStart().startsWith('{')) {
+    createPublicKey(text);
+    return [{ isPrivate: text.includes('PRIVATE KEY-----') }];
+  }
+  const json = JSON.parse(text);
+  const keys: JsonWebKey[] = Array.isArray(json.keys) ? json.keys : [json];
+  return keys.map((key) => {
+    createPublicKey({ key, format: 'jwk' });
+    return { isPrivate: key.d !== undefined };
+  });
+}
+
+/** The server's own certificate. */
+export function checkTls(tls: TlsFiles | undefined, now: () => Date, log: Logger): Check {
+  if (!tls) {
+    return ok('tls', 'none: connections are in plain text, on loopback or behind a proxy that ends TLS');
+  }
+  try {
+    new Certificates(tls, log).close();
+  } catch (error) {
+    return fail('tls', (error as Error).message, 'let AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE name a pair of PEM files');
+  }
+  const { validFromDate, validToDate } = new X509Certificate(readFileSync(tls.certificate));
+  const daysLeft = Math.floor((validToDate.getTime() - now().getTime()) / DAY_MS);
+  const found = `the certificate ends at ${validToDate.toISOString()}`;
+  const advice = 'renew it; new files are taken within a minute, without a restart';
+  if (validFromDate > now())
+    return fail('tls', `the certificate begins at ${validFromDate.toISOString()}`, 'look at the clock');
+  if (daysLeft < 0) return fail('tls', found, advice);
+  return daysLeft < RENEW_DAYS ? warn('tls', found, advice) : ok('tls', found);
+}

@@ -1,0 +1,82 @@
+import { sql } from 'kysely';
+import { type Database, run } from '../store/database';
+import { readTimeouts, type Timeouts } from '../store/timeouts';
+import { type Check, fail, ok } from './check';
+
+interface Found {
+  readonly version: number;
+  readonly version_text: string;
+  readonly synchronous_commit: string;
+  readonly fsync: string;
+  readonly full_page_writes: string;
+  readonly isolation: string;
+  readonly is_standby: boolean;
+}
+
+/** Where a setting of PostgreSQL can come from, the last word last. */
+const WHERE_SET =
+  'a later one of these wins: postgresql.conf, ALTER SYSTEM, ALTER DATABASE … SET, ALTER ROLE … SET, ALTER ROLE … IN DATABASE … SET';
+
+/** Holds the server and its settings against what the promises need. */
+export async function checkServer(db: Database): Promise<Check[]> {
+  const [found] = await run(
+    db,
+    sql<Found>`
+SELECT current_setting('server_version_num')::int AS version,
+  current_setting('server_version') AS version_text,
+  current_setting('synchronous_commit') AS synchronous_commit,
+  current_setting('fsync') AS fsync,
+  current_setting('full_page_writes') AS full_page_writes,
+  current_setting('default_transaction_isolation') AS isolation,
+  pg_is_in_recovery() AS is_standby`,
+  );
+  if (!found) return [];
+  return [
+    found.version >= 160_000
+      ? ok('postgresql', `PostgreSQL ${found.version_text}`)
+      : fail('postgresql', `this is PostgreSQL ${found.version_text}`, 'move to PostgreSQL 16 or newer'),
+    found.is_standby
+      ? fail(
+          'primary',
+          'the database is a standby, and read only',
+          'let DATABASE_URL lead to the primary; after a failover: promote this one (docs/runbook.md, "Failover")',
+        )
+      : ok('primary', 'the database takes writes'),
+    durability(found),
+    found.isolation === 'read committed'
+      ? ok('isolation', 'transactions are read committed')
+      : fail(
+          'isolation',
+          `default_transaction_isolation is ${found.isolation}, where a claim relies on seeing what was committed while it waited`,
+          `run ALTER ROLE … SET default_transaction_isolation = 'read committed' (${WHERE_SET})`,
+        ),
+  ];
+}
+
+/** A fetch is answered only when it can no longer be lost: a lost one would be handed out a second time. */
+function durability(found: Found): Check {
+  const wrong: string[] = [];
+  if (!['on', 'remote_apply'].includes(found.synchronous_commit)) {
+    wrong.push(`synchronous_commit is ${found.synchronous_commit} and must be on or remote_apply`);
+  }
+  if (found.fsync !== 'on') wrong.push('fsync is off');
+  if (found.full_page_writes !== 'on') wrong.push('full_page_writes is off');
+  return wrong.length === 0
+    ? ok('durability', `synchronous_commit is ${found.synchronous_commit}, fsync and full_page_writes are on`)
+    : fail(
+        'durability',
+        `${wrong.join('; ')}: what was answered could be lost and handed out again`,
+        `set what is named (${WHERE_SET})`,
+      );
+}
+
+/** For AQM_POOLER=transaction: whether the timeouts are those of the role. */
+export async function checkTimeouts(db: Database, wanted: Timeouts): Promise<Check> {
+  const wrong = (await readTimeouts(db, wanted)).filter(({ foundMs, wantedMs }) => foundMs !== wantedMs);
+  if (wrong.length === 0) return ok('timeouts', 'the timeouts of the role are those of the settings');
+  return fail(
+    'timeouts',
+    wrong.map(({ name, foundMs, wantedMs }) => `${name} is ${foundMs} ms instead of ${wantedMs} ms`).join('; '),
+    '"aqm migrate timeouts" with the settings of the services, then RECONNECT in PgBouncer\'s console',
+  );
+}
