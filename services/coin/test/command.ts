@@ -2,6 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 
+/** Of the source as of the compiled file. */
+const ROOT = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../..');
+
 export interface CommandResult {
   readonly code: number | null;
   readonly stdout: string;
@@ -14,7 +17,7 @@ export async function runCommand(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<CommandResult> {
-  const program = join(__dirname, '../../../dist/services/coin/aqm.js');
+  const program = join(ROOT, 'dist/services/coin/aqm.js');
   const child = spawn(process.execPath, [program, command, ...args], {
     env: { ...process.env, DATABASE_URL: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
