@@ -2,7 +2,7 @@
 // then compiles everything into dist/. Prints to stderr only. Safe when several run at once.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, globSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 
@@ -25,6 +25,7 @@ try {
   generate();
   run('tsc', ['--project', 'tsconfig.json']);
   copyAssets();
+  chmodSync(join(root, 'dist/services/coin/aqm.js'), 0o755);
 } catch (error) {
   // The tool printed what is wrong.
   process.exitCode = error.status ?? 1;

@@ -30,7 +30,15 @@ const TOOLS = [
   { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
   // Debian starts a service with these; the tests always run servers of their own.
   { what: 'pgbouncer', test: ['sh', '-c', 'PATH="$PATH:/usr/sbin" pgbouncer --version'], debian: 'pgbouncer' },
-  { what: 'pg_isready', test: ['pg_isready', '--version'], debian: 'postgresql-client' },
+  {
+    what: 'psql, pg_isready, and pg_basebackup with its server',
+    test: [
+      'sh',
+      '-c',
+      'psql --version && pg_isready --version && ls /usr/lib/postgresql/*/bin/pg_basebackup /usr/lib/postgresql/*/bin/postgres',
+    ],
+    debian: 'postgresql',
+  },
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
 ];
 

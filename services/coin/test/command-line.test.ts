@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { COMMANDS } from '../cli/commands';
@@ -76,6 +76,11 @@ test.each([
   const { code, stdout, stderr } = await aqm(...argv);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   expect(stderr).toContain(sentence);
+});
+
+test('aqm can be run as a program', () => {
+  expect(statSync(AQM).mode & 0o111).toBe(0o111);
+  expect(readFileSync(AQM, 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
 });
 
 test('an older Node is refused with one sentence, before anything else is loaded', () => {

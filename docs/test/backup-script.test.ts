@@ -1,0 +1,65 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { globSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { Cluster } from '../../services/coin/test/cluster';
+import { ROOT } from './sections';
+
+/** Debian's PostgreSQL, of whatever version: npm has no pg_basebackup. */
+const bin = dirname(globSync('/usr/lib/postgresql/*/bin/pg_basebackup').sort().at(-1) ?? '');
+const binaries = { initdb: join(bin, 'initdb'), postgres: join(bin, 'postgres') };
+
+let folder: string;
+let cluster: Cluster;
+let restored: Cluster;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'aqm-backup-'));
+  cluster = new Cluster(join(folder, 'cluster'), { binaries });
+  restored = new Cluster(join(folder, 'restored'), { binaries });
+  await cluster.init();
+  await cluster.start();
+});
+afterAll(async () => {
+  await cluster.stop();
+  await restored.stop();
+  rmSync(folder, { recursive: true });
+});
+
+const backup = (env: NodeJS.ProcessEnv = {}) =>
+  spawnSync(join(ROOT, 'deploy/backup.sh'), [join(folder, 'backups')], {
+    encoding: 'utf8',
+    env: { PATH: `${bin}:/usr/bin:/bin`, BACKUP_URL: cluster.url('postgres'), ...env },
+  });
+
+test('what deploy/backup.sh copied from a running PostgreSQL starts, with everything in it', async () => {
+  await cluster.query('CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n', 'postgres');
+  const { status, stdout, stderr } = backup();
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  const [copy] = readdirSync(join(folder, 'backups'));
+  expect(stdout).toBe(`${join(folder, 'backups', copy ?? '')}\n`);
+
+  mkdirSync(restored.folder);
+  execFileSync('cp', ['-a', stdout.trim(), restored.data]);
+  // PostgreSQL runs as the owner of its folder, which root is not.
+  const { uid, gid } = statSync(cluster.data);
+  execFileSync('chown', ['-R', `${uid}:${gid}`, restored.data]);
+  await restored.start();
+  expect(await restored.query('SELECT count(*) FROM kept', 'postgres')).toBe('1000');
+});
+
+test('only as many stay as KEEP says, the newest; one that fails leaves nothing behind', () => {
+  const folders = () => readdirSync(join(folder, 'backups')).sort();
+  const before = folders();
+  for (const old of ['20010101T000000Z', '20020101T000000Z']) mkdirSync(join(folder, 'backups', old));
+  const { status, stdout } = backup({ KEEP: '1' });
+  expect(status).toBe(0);
+  const [left, ...others] = folders();
+  expect(others).toEqual([]);
+  expect(stdout).toBe(`${join(folder, 'backups', left ?? '')}\n`);
+  expect(left && left >= (before[0] ?? '')).toBe(true);
+
+  const failed = backup({ BACKUP_URL: 'postgresql://127.0.0.1:1/postgres' });
+  expect(failed.status).not.toBe(0);
+  expect(failed.stderr).toContain('Connection refused');
+  expect(folders()).toEqual([left]);
+});

@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto';
+import { BRONZE, mint } from '../../services/coin/test/coins';
+import type { CallError, User } from '../../services/coin/test/service';
+import { eventually, Operation } from './operation';
+import { type Commands, commandsBySection } from './sections';
+
+const sections = commandsBySection('docs/runbook.md');
+
+let operation: Operation;
+let bob: User;
+let alice: User;
+beforeAll(async () => {
+  operation = new Operation();
+  await operation.start();
+  [bob, alice] = [await operation.user(operation.bobId), await operation.user(randomUUID())];
+  await bob.upload(mint(20));
+  await fetchOne();
+});
+afterAll(() => operation?.stop());
+
+/** @returns how many coins came, or the reason why none could */
+async function fetchOne(): Promise<number | string> {
+  try {
+    const wish = { targetUserId: bob.id, coinCategory: BRONZE, count: 1, requestId: randomUUID() };
+    return (await alice.fetch(wish)).coins.length;
+  } catch (error) {
+    return (error as CallError).reason;
+  }
+}
+
+const isAccepted = (user: User) =>
+  user.count().then(
+    () => true,
+    ({ reason }: CallError) => {
+      if (reason !== 'TOKEN_INVALID') throw new Error(`refused because of ${reason}`);
+      return false;
+    },
+  );
+const answers = (what: number | string) =>
+  eventually(`a fetch that answers ${what}`, async () => (await fetchOne()) === what);
+
+/** What stands around the commands of a section, where they need more than to be typed: the world they are for, and what they do. */
+const SCENES: Readonly<Record<string, (...blocks: Commands[]) => Promise<void>>> = {
+  'First look': async (all) => {
+    const said = await operation.type(all);
+    expect(said).toMatch(/^ok +fence +the database is open/m);
+    expect(said).toMatch(/^schema: current$/m);
+  },
+  "One user's coins": async (stock) => {
+    expect(await operation.type(stock)).toMatch(/^BRONZE +19 +0 +1 +0 /m);
+  },
+  Purges: async (purges) => {
+    expect(await operation.type(purges)).toBe('deleted: 0 coins\ndeleted: 0 coins\n');
+  },
+  'After a restore': async (status, retire, accept) => {
+    const { databaseEpoch: epoch } = await bob.count();
+    await operation.loseACoin();
+    await answers('FENCED');
+    expect(await operation.type(status)).toMatch(/^fence: fenced: it does not know that 1 of the /m);
+    expect(await fetchOne()).toBe('FENCED');
+    expect(await operation.type(retire)).toMatch(/^fence: open$/m);
+    await answers(0);
+    const { databaseEpoch: next } = await bob.count();
+    expect(next).not.toBe(epoch);
+
+    await bob.upload(mint(10));
+    expect(await fetchOne()).toBe(1);
+    await operation.loseACoin();
+    await answers('FENCED');
+    await operation.type(accept);
+    await answers(1);
+    expect((await bob.count()).databaseEpoch).toBe(next);
+  },
+  'Synchronous replication': async (on, off) => {
+    await operation.startStandby();
+    await operation.type(on);
+    const isConfirmed = "EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'quorum')";
+    await operation.primary.until(isConfirmed);
+    expect(await fetchOne()).toBe(1);
+    await operation.type(off);
+    await operation.primary.until(`NOT ${isConfirmed}`);
+  },
+  Failover: async (promote, status) => {
+    const { databaseEpoch: epoch } = await bob.count();
+    const written = await operation.primary.query('SELECT pg_current_wal_lsn()');
+    await operation.standby.until(`pg_last_wal_replay_lsn() >= '${written}'`);
+    await operation.primary.stop();
+    await operation.type(promote);
+    operation.leadTo(operation.standby);
+    expect(await operation.type(status)).toMatch(/^fence: open$/m);
+    await answers(1);
+    expect((await bob.count()).databaseEpoch).toBe(epoch);
+  },
+  'Rotating token keys': async (both, onlyNew) => {
+    const bobLater = await operation.user(bob.id, operation.newKey);
+    expect([await isAccepted(bob), await isAccepted(bobLater)]).toEqual([true, false]);
+    expect(await operation.type(both)).toMatch(/^ok +tokens +2 public keys in /m);
+    await eventually('the new key', () => isAccepted(bobLater));
+    expect(await isAccepted(bob)).toBe(true);
+    await operation.type(onlyNew);
+    await eventually('the end of the old key', async () => !(await isAccepted(bob)));
+    expect(await isAccepted(bobLater)).toBe(true);
+  },
+  'Draining a node': async (drain) => {
+    const { child } = operation.service;
+    await operation.type(drain);
+    expect(child.exitCode).toBe(0);
+  },
+  'Upgrading without downtime': async (migrate) => {
+    expect(await operation.type(migrate)).toBe('schema: current\nschema: current\n');
+  },
+  PgBouncer: async (timeouts) => {
+    const said = await operation.type(timeouts, await operation.startPgBouncer());
+    expect(said).toMatch(/^set: statement_timeout = 5000 ms$/m);
+    expect(said).toMatch(/cl_waiting/);
+  },
+};
+
+test.each([...sections])(
+  '%s',
+  async (name, blocks) => {
+    const scene = SCENES[name];
+    if (scene) await scene(...blocks);
+    else for (const block of blocks) expect((await operation.type(block)).length).toBeGreaterThan(0);
+  },
+  60_000,
+);
+
+test('every scene is of a section, and takes all of its commands', () => {
+  for (const [name, scene] of Object.entries(SCENES))
+    expect([name, sections.get(name)?.length]).toEqual([name, scene.length]);
+});
