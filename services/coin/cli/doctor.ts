@@ -16,7 +16,7 @@ export const command: Command = {
     },
     ...JSON_OPTION,
   },
-  details: `Looks at the settings, versions, token keys, TLS files, disk, connection, schema, the settings of PostgreSQL that the promises
+  details: `Looks at the settings, versions, token keys, TLS files, disk, limits, connection, schema, the settings of PostgreSQL that the promises
 need, clocks and the restore fence, with the environment of the services. Changes nothing. Each check is ok, warn or fail, with a
 sentence of what to do. What needs a database that cannot be had is left out.`,
   exitCodes: { [EXIT.OK]: 'nothing failed; there may be warnings', [EXIT.FAILED]: 'a check failed' },

@@ -10,7 +10,9 @@ import { type Check, fail, ok, warn } from './check';
 import { checkClock } from './clock';
 import { checkDisk } from './disk';
 import { checkTls, checkTokenKeys } from './keys';
+import { checkLimits } from './limits';
 import { checkFence, checkMarkPlace } from './mark';
+import { checkReplica } from './replica';
 import { checkSchema } from './schema';
 import { checkServer, checkTimeouts } from './settings';
 
@@ -27,6 +29,7 @@ export async function examine(config: Config, { now, leastFreeMib }: ExamineOpti
     await checkTokenKeys(config),
     checkTls(config.tls, now, createLogger('silent')),
     checkDisk(config.dataDir, leastFreeMib),
+    await checkLimits(config),
     ...(await checkDatabase(config, now)),
   ];
 }
@@ -39,7 +42,8 @@ async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> 
   try {
     const postgres = await openPostgres(config, createLogger('silent'));
     try {
-      return await checksOf(postgres.db, { ...config, isEmbedded }, now);
+      const checks = await checksOf(postgres.db, { ...config, isEmbedded }, now);
+      return postgres.replica ? [...checks, await checkReplica(postgres.replica.db)] : checks;
     } finally {
       await postgres.close();
     }

@@ -16,6 +16,7 @@ import { CertificateAuthority } from './certificate-authority';
 import { Cluster } from './cluster';
 import { runCommand } from './command';
 import { createDatabase, databaseUrl, MIGRATIONS, type TestDatabase } from './postgres';
+import { RedisProcess } from './redis-process';
 
 const DAY_MS = 86_400_000;
 
@@ -76,7 +77,19 @@ test('a healthy set-up: nothing fails, exit code 0, and each check says what it 
   expect({ code, verdict }).toEqual({ code: 0, verdict: 'ok' });
   expect(checks.map(({ name }: Check) => name).sort()).toEqual(
     [
-      ...['node', 'tokens', 'tls', 'disk', 'connection', 'postgresql', 'primary', 'durability', 'isolation', 'clock'],
+      ...[
+        'node',
+        'tokens',
+        'tls',
+        'disk',
+        'limits',
+        'connection',
+        'postgresql',
+        'primary',
+        'durability',
+        'isolation',
+        'clock',
+      ],
       ...['schema', 'autovacuum', 'mark-place', 'fence', 'mark'],
     ].sort(),
   );
@@ -195,6 +208,27 @@ test.each([
 
 test('too little room on the disk of the data folder fails', async () => {
   expect(await failing({}, { leastFreeMib: 1_000_000_000 })).toEqual(['disk']);
+});
+
+test('the Redis of the limits: fine while it answers, a failure when it is away; limits that are off are a warning', async () => {
+  const redis = await RedisProcess.start();
+  const env = { AQM_LIMITS_REDIS_URL: redis.socket };
+  // Its socket is there a moment before it listens.
+  while ((await checksWith(env)).limits?.found !== 'their Redis answers');
+  await redis.destroy();
+  expect(await failing(env)).toEqual(['limits']);
+  expect((await checksWith({ AQM_LIMITS: 'off' })).limits?.verdict).toBe('warn');
+});
+
+test('a replica that is away, or none, is a warning: the database counts itself', async () => {
+  for (const [url, found] of [
+    ['postgresql://aqm:hush-hush@127.0.0.1:1/aqm', 'ECONNREFUSED'],
+    [databaseUrl(database.name), 'it is no standby'],
+  ]) {
+    const { replica } = await checksWith({ AQM_READ_DATABASE_URL: url });
+    expect(replica).toMatchObject({ verdict: 'warn', found: expect.stringContaining(found ?? '') });
+    expect(replica?.found).not.toContain('hush');
+  }
 });
 
 describe('keys of tokens', () => {

@@ -1,0 +1,21 @@
+import { sql } from 'kysely';
+import { type Database, run } from '../store/database';
+import { type Check, ok, warn } from './check';
+
+/** The replica that counts coins. Nothing fails without it: the database counts then. */
+export async function checkReplica(replica: Database): Promise<Check> {
+  const advice = 'let AQM_READ_DATABASE_URL name a streaming replica of DATABASE_URL; until then the primary counts';
+  try {
+    const [row] = await run(
+      replica,
+      sql<{ is_standby: boolean; lag: number }>`
+SELECT pg_is_in_recovery() AS is_standby,
+  coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0)::int AS lag`,
+    );
+    if (!row?.is_standby) return warn('replica', 'it is no standby', advice);
+    return ok('replica', `its newest transaction is ${row.lag} s old`);
+  } catch (error) {
+    const { message, cause } = error as Error;
+    return warn('replica', `it cannot be reached: ${(cause as Error | undefined)?.message ?? message}`, advice);
+  }
+}
