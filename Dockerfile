@@ -32,4 +32,4 @@ USER node
 EXPOSE 50051 9464
 # Whether the process serves; a fenced database does not make it unhealthy, for a restart would not help.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["node", "dist/services/coin/health-command.js"]
-CMD ["node", "dist/services/coin/main.js"]
+CMD ["node", "dist/services/coin/aqm.js", "serve"]
