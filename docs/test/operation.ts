@@ -83,7 +83,12 @@ export class Operation {
 
   /** Types the commands into a shell. @returns what they printed */
   async type({ text, exitCode }: Commands, env: NodeJS.ProcessEnv = {}): Promise<string> {
-    const shell = spawn('bash', ['-euo', 'pipefail', '-c', text], { cwd: this.folder, env: { ...this.#env, ...env } });
+    const shell = spawn('bash', ['-euo', 'pipefail', '-c', text], {
+      cwd: this.folder,
+      env: { ...this.#env, ...env },
+      // With a pipe of Node's, which is a socket, bash believes that it runs for a remote user, and reads its rc files.
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let said = '';
     for (const stream of [shell.stdout, shell.stderr]) {
       stream.on('data', (more: Buffer) => {
