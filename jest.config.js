@@ -10,6 +10,7 @@ const SAME_FOR_EVERY_DATABASE = [
   'secret-settings',
   'tls',
   'token-keys',
+  'tracing',
   'workers',
 ];
 

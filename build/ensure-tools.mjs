@@ -1,7 +1,7 @@
 // Before the tests: finds what npm cannot bring, installs it where that is possible without asking (root on a Debian
 // machine), and otherwise says what to type. Prints to stderr only.
 import { spawnSync } from 'node:child_process';
-import { ensureGhz, findGhz, HOW_TO_GET_GHZ, hasGo } from './ghz.mjs';
+import { ensureGoTool, findGoTool, GO_TOOLS, hasGo, howToGet } from './go-tool.mjs';
 
 const TOOLS = [
   { what: 'protoc', test: ['protoc', '--version'], debian: 'protobuf-compiler' },
@@ -40,6 +40,7 @@ const TOOLS = [
     debian: 'postgresql',
   },
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
+  { what: 'prometheus with promtool', test: ['promtool', '--version'], debian: 'prometheus' },
 ];
 
 /** What Debian 12 has of these is too old for the examples in clients/. */
@@ -48,8 +49,9 @@ const NEWER_THAN_DEBIAN = [
   { what: 'Rust', test: ['cargo', '--version'], minor: 88, from: 'https://rustup.rs' },
 ];
 
-// Where there is no ghz it is built, with Go.
-if (!findGhz() && !hasGo()) TOOLS.push({ what: 'Go', test: ['go', 'version'], debian: 'golang-go' });
+// What is missing of these is built, with Go.
+const goTools = [GO_TOOLS.ghz, GO_TOOLS.jaeger];
+if (!goTools.every(findGoTool) && !hasGo()) TOOLS.push({ what: 'Go', test: ['go', 'version'], debian: 'golang-go' });
 
 const missing = TOOLS.filter((tool) => !works(tool.test));
 if (missing.length > 0) {
@@ -75,8 +77,9 @@ for (const { what, test, minor, from } of NEWER_THAN_DEBIAN) {
   if (process.env.CI) process.exit(1);
 }
 
-if (!ensureGhz()) {
-  console.error(HOW_TO_GET_GHZ);
+for (const tool of goTools) {
+  if (ensureGoTool(tool)) continue;
+  console.error(howToGet(tool));
   process.exit(1);
 }
 

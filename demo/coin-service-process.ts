@@ -28,7 +28,8 @@ export class CoinServiceProcess {
   constructor(dataFolder: string) {
     this.#dataFolder = dataFolder;
     // The demo's tokens are signed with the development key, which serves only while no other key is configured.
-    const { AQM_TOKEN_PUBLIC_KEY_FILE: _, ...env } = process.env;
+    // In a trace the service is not the demo.
+    const { AQM_TOKEN_PUBLIC_KEY_FILE: _, OTEL_SERVICE_NAME: _name, ...env } = process.env;
     this.#env = { ...env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: dataFolder };
     // A process group of its own: Ctrl-C in the terminal reaches only the demo, which then stops the service in order.
     this.#child = spawn(process.execPath, [AQM, 'serve'], {

@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import { type Arguments, readArguments, USAGE, UsageError } from './arguments';
 import type { View } from './journal';
 import { runDemo } from './run-demo';
+import { startTelemetry } from './telemetry';
 import { TerminalView } from './terminal-view';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -33,6 +34,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   const interruption = new AbortController();
+  const stopTelemetry = await startTelemetry(process.env);
   for (const signal of SIGNALS) process.on(signal, () => interruption.abort(new InterruptedError(signal)));
   try {
     return options.json
@@ -42,6 +44,8 @@ async function main(args: readonly string[]): Promise<number> {
     if (!(error instanceof InterruptedError)) throw error;
     console.error(`The demo was ${error.message}.`);
     return 128 + constants.signals[error.signal];
+  } finally {
+    await stopTelemetry();
   }
 }
 

@@ -6,6 +6,7 @@ import type { OnDemandWish } from './open-requests';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { isFinal, isServiceError } from './service-error';
 import { toWire } from './top-up';
+import { observeFlow } from './traced';
 
 export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategories'> {
   /** Default false: only a coin of the category itself. */
@@ -25,9 +26,17 @@ export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategor
 export async function fetchOnDemand(
   storage: DeviceStorage,
   service: CoinServiceAccess,
-  { contactId, userId, coinCategory, allowLowerCategories = false }: FetchOnDemandWish,
+  wish: FetchOnDemandWish,
 ): Promise<InventoryCoin | null> {
   checkAccess(service);
+  return observeFlow(storage, 'fetch_on_demand', () => fetchOne(storage, service, wish));
+}
+
+async function fetchOne(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  { contactId, userId, coinCategory, allowLowerCategories = false }: FetchOnDemandWish,
+): Promise<InventoryCoin | null> {
   const wish = { contactId, userId, coinCategory, allowLowerCategories };
   // An open request may bring a coin that another process used or that expired meanwhile; a fresh one cannot.
   for (const fresh of [false, true]) {

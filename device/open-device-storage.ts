@@ -13,6 +13,7 @@ import { StorageFullError, UnreachableError } from './errors';
 import { openRedis } from './redis/open';
 import { Secret } from './secret';
 import { openSqlite } from './sqlite/open';
+import { withTelemetry } from './traced';
 
 /**
  * Opens the storage of one device, and makes it when there is none. Any number of processes may hold it open.
@@ -20,16 +21,21 @@ import { openSqlite } from './sqlite/open';
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
  * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMovedError, BackendRecordError, or the errors of using
  * it. None of them changes a storage that is there.
+ *
+ * Operations are spans and metrics of the OpenTelemetry providers that the application has registered before, if any.
  */
 export async function openDeviceStorage(config: DeviceStorageConfig): Promise<DeviceStorage> {
-  const checked = checkConfig(config);
-  switch (checked.backend) {
+  return withTelemetry(await open(checkConfig(config)));
+}
+
+function open(config: ReturnType<typeof checkConfig>): Promise<DeviceStorage> {
+  switch (config.backend) {
     case 'sqlite':
-      return openOnSqlite(checked);
+      return openOnSqlite(config);
     case 'redis':
-      return openOnRedis(checked);
+      return openOnRedis(config);
     case 'auto':
-      return openAuto(checked);
+      return openAuto(config);
   }
 }
 

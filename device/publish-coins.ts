@@ -10,6 +10,7 @@ import type { CoinName } from './inventory';
 import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from './outbox';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { isServiceError, reasonOf } from './service-error';
+import { observeFlow } from './traced';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from './vault';
 
 /**
@@ -87,6 +88,14 @@ export async function publishCoins(
   minted: readonly MintedCoin[],
 ): Promise<PublishReport> {
   checkAccess(service);
+  return observeFlow(storage, 'publish_coins', () => publish(storage, service, minted));
+}
+
+async function publish(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  minted: readonly MintedCoin[],
+): Promise<PublishReport> {
   const results: PublishResult[] = (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({
     ...coin,
     outcome: REFUSED_OUTCOME[reason],

@@ -5,6 +5,7 @@ import type { CoinName } from './inventory';
 import { MAX_EPOCHS, type PublishReport, publishCoins } from './publish-coins';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { isServiceError, reasonOf } from './service-error';
+import { observeFlow } from './traced';
 
 /**
  * What the coin service knew of one private half in the vault, and what became of it.
@@ -50,8 +51,10 @@ const MOST_IDS = 1000;
  */
 export async function reconcileCoins(storage: DeviceStorage, service: CoinServiceAccess): Promise<ReconcileReport> {
   checkAccess(service);
-  const compared = await compare(storage, service);
-  return { ...compared, published: await publishCoins(storage, service, []) };
+  return observeFlow(storage, 'reconcile_coins', async () => {
+    const compared = await compare(storage, service);
+    return { ...compared, published: await publishCoins(storage, service, []) };
+  });
 }
 
 type Compared = Omit<ReconcileReport, 'published'>;

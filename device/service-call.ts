@@ -3,6 +3,7 @@ import type { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 import { InvalidArgumentError } from './errors';
 import { checkRetry, failureOf, Retries, type RetrySettings } from './retries';
 import { isServiceError } from './service-error';
+import { tracedCall } from './tracing';
 
 /** How the flows reach the coin service. */
 export interface CoinServiceAccess extends RetrySettings {
@@ -51,9 +52,9 @@ export async function callService<Request, Response>(
   request: Request,
   { retries = new Retries(service), beforeRepeat }: Repeating = {},
 ): Promise<Response> {
-  for (;;) {
+  for (let number = 1; ; number += 1) {
     try {
-      return await attempt(service, method, request);
+      return await attempt(service, method, request, number);
     } catch (error) {
       if (!isServiceError(error) || !(await retries.again(failureOf(error)))) throw error;
     }
@@ -65,15 +66,31 @@ async function attempt<Request, Response>(
   service: CoinServiceAccess,
   method: UnaryMethod<Request, Response>,
   request: Request,
+  number: number,
 ): Promise<Response> {
   const metadata = new Metadata();
   metadata.set('authorization', `Bearer ${await service.token()}`);
   // gRPC deadlines are moments of the machine's own clock, which the injected one need not follow.
   const deadline = Date.now() + (service.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-  return new Promise((resolve, reject) => {
-    method.call(service.client, request, metadata, { deadline }, (error, response) => {
-      if (error) reject(error);
-      else resolve(response);
+  const send = () =>
+    new Promise<Response>((resolve, reject) => {
+      method.call(service.client, request, metadata, { deadline }, (error, response) => {
+        if (error) reject(error);
+        else resolve(response);
+      });
     });
-  });
+  return tracedCall({ path: pathOf(method), metadata, target: targetOf(service.client), attempt: number }, send);
+}
+
+/** grpc-js keeps it on the methods of its clients. */
+function pathOf(method: object): string {
+  return 'path' in method && typeof method.path === 'string' ? method.path : '/_OTHER';
+}
+
+/** Without the scheme of gRPC's name resolution. */
+function targetOf(client: CoinServiceClient): string {
+  return client
+    .getChannel()
+    .getTarget()
+    .replace(/^[a-z]+:(\/\/\/?)?/, '');
 }

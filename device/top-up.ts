@@ -8,6 +8,7 @@ import type { ContactAddress, DiscardedCoin, OpenRequest } from './open-requests
 import { mayPass, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { isFinal, isServiceError, reasonOf } from './service-error';
+import { observeFlow } from './traced';
 
 export interface ContactTopUp {
   readonly contactId: string;
@@ -48,6 +49,14 @@ export async function topUp(
   contacts: readonly ContactAddress[],
 ): Promise<TopUpReport> {
   checkAccess(service);
+  return observeFlow(storage, 'top_up', () => fill(storage, service, contacts));
+}
+
+async function fill(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  contacts: readonly ContactAddress[],
+): Promise<TopUpReport> {
   const { openRequests } = storage;
   const leftOpen = await openRequests.resumeTopUps(contacts);
   const drafts: Drafts = new Map(

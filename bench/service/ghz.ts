@@ -40,7 +40,7 @@ let found: string | undefined;
 
 /** Where ghz is; built where it is not there yet. @throws when it cannot be had; the reason is on stderr */
 export function ghzProgram(): string {
-  found ??= execFileSync(process.execPath, [join(ROOT, 'build/ghz.mjs')], {
+  found ??= execFileSync(process.execPath, [join(ROOT, 'build/go-tool.mjs'), 'ghz'], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   }).trim();

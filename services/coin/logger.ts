@@ -1,10 +1,17 @@
 import { isNativeError } from 'node:util/types';
 import pino, { type Logger } from 'pino';
+import { traceIds } from './telemetry/tracing';
 
-/** JSON lines on stderr; stdout is for the one line that says "ready". */
+/** JSON lines on stderr, with the ids of the call's trace if it has one; stdout is for the one line that says "ready". */
 export function createLogger(level: string): Logger {
   return pino(
-    { level, base: undefined, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: describeError } },
+    {
+      level,
+      base: undefined,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { err: describeError },
+      mixin: traceIds,
+    },
     pino.destination(2),
   );
 }

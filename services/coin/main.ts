@@ -11,6 +11,7 @@ import { openPostgres } from './postgres/open-postgres';
 import { CoinServer } from './server';
 import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
+import { startTelemetry } from './telemetry/start-telemetry';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
@@ -27,6 +28,7 @@ export async function main(): Promise<void> {
 }
 
 async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Signals>): Promise<void> {
+  const telemetry = await startTelemetry(process.env, logger);
   const now = () => new Date();
   const verifyToken = verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now);
   const certificates = config.tls ? new Certificates(config.tls, logger) : undefined;
@@ -73,5 +75,6 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     fence.close();
   } finally {
     await postgres.close();
+    await telemetry.stop();
   }
 }

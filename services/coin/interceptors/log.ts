@@ -1,9 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { isOurs } from '../rpc/status';
 import type { Witness } from './intercept';
-
-/** These mean that we are in trouble, not the caller. */
-const OURS = new Set<status>([status.INTERNAL, status.UNKNOWN, status.UNAVAILABLE, status.DATA_LOSS]);
 
 /** One line per call: method, code, duration in milliseconds. Failures that are ours at `warn`, the rest at `debug`. */
 export function log(logger: Logger): Witness {
@@ -11,7 +9,7 @@ export function log(logger: Logger): Witness {
     const start = performance.now();
     return (sent) => {
       const code: status = sent.code ?? status.UNKNOWN;
-      const level = OURS.has(code) ? 'warn' : 'debug';
+      const level = isOurs(code) ? 'warn' : 'debug';
       if (!logger.isLevelEnabled(level)) return;
       logger[level]({ method, code: status[code], durationMs: performance.now() - start }, 'call');
     };

@@ -27,6 +27,13 @@ const CODES: Readonly<Record<string, status>> = {
   SHUTTING_DOWN: status.UNAVAILABLE,
 };
 
+/** These mean that we are in trouble, not the caller. */
+const OURS = new Set<status>([status.INTERNAL, status.UNKNOWN, status.UNAVAILABLE, status.DATA_LOSS]);
+
+export function isOurs(code: status): boolean {
+  return OURS.has(code);
+}
+
 interface Answer {
   code: status;
   reason: string;
@@ -34,7 +41,7 @@ interface Answer {
 }
 
 /** Code, reason and sentence of any error. What we did not foresee is INTERNAL and tells the caller nothing. */
-function toAnswer(error: unknown): Answer {
+export function toAnswer(error: unknown): Answer {
   if (error instanceof CoinServiceError) {
     return { code: CODES[error.reason] ?? status.INTERNAL, reason: error.reason, message: error.message };
   }

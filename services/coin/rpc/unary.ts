@@ -1,9 +1,10 @@
-import type { handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js';
+import { type handleUnaryCall, type ServerUnaryCall, status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { Deadline } from '../deadline';
 import { CoinServiceError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
-import { toStatus } from './status';
+import { traceCall } from '../telemetry/tracing';
+import { isOurs, toAnswer, toStatus } from './status';
 
 /** One method: a decoded request, who asks and for how long, to an answer or a thrown domain error. */
 export type Method<Request, Response> = (request: Request, caller: Caller, deadline: Deadline) => Promise<Response>;
@@ -24,14 +25,23 @@ export function unary<Request, Response>(
   method: Method<Request, Response>,
 ): handleUnaryCall<Request, Response> {
   return (call: ServerUnaryCall<Request, Response>, callback) => {
-    answer(call).then(
-      (response) => callback(null, response),
-      (error: unknown) => {
-        if (!(error instanceof CoinServiceError))
-          logger.error({ err: error, method: call.getPath() }, 'unexpected error');
-        callback(toStatus(error));
-      },
-    );
+    const path = call.getPath();
+    traceCall(path, call.metadata, (ended) => {
+      answer(call).then(
+        (response) => {
+          ended?.({ code: 'OK' });
+          callback(null, response);
+        },
+        (error: unknown) => {
+          if (!(error instanceof CoinServiceError)) logger.error({ err: error, method: path }, 'unexpected error');
+          if (ended) {
+            const { code, reason } = toAnswer(error);
+            ended({ code: status[code], reason, isOurs: isOurs(code) });
+          }
+          callback(toStatus(error));
+        },
+      );
+    });
   };
 
   async function answer(call: ServerUnaryCall<Request, Response>): Promise<Response> {

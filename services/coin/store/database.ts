@@ -1,6 +1,7 @@
 import { type CompiledQuery, Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
 import { Client, type ClientConfig, Pool, type PoolClient } from 'pg';
 import { Deadline } from '../deadline';
+import { type QueuedCall, StatementSpan } from '../telemetry/tracing';
 import { FIELD_TYPES, readInBinary } from './binary-rows';
 import { toStoreError } from './postgres-errors';
 import { Reconnect } from './reconnect';
@@ -72,25 +73,33 @@ class Adapter extends PostgresAdapter {
   override async releaseMigrationLock(): Promise<void> {}
 }
 
+export interface Statement<Row> {
+  compile(db: Database): CompiledQuery<Row>;
+  /** The traced ones of the calls that it serves, where it is not the running call alone. Asked when it was compiled. */
+  sharing?(): readonly QueuedCall[];
+}
+
 /**
  * Runs one statement in its own transaction, unless the caller gives up before it has a connection. It is compiled when it
  * has one: so a statement for several callers takes those who wait then.
  * @throws DeadlineExceededError, CancelledError, and what toStoreError makes of a failure
  */
-export async function run<Row>(
-  db: Database,
-  query: { compile(db: Database): CompiledQuery<Row> },
-  deadline = Deadline.NONE,
-): Promise<Row[]> {
+export async function run<Row>(db: Database, query: Statement<Row>, deadline = Deadline.NONE): Promise<Row[]> {
+  const since = performance.now();
+  let span: StatementSpan | undefined;
   try {
     const { rows } = await deadline.whileWaiting((begin) =>
       db.getExecutor().provideConnection((connection) => {
         begin();
-        return connection.executeQuery<Row>(query.compile(db));
+        const compiled = query.compile(db);
+        span = StatementSpan.begin(compiled.sql, performance.now() - since, query.sharing?.());
+        return connection.executeQuery<Row>(compiled);
       }),
     );
+    span?.answered(rows.length);
     return rows;
   } catch (error) {
+    span?.failed(error);
     throw toStoreError(error);
   }
 }

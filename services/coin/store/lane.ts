@@ -1,6 +1,7 @@
 import type { CompiledQuery } from 'kysely';
 import type { Deadline } from '../deadline';
 import { CancelledError, CoinServiceError } from '../errors';
+import { QueuedCall } from '../telemetry/tracing';
 import { acknowledge, answerAll, type FirstRound, type Pending, settle, settleWhole } from './answer-fetches';
 import { type ClaimOptions, type ClaimRow, claim } from './claim';
 import { claimGathered, type Targets } from './claim-gathered';
@@ -38,6 +39,7 @@ interface Caller {
   readonly begin: () => void;
   readonly answered: () => void;
   readonly failed: (error: unknown) => void;
+  readonly queued: QueuedCall | undefined;
 }
 
 interface Statement {
@@ -92,12 +94,13 @@ export class Lane {
       await deadline.whileWaiting(
         (begin) =>
           new Promise<void>((answered, failed) => {
-            caller = { item, deadline, begin, answered, failed };
+            caller = { item, deadline, begin, answered, failed, queued: QueuedCall.begin() };
             this.#queue.add(caller);
           }),
       );
     } finally {
       if (caller) this.#queue.delete(caller);
+      caller?.queued?.end();
     }
   }
 
@@ -200,7 +203,8 @@ export class Lane {
         });
         return statement.compile(db);
       };
-      const rows = (await run(this.#db, { compile })).map(toClaimRow);
+      const sharing = () => (attempt.callers ?? []).flatMap(({ queued }) => queued ?? []);
+      const rows = (await run(this.#db, { compile, sharing })).map(toClaimRow);
       if (rows[0]?.kind === 'unverified') return UNVERIFIED;
       const items = itemsOf(attempt);
       acknowledge(this.#gate, { stamp, opening }, items, rows);
@@ -238,10 +242,10 @@ export class Lane {
     }
   }
 
-  async #alone({ item, deadline, answered, failed }: Caller, first: FirstRound): Promise<void> {
+  async #alone({ item, deadline, answered, failed, queued }: Caller, first: FirstRound): Promise<void> {
     try {
       const asking = { graceSeconds: this.#rules.graceSeconds, deadline, targets: targetsOf(this.#rules.most) };
-      await answerAll(this.#db, this.#gate, [item], asking, first);
+      await QueuedCall.resume(queued, () => answerAll(this.#db, this.#gate, [item], asking, first));
       answered();
     } catch (error) {
       failed(error);

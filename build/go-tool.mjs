@@ -1,0 +1,59 @@
+// Finds programs that are written in Go: on PATH, in GOBIN, in the bin folder of GOPATH. Where there is none it is built with
+// `go install`, if Go is there. `node build/go-tool.mjs jaeger` prints where the one of that name is.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, join } from 'node:path';
+
+/** Program and module of each, and how long it takes to build from nothing on two cores. */
+export const GO_TOOLS = {
+  ghz: { program: 'ghz', module: 'github.com/bojand/ghz/cmd/ghz@v0.93.0', seconds: 36 },
+  // Newer tags have replace directives, which `go install` refuses.
+  jaeger: { program: 'all-in-one', module: 'github.com/jaegertracing/jaeger/cmd/all-in-one@v1.42.0', seconds: 70 },
+};
+
+/** @returns where it is; undefined where there is none */
+export function findGoTool({ program }) {
+  const goBins = [go('GOBIN'), ...go('GOPATH').split(delimiter).map(binOf), binOf(join(homedir(), 'go'))];
+  const folders = [...(process.env.PATH ?? '').split(delimiter), ...goBins].filter((folder) => folder !== '');
+  return folders.map((folder) => join(folder, program)).find((file) => existsSync(file));
+}
+
+/** @returns where it is; undefined where Go is missing or cannot build it */
+export function ensureGoTool(tool) {
+  const found = findGoTool(tool);
+  if (found || !hasGo()) return found;
+  console.error(`Building ${tool.program}, about ${tool.seconds} s: go install ${tool.module}`);
+  spawnSync('go', ['install', tool.module], { stdio: ['ignore', 2, 2] });
+  return findGoTool(tool);
+}
+
+/** What to type where `ensureGoTool` found nothing. */
+export function howToGet({ program, module }) {
+  return `${program} is neither on PATH nor in GOBIN nor in the bin folder of GOPATH, and could not be built. Install Go (on Debian: sudo apt-get install -y golang-go) and run this again, or: go install ${module}`;
+}
+
+export const hasGo = () => spawnSync('go', ['version'], { stdio: 'ignore' }).status === 0;
+
+function go(variable) {
+  const { status, stdout } = spawnSync('go', ['env', variable], { encoding: 'utf8' });
+  return (status === 0 ? stdout.trim() : process.env[variable]) ?? '';
+}
+
+function binOf(folder) {
+  return folder === '' ? '' : join(folder, 'bin');
+}
+
+if (import.meta.main) {
+  const tool = GO_TOOLS[process.argv[2]];
+  if (!tool) {
+    console.error(`Usage: node build/go-tool.mjs ${Object.keys(GO_TOOLS).join('|')}`);
+    process.exit(2);
+  }
+  const file = ensureGoTool(tool);
+  if (!file) {
+    console.error(howToGet(tool));
+    process.exit(1);
+  }
+  process.stdout.write(`${file}\n`);
+}
