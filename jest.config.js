@@ -1,6 +1,7 @@
 /** What is about the process and its sockets is the same for every PostgreSQL, and is tested with the default one alone. */
 const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.AQM_TEST_POOLER;
 const SAME_FOR_EVERY_DATABASE = [
+  'alerts',
   'command-line',
   'connections',
   'floods',

@@ -2,6 +2,7 @@ import { Cron } from 'croner';
 import type { Logger } from 'pino';
 import { STALE_AFTER_DAYS } from './coin';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
+import { count, type Job } from './telemetry/metrics';
 
 export interface Hygiene {
   /** By name: hard-delete-fetched, clear-retired, purge-stale, forget-spent. */
@@ -18,11 +19,13 @@ const MINUTE = Math.floor(Math.random() * 60);
  * forgotten ones. Every server runs it; each picks a minute of its own, and where two meet they share the work.
  */
 export function startHygiene(store: CoinInventoryServer, log: Logger): Hygiene {
-  const job = (name: string, pattern: string, work: () => Promise<number>) =>
+  const job = (name: Job, pattern: string, work: () => Promise<number>) =>
     new Cron(pattern, { name, timezone: 'UTC', protect: true, unref: true }, async () => {
       try {
         log.info({ job: name, deleted: await work() }, 'hygiene');
+        count.hygiene(name, 'done');
       } catch (error) {
+        count.hygiene(name, 'failed');
         log.warn({ job: name, err: error }, 'hygiene failed; it will be tried again at its next time');
       }
     });

@@ -8,10 +8,14 @@ import { verifyWith } from './identity/verify-token';
 import { openLimits } from './limits/open-limits';
 import { createLogger } from './logger';
 import { openPostgres } from './postgres/open-postgres';
-import { CoinServer } from './server';
+import { REASONS } from './rpc/status';
+import { CoinServer, type ServingState } from './server';
 import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
+import { tellLevels } from './telemetry/levels';
+import { turnMetricsOn } from './telemetry/metrics';
 import { startTelemetry } from './telemetry/start-telemetry';
+import { StockWatch } from './telemetry/stock-watch';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
@@ -60,7 +64,28 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       connections,
     });
     const hygiene = startHygiene(store, logger);
-    const watch = watchDatabase(fence, logger, (state) => server.setServing(state));
+    let state: ServingState = { isUp: true, isFenced: false };
+    const watch = watchDatabase(fence, logger, (now) => {
+      state = now;
+      server.setServing(now);
+    });
+    const stock = telemetry.hasMetrics ? new StockWatch(postgres.db, telemetry.intervalMs) : undefined;
+    if (telemetry.hasMetrics) {
+      tellLevels(turnMetricsOn(REASONS), () => ({
+        callsUnderWay: server.callsUnderWay,
+        connections: server.connections,
+        fetchesWaiting: store.waiting,
+        pool: {
+          used: postgres.pool.totalCount - postgres.pool.idleCount,
+          idle: postgres.pool.idleCount,
+          most: config.poolSize,
+          waiting: postgres.waiting.count,
+        },
+        isFenced: state.isFenced,
+        isDatabaseUp: state.isUp,
+        stock: stock?.levels,
+      }));
+    }
 
     const address = await server.listen(config.host, config.port, certificates);
     announce(address);
@@ -68,6 +93,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
 
     logger.info({ signal: await stopped }, 'stopping: calls that were accepted are answered first');
     watch.stop();
+    stock?.stop();
     hygiene.stop();
     certificates?.close();
     await server.stop(config.drainTimeoutMs);

@@ -7,8 +7,9 @@ import type { ConnectionLimits } from './config';
 import type { VerifyToken } from './identity/verify-token';
 import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
-import { intercept } from './interceptors/intercept';
+import { intercept, together } from './interceptors/intercept';
 import { log } from './interceptors/log';
+import { measureCalls } from './interceptors/measure';
 import { type CallBounds, CallsUnderWay, shed } from './interceptors/shed';
 import type { CoinLimits } from './limits/coin-limits';
 import { Reflection } from './reflection/reflection';
@@ -29,6 +30,10 @@ import { Sessions } from './transport/sessions';
 
 const COIN_SERVICE = 'aqm.coin.v1.CoinService';
 const COIN_ADMIN_SERVICE = 'aqm.coin.v1.CoinAdminService';
+
+const METHODS = [...Object.values(CoinServiceService), ...Object.values(CoinAdminServiceService)].map(
+  ({ path }) => path,
+);
 
 /** Larger messages are not even read; between this and MAX_REQUEST_BYTES the answer carries its reason. */
 const HARD_MESSAGE_LIMIT = 8 * MAX_REQUEST_BYTES;
@@ -74,7 +79,7 @@ export class CoinServer {
     this.#server = new Server({
       interceptors: [
         intercept({
-          witness: log(logger),
+          witness: together(log(logger), measureCalls(METHODS)),
           refusals: [drain(() => this.#draining), shed(calls)],
           identify: authenticate(verifyToken),
         }),
@@ -114,6 +119,10 @@ export class CoinServer {
   /** Connections that there are. */
   get connections(): number {
     return this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
+  }
+
+  get callsUnderWay(): number {
+    return this.#calls.count;
   }
 
   /** Begins to accept calls. @returns the address, with the port that was picked for port 0 */

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { Config } from './config';
 import { openPostgres } from './postgres/open-postgres';
 import { prepareDatabase } from './store/check-database';
+import { metricsPortOf } from './telemetry/start-telemetry';
 
 /** Pause before a worker that has died is started again, in milliseconds; doubled while it dies before it is ready. */
 const FIRST_PAUSE_MS = 100;
@@ -36,14 +37,14 @@ export class Workers {
 
   /** Resolves when all accept calls. @throws WorkerEndedError when one ends before */
   async start(): Promise<void> {
-    const starting = Array.from({ length: this.#options.workers }, () => this.#fork());
+    const starting = Array.from({ length: this.#options.workers }, (_, place) => this.#fork(place));
     try {
       await Promise.all(starting.map(readyOrGone));
     } catch (error) {
       await this.stop();
       throw error;
     }
-    for (const worker of starting) this.#replace(worker);
+    for (const [place, worker] of starting.entries()) this.#replace(worker, place);
   }
 
   /** Every worker answers the calls that it accepted. Resolves when all are gone. */
@@ -61,15 +62,15 @@ export class Workers {
     for (const worker of this.#running) worker.process.kill(signal);
   }
 
-  #fork(): Worker {
-    const worker = cluster.fork({ AQM_LISTEN: this.#options.address });
+  #fork(place: number): Worker {
+    const worker = cluster.fork({ AQM_LISTEN: this.#options.address, ...metricsPortOf(process.env, place) });
     this.#running.add(worker);
     worker.once('exit', () => this.#running.delete(worker));
     return worker;
   }
 
   /** When it dies, by another one, and so on. */
-  #replace(worker: Worker): void {
+  #replace(worker: Worker, place: number): void {
     const onExit = (code: number | null, signal: string | null) => {
       if (this.#isStopping) return;
       const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** this.#deaths);
@@ -77,11 +78,11 @@ export class Workers {
       this.#options.log.warn({ worker: worker.process.pid, code, signal, pauseMs }, 'a worker has died');
       const pause = setTimeout(() => {
         this.#pauses.delete(pause);
-        const next = this.#fork();
+        const next = this.#fork(place);
         next.once('message', () => {
           this.#deaths = 0;
         });
-        this.#replace(next);
+        this.#replace(next, place);
       }, pauseMs);
       this.#pauses.add(pause);
     };

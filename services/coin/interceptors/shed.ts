@@ -27,6 +27,10 @@ export class CallsUnderWay {
     this.#bounds = bounds;
   }
 
+  get count(): number {
+    return this.#count;
+  }
+
   get isFull(): boolean {
     const { mostCalls, mostWaitMs, waiting } = this.#bounds;
     return this.#count >= mostCalls || waiting.expectedMs > mostWaitMs;

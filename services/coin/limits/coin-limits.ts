@@ -3,6 +3,7 @@ import type { CoinRates } from '../config';
 import { DatabaseUnavailableError, RateLimitedError } from '../errors';
 import type { CoinFetch, FetchAnswer } from '../store/fetch-coins';
 import type { UploadAnswer } from '../store/upload-coins';
+import { count } from '../telemetry/metrics';
 import type { Charge, Limits } from './limits';
 
 /**
@@ -49,11 +50,11 @@ export class CoinLimits {
       throw error;
     }
     await this.#giveBack(requesterId, fetches, (index) => unused(index, answers[index]));
-    return answers.map((answer, index) =>
-      isOver(index) && 'coins' in answer && answer.coins.length === 0
-        ? { error: new RateLimitedError(waits[index] ?? 0, 'coins were fetched') }
-        : answer,
-    );
+    return answers.map((answer, index) => {
+      if (!isOver(index) || 'error' in answer || answer.coins.length > 0) return answer;
+      count.limitHit('fetch');
+      return { error: new RateLimitedError(waits[index] ?? 0, 'coins were fetched') };
+    });
   }
 
   /** @throws RateLimitedError, LimitsUnavailableError, and what `store` throws */
@@ -64,7 +65,7 @@ export class CoinLimits {
       amount,
     });
     const waitMs = await this.#limits.take([charge(count)]);
-    if (waitMs > 0) throw new RateLimitedError(waitMs, 'coins were uploaded');
+    if (waitMs > 0) throw overLimit('upload', waitMs, 'coins were uploaded');
     let present = 0;
     try {
       const answer = await store();
@@ -82,7 +83,7 @@ export class CoinLimits {
   async reconcile<T>(userId: string, read: () => Promise<T>): Promise<T> {
     const charge: Charge = { budget: `reconcile:${userId}`, rate: this.#rates.perReconciler, amount: 1 };
     const waitMs = await this.#limits.take([charge]);
-    if (waitMs > 0) throw new RateLimitedError(waitMs, 'lists were reconciled');
+    if (waitMs > 0) throw overLimit('reconcile', waitMs, 'lists were reconciled');
     return read();
   }
 
@@ -111,6 +112,11 @@ export class CoinLimits {
       { budget: `target:${targetUserId}`, rate: perTarget, amount },
     ];
   }
+}
+
+function overLimit(limit: Parameters<typeof count.limitHit>[0], waitMs: number, what: string): RateLimitedError {
+  count.limitHit(limit);
+  return new RateLimitedError(waitMs, what);
 }
 
 /** Of two fetches with the same id and target, which are one fetch, the first is charged. */

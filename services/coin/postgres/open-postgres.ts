@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config';
 import type { CountReplica } from '../store/count-on-replica';
-import { type Database, openDatabase } from '../store/database';
+import { type Database, openDatabase, type PoolCounts } from '../store/database';
 import { Waiting } from '../store/waiting';
 import { EmbeddedPostgres } from './embedded-postgres';
 
@@ -15,6 +15,7 @@ export interface OpenPostgres {
   readonly connectionString: string;
   /** Who waits for a connection. */
   readonly waiting: Waiting;
+  readonly pool: PoolCounts;
   close(): Promise<void>;
 }
 
@@ -33,10 +34,14 @@ export async function openPostgres(config: Config, log: Logger): Promise<OpenPos
       : undefined;
   const connectionString = config.databaseUrl ?? embedded?.connectionString() ?? '';
   const waiting = new Waiting();
+  let pool: PoolCounts = { totalCount: 0, idleCount: 0 };
   const db = openDatabase(
     { ...config, connectionString },
     (error) => log.warn({ err: error }, 'a database connection was lost'),
     waiting,
+    (opened) => {
+      pool = opened;
+    },
   );
   const replica = openReplica(config, log);
   return {
@@ -45,6 +50,7 @@ export async function openPostgres(config: Config, log: Logger): Promise<OpenPos
     isEmbedded: embedded !== undefined,
     connectionString,
     waiting,
+    pool,
     close: async () => {
       await db.destroy();
       await replica?.db.destroy();

@@ -41,15 +41,24 @@ interface Answer {
 }
 
 /** Code, reason and sentence of any error. What we did not foresee is INTERNAL and tells the caller nothing. */
-export function toAnswer(error: unknown): Answer {
+function toAnswer(error: unknown): Answer {
   if (error instanceof CoinServiceError) {
     return { code: CODES[error.reason] ?? status.INTERNAL, reason: error.reason, message: error.message };
   }
   return { code: status.INTERNAL, reason: 'INTERNAL', message: 'Something went wrong on the server; it was logged.' };
 }
 
+/** The reasons of the contract. */
+export const REASONS: readonly string[] = [...Object.keys(CODES), 'INTERNAL'];
+
+/** What a call ends with when it is refused or fails. */
+export interface FailureStatus extends StatusObject {
+  /** Of its ErrorInfo. */
+  readonly reason: string;
+}
+
 /** The error as a google.rpc.Status with ErrorInfo and, where they help, BadRequest and RetryInfo. */
-export function toStatus(error: unknown): StatusObject {
+export function toStatus(error: unknown): FailureStatus {
   const { code, reason, message } = toAnswer(error);
   const details = [
     any('google.rpc.ErrorInfo', ErrorInfo.encode(ErrorInfo.fromPartial({ reason, domain: DOMAIN })).finish()),
@@ -70,7 +79,7 @@ export function toStatus(error: unknown): StatusObject {
     'grpc-status-details-bin',
     Buffer.from(Status.encode(Status.fromPartial({ code, message, details })).finish()),
   );
-  return { code, details: message, metadata };
+  return { code, details: message, metadata, reason };
 }
 
 /** The error of one item of a batch. */

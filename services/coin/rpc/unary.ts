@@ -3,8 +3,9 @@ import type { Logger } from 'pino';
 import { Deadline } from '../deadline';
 import { CoinServiceError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
+import { count } from '../telemetry/metrics';
 import { traceCall } from '../telemetry/tracing';
-import { isOurs, toAnswer, toStatus } from './status';
+import { isOurs, toStatus } from './status';
 
 /** One method: a decoded request, who asks and for how long, to an answer or a thrown domain error. */
 export type Method<Request, Response> = (request: Request, caller: Caller, deadline: Deadline) => Promise<Response>;
@@ -34,11 +35,10 @@ export function unary<Request, Response>(
         },
         (error: unknown) => {
           if (!(error instanceof CoinServiceError)) logger.error({ err: error, method: path }, 'unexpected error');
-          if (ended) {
-            const { code, reason } = toAnswer(error);
-            ended({ code: status[code], reason, isOurs: isOurs(code) });
-          }
-          callback(toStatus(error));
+          const failure = toStatus(error);
+          count.refused(failure.reason);
+          ended?.({ code: status[failure.code], reason: failure.reason, isOurs: isOurs(failure.code) });
+          callback(failure);
         },
       );
     });

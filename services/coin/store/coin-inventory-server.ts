@@ -1,6 +1,7 @@
 import type { StoredCoin } from '../coin';
 import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
+import { count, type Job } from '../telemetry/metrics';
 import { clearRetired } from './clear-retired';
 import { countCoins, type StockCount } from './count-coins';
 import { type CountReplica, countOnReplica } from './count-on-replica';
@@ -55,14 +56,22 @@ export class CoinInventoryServer {
     return this.#gathering?.expectedMs ?? 0;
   }
 
+  /** Fetches that wait for their turn. */
+  get waiting(): number {
+    return this.#gathering?.waiting ?? 0;
+  }
+
   /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
-  uploadCoins(
+  async uploadCoins(
     userId: string,
     coins: readonly StoredCoin[],
     epoch: string,
     deadline = Deadline.NONE,
   ): Promise<UploadAnswer> {
-    return uploadCoins(this.#db, this.#gate, userId, coins, epoch, { stockLimit: this.#rules.stockLimit, deadline });
+    const { stockLimit } = this.#rules;
+    const answer = await uploadCoins(this.#db, this.#gate, userId, coins, epoch, { stockLimit, deadline });
+    count.uploads(coins, answer.outcomes);
+    return answer;
   }
 
   /** Hands coins out to the requester. One answer per fetch, in order; a bad item fails alone. */
@@ -78,7 +87,9 @@ export class CoinInventoryServer {
       mostTargets: this.#rules.gathering?.targets ?? Number.POSITIVE_INFINITY,
       gathering: this.#gathering,
     };
-    return fetchCoins(claims, fetches, { requesterId, deadline });
+    const answers = await fetchCoins(claims, fetches, { requesterId, deadline });
+    count.fetches(fetches, answers);
+    return answers;
   }
 
   /** Counts what could be fetched of one user now, or with a replica a moment ago: nothing while the fence is up. */
@@ -100,32 +111,41 @@ export class CoinInventoryServer {
    * Tells what is known of the ids in the user's vault, and retires the user's coins that a complete list lacks.
    * @throws EpochChangedError, InvalidFieldError, FencedError
    */
-  reconcileCoins(
+  async reconcileCoins(
     userId: string,
     listing: VaultListing,
     epoch: string,
     deadline = Deadline.NONE,
   ): Promise<ReconcileAnswer> {
-    return reconcileCoins(this.#db, this.#gate, userId, listing, epoch, deadline);
+    const answer = await reconcileCoins(this.#db, this.#gate, userId, listing, epoch, deadline);
+    count.retired(listing.coinCategory, answer.retiredCount);
+    return answer;
   }
 
   /** Deletes unfetched coins that are old or past handing out. @returns how many */
   purgeStale(maxAgeDays: number, deadline = Deadline.NONE): Promise<number> {
-    return purgeStale(this.#db, this.#gate, maxAgeDays, deadline);
+    return counted('purge-stale', purgeStale(this.#db, this.#gate, maxAgeDays, deadline));
   }
 
   /** Removes fetched coins older than `graceSeconds`, at least the fetch grace. @returns how many */
   hardDeleteFetched(graceSeconds: number, deadline = Deadline.NONE): Promise<number> {
-    return hardDeleteFetched(this.#db, Math.max(graceSeconds, this.#rules.fetchGraceSeconds), deadline);
+    const seconds = Math.max(graceSeconds, this.#rules.fetchGraceSeconds);
+    return counted('hard-delete-fetched', hardDeleteFetched(this.#db, seconds, deadline));
   }
 
   /** Forgets spent ids that no vault can open any more. @returns how many */
   forgetSpent(): Promise<number> {
-    return forgetSpent(this.#db);
+    return counted('forget-spent', forgetSpent(this.#db));
   }
 
   /** Removes the key bytes of coins that an operator retired. @returns of how many */
   clearRetired(): Promise<number> {
-    return clearRetired(this.#db);
+    return counted('clear-retired', clearRetired(this.#db));
   }
+}
+
+async function counted(job: Job, work: Promise<number>): Promise<number> {
+  const coins = await work;
+  count.removed(job, coins);
+  return coins;
 }

@@ -22,14 +22,21 @@ export interface DatabaseSettings extends Timeouts {
   readonly preparedStatements: boolean;
 }
 
+/** Connections of a pool now. */
+export interface PoolCounts {
+  readonly totalCount: number;
+  readonly idleCount: number;
+}
+
 /**
  * A pool of connections. Lost ones are replaced when they are next needed, with growing pauses while that fails. `onLost`
- * hears why one was lost; `waiting` knows who waits because all are at work.
+ * hears why one was lost; `waiting` knows who waits because all are at work; `onPool` gets what counts them.
  */
 export function openDatabase(
   settings: DatabaseSettings,
   onLost: (error: Error) => void,
   waiting = new Waiting(),
+  onPool: (pool: PoolCounts) => void = () => {},
 ): Database {
   const timeouts = {
     statement_timeout: settings.statementTimeoutMs,
@@ -48,6 +55,7 @@ export function openDatabase(
     types: FIELD_TYPES,
     Client: reconnecting(settings.preparedStatements ? NamingClient : BinaryClient, new Reconnect()),
   });
+  onPool(pool);
   // A connection that breaks says so by an event, the idle one on the pool, the busy one on itself (beside failing
   // its query). Without listeners either would end the process.
   pool.on('error', onLost);

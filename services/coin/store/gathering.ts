@@ -45,10 +45,13 @@ export class Gathering {
     return Math.min(...this.#lanes.map((lane) => lane.expectedMs));
   }
 
+  get waiting(): number {
+    return this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
+  }
+
   /** Gives the items their answers, or says in `failures` why not; never fails. */
   async answer(items: readonly Pending[], deadline: Deadline, failures: Failures): Promise<void> {
-    const waiting = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
-    const isRoom = waiting + items.length <= MOST_WAITING;
+    const isRoom = this.waiting + items.length <= MOST_WAITING;
     const answers = items.map(async (item) => {
       const lane = this.#laneOf(item.userId);
       try {

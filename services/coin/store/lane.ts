@@ -1,6 +1,7 @@
 import type { CompiledQuery } from 'kysely';
 import type { Deadline } from '../deadline';
 import { CancelledError, CoinServiceError } from '../errors';
+import { measure } from '../telemetry/metrics';
 import { QueuedCall } from '../telemetry/tracing';
 import { acknowledge, answerAll, type FirstRound, type Pending, settle, settleWhole } from './answer-fetches';
 import { type ClaimOptions, type ClaimRow, claim } from './claim';
@@ -194,6 +195,7 @@ export class Lane {
       const compile = (db: Database) => {
         attempt.callers = (attempt.callers ?? attempt.choose()).filter(isStillWaiting);
         if (attempt.callers.length === 0) throw new CancelledError();
+        measure.batch(attempt.callers.length);
         statement = attempt.statementFor(itemsOf(attempt), {
           stamp,
           graceSeconds: this.#rules.graceSeconds,

@@ -28,6 +28,10 @@ export class Waiting {
     return this.#count === 0 ? 0 : this.#count * this.#pauseMs + (this.#now() - this.#since);
   }
 
+  get count(): number {
+    return this.#count;
+  }
+
   /** One more waits, until `turn` is settled. */
   async until<T>(turn: Promise<T>): Promise<T> {
     if (this.#count === 0) this.#since = this.#now();

@@ -12,11 +12,14 @@ const MOST_KINDS = 100;
 
 export interface Telemetry {
   readonly hasMetrics: boolean;
+  /** How often what is costly to know may be looked at: OTEL_METRIC_EXPORT_INTERVAL, in milliseconds. */
+  readonly intervalMs: number;
   /** Delivers what is left, within 2 s. Never fails. */
   stop(): Promise<void>;
 }
 
-const NONE: Telemetry = { hasMetrics: false, stop: async () => {} };
+const DEFAULT_INTERVAL_MS = 60_000;
+const NONE: Telemetry = { hasMetrics: false, intervalMs: DEFAULT_INTERVAL_MS, stop: async () => {} };
 
 /** Which signals the environment asks for. The SDK would export everything to localhost where nothing is said. */
 export function signalsOf(env: NodeJS.ProcessEnv): { readonly traces: boolean; readonly metrics: boolean } {
@@ -27,6 +30,14 @@ export function signalsOf(env: NodeJS.ProcessEnv): { readonly traces: boolean; r
   };
   if (env.OTEL_SDK_DISABLED?.trim().toLowerCase() === 'true') return { traces: false, metrics: false };
   return { traces: isOn('TRACES'), metrics: isOn('METRICS') };
+}
+
+const DEFAULT_METRICS_PORT = 9464;
+
+/** For one of several processes of a service, so that each has a metrics port of its own: the named one, the next, and so on. */
+export function metricsPortOf(env: NodeJS.ProcessEnv, place: number): NodeJS.ProcessEnv {
+  const first = Number(env.OTEL_EXPORTER_PROMETHEUS_PORT || DEFAULT_METRICS_PORT);
+  return { OTEL_EXPORTER_PROMETHEUS_PORT: String(first + place) };
 }
 
 /**
@@ -57,6 +68,7 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
   log.info({ traces, metrics }, 'telemetry is on');
   return {
     hasMetrics: metrics,
+    intervalMs: Number(env.OTEL_METRIC_EXPORT_INTERVAL) || DEFAULT_INTERVAL_MS,
     stop: async () => {
       // Rejects when the collector cannot be reached.
       const stopped = sdk.shutdown().catch((error: unknown) => warnings.warn(String(error)));

@@ -1,0 +1,20 @@
+import { status } from '@grpc/grpc-js';
+import { count, measure } from '../telemetry/metrics';
+import type { Witness } from './intercept';
+
+/** What a call of a method that we do not have is called: its path is what the caller chose. */
+const OTHER = '_OTHER';
+
+/** Measures every call, and counts those that are refused unread; `methods` as `/package.Service/Method`. */
+export function measureCalls(methods: readonly string[]): Witness {
+  const names = new Map(methods.map((path) => [path, path.slice(1)]));
+  return (path) => {
+    const start = measure.isOn ? performance.now() : 0;
+    return ({ code, reason }) => {
+      if (reason !== undefined) count.refused(reason);
+      if (!measure.isOn) return;
+      const name = status[code ?? status.UNKNOWN] ?? 'UNKNOWN';
+      measure.call((performance.now() - start) / 1000, names.get(path) ?? OTHER, name);
+    };
+  };
+}
