@@ -7,6 +7,7 @@ const SAME_FOR_EVERY_DATABASE = [
   'floods',
   'health-command',
   'listener',
+  'metrics',
   'read-replica',
   'secret-settings',
   'tls',

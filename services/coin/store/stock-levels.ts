@@ -21,10 +21,12 @@ export async function readStockLevels(db: Database, names: readonly string[]): P
   const tables = await run(
     db,
     sql<{ name: string; pages: string; rows: string; bytes: string }>`
-SELECT c.relname::text AS name, pg_relation_size(c.oid) / current_setting('block_size')::int AS pages,
-  greatest(c.reltuples, 0)::bigint AS rows, pg_total_relation_size(c.oid) AS bytes
-FROM pg_class c
-WHERE c.oid = ANY (ARRAY['coin'::regclass, 'coin_stock'::regclass, 'coin_fetch'::regclass])
+SELECT t.oid::regclass::text AS name, sum(pg_relation_size(c.oid)) / current_setting('block_size')::int AS pages,
+  sum(greatest(c.reltuples, 0))::bigint AS rows, sum(pg_total_relation_size(c.oid)) AS bytes
+FROM unnest(ARRAY['coin'::regclass, 'coin_stock'::regclass, 'coin_fetch'::regclass]) t (oid)
+-- Where a table is partitioned, what it holds is in its partitions.
+JOIN pg_class c ON c.relkind = 'r' AND (c.oid = t.oid OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = t.oid))
+GROUP BY 1
 ORDER BY 1`,
   );
   const pages = Number(tables.find(({ name }) => name === 'coin_stock')?.pages ?? 0);
