@@ -32,6 +32,15 @@ export function signalsOf(env: NodeJS.ProcessEnv): { readonly traces: boolean; r
   return { traces: isOn('TRACES'), metrics: isOn('METRICS') };
 }
 
+/** Of parentbased_traceidratio. The other samplers are left to the SDK. */
+function shareOfNewTraces({
+  OTEL_TRACES_SAMPLER: sampler,
+  OTEL_TRACES_SAMPLER_ARG: argument,
+}: NodeJS.ProcessEnv): number {
+  const share = Number(argument || 1);
+  return sampler?.trim() === 'parentbased_traceidratio' && share >= 0 && share < 1 ? share : 1;
+}
+
 const DEFAULT_METRICS_PORT = 9464;
 
 /** For one of several processes of a service, so that each has a metrics port of its own: the named one, the next, and so on. */
@@ -47,6 +56,9 @@ export function metricsPortOf(env: NodeJS.ProcessEnv, place: number): NodeJS.Pro
  */
 export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promise<Telemetry> {
   const { traces, metrics } = signalsOf(env);
+  const share = shareOfNewTraces(env);
+  // Whoever begins a trace here has been chosen already; see traceCall.
+  if (traces && share < 1) env.OTEL_TRACES_SAMPLER = 'parentbased_always_on';
   if (!traces && !metrics) return NONE;
   const [{ NodeSDK }, { envDetector }] = await Promise.all([
     import('@opentelemetry/sdk-node'),
@@ -64,7 +76,7 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
   // After the SDK, which would have sent it to stdout where OTEL_LOG_LEVEL is set.
   diag.setLogger(warnings, { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
   sdk.start();
-  if (traces) turnTracingOn();
+  if (traces) turnTracingOn(share);
   log.info({ traces, metrics }, 'telemetry is on');
   return {
     hasMetrics: metrics,

@@ -14,9 +14,16 @@ import { summaryOf } from './query-summary';
 /** undefined: tracing is off, and costs a comparison. */
 let tracer: Tracer | undefined;
 
+/** Of the calls that belong to no trace yet, how many begin one, from 0 to 1. */
+let share = 1;
+/** Headers that a caller's trace comes in. */
+let headers: readonly string[] = [];
+
 /** From now on calls and their statements have spans, of the tracer provider that is registered. */
-export function turnTracingOn(): void {
+export function turnTracingOn(shareOfNew = 1): void {
   tracer = trace.getTracer('aqm.coin');
+  share = shareOfNew;
+  headers = propagation.fields().filter((name) => name !== 'baggage');
 }
 
 /** gRPC metadata. */
@@ -53,6 +60,11 @@ export function traceCall(
   work: (ended: ((end: CallEnd) => void) | undefined) => void,
 ): void {
   if (!tracer) {
+    work(undefined);
+    return;
+  }
+  // Decided here, a call that is left out costs nothing; the SDK makes a span before it decides, and the garbage of it.
+  if (Math.random() >= share && !headers.some((name) => metadata.get(name).length > 0)) {
     work(undefined);
     return;
   }

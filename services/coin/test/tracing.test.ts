@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { credentials, Metadata } from '@grpc/grpc-js';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { signalsOf } from '../telemetry/start-telemetry';
 import { BRONZE, ids, mint } from './coins';
 import { eventually } from './eventually';
@@ -198,13 +200,46 @@ describe('a service', () => {
     expectNoSecrets(spans, [...ATTRIBUTES, 'error', 'db.response.status_code', 'otel.status_code']);
   });
 
-  test('makes no spans of calls that the sampler leaves out', async () => {
-    const sampler = { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' };
-    running = await spawnService(service, { ...jaeger.env, ...sampler, OTEL_SERVICE_NAME: 'unsampled' });
+  test.each([
+    ['parentbased_traceidratio', '0', 0, 0],
+    ['traceidratio', '0', 0, 0],
+    ['parentbased_always_off', '', 0, 0],
+    ['parentbased_traceidratio', '0.5', 50, 150],
+    ['parentbased_traceidratio', '1', 200, 200],
+  ])('by the sampler %s with %j makes spans of %d to %d of 200 calls', async (sampler, argument, least, most) => {
+    const name = `${sampler}-${argument}`;
+    const sampling = { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: argument, OTEL_SERVICE_NAME: name };
+    running = await spawnService(service, { ...jaeger.env, ...sampling });
     const [bob] = await users(1);
-    await bob?.upload(mint(1));
+    for (let calls = 0; calls < 200; calls += 1) await bob?.count();
     expect(await running.stop()).toBe(0);
-    expect(await jaeger.traces('unsampled')).toEqual([]);
+    const traces = await jaeger.traces(name);
+    expect(traces.length).toBeGreaterThanOrEqual(least);
+    expect(traces.length).toBeLessThanOrEqual(most);
+    // The call and its statement, or neither.
+    for (const trace of traces) expect(trace).toHaveLength(2);
+  });
+
+  test('follows a caller whose trace is sampled, and one whose trace is not', async () => {
+    const sampling = { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' };
+    running = await spawnService(service, { ...jaeger.env, ...sampling, OTEL_SERVICE_NAME: 'following' });
+    const { token, id } = await service.user();
+    const client = new CoinServiceClient(running.address, credentials.createInsecure());
+    for (const [traceId, flag] of [
+      ['a'.repeat(32), '01'],
+      ['b'.repeat(32), '00'],
+    ]) {
+      const metadata = new Metadata();
+      metadata.set('authorization', `Bearer ${token}`);
+      metadata.set('traceparent', `00-${traceId}-${'c'.repeat(16)}-${flag}`);
+      metadata.set('baggage', `user=${id}`);
+      await new Promise((resolve) => client.getInventoryCount({}, metadata, resolve));
+    }
+    client.close();
+    expect(await running.stop()).toBe(0);
+    const traces = await jaeger.traces('following');
+    expect(traces.map((trace) => trace[0]?.traceId)).toEqual(['a'.repeat(32)]);
+    expectNoSecrets(traces.flat());
   });
 
   test('answers on when its collector is absent, says so once, and stops in order', async () => {

@@ -1,0 +1,35 @@
+// Loaded before the service (node --require), it takes its telemetry out: what is left is a service that never heard of any.
+import Module from 'node:module';
+
+type Load = (request: string, ...rest: unknown[]) => unknown;
+
+const nothing = () => undefined;
+const OUT: Readonly<Record<string, object>> = {
+  tracing: {
+    turnTracingOn: nothing,
+    traceIds: () => ({}),
+    traceCall: (_path: string, _metadata: unknown, work: (ended: undefined) => void) => work(undefined),
+    StatementSpan: { begin: nothing },
+    QueuedCall: { begin: nothing, resume: (_queued: unknown, work: () => unknown) => work() },
+  },
+  metrics: {
+    count: {
+      fetches: nothing,
+      uploads: nothing,
+      retired: nothing,
+      removed: nothing,
+      limitHit: nothing,
+      refused: nothing,
+      hygiene: nothing,
+    },
+    measure: { isOn: false, call: nothing, batch: nothing },
+    turnMetricsOn: nothing,
+  },
+};
+
+const modules = Module as unknown as { _load: Load };
+const load = modules._load;
+modules._load = (request, ...rest) => {
+  const [, name = ''] = /\/telemetry\/(\w+)$/.exec(request) ?? [];
+  return OUT[name] ?? load.call(Module, request, ...rest);
+};
