@@ -38,8 +38,6 @@ test.each(each)(
     for (const port of service.ports ?? []) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
     for (const volume of service.volumes ?? []) {
       const source = typeof volume === 'string' ? (volume.split(':')[0] ?? '') : volume.source;
-      // What Prometheus and Grafana read comes with the telemetry, and is checked there.
-      if (source.startsWith('./') && service.profiles?.includes('telemetry')) continue;
       if (source.startsWith('./')) expect([source, existsSync(join(ROOT, source))]).toEqual([source, true]);
       else if (!source.startsWith('${')) expect(Object.keys(volumes)).toContain(source);
     }
