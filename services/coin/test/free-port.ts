@@ -1,11 +1,28 @@
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 
-/** Ports of the loopback interface that nobody listened at a moment ago, for programs that cannot pick one themselves. */
+/** Below those that Linux gives to outgoing connections, which could take one before it is listened on, or again. */
+const [FIRST, LAST] = [10_240, 32_767];
+
+/** So many ports of 127.0.0.1 that follow each other, and that nobody listens on. */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
+  for (;;) {
+    const from = randomInt(FIRST, LAST - count);
+    const ports = Array.from({ length: count }, (_, index) => from + index);
+    const free = await Promise.all(ports.map(isFree));
+    if (free.every(Boolean)) return ports;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const listening = once(server.listen(port, '127.0.0.1'), 'listening');
+  const isHeld = await listening.then(
+    () => false,
+    () => true,
+  );
+  if (isHeld) return false;
+  await new Promise((resolve) => server.close(resolve));
+  return true;
 }

@@ -11,6 +11,8 @@ import { readLife } from '../store/database-identity';
 import type { CoinFetch, FetchAnswer } from '../store/fetch-coins';
 import type { GatheringRules } from '../store/gathering';
 import { openAnew } from '../store/open-anew';
+import { readStockLevels } from '../store/stock-levels';
+import { sumUpStock } from '../store/sum-up-stock';
 import { BRONZE, GOLD, ids, mint, SILVER } from './coins';
 import { DISTRIBUTED, partitionByUser, partitionOf, shapeOf } from './partitions';
 import { type PlanMode, type Ran, ranDuring, tellPlans } from './plans';
@@ -117,6 +119,15 @@ const OF_ONE_USER: readonly Work[] = [
       const { outcomes } = await upload(user, [kept, { ...kept, signature: spent.signature }, spent]);
       expect(outcomes).toEqual([Outcome.OUTCOME_ALREADY_PRESENT, Outcome.OUTCOME_CONFLICT, Outcome.OUTCOME_SPENT]);
     },
+  },
+  {
+    does: 'an operator who looks at the stock',
+    files: ['sum-up-stock'],
+    holds: 'AS past_handing_out',
+    work: async (user) =>
+      expect(await sumUpStock(service.database.db, user, { categories: [BRONZE], graceSeconds: 3600 })).toMatchObject([
+        { inStock: 30, spent: 0 },
+      ]),
   },
   {
     does: 'a fetch of one coin',
@@ -275,6 +286,16 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
       await openAnew(db, await readLife(db), { kind: 'retired', spent: [], lostOpenings: [] });
       expect(await clearRetired(db)).toBe(3 * 90);
       for (const user of users) expect((await service.store.getInventoryCount(user)).available.size).toBe(0);
+    },
+  },
+  {
+    does: 'looking how much there is',
+    files: ['stock-levels'],
+    holds: 'TABLESAMPLE',
+    touches: 'all',
+    work: async () => {
+      const { coins } = await readStockLevels(service.database.db, ['GOLD', 'SILVER', 'BRONZE']);
+      expect([...coins.values()]).toEqual([90, 90, 90]);
     },
   },
   {
