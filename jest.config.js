@@ -2,17 +2,24 @@
 const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.AQM_TEST_POOLER;
 const SAME_FOR_EVERY_DATABASE = [
   'alerts',
+  'coin-limits',
   'command-line',
   'connections',
+  'encode',
   'floods',
+  'health-and-reflection',
   'health-command',
+  'intercept',
+  'limits',
   'listener',
   'metrics',
   'read-replica',
   'secret-settings',
+  'sql-is-bound',
   'tls',
   'token-keys',
   'tracing',
+  'waiting',
   'workers',
 ];
 
