@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { globSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { globSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Cluster } from '../../services/coin/test/cluster';
@@ -58,8 +58,14 @@ test('only as many stay as KEEP says, the newest; one that fails leaves nothing 
   expect(stdout).toBe(`${join(folder, 'backups', left ?? '')}\n`);
   expect(left && left >= (before[0] ?? '')).toBe(true);
 
-  const failed = backup({ BACKUP_URL: 'postgresql://127.0.0.1:1/postgres' });
-  expect(failed.status).not.toBe(0);
-  expect(failed.stderr).toContain('Connection refused');
+  const unreached = backup({ BACKUP_URL: 'postgresql://127.0.0.1:1/postgres' });
+  expect(unreached.status).not.toBe(0);
+  expect(unreached.stderr).toContain('Connection refused');
+  expect(folders()).toEqual([left]);
+
+  // A copy that is there, and is not what it should be.
+  mkdirSync(join(folder, 'bin'));
+  writeFileSync(join(folder, 'bin/pg_verifybackup'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+  expect(backup({ PATH: `${join(folder, 'bin')}:${bin}:/usr/bin:/bin` }).status).toBe(1);
   expect(folders()).toEqual([left]);
 });

@@ -317,5 +317,7 @@ describe('the fence', () => {
 
   test('a mark that cannot be written fails', async () => {
     expect(await failing({ AQM_FENCE_DIR: file('no-folder', '') })).toEqual(['mark']);
+    // Where nobody may make a folder, root neither.
+    expect(await failing({ AQM_FENCE_DIR: '/proc/aqm-fence' })).toEqual(['mark']);
   });
 });
