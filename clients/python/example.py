@@ -3,7 +3,7 @@
     clients/python/generate /tmp/aqm-stubs
     export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
     export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
-    PYTHONPATH=/tmp/aqm-stubs python3 clients/python/example.py
+    PYTHONPATH=/tmp/aqm-stubs /usr/bin/python3 clients/python/example.py    # Debian's; it has python3-grpcio
 
 Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the
 business of the minting module.

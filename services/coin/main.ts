@@ -24,7 +24,8 @@ export async function main(): Promise<void> {
   const config = readConfig(process.env);
   const logger = createLogger(config.logLevel);
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+    // Not once: a Ctrl-C under npm arrives twice, from the terminal and from npm, and the second must not end it half-way.
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve);
   });
   if (isPrimary(config)) await runWorkers(config, logger, stopped);
   else await serve(config, workerLog(logger), stopped);

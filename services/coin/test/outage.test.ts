@@ -141,6 +141,16 @@ describe('the embedded PostgreSQL', () => {
     await eventually(() => !isAlive(pid));
   });
 
+  test('Ctrl-C under npm, which arrives twice, stops it and the service', async () => {
+    const pid = postmasterPid();
+    first.child.kill('SIGINT');
+    await eventually(() => first.log().includes('stopping'));
+    first.child.kill('SIGINT');
+    await eventually(() => first.child.exitCode !== null || first.child.signalCode !== null);
+    expect([first.child.exitCode, first.child.signalCode]).toEqual([0, null]);
+    expect(isAlive(pid)).toBe(false);
+  });
+
   test('a service that was killed leaves it running, and the next one finds it with everything in it', async () => {
     await bob.upload(mint(2));
     const pid = postmasterPid();
