@@ -3,7 +3,7 @@ import { globSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeF
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Cluster } from '../../services/coin/test/cluster';
-import { ROOT } from './sections';
+import { ROOT } from './document';
 
 /** Debian's PostgreSQL, of whatever version: npm has no pg_basebackup. */
 const bin = dirname(globSync('/usr/lib/postgresql/*/bin/pg_basebackup').sort().at(-1) ?? '');

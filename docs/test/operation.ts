@@ -4,7 +4,6 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { SignJWT } from 'jose';
 import pino from 'pino';
 import { Fence } from '../../services/coin/fence/fence';
@@ -14,7 +13,8 @@ import { PgBouncer } from '../../services/coin/test/pgbouncer';
 import { databaseSettings } from '../../services/coin/test/postgres';
 import { User } from '../../services/coin/test/service';
 import { type ServiceProcess, spawnMain } from '../../services/coin/test/service-process';
-import { type Commands, ROOT } from './sections';
+import { ROOT } from './document';
+import type { Commands } from './sections';
 
 const DURABLE = ['fsync=on'];
 
@@ -167,11 +167,4 @@ interface SigningKey {
 function signingKey(kid: string): SigningKey {
   const { publicKey, privateKey } = generateKeyPairSync('ed25519');
   return { kid, privateKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid } };
-}
-
-/** Waits for what must come; gives up only so that a failing test ends. */
-export async function eventually(what: string, condition: () => Promise<boolean>): Promise<void> {
-  for (const giveUp = Date.now() + 40_000; !(await condition()); await setTimeout(50)) {
-    if (Date.now() > giveUp) throw new Error(`This never came true: ${what}`);
-  }
 }

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { BRONZE, mint } from '../../services/coin/test/coins';
+import { eventually } from '../../services/coin/test/eventually';
 import type { CallError, User } from '../../services/coin/test/service';
-import { eventually, Operation } from './operation';
+import { Operation } from './operation';
 import { type Commands, commandsBySection } from './sections';
 
 const sections = commandsBySection('docs/runbook.md');

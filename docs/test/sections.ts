@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-
-export const ROOT = resolve(__dirname, '../..');
+import { join } from 'node:path';
+import { ROOT } from './document';
 
 /** A block of commands that an operator types. */
 export interface Commands {

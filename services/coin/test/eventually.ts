@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 export async function eventually<T>(
   what: string,
   ask: () => T | undefined | false | Promise<T | undefined | false>,
-  patienceMs = 30_000,
+  patienceMs = 40_000,
 ): Promise<T> {
   const giveUp = Date.now() + patienceMs;
   for (;;) {

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, renameSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
 import { HealthClient, HealthCheckResponse_ServingStatus as ServingStatus } from '../../../gen/grpc/health/v1/health';
@@ -11,6 +10,7 @@ import { developmentKey, issueToken } from '../identity/development-key';
 import { baseBackup, queryOnce } from './cluster';
 import { BRONZE, GOLD, ids, mint } from './coins';
 import { runCommand } from './command';
+import { eventually } from './eventually';
 import { type CallError, call, User } from './service';
 import { type ServiceProcess, spawnMain } from './service-process';
 
@@ -52,13 +52,6 @@ const reasonOf = (failing: Promise<unknown>): Promise<string> =>
     () => 'answered',
     (error: CallError) => `${error.code} ${error.reason}`,
   );
-
-/** Waits for what must come; gives up only so that a failing test ends. */
-async function eventually(what: string, condition: () => Promise<boolean>): Promise<void> {
-  for (const giveUp = Date.now() + 40_000; !(await condition()); await setTimeout(20)) {
-    if (Date.now() > giveUp) throw new Error(`This never came true: ${what}`);
-  }
-}
 
 /** Puts an older copy in the place of the data, and ends the PostgreSQL that runs on what was there. */
 async function restore(copy: string): Promise<void> {
