@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline';
 import { FetchCoinsRequest, FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
 import { type Latency, latencyOf } from '../service/numbers';
-import { Http2User } from './http2-user';
+import { type Answer, Http2User } from './http2-user';
 
 /**
  * A process with many connected users: `node crowd.js`, told what to do by lines of JSON on stdin, one answer each on stdout. They
@@ -93,7 +93,7 @@ class Sheet {
     this.#open += 1;
     this.#late.push(this.ms - due);
     return new Promise((resolve) => {
-      user.call(request, ({ end, message }) => {
+      const onAnswer = ({ end, message }: Answer): void => {
         this.#lastAnswer = this.ms;
         this.#ends[end] = (this.#ends[end] ?? 0) + 1;
         if (end === 'answered') {
@@ -103,7 +103,8 @@ class Sheet {
         this.#open -= 1;
         if (this.#open === 0) this.#whenDone?.();
         resolve();
-      });
+      };
+      user.call(request, onAnswer, { keepsMessage: this.#messages !== undefined });
     });
   }
 

@@ -34,14 +34,25 @@ const GRPC_STATUS = Buffer.from('889acac8b21234da8f', 'hex');
 export interface Answer {
   /** answered: with a coin. empty: without. Else the gRPC code, or what became of the connection. */
   readonly end: string;
-  /** The FetchCoinsResponse. */
+  /** The FetchCoinsResponse; of a user that keeps none: empty. */
   readonly message: Buffer;
 }
 
+const NOTHING: Buffer = Buffer.alloc(0);
+
 interface Pending {
   readonly onAnswer: (answer: Answer) => void;
-  readonly data: Buffer[];
+  /** Of DATA frames. */
+  bytes: number;
+  /** undefined: only counted. */
+  readonly data: Buffer[] | undefined;
 }
+
+/**
+ * What arrives on any of the connections, until it is looked at. A buffer for each read would make the collector look through the
+ * whole crowd every second, and its pauses would count as the service's.
+ */
+const ARRIVED = Buffer.alloc(256 * 1024);
 
 /**
  * A connected user who calls FetchCoins, with as much of HTTP/2 as that takes. A client of grpc-js takes several times as much
@@ -55,7 +66,7 @@ export class Http2User {
   #headers: Buffer;
   readonly #headersAgain: Buffer;
   #stream = 1;
-  #rest: Buffer = Buffer.alloc(0);
+  #rest: Buffer = NOTHING;
   isLost = false;
 
   private constructor(socket: Socket, token: string) {
@@ -63,7 +74,6 @@ export class Http2User {
     this.#socket = socket;
     this.#headers = headerBlock(fields, INDEXED);
     this.#headersAgain = Buffer.from(fields.map((_, place) => 0x80 | (NEWEST_HEADER + fields.length - 1 - place)));
-    socket.on('data', (bytes: Buffer) => this.#read(bytes));
     socket.on('error', () => {});
     socket.once('close', () => {
       this.isLost = true;
@@ -74,27 +84,40 @@ export class Http2User {
   /** Resolves when the service has said something: the connection is more than an entry in a queue of the kernel. */
   static connect(port: number, localAddress: string, token: string): Promise<Http2User> {
     return new Promise((resolve, reject) => {
-      const socket = connect({ host: '127.0.0.1', port, localAddress, noDelay: true });
+      let user: Http2User | undefined;
+      const callback = (length: number): boolean => {
+        if (user) {
+          user.#read(ARRIVED.subarray(0, length));
+          resolve(user);
+        }
+        return true;
+      };
+      const socket = connect({
+        host: '127.0.0.1',
+        port,
+        localAddress,
+        noDelay: true,
+        onread: { buffer: ARRIVED, callback },
+      });
       socket.once('error', reject);
       socket.once('connect', () => {
-        const user = new Http2User(socket, token);
+        user = new Http2User(socket, token);
         socket.write(
           Buffer.concat([PREFACE, frame(SETTINGS, 0, 0, NO_HEADER_TABLE), frame(WINDOW_UPDATE, 0, 0, WINDOW)]),
         );
-        socket.once('data', () => resolve(user));
       });
     });
   }
 
   /** @param message a FetchCoinsRequest */
-  call(message: Buffer, onAnswer: (answer: Answer) => void): void {
+  call(message: Buffer, onAnswer: (answer: Answer) => void, { keepsMessage = true } = {}): void {
     if (this.isLost) {
-      onAnswer({ end: 'connection lost', message: Buffer.alloc(0) });
+      onAnswer({ end: 'connection lost', message: NOTHING });
       return;
     }
     const stream = this.#stream;
     this.#stream += 2;
-    this.#pending.set(stream, { onAnswer, data: [] });
+    this.#pending.set(stream, { onAnswer, bytes: 0, data: keepsMessage ? [] : undefined });
     const head = Buffer.alloc(MESSAGE_HEAD);
     head.writeUInt32BE(message.length, 1);
     const body = frame(DATA, END_STREAM, stream, Buffer.concat([head, message]));
@@ -115,22 +138,31 @@ export class Http2User {
       this.#frame(all[at + 3] ?? 0, all[at + 4] ?? 0, all.readUInt32BE(at + 5), all.subarray(at + FRAME_HEAD, end));
       at = end;
     }
-    this.#rest = all.subarray(at);
+    this.#rest = at === all.length ? NOTHING : Buffer.from(all.subarray(at));
   }
 
   #frame(type: number, flags: number, stream: number, payload: Buffer): void {
-    if (type === DATA) this.#pending.get(stream)?.data.push(payload);
+    if (type === DATA) this.#data(stream, payload);
     else if (type === HEADERS && (flags & END_STREAM) !== 0) this.#end(stream, statusIn(payload));
     else if (type === RST_STREAM) this.#end(stream, 'reset');
     else if (type === SETTINGS && (flags & ACK) === 0) this.#socket.write(frame(SETTINGS, ACK, 0));
     else if (type === PING && (flags & ACK) === 0) this.#socket.write(frame(PING, ACK, 0, payload));
   }
 
+  #data(stream: number, payload: Buffer): void {
+    const pending = this.#pending.get(stream);
+    if (!pending) return;
+    pending.bytes += payload.length;
+    pending.data?.push(Buffer.from(payload));
+  }
+
   #end(stream: number, how: string): void {
     const pending = this.#pending.get(stream);
+    if (!pending) return;
     this.#pending.delete(stream);
-    const message = Buffer.concat(pending?.data ?? []).subarray(MESSAGE_HEAD);
-    pending?.onAnswer({ end: how !== 'OK' ? how : message.length > 0 ? 'answered' : 'empty', message });
+    const { bytes, data = [], onAnswer } = pending;
+    const message = Buffer.concat(data).subarray(MESSAGE_HEAD);
+    onAnswer({ end: how !== 'OK' ? how : bytes > MESSAGE_HEAD ? 'answered' : 'empty', message });
   }
 }
 
