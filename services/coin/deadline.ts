@@ -1,5 +1,11 @@
 import { CancelledError, type CoinServiceError, DeadlineExceededError } from './errors';
 
+/** Work that was not begun yet. */
+export interface Waiter {
+  /** Nobody waits for it any more. */
+  giveUp(error: CoinServiceError): void;
+}
+
 /** How long somebody waits for an answer. What nobody waits for any more is not begun. */
 export class Deadline {
   /** Of work that is not done for a caller. */
@@ -7,7 +13,8 @@ export class Deadline {
 
   readonly #at: number;
   readonly #now: () => Date;
-  readonly #waiting = new Set<() => void>();
+  /** Mostly none or one. */
+  #waiters: Set<Waiter> | undefined;
   #ended = false;
 
   /** @param at milliseconds since 1970 */
@@ -19,7 +26,7 @@ export class Deadline {
   /** The caller waits no longer, for whatever reason. */
   end(): void {
     this.#ended = true;
-    for (const giveUp of this.#waiting) giveUp();
+    for (const waiter of this.#waiters ?? []) waiter.giveUp(this.#error());
   }
 
   /**
@@ -29,22 +36,33 @@ export class Deadline {
     if (this.#ended || this.#isPast()) throw this.#error();
   }
 
+  /** Tells `waiter` when the caller waits no longer, until it is forgotten. @throws DeadlineExceededError, CancelledError */
+  tell(waiter: Waiter): void {
+    this.check();
+    this.#waiters ??= new Set();
+    this.#waiters.add(waiter);
+  }
+
+  /** Its work begins, or will not. */
+  forget(waiter: Waiter): void {
+    this.#waiters?.delete(waiter);
+  }
+
   /**
    * Runs `work` that first waits for something and then calls `begin`. When the caller gives up while it waits, this ends
    * at once, and `begin` throws when it is called; what has begun runs to its end.
    * @throws DeadlineExceededError, CancelledError, and what `work` throws
    */
-  async whileWaiting<T>(work: (begin: () => void) => Promise<T>): Promise<T> {
-    this.check();
+  whileWaiting<T>(work: (begin: () => void) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      const giveUp = () => reject(this.#error());
-      this.#waiting.add(giveUp);
+      const waiter = { giveUp: reject };
+      this.tell(waiter);
       const begin = () => {
-        this.#waiting.delete(giveUp);
+        this.forget(waiter);
         this.check();
       };
       work(begin).then(resolve, (error: unknown) => {
-        this.#waiting.delete(giveUp);
+        this.forget(waiter);
         reject(error);
       });
     });

@@ -29,31 +29,23 @@ export class CoinLimits {
     fetches: readonly CoinFetch[],
     claim: (fetches: readonly CoinFetch[]) => Promise<FetchAnswer[]>,
   ): Promise<FetchAnswer[]> {
-    const charged = chargedOf(fetches);
-    const waits = await Promise.all(
-      fetches.map((fetch, index) =>
-        charged[index] ? this.#limits.take(this.#chargesOf(requesterId, fetch, fetch.count)) : 0,
-      ),
-    );
-    const isOver = (index: number) => (waits[index] ?? 0) > 0;
-    const unused = (index: number, answer: FetchAnswer | undefined) => {
-      const fetch = fetches[index];
-      return fetch && charged[index] && !isOver(index) ? fetch.count - usedBy(answer, fetch.count) : 0;
-    };
+    const waits = await this.#take(requesterId, fetches);
+    const isSomeOver = waits.some(isOver);
+    const asked = isSomeOver ? fetches.map((fetch, index) => onlyRememberedIf(isOver(waits[index]), fetch)) : fetches;
     let answers: FetchAnswer[];
     try {
-      answers = await claim(
-        fetches.map((fetch, index) => (isOver(index) ? { ...fetch, onlyRemembered: true } : fetch)),
-      );
+      answers = await claim(asked);
     } catch (error) {
-      await this.#giveBack(requesterId, fetches, (index) => unused(index, { error }));
+      await this.#giveBack(requesterId, fetches, waits, () => ({ error }));
       throw error;
     }
-    await this.#giveBack(requesterId, fetches, (index) => unused(index, answers[index]));
+    await this.#giveBack(requesterId, fetches, waits, (index) => answers[index]);
+    if (!isSomeOver) return answers;
     return answers.map((answer, index) => {
-      if (!isOver(index) || 'error' in answer || answer.coins.length > 0) return answer;
+      const waitMs = waits[index];
+      if (!isOver(waitMs) || 'error' in answer || answer.coins.length > 0) return answer;
       count.limitHit('fetch');
-      return { error: new RateLimitedError(waits[index] ?? 0, 'coins were fetched') };
+      return { error: new RateLimitedError(waitMs, 'coins were fetched') };
     });
   }
 
@@ -91,17 +83,27 @@ export class CoinLimits {
     return this.#limits.close();
   }
 
+  /** @returns how long each would have to wait, 0 for those that were charged; undefined: not charged */
+  async #take(requesterId: string, fetches: readonly CoinFetch[]): Promise<(number | undefined)[]> {
+    const charged = chargedOf(fetches);
+    return Promise.all(
+      fetches.map((fetch, index) =>
+        charged[index] ? this.#limits.take(this.#chargesOf(requesterId, fetch, fetch.count)) : undefined,
+      ),
+    );
+  }
+
+  /** What those that were charged did not use. */
   async #giveBack(
     requesterId: string,
     fetches: readonly CoinFetch[],
-    unused: (index: number) => number,
+    waits: readonly (number | undefined)[],
+    answerOf: (index: number) => FetchAnswer | undefined,
   ): Promise<void> {
-    await Promise.all(
-      fetches.map((fetch, index) => {
-        const amount = unused(index);
-        return amount > 0 ? this.#limits.giveBack(this.#chargesOf(requesterId, fetch, amount)) : undefined;
-      }),
-    );
+    for (const [index, fetch] of fetches.entries()) {
+      const unused = waits[index] === 0 ? fetch.count - usedBy(answerOf(index), fetch.count) : 0;
+      if (unused > 0) await this.#limits.giveBack(this.#chargesOf(requesterId, fetch, unused));
+    }
   }
 
   #chargesOf(requesterId: string, { targetUserId }: CoinFetch, amount: number): Charge[] {
@@ -119,8 +121,17 @@ function overLimit(limit: Parameters<typeof count.limitHit>[0], waitMs: number, 
   return new RateLimitedError(waitMs, what);
 }
 
+function isOver(waitMs: number | undefined): waitMs is number {
+  return waitMs !== undefined && waitMs > 0;
+}
+
+function onlyRememberedIf(over: boolean, fetch: CoinFetch): CoinFetch {
+  return over ? { ...fetch, onlyRemembered: true } : fetch;
+}
+
 /** Of two fetches with the same id and target, which are one fetch, the first is charged. */
 function chargedOf(fetches: readonly CoinFetch[]): boolean[] {
+  if (fetches.length === 1) return [true];
   const seen = new Set<string>();
   return fetches.map(({ targetUserId, requestId }) => {
     if (requestId === undefined) return true;

@@ -6,7 +6,7 @@ import { clearRetired } from './clear-retired';
 import { countCoins, type StockCount } from './count-coins';
 import { type CountReplica, countOnReplica } from './count-on-replica';
 import type { Database } from './database';
-import { type CoinFetch, type FetchAnswer, fetchCoins } from './fetch-coins';
+import { type Claims, type CoinFetch, type FetchAnswer, fetchCoins } from './fetch-coins';
 import { forgetSpent } from './forget-spent';
 import { type Gate, UNVERIFIED } from './gate';
 import { Gathering, type GatheringRules } from './gathering';
@@ -39,6 +39,7 @@ export class CoinInventoryServer {
   readonly #gate: Gate;
   readonly #rules: InventoryRules;
   readonly #gathering: Gathering | undefined;
+  readonly #claims: Claims;
   readonly #replica: CountReplica | undefined;
 
   /** @param replica where coins are counted for getInventoryCount; undefined: in the database */
@@ -49,6 +50,8 @@ export class CoinInventoryServer {
     this.#replica = replica;
     const { gathering, fetchGraceSeconds: graceSeconds } = rules;
     if (gathering && gathering.batch > 1) this.#gathering = new Gathering(db, gate, { ...gathering, graceSeconds });
+    const mostTargets = gathering?.targets ?? Number.POSITIVE_INFINITY;
+    this.#claims = { db, gate, graceSeconds, mostTargets, gathering: this.#gathering };
   }
 
   /** How long one more fetch would wait for its turn in a shared statement, in milliseconds. */
@@ -80,14 +83,7 @@ export class CoinInventoryServer {
     fetches: readonly CoinFetch[],
     deadline = Deadline.NONE,
   ): Promise<FetchAnswer[]> {
-    const claims = {
-      db: this.#db,
-      gate: this.#gate,
-      graceSeconds: this.#rules.fetchGraceSeconds,
-      mostTargets: this.#rules.gathering?.targets ?? Number.POSITIVE_INFINITY,
-      gathering: this.#gathering,
-    };
-    const answers = await fetchCoins(claims, fetches, { requesterId, deadline });
+    const answers = await fetchCoins(this.#claims, fetches, { requesterId, deadline });
     count.fetches(fetches, answers);
     return answers;
   }

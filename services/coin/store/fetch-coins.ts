@@ -3,7 +3,7 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories } from '../coin';
 import type { Deadline } from '../deadline';
 import { RequestIdReusedError } from '../errors';
-import { answerAll, type Failures, type FetchAnswer, type Pending } from './answer-fetches';
+import { type Asking, answerAll, type Failures, type FetchAnswer, type Pending } from './answer-fetches';
 import type { Database } from './database';
 import type { Gate } from './gate';
 import type { Gathering } from './gathering';
@@ -49,6 +49,8 @@ export interface Claims {
  *   got an answer
  */
 export async function fetchCoins(claims: Claims, fetches: readonly CoinFetch[], asker: Asker): Promise<FetchAnswer[]> {
+  const [only, ...others] = fetches;
+  if (only && others.length === 0) return [await fetchOne(claims, pendingOf(only, asker.requesterId), asker.deadline)];
   const { items, itemOf } = withoutRepeats(fetches, asker.requesterId);
   const { gathering } = claims;
   const isGathered = gathering ? gatherable(items) : () => false;
@@ -69,6 +71,20 @@ export async function fetchCoins(claims: Claims, fetches: readonly CoinFetch[], 
   );
 }
 
+/** What most calls are, without what several fetches need. */
+async function fetchOne(claims: Claims, item: Pending, deadline: Deadline): Promise<FetchAnswer> {
+  const { db, gate, gathering } = claims;
+  // What only looks up waits for nobody.
+  if (gathering && item.categories.length > 0) await gathering.answerOne(item, deadline);
+  else await answerAll(db, gate, [item], { ...askingOf(claims), deadline });
+  if (!item.answer) throw new Error('The claim gave no answer.');
+  return item.answer;
+}
+
+function askingOf({ graceSeconds, mostTargets }: Claims): Omit<Asking, 'deadline'> {
+  return { graceSeconds, targets: mostTargets === 1 ? 'one' : 'several' };
+}
+
 /**
  * What may share a statement with other calls. Not what only looks up: it waits for nobody. And not the items of a call whose
  * fallbacks meet at one user's coins: the first of them must have its fallback before the next one is asked for.
@@ -79,14 +95,14 @@ function gatherable(items: readonly Pending[]): (item: Pending) => boolean {
 }
 
 async function answerInWaves(
-  { db, gate, graceSeconds, mostTargets }: Claims,
+  claims: Claims,
   items: readonly Pending[],
   deadline: Deadline,
   failures: Failures,
 ): Promise<void> {
-  for (const wave of waves(items, mostTargets)) {
+  for (const wave of waves(items, claims.mostTargets)) {
     try {
-      await answerAll(db, gate, wave, { graceSeconds, deadline, targets: mostTargets === 1 ? 'one' : 'several' });
+      await answerAll(claims.db, claims.gate, wave, { ...askingOf(claims), deadline });
     } catch (error) {
       const isFirst = items.every((item) => item.answer === undefined);
       for (const item of isFirst ? items : wave) failures.set(item, error);
@@ -100,8 +116,8 @@ function withoutRepeats(fetches: readonly CoinFetch[], requesterId: string) {
   const items: Pending[] = [];
   const first = new Map<string, Pending>();
   const itemOf = fetches.map((fetch) => {
-    const { targetUserId: userId, requestId, coinCategory, count, allowLowerCategories, onlyRemembered } = fetch;
-    const key = `${userId} ${requestId}`;
+    const { targetUserId, requestId, coinCategory, count, allowLowerCategories } = fetch;
+    const key = `${targetUserId} ${requestId}`;
     const known = requestId === undefined ? undefined : first.get(key);
     if (known) {
       const same =
@@ -110,20 +126,25 @@ function withoutRepeats(fetches: readonly CoinFetch[], requesterId: string) {
         known.allowLowerCategories === allowLowerCategories;
       return same ? known : new RequestIdReusedError();
     }
-    const item: Pending = {
-      requesterId,
-      userId,
-      requestId: requestId ?? randomUUID(),
-      coinCategory,
-      count,
-      allowLowerCategories,
-      categories: onlyRemembered ? [] : acceptableCategories(coinCategory, allowLowerCategories),
-      repeatable: requestId !== undefined,
-      answer: undefined,
-    };
+    const item = pendingOf(fetch, requesterId);
     if (requestId !== undefined) first.set(key, item);
     items.push(item);
     return item;
   });
   return { items, itemOf };
+}
+
+function pendingOf(fetch: CoinFetch, requesterId: string): Pending {
+  const { targetUserId, requestId, coinCategory, count, allowLowerCategories, onlyRemembered } = fetch;
+  return {
+    requesterId,
+    userId: targetUserId,
+    requestId: requestId ?? randomUUID(),
+    coinCategory,
+    count,
+    allowLowerCategories,
+    categories: onlyRemembered ? [] : acceptableCategories(coinCategory, allowLowerCategories),
+    repeatable: requestId !== undefined,
+    answer: undefined,
+  };
 }

@@ -51,12 +51,10 @@ export class Gathering {
 
   /** Gives the items their answers, or says in `failures` why not; never fails. */
   async answer(items: readonly Pending[], deadline: Deadline, failures: Failures): Promise<void> {
-    const isRoom = this.waiting + items.length <= MOST_WAITING;
+    const isRoom = this.#isRoomFor(items.length);
     const answers = items.map(async (item) => {
-      const lane = this.#laneOf(item.userId);
       try {
-        if (!isRoom || lane.expectedMs > this.#mostWaitMs) throw new OverloadedError();
-        await lane.add(item, deadline);
+        await this.#add(item, deadline, isRoom);
       } catch (error) {
         failures.set(item, error);
       }
@@ -64,6 +62,23 @@ export class Gathering {
     // Not before all of them wait: else the first would go alone.
     for (const lane of this.#lanes) lane.go();
     await Promise.all(answers);
+  }
+
+  /** Gives one item its answer. Rejects with why it has none. */
+  answerOne(item: Pending, deadline: Deadline): Promise<void> {
+    const answer = this.#add(item, deadline, this.#isRoomFor(1));
+    this.#laneOf(item.userId).go();
+    return answer;
+  }
+
+  #isRoomFor(items: number): boolean {
+    return this.waiting + items <= MOST_WAITING;
+  }
+
+  #add(item: Pending, deadline: Deadline, isRoom: boolean): Promise<void> {
+    const lane = this.#laneOf(item.userId);
+    if (!isRoom || lane.expectedMs > this.#mostWaitMs) return Promise.reject(new OverloadedError());
+    return lane.add(item, deadline);
   }
 
   #laneOf(userId: string): Lane {

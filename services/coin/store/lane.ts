@@ -1,5 +1,5 @@
 import type { CompiledQuery } from 'kysely';
-import type { Deadline } from '../deadline';
+import type { Deadline, Waiter } from '../deadline';
 import { CancelledError, CoinServiceError } from '../errors';
 import { measure } from '../telemetry/metrics';
 import { QueuedCall } from '../telemetry/tracing';
@@ -32,15 +32,63 @@ export interface LaneRules {
 /** Statements that may be left behind at the same time: then the database is slow, and not one of its answers lost. */
 export const MOST_LEFT_BEHIND = 4;
 
-/** A fetch and who waits for it. */
-interface Caller {
+/** A fetch and who waits for it: in the queue, and then for the answer of a statement. */
+class Caller implements Waiter {
   readonly item: Pending;
   readonly deadline: Deadline;
-  /** It does not wait in the queue any more. @throws DeadlineExceededError, CancelledError when nobody waits at all */
-  readonly begin: () => void;
-  readonly answered: () => void;
-  readonly failed: (error: unknown) => void;
   readonly queued: QueuedCall | undefined;
+  readonly #queue: Set<Caller>;
+  readonly #resolve: () => void;
+  readonly #reject: (error: unknown) => void;
+
+  /** Queues it. @throws DeadlineExceededError, CancelledError */
+  constructor(queue: Set<Caller>, item: Pending, deadline: Deadline, end: Pick<Caller, 'answered' | 'failed'>) {
+    this.item = item;
+    this.deadline = deadline;
+    this.#queue = queue;
+    this.#resolve = end.answered;
+    this.#reject = end.failed;
+    deadline.tell(this);
+    this.queued = QueuedCall.begin();
+    queue.add(this);
+  }
+
+  /** It leaves the queue for a statement. @returns whether somebody still waits for it; by the clock too */
+  begins(): boolean {
+    this.#queue.delete(this);
+    this.deadline.forget(this);
+    return this.isStillWaiting();
+  }
+
+  isStillWaiting(): boolean {
+    try {
+      this.deadline.check();
+      return true;
+    } catch (error) {
+      this.failed(error);
+      return false;
+    }
+  }
+
+  answered(): void {
+    this.#ends();
+    this.#resolve();
+  }
+
+  failed(error: unknown): void {
+    this.#ends();
+    this.#reject(error);
+  }
+
+  giveUp(error: unknown): void {
+    this.failed(error);
+  }
+
+  #ends(): void {
+    this.#queue.delete(this);
+    this.deadline.forget(this);
+    this.queued?.end();
+  }
 }
 
 interface Statement {
@@ -88,21 +136,11 @@ export class Lane {
     return this.#turns.expectedMs(this.#queue.size);
   }
 
-  /** Waits for `go`, or until the caller gives up. Then the item has its answer. @throws why it has none */
-  async add(item: Pending, deadline: Deadline): Promise<void> {
-    let caller: Caller | undefined;
-    try {
-      await deadline.whileWaiting(
-        (begin) =>
-          new Promise<void>((answered, failed) => {
-            caller = { item, deadline, begin, answered, failed, queued: QueuedCall.begin() };
-            this.#queue.add(caller);
-          }),
-      );
-    } finally {
-      if (caller) this.#queue.delete(caller);
-      caller?.queued?.end();
-    }
+  /** Waits for `go`, or until the caller gives up. Then the item has its answer. Rejects with why it has none. */
+  add(item: Pending, deadline: Deadline): Promise<void> {
+    return new Promise((answered, failed) => {
+      new Caller(this.#queue, item, deadline, { answered, failed });
+    });
   }
 
   /** Begins, if there is something to do and nothing under way. */
@@ -149,8 +187,7 @@ export class Lane {
       const { userId, count } = caller.item;
       if (coins + count > this.#rules.most.coins) break;
       if (!targets.has(userId) && targets.size === this.#rules.most.targets) continue;
-      this.#queue.delete(caller);
-      if (!begins(caller)) continue;
+      if (!caller.begins()) continue;
       taken.push(caller);
       targets.add(userId);
       coins += count;
@@ -193,7 +230,7 @@ export class Lane {
     const left = await this.#gate.pass(async ({ stamp, opening }) => {
       let statement: Statement | undefined;
       const compile = (db: Database) => {
-        attempt.callers = (attempt.callers ?? attempt.choose()).filter(isStillWaiting);
+        attempt.callers = (attempt.callers ?? attempt.choose()).filter((caller) => caller.isStillWaiting());
         if (attempt.callers.length === 0) throw new CancelledError();
         measure.batch(attempt.callers.length);
         statement = attempt.statementFor(itemsOf(attempt), {
@@ -213,7 +250,7 @@ export class Lane {
       return new Set(statement?.settle(items, rows));
     });
     const callers = attempt.callers ?? [];
-    for (const { item, answered } of callers) if (!left.has(item)) answered();
+    for (const caller of callers) if (!left.has(caller.item)) caller.answered();
     return callers.filter(({ item }) => left.has(item));
   }
 
@@ -244,13 +281,14 @@ export class Lane {
     }
   }
 
-  async #alone({ item, deadline, answered, failed, queued }: Caller, first: FirstRound): Promise<void> {
+  async #alone(caller: Caller, first: FirstRound): Promise<void> {
+    const { item, deadline, queued } = caller;
     try {
       const asking = { graceSeconds: this.#rules.graceSeconds, deadline, targets: targetsOf(this.#rules.most) };
       await QueuedCall.resume(queued, () => answerAll(this.#db, this.#gate, [item], asking, first));
-      answered();
+      caller.answered();
     } catch (error) {
-      failed(error);
+      caller.failed(error);
     }
   }
 }
@@ -266,29 +304,8 @@ function itemsOf({ callers = [] }: Attempt): Pending[] {
   return callers.map(({ item }) => item);
 }
 
-/** By the clock too, so that no statement is begun after a deadline. */
-function isStillWaiting({ deadline, failed }: Caller): boolean {
-  try {
-    deadline.check();
-    return true;
-  } catch (error) {
-    failed(error);
-    return false;
-  }
-}
-
-function begins({ begin, failed }: Caller): boolean {
-  try {
-    begin();
-    return true;
-  } catch (error) {
-    failed(error);
-    return false;
-  }
-}
-
 function fail(callers: readonly Caller[], error: unknown): void {
-  for (const { failed } of callers) failed(error);
+  for (const caller of callers) caller.failed(error);
 }
 
 /** The leanest for these. One that is alone goes as if there were no lanes. */

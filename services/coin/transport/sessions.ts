@@ -43,12 +43,21 @@ const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REF
 /** What one connection has sent of requests that are not whole yet. */
 interface Receiving {
   bytes: number;
-  readonly ofStream: Map<ServerHttp2Stream, number>;
+  readonly calls: Set<OpenCall>;
+}
+
+/** From its first byte to its end. */
+interface OpenCall {
+  readonly stream: ServerHttp2Stream;
+  readonly receiving: Receiving;
+  /** Of its request, until that is whole. */
+  bytes: number;
 }
 
 /** What gRPC leaves open between it and HTTP/2: how long a call may take, and what a connection may do without any. */
 export class Sessions {
   readonly #options: SessionsOptions;
+  readonly #late: OldestFirst<OpenCall>;
   /** Of those connections that have sent some. */
   readonly #receiving = new Set<Receiving>();
   /** Of all of them. */
@@ -58,6 +67,7 @@ export class Sessions {
   /** Limits all connections of a server from now on. */
   constructor(server: Server, options: SessionsOptions) {
     this.#options = options;
+    this.#late = new OldestFirst(options.callTimeoutMs, ({ stream }) => end(stream, new DeadlineExceededError()));
     const { mostStreams: maxConcurrentStreams, mostHeaderBytes: maxHeaderListSize } = options;
     for (const http2Server of http2ServersOf(server)) {
       http2Server.updateSettings({ maxConcurrentStreams, maxHeaderListSize });
@@ -80,7 +90,7 @@ export class Sessions {
     };
     session.on('ping', count);
     session.on('remoteSettings', count);
-    const receiving: Receiving = { bytes: 0, ofStream: new Map() };
+    const receiving: Receiving = { bytes: 0, calls: new Set() };
     session.on('stream', (stream, headers) => {
       // Clients that measure the line send a ping with their calls.
       frames = 0;
@@ -94,46 +104,86 @@ export class Sessions {
       return;
     }
     this.#open += 1;
-    const isWatch = headers[constants.HTTP2_HEADER_PATH] === WATCH;
-    const timer = isWatch
-      ? undefined
-      : setTimeout(() => end(stream, new DeadlineExceededError()), this.#options.callTimeoutMs);
-    const hold = (bytes: number) => this.#hold(stream, receiving, bytes);
-    const release = () => this.#release(stream, receiving);
+    const call: OpenCall = { stream, receiving, bytes: 0 };
+    if (headers[constants.HTTP2_HEADER_PATH] !== WATCH) this.#late.add(call);
     if ((headers['grpc-encoding'] ?? 'identity') === 'identity') {
       // gRPC has paused the stream, so this does not make it flow.
-      stream.on('data', ({ length }: Buffer) => hold(length));
-      stream.once('end', release);
-    } else hold(COMPRESSED_BYTES);
+      stream.on('data', ({ length }: Buffer) => this.#hold(call, length));
+      stream.once('end', () => this.#release(call));
+    } else this.#hold(call, COMPRESSED_BYTES);
     stream.once('close', () => {
-      clearTimeout(timer);
-      release();
+      this.#late.delete(call);
+      this.#release(call);
       this.#open -= 1;
     });
   }
 
-  #hold(stream: ServerHttp2Stream, receiving: Receiving, bytes: number): void {
-    if (stream.closed) return;
-    receiving.ofStream.set(stream, (receiving.ofStream.get(stream) ?? 0) + bytes);
+  #hold(call: OpenCall, bytes: number): void {
+    if (call.stream.closed) return;
+    const { receiving } = call;
+    call.bytes += bytes;
+    receiving.calls.add(call);
     receiving.bytes += bytes;
     this.#receiving.add(receiving);
     this.#bytes += bytes;
     while (this.#bytes > MOST_RECEIVING) this.#endLargest();
   }
 
-  #release(stream: ServerHttp2Stream, receiving: Receiving): void {
-    const bytes = receiving.ofStream.get(stream) ?? 0;
-    receiving.ofStream.delete(stream);
+  #release(call: OpenCall): void {
+    const { receiving, bytes } = call;
+    if (bytes === 0) return;
+    call.bytes = 0;
+    receiving.calls.delete(call);
     receiving.bytes -= bytes;
     if (receiving.bytes === 0) this.#receiving.delete(receiving);
     this.#bytes -= bytes;
   }
 
   #endLargest(): void {
-    const receiving = largest(this.#receiving, (one) => one.bytes);
-    const [stream] = largest(receiving.ofStream, ([, bytes]) => bytes);
-    this.#release(stream, receiving);
-    end(stream, new OverloadedError());
+    const { calls } = largest(this.#receiving, ({ bytes }) => bytes);
+    const call = largest(calls, ({ bytes }) => bytes);
+    this.#release(call);
+    end(call.stream, new OverloadedError());
+  }
+}
+
+/** What may last so long and then is told, with one timer for all: a timer for each is a part of what a call costs. */
+class OldestFirst<T> {
+  readonly #ms: number;
+  readonly #onLate: (one: T) => void;
+  /** When each came, in milliseconds; in this order. */
+  readonly #since = new Map<T, number>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(ms: number, onLate: (one: T) => void) {
+    this.#ms = ms;
+    this.#onLate = onLate;
+  }
+
+  add(one: T): void {
+    this.#since.set(one, performance.now());
+    this.#timer ??= this.#lookAfter(this.#ms);
+  }
+
+  delete(one: T): void {
+    this.#since.delete(one);
+  }
+
+  #look(): void {
+    this.#timer = undefined;
+    for (const [one, since] of this.#since) {
+      const leftMs = since + this.#ms - performance.now();
+      if (leftMs > 0) {
+        this.#timer = this.#lookAfter(leftMs);
+        return;
+      }
+      this.#since.delete(one);
+      this.#onLate(one);
+    }
+  }
+
+  #lookAfter(ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.#look(), Math.ceil(ms)).unref();
   }
 }
 
