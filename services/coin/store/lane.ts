@@ -1,6 +1,7 @@
 import type { CompiledQuery } from 'kysely';
 import type { Deadline, Waiter } from '../deadline';
 import { CancelledError, CoinServiceError } from '../errors';
+import { type Place, Queue } from '../queue';
 import { measure } from '../telemetry/metrics';
 import { QueuedCall } from '../telemetry/tracing';
 import { acknowledge, answerAll, type FirstRound, type Pending, settle, settleWhole } from './answer-fetches';
@@ -37,12 +38,14 @@ class Caller implements Waiter {
   readonly item: Pending;
   readonly deadline: Deadline;
   readonly queued: QueuedCall | undefined;
-  readonly #queue: Set<Caller>;
+  readonly #queue: Queue<Caller>;
+  /** In the queue; undefined when it has left. */
+  #place: Place<Caller> | undefined;
   readonly #resolve: () => void;
   readonly #reject: (error: unknown) => void;
 
   /** Queues it. @throws DeadlineExceededError, CancelledError */
-  constructor(queue: Set<Caller>, item: Pending, deadline: Deadline, end: Pick<Caller, 'answered' | 'failed'>) {
+  constructor(queue: Queue<Caller>, item: Pending, deadline: Deadline, end: Pick<Caller, 'answered' | 'failed'>) {
     this.item = item;
     this.deadline = deadline;
     this.#queue = queue;
@@ -50,13 +53,12 @@ class Caller implements Waiter {
     this.#reject = end.failed;
     deadline.tell(this);
     this.queued = QueuedCall.begin();
-    queue.add(this);
+    this.#place = queue.add(this);
   }
 
   /** It leaves the queue for a statement. @returns whether somebody still waits for it; by the clock too */
   begins(): boolean {
-    this.#queue.delete(this);
-    this.deadline.forget(this);
+    this.#leave();
     return this.isStillWaiting();
   }
 
@@ -85,9 +87,15 @@ class Caller implements Waiter {
   }
 
   #ends(): void {
-    this.#queue.delete(this);
-    this.deadline.forget(this);
+    this.#leave();
     this.queued?.end();
+  }
+
+  #leave(): void {
+    if (!this.#place) return;
+    this.#queue.leave(this.#place);
+    this.#place = undefined;
+    this.deadline.forget(this);
   }
 }
 
@@ -115,7 +123,7 @@ export class Lane {
   readonly #db: Database;
   readonly #gate: Gate;
   readonly #rules: LaneRules;
-  readonly #queue = new Set<Caller>();
+  readonly #queue = new Queue<Caller>();
   readonly #turns: Turns;
   readonly #leftBehind = new Set<Promise<void>>();
   #isBusy = false;

@@ -7,6 +7,7 @@ import {
 } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 import { type CoinServiceError, DeadlineExceededError, OverloadedError } from '../errors';
+import { type Place, Queue } from '../queue';
 import { toStatus } from '../rpc/status';
 
 export interface SessionLimits {
@@ -43,7 +44,9 @@ const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REF
 /** What one connection has sent of requests that are not whole yet. */
 interface Receiving {
   bytes: number;
-  readonly calls: Set<OpenCall>;
+  readonly calls: Queue<OpenCall>;
+  /** Among those that have sent some. */
+  place: Place<Receiving> | undefined;
 }
 
 /** From its first byte to its end. */
@@ -52,6 +55,10 @@ interface OpenCall {
   readonly receiving: Receiving;
   /** Of its request, until that is whole. */
   bytes: number;
+  /** Among those of its connection that have sent some. */
+  place: Place<OpenCall> | undefined;
+  /** Among those that may become late. */
+  late: Place<Since<OpenCall>> | undefined;
 }
 
 /** What gRPC leaves open between it and HTTP/2: how long a call may take, and what a connection may do without any. */
@@ -59,7 +66,7 @@ export class Sessions {
   readonly #options: SessionsOptions;
   readonly #late: OldestFirst<OpenCall>;
   /** Of those connections that have sent some. */
-  readonly #receiving = new Set<Receiving>();
+  readonly #receiving = new Queue<Receiving>();
   /** Of all of them. */
   #bytes = 0;
   #open = 0;
@@ -90,7 +97,7 @@ export class Sessions {
     };
     session.on('ping', count);
     session.on('remoteSettings', count);
-    const receiving: Receiving = { bytes: 0, calls: new Set() };
+    const receiving: Receiving = { bytes: 0, calls: new Queue(), place: undefined };
     session.on('stream', (stream, headers) => {
       // Clients that measure the line send a ping with their calls.
       frames = 0;
@@ -104,15 +111,15 @@ export class Sessions {
       return;
     }
     this.#open += 1;
-    const call: OpenCall = { stream, receiving, bytes: 0 };
-    if (headers[constants.HTTP2_HEADER_PATH] !== WATCH) this.#late.add(call);
+    const call: OpenCall = { stream, receiving, bytes: 0, place: undefined, late: undefined };
+    if (headers[constants.HTTP2_HEADER_PATH] !== WATCH) call.late = this.#late.add(call);
     if ((headers['grpc-encoding'] ?? 'identity') === 'identity') {
       // gRPC has paused the stream, so this does not make it flow.
       stream.on('data', ({ length }: Buffer) => this.#hold(call, length));
       stream.once('end', () => this.#release(call));
     } else this.#hold(call, COMPRESSED_BYTES);
     stream.once('close', () => {
-      this.#late.delete(call);
+      if (call.late) this.#late.leave(call.late);
       this.#release(call);
       this.#open -= 1;
     });
@@ -122,21 +129,24 @@ export class Sessions {
     if (call.stream.closed) return;
     const { receiving } = call;
     call.bytes += bytes;
-    receiving.calls.add(call);
+    call.place ??= receiving.calls.add(call);
     receiving.bytes += bytes;
-    this.#receiving.add(receiving);
+    receiving.place ??= this.#receiving.add(receiving);
     this.#bytes += bytes;
     while (this.#bytes > MOST_RECEIVING) this.#endLargest();
   }
 
   #release(call: OpenCall): void {
-    const { receiving, bytes } = call;
-    if (bytes === 0) return;
+    const { receiving, bytes, place } = call;
+    if (!place) return;
+    receiving.calls.leave(place);
+    call.place = undefined;
     call.bytes = 0;
-    receiving.calls.delete(call);
     receiving.bytes -= bytes;
-    if (receiving.bytes === 0) this.#receiving.delete(receiving);
     this.#bytes -= bytes;
+    if (receiving.calls.size > 0 || !receiving.place) return;
+    this.#receiving.leave(receiving.place);
+    receiving.place = undefined;
   }
 
   #endLargest(): void {
@@ -147,12 +157,17 @@ export class Sessions {
   }
 }
 
+/** With when it came, in milliseconds. */
+interface Since<T> {
+  readonly one: T;
+  readonly since: number;
+}
+
 /** What may last so long and then is told, with one timer for all: a timer for each is a part of what a call costs. */
 class OldestFirst<T> {
   readonly #ms: number;
   readonly #onLate: (one: T) => void;
-  /** When each came, in milliseconds; in this order. */
-  readonly #since = new Map<T, number>();
+  readonly #queue = new Queue<Since<T>>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(ms: number, onLate: (one: T) => void) {
@@ -160,26 +175,28 @@ class OldestFirst<T> {
     this.#onLate = onLate;
   }
 
-  add(one: T): void {
-    this.#since.set(one, performance.now());
+  add(one: T): Place<Since<T>> {
     this.#timer ??= this.#lookAfter(this.#ms);
+    return this.#queue.add({ one, since: performance.now() });
   }
 
-  delete(one: T): void {
-    this.#since.delete(one);
+  leave(place: Place<Since<T>>): void {
+    this.#queue.leave(place);
   }
 
+  /** What is late has been told, and leaves when it ends. */
   #look(): void {
     this.#timer = undefined;
-    for (const [one, since] of this.#since) {
+    const late: T[] = [];
+    for (const { one, since } of this.#queue) {
       const leftMs = since + this.#ms - performance.now();
       if (leftMs > 0) {
         this.#timer = this.#lookAfter(leftMs);
-        return;
+        break;
       }
-      this.#since.delete(one);
-      this.#onLate(one);
+      late.push(one);
     }
+    for (const one of late) this.#onLate(one);
   }
 
   #lookAfter(ms: number): NodeJS.Timeout {
