@@ -7,7 +7,7 @@ import pino from 'pino';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
 import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
-import { type ServiceProcess, spawnMain } from '../../services/coin/test/service-process';
+import { type ServiceProcess, spawnMain, spawnProgram } from '../../services/coin/test/service-process';
 import { treeCpuMs } from './processor';
 import { settle, stockMixed, stockUp } from './stock';
 
@@ -73,12 +73,15 @@ export class Stage {
     return this.#postgres.connectionString();
   }
 
-  /** One more service on the same PostgreSQL, with the same keys. */
-  async spawnService(env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+  /** One more service on the same PostgreSQL, with the same keys. @param program compiled from other code */
+  async spawnService(env: NodeJS.ProcessEnv, program?: string): Promise<ServiceProcess> {
     const dataDir = join(this.#folder, `service-${this.#services.length + 1}`);
     mkdirSync(dataDir);
     copyFileSync(join(this.service.dataDir, 'development-key.pem'), join(dataDir, 'development-key.pem'));
-    const service = await spawnMain(dataDir, { DATABASE_URL: this.url, AQM_LOG_LEVEL: 'error', ...env });
+    const settings = { DATABASE_URL: this.url, AQM_LOG_LEVEL: 'error', ...env };
+    const service = program
+      ? await spawnProgram(program, dataDir, settings, ['serve'])
+      : await spawnMain(dataDir, settings);
     this.#services.push(service);
     return service;
   }

@@ -39,7 +39,7 @@ async function run(bench: string, args: string): Promise<Written> {
 const notOfSpeed = ({ verdicts }: Written) => verdicts.filter((sentence) => /every|no coin/.test(sentence));
 
 test.each([
-  ['users', '--users 20 --seconds 1 --from 40 --to 40 --batch 64'],
+  ['users', '--users 20 --warm-up 0.2 --seconds 1 --from 40 --to 40 --batch 64'],
   ['hot', '--fetches 40 --rounds 1 --batch 64'],
   ['upload', '--rounds 1 --seconds 0.5 --users 4 --batch 64'],
   ['memory', '--minutes 0.01 --users 20 --rate 40 --batch 64'],
@@ -51,6 +51,7 @@ test.each([
 
 test.each([
   ['mixed', '--rounds 1 --seconds 0.5 --lanes 4 --users 4 --targets 50'],
+  ['promises', '--rounds 1 --warm-up 0 --seconds 0.3 --targets 50'],
   ['scale', '--only growth --coins 10000 --blocks 1 --block-ms 100 --batch 64'],
 ])('bench:%s in short answers every call', async (bench, args) => {
   const written = await run(bench, args);

@@ -9,7 +9,7 @@ import { Crowd } from './spawn-crowd';
 
 const USAGE = `Usage: npm run bench:users [-- --users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
   Connected users, each with a connection and a token of its own, who fetch one coin at random times, whatever became of the calls before
-  (open loop; a call counts from when it was due). The rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
+  (open loop; a call counts from when it was due). First at the first rate, for seconds that do not count; then the rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
   /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;
 
 const MOST_P99_MS = 50;
@@ -33,7 +33,7 @@ interface Step {
 
 runCommand(
   USAGE,
-  { users: '10000', seconds: '10', from: '500', step: '500', to: '20000', tier: 'GOLD', batch: '' },
+  { users: '10000', 'warm-up': '20', seconds: '20', from: '1000', step: '1000', to: '20000', tier: 'GOLD', batch: '' },
   async (options): Promise<Outcome> => {
     const [users, seconds] = [positive('users', options.users), positive('seconds', options.seconds)];
     const [from, step, to] = [
@@ -57,11 +57,15 @@ runCommand(
       await crowd.connect(stage.service.address, tokens, { ids: stage.targets, category: spec.category });
       const { ends } = await crowd.order({ do: 'greet' });
       progress(`${users} users are connected, and had their first coin: ${JSON.stringify(ends)}`);
+      const stepOf = (perSecond: number, forSeconds: number) =>
+        runStep(stage, crowd, perSecond, forSeconds, () =>
+          stage.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
+        );
+      // Until the compiler and the collector have settled, as in a service that has run for a minute.
+      const warmUp = await stepOf(from, positive('warm-up', options['warm-up']));
+      progress(`${rowOf(warmUp).join('  ')}  (warming up)`);
       for (let perSecond = from; perSecond <= to; perSecond += step) {
-        const once = () =>
-          runStep(stage, crowd, perSecond, seconds, () =>
-            stage.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * seconds) / TARGETS) + 20 }]),
-          );
+        const once = () => stepOf(perSecond, seconds);
         let taken = await once();
         progress(rowOf(taken).join('  '));
         if (isTooMuch(taken)) {
