@@ -33,7 +33,7 @@ interface Step {
 
 runCommand(
   USAGE,
-  { users: '10000', 'warm-up': '20', seconds: '20', from: '1000', step: '1000', to: '20000', tier: 'GOLD', batch: '' },
+  { users: '10000', 'warm-up': '40', seconds: '20', from: '1000', step: '1000', to: '20000', tier: 'GOLD', batch: '' },
   async (options): Promise<Outcome> => {
     const [users, seconds] = [positive('users', options.users), positive('seconds', options.seconds)];
     const [from, step, to] = [
@@ -61,7 +61,7 @@ runCommand(
         runStep(stage, crowd, perSecond, forSeconds, () =>
           stage.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
         );
-      // Until the compiler and the collector have settled, as in a service that has run for a minute.
+      // Until the compiler and the collector have settled: in a service's first half minute a full collection follows the other.
       const warmUp = await stepOf(from, positive('warm-up', options['warm-up']));
       progress(`${rowOf(warmUp).join('  ')}  (warming up)`);
       for (let perSecond = from; perSecond <= to; perSecond += step) {

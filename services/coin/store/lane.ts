@@ -173,7 +173,8 @@ export class Lane {
     const isOver = await Promise.race([
       claim.then(() => true),
       new Promise<false>((resolve) => {
-        patience = setTimeout(resolve, this.#rules.patienceMs, false);
+        // Where no timer has this duration any more, Node forgets it, in a table of all that connections wait for; not of these.
+        patience = setTimeout(resolve, this.#rules.patienceMs, false).unref();
       }),
     ]);
     clearTimeout(patience);
