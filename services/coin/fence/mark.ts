@@ -74,13 +74,12 @@ export class Mark {
   }
 
   acknowledge(opening: string, coins: readonly SpentCoin[]): void {
-    const records = coins.map((coin) => ({ ...coin, opening }));
-    // All coins of a statement are committed together; what lasts longest can testify longest.
-    if (records.length > this.#recordsPerStatement) {
-      records.sort((a, b) => b.expireTime.getTime() - a.expireTime.getTime());
-      records.length = this.#recordsPerStatement;
+    if (coins.length <= this.#recordsPerStatement) this.#ring.append(opening, coins);
+    else {
+      // All coins of a statement are committed together; what lasts longest can testify longest.
+      const lasting = [...coins].sort((a, b) => b.expireTime.getTime() - a.expireTime.getTime());
+      this.#ring.append(opening, lasting.slice(0, this.#recordsPerStatement));
     }
-    this.#ring.append(records);
   }
 
   acknowledgeAgain(opening: string, coin: SpentCoin, fetchTime: Date): void {
@@ -89,7 +88,7 @@ export class Mark {
 
   /** Takes down that the database was opened, so that a copy from before it is noticed without any hand-out since. */
   noteOpening(opening: string): void {
-    this.#ring.append([{ opening, userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
+    this.#ring.append(opening, [{ userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
   }
 
   /** Also what other processes wrote. @throws MarkUnusableError */

@@ -42,6 +42,8 @@ export class RingFile {
   readonly path: string;
   readonly #slots: Buffer;
   readonly #repeats: { readonly key: string; readonly fetchTime: number }[];
+  /** The last that was written, which is that of nearly every record. */
+  readonly #opening = { text: '', bytes: Buffer.alloc(16) };
   #file: number;
   #sequence = 0;
   #dirty = false;
@@ -63,12 +65,12 @@ export class RingFile {
     });
   }
 
-  /** Writes the records over the oldest ones. */
-  append(records: readonly MarkRecord[]): void {
+  /** Writes records of the coins over the oldest ones. */
+  append(opening: string, coins: readonly SpentCoin[]): void {
     let from = this.#sequence % CLAIM_SLOTS;
     let slot = from;
-    for (const record of records) {
-      encode(this.#slots, slot, record, this.#sequence++);
+    for (const coin of coins) {
+      encode(this.#slots, slot, this.#bytesOf(opening), coin, this.#sequence++);
       slot++;
       if (slot < CLAIM_SLOTS) continue;
       this.#write(from, slot);
@@ -85,7 +87,7 @@ export class RingFile {
     const oldest = times.indexOf(Math.min(...times));
     if ((times[oldest] ?? 0) >= fetchTime.getTime()) return;
     this.#repeats[oldest] = { key, fetchTime: fetchTime.getTime() };
-    encode(this.#slots, CLAIM_SLOTS + oldest, record, fetchTime.getTime());
+    encode(this.#slots, CLAIM_SLOTS + oldest, this.#bytesOf(record.opening), record, fetchTime.getTime());
     this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
   }
 
@@ -126,6 +128,14 @@ export class RingFile {
     this.#file = CLOSED;
   }
 
+  #bytesOf(opening: string): Buffer {
+    if (opening !== this.#opening.text) {
+      writeUuid(this.#opening.bytes, 0, opening);
+      this.#opening.text = opening;
+    }
+    return this.#opening.bytes;
+  }
+
   #write(from: number, to: number): void {
     if (from === to) return;
     this.#dirty = true;
@@ -142,14 +152,14 @@ export function readRecords(bytes: Buffer): MarkRecord[] {
   return records;
 }
 
-function encode(slots: Buffer, slot: number, record: MarkRecord, sequence: number): void {
+function encode(slots: Buffer, slot: number, opening: Buffer, coin: SpentCoin, sequence: number): void {
   const at = slot * SLOT_BYTES;
-  writeUuid(slots, at, record.opening);
-  writeUuid(slots, at + 16, record.userId);
-  writeUuid(slots, at + 32, record.keyId);
-  slots.writeUInt32LE(Math.ceil(record.expireTime.getTime() / 1000), at + 48);
+  slots.set(opening, at);
+  writeUuid(slots, at + 16, coin.userId);
+  writeUuid(slots, at + 32, coin.keyId);
+  slots.writeUInt32LE(Math.ceil(coin.expireTime.getTime() / 1000), at + 48);
   slots.writeUIntLE(sequence, at + 52, 6);
-  slots.writeUInt16LE(record.coinCategory, at + 58);
+  slots.writeUInt16LE(coin.coinCategory, at + 58);
   slots.writeUInt32LE(crc32(slots.subarray(at, at + CHECKED_BYTES)), at + CHECKED_BYTES);
 }
 

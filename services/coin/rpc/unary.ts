@@ -47,7 +47,7 @@ export function unary<Request, Response>(
   async function answer(call: ServerUnaryCall<Request, Response>): Promise<Response> {
     const deadline = new Deadline(Number(call.getDeadline()), now);
     // Comes for a deadline as well as for a caller that gave up or is gone; and, late, after every answer.
-    call.once('cancelled', () => deadline.end());
+    call.on('cancelled', () => deadline.end());
     deadline.check();
     // A request that could not be decoded arrives as the error that says so (rpc/decode.ts).
     if (call.request instanceof CoinServiceError) throw call.request;

@@ -47,7 +47,7 @@ describe('a ring', () => {
     const records = recordsOf(CLAIM_SLOTS + 700);
     for (let from = 0; from < records.length; from += 600) {
       const ring = new RingFile(path());
-      ring.append(records.slice(from, from + 600));
+      ring.append(OPENING, records.slice(from, from + 600));
       ring.close();
     }
     expect(keyIdsOf(inFile())).toEqual(keyIdsOf(records.slice(-CLAIM_SLOTS)));
@@ -57,10 +57,18 @@ describe('a ring', () => {
     expect(Math.abs((found?.expireTime.getTime() ?? 0) - LATER.getTime())).toBeLessThan(1000);
   });
 
+  test('says of each record under which opening it was', () => {
+    const ring = new RingFile(path());
+    const openings = [OPENING, randomUUID(), OPENING, randomUUID()];
+    for (const opening of openings) ring.append(opening, spent(2));
+    ring.close();
+    expect(inFile().map(({ opening }) => opening)).toEqual(openings.flatMap((opening) => [opening, opening]));
+  });
+
   test('repeats push out older repeats, and never a claim', () => {
     const ring = new RingFile(path());
     const [claims, repeats] = [recordsOf(100), recordsOf(1100)];
-    ring.append(claims);
+    ring.append(OPENING, claims);
     repeats.forEach((record, index) => {
       ring.keep(record, new Date(1_000_000 + index));
     });
@@ -72,7 +80,7 @@ describe('a ring', () => {
 
   test('a torn slot, and what somebody else wrote, is no record', () => {
     const ring = new RingFile(path());
-    ring.append(recordsOf(3));
+    ring.append(OPENING, recordsOf(3));
     ring.close();
     const bytes = readFileSync(path());
     bytes.writeUInt8((bytes[70] ?? 0) ^ 1, 70);
@@ -86,7 +94,7 @@ describe('a ring', () => {
   test('is written whole again where somebody took the file away', () => {
     const ring = new RingFile(path());
     const records = recordsOf(5);
-    ring.append(records);
+    ring.append(OPENING, records);
     rmSync(folder, { recursive: true });
     ring.sync((error) => {
       throw error;

@@ -39,6 +39,9 @@ const MOST_RECEIVING = 64 * 1024 * 1024;
 /** What a compressed request is counted as, until its call is over: it inflates unseen, to four times as much at most. */
 const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
+/** Of a message of gRPC: whether it is compressed, and how long it is. */
+const MESSAGE_HEAD = 5;
+
 const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
 
 /** What one connection has sent of requests that are not whole yet. */
@@ -114,11 +117,14 @@ export class Sessions {
     const call: OpenCall = { stream, receiving, bytes: 0, place: undefined, late: undefined };
     if (headers[constants.HTTP2_HEADER_PATH] !== WATCH) call.late = this.#late.add(call);
     if ((headers['grpc-encoding'] ?? 'identity') === 'identity') {
-      // gRPC has paused the stream, so this does not make it flow.
-      stream.on('data', ({ length }: Buffer) => this.#hold(call, length));
-      stream.once('end', () => this.#release(call));
+      // gRPC has paused the stream, so this does not make it flow. Most requests come in one piece: then nothing is held.
+      stream.on('data', (piece: Buffer) => {
+        if (call.bytes > 0 || !isWhole(piece)) this.#hold(call, piece.length);
+      });
+      stream.on('end', () => this.#release(call));
     } else this.#hold(call, COMPRESSED_BYTES);
-    stream.once('close', () => {
+    // Each is told once; "once" would cost a function more.
+    stream.on('close', () => {
       if (call.late) this.#late.leave(call.late);
       this.#release(call);
       this.#open -= 1;
@@ -202,6 +208,11 @@ class OldestFirst<T> {
   #lookAfter(ms: number): NodeJS.Timeout {
     return setTimeout(() => this.#look(), Math.ceil(ms)).unref();
   }
+}
+
+/** Whether the first piece of a request is all of its message: a byte, four of the length, and so many. */
+function isWhole(piece: Buffer): boolean {
+  return piece.length >= MESSAGE_HEAD && piece.length - MESSAGE_HEAD >= piece.readUInt32BE(1);
 }
 
 function largest<T>(all: Iterable<T>, sizeOf: (one: T) => number): T {
