@@ -81,11 +81,11 @@ export class Contest {
   async stockUp(mostPerSecond: number): Promise<void> {
     const { spec, targets, seconds } = this.#plan;
     const perTarget = Math.ceil((mostPerSecond * (seconds + 1)) / targets);
-    const ours = 2 * perTarget - (await this.#least('SELECT user_id FROM coin_stock'));
+    const ours = 2 * perTarget - (await this.#stage.fewest());
     await this.#stage.stock([{ spec, perUser: Math.max(0, ours) }]);
     // pgbench chooses its targets at random: some are asked more often than others.
     const wanted = perTarget + Math.ceil(5 * Math.sqrt(perTarget));
-    const plain = wanted - (await this.#least('SELECT user_id FROM plain_coin WHERE fetch_time IS NULL'));
+    const plain = wanted - (await this.#stage.fewest('SELECT user_id FROM plain_coin WHERE fetch_time IS NULL'));
     await this.#stage.query(
       `INSERT INTO plain_coin (user_id, key_id, coin_category, upload_order, expire_time, public_key, signature)
        SELECT u, gen_random_uuid(), $2, nextval('coin_upload_batch') * 128, now() + interval '20 days',
@@ -94,17 +94,6 @@ export class Contest {
       [this.#stage.targets, spec.category, spec.publicKeySize, spec.signatureSize, Math.max(0, plain)],
     );
     await this.#stage.settle(['plain_coin']);
-  }
-
-  /** Coins of the target that has the fewest. */
-  async #least(stock: string): Promise<number> {
-    const [row] = await this.#stage.query<{ least: number }>(
-      `SELECT min(coins)::int AS least FROM (
-         SELECT count(s.user_id) AS coins FROM unnest($1::uuid[]) u LEFT JOIN (${stock}) s ON s.user_id = u GROUP BY u
-       ) n`,
-      [this.#stage.targets],
-    );
-    return row?.least ?? 0;
   }
 
   async round(arm: Arm): Promise<Round> {

@@ -61,7 +61,7 @@ runCommand(
       const perTarget = Math.ceil((MOST_PER_SECOND * (seconds + 1) * arms.length) / targets / 2);
       // Rounds that only warm up come first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
-        await stage.stock([{ spec, perUser: Math.max(0, perTarget - (await fewest(stage))) }]);
+        await stage.stock([{ spec, perUser: Math.max(0, perTarget - (await stage.fewest())) }]);
         await stage.settle();
         // The order changes, so that none always runs on what another left warm.
         const shift = (round + arms.length) % arms.length;
@@ -78,17 +78,6 @@ runCommand(
     return outcomeOf({ rounds, seconds, tier: spec.name, targets, inFlight: IN_FLIGHT, postgres: POSTGRES }, arms);
   },
 );
-
-/** Coins of the target that has the fewest. */
-async function fewest(stage: Stage): Promise<number> {
-  const [row] = await stage.query<{ coins: number }>(
-    `SELECT min(coins)::int AS coins FROM (
-       SELECT count(s.user_id) AS coins FROM unnest($1::uuid[]) u LEFT JOIN coin_stock s ON s.user_id = u GROUP BY u
-     ) n`,
-    [stage.targets],
-  );
-  return row?.coins ?? 0;
-}
 
 /** By what is gone from the stock: one of them records no fetch. */
 async function inStock(stage: Stage): Promise<number> {

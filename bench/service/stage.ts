@@ -116,6 +116,17 @@ export class Stage {
     return users;
   }
 
+  /** Coins of the target that has the fewest. @param stock a query of their owners */
+  async fewest(stock = 'SELECT user_id FROM coin_stock'): Promise<number> {
+    const [row] = await this.query<{ coins: number }>(
+      `SELECT min(coins)::int AS coins FROM (
+         SELECT count(s.user_id) AS coins FROM unnest($1::uuid[]) u LEFT JOIN (${stock}) s ON s.user_id = u GROUP BY u
+       ) n`,
+      [this.targets],
+    );
+    return row?.coins ?? 0;
+  }
+
   /** Vacuums, analyses and writes what its tables hold, and other ones. */
   async settle(others: readonly string[] = []): Promise<void> {
     await settle(this.#client, others);

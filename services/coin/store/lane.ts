@@ -1,7 +1,7 @@
 import type { CompiledQuery } from 'kysely';
-import type { Deadline, Waiter } from '../deadline';
+import type { Deadline } from '../deadline';
 import { CancelledError, CoinServiceError } from '../errors';
-import { type Place, Queue } from '../queue';
+import { Queue } from '../queue';
 import { measure } from '../telemetry/metrics';
 import { QueuedCall } from '../telemetry/tracing';
 import { acknowledge, answerAll, type FirstRound, type Pending, settle, settleWhole } from './answer-fetches';
@@ -12,6 +12,7 @@ import { claimWhole, toClaimRow, type WholeRow } from './claim-whole';
 import { type Database, run } from './database';
 import { type Gate, UNVERIFIED } from './gate';
 import { isLockTimeout } from './postgres-errors';
+import { QueuedFetch } from './queued-fetch';
 import { Turns } from './waiting';
 import { waves } from './waves';
 
@@ -33,72 +34,6 @@ export interface LaneRules {
 /** Statements that may be left behind at the same time: then the database is slow, and not one of its answers lost. */
 export const MOST_LEFT_BEHIND = 4;
 
-/** A fetch and who waits for it: in the queue, and then for the answer of a statement. */
-class Caller implements Waiter {
-  readonly item: Pending;
-  readonly deadline: Deadline;
-  readonly queued: QueuedCall | undefined;
-  readonly #queue: Queue<Caller>;
-  /** In the queue; undefined when it has left. */
-  #place: Place<Caller> | undefined;
-  readonly #resolve: () => void;
-  readonly #reject: (error: unknown) => void;
-
-  /** Queues it. @throws DeadlineExceededError, CancelledError */
-  constructor(queue: Queue<Caller>, item: Pending, deadline: Deadline, end: Pick<Caller, 'answered' | 'failed'>) {
-    this.item = item;
-    this.deadline = deadline;
-    this.#queue = queue;
-    this.#resolve = end.answered;
-    this.#reject = end.failed;
-    deadline.tell(this);
-    this.queued = QueuedCall.begin();
-    this.#place = queue.add(this);
-  }
-
-  /** It leaves the queue for a statement. @returns whether somebody still waits for it; by the clock too */
-  begins(): boolean {
-    this.#leave();
-    return this.isStillWaiting();
-  }
-
-  isStillWaiting(): boolean {
-    try {
-      this.deadline.check();
-      return true;
-    } catch (error) {
-      this.failed(error);
-      return false;
-    }
-  }
-
-  answered(): void {
-    this.#ends();
-    this.#resolve();
-  }
-
-  failed(error: unknown): void {
-    this.#ends();
-    this.#reject(error);
-  }
-
-  giveUp(error: unknown): void {
-    this.failed(error);
-  }
-
-  #ends(): void {
-    this.#leave();
-    this.queued?.end();
-  }
-
-  #leave(): void {
-    if (!this.#place) return;
-    this.#queue.leave(this.#place);
-    this.#place = undefined;
-    this.deadline.forget(this);
-  }
-}
-
 interface Statement {
   compile(db: Database): CompiledQuery<WholeRow | ClaimRow>;
   /** Gives the items their answers. @returns those that it has none for */
@@ -108,8 +43,8 @@ interface Statement {
 /** Some of them and the statement that they are sent by. */
 interface Attempt {
   /** Who is asked for; not known before there is a connection for it. */
-  callers?: Caller[];
-  readonly choose: () => Caller[];
+  callers?: QueuedFetch[];
+  readonly choose: () => QueuedFetch[];
   readonly statementFor: (items: readonly Pending[], options: ClaimOptions & { targets: Targets }) => Statement;
 }
 
@@ -123,7 +58,7 @@ export class Lane {
   readonly #db: Database;
   readonly #gate: Gate;
   readonly #rules: LaneRules;
-  readonly #queue = new Queue<Caller>();
+  readonly #queue = new Queue<QueuedFetch>();
   readonly #turns: Turns;
   readonly #leftBehind = new Set<Promise<void>>();
   #isBusy = false;
@@ -147,7 +82,7 @@ export class Lane {
   /** Waits for `go`, or until the caller gives up. Then the item has its answer. Rejects with why it has none. */
   add(item: Pending, deadline: Deadline): Promise<void> {
     return new Promise((answered, failed) => {
-      new Caller(this.#queue, item, deadline, { answered, failed });
+      new QueuedFetch(this.#queue, item, deadline, { answered, failed });
     });
   }
 
@@ -187,8 +122,8 @@ export class Lane {
   }
 
   /** The first in the queue, as many as one statement may serve. */
-  #take(mostItems: number): Caller[] {
-    const taken: Caller[] = [];
+  #take(mostItems: number): QueuedFetch[] {
+    const taken: QueuedFetch[] = [];
     const targets = new Set<string>();
     let coins = 0;
     for (const caller of this.#queue) {
@@ -204,7 +139,7 @@ export class Lane {
     return taken;
   }
 
-  #takeTurn(): Caller[] {
+  #takeTurn(): QueuedFetch[] {
     const taken = this.#take(this.#rules.most.items);
     this.#turns.took(taken.length, this.#queue.size);
     return taken;
@@ -214,7 +149,7 @@ export class Lane {
    * One statement for those whom `choose` gives. If it fails it is split, so that what is wrong with one hurts no other; not
    * where the database is away or has too much to do. Never fails.
    */
-  async #claim(choose: () => Caller[], waited = 0): Promise<void> {
+  async #claim(choose: () => QueuedFetch[], waited = 0): Promise<void> {
     const attempt: Attempt = { choose, statementFor };
     try {
       void this.#leave(await this.#send(attempt));
@@ -235,7 +170,7 @@ export class Lane {
    * Chooses when there is a connection: nobody is asked for after their deadline, and who came while others waited for it goes
    * along. @returns those whom the statement did not serve
    */
-  async #send(attempt: Attempt): Promise<Caller[]> {
+  async #send(attempt: Attempt): Promise<QueuedFetch[]> {
     const left = await this.#gate.pass(async ({ stamp, opening }) => {
       let statement: Statement | undefined;
       const compile = (db: Database) => {
@@ -264,7 +199,7 @@ export class Lane {
   }
 
   /** For those whom the lane did not serve: one more statement for all of them, and then each alone. */
-  async #leave(callers: readonly Caller[]): Promise<void> {
+  async #leave(callers: readonly QueuedFetch[]): Promise<void> {
     const callerOf = new Map(callers.map((caller) => [caller.item, caller]));
     for (const wave of waves([...callerOf.keys()], this.#rules.most.targets)) {
       const together = wave.flatMap((item) => callerOf.get(item) ?? []);
@@ -290,7 +225,7 @@ export class Lane {
     }
   }
 
-  async #alone(caller: Caller, first: FirstRound): Promise<void> {
+  async #alone(caller: QueuedFetch, first: FirstRound): Promise<void> {
     const { item, deadline, queued } = caller;
     try {
       const asking = { graceSeconds: this.#rules.graceSeconds, deadline, targets: targetsOf(this.#rules.most) };
@@ -313,7 +248,7 @@ function itemsOf({ callers = [] }: Attempt): Pending[] {
   return callers.map(({ item }) => item);
 }
 
-function fail(callers: readonly Caller[], error: unknown): void {
+function fail(callers: readonly QueuedFetch[], error: unknown): void {
   for (const caller of callers) caller.failed(error);
 }
 
