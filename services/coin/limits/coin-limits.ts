@@ -100,10 +100,12 @@ export class CoinLimits {
     waits: readonly (number | undefined)[],
     answerOf: (index: number) => FetchAnswer | undefined,
   ): Promise<void> {
+    const returns: Promise<void>[] = [];
     for (const [index, fetch] of fetches.entries()) {
       const unused = waits[index] === 0 ? fetch.count - usedBy(answerOf(index), fetch.count) : 0;
-      if (unused > 0) await this.#limits.giveBack(this.#chargesOf(requesterId, fetch, unused));
+      if (unused > 0) returns.push(this.#limits.giveBack(this.#chargesOf(requesterId, fetch, unused)));
     }
+    await Promise.all(returns);
   }
 
   #chargesOf(requesterId: string, { targetUserId }: CoinFetch, amount: number): Charge[] {
