@@ -9,6 +9,7 @@ import type { Server } from '@grpc/grpc-js';
 import { type CoinServiceError, DeadlineExceededError, OverloadedError } from '../errors';
 import { type Place, Queue } from '../queue';
 import { toStatus } from '../rpc/status';
+import { keepStreamsApart } from './open-streams';
 
 export interface SessionLimits {
   /** Calls of one connection at the same time. */
@@ -86,6 +87,7 @@ export class Sessions {
   }
 
   #watch(session: ServerHttp2Session): void {
+    keepStreamsApart(session);
     let frames = 0;
     let since = Date.now();
     const count = () => {

@@ -1,0 +1,81 @@
+import { once } from 'node:events';
+import { connect, createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { keepStreamsApart, OpenStreams } from '../transport/open-streams';
+
+const stream = (name: string) => name as unknown as ServerHttp2Stream;
+
+function idsOf(streams: OpenStreams): number[] {
+  const ids: number[] = [];
+  streams.forEach((_, id) => {
+    ids.push(id);
+  });
+  return ids.sort((a, b) => a - b);
+}
+
+test('streams are found by their ids, whichever others came and went', () => {
+  const streams = new OpenStreams();
+  const left = new Map<number, ServerHttp2Stream>();
+  for (let id = 1; id < 2000; id += 2) {
+    streams.set(id, stream(`s${id}`));
+    left.set(id, stream(`s${id}`));
+    // Some last, the others go in another order than they came.
+    const gone = id - 2 * ((id * 7) % 13);
+    if (gone % 5 === 0) continue;
+    expect(streams.delete(gone)).toBe(left.delete(gone));
+  }
+  expect(streams.size).toBe(left.size);
+  for (let id = 1; id < 2000; id += 2) expect(streams.get(id)).toBe(left.get(id));
+  expect(idsOf(streams)).toEqual([...left.keys()]);
+  streams.forEach((_, id) => {
+    streams.delete(id);
+  });
+  expect([streams.size, idsOf(streams)]).toEqual([0, []]);
+  expect(streams.delete(1)).toBe(false);
+});
+
+describe('the sessions of this Node', () => {
+  test('keep their streams apart: calls are answered, and what is open ends with its session', async () => {
+    const server = createServer();
+    const kept: boolean[] = [];
+    const streams: ServerHttp2Stream[] = [];
+    let session: ServerHttp2Session | undefined;
+    server.on('session', (opened) => {
+      session = opened;
+      kept.push(keepStreamsApart(opened));
+    });
+    server.on('stream', (opened, headers) => {
+      streams.push(opened);
+      opened.on('error', () => {});
+      if (headers[':path'] === '/answered') opened.respond({ ':status': 200 }, { endStream: true });
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const client = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    try {
+      for (let n = 0; n < 40; n += 1) {
+        const request = client.request({ ':path': '/answered' }).resume();
+        await once(request, 'close');
+      }
+      const open = Array.from({ length: 40 }, () => client.request({ ':path': '/open' }).on('error', () => {}));
+      while (streams.length < 80) await once(server, 'stream');
+      const ends = streams.slice(40).map((each) => once(each, 'close'));
+      session?.destroy();
+      await Promise.all(ends);
+      expect(streams.every(({ destroyed }) => destroyed)).toBe(true);
+      for (const each of open) each.destroy();
+    } finally {
+      client.destroy();
+      server.close();
+    }
+    expect(kept).toEqual([true]);
+  });
+
+  test('that have streams already, or none that could be found, stay as they are', () => {
+    expect(keepStreamsApart({} as ServerHttp2Session)).toBe(false);
+    const streams = new Map([[1, stream('open')]]);
+    const other = { [Symbol('state')]: { streams } };
+    expect(keepStreamsApart(other as unknown as ServerHttp2Session)).toBe(false);
+    expect(Object.getOwnPropertySymbols(other).map((symbol) => Reflect.get(other, symbol))).toEqual([{ streams }]);
+  });
+});
