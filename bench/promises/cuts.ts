@@ -61,11 +61,7 @@ export const CUTS: readonly Cut[] = [
   {
     promise: '4',
     what: 'order of upload',
-    edits: [
-      { file: GATHERED, from: '      ORDER BY s.upload_order\n      LIMIT', to: '      LIMIT' },
-      { file: GATHERED, from: 'array_agg(s.place ORDER BY s.upload_order)', to: 'array_agg(s.place)' },
-      { file: GATHERED, from: 'array_agg(s.key_id ORDER BY s.upload_order)', to: 'array_agg(s.key_id)' },
-    ],
+    edits: [{ file: GATHERED, from: '      ORDER BY s.upload_order\n      LIMIT', to: '      LIMIT' }],
   },
   {
     promise: '5',

@@ -1,5 +1,6 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import { booleans, integers, smallints, uuids } from './array-parameters';
 import type { ClaimItem, ClaimOptions } from './claim';
 import type { WholeRow } from './claim-whole';
 import { CURRENT_STAMP, gateOnOneNode } from './gate';
@@ -18,7 +19,8 @@ export type { Targets } from './claim';
  * for it. So a fallback that is not needed costs nothing, and one that is needed a statement more.
  *
  * - Items of one user and category share one scan of the queue, in upload order, and get their parts of it in their own order: a
- *   statement does not skip its own locks, so that two scans would pick the same coins.
+ *   statement does not skip its own locks, so that two scans would pick the same coins. array_agg keeps the order of the scan
+ *   (PostgreSQL, "Aggregate Functions": sorted input of a subquery), and an ORDER BY of its own would sort it once more.
  * - Records are made in the order of their primary key, and nobody waits for a coin: two statements that meet wait in one
  *   direction only. Where there is a record of the same id, also of an item before, nothing is deleted for the item.
  * - What was recorded is the answer, and its coins are a key to the item: items share none.
@@ -48,16 +50,16 @@ export function claimGathered(
     throw new RangeError('a statement for one target was given several');
   }
   const values = [
-    options.targets === 'one' ? queues[0]?.userId : list(queues.map(({ userId }) => userId)),
-    list(queues.map(({ coinCategory }) => coinCategory)),
-    list(queues.map(({ wanted }) => wanted)),
-    list(parts.map(({ scan }) => scan)),
-    list(parts.map(({ upto }) => upto)),
-    list(items.map(({ requesterId }) => requesterId)),
-    list(items.map(({ requestId }) => requestId)),
-    list(items.map(({ coinCategory }) => coinCategory)),
-    list(items.map(({ count }) => count)),
-    list(items.map(({ allowLowerCategories }) => allowLowerCategories)),
+    options.targets === 'one' ? queues[0]?.userId : uuids(queues, ({ userId }) => userId),
+    smallints(queues, ({ coinCategory }) => coinCategory),
+    integers(queues, ({ wanted }) => wanted),
+    integers(parts, ({ scan }) => scan),
+    integers(parts, ({ upto }) => upto),
+    uuids(items, ({ requesterId }) => requesterId),
+    uuids(items, ({ requestId }) => requestId),
+    smallints(items, ({ coinCategory }) => coinCategory),
+    smallints(items, ({ count }) => count),
+    booleans(items, ({ allowLowerCategories }) => allowLowerCategories),
     options.stamp,
   ];
   return { compile: () => CompiledQuery.raw(TEXTS[options.targets], values) as CompiledQuery<GatheredRow> };
@@ -68,11 +70,6 @@ interface Scan {
   readonly userId: string;
   readonly coinCategory: number;
   wanted: number;
-}
-
-/** An array as PostgreSQL reads it. Ids, numbers and booleans need no quotes, which the driver would put around each. */
-function list(values: readonly (string | number | boolean)[]): string {
-  return `{${values.join()}}`;
 }
 
 /** Pieces of the text. */
@@ -121,9 +118,9 @@ WITH ${gate}scan AS MATERIALIZED (
   SELECT q.scan, ${user('q')} AS user_id${queue('q')}, p.places, p.key_ids
   FROM ${queues}
   CROSS JOIN LATERAL (
-    SELECT array_agg(s.place ORDER BY s.upload_order) AS places, array_agg(s.key_id ORDER BY s.upload_order) AS key_ids
+    SELECT array_agg(s.place) AS places, array_agg(s.key_id) AS key_ids
     FROM (
-      SELECT ${place} AS place, s.upload_order, s.key_id
+      SELECT ${place} AS place, s.key_id
       FROM coin_stock s
       WHERE s.user_id = ${user('q')} AND s.coin_category = q.queue
         AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
