@@ -5,7 +5,6 @@ import { parseArgs } from 'node:util';
 import type { StoredCoin } from '../../services/coin/coin';
 import { readConfig } from '../../services/coin/config';
 import { CoinLimits } from '../../services/coin/limits/coin-limits';
-import { UNLIMITED } from '../../services/coin/limits/limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
 import type { FetchAnswer } from '../../services/coin/store/fetch-coins';
 import { RedisProcess } from '../../services/coin/test/redis-process';
@@ -34,19 +33,23 @@ const TARGETS = 2000;
 async function costOfChargesUs(): Promise<number> {
   const { rates } = readConfig(WIDE).limits;
   const users = Array.from({ length: TARGETS }, () => randomUUID());
-  const answer: FetchAnswer[] = [{ coins: [{} as StoredCoin], isRepeat: false }];
+  const answer: FetchAnswer = { coins: [{} as StoredCoin], isRepeat: false };
   const claim = async () => answer;
   const spend = async (limits: CoinLimits, fetches: number): Promise<number> => {
     const start = performance.now();
     for (let n = 0; n < fetches; n += 1) {
       const fetch = { targetUserId: users[n % TARGETS] ?? '', count: 1, requestId: undefined };
-      await limits.fetch(users[n % CALLERS] ?? '', [{ ...fetch, coinCategory: 3, allowLowerCategories: false }], claim);
+      await limits.fetchOne(
+        users[n % CALLERS] ?? '',
+        { ...fetch, coinCategory: 3, allowLowerCategories: false },
+        claim,
+      );
     }
     return (1000 * (performance.now() - start)) / fetches;
   };
   const extra: number[] = [];
   for (let round = 0; round < 15; round += 1) {
-    const off = await spend(new CoinLimits(UNLIMITED, rates), 20_000);
+    const off = await spend(new CoinLimits(undefined, rates), 20_000);
     extra.push((await spend(new CoinLimits(new MemoryLimits(), rates), 20_000)) - off);
   }
   return median(extra);

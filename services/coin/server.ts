@@ -75,7 +75,7 @@ export class CoinServer {
     this.#options = serverOptions;
     const calls = new CallsUnderWay({ ...serverOptions, fetching: store });
     this.#calls = calls;
-    const options: UnaryOptions = { logger, now, admit: (work) => calls.run(work) };
+    const options: UnaryOptions = { logger, now, calls };
     this.#server = new Server({
       interceptors: [
         intercept({

@@ -1,10 +1,4 @@
-import {
-  type Metadata,
-  ServerInterceptingCall,
-  type ServerInterceptor,
-  type ServerListener,
-  type StatusObject,
-} from '@grpc/grpc-js';
+import { type Metadata, ServerInterceptingCall, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
 import { toStatus } from '../rpc/status';
 
 type RefusalStatus = StatusObject & Pick<Ending, 'reason'>;
@@ -46,39 +40,95 @@ export function together(...witnesses: readonly Witness[]): Witness {
 /**
  * What happens around every call. One interceptor for all of it: grpc-js hands every event of a call through each.
  */
-export function intercept({ witness, refusals, identify }: Interception): ServerInterceptor {
-  return ({ path }, call) => {
-    const ended = witness(path);
-    const answer = (status: RefusalStatus): void => {
-      ended(status);
-      call.sendStatus(status);
-    };
-    const listener: ServerListener = {
-      onReceiveMetadata: (metadata, next) => {
-        const identified = identify(path, metadata);
-        if (identified === undefined) next(metadata);
-        else
-          identified.then(
-            () => next(metadata),
-            (error: unknown) => answer(toStatus(error)),
-          );
+export function intercept(interception: Interception): ServerInterceptor {
+  return ({ path }, call) => new InterceptedCall(call, path, interception);
+}
+
+type Call = ConstructorParameters<typeof ServerInterceptingCall>[0];
+type Sent = Parameters<ServerInterceptingCall['sendStatus']>[0];
+type Listener = Parameters<ServerInterceptingCall['start']>[0];
+
+/** Hands everything on at once. The class below it holds events back for interceptors that change messages, which none does here. */
+class InterceptedCall extends ServerInterceptingCall {
+  readonly #call: Call;
+  readonly #path: string;
+  readonly #interception: Interception;
+  readonly #ended: (sent: Ending) => void;
+
+  constructor(call: Call, path: string, interception: Interception) {
+    super(call);
+    this.#call = call;
+    this.#path = path;
+    this.#interception = interception;
+    this.#ended = interception.witness(path);
+  }
+
+  override start(listener: Listener): void {
+    for (const refuse of this.#interception.refusals) {
+      const refused = refuse(this.#path);
+      if (!refused) continue;
+      this.#call.start(listener);
+      this.sendStatus(refused);
+      return;
+    }
+    this.#call.start(new IdentifyingListener(listener, (metadata) => this.#identify(metadata)));
+  }
+
+  override sendMetadata(metadata: Metadata): void {
+    this.#call.sendMetadata(metadata);
+  }
+
+  override sendMessage(message: unknown, sent: () => void): void {
+    this.#call.sendMessage(message, sent);
+  }
+
+  override sendStatus(sent: Sent): void {
+    this.#ended(sent);
+    this.#call.sendStatus(sent);
+  }
+
+  #identify(metadata: Metadata): undefined | Promise<boolean> {
+    return this.#interception.identify(this.#path, metadata)?.then(
+      () => true,
+      (error: unknown) => {
+        this.sendStatus(toStatus(error));
+        return false;
       },
-    };
-    return new ServerInterceptingCall(call, {
-      start: (next) => {
-        for (const refuse of refusals) {
-          const refused = refuse(path);
-          if (!refused) continue;
-          next();
-          answer(refused);
-          return;
-        }
-        next(listener);
-      },
-      sendStatus: (sent, next) => {
-        ended(sent);
-        next(sent);
-      },
-    });
-  };
+    );
+  }
+}
+
+/** Tells of a call when it is known whose it is. Until then nobody has asked for its message, so that nothing else comes. */
+class IdentifyingListener implements Listener {
+  readonly #listener: Listener;
+  readonly #identify: (metadata: Metadata) => undefined | Promise<boolean>;
+  #isCancelled = false;
+
+  /** @param identify undefined: it is known; else whether it may come in */
+  constructor(listener: Listener, identify: (metadata: Metadata) => undefined | Promise<boolean>) {
+    this.#listener = listener;
+    this.#identify = identify;
+  }
+
+  onReceiveMetadata(metadata: Metadata): void {
+    const identified = this.#identify(metadata);
+    if (!identified) this.#listener.onReceiveMetadata(metadata);
+    else
+      void identified.then((mayComeIn) => {
+        if (mayComeIn && !this.#isCancelled) this.#listener.onReceiveMetadata(metadata);
+      });
+  }
+
+  onReceiveMessage(message: unknown): void {
+    this.#listener.onReceiveMessage(message);
+  }
+
+  onReceiveHalfClose(): void {
+    this.#listener.onReceiveHalfClose();
+  }
+
+  onCancel(): void {
+    this.#isCancelled = true;
+    this.#listener.onCancel();
+  }
 }

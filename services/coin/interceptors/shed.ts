@@ -42,16 +42,16 @@ export class CallsUnderWay {
     return this.isFull || (path.endsWith('FetchCoins') && (fetching?.expectedMs ?? 0) > mostWaitMs);
   }
 
-  /** @throws OverloadedError, at once, when there are too many already */
-  async run<T>(work: () => Promise<T>): Promise<T> {
+  /** One more, until it leaves. @throws OverloadedError when there are too many already */
+  enter(): void {
     if (this.isFull) throw new OverloadedError();
     this.#count += 1;
-    try {
-      return await work();
-    } finally {
-      this.#count -= 1;
-      if (this.#count === 0) for (const listener of this.#listeners.splice(0)) listener();
-    }
+  }
+
+  /** Of one that has entered; once. */
+  leave(): void {
+    this.#count -= 1;
+    if (this.#count === 0) for (const listener of this.#listeners.splice(0)) listener();
   }
 
   /** Resolves when nothing is worked on any more, not for callers that are gone either. */

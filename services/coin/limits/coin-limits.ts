@@ -11,10 +11,11 @@ import type { Charge, Limits } from './limits';
  * database, and gets back what it did not use: coins that were not there, repeats, and uploads of what was there.
  */
 export class CoinLimits {
-  readonly #limits: Limits;
+  readonly #limits: Limits | undefined;
   readonly #rates: CoinRates;
 
-  constructor(limits: Limits, rates: CoinRates) {
+  /** @param limits undefined: nothing is limited */
+  constructor(limits: Limits | undefined, rates: CoinRates) {
     this.#limits = limits;
     this.#rates = rates;
   }
@@ -29,24 +30,50 @@ export class CoinLimits {
     fetches: readonly CoinFetch[],
     claim: (fetches: readonly CoinFetch[]) => Promise<FetchAnswer[]>,
   ): Promise<FetchAnswer[]> {
-    const waits = await this.#take(requesterId, fetches);
-    const isSomeOver = waits.some(isOver);
-    const asked = isSomeOver ? fetches.map((fetch, index) => onlyRememberedIf(isOver(waits[index]), fetch)) : fetches;
+    const limits = this.#limits;
+    if (!limits) return claim(fetches);
+    const charged = chargedOf(fetches);
+    const waits = await Promise.all(
+      fetches.map((fetch, index) =>
+        charged[index] ? limits.take(this.#chargesOf(requesterId, fetch, fetch.count)) : undefined,
+      ),
+    );
+    const giveBack = async (answerOf: (index: number) => FetchAnswer | undefined): Promise<void> => {
+      const returns = fetches.map((fetch, index) =>
+        waits[index] === 0 ? this.#giveBack(limits, requesterId, fetch, answerOf(index)) : undefined,
+      );
+      await Promise.all(returns);
+    };
     let answers: FetchAnswer[];
     try {
-      answers = await claim(asked);
+      answers = await claim(fetches.map((fetch, index) => onlyRememberedIf(isOver(waits[index]), fetch)));
     } catch (error) {
-      await this.#giveBack(requesterId, fetches, waits, () => ({ error }));
+      await giveBack(() => ({ error }));
       throw error;
     }
-    await this.#giveBack(requesterId, fetches, waits, (index) => answers[index]);
-    if (!isSomeOver) return answers;
-    return answers.map((answer, index) => {
-      const waitMs = waits[index];
-      if (!isOver(waitMs) || 'error' in answer || answer.coins.length > 0) return answer;
-      count.limitHit('fetch');
-      return { error: new RateLimitedError(waitMs, 'coins were fetched') };
-    });
+    await giveBack((index) => answers[index]);
+    return answers.map((answer, index) => refusedIf(waits[index], answer));
+  }
+
+  /** The same for one, which is what most calls are. */
+  async fetchOne(
+    requesterId: string,
+    fetch: CoinFetch,
+    claim: (fetch: CoinFetch) => Promise<FetchAnswer>,
+  ): Promise<FetchAnswer> {
+    const limits = this.#limits;
+    if (!limits) return claim(fetch);
+    const waitMs = await limits.take(this.#chargesOf(requesterId, fetch, fetch.count));
+    if (isOver(waitMs)) return refusedIf(waitMs, await claim(onlyRememberedIf(true, fetch)));
+    let answer: FetchAnswer;
+    try {
+      answer = await claim(fetch);
+    } catch (error) {
+      await this.#giveBack(limits, requesterId, fetch, { error });
+      throw error;
+    }
+    await this.#giveBack(limits, requesterId, fetch, answer);
+    return answer;
   }
 
   /** @throws RateLimitedError, LimitsUnavailableError, and what `store` throws */
@@ -56,7 +83,9 @@ export class CoinLimits {
       rate: this.#rates.perUploader,
       amount,
     });
-    const waitMs = await this.#limits.take([charge(count)]);
+    const limits = this.#limits;
+    if (!limits) return store();
+    const waitMs = await limits.take([charge(count)]);
     if (waitMs > 0) throw overLimit('upload', waitMs, 'coins were uploaded');
     let present = 0;
     try {
@@ -67,45 +96,31 @@ export class CoinLimits {
       present = mayHaveHappened(error) ? 0 : count;
       throw error;
     } finally {
-      if (present > 0) await this.#limits.giveBack([charge(present)]);
+      if (present > 0) await limits.giveBack([charge(present)]);
     }
   }
 
   /** Every call counts, for it is the reading that costs. @throws RateLimitedError, LimitsUnavailableError, and what `read` throws */
   async reconcile<T>(userId: string, read: () => Promise<T>): Promise<T> {
     const charge: Charge = { budget: `reconcile:${userId}`, rate: this.#rates.perReconciler, amount: 1 };
-    const waitMs = await this.#limits.take([charge]);
+    const waitMs = (await this.#limits?.take([charge])) ?? 0;
     if (waitMs > 0) throw overLimit('reconcile', waitMs, 'lists were reconciled');
     return read();
   }
 
-  close(): Promise<void> {
-    return this.#limits.close();
+  async close(): Promise<void> {
+    await this.#limits?.close();
   }
 
-  /** @returns how long each would have to wait, 0 for those that were charged; undefined: not charged */
-  async #take(requesterId: string, fetches: readonly CoinFetch[]): Promise<(number | undefined)[]> {
-    const charged = chargedOf(fetches);
-    return Promise.all(
-      fetches.map((fetch, index) =>
-        charged[index] ? this.#limits.take(this.#chargesOf(requesterId, fetch, fetch.count)) : undefined,
-      ),
-    );
-  }
-
-  /** What those that were charged did not use. */
-  async #giveBack(
+  /** What a fetch that was charged did not use; undefined where it used all. */
+  #giveBack(
+    limits: Limits,
     requesterId: string,
-    fetches: readonly CoinFetch[],
-    waits: readonly (number | undefined)[],
-    answerOf: (index: number) => FetchAnswer | undefined,
-  ): Promise<void> {
-    const returns: Promise<void>[] = [];
-    for (const [index, fetch] of fetches.entries()) {
-      const unused = waits[index] === 0 ? fetch.count - usedBy(answerOf(index), fetch.count) : 0;
-      if (unused > 0) returns.push(this.#limits.giveBack(this.#chargesOf(requesterId, fetch, unused)));
-    }
-    await Promise.all(returns);
+    fetch: CoinFetch,
+    answer: FetchAnswer | undefined,
+  ): Promise<void> | undefined {
+    const unused = fetch.count - usedBy(answer, fetch.count);
+    return unused > 0 ? limits.giveBack(this.#chargesOf(requesterId, fetch, unused)) : undefined;
   }
 
   #chargesOf(requesterId: string, { targetUserId }: CoinFetch, amount: number): Charge[] {
@@ -121,6 +136,13 @@ export class CoinLimits {
 function overLimit(limit: Parameters<typeof count.limitHit>[0], waitMs: number, what: string): RateLimitedError {
   count.limitHit(limit);
   return new RateLimitedError(waitMs, what);
+}
+
+/** A fetch that was over a limit, and no repeat of one that was answered. */
+function refusedIf(waitMs: number | undefined, answer: FetchAnswer): FetchAnswer {
+  if (!isOver(waitMs) || 'error' in answer || answer.coins.length > 0) return answer;
+  count.limitHit('fetch');
+  return { error: new RateLimitedError(waitMs, 'coins were fetched') };
 }
 
 function isOver(waitMs: number | undefined): waitMs is number {

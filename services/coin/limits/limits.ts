@@ -33,10 +33,3 @@ export const ROUNDING_MS = 0.01;
 export function refillMs({ perHour }: Rate, amount: number): number {
   return (amount * HOUR_MS) / perHour;
 }
-
-/** Nothing is limited. */
-export const UNLIMITED: Limits = {
-  take: async () => 0,
-  giveBack: async () => undefined,
-  close: async () => undefined,
-};

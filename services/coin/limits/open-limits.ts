@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config';
 import { CoinLimits } from './coin-limits';
-import { type Limits, UNLIMITED } from './limits';
+import type { Limits } from './limits';
 import { MemoryLimits } from './memory-limits';
 import { RedisLimits } from './redis-limits';
 
@@ -9,7 +9,7 @@ import { RedisLimits } from './redis-limits';
 export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLimits {
   const { isOn, redisUrl, rates } = config.limits;
   if (!isOn) log.warn('AQM_LIMITS is off: everybody may fetch and upload as much as they like');
-  return new CoinLimits(isOn ? budgets(redisUrl, log) : UNLIMITED, rates);
+  return new CoinLimits(isOn ? budgets(redisUrl, log) : undefined, rates);
 }
 
 function budgets(redisUrl: string | undefined, log: Logger): Limits {

@@ -11,11 +11,11 @@ export function fetchCoins(
   limits: CoinLimits,
 ): Method<FetchCoinsRequest, FetchCoinsResponse> {
   return async (request, caller, deadline) => {
-    const [answer] = await limits.fetch(caller.userId, [validateFetch(request)], (fetches) =>
-      store.fetchCoins(caller.userId, fetches, deadline),
+    const answer = await limits.fetchOne(caller.userId, validateFetch(request), (fetch) =>
+      store.fetchOne(caller.userId, fetch, deadline),
     );
-    if (!answer || 'error' in answer) throw answer?.error ?? new Error('The store gave no answer.');
-    return { coins: answer.coins };
+    if ('error' in answer) throw answer.error;
+    return answer;
   };
 }
 

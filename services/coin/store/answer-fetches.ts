@@ -42,6 +42,12 @@ export interface Pending extends ClaimItem {
   answer: FetchAnswer | undefined;
 }
 
+/** Of an item that was answered. */
+export function answerOf({ answer }: Pending): FetchAnswer {
+  if (!answer) throw new Error('The claim gave no answer.');
+  return answer;
+}
+
 /** Why items got no answer. */
 export type Failures = Map<Pending, unknown>;
 

@@ -6,7 +6,7 @@ import { clearRetired } from './clear-retired';
 import { countCoins, type StockCount } from './count-coins';
 import { type CountReplica, countOnReplica } from './count-on-replica';
 import type { Database } from './database';
-import { type Claims, type CoinFetch, type FetchAnswer, fetchCoins } from './fetch-coins';
+import { type Claims, type CoinFetch, type FetchAnswer, fetchCoins, fetchOne } from './fetch-coins';
 import { forgetSpent } from './forget-spent';
 import { type Gate, UNVERIFIED } from './gate';
 import { Gathering, type GatheringRules } from './gathering';
@@ -77,14 +77,21 @@ export class CoinInventoryServer {
     return answer;
   }
 
-  /** Hands coins out to the requester. One answer per fetch, in order; a bad item fails alone. */
+  /** Hands coins out to the requester. */
+  async fetchOne(requesterId: string, fetch: CoinFetch, deadline = Deadline.NONE): Promise<FetchAnswer> {
+    const answer = await fetchOne(this.#claims, fetch, { requesterId, deadline });
+    count.fetch(fetch, answer);
+    return answer;
+  }
+
+  /** The same for several fetches: an answer for each, in order; a bad one fails alone. */
   async fetchCoins(
     requesterId: string,
     fetches: readonly CoinFetch[],
     deadline = Deadline.NONE,
   ): Promise<FetchAnswer[]> {
     const answers = await fetchCoins(this.#claims, fetches, { requesterId, deadline });
-    count.fetches(fetches, answers);
+    for (const [index, answer] of answers.entries()) count.fetch(fetches[index], answer);
     return answers;
   }
 

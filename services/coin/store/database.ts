@@ -100,7 +100,7 @@ export async function run<Row>(db: Database, query: Statement<Row>, deadline = D
       db.getExecutor().provideConnection((connection) => {
         begin();
         const compiled = query.compile(db);
-        span = StatementSpan.begin(compiled.sql, performance.now() - since, query.sharing?.());
+        span = StatementSpan.begin(compiled.sql, performance.now() - since, query.sharing);
         return connection.executeQuery<Row>(compiled);
       }),
     );

@@ -3,7 +3,7 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories } from '../coin';
 import type { Deadline } from '../deadline';
 import { RequestIdReusedError } from '../errors';
-import { type Asking, answerAll, type Failures, type FetchAnswer, type Pending } from './answer-fetches';
+import { type Asking, answerAll, answerOf, type Failures, type FetchAnswer, type Pending } from './answer-fetches';
 import type { Database } from './database';
 import type { Gate } from './gate';
 import type { Gathering } from './gathering';
@@ -49,8 +49,6 @@ export interface Claims {
  *   got an answer
  */
 export async function fetchCoins(claims: Claims, fetches: readonly CoinFetch[], asker: Asker): Promise<FetchAnswer[]> {
-  const [only, ...others] = fetches;
-  if (only && others.length === 0) return [await fetchOne(claims, pendingOf(only, asker.requesterId), asker.deadline)];
   const { items, itemOf } = withoutRepeats(fetches, asker.requesterId);
   const { gathering } = claims;
   const isGathered = gathering ? gatherable(items) : () => false;
@@ -71,14 +69,17 @@ export async function fetchCoins(claims: Claims, fetches: readonly CoinFetch[], 
   );
 }
 
-/** What most calls are, without what several fetches need. */
-async function fetchOne(claims: Claims, item: Pending, deadline: Deadline): Promise<FetchAnswer> {
-  const { db, gate, gathering } = claims;
+/** The same for one, which is what most calls are: without what several need. Rejects for the same reasons. */
+export function fetchOne(claims: Claims, fetch: CoinFetch, { requesterId, deadline }: Asker): Promise<FetchAnswer> {
+  const item = pendingOf(fetch, requesterId);
   // What only looks up waits for nobody.
-  if (gathering && item.categories.length > 0) await gathering.answerOne(item, deadline);
-  else await answerAll(db, gate, [item], { ...askingOf(claims), deadline });
-  if (!item.answer) throw new Error('The claim gave no answer.');
-  return item.answer;
+  if (claims.gathering && item.categories.length > 0) return claims.gathering.answerOne(item, deadline);
+  return fetchAlone(claims, item, deadline);
+}
+
+async function fetchAlone(claims: Claims, item: Pending, deadline: Deadline): Promise<FetchAnswer> {
+  await answerAll(claims.db, claims.gate, [item], { ...askingOf(claims), deadline });
+  return answerOf(item);
 }
 
 function askingOf({ graceSeconds, mostTargets }: Claims): Omit<Asking, 'deadline'> {

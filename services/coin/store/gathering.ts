@@ -1,7 +1,7 @@
 import { LIMITS } from '../coin';
 import type { Deadline } from '../deadline';
 import { OverloadedError } from '../errors';
-import type { Failures, Pending } from './answer-fetches';
+import type { Failures, FetchAnswer, Pending } from './answer-fetches';
 import type { Database } from './database';
 import type { Gate } from './gate';
 import { Lane } from './lane';
@@ -65,7 +65,7 @@ export class Gathering {
   }
 
   /** Gives one item its answer. Rejects with why it has none. */
-  answerOne(item: Pending, deadline: Deadline): Promise<void> {
+  answerOne(item: Pending, deadline: Deadline): Promise<FetchAnswer> {
     const answer = this.#add(item, deadline, this.#isRoomFor(1));
     this.#laneOf(item.userId).go();
     return answer;
@@ -75,7 +75,7 @@ export class Gathering {
     return this.waiting + items <= MOST_WAITING;
   }
 
-  #add(item: Pending, deadline: Deadline, isRoom: boolean): Promise<void> {
+  #add(item: Pending, deadline: Deadline, isRoom: boolean): Promise<FetchAnswer> {
     const lane = this.#laneOf(item.userId);
     if (!isRoom || lane.expectedMs > this.#mostWaitMs) return Promise.reject(new OverloadedError());
     return lane.add(item, deadline);

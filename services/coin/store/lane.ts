@@ -4,7 +4,15 @@ import { CancelledError, CoinServiceError } from '../errors';
 import { Queue } from '../queue';
 import { measure } from '../telemetry/metrics';
 import { QueuedCall } from '../telemetry/tracing';
-import { acknowledge, answerAll, type FirstRound, type Pending, settle, settleWhole } from './answer-fetches';
+import {
+  acknowledge,
+  answerAll,
+  type FetchAnswer,
+  type FirstRound,
+  type Pending,
+  settle,
+  settleWhole,
+} from './answer-fetches';
 import { type ClaimOptions, type ClaimRow, claim } from './claim';
 import { claimGathered, type Targets } from './claim-gathered';
 import { claimOne } from './claim-one';
@@ -79,8 +87,8 @@ export class Lane {
     return this.#turns.expectedMs(this.#queue.size);
   }
 
-  /** Waits for `go`, or until the caller gives up. Then the item has its answer. Rejects with why it has none. */
-  add(item: Pending, deadline: Deadline): Promise<void> {
+  /** Waits for `go`, or until the caller gives up. @returns the answer. Rejects with why there is none. */
+  add(item: Pending, deadline: Deadline): Promise<FetchAnswer> {
     return new Promise((answered, failed) => {
       new QueuedFetch(this.#queue, item, deadline, { answered, failed });
     });
@@ -131,7 +139,7 @@ export class Lane {
       const { userId, count } = caller.item;
       if (coins + count > this.#rules.most.coins) break;
       if (!targets.has(userId) && targets.size === this.#rules.most.targets) continue;
-      if (!caller.begins()) continue;
+      caller.begins();
       taken.push(caller);
       targets.add(userId);
       coins += count;

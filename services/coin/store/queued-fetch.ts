@@ -1,7 +1,7 @@
 import type { Deadline, Waiter } from '../deadline';
 import type { Place, Queue } from '../queue';
 import { QueuedCall } from '../telemetry/tracing';
-import type { Pending } from './answer-fetches';
+import type { FetchAnswer, Pending } from './answer-fetches';
 
 /** A fetch and who waits for it: in the queue, and then for the answer of a statement. */
 export class QueuedFetch implements Waiter {
@@ -11,7 +11,7 @@ export class QueuedFetch implements Waiter {
   readonly #queue: Queue<QueuedFetch>;
   /** In the queue; undefined when it has left. */
   #place: Place<QueuedFetch> | undefined;
-  readonly #resolve: () => void;
+  readonly #resolve: (answer: FetchAnswer) => void;
   readonly #reject: (error: unknown) => void;
 
   /** Queues it. @throws DeadlineExceededError, CancelledError */
@@ -19,7 +19,7 @@ export class QueuedFetch implements Waiter {
     queue: Queue<QueuedFetch>,
     item: Pending,
     deadline: Deadline,
-    end: Pick<QueuedFetch, 'answered' | 'failed'>,
+    end: { readonly answered: (answer: FetchAnswer) => void; readonly failed: (error: unknown) => void },
   ) {
     this.item = item;
     this.deadline = deadline;
@@ -31,12 +31,12 @@ export class QueuedFetch implements Waiter {
     this.#place = queue.add(this);
   }
 
-  /** It leaves the queue for a statement. @returns whether somebody still waits for it; by the clock too */
-  begins(): boolean {
+  /** It leaves the queue for a statement. */
+  begins(): void {
     this.#leave();
-    return this.isStillWaiting();
   }
 
+  /** Whether somebody still waits for it, by the clock too. Else it has failed. */
   isStillWaiting(): boolean {
     try {
       this.deadline.check();
@@ -49,7 +49,8 @@ export class QueuedFetch implements Waiter {
 
   answered(): void {
     this.#ends();
-    this.#resolve();
+    if (this.item.answer) this.#resolve(this.item.answer);
+    else this.#reject(new Error('The claim gave no answer.'));
   }
 
   failed(error: unknown): void {

@@ -57,19 +57,16 @@ export type CountedAnswer =
   | { readonly error: unknown };
 
 export const count = {
-  fetches(asked: readonly CountedFetch[], answers: readonly CountedAnswer[]): void {
-    answers.forEach((answer, index) => {
-      const fetch = asked[index];
-      const tier = fetch && tierOf.get(fetch.coinCategory);
-      if (!fetch || tier === undefined) return;
-      if ('error' in answer) fetches.add(1, tier, 'failed');
-      else if (answer.isRepeat) fetches.add(1, tier, 'repeat');
-      else if (!fetch.onlyRemembered) {
-        const { length } = answer.coins;
-        fetches.add(1, tier, length === fetch.count ? 'whole' : length === 0 ? 'empty' : 'short');
-        for (const { coinCategory } of answer.coins) coinsFetched.add(1, tierOf.get(coinCategory) ?? '');
-      }
-    });
+  fetch(fetch: CountedFetch | undefined, answer: CountedAnswer): void {
+    const tier = fetch && tierOf.get(fetch.coinCategory);
+    if (!fetch || tier === undefined) return;
+    if ('error' in answer) fetches.add(1, tier, 'failed');
+    else if (answer.isRepeat) fetches.add(1, tier, 'repeat');
+    else if (!fetch.onlyRemembered) {
+      const { length } = answer.coins;
+      fetches.add(1, tier, length === fetch.count ? 'whole' : length === 0 ? 'empty' : 'short');
+      for (const { coinCategory } of answer.coins) coinsFetched.add(1, tierOf.get(coinCategory) ?? '');
+    }
   },
   uploads(coins: readonly { readonly coinCategory: CoinCategory }[], outcomes: readonly UploadOutcome[]): void {
     coins.forEach(({ coinCategory }, index) => {

@@ -103,8 +103,9 @@ export class StatementSpan {
    * Begins one for a statement that the running call sends, or that `sharing` send together: it belongs to the trace of the first of
    * them, with links to all. undefined when none of them is traced. Its text holds no values; they are never in a span.
    */
-  static begin(text: string, waitMs: number, sharing?: readonly QueuedCall[]): StatementSpan | undefined {
+  static begin(text: string, waitMs: number, sharingOf?: () => readonly QueuedCall[]): StatementSpan | undefined {
     if (!tracer) return undefined;
+    const sharing = sharingOf?.();
     const parent = sharing ? sharing[0]?.call : activeSpan();
     if (!parent) return undefined;
     const { summary, operation } = summaryOf(text);

@@ -26,7 +26,6 @@ import { issueToken } from '../identity/development-key';
 import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
 import { CoinLimits } from '../limits/coin-limits';
-import { UNLIMITED } from '../limits/limits';
 import { CoinServer, type ServerOptions } from '../server';
 import { CoinInventoryServer, type InventoryRules } from '../store/coin-inventory-server';
 import type { Certificates } from '../transport/certificates';
@@ -160,7 +159,7 @@ export interface TestService {
 }
 
 const ANY: Rate = { perHour: 1, burst: 1 };
-const NO_LIMITS = new CoinLimits(UNLIMITED, {
+const NO_LIMITS = new CoinLimits(undefined, {
   perRequester: ANY,
   perPair: ANY,
   perTarget: ANY,

@@ -57,15 +57,15 @@ test('calls beyond the most are refused at once, with a hint; those that were ta
 
 test('there are none under way once the last one has ended', async () => {
   const calls = new CallsUnderWay({ mostCalls: 3, mostWaitMs: 1, waiting: { expectedMs: 0 } });
-  const ends: (() => void)[] = [];
   const events: string[] = [];
   await calls.none();
-  const running = [1, 2].map(() => calls.run(() => new Promise<void>((resolve) => ends.push(resolve))));
+  calls.enter();
+  calls.enter();
   const none = calls.none().then(() => events.push('none'));
-  ends[0]?.();
-  await running[0];
+  calls.leave();
+  await Promise.resolve();
   events.push('one has ended');
-  ends[1]?.();
+  calls.leave();
   await none;
   expect(events).toEqual(['one has ended', 'none']);
 });
