@@ -9,9 +9,10 @@ import type { Latency } from '../service/numbers';
 import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
 import { pgbench, targetId } from './pgbench';
+import { StoreAlone } from './store-alone';
 
 /** What takes turns. */
-export const ARMS = ['gathered', 'not gathered', 'plain claim', 'echo'] as const;
+export const ARMS = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone'] as const;
 export type Arm = (typeof ARMS)[number];
 
 const CALL = 'aqm.coin.v1.CoinService/FetchCoins';
@@ -42,17 +43,28 @@ export interface Plan {
   readonly batch: number;
 }
 
-/** A service with gathering, one without, the plain table, on one PostgreSQL; and the echo. */
+/** Those that are reached over gRPC. */
+type Served = Exclude<Arm, 'plain claim' | 'store alone'>;
+
+/** A service with gathering, one without, the store of one without the wire, the plain table, on one PostgreSQL; and the echo. */
 export class Contest {
   readonly #plan: Plan;
   readonly #stage: Stage;
-  readonly #services: Readonly<Record<Exclude<Arm, 'plain claim'>, ServiceProcess>>;
+  readonly #services: Readonly<Record<Served, ServiceProcess>>;
+  readonly #store: StoreAlone;
   readonly #token: string;
 
-  private constructor(plan: Plan, stage: Stage, others: readonly [ServiceProcess, ServiceProcess], token: string) {
+  private constructor(
+    plan: Plan,
+    stage: Stage,
+    others: readonly [ServiceProcess, ServiceProcess],
+    store: StoreAlone,
+    token: string,
+  ) {
     this.#plan = plan;
     this.#stage = stage;
     this.#services = { gathered: stage.service, 'not gathered': others[0], echo: others[1] };
+    this.#store = store;
     this.#token = token;
   }
 
@@ -74,7 +86,7 @@ export class Contest {
     const echo = await spawnProgram(join(__dirname, 'echo-server.js'), folder, { ECHO_CATEGORY: plan.spec.name });
     const [token = ''] = await stage.tokens(1);
     await stage.query(PLAIN_TABLE);
-    return new Contest(plan, stage, [ungathered, echo], token);
+    return new Contest(plan, stage, [ungathered, echo], await StoreAlone.open(stage.url, env), token);
   }
 
   /** Brings what a round of every arm could take, so that none runs dry. */
@@ -100,7 +112,7 @@ export class Contest {
     await this.#stage.query('CHECKPOINT');
     const cpu = { service: this.#serviceCpuMs(arm), postgres: this.#stage.postgresCpuMs() };
     const coins = await this.#coinsTaken(arm);
-    const load = arm === 'plain claim' ? await this.#plain() : await this.#ghz(arm, IN_FLIGHT, this.#plan.connections);
+    const load = await this.#load(arm);
     const taken = arm === 'echo' ? load.answered : (await this.#coinsTaken(arm)) - coins;
     const us = (ms: number) => (1000 * ms) / taken;
     return {
@@ -116,12 +128,18 @@ export class Contest {
     };
   }
 
+  #load(arm: Arm) {
+    if (arm === 'plain claim') return this.#plain();
+    if (arm === 'store alone') return this.#alone();
+    return this.#ghz(arm, IN_FLIGHT, this.#plan.connections);
+  }
+
   /** One call after the other, and nothing else. */
   async idle(arm: 'gathered' | 'not gathered'): Promise<Latency> {
     return (await this.#ghz(arm, 1, 1)).latency;
   }
 
-  async #ghz(arm: Exclude<Arm, 'plain claim'>, concurrency: number, connections: number) {
+  async #ghz(arm: Served, concurrency: number, connections: number) {
     const result: GhzResult = await runGhz({
       address: this.#services[arm].address,
       call: CALL,
@@ -136,6 +154,15 @@ export class Contest {
       seconds: this.#plan.seconds,
     });
     return { ...result, answered: result.latency.count };
+  }
+
+  async #alone() {
+    const { spec } = this.#plan;
+    const { targets } = this.#stage;
+    // A quarter of what the others have: it leaves three times as many rows a second, and they would claim beside them.
+    const seconds = this.#plan.seconds / 4;
+    const result = await this.#store.load({ targets, coinCategory: spec.category, callers: IN_FLIGHT, seconds });
+    return { ...result, failures: {} };
   }
 
   async #plain() {
@@ -159,11 +186,12 @@ export class Contest {
   }
 
   #serviceCpuMs(arm: Arm): number {
-    return arm === 'plain claim' ? 0 : treeCpuMs(this.#services[arm].child.pid ?? 0);
+    return arm === 'plain claim' || arm === 'store alone' ? 0 : treeCpuMs(this.#services[arm].child.pid ?? 0);
   }
 
   async close(): Promise<void> {
     await this.#services.echo.stop();
+    await this.#store.close();
     await this.#stage.close();
   }
 }

@@ -6,11 +6,12 @@ import { ARMS, type Arm, Contest, IN_FLIGHT, POSTGRES, type Round } from './cont
 
 const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--out docs/performance]
   Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),
-  an empty grpc-js echo, and pgbench running the plain claim in the same PostgreSQL; and single calls, idle. In rounds by turns.
+  an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, and the service's store in the bench's own process, without a wire (its callers
+  are the client); and single calls, idle. In rounds by turns.
   Only answers with a coin count: what coin_fetch has more after a round. WORKERS, AQM_CLAIM_LANES and other settings of the
   environment reach both services. Exit code 1 when a ratio is not what it must be.`;
 
-/** More than anything that takes coins does on two cores. */
+/** More than anything that takes coins over a wire does on two cores. */
 const MOST_PER_SECOND = 16_000;
 
 interface Idle {
@@ -40,7 +41,13 @@ runCommand(
       connections: positive('connections', options.connections),
       batch: positive('batch', options.batch),
     };
-    const results: Record<Arm, Round[]> = { gathered: [], 'not gathered': [], 'plain claim': [], echo: [] };
+    const results: Record<Arm, Round[]> = {
+      gathered: [],
+      'not gathered': [],
+      'plain claim': [],
+      echo: [],
+      'store alone': [],
+    };
     const idle: Idle[] = [];
     const contest = await Contest.open(plan);
     try {
@@ -77,7 +84,7 @@ function complaint({ empty, failures }: Round): string {
 
 function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Round[]>>, idle: readonly Idle[]): Outcome {
   const rate = (arm: Arm) => median(results[arm].map(({ perSecond }) => perSecond));
-  const [ours, ungathered, plain, echo] = ARMS.map(rate) as [number, number, number, number];
+  const [ours, ungathered, plain, echo, alone] = ARMS.map(rate) as [number, number, number, number, number];
   const single = {
     gathered: median(idle.map(({ gathered }) => gathered.p50)),
     ungathered: median(idle.map(({ ungathered: { p50 } }) => p50)),
@@ -86,6 +93,7 @@ function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Roun
     toPlainClaim: ours / plain,
     toEcho: ours / echo,
     toUngathered: ours / ungathered,
+    storeAloneToPlainClaim: alone / plain,
     idleToUngathered: single.gathered / single.ungathered,
   };
   const summary = ARMS.map((arm) => ({ arm, perSecond: rate(arm), ...details(results[arm]) }));
