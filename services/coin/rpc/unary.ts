@@ -38,16 +38,18 @@ export function unary<Request, Response>(
       const deadline = new Deadline(Number(call.getDeadline()), now);
       // Comes for a deadline as well as for a caller that gave up or is gone; and, late, after every answer.
       call.on('cancelled', () => deadline.end());
+      let caller: Caller;
       try {
         deadline.check();
         // A request that could not be decoded arrives as the error that says so (rpc/decode.ts).
         if (call.request instanceof CoinServiceError) throw call.request;
+        caller = callerOf(call);
         calls.enter();
       } catch (error) {
         fail(error);
         return;
       }
-      method(call.request, callerOf(call), deadline).then(
+      method(call.request, caller, deadline).then(
         (response) => {
           calls.leave();
           ended?.({ code: 'OK' });
