@@ -17,10 +17,10 @@ const USERS = 500;
 const LOAD = { do: 'load', perSecond: 1500, ms: 6000 } as const;
 const LOADS = 3;
 /**
- * Of what is allocated. It is 0.6 %; 3 % where node:http2 keeps its streams in a Map, and 8 % while ours stood in Maps, or V8 made
- * some of what is a call's among the old objects.
+ * Of what is allocated. It is 0.6 %, and up to 2 % beside other work; it was 8 % while calls stood in Maps of ours, or V8 made some of
+ * what is a call's among the old objects. The Map of node:http2 alone makes it 3 %: too near to tell (open-streams.test.ts).
  */
-const MOST_PROMOTED = 0.015;
+const MOST_PROMOTED = 0.04;
 
 const targets = Array.from({ length: 50 }, () => randomUUID());
 let folder: string;

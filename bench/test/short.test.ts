@@ -63,7 +63,7 @@ test('bench:fetch in short has every arm hand coins out', async () => {
     'fetch',
     '--rounds 1 --warm-up 0 --seconds 1 --tier BRONZE --targets 20 --connections 2',
   );
-  expect(summary.map(({ arm }) => arm)).toEqual(['gathered', 'not gathered', 'plain claim', 'echo']);
+  expect(summary.map(({ arm }) => arm)).toEqual(['gathered', 'not gathered', 'plain claim', 'echo', 'store alone']);
   expect(summary.filter(({ perSecond }) => perSecond === 0)).toEqual([]);
 });
 
