@@ -1,7 +1,9 @@
 import { once } from 'node:events';
-import { connect, createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { connect, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import { type AddressInfo, createServer as createListener } from 'node:net';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { keepStreamsApart, OpenStreams } from '../transport/open-streams';
+import { Sessions } from '../transport/sessions';
 
 const stream = (name: string) => name as unknown as ServerHttp2Stream;
 
@@ -69,6 +71,26 @@ describe('the sessions of this Node', () => {
       server.close();
     }
     expect(kept).toEqual([true]);
+  });
+
+  test('keep them apart in a server of grpc-js that is limited', async () => {
+    const server = new Server();
+    const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+    new Sessions(server, { mostStreams: 10, mostHeaderBytes: 10_000, callTimeoutMs: 60_000, mostOpen: 10 });
+    const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
+    const opened = [...http2Servers.keys()].map(async (each) => (await once(each, 'session'))[0] as ServerHttp2Session);
+    const listener = createListener((socket) => injector.injectConnection(socket)).listen(0, '127.0.0.1');
+    await once(listener, 'listening');
+    const client = connect(`http://127.0.0.1:${(listener.address() as AddressInfo).port}`);
+    try {
+      const session = await Promise.race(opened);
+      const kept = Object.getOwnPropertySymbols(session).map((symbol) => Reflect.get(session, symbol)?.streams);
+      expect(kept.filter((streams) => streams !== undefined)).toEqual([expect.any(OpenStreams)]);
+    } finally {
+      client.destroy();
+      listener.close();
+      server.forceShutdown();
+    }
   });
 
   test('that have streams already, or none that could be found, stay as they are', () => {
