@@ -13,8 +13,8 @@ export class Deadline {
 
   readonly #at: number;
   readonly #now: () => Date;
-  /** Mostly none or one. */
-  #waiters: Set<Waiter> | undefined;
+  /** Mostly none or one. A Set would keep those who are gone, see queue.ts. */
+  readonly #waiters: Waiter[] = [];
   #ended = false;
 
   /** @param at milliseconds since 1970 */
@@ -26,7 +26,7 @@ export class Deadline {
   /** The caller waits no longer, for whatever reason. */
   end(): void {
     this.#ended = true;
-    for (const waiter of this.#waiters ?? []) waiter.giveUp(this.#error());
+    for (const waiter of this.#waiters.splice(0)) waiter.giveUp(this.#error());
   }
 
   /**
@@ -39,13 +39,15 @@ export class Deadline {
   /** Tells `waiter` when the caller waits no longer, until it is forgotten. @throws DeadlineExceededError, CancelledError */
   tell(waiter: Waiter): void {
     this.check();
-    this.#waiters ??= new Set();
-    this.#waiters.add(waiter);
+    this.#waiters.push(waiter);
   }
 
   /** Its work begins, or will not. */
   forget(waiter: Waiter): void {
-    this.#waiters?.delete(waiter);
+    const place = this.#waiters.indexOf(waiter);
+    if (place < 0) return;
+    const last = this.#waiters.pop();
+    if (last && last !== waiter) this.#waiters[place] = last;
   }
 
   /**

@@ -1,10 +1,10 @@
 import { type CompiledQuery, Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
-import { Client, type ClientConfig, Pool, type PoolClient } from 'pg';
+import { Pool, type PoolClient } from 'pg';
 import { Deadline } from '../deadline';
 import { type QueuedCall, StatementSpan } from '../telemetry/tracing';
-import { FIELD_TYPES, readInBinary } from './binary-rows';
+import { FIELD_TYPES } from './binary-rows';
+import { clientClass } from './client';
 import { toStoreError } from './postgres-errors';
-import { Reconnect } from './reconnect';
 import type { Timeouts } from './timeouts';
 import { Waiting } from './waiting';
 
@@ -49,11 +49,10 @@ export function openDatabase(
     max: settings.poolSize,
     connectionTimeoutMillis: settings.connectTimeoutMs,
     ...(settings.pooler !== 'transaction' && timeouts),
-    // A server that does not answer at all (stopped, cut off) ends no statement by itself.
-    query_timeout: settings.statementTimeoutMs + 1000,
     keepAlive: true,
     types: FIELD_TYPES,
-    Client: reconnecting(settings.preparedStatements ? NamingClient : BinaryClient, new Reconnect()),
+    // A server that does not answer at all (stopped, cut off) ends no statement by itself.
+    Client: clientClass({ answerTimeoutMs: settings.statementTimeoutMs + 1000, named: settings.preparedStatements }),
   });
   onPool(pool);
   // A connection that breaks says so by an event, the idle one on the pool, the busy one on itself (beside failing
@@ -109,49 +108,5 @@ export async function run<Row>(db: Database, query: Statement<Row>, deadline = D
   } catch (error) {
     span?.failed(error);
     throw toStoreError(error);
-  }
-}
-
-/** Clients that share one patience with a server that cannot be reached. */
-function reconnecting(Base: typeof Client, reconnect: Reconnect): typeof Client {
-  return class extends Base {
-    constructor(config?: ClientConfig) {
-      super(config);
-      const connect = this.connect.bind(this) as (callback: (error?: Error) => void) => void;
-      const patient = (callback: (error?: Error) => void) => reconnect.attempt(connect, callback);
-      this.connect = patient as typeof this.connect;
-    }
-  };
-}
-
-/** Gets the rows of every parameterised statement in binary; those of the others, of commands and catalogs, as text. */
-class BinaryClient extends Client {
-  constructor(config?: ClientConfig) {
-    super(config);
-    readInBinary(this);
-    const query = this.query.bind(this) as (...args: unknown[]) => unknown;
-    const binary = (text: unknown, values: unknown, ...rest: unknown[]): unknown =>
-      typeof text === 'string' && Array.isArray(values) && values.length > 0
-        ? query({ name: this.nameOf(text), text, values, binary: true }, ...rest)
-        : query(text, values, ...rest);
-    this.query = binary as typeof this.query;
-  }
-
-  protected nameOf(_text: string): string | undefined {
-    return undefined;
-  }
-}
-
-const names = new Map<string, string>();
-
-/** Gives these statements names, so that PostgreSQL parses and plans each once per connection. */
-class NamingClient extends BinaryClient {
-  protected override nameOf(text: string): string {
-    let name = names.get(text);
-    if (name === undefined) {
-      name = `aqm_${names.size + 1}`;
-      names.set(text, name);
-    }
-    return name;
   }
 }
