@@ -1,18 +1,21 @@
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+import { FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
 import { type ServiceProcess, spawnProgram } from '../../services/coin/test/service-process';
 import { PLAIN_TABLE } from '../fetch-cost/plain';
 import { type GhzResult, runGhz } from '../service/ghz';
 import type { Latency } from '../service/numbers';
 import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
+import { ONCE_TABLE } from './once-table';
 import { pgbench, targetId } from './pgbench';
 import { StoreAlone } from './store-alone';
 
 /** What takes turns. */
-export const ARMS = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone'] as const;
+export const ARMS = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone', 'once alone'] as const;
 export type Arm = (typeof ARMS)[number];
 
 const CALL = 'aqm.coin.v1.CoinService/FetchCoins';
@@ -41,12 +44,17 @@ export interface Plan {
   readonly connections: number;
   /** Fetches of one statement of the service that gathers. */
   readonly batch: number;
+  /** Processes of everything that answers over gRPC. */
+  readonly workers: number;
 }
 
 /** Those that are reached over gRPC. */
 type Served = Exclude<Arm, 'plain claim' | 'store alone'>;
 
-/** A service with gathering, one without, the store of one without the wire, the plain table, on one PostgreSQL; and the echo. */
+/**
+ * A service with gathering, one without, the store of one without the wire, the plain table, what promises "once" alone, on one
+ * PostgreSQL; and the echo.
+ */
 export class Contest {
   readonly #plan: Plan;
   readonly #stage: Stage;
@@ -57,13 +65,13 @@ export class Contest {
   private constructor(
     plan: Plan,
     stage: Stage,
-    others: readonly [ServiceProcess, ServiceProcess],
+    others: readonly [ServiceProcess, ServiceProcess, ServiceProcess],
     store: StoreAlone,
     token: string,
   ) {
     this.#plan = plan;
     this.#stage = stage;
-    this.#services = { gathered: stage.service, 'not gathered': others[0], echo: others[1] };
+    this.#services = { gathered: stage.service, 'not gathered': others[0], echo: others[1], 'once alone': others[2] };
     this.#store = store;
     this.#token = token;
   }
@@ -75,18 +83,26 @@ export class Contest {
       AQM_MAX_WAIT_MS: '10000',
       AQM_CLAIM_BATCH: String(plan.batch),
     };
+    const workers = { WORKERS: String(plan.workers) };
     const stage = await Stage.open({
       postgresSettings: POSTGRES,
-      env,
+      env: { ...env, ...workers },
       targets: Array.from({ length: plan.targets }, (_, index) => targetId(index + 1)),
       coinsPerTarget: 0,
     });
-    const ungathered = await stage.spawnService({ ...env, AQM_CLAIM_BATCH: '1' });
-    const folder = mkdtempSync(join(tmpdir(), 'aqm-echo-'));
-    const echo = await spawnProgram(join(__dirname, 'echo-server.js'), folder, { ECHO_CATEGORY: plan.spec.name });
+    const ungathered = await stage.spawnService({ ...env, ...workers, AQM_CLAIM_BATCH: '1' });
     const [token = ''] = await stage.tokens(1);
     await stage.query(PLAIN_TABLE);
-    return new Contest(plan, stage, [ungathered, echo], await StoreAlone.open(stage.url, env), token);
+    await stage.query(ONCE_TABLE);
+    const program = (name: string) =>
+      spawnProgram(join(__dirname, name), mkdtempSync(join(tmpdir(), 'aqm-fetch-')), {
+        ...workers,
+        ECHO_ANSWER: answerOf(plan.spec).toString('hex'),
+        ONCE_DATABASE_URL: stage.url,
+        ONCE_CATEGORY: String(plan.spec.category),
+      });
+    const others = [ungathered, await program('echo-server.js'), await program('once-server.js')] as const;
+    return new Contest(plan, stage, others, await StoreAlone.open(stage.url, env), token);
   }
 
   /** Brings what a round of every arm could take, so that none runs dry. */
@@ -105,7 +121,13 @@ export class Contest {
        FROM generate_series(1, $5::int) n, unnest($1::uuid[]) u`,
       [this.#stage.targets, spec.category, spec.publicKeySize, spec.signatureSize, Math.max(0, plain)],
     );
-    await this.#stage.settle(['plain_coin']);
+    const once = perTarget - (await this.#stage.fewest('SELECT user_id FROM once_coin'));
+    await this.#stage.query(
+      `INSERT INTO once_coin SELECT u, $2, nextval('coin_upload_batch') * 128, $3
+       FROM generate_series(1, $4::int) n, unnest($1::uuid[]) u`,
+      [this.#stage.targets, spec.category, answerOf(spec), Math.max(0, once)],
+    );
+    await this.#stage.settle(['plain_coin', 'once_coin']);
   }
 
   async round(arm: Arm): Promise<Round> {
@@ -178,9 +200,11 @@ export class Contest {
   }
 
   async #coinsTaken(arm: Arm): Promise<number> {
-    if (arm !== 'plain claim') return this.#stage.coinsFetched();
+    if (arm !== 'plain claim' && arm !== 'once alone') return this.#stage.coinsFetched();
     const [row] = await this.#stage.query<{ coins: string }>(
-      'SELECT count(*) AS coins FROM plain_coin WHERE fetch_time IS NOT NULL',
+      arm === 'plain claim'
+        ? 'SELECT count(*) AS coins FROM plain_coin WHERE fetch_time IS NOT NULL'
+        : 'SELECT -count(*) AS coins FROM once_coin',
     );
     return Number(row?.coins);
   }
@@ -191,7 +215,20 @@ export class Contest {
 
   async close(): Promise<void> {
     await this.#services.echo.stop();
+    await this.#services['once alone'].stop();
     await this.#store.close();
     await this.#stage.close();
   }
+}
+
+/** An answer with one coin, encoded. */
+function answerOf(spec: CoinCategorySpec): Buffer {
+  const coin = {
+    keyId: randomUUID(),
+    coinCategory: spec.category,
+    publicKey: randomBytes(spec.publicKeySize),
+    signature: randomBytes(spec.signatureSize),
+    expireTime: new Date(),
+  };
+  return Buffer.from(FetchCoinsResponse.encode({ coins: [coin] }).finish());
 }

@@ -4,12 +4,12 @@ import { type Outcome, runCommand } from '../service/command';
 import { columns, type Latency, median, positive, progress, verdict } from '../service/numbers';
 import { ARMS, type Arm, Contest, IN_FLIGHT, POSTGRES, type Round } from './contest';
 
-const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--out docs/performance]
+const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--out docs/performance]
   Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),
-  an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, and the service's store in the bench's own process, without a wire (its callers
-  are the client); and single calls, idle. In rounds by turns.
-  Only answers with a coin count: what coin_fetch has more after a round. WORKERS, AQM_CLAIM_LANES and other settings of the
-  environment reach both services. Exit code 1 when a ratio is not what it must be.`;
+  an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, the service's store in the bench's own process, without a wire (its callers
+  are the client), and the least that hands a coin to one caller only, with no other promise, over gRPC; and single calls, idle. In rounds by turns.
+  Only answers with a coin count: what coin_fetch has more after a round. AQM_CLAIM_LANES and other settings of the environment
+  reach both services; --workers is for all that answer over gRPC. Exit code 1 when a ratio is not what it must be.`;
 
 /** More than anything that takes coins over a wire does on two cores. */
 const MOST_PER_SECOND = 16_000;
@@ -29,6 +29,7 @@ runCommand(
     targets: '1000',
     connections: '16',
     batch: process.env.AQM_CLAIM_BATCH ?? '256',
+    workers: process.env.WORKERS ?? '1',
   },
   async (options): Promise<Outcome> => {
     const rounds = positive('rounds', options.rounds);
@@ -40,6 +41,7 @@ runCommand(
       seconds: positive('seconds', options.seconds),
       connections: positive('connections', options.connections),
       batch: positive('batch', options.batch),
+      workers: positive('workers', options.workers),
     };
     const results: Record<Arm, Round[]> = {
       gathered: [],
@@ -47,6 +49,7 @@ runCommand(
       'plain claim': [],
       echo: [],
       'store alone': [],
+      'once alone': [],
     };
     const idle: Idle[] = [];
     const contest = await Contest.open(plan);
@@ -84,7 +87,14 @@ function complaint({ empty, failures }: Round): string {
 
 function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Round[]>>, idle: readonly Idle[]): Outcome {
   const rate = (arm: Arm) => median(results[arm].map(({ perSecond }) => perSecond));
-  const [ours, ungathered, plain, echo, alone] = ARMS.map(rate) as [number, number, number, number, number];
+  const [ours, ungathered, plain, echo, alone, once] = ARMS.map(rate) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   const single = {
     gathered: median(idle.map(({ gathered }) => gathered.p50)),
     ungathered: median(idle.map(({ ungathered: { p50 } }) => p50)),
@@ -94,6 +104,7 @@ function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Roun
     toEcho: ours / echo,
     toUngathered: ours / ungathered,
     storeAloneToPlainClaim: alone / plain,
+    onceAloneToEcho: once / echo,
     idleToUngathered: single.gathered / single.ungathered,
   };
   const summary = ARMS.map((arm) => ({ arm, perSecond: rate(arm), ...details(results[arm]) }));

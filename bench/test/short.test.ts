@@ -63,7 +63,8 @@ test('bench:fetch in short has every arm hand coins out', async () => {
     'fetch',
     '--rounds 1 --warm-up 0 --seconds 1 --tier BRONZE --targets 20 --connections 2',
   );
-  expect(summary.map(({ arm }) => arm)).toEqual(['gathered', 'not gathered', 'plain claim', 'echo', 'store alone']);
+  const arms = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone', 'once alone'];
+  expect(summary.map(({ arm }) => arm)).toEqual(arms);
   expect(summary.filter(({ perSecond }) => perSecond === 0)).toEqual([]);
 });
 

@@ -1,0 +1,68 @@
+import { Server, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import { CoinServiceService, type FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
+import { FIELD_TYPES } from '../../services/coin/store/binary-rows';
+import { clientClass } from '../../services/coin/store/client';
+import { letCallsDieYoung } from '../../services/coin/young-generation';
+import { ONCE_CLAIM } from './once-table';
+import { serveInWorkers } from './workers';
+
+type Answer = sendUnaryData<Buffer>;
+interface Row {
+  readonly target: number;
+  readonly answer: Buffer;
+}
+
+/**
+ * The least that hands a coin to one caller only, to see what the wire and PostgreSQL leave: FetchCoins by grpc-js, fetches that wait
+ * share a statement, and a coin is the bytes of its answer, taken from one table and passed on unread. Nothing else: no token, no record, no
+ * look at the database, at expire_time, at limits, at deadlines; who finds no coin gets an error.
+ */
+class OnceServer {
+  readonly #client = new (clientClass({ answerTimeoutMs: 10_000, named: true }))({
+    connectionString: process.env.ONCE_DATABASE_URL,
+    types: FIELD_TYPES,
+  });
+  readonly #connected = new Promise<void>((resolve, reject) => {
+    this.#client.connect((error?: Error) => (error ? reject(error) : resolve()));
+  });
+  #waiting = new Map<string, Answer[]>();
+  #isBusy = false;
+
+  fetch(targetUserId: string, answer: Answer): void {
+    const others = this.#waiting.get(targetUserId);
+    if (others) others.push(answer);
+    else this.#waiting.set(targetUserId, [answer]);
+    if (!this.#isBusy) void this.#work();
+  }
+
+  async #work(): Promise<void> {
+    this.#isBusy = true;
+    await this.#connected;
+    while (this.#waiting.size > 0) {
+      const taken = this.#waiting;
+      this.#waiting = new Map();
+      const lists = [...taken.values()];
+      const wanted = lists.map(({ length }) => length);
+      const { rows } = await this.#client.query<Row>(ONCE_CLAIM, [
+        [...taken.keys()],
+        wanted,
+        process.env.ONCE_CATEGORY,
+      ]);
+      for (const { target, answer } of rows) lists[target - 1]?.pop()?.(null, answer);
+      for (const left of lists.flat()) left({ code: status.NOT_FOUND, details: 'no coin' });
+    }
+    this.#isBusy = false;
+  }
+}
+
+letCallsDieYoung();
+serveInWorkers(() => {
+  const once = new OnceServer();
+  const server = new Server();
+  const fetchCoins = { ...CoinServiceService.fetchCoins, responseSerialize: (bytes: Buffer) => bytes };
+  server.addService({ fetchCoins }, {
+    fetchCoins: ({ request }: ServerUnaryCall<FetchCoinsRequest, Buffer>, answer: Answer) =>
+      once.fetch(request.targetUserId, answer),
+  } as never);
+  return server;
+});
