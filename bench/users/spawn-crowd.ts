@@ -11,12 +11,17 @@ const CROWD = join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../../dist
 export class Crowd {
   readonly #child: ChildProcess;
   readonly #lines: Interface;
+  /** Rejects. */
+  readonly #ended: Promise<never>;
   readonly #kill = () => this.#child.kill('SIGKILL');
 
   constructor() {
     const child = spawn(process.execPath, [CROWD], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#child = child;
     this.#lines = createInterface(child.stdout);
+    this.#ended = once(child, 'exit').then(() => Promise.reject(new Error('the crowd ended before its time')));
+    // Also where nobody waits for an answer.
+    this.#ended.catch(() => {});
     process.once('exit', this.#kill);
   }
 
@@ -31,9 +36,8 @@ export class Crowd {
 
   async #order(order: Order): Promise<unknown> {
     const said = once(this.#lines, 'line') as Promise<[string]>;
-    const ended = once(this.#child, 'exit').then(() => Promise.reject(new Error('the crowd ended before its time')));
     this.#child.stdin?.write(`${JSON.stringify(order)}\n`);
-    const [line] = await Promise.race([said, ended]);
+    const [line] = await Promise.race([said, this.#ended]);
     return JSON.parse(line);
   }
 
