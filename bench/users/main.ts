@@ -61,7 +61,7 @@ runCommand(
         runStep(stage, crowd, perSecond, forSeconds, () =>
           stage.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
         );
-      // Until the compiler and the collector have settled: in a service's first half minute a full collection follows the other.
+      // Until most is compiled: before, what calls leave behind lasts longer.
       const warmUp = await stepOf(from, positive('warm-up', options['warm-up']));
       progress(`${rowOf(warmUp).join('  ')}  (warming up)`);
       for (let perSecond = from; perSecond <= to; perSecond += step) {

@@ -13,7 +13,8 @@ type Ask = (statement: object, answered: (error: Error | null, result: unknown) 
 
 /**
  * The connections of a pool, which share one patience with a server that cannot be reached. They get the rows of every parameterised
- * statement in binary; those of the others, of commands and catalogs, as text.
+ * statement in binary; those of the others, of commands and catalogs, as text. They are asked as Kysely asks: by a text and its
+ * parameters, for a promise; and connected as the pool does it, with a callback.
  */
 export function clientClass({ answerTimeoutMs, named }: ClientOptions): typeof Client {
   const reconnect = new Reconnect();

@@ -70,7 +70,7 @@ afterAll(async () => {
   await empty.drop();
 }, 60_000);
 
-/** Does it again and again, twenty times a second at most, by so many at a time. What comes back is nobody's business here. */
+/** Does it again and again, with a pause after each time, by so many at a time. What comes back is nobody's business here. */
 async function overAndOver(
   signal: AbortSignal,
   work: () => Promise<unknown>,
