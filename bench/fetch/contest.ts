@@ -1,17 +1,12 @@
-import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
-import { FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
-import { type ServiceProcess, spawnProgram } from '../../services/coin/test/service-process';
+import type { ServiceProcess } from '../../services/coin/test/service-process';
 import { PLAIN_TABLE } from '../fetch-cost/plain';
 import { type GhzResult, runGhz } from '../service/ghz';
 import type { Latency } from '../service/numbers';
 import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
-import { ONCE_TABLE } from './once-table';
 import { pgbench, targetId } from './pgbench';
+import { OnceAlone, spawnEcho } from './servers';
 import { StoreAlone } from './store-alone';
 
 /** What takes turns. */
@@ -20,6 +15,8 @@ export type Arm = (typeof ARMS)[number];
 
 const CALL = 'aqm.coin.v1.CoinService/FetchCoins';
 export const IN_FLIGHT = 256;
+/** Before each round, of load that does not count: while others had their turns V8 dropped code that was compiled for this load. */
+const LEAD_IN_S = 1;
 
 /** The hot tables fit, and no checkpoint falls into a round. Everything that makes a commit durable is as it ships. */
 export const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
@@ -51,6 +48,10 @@ export interface Plan {
 /** Those that are reached over gRPC. */
 type Served = Exclude<Arm, 'plain claim' | 'store alone'>;
 
+function isServed(arm: Arm): arm is Served {
+  return arm !== 'plain claim' && arm !== 'store alone';
+}
+
 /**
  * A service with gathering, one without, the store of one without the wire, the plain table, what promises "once" alone, on one
  * PostgreSQL; and the echo.
@@ -60,19 +61,22 @@ export class Contest {
   readonly #stage: Stage;
   readonly #services: Readonly<Record<Served, ServiceProcess>>;
   readonly #store: StoreAlone;
+  readonly #once: OnceAlone;
   readonly #token: string;
 
   private constructor(
     plan: Plan,
     stage: Stage,
-    others: readonly [ServiceProcess, ServiceProcess, ServiceProcess],
+    others: { readonly ungathered: ServiceProcess; readonly echo: ServiceProcess; readonly once: OnceAlone },
     store: StoreAlone,
     token: string,
   ) {
+    const { ungathered, echo, once } = others;
     this.#plan = plan;
     this.#stage = stage;
-    this.#services = { gathered: stage.service, 'not gathered': others[0], echo: others[1], 'once alone': others[2] };
+    this.#services = { gathered: stage.service, 'not gathered': ungathered, echo, 'once alone': once.service };
     this.#store = store;
+    this.#once = once;
     this.#token = token;
   }
 
@@ -93,22 +97,16 @@ export class Contest {
     const ungathered = await stage.spawnService({ ...env, ...workers, AQM_CLAIM_BATCH: '1' });
     const [token = ''] = await stage.tokens(1);
     await stage.query(PLAIN_TABLE);
-    await stage.query(ONCE_TABLE);
-    const program = (name: string) =>
-      spawnProgram(join(__dirname, name), mkdtempSync(join(tmpdir(), 'aqm-fetch-')), {
-        ...workers,
-        ECHO_ANSWER: answerOf(plan.spec).toString('hex'),
-        ONCE_DATABASE_URL: stage.url,
-        ONCE_CATEGORY: String(plan.spec.category),
-      });
-    const others = [ungathered, await program('echo-server.js'), await program('once-server.js')] as const;
+    const echo = await spawnEcho(plan.spec, plan.workers);
+    const once = await OnceAlone.open(stage, plan.spec, plan.workers);
+    const others = { ungathered, echo, once };
     return new Contest(plan, stage, others, await StoreAlone.open(stage.url, env), token);
   }
 
   /** Brings what a round of every arm could take, so that none runs dry. */
   async stockUp(mostPerSecond: number): Promise<void> {
     const { spec, targets, seconds } = this.#plan;
-    const perTarget = Math.ceil((mostPerSecond * (seconds + 1)) / targets);
+    const perTarget = Math.ceil((mostPerSecond * (seconds + LEAD_IN_S + 1)) / targets);
     const ours = 2 * perTarget - (await this.#stage.fewest());
     await this.#stage.stock([{ spec, perUser: Math.max(0, ours) }]);
     // pgbench chooses its targets at random: some are asked more often than others.
@@ -121,17 +119,13 @@ export class Contest {
        FROM generate_series(1, $5::int) n, unnest($1::uuid[]) u`,
       [this.#stage.targets, spec.category, spec.publicKeySize, spec.signatureSize, Math.max(0, plain)],
     );
-    const once = perTarget - (await this.#stage.fewest('SELECT user_id FROM once_coin'));
-    await this.#stage.query(
-      `INSERT INTO once_coin SELECT u, $2, nextval('coin_upload_batch') * 128, $3
-       FROM generate_series(1, $4::int) n, unnest($1::uuid[]) u`,
-      [this.#stage.targets, spec.category, answerOf(spec), Math.max(0, once)],
-    );
-    await this.#stage.settle(['plain_coin', 'once_coin']);
+    await this.#once.stockUp(perTarget);
+    await this.#stage.settle(['plain_coin']);
   }
 
   async round(arm: Arm): Promise<Round> {
     await this.#stage.query('CHECKPOINT');
+    if (isServed(arm)) await this.#ghz(arm, IN_FLIGHT, this.#plan.connections, Math.min(LEAD_IN_S, this.#plan.seconds));
     const cpu = { service: this.#serviceCpuMs(arm), postgres: this.#stage.postgresCpuMs() };
     const coins = await this.#coinsTaken(arm);
     const load = await this.#load(arm);
@@ -151,9 +145,8 @@ export class Contest {
   }
 
   #load(arm: Arm) {
-    if (arm === 'plain claim') return this.#plain();
-    if (arm === 'store alone') return this.#alone();
-    return this.#ghz(arm, IN_FLIGHT, this.#plan.connections);
+    if (isServed(arm)) return this.#ghz(arm, IN_FLIGHT, this.#plan.connections);
+    return arm === 'plain claim' ? this.#plain() : this.#alone();
   }
 
   /** One call after the other, and nothing else. */
@@ -161,7 +154,7 @@ export class Contest {
     return (await this.#ghz(arm, 1, 1)).latency;
   }
 
-  async #ghz(arm: Served, concurrency: number, connections: number) {
+  async #ghz(arm: Served, concurrency: number, connections: number, seconds = this.#plan.seconds) {
     const result: GhzResult = await runGhz({
       address: this.#services[arm].address,
       call: CALL,
@@ -173,7 +166,7 @@ export class Contest {
       })),
       concurrency,
       connections,
-      seconds: this.#plan.seconds,
+      seconds,
     });
     return { ...result, answered: result.latency.count };
   }
@@ -200,17 +193,16 @@ export class Contest {
   }
 
   async #coinsTaken(arm: Arm): Promise<number> {
-    if (arm !== 'plain claim' && arm !== 'once alone') return this.#stage.coinsFetched();
+    if (arm === 'once alone') return -(await this.#once.inStock());
+    if (arm !== 'plain claim') return this.#stage.coinsFetched();
     const [row] = await this.#stage.query<{ coins: string }>(
-      arm === 'plain claim'
-        ? 'SELECT count(*) AS coins FROM plain_coin WHERE fetch_time IS NOT NULL'
-        : 'SELECT -count(*) AS coins FROM once_coin',
+      'SELECT count(*) AS coins FROM plain_coin WHERE fetch_time IS NOT NULL',
     );
     return Number(row?.coins);
   }
 
   #serviceCpuMs(arm: Arm): number {
-    return arm === 'plain claim' || arm === 'store alone' ? 0 : treeCpuMs(this.#services[arm].child.pid ?? 0);
+    return isServed(arm) ? treeCpuMs(this.#services[arm].child.pid ?? 0) : 0;
   }
 
   async close(): Promise<void> {
@@ -219,16 +211,4 @@ export class Contest {
     await this.#store.close();
     await this.#stage.close();
   }
-}
-
-/** An answer with one coin, encoded. */
-function answerOf(spec: CoinCategorySpec): Buffer {
-  const coin = {
-    keyId: randomUUID(),
-    coinCategory: spec.category,
-    publicKey: randomBytes(spec.publicKeySize),
-    signature: randomBytes(spec.signatureSize),
-    expireTime: new Date(),
-  };
-  return Buffer.from(FetchCoinsResponse.encode({ coins: [coin] }).finish());
 }

@@ -1,8 +1,9 @@
 import { Server, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
 import { CoinServiceService, type FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
+import { tuneCollector } from '../../services/coin/collector';
 import { FIELD_TYPES } from '../../services/coin/store/binary-rows';
 import { clientClass } from '../../services/coin/store/client';
-import { letCallsDieYoung } from '../../services/coin/young-generation';
+
 import { ONCE_CLAIM } from './once-table';
 import { serveInWorkers } from './workers';
 
@@ -55,7 +56,7 @@ class OnceServer {
   }
 }
 
-letCallsDieYoung();
+tuneCollector();
 serveInWorkers(() => {
   const once = new OnceServer();
   const server = new Server();

@@ -5,29 +5,37 @@ export interface Cut {
   readonly promise: string;
   readonly what: string;
   readonly edits: readonly Edit[];
+  /** Processes then take the same coin at the same time, and one of the calls gets none. */
+  readonly collides?: boolean;
 }
 
 const GATHERED = 'store/claim-gathered.js';
 
-/** A service without any of them is of no use, but that they cost what it is faster by. */
+/** In the order in which they are cut, each with those before it. The least that promises "once" keeps the last three. */
 export const CUTS: readonly Cut[] = [
   {
-    promise: '1',
-    what: 'lock of the coins',
-    edits: [{ file: GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
-  },
-  {
-    promise: '1',
-    what: 'stamp of the database',
-    edits: [{ file: GATHERED, from: `\`\${gate_1.CURRENT_STAMP} = $11::text\``, to: "'$11::text IS NOT NULL'" }],
-  },
-  {
-    promise: '1',
-    what: 'mark beside the database',
+    promise: '9',
+    what: 'token of every call',
     edits: [
       {
-        file: 'store/lane.js',
-        from: '(0, answer_fetches_1.acknowledge)(this.#gate, { stamp, opening }, items, rows);',
+        file: 'interceptors/authenticate.js',
+        from: 'const token = bearerToken(metadata);',
+        to: "const token = '';",
+      },
+      {
+        file: 'interceptors/authenticate.js',
+        from: 'const caller = verify(token);',
+        to: "const caller = { userId: '00000000-0000-4000-8000-000000000001', isAdmin: false };",
+      },
+    ],
+  },
+  {
+    promise: '5',
+    what: 'look at expire_time',
+    edits: [
+      {
+        file: GATHERED,
+        from: `AND s.expire_time > now() + interval '\${coin_1.HAND_OUT_MARGIN_S} seconds'`,
         to: '',
       },
     ],
@@ -59,20 +67,25 @@ export const CUTS: readonly Cut[] = [
     ],
   },
   {
-    promise: '4',
-    what: 'order of upload',
-    edits: [{ file: GATHERED, from: '      ORDER BY s.upload_order\n      LIMIT', to: '      LIMIT' }],
+    promise: '1',
+    what: 'stamp of the database',
+    edits: [{ file: GATHERED, from: `\`\${gate_1.CURRENT_STAMP} = $11::text\``, to: "'$11::text IS NOT NULL'" }],
   },
   {
-    promise: '5',
-    what: 'look at expire_time',
+    promise: '1',
+    what: 'mark beside the database',
     edits: [
       {
-        file: GATHERED,
-        from: `AND s.expire_time > now() + interval '\${coin_1.HAND_OUT_MARGIN_S} seconds'`,
+        file: 'store/lane.js',
+        from: '(0, answer_fetches_1.acknowledge)(this.#gate, { stamp, opening }, items, rows);',
         to: '',
       },
     ],
+  },
+  {
+    promise: '',
+    what: 'bounds of a connection',
+    edits: [{ file: 'transport/sessions.js', from: 'this.#limit(stream, headers, receiving);', to: '' }],
   },
   {
     promise: '8',
@@ -91,24 +104,14 @@ export const CUTS: readonly Cut[] = [
     ],
   },
   {
-    promise: '9',
-    what: 'token of every call',
-    edits: [
-      {
-        file: 'interceptors/authenticate.js',
-        from: 'const token = bearerToken(metadata);',
-        to: "const token = '';",
-      },
-      {
-        file: 'interceptors/authenticate.js',
-        from: 'const caller = verify(token);',
-        to: "const caller = { userId: '00000000-0000-4000-8000-000000000001', isAdmin: false };",
-      },
-    ],
+    promise: '4',
+    what: 'order of upload',
+    edits: [{ file: GATHERED, from: '      ORDER BY s.upload_order\n      LIMIT', to: '      LIMIT' }],
   },
   {
-    promise: '',
-    what: 'bounds of a connection',
-    edits: [{ file: 'transport/sessions.js', from: 'this.#limit(stream, headers, receiving);', to: '' }],
+    promise: '1',
+    what: 'lock of the coins',
+    collides: true,
+    edits: [{ file: GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
   },
 ];

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { brokenCopy } from '../../chaos/service/broken-copy';
-import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
+import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import type { ServiceProcess } from '../../services/coin/test/service-process';
+import { OnceAlone, spawnEcho } from '../fetch/servers';
 import { bars } from '../service/bars';
 import { type Outcome, runCommand } from '../service/command';
 import { runGhz } from '../service/ghz';
@@ -10,21 +11,23 @@ import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
 import { CUTS, type Cut } from './cuts';
 
-const USAGE = `Usage: npm run bench:promises [-- --rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--out docs/performance]
-  What each promise costs a fetch: the service as it ships, the same with what keeps one promise cut out of its compiled code, and
-  with all of that cut out, by turns on one PostgreSQL; 256 calls in flight from ghz, one coin each.`;
+const USAGE = `Usage: npm run bench:promises [-- --rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--connections 4] [--workers 2] [--out docs/performance]
+  What each promise costs a fetch: the service as it ships; the same with what keeps one promise after the other cut out of its
+  compiled code; the least that hands a coin to one caller only; and an empty echo. By turns on one PostgreSQL; 256 calls in flight from ghz,
+  one coin each.`;
 
 const IN_FLIGHT = 256;
-const CONNECTIONS = 16;
-/** More than any of them does on two cores. */
-const MOST_PER_SECOND = 16_000;
+/** Before each round, of load that does not count: while others had their turns V8 dropped code that was compiled for this load. */
+const LEAD_IN_S = 1;
+/** More than any of them takes out of the stock on two cores. */
+const MOST_PER_SECOND = 18_000;
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
-const WHOLE = 'as it ships';
-const BARE = 'without any of these';
 
-interface Arm {
-  readonly cut: Pick<Cut, 'promise' | 'what'>;
+/** Something that answers fetches. */
+interface Arm extends Pick<Cut, 'promise' | 'what' | 'collides'> {
   readonly service: ServiceProcess;
+  /** Coins that it could still hand out; undefined: it hands out the same one for ever. */
+  readonly inStock: (() => Promise<number>) | undefined;
   readonly rounds: Round[];
 }
 
@@ -32,119 +35,156 @@ interface Round {
   readonly perSecond: number;
   /** Processor time, in microseconds a coin. */
   readonly serviceUs: number;
+  readonly clientUs: number;
   readonly postgresUs: number;
   readonly failed: number;
 }
 
+interface Load {
+  readonly token: string;
+  readonly seconds: number;
+  readonly connections: number;
+  readonly spec: CoinCategorySpec;
+}
+
 runCommand(
   USAGE,
-  { rounds: '5', 'warm-up': '1', seconds: '3', tier: 'BRONZE', targets: '1000' },
+  { rounds: '5', 'warm-up': '1', seconds: '3', tier: 'BRONZE', targets: '1000', connections: '4', workers: '2' },
   async (options): Promise<Outcome> => {
     const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
+    const [targets, workers] = [positive('targets', options.targets), positive('workers', options.workers)];
+    const connections = positive('connections', options.connections);
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
     // Whoever has 256 calls in flight wants them answered, late rather than never.
-    const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000' };
-    const targets = positive('targets', options.targets);
+    const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000', WORKERS: String(workers) };
     const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, spec });
     const copies: ReturnType<typeof brokenCopy>[] = [];
-    const arms: Arm[] = [{ cut: { promise: '', what: WHOLE }, service: stage.service, rounds: [] }];
+    const arms: Arm[] = [];
+    const others: ServiceProcess[] = [];
     try {
-      const all = { promise: '', what: BARE, edits: CUTS.flatMap(({ edits }) => edits) };
-      for (const cut of [...CUTS, all]) {
-        const copy = brokenCopy(cut.edits);
+      const ladder: Cut[] = [{ promise: '', what: 'as it ships', edits: [] }, ...CUTS];
+      for (const [index, { edits: _, ...cut }] of ladder.entries()) {
+        const copy = brokenCopy(ladder.slice(0, index + 1).flatMap(({ edits }) => edits));
         copies.push(copy);
         const service = await stage.spawnService(env, join(copy.dist, 'services/coin/aqm.js'));
-        arms.push({ cut, service, rounds: [] });
+        // By what is gone from the stock: not all of them record what they hand out.
+        arms.push({ ...cut, service, inStock: () => inStock(stage), rounds: [] });
       }
+      const once = await OnceAlone.open(stage, spec, workers);
+      const echo = await spawnEcho(spec, workers);
+      others.push(once.service, echo);
+      const none = { promise: '' };
+      arms.push({ ...none, what: '"once" alone', service: once.service, inStock: () => once.inStock(), rounds: [] });
+      arms.push({ ...none, what: 'empty echo', service: echo, inStock: undefined, rounds: [] });
       const [token = ''] = await stage.tokens(1);
-      const perTarget = Math.ceil((MOST_PER_SECOND * (seconds + 1) * arms.length) / targets / 2);
+      const ofRound = (MOST_PER_SECOND * (seconds + LEAD_IN_S + 1)) / targets;
       // Rounds that only warm up come first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
+        // They do not take as much on average.
+        const perTarget = Math.ceil((ofRound * ladder.length) / 1.5);
         await stage.stock([{ spec, perUser: Math.max(0, perTarget - (await stage.fewest())) }]);
         await stage.settle();
+        await once.stockUp(Math.ceil(ofRound));
         // The order changes, so that none always runs on what another left warm.
         const shift = (round + arms.length) % arms.length;
         for (const arm of [...arms.slice(shift), ...arms.slice(0, shift)]) {
-          const result = await runRound(stage, arm.service, { token, seconds, category: spec.category });
-          progress(`round ${round + 1}, ${arm.cut.what}: ${result.perSecond.toFixed(0)} coins/s`);
+          const result = await runRound(stage, arm, { token, seconds, connections, spec });
+          progress(`round ${round + 1}, ${arm.what}: ${result.perSecond.toFixed(0)} coins/s`);
           if (round >= 0) arm.rounds.push(result);
         }
       }
     } finally {
+      for (const other of others) await other.stop();
       await stage.close();
       for (const copy of copies) copy.remove();
     }
-    return outcomeOf({ rounds, seconds, tier: spec.name, targets, inFlight: IN_FLIGHT, postgres: POSTGRES }, arms);
+    const settings = { rounds, seconds, tier: spec.name, targets, connections, workers, inFlight: IN_FLIGHT };
+    return outcomeOf({ ...settings, postgres: POSTGRES }, arms);
   },
 );
 
-/** By what is gone from the stock: one of them records no fetch. */
 async function inStock(stage: Stage): Promise<number> {
   const [row] = await stage.query<{ coins: string }>('SELECT count(*) AS coins FROM coin_stock');
   return Number(row?.coins);
 }
 
-async function runRound(
-  stage: Stage,
-  service: ServiceProcess,
-  { token, seconds, category }: { readonly token: string; readonly seconds: number; readonly category: number },
-): Promise<Round> {
+async function runRound(stage: Stage, arm: Arm, { token, seconds, connections, spec }: Load): Promise<Round> {
+  const run = (duration: number) =>
+    runGhz({
+      address: arm.service.address,
+      call: 'aqm.coin.v1.CoinService/FetchCoins',
+      token,
+      data: stage.targets.map((target) => ({ target_user_id: target, coin_category: spec.category, count: 1 })),
+      concurrency: IN_FLIGHT,
+      connections,
+      seconds: duration,
+    });
   await stage.query('CHECKPOINT');
-  const cpu = () => ({ service: treeCpuMs(service.child.pid ?? 0), postgres: stage.postgresCpuMs() });
-  const [stock, before] = [await inStock(stage), cpu()];
-  const load = await runGhz({
-    address: service.address,
-    call: 'aqm.coin.v1.CoinService/FetchCoins',
-    token,
-    data: stage.targets.map((target) => ({ target_user_id: target, coin_category: category, count: 1 })),
-    concurrency: IN_FLIGHT,
-    connections: CONNECTIONS,
-    seconds,
-  });
+  await run(Math.min(LEAD_IN_S, seconds));
+  const cpu = () => ({ service: treeCpuMs(arm.service.child.pid ?? 0), postgres: stage.postgresCpuMs() });
+  const [stock, before] = [(await arm.inStock?.()) ?? 0, cpu()];
+  const load = await run(seconds);
   const after = cpu();
-  const coins = stock - (await inStock(stage));
+  const coins = arm.inStock ? stock - (await arm.inStock()) : load.latency.count;
+  const us = (ms: number) => (1000 * ms) / coins;
   return {
     perSecond: coins / load.seconds,
-    serviceUs: (1000 * (after.service - before.service)) / coins,
-    postgresUs: (1000 * (after.postgres - before.postgres)) / coins,
+    serviceUs: us(after.service - before.service),
+    clientUs: us(load.cpuMs),
+    postgresUs: us(after.postgres - before.postgres),
     failed: load.calls - coins,
   };
 }
 
 function outcomeOf(settings: object, arms: readonly Arm[]): Outcome {
   const of = ({ rounds }: Arm, what: keyof Round) => median(rounds.map((round) => round[what]));
-  const whole = arms[0] as Arm;
-  // Each round against the whole one's of the same turn: the machine is not equally fast all the time.
-  const gain = ({ rounds }: Arm) =>
-    median(rounds.map(({ perSecond }, index) => perSecond / (whole.rounds[index]?.perSecond ?? perSecond)));
+  // Each round against another's of the same turn: the machine is not equally fast all the time.
+  const against = (other: Arm | undefined, { rounds }: Arm) =>
+    median(rounds.map(({ perSecond }, index) => perSecond / (other?.rounds[index]?.perSecond ?? perSecond)));
   const summary = arms.map((arm) => ({
-    ...{ promise: arm.cut.promise, without: arm.cut.what },
+    promise: arm.promise,
+    without: arm.what,
     perSecond: of(arm, 'perSecond'),
-    ofWhole: gain(arm),
+    ofWhole: against(arms[0], arm),
+    ofEcho: against(arms.at(-1), arm),
     serviceUs: of(arm, 'serviceUs'),
+    clientUs: of(arm, 'clientUs'),
     postgresUs: of(arm, 'postgresUs'),
     rounds: arm.rounds,
   }));
-  const failed = arms.flatMap(({ rounds }) => rounds).reduce((sum, round) => sum + round.failed, 0);
+  const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+  const sound = arms.filter(({ collides }) => !collides).flatMap(({ rounds }) => rounds);
+  const failed = sound.reduce((sum, round) => sum + round.failed, 0);
   return {
     name: 'promises',
     table: columns([
-      ['promise', 'without', 'coins/s', 'of whole', 'service µs', 'PG µs'],
-      ...summary.map(({ promise, without, perSecond, ofWhole, serviceUs, postgresUs }) => [
-        promise,
+      [
+        'without, and without those above',
+        'promise',
+        'coins/s',
+        'of whole',
+        'of echo',
+        'service µs',
+        'client µs',
+        'PG µs',
+      ],
+      ...summary.map(({ promise, without, perSecond, ofWhole, ofEcho, serviceUs, clientUs, postgresUs }) => [
         without,
+        promise,
         perSecond.toFixed(0),
-        `${(100 * ofWhole).toFixed(0)} %`,
+        percent(ofWhole),
+        percent(ofEcho),
         serviceUs.toFixed(0),
+        clientUs.toFixed(0),
         postgresUs.toFixed(0),
       ]),
     ]),
     json: { settings, summary },
     svg: bars(
-      'Coins fetched a second without what keeps a promise: median of the rounds, and what they spanned',
+      'Coins fetched a second without what keeps a promise, and those above: median of the rounds, and what they spanned',
       arms.map((arm) => ({
-        name: arm.cut.what,
+        name: arm.what,
         value: of(arm, 'perSecond'),
         from: Math.min(...arm.rounds.map(({ perSecond }) => perSecond)),
         to: Math.max(...arm.rounds.map(({ perSecond }) => perSecond)),

@@ -18,11 +18,9 @@ import { startTelemetry } from './telemetry/start-telemetry';
 import { StockWatch } from './telemetry/stock-watch';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
-import { letCallsDieYoung } from './young-generation';
 
 /** The coin service, until it is told to stop (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
-  letCallsDieYoung();
   const config = readConfig(process.env);
   const logger = createLogger(config.logLevel);
   const stopped = new Promise<NodeJS.Signals>((resolve) => {

@@ -3,6 +3,7 @@ const BYTES = 16;
 /** Of the first digit of each byte in the text. */
 const PLACES = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34] as const;
 const DIGITS = Buffer.from('0123456789abcdef');
+const { charCodeAt } = String.prototype;
 const scratch = Buffer.from('00000000-0000-0000-0000-000000000000');
 
 /** RFC 9562 text form, any version, any case. */
@@ -21,11 +22,14 @@ export function uuidAt(bytes: Buffer, at: number): string {
   return scratch.toString('latin1');
 }
 
-/** Writes the 16 bytes of a UUID's text at `at`. Three times as fast as without the dashes by Buffer.write. */
+/**
+ * Writes the 16 bytes of a UUID's text at `at`. Three times as fast as without the dashes by Buffer.write. As `text.charCodeAt(place)` V8
+ * would look for the method at every digit, once it has seen texts from four sources (it keeps them in so many ways).
+ */
 export function writeUuid(bytes: Buffer, at: number, text: string): void {
   for (let index = 0; index < BYTES; index += 1) {
     const place = PLACES[index] ?? 0;
-    bytes[at + index] = (digit(text.charCodeAt(place)) << 4) | digit(text.charCodeAt(place + 1));
+    bytes[at + index] = (digit(charCodeAt.call(text, place)) << 4) | digit(charCodeAt.call(text, place + 1));
   }
 }
 

@@ -1,4 +1,4 @@
-import { main } from '../main';
+import { tuneCollector } from '../collector';
 import type { Command } from './command';
 import { EXIT } from './exit-codes';
 
@@ -8,6 +8,9 @@ stderr. The database is DATABASE_URL, or an embedded PostgreSQL in AQM_DATA_DIR.
 accepted, for AQM_DRAIN_TIMEOUT_MS at most.`,
   exitCodes: { [EXIT.OK]: 'it was told to stop, and did' },
   async run() {
+    // Before the rest is loaded, which brings about the first full collection.
+    tuneCollector();
+    const { main }: typeof import('../main') = require('../main');
     await main();
     return EXIT.OK;
   },

@@ -105,7 +105,8 @@ export function acknowledge(
   rows.forEach((row, index) => {
     const item = items[row.item - 1];
     if (row.kind !== 'coin' || !item) return;
-    const coin = { ...toStoredCoin(row), userId: item.userId };
+    const { keyId, coinCategory, expireTime } = toStoredCoin(row);
+    const coin = { userId: item.userId, keyId, coinCategory, expireTime };
     if (row.fetch_time === null) handedOut.push(coin);
     // All coins of one fetch were committed together; one of them stands for all.
     else if (rows[index + 1]?.item !== row.item) gate.acknowledgeAgain(passage, coin, row.fetch_time);

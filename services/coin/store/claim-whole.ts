@@ -7,8 +7,10 @@ import { CURRENT_STAMP, gateOnOneNode } from './gate';
 export type WholeRow = Pick<ClaimRow, 'key_id' | 'coin_category' | 'public_key' | 'signature' | 'expire_time'>;
 
 /** What such a row does not say, because all would say it alike. */
-export function toClaimRow(row: WholeRow | ClaimRow): ClaimRow {
-  return { item: 1, kind: 'coin', fetch_time: null, ...row };
+export function toClaimRow(row: (WholeRow & { item?: number }) | ClaimRow): ClaimRow {
+  if ('kind' in row) return row;
+  const { item = 1, key_id, coin_category, public_key, signature, expire_time } = row;
+  return { item, kind: 'coin', fetch_time: null, key_id, coin_category, public_key, signature, expire_time };
 }
 
 /**

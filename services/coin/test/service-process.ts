@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestService } from './service';
 
-const AQM = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../../dist/services/coin/aqm.js');
+/** The program. */
+export const AQM = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../../dist/services/coin/aqm.js');
 
 export interface ServiceProcess {
   readonly address: string;
