@@ -33,7 +33,7 @@ interface Step {
 
 runCommand(
   USAGE,
-  { users: '10000', 'warm-up': '40', seconds: '20', from: '1000', step: '1000', to: '20000', tier: 'GOLD', batch: '' },
+  { users: '10000', 'warm-up': '40', seconds: '60', from: '1000', step: '1000', to: '20000', tier: 'GOLD', batch: '' },
   async (options): Promise<Outcome> => {
     const [users, seconds] = [positive('users', options.users), positive('seconds', options.seconds)];
     const [from, step, to] = [
