@@ -15,7 +15,7 @@ export type Arm = (typeof ARMS)[number];
 
 const CALL = 'aqm.coin.v1.CoinService/FetchCoins';
 export const IN_FLIGHT = 256;
-/** Before each round, of load that does not count: while others had their turns V8 dropped code that was compiled for this load. */
+/** Before each round, of load that does not count: while others had their turns V8 may have dropped code that was compiled for this load. */
 const LEAD_IN_S = 1;
 
 /** The hot tables fit, and no checkpoint falls into a round. Everything that makes a commit durable is as it ships. */

@@ -17,7 +17,7 @@ const USAGE = `Usage: npm run bench:promises [-- --rounds 5] [--warm-up 1] [--se
   one coin each.`;
 
 const IN_FLIGHT = 256;
-/** Before each round, of load that does not count: while others had their turns V8 dropped code that was compiled for this load. */
+/** Before each round, of load that does not count: while others had their turns V8 may have dropped code that was compiled for this load. */
 const LEAD_IN_S = 1;
 /** More than any of them takes out of the stock on two cores. */
 const MOST_PER_SECOND = 18_000;
