@@ -29,7 +29,8 @@ runCommand(USAGE, { minutes: '10', users: '10000', rate: '500', batch: '' }, asy
   const perSecond = positive('rate', options.rate);
   const stage = await Stage.open({
     postgresSettings: POSTGRES,
-    env: { AQM_LOG_LEVEL: 'error', ...batchOf(options.batch) },
+    // A user calls every 20 s on average, and among so many one may not for five minutes, after which the service ends a connection.
+    env: { AQM_LOG_LEVEL: 'error', AQM_IDLE_TIMEOUT_MS: '3600000', ...batchOf(options.batch) },
     targets: TARGETS,
     coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
     spec: SPEC,
