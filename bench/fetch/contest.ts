@@ -1,10 +1,10 @@
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import type { ServiceProcess } from '../../services/coin/test/service-process';
 import { PLAIN_TABLE } from '../fetch-cost/plain';
-import { type GhzResult, runGhz } from '../service/ghz';
 import type { Latency } from '../service/numbers';
 import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
+import { type FetchLoad, fetchByGhz, IN_FLIGHT, LEAD_IN_S, leadIn, POSTGRES } from './load';
 import { pgbench, targetId } from './pgbench';
 import { OnceAlone, spawnEcho } from './servers';
 import { StoreAlone } from './store-alone';
@@ -12,14 +12,6 @@ import { StoreAlone } from './store-alone';
 /** What takes turns. */
 export const ARMS = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone', 'once alone'] as const;
 export type Arm = (typeof ARMS)[number];
-
-const CALL = 'aqm.coin.v1.CoinService/FetchCoins';
-export const IN_FLIGHT = 256;
-/** Before each round, of load that does not count: while others had their turns V8 may have dropped code that was compiled for this load. */
-const LEAD_IN_S = 1;
-
-/** The hot tables fit, and no checkpoint falls into a round. Everything that makes a commit durable is as it ships. */
-export const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
 
 export interface Round {
   /** Answers with a coin, a second; of the plain claim rows that it took. */
@@ -125,7 +117,7 @@ export class Contest {
 
   async round(arm: Arm): Promise<Round> {
     await this.#stage.query('CHECKPOINT');
-    if (isServed(arm)) await this.#ghz(arm, IN_FLIGHT, this.#plan.connections, Math.min(LEAD_IN_S, this.#plan.seconds));
+    if (isServed(arm)) await leadIn(this.#loadOf(arm));
     const cpu = { service: this.#serviceCpuMs(arm), postgres: this.#stage.postgresCpuMs() };
     const coins = await this.#coinsTaken(arm);
     const load = await this.#load(arm);
@@ -145,30 +137,25 @@ export class Contest {
   }
 
   #load(arm: Arm) {
-    if (isServed(arm)) return this.#ghz(arm, IN_FLIGHT, this.#plan.connections);
+    if (isServed(arm)) return this.#ghz(this.#loadOf(arm));
     return arm === 'plain claim' ? this.#plain() : this.#alone();
   }
 
   /** One call after the other, and nothing else. */
   async idle(arm: 'gathered' | 'not gathered'): Promise<Latency> {
-    return (await this.#ghz(arm, 1, 1)).latency;
+    return (await this.#ghz({ ...this.#loadOf(arm), concurrency: 1, connections: 1 })).latency;
   }
 
-  async #ghz(arm: Served, concurrency: number, connections: number, seconds = this.#plan.seconds) {
-    const result: GhzResult = await runGhz({
-      address: this.#services[arm].address,
-      call: CALL,
-      token: this.#token,
-      data: this.#stage.targets.map((target) => ({
-        target_user_id: target,
-        coin_category: this.#plan.spec.category,
-        count: 1,
-      })),
-      concurrency,
-      connections,
-      seconds,
-    });
+  async #ghz(load: FetchLoad) {
+    const result = await fetchByGhz(load);
     return { ...result, answered: result.latency.count };
+  }
+
+  #loadOf(arm: Served): FetchLoad {
+    const { spec, connections, seconds } = this.#plan;
+    const { address } = this.#services[arm];
+    const { targets } = this.#stage;
+    return { address, token: this.#token, targets, category: spec.category, connections, seconds };
   }
 
   async #alone() {

@@ -2,7 +2,8 @@ import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { bars } from '../service/bars';
 import { type Outcome, runCommand } from '../service/command';
 import { columns, type Latency, median, positive, progress, verdict } from '../service/numbers';
-import { ARMS, type Arm, Contest, IN_FLIGHT, POSTGRES, type Round } from './contest';
+import { ARMS, type Arm, Contest, type Round } from './contest';
+import { IN_FLIGHT, POSTGRES } from './load';
 
 const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--out docs/performance]
   Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),

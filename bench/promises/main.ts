@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { brokenCopy } from '../../chaos/service/broken-copy';
-import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import type { ServiceProcess } from '../../services/coin/test/service-process';
+import { type FetchLoad, fetchByGhz, IN_FLIGHT, LEAD_IN_S, leadIn, POSTGRES } from '../fetch/load';
 import { OnceAlone, spawnEcho } from '../fetch/servers';
 import { bars } from '../service/bars';
 import { type Outcome, runCommand } from '../service/command';
-import { runGhz } from '../service/ghz';
 import { columns, median, positive, progress, verdict } from '../service/numbers';
 import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
@@ -16,12 +16,8 @@ const USAGE = `Usage: npm run bench:promises [-- --rounds 5] [--warm-up 1] [--se
   compiled code; the least that hands a coin to one caller only; and an empty echo. By turns on one PostgreSQL; 256 calls in flight from ghz,
   one coin each.`;
 
-const IN_FLIGHT = 256;
-/** Before each round, of load that does not count: while others had their turns V8 may have dropped code that was compiled for this load. */
-const LEAD_IN_S = 1;
 /** More than any of them takes out of the stock on two cores. */
 const MOST_PER_SECOND = 18_000;
-const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
 
 /** Something that answers fetches. */
 interface Arm extends Pick<Cut, 'promise' | 'what' | 'collides'> {
@@ -38,13 +34,6 @@ interface Round {
   readonly clientUs: number;
   readonly postgresUs: number;
   readonly failed: number;
-}
-
-interface Load {
-  readonly token: string;
-  readonly seconds: number;
-  readonly connections: number;
-  readonly spec: CoinCategorySpec;
 }
 
 runCommand(
@@ -78,6 +67,7 @@ runCommand(
       arms.push({ ...none, what: '"once" alone', service: once.service, inStock: () => once.inStock(), rounds: [] });
       arms.push({ ...none, what: 'empty echo', service: echo, inStock: undefined, rounds: [] });
       const [token = ''] = await stage.tokens(1);
+      const load = { token, targets: stage.targets, category: spec.category, connections, seconds };
       const ofRound = (MOST_PER_SECOND * (seconds + LEAD_IN_S + 1)) / targets;
       // Rounds that only warm up come first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
@@ -89,7 +79,7 @@ runCommand(
         // The order changes, so that none always runs on what another left warm.
         const shift = (round + arms.length) % arms.length;
         for (const arm of [...arms.slice(shift), ...arms.slice(0, shift)]) {
-          const result = await runRound(stage, arm, { token, seconds, connections, spec });
+          const result = await runRound(stage, arm, { ...load, address: arm.service.address });
           progress(`round ${round + 1}, ${arm.what}: ${result.perSecond.toFixed(0)} coins/s`);
           if (round >= 0) arm.rounds.push(result);
         }
@@ -109,31 +99,21 @@ async function inStock(stage: Stage): Promise<number> {
   return Number(row?.coins);
 }
 
-async function runRound(stage: Stage, arm: Arm, { token, seconds, connections, spec }: Load): Promise<Round> {
-  const run = (duration: number) =>
-    runGhz({
-      address: arm.service.address,
-      call: 'aqm.coin.v1.CoinService/FetchCoins',
-      token,
-      data: stage.targets.map((target) => ({ target_user_id: target, coin_category: spec.category, count: 1 })),
-      concurrency: IN_FLIGHT,
-      connections,
-      seconds: duration,
-    });
+async function runRound(stage: Stage, arm: Arm, load: FetchLoad): Promise<Round> {
   await stage.query('CHECKPOINT');
-  await run(Math.min(LEAD_IN_S, seconds));
+  await leadIn(load);
   const cpu = () => ({ service: treeCpuMs(arm.service.child.pid ?? 0), postgres: stage.postgresCpuMs() });
   const [stock, before] = [(await arm.inStock?.()) ?? 0, cpu()];
-  const load = await run(seconds);
+  const result = await fetchByGhz(load);
   const after = cpu();
-  const coins = arm.inStock ? stock - (await arm.inStock()) : load.latency.count;
+  const coins = arm.inStock ? stock - (await arm.inStock()) : result.latency.count;
   const us = (ms: number) => (1000 * ms) / coins;
   return {
-    perSecond: coins / load.seconds,
+    perSecond: coins / result.seconds,
     serviceUs: us(after.service - before.service),
-    clientUs: us(load.cpuMs),
+    clientUs: us(result.cpuMs),
     postgresUs: us(after.postgres - before.postgres),
-    failed: load.calls - coins,
+    failed: result.calls - coins,
   };
 }
 
