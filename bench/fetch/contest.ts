@@ -35,6 +35,8 @@ export interface Plan {
   readonly batch: number;
   /** Processes of everything that answers over gRPC. */
   readonly workers: number;
+  /** Whether each call has a request_id. */
+  readonly named: boolean;
 }
 
 /** Those that are reached over gRPC. */
@@ -152,10 +154,10 @@ export class Contest {
   }
 
   #loadOf(arm: Served): FetchLoad {
-    const { spec, connections, seconds } = this.#plan;
+    const { spec, connections, seconds, named } = this.#plan;
     const { address } = this.#services[arm];
     const { targets } = this.#stage;
-    return { address, token: this.#token, targets, category: spec.category, connections, seconds };
+    return { address, token: this.#token, targets, category: spec.category, connections, seconds, named };
   }
 
   async #alone() {

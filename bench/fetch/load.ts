@@ -20,14 +20,19 @@ export interface FetchLoad {
   /** That ghz spreads its calls over. */
   readonly connections: number;
   readonly seconds: number;
+  /** Each call with a new request_id; else with none. */
+  readonly named?: boolean;
 }
 
-export function fetchByGhz({ targets, category, concurrency = IN_FLIGHT, ...load }: FetchLoad): Promise<GhzResult> {
+export function fetchByGhz(fetchLoad: FetchLoad): Promise<GhzResult> {
+  const { targets, category, concurrency = IN_FLIGHT, named = false, ...load } = fetchLoad;
+  // By ghz's own template, https://ghz.sh/docs/calldata
+  const name = named ? { request_id: '{{newUUID}}' } : {};
   return runGhz({
     ...load,
     concurrency,
     call: 'aqm.coin.v1.CoinService/FetchCoins',
-    data: targets.map((target) => ({ target_user_id: target, coin_category: category, count: 1 })),
+    data: targets.map((target) => ({ target_user_id: target, coin_category: category, count: 1, ...name })),
   });
 }
 

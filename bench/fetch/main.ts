@@ -5,12 +5,12 @@ import { columns, type Latency, median, positive, progress, verdict } from '../s
 import { ARMS, type Arm, Contest, type Round } from './contest';
 import { IN_FLIGHT, POSTGRES } from './load';
 
-const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--out docs/performance]
+const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--request-ids none|new] [--out docs/performance]
   Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),
   an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, the service's store in the bench's own process, without a wire (its callers
   are the client), and the least that hands a coin to one caller only, with no other promise, over gRPC; and single calls, idle. In rounds by turns.
   Only answers with a coin count: what coin_fetch has more after a round. AQM_CLAIM_LANES and other settings of the environment
-  reach both services; --workers is for all that answer over gRPC. Exit code 1 when a ratio is not what it must be.`;
+  reach both services; --workers is for all that answer over gRPC; with --request-ids new each call of ghz has an id, so that it could be repeated. Exit code 1 when a ratio is not what it must be.`;
 
 /** More than anything that takes coins over a wire does on two cores. */
 const MOST_PER_SECOND = 16_000;
@@ -31,6 +31,7 @@ runCommand(
     connections: '16',
     batch: process.env.AQM_CLAIM_BATCH ?? '256',
     workers: process.env.WORKERS ?? '1',
+    'request-ids': 'none',
   },
   async (options): Promise<Outcome> => {
     const rounds = positive('rounds', options.rounds);
@@ -43,6 +44,7 @@ runCommand(
       connections: positive('connections', options.connections),
       batch: positive('batch', options.batch),
       workers: positive('workers', options.workers),
+      named: isNamed(options['request-ids']),
     };
     const results: Record<Arm, Round[]> = {
       gathered: [],
@@ -74,6 +76,11 @@ runCommand(
     return outcomeOf({ tier: spec.name, ...plan, spec: undefined, rounds, inFlight: IN_FLIGHT }, results, idle);
   },
 );
+
+function isNamed(requestIds: string): boolean {
+  if (requestIds !== 'none' && requestIds !== 'new') throw new Error('--request-ids must be one of none, new');
+  return requestIds === 'new';
+}
 
 async function idleCalls(contest: Contest, gatheredFirst: boolean): Promise<Idle> {
   const first = await contest.idle(gatheredFirst ? 'gathered' : 'not gathered');

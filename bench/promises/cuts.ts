@@ -49,23 +49,15 @@ export const CUTS: readonly Cut[] = [
     edits: [
       {
         file: GATHERED,
+        // Of requests without an id, as these are.
         from: `recorded AS (
   INSERT INTO coin_fetch
     (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
   SELECT i.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories, i.key_ids
-  FROM item i
-  ORDER BY i.user_id, i.requester_id, i.request_id, i.item
-  ON CONFLICT DO NOTHING
-  RETURNING user_id, key_ids
+  FROM item i\${record}
 ),
 `,
         to: '',
-      },
-      {
-        file: GATHERED,
-        from: `FROM recorded r
-  JOIN item i ON i.user_id = r.user_id AND i.key_ids = r.key_ids`,
-        to: 'FROM item i',
       },
     ],
   },

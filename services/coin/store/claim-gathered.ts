@@ -5,6 +5,11 @@ import type { ClaimItem, ClaimOptions } from './claim';
 import type { WholeRow } from './claim-whole';
 import { CURRENT_STAMP, gateOnOneNode } from './gate';
 
+/** An item, and whether its caller chose the request id, so that an earlier fetch or another process may have used it. */
+export interface GatheredItem extends ClaimItem {
+  readonly repeatable: boolean;
+}
+
 /** A coin that was handed out for one of the items. */
 export interface GatheredRow extends WholeRow {
   /** Index of the item, from 1. */
@@ -23,14 +28,15 @@ export type { Targets } from './claim';
  *   (PostgreSQL, "Aggregate Functions": sorted input of a subquery), and an ORDER BY of its own would sort it once more.
  * - Records are made in the order of their primary key, and nobody waits for a coin: two statements that meet wait in one
  *   direction only. Where there is a record of the same id, also of an item before, nothing is deleted for the item.
- * - What was recorded is the answer, and its coins are a key to the item: items share none.
+ * - What was recorded is the answer, and its coins are a key to the item: items share none. Where nobody chose an id there is nothing
+ *   that it could meet, so all are recorded, and a step is saved (a tenth of PostgreSQL's time).
  * - The parameters stand in a SELECT of their own, so that PostgreSQL cannot see how many items there are: it would find the plan
  *   for just these better than the one for any, and plan anew at every call.
  * - LIMIT on what is deleted lets it expect few rows; else a plan that was made when coin_stock was small reads all of it.
  * - By ctid and user: where the tables are partitioned by user_id a ctid is not unique. Where they are distributed: by the key.
  */
 export function claimGathered(
-  items: readonly ClaimItem[],
+  items: readonly GatheredItem[],
   options: Pick<ClaimOptions, 'stamp' | 'targets'>,
 ): { compile(): CompiledQuery<GatheredRow> } {
   const scans = new Map<string, Scan>();
@@ -62,7 +68,8 @@ export function claimGathered(
     booleans(items, ({ allowLowerCategories }) => allowLowerCategories),
     options.stamp,
   ];
-  return { compile: () => CompiledQuery.raw(TEXTS[options.targets], values) as CompiledQuery<GatheredRow> };
+  const text = TEXTS[options.targets][items.some(({ repeatable }) => repeatable) ? 'chosen' : 'random'];
+  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<GatheredRow> };
 }
 
 interface Scan {
@@ -86,7 +93,7 @@ interface Pieces {
 }
 
 const TEXTS = {
-  several: textFor({
+  several: textsFor({
     gate: '',
     verified: `${CURRENT_STAMP} = $11::text`,
     place: 's.ctid',
@@ -96,7 +103,7 @@ const TEXTS = {
       'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, queue, wanted, scan)',
     user: (of: string) => `${of}.user_id`,
   }),
-  one: textFor({
+  one: textsFor({
     gate: `${gateOnOneNode('$11')},
 `,
     verified: '(SELECT verified FROM gate)',
@@ -108,11 +115,32 @@ const TEXTS = {
   }),
 };
 
+/** By whether any request id was chosen by its caller, or all are the random ones of the service. */
+function textsFor(pieces: Pieces): { readonly chosen: string; readonly random: string } {
+  const { queue } = pieces;
+  const onlyNew = {
+    record: `
+  ORDER BY i.user_id, i.requester_id, i.request_id, i.item
+  ON CONFLICT DO NOTHING
+  RETURNING user_id, key_ids
+),
+served AS MATERIALIZED (
+  SELECT i.item, i.user_id${queue('i')}, i.places, i.key_ids
+  FROM recorded r
+  JOIN item i ON i.user_id = r.user_id AND i.key_ids = r.key_ids`,
+    served: 'served',
+  };
+  return { chosen: textFor(pieces, onlyNew), random: textFor(pieces, { record: '', served: 'item' }) };
+}
+
 /**
  * $1 users and $2 categories of the scans, $3 how many coins of each; of the items: $4 scan, $5 up to which of its coins, $6 requester,
  * $7 request id, $8 category, $9 count and $10 fallback as asked; $11 the verified stamp.
  */
-function textFor({ gate, verified, queues, user, place, at, queue }: Pieces): string {
+function textFor(
+  { gate, verified, queues, user, place, at, queue }: Pieces,
+  { record, served }: { readonly record: string; readonly served: string },
+): string {
   return `
 WITH ${gate}scan AS MATERIALIZED (
   SELECT q.scan, ${user('q')} AS user_id${queue('q')}, p.places, p.key_ids
@@ -145,23 +173,15 @@ recorded AS (
   INSERT INTO coin_fetch
     (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
   SELECT i.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories, i.key_ids
-  FROM item i
-  ORDER BY i.user_id, i.requester_id, i.request_id, i.item
-  ON CONFLICT DO NOTHING
-  RETURNING user_id, key_ids
-),
-served AS MATERIALIZED (
-  SELECT i.item, i.user_id${queue('i')}, i.places, i.key_ids
-  FROM recorded r
-  JOIN item i ON i.user_id = r.user_id AND i.key_ids = r.key_ids
+  FROM item i${record}
 ),
 taken AS (
   DELETE FROM coin_stock s
-  USING (SELECT v.user_id${queue('v')}, unnest(v.places) AS place FROM served v LIMIT (SELECT 1000000)) v
+  USING (SELECT v.user_id${queue('v')}, unnest(v.places) AS place FROM ${served} v LIMIT (SELECT 1000000)) v
   WHERE ${at} AND s.user_id = ${user('v')}
 )
 SELECT v.item::int, c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
-FROM served v
+FROM ${served} v
 CROSS JOIN unnest(v.key_ids) WITH ORDINALITY AS k (key_id, position)
 CROSS JOIN LATERAL (
   SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time

@@ -128,6 +128,25 @@ describe('fetches that come while a claim is under way', () => {
     expect(answers).toEqual(Array(3).fill(minted.slice(1, 3)));
   });
 
+  test('need no statement more because one of them repeats an earlier one, but for that one itself', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(20);
+    const requester = randomUUID();
+    const earlier = fetchFrom(owner, { requestId: randomUUID() });
+    const repeat = () => ask(earlier, Deadline.NONE, requester);
+    expect(await repeat()).toEqual(minted.slice(0, 1));
+    const named = () => ask(fetchFrom(owner, { requestId: randomUUID() }));
+    const unnamed = () => ask(fetchFrom(owner));
+    let answers: string[][] = [];
+    const statements = await claimsOf(async () => {
+      answers = await together(unnamed, [named, unnamed, repeat, named, unnamed]);
+    });
+    expect(answers[3]).toEqual(minted.slice(0, 1));
+    // What the repeat was to get stays, and is not skipped.
+    expect(answers.flat().sort()).toEqual([...minted.slice(0, 4), ...minted.slice(5, 7)].sort());
+    expect(statements).toBe(3);
+  });
+
   test('leave the queue when their caller gives up, and take nothing', async () => {
     await start();
     const { owner, minted } = await ownerOf(10);

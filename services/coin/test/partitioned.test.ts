@@ -195,6 +195,15 @@ const OF_ONE_USER: readonly Work[] = [
     },
   },
   {
+    does: 'fetches that wait together for one user, with ids',
+    files: ['claim-gathered'],
+    holds: 'JOIN item i ON',
+    work: async (user) => {
+      const all = Array.from({ length: 20 }, () => ask([fetchOf(user, { requestId: randomUUID() })]));
+      expect(new Set((await Promise.all(all)).flat(2)).size).toBe(20);
+    },
+  },
+  {
     does: 'a batch for one user',
     files: ['claim-gathered', 'claim-one'],
     holds: 'coin_fetch',
@@ -319,6 +328,18 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
       const all = Array.from({ length: 30 }, (_, call) => ask([fetchOf(users[call % 3], { count: 1 })]));
       expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
       for (const user of users) expect((await service.store.getInventoryCount(user)).available.get(BRONZE)).toBe(20);
+    },
+  },
+  {
+    does: 'fetches of several users that wait together, with ids',
+    files: ['claim-gathered'],
+    holds: 'JOIN item i ON',
+    touches: 'those users',
+    work: async () => {
+      const all = Array.from({ length: 30 }, (_, call) =>
+        ask([fetchOf(users[call % 3], { count: 1, requestId: randomUUID() })]),
+      );
+      expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
     },
   },
   {
