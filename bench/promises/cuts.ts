@@ -1,107 +1,204 @@
 import type { Edit } from '../../chaos/service/breaks';
+import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 
-/** What keeps a promise of the service (by its number), and the compiled code without it. */
+/** What keeps a promise of the service (by its number), or else what its contract asks for, and the compiled code without it. */
 export interface Cut {
   readonly promise: string;
   readonly what: string;
   readonly edits: readonly Edit[];
   /** Processes then take the same coin at the same time, and one of the calls gets none. */
   readonly collides?: boolean;
+  /** The least that promises "once" has it, too. */
+  readonly inOnceAlone?: boolean;
 }
 
 const GATHERED = 'store/claim-gathered.js';
 
 /**
- * In the order in which they are cut, each with those before it. The least that promises "once" keeps the last two. Not the order of
- * upload: it is that of the index, and without ORDER BY PostgreSQL may choose a plan that costs three times as much.
+ * In the order in which they are cut, each with those before it. Not the order of upload: it is that of the index, and without ORDER BY
+ * PostgreSQL may choose a plan that costs three times as much.
  */
-export const CUTS: readonly Cut[] = [
-  {
-    promise: '9',
-    what: 'token of every call',
-    edits: [
-      {
-        file: 'interceptors/authenticate.js',
-        from: 'const token = bearerToken(metadata);',
-        to: "const token = '';",
-      },
-      {
-        file: 'interceptors/authenticate.js',
-        from: 'const caller = verify(token);',
-        to: "const caller = { userId: '00000000-0000-4000-8000-000000000001', isAdmin: false };",
-      },
-    ],
-  },
-  {
-    promise: '5',
-    what: 'look at expire_time',
-    edits: [
-      {
-        file: GATHERED,
-        from: `AND s.expire_time > now() + interval '\${coin_1.HAND_OUT_MARGIN_S} seconds'`,
-        to: '',
-      },
-    ],
-  },
-  {
-    promise: '2',
-    what: 'record of the answer',
-    edits: [
-      {
-        file: GATHERED,
-        // Of requests without an id, as these are.
-        from: `recorded AS (
+export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategorySpec): readonly Cut[] {
+  /** In the place of what is read from the table of coins. */
+  const bytes = `${category}::smallint AS coin_category, decode(repeat('ab', ${publicKeySize}), 'hex') AS public_key,
+      decode(repeat('cd', ${signatureSize}), 'hex') AS signature, now() AS expire_time`;
+  return [
+    {
+      promise: '9',
+      what: 'token of every call',
+      edits: [
+        {
+          file: 'interceptors/authenticate.js',
+          from: 'const token = bearerToken(metadata);',
+          to: "const token = '';",
+        },
+        {
+          file: 'interceptors/authenticate.js',
+          from: 'const caller = verify(token);',
+          to: "const caller = { userId: '00000000-0000-4000-8000-000000000001', isAdmin: false };",
+        },
+      ],
+    },
+    {
+      promise: '5',
+      what: 'look at expire_time',
+      edits: [
+        {
+          file: GATHERED,
+          from: `AND s.expire_time > now() + interval '\${coin_1.HAND_OUT_MARGIN_S} seconds'`,
+          to: '',
+        },
+      ],
+    },
+    {
+      promise: '2',
+      what: 'record of the answer',
+      edits: [
+        {
+          file: GATHERED,
+          // Of requests without an id, as these are.
+          from: `recorded AS (
   INSERT INTO coin_fetch
     (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
   SELECT i.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories, i.key_ids
   FROM item i\${record}
 ),
 `,
-        to: '',
-      },
-    ],
-  },
-  {
-    promise: '1',
-    what: 'stamp of the database',
-    edits: [{ file: GATHERED, from: `\`\${gate_1.CURRENT_STAMP} = $11::text\``, to: "'$11::text IS NOT NULL'" }],
-  },
-  {
-    promise: '1',
-    what: 'mark beside the database',
-    edits: [
-      {
-        file: 'store/lane.js',
-        from: '(0, answer_fetches_1.acknowledge)(this.#gate, { stamp, opening }, items, rows);',
-        to: '',
-      },
-    ],
-  },
-  {
-    promise: '',
-    what: 'bounds of a connection',
-    edits: [{ file: 'transport/sessions.js', from: 'this.#limit(stream, headers, receiving);', to: '' }],
-  },
-  {
-    promise: '8',
-    what: 'wait for the disk',
-    edits: [
-      {
-        file: 'store/database.js',
-        from: "application_name: 'aqm-coin',",
-        to: "application_name: 'aqm-coin', options: '-c synchronous_commit=off',",
-      },
-      {
-        file: 'store/check-database.js',
-        from: "!['on', 'remote_apply'].includes(found.synchronous_commit)",
-        to: 'false',
-      },
-    ],
-  },
-  {
-    promise: '1',
-    what: 'lock of the coins',
-    collides: true,
-    edits: [{ file: GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
-  },
-];
+          to: '',
+        },
+      ],
+    },
+    {
+      promise: '1, 2',
+      what: 'bytes that stay when the coin is handed out',
+      edits: [
+        {
+          file: GATHERED,
+          from: `FROM coin c
+  WHERE c.user_id = \${user('v')} AND c.key_id = k.key_id
+  OFFSET 0`,
+          to: `FROM (
+    SELECT k.key_id, ${bytes}
+  ) c`,
+        },
+      ],
+    },
+    {
+      promise: '1',
+      what: 'stamp of the database',
+      edits: [{ file: GATHERED, from: `\`\${gate_1.CURRENT_STAMP} = $11::text\``, to: "'$11::text IS NOT NULL'" }],
+    },
+    {
+      promise: '1',
+      what: 'mark beside the database',
+      edits: [
+        {
+          file: 'store/lane.js',
+          from: '(0, answer_fetches_1.acknowledge)(this.#gate, { stamp, opening }, items, rows);',
+          to: '',
+        },
+      ],
+    },
+    {
+      promise: '',
+      what: 'bounds of a connection',
+      edits: [{ file: 'transport/sessions.js', from: 'this.#limit(stream, headers, receiving);', to: '' }],
+    },
+    {
+      promise: '',
+      what: 'deadline, and callers that give up',
+      edits: [
+        { file: 'rpc/unary.js', from: "call.on('cancelled', () => deadline.end());", to: '' },
+        { file: 'rpc/unary.js', from: 'deadline.check();', to: '' },
+        { file: 'store/queued-fetch.js', from: 'this.deadline.check();', to: '' },
+        { file: 'store/queued-fetch.js', from: 'deadline.tell(this);', to: '' },
+        { file: 'store/queued-fetch.js', from: 'this.deadline.forget(this);', to: '' },
+      ],
+    },
+    {
+      promise: '',
+      what: 'checks of the request',
+      edits: [
+        { file: 'rpc/fetch-coins.js', from: "violations.uuid('target_user_id', request.targetUserId);", to: '' },
+        { file: 'rpc/fetch-coins.js', from: "violations.category('coin_category', request.coinCategory);", to: '' },
+        {
+          file: 'rpc/fetch-coins.js',
+          from: "violations.range('count', request.count, 1, coin_1.LIMITS.coinsPerFetch);",
+          to: '',
+        },
+      ],
+    },
+    {
+      promise: '',
+      what: 'room for calls, log and metrics',
+      edits: [
+        {
+          file: 'server.js',
+          from: 'refusals: [(0, drain_1.drain)(() => this.#draining), (0, shed_1.shed)(calls)],',
+          to: 'refusals: [],',
+        },
+        {
+          file: 'server.js',
+          from: 'witness: (0, intercept_1.together)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
+          to: 'witness: () => () => {},',
+        },
+        { file: 'rpc/unary.js', from: 'calls.enter();', to: '' },
+      ],
+    },
+    {
+      promise: '8',
+      what: 'wait for the disk',
+      inOnceAlone: true,
+      edits: [
+        {
+          file: 'store/database.js',
+          from: "application_name: 'aqm-coin',",
+          to: "application_name: 'aqm-coin', options: '-c synchronous_commit=off',",
+        },
+        {
+          file: 'store/check-database.js',
+          from: "!['on', 'remote_apply'].includes(found.synchronous_commit)",
+          to: 'false',
+        },
+      ],
+    },
+    {
+      promise: '1',
+      what: 'lock of the coins',
+      inOnceAlone: true,
+      collides: true,
+      edits: [{ file: GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
+    },
+    {
+      promise: '1, 4',
+      what: 'one scan for all who ask one user, counts, categories',
+      collides: true,
+      edits: [
+        {
+          file: GATHERED,
+          from: "random: textFor(pieces, { record: '', served: 'item' })",
+          to: `random: \`
+WITH unread AS (
+  SELECT $2::smallint[], $3::int[], $6::uuid[], $7::uuid[], $8::smallint[], $9::smallint[], $10::boolean[], $11::text
+),
+picked AS MATERIALIZED (
+  SELECT i.item, s.place, s.key_id
+  FROM unnest((SELECT $4::int[]), (SELECT $5::int[])) WITH ORDINALITY AS i (scan, upto, item)
+  CROSS JOIN LATERAL (
+    SELECT s.ctid AS place, s.key_id
+    FROM coin_stock s
+    WHERE s.user_id = (SELECT $1::uuid[])[i.scan] AND s.coin_category = ${category}
+    ORDER BY s.upload_order
+    OFFSET i.upto - 1
+    LIMIT 1
+  ) s
+)
+DELETE FROM coin_stock s
+USING (SELECT * FROM picked LIMIT (SELECT 1000000)) p
+WHERE s.ctid = p.place
+RETURNING p.item::int, p.key_id, ${bytes}\``,
+        },
+      ],
+    },
+  ];
+}

@@ -9,18 +9,21 @@ import { type Outcome, runCommand } from '../service/command';
 import { columns, median, positive, progress, verdict } from '../service/numbers';
 import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
-import { CUTS, type Cut } from './cuts';
+import { type Cut, cutsFor } from './cuts';
 
 const USAGE = `Usage: npm run bench:promises [-- --rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--connections 4] [--workers 2] [--out docs/performance]
   What each promise costs a fetch: the service as it ships; the same with what keeps one promise after the other cut out of its
-  compiled code; the least that hands a coin to one caller only; and an empty echo. By turns on one PostgreSQL; 256 calls in flight from ghz,
-  one coin each.`;
+  compiled code, and then what its contract asks for besides; the least that hands a coin to one caller only; and an empty echo. By turns
+  on one PostgreSQL; 256 calls in flight from ghz, one coin each.`;
+
+/** What a service with all promises is to reach, of the echo. */
+const GOAL = 0.72;
 
 /** More than any of them takes out of the stock on two cores. */
 const MOST_PER_SECOND = 18_000;
 
 /** Something that answers fetches. */
-interface Arm extends Pick<Cut, 'promise' | 'what' | 'collides'> {
+interface Arm extends Omit<Cut, 'edits'> {
   readonly service: ServiceProcess;
   /** Coins that it could still hand out; undefined: it hands out the same one for ever. */
   readonly inStock: (() => Promise<number>) | undefined;
@@ -52,7 +55,7 @@ runCommand(
     const arms: Arm[] = [];
     const others: ServiceProcess[] = [];
     try {
-      const ladder: Cut[] = [{ promise: '', what: 'as it ships', edits: [] }, ...CUTS];
+      const ladder: Cut[] = [{ promise: '', what: 'as it ships', edits: [] }, ...cutsFor(spec)];
       for (const [index, { edits: _, ...cut }] of ladder.entries()) {
         const copy = brokenCopy(ladder.slice(0, index + 1).flatMap(({ edits }) => edits));
         copies.push(copy);
@@ -117,8 +120,19 @@ async function runRound(stage: Stage, arm: Arm, load: FetchLoad): Promise<Round>
   };
 }
 
+/** What as many coins as GOAL of the echo leave of the processors for each, and what the least and the promises beyond it take of them. */
+function budgetOf(arms: readonly Arm[], allUs: (arm: Arm) => number) {
+  const [once, echo] = arms.slice(-2).map(allUs) as [number, number];
+  const beyond = arms.map(({ promise, inOnceAlone }, index) => {
+    const [above, arm] = [arms[index - 1], arms[index]];
+    return promise !== '' && !inOnceAlone && above && arm ? allUs(above) - allUs(arm) : 0;
+  });
+  return { goalUs: echo / GOAL, onceUs: once, beyondUs: beyond.reduce((sum, us) => sum + us, 0) };
+}
+
 function outcomeOf(settings: object, arms: readonly Arm[]): Outcome {
   const of = ({ rounds }: Arm, what: keyof Round) => median(rounds.map((round) => round[what]));
+  const allUs = (arm: Arm) => of(arm, 'serviceUs') + of(arm, 'clientUs') + of(arm, 'postgresUs');
   // Each round against another's of the same turn: the machine is not equally fast all the time.
   const against = (other: Arm | undefined, { rounds }: Arm) =>
     median(rounds.map(({ perSecond }, index) => perSecond / (other?.rounds[index]?.perSecond ?? perSecond)));
@@ -131,36 +145,43 @@ function outcomeOf(settings: object, arms: readonly Arm[]): Outcome {
     serviceUs: of(arm, 'serviceUs'),
     clientUs: of(arm, 'clientUs'),
     postgresUs: of(arm, 'postgresUs'),
+    allUs: allUs(arm),
     rounds: arm.rounds,
   }));
+  const budget = budgetOf(arms, allUs);
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
   const sound = arms.filter(({ collides }) => !collides).flatMap(({ rounds }) => rounds);
   const failed = sound.reduce((sum, round) => sum + round.failed, 0);
   return {
     name: 'promises',
-    table: columns([
-      [
-        'without, and without those above',
-        'promise',
-        'coins/s',
-        'of whole',
-        'of echo',
-        'service µs',
-        'client µs',
-        'PG µs',
-      ],
-      ...summary.map(({ promise, without, perSecond, ofWhole, ofEcho, serviceUs, clientUs, postgresUs }) => [
-        without,
-        promise,
-        perSecond.toFixed(0),
-        percent(ofWhole),
-        percent(ofEcho),
-        serviceUs.toFixed(0),
-        clientUs.toFixed(0),
-        postgresUs.toFixed(0),
+    table: [
+      columns([
+        [
+          'without, and without those above',
+          'promise',
+          'coins/s',
+          'of whole',
+          'of echo',
+          'service µs',
+          'client µs',
+          'PG µs',
+          'all µs',
+        ],
+        ...summary.map(({ promise, without, perSecond, ofWhole, ofEcho, serviceUs, clientUs, postgresUs, allUs }) => [
+          without,
+          promise,
+          perSecond.toFixed(0),
+          percent(ofWhole),
+          percent(ofEcho),
+          serviceUs.toFixed(0),
+          clientUs.toFixed(0),
+          postgresUs.toFixed(0),
+          allUs.toFixed(0),
+        ]),
       ]),
-    ]),
-    json: { settings, summary },
+      `${GOAL} of the echo leaves ${budget.goalUs.toFixed(0)} µs a coin; "once" alone takes ${budget.onceUs.toFixed(0)}, the promises beyond it ${budget.beyondUs.toFixed(0)}`,
+    ].join('\n'),
+    json: { settings, summary, budget },
     svg: bars(
       'Coins fetched a second without what keeps a promise, and those above: median of the rounds, and what they spanned',
       arms.map((arm) => ({
