@@ -10,7 +10,8 @@ const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--secon
   an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, the service's store in the bench's own process, without a wire (its callers
   are the client), and the least that hands a coin to one caller only, with no other promise, over gRPC; and single calls, idle. In rounds by turns.
   Only answers with a coin count: what coin_fetch has more after a round. AQM_CLAIM_LANES and other settings of the environment
-  reach both services; --workers is for all that answer over gRPC; with --request-ids new each call of ghz has an id, so that it could be repeated. Exit code 1 when a ratio is not what it must be.`;
+  reach both services; --workers is for all that answer over gRPC; with --request-ids new each call of ghz has an id, so that it could be
+  repeated. Exit code 1 when a ratio is not what it must be.`;
 
 /** More than anything that takes coins over a wire does on two cores. */
 const MOST_PER_SECOND = 16_000;

@@ -1,14 +1,10 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import type { Pending } from './answer-fetches';
 import { booleans, integers, smallints, uuids } from './array-parameters';
-import type { ClaimItem, ClaimOptions } from './claim';
+import type { ClaimOptions } from './claim';
 import type { WholeRow } from './claim-whole';
 import { CURRENT_STAMP, gateOnOneNode } from './gate';
-
-/** An item, and whether its caller chose the request id, so that an earlier fetch or another process may have used it. */
-export interface GatheredItem extends ClaimItem {
-  readonly repeatable: boolean;
-}
 
 /** A coin that was handed out for one of the items. */
 export interface GatheredRow extends WholeRow {
@@ -28,15 +24,16 @@ export type { Targets } from './claim';
  *   (PostgreSQL, "Aggregate Functions": sorted input of a subquery), and an ORDER BY of its own would sort it once more.
  * - Records are made in the order of their primary key, and nobody waits for a coin: two statements that meet wait in one
  *   direction only. Where there is a record of the same id, also of an item before, nothing is deleted for the item.
- * - What was recorded is the answer, and its coins are a key to the item: items share none. Where nobody chose an id there is nothing
- *   that it could meet, so all are recorded, and a step is saved (a tenth of PostgreSQL's time).
+ * - What was recorded is the answer, and its coins are a key to the item: items share none.
+ * - Where nobody chose an id, no record can meet another: all are made, in any order, and what was picked is the answer. That saves a
+ *   tenth of PostgreSQL's time.
  * - The parameters stand in a SELECT of their own, so that PostgreSQL cannot see how many items there are: it would find the plan
  *   for just these better than the one for any, and plan anew at every call.
  * - LIMIT on what is deleted lets it expect few rows; else a plan that was made when coin_stock was small reads all of it.
  * - By ctid and user: where the tables are partitioned by user_id a ctid is not unique. Where they are distributed: by the key.
  */
 export function claimGathered(
-  items: readonly GatheredItem[],
+  items: readonly Omit<Pending, 'answer'>[],
   options: Pick<ClaimOptions, 'stamp' | 'targets'>,
 ): { compile(): CompiledQuery<GatheredRow> } {
   const scans = new Map<string, Scan>();
