@@ -31,5 +31,5 @@ VOLUME /var/lib/aqm
 USER node
 EXPOSE 50051 9464
 # Whether the process serves; a fenced database does not make it unhealthy, for a restart would not help.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["node", "dist/services/coin/health-command.js"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["node", "dist/services/coin/cli/health.js"]
 CMD ["node", "dist/services/coin/aqm.js", "serve"]

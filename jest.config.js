@@ -8,18 +8,18 @@ const SAME_FOR_EVERY_DATABASE = [
   'encode',
   'floods',
   'health-and-reflection',
-  'health-command',
+  'cli/health',
   'intercept',
   'limits',
   'listener',
   'metrics',
-  'read-replica',
+  'count-on-replica',
   'secret-settings',
   'sql-is-bound',
   'tls',
   'token-keys',
   'tracing',
-  'waiting',
+  'wait-estimate',
   'workers',
 ];
 
@@ -29,7 +29,9 @@ module.exports = {
   testPathIgnorePatterns: [
     '/node_modules/',
     '/dist/',
-    ...(isOtherDatabase ? SAME_FOR_EVERY_DATABASE.map((name) => `/services/coin/test/${name}\\.test\\.ts$`) : []),
+    ...(isOtherDatabase
+      ? SAME_FOR_EVERY_DATABASE.map((name) => `/services/coin/test/(?:.*/)?${name}\\.test\\.ts$`)
+      : []),
   ],
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
   transform: {
@@ -40,8 +42,8 @@ module.exports = {
   },
   // These ship as ES modules only.
   transformIgnorePatterns: ['/node_modules/(?!(jose|kysely)/)'],
-  globalSetup: '<rootDir>/services/coin/test/start-postgres.ts',
-  globalTeardown: '<rootDir>/services/coin/test/stop-postgres.ts',
+  globalSetup: '<rootDir>/testkit/jest-global-setup.ts',
+  globalTeardown: '<rootDir>/testkit/jest-global-teardown.ts',
   testTimeout: 60_000,
   reporters: ['default', '<rootDir>/build/summary-reporter.cjs'],
 };

@@ -1,12 +1,11 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { delimiter, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { ROOT } from '../testkit/root';
 import type { Command, Language } from './languages';
 
 const exec = promisify(execFile);
 
-/** The repository, from dist/clients too. */
-export const ROOT = join(__dirname.replace(/[\\/]dist(?=[\\/]clients$)/, ''), '..');
 /** A first build downloads what its package manager brings. */
 const LONGEST_BUILD_MS = 600_000;
 const LONGEST_RUN_MS = 60_000;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { developmentKey, issueToken } from '../services/coin/identity/development-key';
-import { spawnMain } from '../services/coin/test/service-process';
+import { spawnMain } from '../testkit/service-process';
 import { buildExample, type Callers, EXPECTED, missingTools, runExample } from './example';
 import { LANGUAGES, type Language } from './languages';
 

@@ -1,6 +1,6 @@
-import { type BudgetTable, checkBudgets, DEFAULT_BUDGETS } from './budget';
+import { type BudgetTable, checkBudgets, DEFAULT_BUDGETS } from './contract/budget';
 import { InvalidArgumentError } from './errors';
-import { checkNamespace, checkUrl } from './redis/address';
+import { checkNamespace, checkUrl } from './redis-address';
 import { emitWarning, type WarningListener } from './warning';
 
 interface CommonConfig {

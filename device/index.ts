@@ -4,11 +4,14 @@
 import './require-node';
 
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
-export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './budget';
-export type { CoinCategoryName } from './coin-category';
-export { type CopyReport, copyDeviceStorage } from './copy-device-storage';
+export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
+export type { CoinCategoryName } from './contract/coin-category';
+export type { DeviceStorage } from './contract/device-storage';
+export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './contract/inventory';
+export type { MintedCoin } from './contract/outbox';
+export type { ContactAddress, DiscardedCoin } from './contract/pending-requests';
+export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './contract/vault';
 export type { AutoConfig, DeviceStorageConfig, RedisConfig, SqliteConfig } from './device-config';
-export type { DeviceStorage } from './device-storage';
 export {
   BackendRecordError,
   ClosedError,
@@ -27,21 +30,18 @@ export {
   UnreachableError,
   WrongKeyError,
 } from './errors';
-export { type FetchOnDemandWish, fetchOnDemand } from './fetch-on-demand';
-export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './inventory';
-export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
-export type { ContactAddress, DiscardedCoin } from './open-requests';
-export type { MintedCoin } from './outbox';
-export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './publish-coins';
+export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';
+export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './flows/publish-coins';
 export {
   type ReconcileOutcome,
   type ReconcileReport,
   type ReconcileResult,
   reconcileCoins,
-} from './reconcile-coins';
+} from './flows/reconcile-coins';
+export type { RetryPolicy } from './flows/retries';
+export type { CoinServiceAccess } from './flows/service-call';
+export { type ContactTopUp, type TopUpReport, topUp } from './flows/top-up';
+export { type CopyReport, copyDeviceStorage } from './move-device-storage';
+export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
 export { rekeyDeviceStorage } from './rekey-device-storage';
-export type { RetryPolicy } from './retries';
-export type { CoinServiceAccess } from './service-call';
-export { type ContactTopUp, type TopUpReport, topUp } from './top-up';
-export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './vault';
 export type { DeviceStorageWarning } from './warning';

@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import { type BackendName, readChoice, recordChoice } from './backend-choice';
+import type { DeviceStorage } from './contract/device-storage';
 import {
   type AutoConfig,
   type CheckedConfig,
@@ -8,12 +9,11 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from './device-config';
-import type { DeviceStorage } from './device-storage';
 import { StorageFullError, UnreachableError } from './errors';
 import { openRedis } from './redis/open';
 import { Secret } from './secret';
 import { openSqlite } from './sqlite/open';
-import { withTelemetry } from './traced';
+import { withTelemetry } from './telemetry/traced';
 
 /**
  * Opens the storage of one device, and makes it when there is none. Any number of processes may hold it open.

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DeviceStorage, openDeviceStorage } from '../../device';
-import { RedisServer } from '../../device/test/redis-server';
+import { RedisServer } from '../../testkit/redis-server';
 import { openRawRedis, openRawSqlite, type RawEngine } from './raw-engines';
 
 export interface Bench {

@@ -1,5 +1,5 @@
 import type { DeviceStorage } from '../../device';
-import { addBestie, type Contents, newKey } from './contents';
+import { addBestie, type Contents, newKey } from '../../testkit/device-contents';
 import { type Timing, toTiming } from './stopwatch';
 
 /** Five besties, each sending and receiving ten messages in quick succession: select to send; fetch and burn to receive. */

@@ -1,5 +1,5 @@
 import type { DeviceStorage } from '../../device';
-import { type Contents, newCoin, renewKey } from './contents';
+import { type Contents, newCoin, renewKey } from '../../testkit/device-contents';
 import type { RawEngine } from './raw-engines';
 import { type PairedTiming, stop, toTiming } from './stopwatch';
 

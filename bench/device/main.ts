@@ -1,9 +1,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { type Contents, fill } from '../../testkit/device-contents';
 import { type Bench, openRedisBench, openSqliteBench } from './backends';
 import { timeBestieBurst, timeLookups } from './bursts';
-import { type Contents, fill } from './contents';
 import { timeGrowth } from './growth';
 import { timeOperations } from './operations';
 import { plot } from './plot';

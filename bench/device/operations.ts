@@ -1,5 +1,5 @@
 import type { DeviceStorage } from '../../device';
-import { addBestie, COINS_PER_CONTACT, type Contents, newCoin, newKey, renewKey } from './contents';
+import { addBestie, COINS_PER_CONTACT, type Contents, newCoin, newKey, renewKey } from '../../testkit/device-contents';
 import type { RawEngine } from './raw-engines';
 import { type PairedTiming, time } from './stopwatch';
 

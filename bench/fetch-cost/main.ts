@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pino from 'pino';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
-import { openDatabase } from '../../services/coin/store/database';
-import { migrateUp } from '../../services/coin/store/migrate';
+import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
+import { migrateUp } from '../../services/coin/database/migrate';
+import { openDatabase } from '../../services/coin/database/pool';
+import { ROOT } from '../../testkit/root';
 import { ARMS, type Arm, type Effort, measure, type Round, type Scenario } from './scenario';
 import { measureThroughService } from './through-service';
 
@@ -69,7 +70,7 @@ async function main(): Promise<void> {
     const url = postgres.connectionString();
     const settings = { connectionString: url, poolSize: 1, connectTimeoutMs: 5000, statementTimeoutMs: 60_000 };
     const db = openDatabase({ ...settings, lockTimeoutMs: 60_000, preparedStatements: true }, () => {});
-    await migrateUp(db, join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../../migrations'));
+    await migrateUp(db, join(ROOT, 'migrations'));
     await db.destroy();
     process.stdout.write(`${effort.callers} callers, medians of ${effort.rounds} rounds of ${effort.roundMs} ms\n`);
     const results = [];

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
-import { claimWhole } from '../../services/coin/store/claim-whole';
+import { claimWhole } from '../../services/coin/store/claim/claim-one-fast';
 
 /** The claim as a fetch of one item sends it: lookup of an earlier answer, claim, recheck of a short one, record, fence. */
 export function claimStatement(

@@ -1,16 +1,16 @@
 import { CompiledQuery } from 'kysely';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { readConfig } from '../../services/coin/config';
+import { openPostgres } from '../../services/coin/database/open';
+import type { Database } from '../../services/coin/database/pool';
+import type { Gate } from '../../services/coin/fence/guard';
 import { openTokenKeys } from '../../services/coin/identity/token-keys';
 import { verifyWith } from '../../services/coin/identity/verify-token';
 import { openLimits } from '../../services/coin/limits/open-limits';
 import { createLogger } from '../../services/coin/logger';
-import { openPostgres } from '../../services/coin/postgres/open-postgres';
 import { CoinServer } from '../../services/coin/server';
+import type { CoinFetch, FetchAnswer } from '../../services/coin/store/claim/fetch-coins';
 import { CoinInventoryServer } from '../../services/coin/store/coin-inventory-server';
-import type { Database } from '../../services/coin/store/database';
-import type { CoinFetch, FetchAnswer } from '../../services/coin/store/fetch-coins';
-import type { Gate } from '../../services/coin/store/gate';
 import { usualClaim } from './plain';
 
 interface CoinRow {

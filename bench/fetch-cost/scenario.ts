@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
-import { CURRENT_STAMP } from '../../services/coin/store/gate';
+import { CURRENT_STAMP } from '../../services/coin/fence/guard';
 import { claimStatement } from './ours';
 import { leanestClaim, PLAIN_TABLE, usualClaim } from './plain';
 

@@ -1,5 +1,5 @@
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
-import type { ServiceProcess } from '../../services/coin/test/service-process';
+import type { ServiceProcess } from '../../testkit/service-process';
 import { PLAIN_TABLE } from '../fetch-cost/plain';
 import type { Latency } from '../service/numbers';
 import { treeCpuMs } from '../service/processor';

@@ -1,8 +1,8 @@
 import { Server, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
 import { CoinServiceService, type FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
-import { tuneCollector } from '../../services/coin/collector';
-import { FIELD_TYPES } from '../../services/coin/store/binary-rows';
-import { clientClass } from '../../services/coin/store/client';
+import { FIELD_TYPES } from '../../services/coin/database/binary-rows';
+import { clientClass } from '../../services/coin/database/client';
+import { tuneCollector } from '../../services/coin/gc-flags';
 
 import { ONCE_CLAIM } from './once-table';
 import { serveInWorkers } from './workers';

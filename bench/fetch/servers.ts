@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import { FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
-import { type ServiceProcess, spawnProgram } from '../../services/coin/test/service-process';
+import { type ServiceProcess, spawnProgram } from '../../testkit/service-process';
 import type { Stage } from '../service/stage';
 import { ONCE_TABLE } from './once-table';
 

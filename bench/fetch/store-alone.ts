@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import pino from 'pino';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { readConfig } from '../../services/coin/config';
+import { type Database, openDatabase } from '../../services/coin/database/pool';
 import { Deadline } from '../../services/coin/deadline';
 import { Fence } from '../../services/coin/fence/fence';
 import { CoinInventoryServer } from '../../services/coin/store/coin-inventory-server';
-import { type Database, openDatabase } from '../../services/coin/store/database';
 import { type Latency, latencyOf } from '../service/numbers';
 
 /** What the service does for its fetches below gRPC, with everything that keeps its promises, in this process. */

@@ -1,6 +1,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type GhzResult, ROOT, runGhzConfig } from '../service/ghz';
+import { ROOT } from '../../testkit/root';
+import { type GhzResult, runGhzConfig } from '../service/ghz';
 
 /** A file of bench/ghz/: what ghz reads with --config, for one method. */
 export interface Configuration {

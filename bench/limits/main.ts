@@ -6,8 +6,8 @@ import type { StoredCoin } from '../../services/coin/coin';
 import { readConfig } from '../../services/coin/config';
 import { CoinLimits } from '../../services/coin/limits/coin-limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
-import type { FetchAnswer } from '../../services/coin/store/fetch-coins';
-import { RedisProcess } from '../../services/coin/test/redis-process';
+import type { FetchAnswer } from '../../services/coin/store/claim/fetch-coins';
+import { RedisProcess } from '../../testkit/redis-process';
 import { Callers, closedLoop } from '../service/callers';
 import { Stage } from '../service/stage';
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { BRONZE, GOLD, mint, SILVER } from '../../services/coin/test/coins';
-import { CallError, User } from '../../services/coin/test/service';
+import { BRONZE, GOLD, mint, SILVER } from '../../testkit/coins';
+import { CallError, User } from '../../testkit/service';
 
 /** What callers do, and how often, in percent. */
 export const SHARES = { upload: 5, fetch: 70, 'batch fetch': 10, count: 15 } as const;

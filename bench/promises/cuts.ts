@@ -12,7 +12,7 @@ export interface Cut {
   readonly inOnceAlone?: boolean;
 }
 
-const GATHERED = 'store/claim-gathered.js';
+const GATHERED = 'store/claim/claim-many-fast.js';
 
 /**
  * In the order in which they are cut, each with those before it. Not the order of upload: it is that of the index, and without ORDER BY
@@ -93,7 +93,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       what: 'mark beside the database',
       edits: [
         {
-          file: 'store/lane.js',
+          file: 'store/claim/batch-queue.js',
           from: '(0, answer_fetches_1.acknowledge)(this.#gate, { stamp, opening }, items, rows);',
           to: '',
         },
@@ -110,9 +110,9 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         { file: 'rpc/unary.js', from: "call.on('cancelled', () => deadline.end());", to: '' },
         { file: 'rpc/unary.js', from: 'deadline.check();', to: '' },
-        { file: 'store/queued-fetch.js', from: 'this.deadline.check();', to: '' },
-        { file: 'store/queued-fetch.js', from: 'deadline.tell(this);', to: '' },
-        { file: 'store/queued-fetch.js', from: 'this.deadline.forget(this);', to: '' },
+        { file: 'store/claim/queued-fetch.js', from: 'this.deadline.check();', to: '' },
+        { file: 'store/claim/queued-fetch.js', from: 'deadline.tell(this);', to: '' },
+        { file: 'store/claim/queued-fetch.js', from: 'this.deadline.forget(this);', to: '' },
       ],
     },
     {
@@ -151,12 +151,12 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       inOnceAlone: true,
       edits: [
         {
-          file: 'store/database.js',
+          file: 'database/pool.js',
           from: "application_name: 'aqm-coin',",
           to: "application_name: 'aqm-coin', options: '-c synchronous_commit=off',",
         },
         {
-          file: 'store/check-database.js',
+          file: 'database/preflight.js',
           from: "!['on', 'remote_apply'].includes(found.synchronous_commit)",
           to: 'false',
         },

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { brokenCopy } from '../../chaos/service/broken-copy';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import type { ServiceProcess } from '../../services/coin/test/service-process';
+import { brokenCopy } from '../../testkit/broken-copy';
+import type { ServiceProcess } from '../../testkit/service-process';
 import { type FetchLoad, fetchByGhz, IN_FLIGHT, LEAD_IN_S, leadIn, POSTGRES } from '../fetch/load';
 import { OnceAlone, spawnEcho } from '../fetch/servers';
 import { bars } from '../service/bars';

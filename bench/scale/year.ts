@@ -1,5 +1,5 @@
-import { GOLD, mint, SILVER } from '../../services/coin/test/coins';
-import { User } from '../../services/coin/test/service';
+import { GOLD, mint, SILVER } from '../../testkit/coins';
+import { User } from '../../testkit/service';
 import type { Stage } from '../service/stage';
 
 /** Coins of one upload: 100 of each mix that the growth has by default. */
@@ -79,7 +79,7 @@ export class Year {
     this.totals.hardDeleted += deleted;
   }
 
-  /** What store/forget-spent.ts does, with its window as short as the days. */
+  /** What store/housekeeping/forget-spent.ts does, with its window as short as the days. */
   async #forget(): Promise<void> {
     const [row] = await this.#stage.query<{ forgotten: number }>(
       `WITH gone AS (

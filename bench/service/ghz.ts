@@ -3,10 +3,9 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ROOT } from '../../testkit/root';
 import { type Latency, latencyOf } from './numbers';
 import { endedChildrenCpuMs } from './processor';
-
-export const ROOT = join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../..');
 
 export interface GhzLoad {
   readonly address: string;

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { Client, type QueryResultRow } from 'pg';
 import pino from 'pino';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
-import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
-import { type ServiceProcess, spawnMain, spawnProgram } from '../../services/coin/test/service-process';
+import { type ServiceProcess, spawnMain, spawnProgram } from '../../testkit/service-process';
 import { treeCpuMs } from './processor';
 import { settle, stockMixed, stockUp } from './stock';
 

@@ -5,10 +5,11 @@ import { parseArgs } from 'node:util';
 import { sql } from 'kysely';
 import pino from 'pino';
 import { DELIVERY_WINDOW_S } from '../../services/coin/coin';
-import { EmbeddedPostgres } from '../../services/coin/postgres/embedded-postgres';
-import { type Database, openDatabase } from '../../services/coin/store/database';
-import { forgetSpent } from '../../services/coin/store/forget-spent';
-import { migrateUp } from '../../services/coin/store/migrate';
+import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
+import { migrateUp } from '../../services/coin/database/migrate';
+import { type Database, openDatabase } from '../../services/coin/database/pool';
+import { forgetSpent } from '../../services/coin/store/housekeeping/forget-spent';
+import { ROOT } from '../../testkit/root';
 
 const USAGE = `Usage: npm run bench:spent [-- --coins 1000000] [--out FOLDER]
   Fills a PostgreSQL of its own with spent coins and says what they take, and how long forgetting them takes.
@@ -17,7 +18,7 @@ const USAGE = `Usage: npm run bench:spent [-- --coins 1000000] [--out FOLDER]
 
 /** Coins per user; the ids of one user lie together in the primary key. */
 const COINS_PER_USER = 1000;
-const MIGRATIONS = join(__dirname, '../../../migrations');
+const MIGRATIONS = join(ROOT, 'migrations');
 
 interface Result {
   readonly coins: number;

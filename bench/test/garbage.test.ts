@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { startService } from '../../services/coin/test/service';
-import { spawnService } from '../../services/coin/test/service-process';
+import { startService } from '../../testkit/service';
+import { spawnService } from '../../testkit/service-process';
 import { stockUp } from '../service/stock';
 import { Crowd } from '../users/spawn-crowd';
 

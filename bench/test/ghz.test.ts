@@ -1,7 +1,7 @@
 import { CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
-import { GOLD, mint } from '../../services/coin/test/coins';
-import { startService, type TestService } from '../../services/coin/test/service';
+import { GOLD, mint } from '../../testkit/coins';
+import { startService, type TestService } from '../../testkit/service';
 import { configurations, runConfiguration, TARGETS } from '../ghz/configurations';
 
 const METHODS = [...Object.values(CoinServiceService), ...Object.values(CoinAdminServiceService)].map(

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { FetchCoinsRequest, FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
-import { BRONZE, GOLD, ids, mint } from '../../services/coin/test/coins';
-import { startService, type TestService } from '../../services/coin/test/service';
+import { BRONZE, GOLD, ids, mint } from '../../testkit/coins';
+import { startService, type TestService } from '../../testkit/service';
 import { type Answer, Http2User } from '../users/http2-user';
 
 let service: TestService;

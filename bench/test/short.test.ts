@@ -3,8 +3,9 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ROOT } from '../../testkit/root';
 
-const DIST = join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../../dist/bench');
+const DIST = join(ROOT, 'dist/bench');
 
 let out: string;
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { Jaeger } from '../../services/coin/test/jaeger';
-import type { ServiceProcess } from '../../services/coin/test/service-process';
+import { Jaeger } from '../../testkit/jaeger';
+import type { ServiceProcess } from '../../testkit/service-process';
 import { bars } from '../service/bars';
 import { type Outcome, runCommand } from '../service/command';
 import { runGhz } from '../service/ghz';

@@ -16,7 +16,7 @@ import {
   SETTINGS,
   uint32,
   WINDOW_UPDATE,
-} from '../../services/coin/test/raw-http2';
+} from '../../testkit/raw-http2';
 
 const PATH = '/aqm.coin.v1.CoinService/FetchCoins';
 const FRAME_HEAD = 9;

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { compiled } from '../../testkit/root';
 import { treeCpuMs } from '../service/processor';
 import type { Load, Order, Targets } from './crowd';
 
-const CROWD = join(__dirname.replace(/[\\/]dist(?=[\\/]bench)/, ''), '../../dist/bench/users/crowd.js');
+const CROWD = compiled('bench/users/crowd');
 
 /** A crowd in a process of its own. */
 export class Crowd {

@@ -11,12 +11,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { startService, type TestService } from '../../services/coin/test/service';
+import { ROOT } from '../../testkit/root';
+import { startService, type TestService } from '../../testkit/service';
 
 const run = promisify(execFile);
-const ROOT = resolve(__dirname, '../..');
 /** Measured: 150 KB. The service, tests and maps in it would show. */
 const LARGEST_TARBALL = 200_000;
 

@@ -1,5 +1,5 @@
-import { newCoin, newKey } from '../../bench/device/contents';
 import type { DeviceStorage, DeviceStorageConfig } from '../../device';
+import { newCoin, newKey } from '../../testkit/device-contents';
 
 /** What a worker gets to do, as JSON. */
 export interface WorkerOrder {

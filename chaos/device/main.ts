@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { openDeviceStorage } from '../../device';
-import { RedisServer } from '../../device/test/redis-server';
+import { RedisServer } from '../../testkit/redis-server';
 import { check, type Step, toConfig, type Verdict, type WorkerOrder } from './history';
 import { crashRekeys } from './rekey';
 

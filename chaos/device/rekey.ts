@@ -5,8 +5,8 @@ import { copyFileSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { newKey } from '../../bench/device/contents';
 import { type NewVaultKey, openDeviceStorage, rekeyDeviceStorage } from '../../device';
+import { newKey } from '../../testkit/device-contents';
 import type { Verdict } from './history';
 
 /** Keys as hex. */

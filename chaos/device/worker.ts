@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { writeSync } from 'node:fs';
-import { newCoin, newKey } from '../../bench/device/contents';
 import { type DeviceStorage, openDeviceStorage } from '../../device';
+import { newCoin, newKey } from '../../testkit/device-contents';
 import { type Step, toConfig, type WorkerOrder } from './history';
 
 /**

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { status } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
-import { type ServiceProcess, spawnMain } from '../../services/coin/test/service-process';
+import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 import { mutated, pick, type Random, randomFrom } from './mutate';
 import { anyRequest, type Request, validRequests } from './requests';
 import { framed, type Reply, Wire } from './wire';

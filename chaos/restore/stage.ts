@@ -2,12 +2,12 @@ import { createPublicKey, generateKeyPairSync, type KeyObject, randomUUID } from
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Binaries, findBinaries } from '../../services/coin/database/embedded-binaries';
 import { issueToken } from '../../services/coin/identity/development-key';
-import { type Binaries, findBinaries } from '../../services/coin/postgres/binaries';
-import { baseBackup, Cluster } from '../../services/coin/test/cluster';
-import { type CommandResult, runCommand } from '../../services/coin/test/command';
-import { User } from '../../services/coin/test/service';
-import { type ServiceProcess, spawnMain } from '../../services/coin/test/service-process';
+import { type CommandResult, runCommand } from '../../testkit/command';
+import { baseBackup, Cluster } from '../../testkit/postgres-cluster';
+import { User } from '../../testkit/service';
+import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 
 /** As an operator runs it; the clusters of the tests do without. */
 const DURABLE = ['fsync=on', 'full_page_writes=on', 'synchronous_commit=on'];

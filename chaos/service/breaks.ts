@@ -22,19 +22,19 @@ export interface Break {
 }
 
 /** The claim of several items, and that of one: a break is made in both, and then in CLAIM_WHOLE and CLAIM_GATHERED or without them. */
-const CLAIM = 'store/claim.js';
-const CLAIM_ONE = 'store/claim-one.js';
+const CLAIM = 'store/claim/claim-many.js';
+const CLAIM_ONE = 'store/claim/claim-one.js';
 /** The claims that are tried first, of one item and of gathered ones, and a break that leaves them out. */
-const CLAIM_WHOLE = 'store/claim-whole.js';
-const CLAIM_GATHERED = 'store/claim-gathered.js';
+const CLAIM_WHOLE = 'store/claim/claim-one-fast.js';
+const CLAIM_GATHERED = 'store/claim/claim-many-fast.js';
 const WITHOUT_LEAN: readonly Edit[] = [
   {
-    file: 'store/answer-fetches.js',
+    file: 'store/claim/answer.js',
     from: 'first.categories.length === 1 && options.whole',
     to: 'false && options.whole',
   },
   {
-    file: 'store/lane.js',
+    file: 'store/claim/batch-queue.js',
     from: 'this.#claim(() => this.#takeTurn(), waited)',
     to: 'this.#leave(this.#takeTurn())',
   },
@@ -154,7 +154,7 @@ taken AS (
     why: 'The hard delete removes the whole coin, so that uploading it again puts it back in stock.',
     edits: [
       {
-        file: 'store/hard-delete-fetched.js',
+        file: 'store/housekeeping/hard-delete-fetched.js',
         from: `UPDATE coin c
   SET public_key = NULL, signature = NULL
   FROM (SELECT`,
@@ -185,17 +185,21 @@ taken AS (
     why: 'Under SERIALIZABLE claims on one target abort each other, and without a retry the caller gets the error.',
     edits: [
       {
-        file: 'store/database.js',
+        file: 'database/pool.js',
         from: "application_name: 'aqm-coin',",
         to: "application_name: 'aqm-coin', options: '-c default_transaction_isolation=serializable',",
       },
-      { file: 'store/check-database.js', from: "found.isolation !== 'read committed'", to: 'false' },
+      { file: 'database/preflight.js', from: "found.isolation !== 'read committed'", to: 'false' },
       {
-        file: 'store/postgres-errors.js',
+        file: 'database/sqlstate.js',
         from: 'return error instanceof pg_1.DatabaseError && hasCode(error, ROLLED_BACK);',
         to: 'return false;',
       },
-      { file: 'store/lane.js', from: 'else if (error instanceof errors_1.CoinServiceError)', to: 'else if (error)' },
+      {
+        file: 'store/claim/batch-queue.js',
+        from: 'else if (error instanceof errors_1.CoinServiceError)',
+        to: 'else if (error)',
+      },
     ],
     expected: 'available',
     implied: [],

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { brokenCopy, DIST } from '../../testkit/broken-copy';
 import { BREAKS, type Break } from './breaks';
-import { brokenCopy, DIST } from './broken-copy';
 import type { Recorder } from './recorder';
 import { describeOutcome, figuresOf, isClean } from './report';
 import { type Outcome, type Plan, run } from './run';

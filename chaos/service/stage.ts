@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { developmentKey } from '../../services/coin/identity/development-key';
-import { OwnPostgres } from './own-postgres';
-import { OwnService } from './own-service';
+import { OwnPostgres } from './managed-postgres';
+import { OwnService } from './managed-service';
 import { TcpLink } from './tcp-link';
 import type { Timing } from './workload';
 

@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { frame, PREFACE, SETTINGS } from '../../services/coin/test/raw-http2';
+import { frame, PREFACE, SETTINGS } from '../../testkit/raw-http2';
 
 /**
  * A child process that holds idle HTTP/2 connections open: `node crowd.js PORT COUNT FIRST_ADDRESS`. It comes from

@@ -4,11 +4,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { newCoin, newKey } from '../../bench/device/contents';
 import { type DeviceStorage, openDeviceStorage } from '../../device';
+import { newCoin, newKey } from '../../testkit/device-contents';
+import { compiled } from '../../testkit/root';
 import { check, type Step } from '../device/history';
 
-const MAIN = join(__dirname, '../../dist/chaos/device/main.js');
+const MAIN = compiled('chaos/device/main');
 
 test('a few kills of each kind lose nothing and bring nothing back (npm run crash has the long form)', async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [MAIN, '--rounds', '3']);

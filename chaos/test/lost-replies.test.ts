@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { sql } from 'kysely';
 import { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { issueToken } from '../../services/coin/identity/development-key';
-import { startService, type TestService } from '../../services/coin/test/service';
-import { DIST } from '../service/broken-copy';
+import { DIST } from '../../testkit/broken-copy';
+import { startService, type TestService } from '../../testkit/service';
 import { Caller } from '../service/caller';
 import { mint } from '../service/coin-bytes';
 import type { FetchItem } from '../service/history';
-import { OwnService } from '../service/own-service';
+import { OwnService } from '../service/managed-service';
 import { Recorder } from '../service/recorder';
 import { TcpLink } from '../service/tcp-link';
 

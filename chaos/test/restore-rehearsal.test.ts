@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+import { compiled } from '../../testkit/root';
 
-const MAIN = join(__dirname, '../../dist/chaos/restore/main.js');
+const MAIN = compiled('chaos/restore/main');
 const rehearse = (...args: string[]) => spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
 
 test('a restore to a point in time, as npm run rehearse:restore rehearses it: every line of the verdict holds', () => {

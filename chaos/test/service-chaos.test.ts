@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process';
-import { join } from 'node:path';
+import { brokenCopy } from '../../testkit/broken-copy';
+import { compiled } from '../../testkit/root';
 import { BREAKS } from '../service/breaks';
-import { brokenCopy } from '../service/broken-copy';
 
-const MAIN = join(__dirname, '../../dist/chaos/service/main.js');
+const MAIN = compiled('chaos/service/main');
 
 /** Its exit code and what it printed. */
 function chaos(...args: string[]): Promise<string> {
@@ -32,7 +32,7 @@ test('every break finds the pieces that it replaces', () => {
 });
 
 test('a break whose piece is not there says so', () => {
-  expect(() => brokenCopy([{ file: 'store/claim.js', from: 'no such piece', to: '' }])).toThrow('0 times');
+  expect(() => brokenCopy([{ file: 'store/claim/claim-many.js', from: 'no such piece', to: '' }])).toThrow('0 times');
 });
 
 test('an unknown break is refused with the names that there are', async () => {

@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { compiled } from '../../testkit/root';
 
-const MAIN = join(__dirname, '../../dist/chaos/siege/main.js');
+const MAIN = compiled('chaos/siege/main');
 
 test('10,000 idle connections are held, at little cost, and calls are answered meanwhile', async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [MAIN]);

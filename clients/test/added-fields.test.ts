@@ -1,7 +1,7 @@
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import { FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
-import { mint } from '../../services/coin/test/coins';
+import { mint } from '../../testkit/coins';
 import { withAddedDetail, withAddedFields } from './added-fields';
 
 /** The numbers of a message's fields, and the bytes of those that have a length. */

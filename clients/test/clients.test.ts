@@ -1,8 +1,9 @@
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startService, type TestService, type User } from '../../services/coin/test/service';
-import { buildExample, EXPECTED, missingTools, ROOT, runExample } from '../example';
+import { ROOT } from '../../testkit/root';
+import { startService, type TestService, type User } from '../../testkit/service';
+import { buildExample, EXPECTED, missingTools, runExample } from '../example';
 import { LANGUAGES, type Language } from '../languages';
 import { type Faults, FaultyProxy, RETRY_AFTER_MS } from './faulty-proxy';
 

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT } from '../example';
+import { ROOT } from '../../testkit/root';
 
 /** `npm run clients` after its build. */
 function clients(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<{ code: unknown; table: string }> {

@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { parse } from 'yaml';
-
-export const ROOT = resolve(__dirname, '../..');
+import { ROOT } from '../../testkit/root';
 
 export interface ComposeService {
   readonly image?: string;

@@ -2,7 +2,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Ajv from 'ajv/dist/2020';
 import { readConfig } from '../../services/coin/config';
-import { ROOT, readComposeFile, serviceNamed } from './compose-file';
+import { ROOT } from '../../testkit/root';
+import { readComposeFile, serviceNamed } from './compose-file';
 import { readDockerfile } from './dockerfile';
 
 const { services, volumes } = readComposeFile();

@@ -16,8 +16,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
-import { startService, type TestService } from '../../services/coin/test/service';
-import { ROOT } from './compose-file';
+import { ROOT } from '../../testkit/root';
+import { startService, type TestService } from '../../testkit/service';
 import { type Copy, readDockerfile, type Stage } from './dockerfile';
 
 const run = promisify(execFile);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from './compose-file';
+import { ROOT } from '../../testkit/root';
 
 export interface Copy {
   /** The stage that is copied from; undefined: the checkout. */

@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { openDeviceStorage } from '../../device';
-import { PgBouncer } from '../../services/coin/test/pgbouncer';
-import { healthCheckOf, ROOT, serviceNamed } from './compose-file';
+import { PgBouncer } from '../../testkit/pgbouncer';
+import { ROOT } from '../../testkit/root';
+import { healthCheckOf, serviceNamed } from './compose-file';
 
 /** What docker-compose.yml starts and asks for health, as plain processes: each program that Debian has. */
 

@@ -1,10 +1,10 @@
-import type { BudgetTable } from '../budget';
-import type { CoinCategoryName } from '../coin-category';
-import { perCategory, specOf } from '../coin-category';
-import type { DeviceStorage } from '../device-storage';
+import type { BudgetTable } from '../contract/budget';
+import type { CoinCategoryName } from '../contract/coin-category';
+import { perCategory, specOf } from '../contract/coin-category';
+import type { DeviceStorage } from '../contract/device-storage';
+import type { MintedCoin } from '../contract/outbox';
+import type { NewVaultKey } from '../contract/vault';
 import type { InventoryCoin } from '../index';
-import type { MintedCoin } from '../outbox';
-import type { NewVaultKey } from '../vault';
 
 export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;

@@ -1,5 +1,5 @@
-import { DEFAULT_BUDGETS } from '../budget';
-import type { SmartInventory } from '../inventory';
+import { DEFAULT_BUDGETS } from '../contract/budget';
+import type { SmartInventory } from '../contract/inventory';
 import { DAY, type Harness, inventoryCoin, keyId, type ManualClock, NO_COINS, withFixture } from './harness';
 
 /** Part of inventorySuite: what garbageCollect removes and what it keeps. */

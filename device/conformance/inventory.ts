@@ -1,4 +1,4 @@
-import type { SmartInventory } from '../inventory';
+import type { SmartInventory } from '../contract/inventory';
 import { DAY, type Harness, HOUR, inventoryCoin, keyId, NO_COINS, withFixture } from './harness';
 import { inventoryArgumentCases } from './inventory-arguments';
 import { garbageCases } from './inventory-garbage';

@@ -1,5 +1,5 @@
-import { DEFAULT_BUDGETS } from '../budget';
-import type { DeviceStorage } from '../device-storage';
+import { DEFAULT_BUDGETS } from '../contract/budget';
+import type { DeviceStorage } from '../contract/device-storage';
 import { openRedis } from '../redis/open';
 import { Secret } from '../secret';
 import { openSqlite } from '../sqlite/open';

@@ -1,6 +1,6 @@
-import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../coin-category';
-import type { DeviceStorage } from '../device-storage';
-import type { ContactAddress, OpenRequest } from '../open-requests';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../contract/coin-category';
+import type { DeviceStorage } from '../contract/device-storage';
+import type { ContactAddress, OpenRequest } from '../contract/pending-requests';
 import { type ChildConfig, DAY, inventoryCoin, keyId } from './harness';
 import { openInChild } from './open-in-child';
 

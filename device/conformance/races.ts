@@ -1,17 +1,13 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { resolve } from 'node:path';
-import { DEFAULT_BUDGETS } from '../budget';
-import { COIN_CATEGORY_NAMES } from '../coin-category';
+import { compiled } from '../../testkit/root';
+import { DEFAULT_BUDGETS } from '../contract/budget';
+import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import { type ChildConfig, type Harness, keyId, vaultKey, withFixture } from './harness';
 import type { RaceResult, RaceTask } from './race-worker';
 
 /** From the sources as well as from the build, the worker runs as built. */
-const WORKER = resolve(
-  __dirname,
-  __dirname.includes('/dist/') ? '.' : '../../dist/device/conformance',
-  'race-worker.js',
-);
+const WORKER = compiled('device/conformance/race-worker');
 
 /** What two processes hammering one storage must never break, for any backend. */
 export function racesSuite(name: string, harness: Harness): void {

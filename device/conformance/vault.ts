@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import type { SecureVault } from '../vault';
+import type { SecureVault } from '../contract/vault';
 import { bytes, DAY, type Harness, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
 
 /** The promises of SecureVault, for any backend. */

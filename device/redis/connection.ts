@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { ClosedError, InvalidArgumentError, UnreachableError } from '../errors';
-import type { RedisAddress } from './address';
+import type { RedisAddress } from '../redis-address';
 import { movedError, namedError } from './redis-errors';
 import type { Reply } from './reply';
 import { isFenced, readScript, SCRIPT_NAMES, type ScriptName } from './scripts';

@@ -1,13 +1,26 @@
-import { type ContactPriority, DEFAULT_PRIORITY } from '../budget';
-import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf, withLowerCategories } from '../coin-category';
-import { checkCategory, checkContactId, checkDays, checkInventoryCoin, checkPriority, DAY_MS } from '../input';
+import { type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
+import {
+  COIN_CATEGORY_NAMES,
+  type CoinCategoryName,
+  perCategory,
+  specOf,
+  withLowerCategories,
+} from '../contract/coin-category';
 import {
   type CoinName,
   type ContactSummary,
   INACTIVE_DAYS,
   type InventoryCoin,
   type SmartInventory,
-} from '../inventory';
+} from '../contract/inventory';
+import {
+  checkCategory,
+  checkContactId,
+  checkDays,
+  checkInventoryCoin,
+  checkPriority,
+  DAY_MS,
+} from '../contract/validate';
 import type { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';

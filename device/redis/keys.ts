@@ -1,4 +1,4 @@
-import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../coin-category';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
 
 /**
  * Every key name of one device, in one place. The namespace stands in braces: a cluster keeps all keys of a device in

@@ -1,8 +1,8 @@
-import { COIN_CATEGORY_NAMES } from '../coin-category';
+import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
+import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../contract/outbox';
+import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../contract/validate';
+import { DELIVERY_WINDOW_DAYS } from '../contract/vault';
 import { InvalidArgumentError } from '../errors';
-import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../input';
-import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../outbox';
-import { DELIVERY_WINDOW_DAYS } from '../vault';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, listIn, numberIn, oneOf, type Reply, rowsIn, textIn } from './reply';

@@ -1,6 +1,6 @@
-import { COIN_CATEGORY_NAMES } from '../coin-category';
-import { BATCH_RECORDS } from '../copy-side';
-import type { DeviceRecords, RecordKind } from '../device-record';
+import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
+import type { DeviceRecords, RecordKind } from '../contract/device-record';
+import { BATCH_RECORDS } from '../contract/move-endpoint';
 import { StorageCorruptedError } from '../errors';
 import type { Connection } from './connection';
 import type { ContactNames } from './contact-names';

@@ -1,5 +1,5 @@
-import { COIN_CATEGORY_NAMES } from '../coin-category';
-import type { DeviceRecords, RecordKind } from '../device-record';
+import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
+import type { DeviceRecords, RecordKind } from '../contract/device-record';
 import { StorageCorruptedError } from '../errors';
 import type { Argument, Connection } from './connection';
 import type { ContactNames } from './contact-names';

@@ -1,4 +1,4 @@
-import { isCopyStateName } from '../copy-side';
+import { isCopyStateName } from '../contract/move-endpoint';
 import {
   StorageBusyError,
   StorageCorruptedError,

@@ -1,5 +1,5 @@
-import { CONTACT_PRIORITIES, type ContactPriority } from '../budget';
-import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../coin-category';
+import { CONTACT_PRIORITIES, type ContactPriority } from '../contract/budget';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
 import { StorageCorruptedError } from '../errors';
 
 /** What a command with a Buffer reply answers. */

@@ -34,13 +34,13 @@ export const SCRIPT_NAMES = [
   'on-demand-settle',
   'requests-ask-again',
   'request-abandon',
-  'copy-step',
+  'move-step',
 ] as const;
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 /** These look at the state of a copy themselves. */
-const UNFENCED: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'copy-step'];
+const UNFENCED: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'move-step'];
 
 /** Every other script gets the device's key as the last of its KEYS, and takes it away before the script sees them. */
 export function isFenced(name: ScriptName): boolean {
@@ -52,5 +52,5 @@ export function readScript(name: ScriptName): string {
   const read = (file: string) => readFileSync(join(FOLDER, file), 'utf8');
   const text = read(`${name}.lua`).replace(/^-- include: (\S+)$/gm, (_, file: string) => read(file));
   // After the first line, which names the script's flags.
-  return isFenced(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + read('fence.lua')) : text;
+  return isFenced(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + read('move-state.lua')) : text;
 }

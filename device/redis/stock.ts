@@ -1,5 +1,5 @@
-import { type BudgetTable, CONTACT_PRIORITIES, DEFAULT_PRIORITY } from '../budget';
-import { COIN_CATEGORY_NAMES } from '../coin-category';
+import { type BudgetTable, CONTACT_PRIORITIES, DEFAULT_PRIORITY } from '../contract/budget';
+import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import type { Argument, Arguments, Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';

@@ -1,4 +1,4 @@
-import { DAY_MS } from '../input';
+import { DAY_MS } from '../contract/validate';
 
 /**
  * How much longer than its stored end the server keeps a key. A TTL is a duration counted by the server's clock, so a

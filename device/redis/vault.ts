@@ -1,6 +1,5 @@
-import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../coin-category';
-import { InvalidArgumentError } from '../errors';
-import { checkCategory, checkDays, checkUuid, checkVaultKey, DAY_MS } from '../input';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
+import { checkCategory, checkDays, checkUuid, checkVaultKey, DAY_MS } from '../contract/validate';
 import {
   BURN_GRACE_MS,
   type NewVaultKey,
@@ -8,7 +7,8 @@ import {
   VAULT_LIFETIME_DAYS,
   type VaultEntry,
   type VaultKeyStatus,
-} from '../vault';
+} from '../contract/vault';
+import { InvalidArgumentError } from '../errors';
 import type { Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, oneOf, textIn } from './reply';

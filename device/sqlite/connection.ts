@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
 import { ClosedError, InvalidArgumentError, StorageBusyError } from '../errors';
-import { fenceError } from './fence';
+import { fenceError } from './move-state';
 import { isSqliteError, namedError } from './sqlite-errors';
 
 export interface ConnectionSettings {

@@ -1,14 +1,27 @@
 import type Database from 'better-sqlite3';
-import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY } from '../budget';
-import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf, withLowerCategories } from '../coin-category';
-import { checkCategory, checkContactId, checkDays, checkInventoryCoin, checkPriority, DAY_MS } from '../input';
+import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
+import {
+  COIN_CATEGORY_NAMES,
+  type CoinCategoryName,
+  perCategory,
+  specOf,
+  withLowerCategories,
+} from '../contract/coin-category';
 import {
   type CoinName,
   type ContactSummary,
   INACTIVE_DAYS,
   type InventoryCoin,
   type SmartInventory,
-} from '../inventory';
+} from '../contract/inventory';
+import {
+  checkCategory,
+  checkContactId,
+  checkDays,
+  checkInventoryCoin,
+  checkPriority,
+  DAY_MS,
+} from '../contract/validate';
 import { type Connection, toBytes } from './connection';
 import { Stock } from './stock';
 

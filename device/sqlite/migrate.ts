@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type Database from 'better-sqlite3';
-import { RECORD_KINDS } from '../device-record';
+import { RECORD_KINDS } from '../contract/device-record';
 import { NewerSchemaError } from '../errors';
-import { tableName } from './fence';
+import { tableName } from './move-state';
 
 const FOLDER = join(__dirname, 'migrations');
 

@@ -1,15 +1,15 @@
 import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import Database from 'better-sqlite3';
-import type { BudgetTable } from '../budget';
-import type { DeviceStorage } from '../device-storage';
+import type { BudgetTable } from '../contract/budget';
+import type { DeviceStorage } from '../contract/device-storage';
 import { NotADatabaseError, UnreachableError, WrongKeyError } from '../errors';
 import type { Secret } from '../secret';
 import { Connection } from './connection';
 import { SqliteInventory } from './inventory';
 import { migrate, refuseNewerSchema } from './migrate';
-import { SqliteOpenRequests } from './open-requests';
 import { SqliteOutbox } from './outbox';
+import { SqliteOpenRequests } from './pending-requests';
 import { isSqliteError, namedError } from './sqlite-errors';
 import { SqliteVault } from './vault';
 

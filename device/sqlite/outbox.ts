@@ -1,9 +1,9 @@
 import type Database from 'better-sqlite3';
-import type { CoinCategoryName } from '../coin-category';
+import type { CoinCategoryName } from '../contract/coin-category';
+import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../contract/outbox';
+import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../contract/validate';
+import { DELIVERY_WINDOW_DAYS } from '../contract/vault';
 import { InvalidArgumentError } from '../errors';
-import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../input';
-import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../outbox';
-import { DELIVERY_WINDOW_DAYS } from '../vault';
 import { type Connection, toBytes } from './connection';
 import { type InsertVaultKey, prepareInsertVaultKey } from './vault';
 

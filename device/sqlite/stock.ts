@@ -1,7 +1,7 @@
 import type Database from 'better-sqlite3';
-import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY, roomLeft } from '../budget';
-import type { CoinCategoryName } from '../coin-category';
-import type { CheckedInventoryCoin } from '../input';
+import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY, roomLeft } from '../contract/budget';
+import type { CoinCategoryName } from '../contract/coin-category';
+import type { CheckedInventoryCoin } from '../contract/validate';
 import type { Connection } from './connection';
 
 /**

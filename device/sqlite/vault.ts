@@ -1,7 +1,6 @@
 import type Database from 'better-sqlite3';
-import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../coin-category';
-import { InvalidArgumentError } from '../errors';
-import { type CheckedVaultKey, checkCategory, checkDays, checkUuid, checkVaultKey, DAY_MS } from '../input';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
+import { type CheckedVaultKey, checkCategory, checkDays, checkUuid, checkVaultKey, DAY_MS } from '../contract/validate';
 import {
   BURN_GRACE_MS,
   type NewVaultKey,
@@ -9,7 +8,8 @@ import {
   VAULT_LIFETIME_DAYS,
   type VaultEntry,
   type VaultKeyStatus,
-} from '../vault';
+} from '../contract/vault';
+import { InvalidArgumentError } from '../errors';
 import { type Connection, toBytes } from './connection';
 
 interface KeyRow {

@@ -3,7 +3,8 @@ import { copyFileSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { Secrets } from '../../services/coin/test/secrets';
+import { RedisServer } from '../../testkit/redis-server';
+import { Secrets } from '../../testkit/secrets';
 import { bytes, DAY, inventoryCoin, vaultKey } from '../conformance/harness';
 import {
   copyDeviceStorage,
@@ -14,7 +15,6 @@ import {
   rekeyDeviceStorage,
   type SqliteConfig,
 } from '../index';
-import { RedisServer } from './redis-server';
 
 let folder: string;
 let server: RedisServer;

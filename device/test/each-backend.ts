@@ -1,7 +1,7 @@
+import { RedisServer } from '../../testkit/redis-server';
 import type { Fixture, Harness } from '../conformance/harness';
-import { redisHarness } from './redis-harness';
-import { RedisServer } from './redis-server';
-import { RAW_KEY, sqliteHarness } from './sqlite-harness';
+import { redisHarness } from './redis/harness';
+import { RAW_KEY, sqliteHarness } from './sqlite/harness';
 
 /** For suites that are not functions of a harness: runs them once on each backend. */
 export interface EachBackend {

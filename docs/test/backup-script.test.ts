@@ -2,8 +2,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { globSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Cluster } from '../../services/coin/test/cluster';
-import { ROOT } from './document';
+import { Cluster } from '../../testkit/postgres-cluster';
+import { ROOT } from '../../testkit/root';
 
 /** Debian's PostgreSQL, of whatever version: npm has no pg_basebackup. */
 const bin = dirname(globSync('/usr/lib/postgresql/*/bin/pg_basebackup').sort().at(-1) ?? '');

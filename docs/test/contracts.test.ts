@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { startService, type TestService } from '../../services/coin/test/service';
+import { startService, type TestService } from '../../testkit/service';
 import { blocksOf } from './document';
 import { compileBlocks } from './typescript-blocks';
 

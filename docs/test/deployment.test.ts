@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { readConfig } from '../../services/coin/config';
-import { ROOT } from './document';
+import { ROOT } from '../../testkit/root';
 
 const guide = readFileSync(join(ROOT, 'docs/deployment.md'), 'utf8');
 

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { ROOT } from '../../testkit/root';
 
 const run = promisify(execFile);
-export const ROOT = resolve(__dirname, '../..');
 
 export interface Block {
   /** What stands behind the opening fence. */

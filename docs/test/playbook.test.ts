@@ -10,9 +10,10 @@ import { CoinServiceClient, openDeviceStorage, publishCoins } from '../../device
 import { mintedCoin } from '../../device/conformance/harness';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
-import { BRONZE, GOLD, ids, mint } from '../../services/coin/test/coins';
-import { startService, type TestService, type User } from '../../services/coin/test/service';
-import { applyDiff, type Block, blocksOf, ROOT, runShell } from './document';
+import { BRONZE, GOLD, ids, mint } from '../../testkit/coins';
+import { ROOT } from '../../testkit/root';
+import { startService, type TestService, type User } from '../../testkit/service';
+import { applyDiff, type Block, blocksOf, runShell } from './document';
 import { copyRepository, type RepositoryCopy } from './repository-copy';
 import { serve } from './serve';
 

@@ -1,7 +1,7 @@
 import { cpSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT } from './document';
+import { ROOT } from '../../testkit/root';
 
 export interface RepositoryCopy {
   readonly root: string;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { BRONZE, mint } from '../../services/coin/test/coins';
-import { eventually } from '../../services/coin/test/eventually';
-import type { CallError, User } from '../../services/coin/test/service';
+import { BRONZE, mint } from '../../testkit/coins';
+import { eventually } from '../../testkit/eventually';
+import type { CallError, User } from '../../testkit/service';
 import { Operation } from './operation';
 import { type Commands, commandsBySection } from './sections';
 

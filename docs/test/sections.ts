@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from './document';
+import { ROOT } from '../../testkit/root';
 
 /** A block of commands that an operator types. */
 export interface Commands {

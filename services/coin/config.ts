@@ -33,7 +33,7 @@ export interface Config {
   /** While a call has waited longer for a connection to PostgreSQL, new ones are refused at once. */
   readonly mostWaitMs: number;
   readonly connections: ConnectionLimits;
-  /** How fetches that wait together share statements; see store/gathering.ts. */
+  /** How fetches that wait together share statements; see store/claim/batcher.ts. */
   readonly gathering: {
     readonly batch: number;
     readonly lanes: number;

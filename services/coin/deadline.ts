@@ -13,7 +13,7 @@ export class Deadline {
 
   readonly #at: number;
   readonly #now: () => Date;
-  /** Mostly none or one. A Set would keep those who are gone, see queue.ts. */
+  /** Mostly none or one. A Set would keep those who are gone, see linked-list.ts. */
   readonly #waiters: Waiter[] = [];
   #ended = false;
 

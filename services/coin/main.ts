@@ -1,21 +1,21 @@
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config';
+import { openPostgres } from './database/open';
+import { prepareDatabase } from './database/preflight';
 import { Fence } from './fence/fence';
 import { watchDatabase } from './fence/watch-database';
-import { startHygiene } from './hygiene';
+import { startHygiene } from './housekeeping';
 import { openTokenKeys } from './identity/token-keys';
 import { verifyWith } from './identity/verify-token';
 import { openLimits } from './limits/open-limits';
 import { createLogger } from './logger';
-import { openPostgres } from './postgres/open-postgres';
 import { REASONS } from './rpc/status';
 import { CoinServer, type ServingState } from './server';
-import { prepareDatabase } from './store/check-database';
 import { CoinInventoryServer } from './store/coin-inventory-server';
-import { tellLevels } from './telemetry/levels';
+import { StockWatch } from './store/stock-sampler';
+import { tellLevels } from './telemetry/gauges';
 import { turnMetricsOn } from './telemetry/metrics';
 import { startTelemetry } from './telemetry/start-telemetry';
-import { StockWatch } from './telemetry/stock-watch';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 

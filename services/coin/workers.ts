@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import type { Logger } from 'pino';
 import type { Config } from './config';
-import { openPostgres } from './postgres/open-postgres';
-import { prepareDatabase } from './store/check-database';
+import { openPostgres } from './database/open';
+import { prepareDatabase } from './database/preflight';
 import { metricsPortOf } from './telemetry/start-telemetry';
 
 /** Pause before a worker that has died is started again, in milliseconds; doubled while it dies before it is ready. */

@@ -1,4 +1,4 @@
-import type { Assessment } from '../fence/assess';
+import type { Assessment } from '../fence/verify';
 import { type Command, JSON_OPTION, print } from './command';
 import { EXIT } from './exit-codes';
 import { look, WHICH_MARK } from './fence';

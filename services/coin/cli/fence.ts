@@ -1,9 +1,9 @@
-import { type Assessment, assess } from '../fence/assess';
-import { markFolder, type Ring, readMark } from '../fence/mark';
-import { NO_COIN } from '../fence/ring';
-import { clearRetired } from '../store/clear-retired';
-import type { Database } from '../store/database';
-import { openAnew } from '../store/open-anew';
+import type { Database } from '../database/pool';
+import { openAnew } from '../fence/resolve';
+import { NO_COIN } from '../fence/ring-file';
+import { type Assessment, assess } from '../fence/verify';
+import { markFolder, type Ring, readMark } from '../fence/watermark';
+import { clearRetired } from '../store/housekeeping/clear-retired';
 import type { Arguments } from './arguments';
 import { JSON_OPTION, type Option, print } from './command';
 import { EXIT } from './exit-codes';

@@ -1,6 +1,6 @@
 import { LIMITS } from '../coin';
 import { Deadline } from '../deadline';
-import { hardDeleteFetched } from '../store/hard-delete-fetched';
+import { hardDeleteFetched } from '../store/housekeeping/hard-delete-fetched';
 import { type Command, JSON_OPTION, print } from './command';
 import { EXIT } from './exit-codes';
 import { WHICH_DATABASE, withDatabase } from './with-database';

@@ -1,10 +1,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config';
-import type { Database } from '../store/database';
-import { dumpSchema } from '../store/dump-schema';
-import { migrateDown, migrateUp, type SchemaState, schemaState } from '../store/migrate';
-import { setTimeouts } from '../store/timeouts';
+import { dumpSchema } from '../database/dump-schema';
+import { migrateDown, migrateUp, type SchemaState, schemaState } from '../database/migrate';
+import type { Database } from '../database/pool';
+import { setTimeouts } from '../database/timeouts';
 import { type Command, JSON_OPTION, print } from './command';
 import { EXIT } from './exit-codes';
 import { WHICH_DATABASE, withDatabase } from './with-database';

@@ -1,7 +1,7 @@
 import { LIMITS, STALE_AFTER_DAYS } from '../coin';
 import { Deadline } from '../deadline';
-import { gateOfCommand } from '../fence/gate-of-command';
-import { purgeStale } from '../store/purge-stale';
+import { gateOfCommand } from '../fence/read-only-guard';
+import { purgeStale } from '../store/housekeeping/purge-stale';
 import { type Command, JSON_OPTION, print } from './command';
 import { EXIT } from './exit-codes';
 import { WHICH_MARK } from './fence';

@@ -23,7 +23,7 @@ export async function runCommandLine(argv: readonly string[]): Promise<number> {
       return EXIT.USAGE;
     }
     // It knows the errors of the database, and so loads its driver.
-    const { explain }: typeof import('../explain') = require('../explain');
+    const { explain }: typeof import('./explain-error') = require('./explain-error');
     console.error(explain(error));
     return codeOf(error);
   }

@@ -1,4 +1,4 @@
-import { tuneCollector } from '../collector';
+import { tuneCollector } from '../gc-flags';
 import type { Command } from './command';
 import { EXIT } from './exit-codes';
 

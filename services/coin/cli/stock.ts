@@ -1,5 +1,5 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
-import { type StockSummary, sumUpStock } from '../store/sum-up-stock';
+import { type StockSummary, sumUpStock } from '../store/stock-summary';
 import { isUuid } from '../uuid';
 import { UsageError } from './arguments';
 import { type Command, JSON_OPTION, print } from './command';

@@ -1,8 +1,8 @@
 import { type Config, readConfig } from '../config';
+import { openPostgres } from '../database/open';
+import type { Database } from '../database/pool';
+import { requireSchema } from '../database/preflight';
 import { createLogger } from '../logger';
-import { openPostgres } from '../postgres/open-postgres';
-import { requireSchema } from '../store/check-database';
-import type { Database } from '../store/database';
 
 /** A retire waits for the statements that are under way, and its own may take long on a big stock, in milliseconds. */
 const PATIENCE = { statementTimeoutMs: 600_000, lockTimeoutMs: 60_000 };

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
-import { type Database, run } from '../store/database';
+import { type Database, run } from '../database/pool';
 import { type Check, fail, ok, warn } from './check';
 
 /** Every fetch leaves dead rows behind, so without autovacuum the tables and their indexes grow without end. */

@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { type Database, run } from '../store/database';
+import { type Database, run } from '../database/pool';
 import { type Check, fail, ok, warn } from './check';
 
 /** Beyond this clocks that are set by NTP are not apart, in seconds. */

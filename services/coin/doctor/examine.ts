@@ -1,20 +1,20 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config';
+import { openPostgres } from '../database/open';
+import type { Database } from '../database/pool';
 import { DatabaseUnavailableError } from '../errors';
 import { createLogger } from '../logger';
-import { openPostgres } from '../postgres/open-postgres';
-import type { Database } from '../store/database';
 import { checkAutovacuum } from './autovacuum';
 import { type Check, fail, ok, warn } from './check';
 import { checkClock } from './clock';
 import { checkDisk } from './disk';
 import { checkTls, checkTokenKeys } from './keys';
 import { checkLimits } from './limits';
-import { checkFence, checkMarkPlace } from './mark';
 import { checkReplica } from './replica';
 import { checkSchema } from './schema';
 import { checkServer, checkTimeouts } from './settings';
+import { checkFence, checkMarkPlace } from './watermark';
 
 export interface ExamineOptions {
   readonly now: () => Date;

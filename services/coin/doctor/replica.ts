@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { type Database, run } from '../store/database';
+import { type Database, run } from '../database/pool';
 import { type Check, ok, warn } from './check';
 
 /** The replica that counts coins. Nothing fails without it: the database counts then. */

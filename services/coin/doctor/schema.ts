@@ -1,5 +1,5 @@
-import type { Database } from '../store/database';
-import { schemaState } from '../store/migrate';
+import { schemaState } from '../database/migrate';
+import type { Database } from '../database/pool';
 import { type Check, fail, ok, warn } from './check';
 
 export async function checkSchema(db: Database, migrationsDir: string): Promise<Check> {

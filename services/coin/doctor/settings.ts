@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
-import { type Database, run } from '../store/database';
-import { readTimeouts, type Timeouts } from '../store/timeouts';
+import { type Database, run } from '../database/pool';
+import { readTimeouts, type Timeouts } from '../database/timeouts';
 import { type Check, fail, ok } from './check';
 
 interface Found {

@@ -1,10 +1,10 @@
 import type { Logger } from 'pino';
+import type { Database } from '../database/pool';
 import { FencedError } from '../errors';
-import type { Database } from '../store/database';
-import { readLife, readStamp, recordFirstOpening, recordTimeline } from '../store/database-identity';
-import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from '../store/gate';
-import { type Assessment, assess, currentOpening, type Objection } from './assess';
-import { Mark, MarkUnusableError, markFolder, type Ring } from './mark';
+import { readLife, readStamp, recordFirstOpening, recordTimeline } from './database-state';
+import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from './guard';
+import { type Assessment, assess, currentOpening, type Objection } from './verify';
+import { Mark, MarkUnusableError, markFolder, type Ring } from './watermark';
 
 /** How often one statement is tried anew because the database was replaced again while it was verified. */
 const MAX_ATTEMPTS = 5;

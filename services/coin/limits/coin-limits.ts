@@ -1,7 +1,7 @@
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
 import type { CoinRates } from '../config';
 import { DatabaseUnavailableError, RateLimitedError } from '../errors';
-import type { CoinFetch, FetchAnswer } from '../store/fetch-coins';
+import type { CoinFetch, FetchAnswer } from '../store/claim/fetch-coins';
 import type { UploadAnswer } from '../store/upload-coins';
 import { count } from '../telemetry/metrics';
 import type { Charge, Limits } from './limits';

@@ -6,8 +6,8 @@ import type {
 import { LIMITS } from '../coin';
 import { InvalidFieldError } from '../errors';
 import type { CoinLimits } from '../limits/coin-limits';
+import type { CoinFetch } from '../store/claim/fetch-coins';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
-import type { CoinFetch } from '../store/fetch-coins';
 import { validateFetch } from './fetch-coins';
 import { toItemError } from './status';
 import type { Method } from './unary';

@@ -1,8 +1,8 @@
 import type { FetchCoinsRequest, FetchCoinsResponse } from '../../../gen/aqm/coin/v1/coin_service';
 import { LIMITS } from '../coin';
 import type { CoinLimits } from '../limits/coin-limits';
+import type { CoinFetch } from '../store/claim/fetch-coins';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
-import type { CoinFetch } from '../store/fetch-coins';
 import type { Method } from './unary';
 import { Violations } from './violations';
 

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { Deadline } from '../deadline';
 import { CoinServiceError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
-import type { CallsUnderWay } from '../interceptors/shed';
+import type { CallsUnderWay } from '../interceptors/load-shedding';
 import { count } from '../telemetry/metrics';
 import { traceCall } from '../telemetry/tracing';
 import { isOurs, toStatus } from './status';

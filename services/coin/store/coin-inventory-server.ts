@@ -1,17 +1,17 @@
 import type { StoredCoin } from '../coin';
+import type { Database } from '../database/pool';
 import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
+import { type Gate, UNVERIFIED } from '../fence/guard';
 import { count, type Job } from '../telemetry/metrics';
-import { clearRetired } from './clear-retired';
+import { Gathering, type GatheringRules } from './claim/batcher';
+import { type Claims, type CoinFetch, type FetchAnswer, fetchCoins, fetchOne } from './claim/fetch-coins';
 import { countCoins, type StockCount } from './count-coins';
 import { type CountReplica, countOnReplica } from './count-on-replica';
-import type { Database } from './database';
-import { type Claims, type CoinFetch, type FetchAnswer, fetchCoins, fetchOne } from './fetch-coins';
-import { forgetSpent } from './forget-spent';
-import { type Gate, UNVERIFIED } from './gate';
-import { Gathering, type GatheringRules } from './gathering';
-import { hardDeleteFetched } from './hard-delete-fetched';
-import { purgeStale } from './purge-stale';
+import { clearRetired } from './housekeeping/clear-retired';
+import { forgetSpent } from './housekeeping/forget-spent';
+import { hardDeleteFetched } from './housekeeping/hard-delete-fetched';
+import { purgeStale } from './housekeeping/purge-stale';
 import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './reconcile-coins';
 import { type UploadAnswer, uploadCoins } from './upload-coins';
 

@@ -1,9 +1,9 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import { type Database, run } from '../database/pool';
 import type { Deadline } from '../deadline';
-import { type Database, run } from './database';
-import { isVerified } from './gate';
+import { isVerified } from '../fence/guard';
 
 export interface StockCount {
   /** Coins that could be fetched now, by category; a category without any may be missing. */
@@ -24,7 +24,7 @@ interface Row {
   available: number;
 }
 
-/** Counts one user's coins. `stamp`: see gate.ts; an empty one fits no database. */
+/** Counts one user's coins. `stamp`: see guard.ts; an empty one fits no database. */
 export async function countCoins(db: Database, userId: string, stamp: string, deadline: Deadline): Promise<StockCount> {
   const rows = await run(
     db,

@@ -1,10 +1,10 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import { type Database, run } from '../database/pool';
 import type { Deadline } from '../deadline';
+import { isVerified, type Passage } from '../fence/guard';
 import { countCoins, type StockCount } from './count-coins';
-import { type Database, run } from './database';
-import { isVerified, type Passage } from './gate';
 
 /** A streaming replica of the database, for counts. */
 export interface CountReplica {

@@ -2,11 +2,11 @@ import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_service';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import { type Database, run } from '../database/pool';
+import { isRolledBack } from '../database/sqlstate';
 import type { Deadline } from '../deadline';
 import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
-import { type Database, run } from './database';
-import { type Gate, isVerified, type Passage, UNVERIFIED } from './gate';
-import { isRolledBack } from './postgres-errors';
+import { type Gate, isVerified, type Passage, UNVERIFIED } from '../fence/guard';
 
 /** What one user's vault holds of one category, or a part of it. Ids in lower case. */
 export interface VaultListing {

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { categorySpec, HAND_OUT_MARGIN_S } from '../coin';
-import { type Database, run } from './database';
+import { type Database, run } from '../database/pool';
 
 /** The whole database, for whoever watches it. */
 export interface StockLevels {

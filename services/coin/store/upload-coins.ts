@@ -2,11 +2,11 @@ import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
 import { HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
+import { type Database, run } from '../database/pool';
+import { isRolledBack } from '../database/sqlstate';
 import type { Deadline } from '../deadline';
 import { EpochChangedError, OverloadedError } from '../errors';
-import { type Database, run } from './database';
-import { type Gate, isVerified, UNVERIFIED } from './gate';
-import { isRolledBack } from './postgres-errors';
+import { type Gate, isVerified, UNVERIFIED } from '../fence/guard';
 
 export interface UploadAnswer {
   /** One per coin, in its order. */

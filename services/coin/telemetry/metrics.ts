@@ -2,7 +2,7 @@ import { type Histogram, type Meter, metrics } from '@opentelemetry/api';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import { CoinUploadResult_Outcome as UploadOutcome } from '../../../gen/aqm/coin/v1/coin_service';
-import { Tally } from './tally';
+import { Tally } from './counters';
 
 /**
  * What the service counts, always, and tells when metrics are on. No label is ever a value that somebody chose: no id, no path

@@ -14,11 +14,11 @@ import {
   UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { ServerReflectionClient, ServerReflectionResponse } from '../../../gen/grpc/reflection/v1/reflection';
+import { BRONZE, GOLD, mint, SILVER } from '../../../testkit/coins';
+import { Secrets } from '../../../testkit/secrets';
+import { type CallError, toCallError } from '../../../testkit/service';
+import { type ServiceProcess, spawnMain } from '../../../testkit/service-process';
 import { developmentKey, issueToken } from '../identity/development-key';
-import { BRONZE, GOLD, mint, SILVER } from './coins';
-import { Secrets } from './secrets';
-import { type CallError, toCallError } from './service';
-import { type ServiceProcess, spawnMain } from './service-process';
 
 const COINS = '/aqm.coin.v1.CoinService';
 const ADMIN = '/aqm.coin.v1.CoinAdminService';

@@ -3,11 +3,11 @@ import { credentials } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { CoinAdminServiceClient } from '../../../gen/aqm/coin/v1/coin_admin_service';
 import { CoinServiceClient, FetchCoinsRequest } from '../../../gen/aqm/coin/v1/coin_service';
+import { BRONZE, GOLD, ids, mint, SILVER } from '../../../testkit/coins';
+import { call, startService, type TestService, type User } from '../../../testkit/service';
 import { Deadline } from '../deadline';
 import { CancelledError, DeadlineExceededError } from '../errors';
-import { BRONZE, GOLD, ids, mint, SILVER } from './coins';
-import { whileHeld } from './held-stock';
-import { call, startService, type TestService, type User } from './service';
+import { whileHeld } from './store/claim/held-stock';
 
 /** Long enough for a call to reach what holds it back, short enough to wait for. */
 const DEADLINE_MS = 150;

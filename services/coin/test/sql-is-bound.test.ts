@@ -1,12 +1,11 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ROOT } from '../../../testkit/root';
 import { splicedInto } from './sql-text';
-
-const ROOT = join(__dirname.replace(/[\\/]dist(?=[\\/]services)/, ''), '../../..');
 
 /** What may become SQL text: names and pieces that are written in these files, never what somebody sent or stored. */
 const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expressions: readonly string[] }>> = {
-  'services/coin/store/claim-whole.ts': {
+  'services/coin/store/claim/claim-one-fast.ts': {
     because: 'the texts are built once, when the file is loaded, from constants and the numbers 1 to 20',
     expressions: [
       'text',
@@ -23,7 +22,7 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
       'order',
     ],
   },
-  'services/coin/store/claim-one.ts': {
+  'services/coin/store/claim/claim-one.ts': {
     because: 'the texts are built once, when the file is loaded, from constants and the numbers 1 to 20',
     expressions: [
       'text',
@@ -41,7 +40,7 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
       'wanted',
     ],
   },
-  'services/coin/store/claim-gathered.ts': {
+  'services/coin/store/claim/claim-many-fast.ts': {
     because: 'the four texts are built once, when the file is loaded, from constants',
     expressions: [
       'text',
@@ -61,28 +60,28 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
       'HAND_OUT_MARGIN_S',
     ],
   },
-  'services/coin/store/gate.ts': {
+  'services/coin/fence/guard.ts': {
     because: 'a constant of this file, and the name of a parameter',
     expressions: ['CURRENT_STAMP', 'parameter'],
   },
-  'services/coin/store/migrate.ts': {
+  'services/coin/database/migrate.ts': {
     because: 'the migrations that ship',
     expressions: ["readFileSync(join(folder, file), 'utf8')"],
   },
-  'services/coin/store/timeouts.ts': {
+  'services/coin/database/timeouts.ts': {
     because: 'ALTER ROLE takes no parameters; the name of the connected database, as it says, and of three settings',
     expressions: ["row?.database ?? ''", 'name'],
   },
-  'services/coin/postgres/embedded-postgres.ts': {
+  'services/coin/database/embedded-postgres.ts': {
     because: 'CREATE DATABASE takes no parameters; the only name is aqm',
     expressions: ['name'],
   },
   'device/sqlite/connection.ts': { because: 'hands on what its callers prepare', expressions: ['sql'] },
-  'device/sqlite/copy-side.ts': {
+  'device/sqlite/move-endpoint.ts': {
     because: 'names of tables and columns from the lists in device-record.ts, and question marks',
     expressions: ['columns', 'this.#table(kind)', "columns.join(', ')", "columns.map(() => '?').join(', ')"],
   },
-  'device/sqlite/fence.ts': {
+  'device/sqlite/move-state.ts': {
     because: 'names of tables from RECORD_KINDS',
     expressions: ['tableName(kind, fenced)', 'tableName(kind, fence)'],
   },

@@ -3,10 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { sql } from 'kysely';
-import { ids, mint } from './coins';
-import { runCommand } from './command';
-import { type CallError, startService, type TestService, type User } from './service';
-import { type ServiceProcess, spawnService } from './service-process';
+import { ids, mint } from '../../../testkit/coins';
+import { runCommand } from '../../../testkit/command';
+import { type CallError, startService, type TestService, type User } from '../../../testkit/service';
+import { type ServiceProcess, spawnService } from '../../../testkit/service-process';
 
 const WORKERS = 3;
 

@@ -14,7 +14,7 @@ const CHAINS = 16;
 
 /**
  * The open streams of a session by their ids, which are odd numbers one after the other. Nothing of it leads to a stream that is gone;
- * for what a Map does, see queue.ts.
+ * for what a Map does, see linked-list.ts.
  */
 export class OpenStreams {
   readonly #chains: (Entry | undefined)[] = new Array(CHAINS).fill(undefined);

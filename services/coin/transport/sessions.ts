@@ -7,7 +7,7 @@ import {
 } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 import { type CoinServiceError, DeadlineExceededError, OverloadedError } from '../errors';
-import { type Place, Queue } from '../queue';
+import { type Place, Queue } from '../linked-list';
 import { toStatus } from '../rpc/status';
 import { keepStreamsApart } from './open-streams';
 

@@ -1,0 +1,177 @@
+import {
+  CoinUploadResult_Outcome,
+  type GetInventoryCountResponse,
+  type UploadCoinsResponse,
+} from '../../gen/aqm/coin/v1/coin_service';
+import { type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
+import type { DeviceStorage } from '../contract/device-storage';
+import type { CoinName } from '../contract/inventory';
+import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from '../contract/outbox';
+import { DAY_MS } from '../contract/validate';
+import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from '../contract/vault';
+import { observeFlow } from '../telemetry/traced';
+import { type CoinServiceAccess, callService, checkAccess } from './service-call';
+import { isServiceError, reasonOf } from './service-error';
+
+/**
+ * What became of one coin.
+ *
+ * - INSERTED, ALREADY_PRESENT: in the caller's stock at the coin service. ALREADY_PRESENT also answers a coin that was
+ *   minted before and whose private half the vault holds: it was published then, and is not sent again.
+ * - CONFLICT: the id is taken by other key material, at the service or in the vault; a bug of the minting side.
+ * - SPENT: handed out or retired before, or its private half was burned.
+ * - EXPIRED: too close to its end to be handed out.
+ * - OVER_STOCK_LIMIT: the stock is full. The coin waits in the outbox for the next publishCoins.
+ * - EPOCH_CHANGED: was sent to the server before that was restored from a backup, and is never sent again. Its private
+ *   half stays in the vault until its end; mint another.
+ */
+export type PublishOutcome =
+  | 'INSERTED'
+  | 'ALREADY_PRESENT'
+  | 'CONFLICT'
+  | 'SPENT'
+  | 'EXPIRED'
+  | 'OVER_STOCK_LIMIT'
+  | 'EPOCH_CHANGED';
+
+export interface PublishResult extends CoinName {
+  readonly outcome: PublishOutcome;
+}
+
+export interface PublishReport {
+  /** One per coin of this call and per coin that earlier calls left in the outbox. */
+  readonly results: PublishResult[];
+  /** The caller's own stock at the coin service afterwards. */
+  readonly available: Record<CoinCategoryName, number>;
+  readonly databaseEpoch: string;
+}
+
+/** UploadCoins takes at most this many coins. */
+const UPLOAD_BATCH = 100;
+/** Restores that one call lives through. More would be a server that cannot make up its mind. */
+export const MAX_EPOCHS = 3;
+
+const REFUSED_OUTCOME: Record<RefusedCoin['reason'], PublishOutcome> = {
+  SAME_KEY_HELD: 'ALREADY_PRESENT',
+  OTHER_KEY_HELD: 'CONFLICT',
+  BURNED: 'SPENT',
+  EXPIRED: 'EXPIRED',
+};
+
+const DROPPED_OUTCOME: Record<DroppedCoin['reason'], PublishOutcome> = {
+  BURNED: 'SPENT',
+  EXPIRED: 'EXPIRED',
+  EPOCH_CHANGED: 'EPOCH_CHANGED',
+};
+
+const UPLOAD_OUTCOME: Partial<Record<CoinUploadResult_Outcome, PublishOutcome>> = {
+  [CoinUploadResult_Outcome.OUTCOME_INSERTED]: 'INSERTED',
+  [CoinUploadResult_Outcome.OUTCOME_ALREADY_PRESENT]: 'ALREADY_PRESENT',
+  [CoinUploadResult_Outcome.OUTCOME_CONFLICT]: 'CONFLICT',
+  [CoinUploadResult_Outcome.OUTCOME_SPENT]: 'SPENT',
+  [CoinUploadResult_Outcome.OUTCOME_EXPIRED]: 'EXPIRED',
+  [CoinUploadResult_Outcome.OUTCOME_OVER_STOCK_LIMIT]: 'OVER_STOCK_LIMIT',
+};
+
+/**
+ * Stores minted coins in the vault and uploads their public halves, in minting order. Every private half is on disk
+ * before its public half can leave the device (promise 8), and the upload resumes after a crash at any point: call it
+ * again, with `[]` when there is nothing new.
+ *
+ * Calls are repeated as `service.retry` says. Rejects with InvalidArgumentError for a malformed coin (nothing is stored
+ * then), with the storage's errors, and with the ServiceError of a call that failed to the end as it is; what was not
+ * acknowledged by then stays in the outbox.
+ */
+export async function publishCoins(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  minted: readonly MintedCoin[],
+): Promise<PublishReport> {
+  checkAccess(service);
+  return observeFlow(storage, 'publish_coins', () => publish(storage, service, minted));
+}
+
+async function publish(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  minted: readonly MintedCoin[],
+): Promise<PublishReport> {
+  const results: PublishResult[] = (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({
+    ...coin,
+    outcome: REFUSED_OUTCOME[reason],
+  }));
+  for (let epochs = 1; ; epochs += 1) {
+    // Learned before anything is marked with it: a coin's mark never names an epoch newer than its first sending.
+    const count = await callService(service, service.client.getInventoryCount, {});
+    const { databaseEpoch, available } = count;
+    try {
+      const counted = await uploadOutbox(storage, service, count, results);
+      return {
+        results,
+        available: perCategory((name) => (counted ?? available)?.[specOf(name).countField] ?? 0),
+        databaseEpoch,
+      };
+    } catch (error) {
+      if (epochs === MAX_EPOCHS || !isServiceError(error) || reasonOf(error) !== 'EPOCH_CHANGED') throw error;
+    }
+  }
+}
+
+/** Sends everything in the outbox under one epoch; answers with the last count of the stock, if any. */
+async function uploadOutbox(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  { databaseEpoch, serverTime }: GetInventoryCountResponse,
+  results: PublishResult[],
+): Promise<UploadCoinsResponse['available']> {
+  let available: UploadCoinsResponse['available'];
+  let lastSequence = 0;
+  for (;;) {
+    const { coins, dropped } = await storage.outbox.takeBatch(databaseEpoch, lastSequence, UPLOAD_BATCH);
+    for (const { reason, ...coin } of dropped) results.push({ ...coin, outcome: DROPPED_OUTCOME[reason] });
+    const last = coins.at(-1);
+    if (last === undefined) return available;
+    const response = await callService(service, service.client.uploadCoins, {
+      coins: coins.map((coin) => toWire(coin, serverTime)),
+      databaseEpoch,
+    });
+    const answered = coins.map((coin, index) => answerFor(coin, response, index));
+    const idsOf = (...outcomes: PublishOutcome[]) =>
+      answered.filter(({ outcome }) => outcomes.includes(outcome)).map(({ keyId }) => keyId);
+    await storage.outbox.acknowledge(idsOf('INSERTED', 'ALREADY_PRESENT'));
+    // What is over the limit is no failure of the coin: it stays, and goes out again when stock was handed out.
+    await storage.outbox.remove(idsOf('CONFLICT', 'SPENT', 'EXPIRED'));
+    results.push(...answered);
+    available = response.available;
+    lastSequence = last.sequence;
+  }
+}
+
+function answerFor(coin: OutboxCoin, response: UploadCoinsResponse, index: number): PublishResult {
+  const result = response.results[index];
+  const outcome = result?.keyId === coin.keyId ? UPLOAD_OUTCOME[result.outcome] : undefined;
+  if (outcome === undefined) {
+    throw new TypeError(`The coin service gave no outcome that this release knows for coin ${index} of the upload.`);
+  }
+  return { keyId: coin.keyId, coinCategory: coin.coinCategory, outcome };
+}
+
+function toWire(coin: OutboxCoin, serverTime: Date | undefined) {
+  return {
+    keyId: coin.keyId,
+    coinCategory: specOf(coin.coinCategory).category,
+    publicKey: Buffer.from(coin.publicKey),
+    signature: Buffer.from(coin.signature),
+    expireTime: withinLifetime(coin.expireTime, serverTime),
+  };
+}
+
+/**
+ * A device whose clock runs ahead would name an `expire_time` that the server refuses, and with it every coin of the
+ * upload, again and again. An earlier one keeps promise 5 as well: the vault only holds on for longer.
+ */
+function withinLifetime(expireTime: Date, serverTime: Date | undefined): Date {
+  if (serverTime === undefined) return expireTime;
+  const latest = serverTime.getTime() + (VAULT_LIFETIME_DAYS - DELIVERY_WINDOW_DAYS) * DAY_MS;
+  return expireTime.getTime() > latest + CLOCK_SKEW_MS ? new Date(latest) : expireTime;
+}

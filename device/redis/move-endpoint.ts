@@ -1,0 +1,113 @@
+import type { DeviceRecords, RecordKind } from '../contract/device-record';
+import { type CopySide, type CopyState, isCopyStateName } from '../contract/move-endpoint';
+import { CopyOvertakenError, StorageCorruptedError, TargetNotEmptyError, UnreachableError } from '../errors';
+import { cleanUp, rewriteHistory } from './clean-up';
+import type { Argument, Connection } from './connection';
+import type { Keys } from './keys';
+import { openDevice, type RedisDevice, type RedisSettings } from './open';
+import { RecordReader } from './record-reader';
+import { RecordWriter } from './record-writer';
+import { listIn, textIn } from './reply';
+import { infoField } from './server-checks';
+
+/** With `mustExist` a device that the server does not know is an UnreachableError, else it is made. */
+export function openRedisForCopy(settings: RedisSettings, options: { readonly mustExist: boolean }): Promise<CopySide> {
+  return openDevice(settings, async (device) => new RedisCopySide(device), options);
+}
+
+class RedisCopySide implements CopySide {
+  readonly backend = 'redis';
+  readonly shown: string;
+  readonly #device: RedisDevice;
+  readonly #connection: Connection;
+  readonly #keys: Keys;
+  readonly #reader: RecordReader;
+  #writer: RecordWriter;
+
+  constructor(device: RedisDevice) {
+    this.#device = device;
+    this.#connection = device.connection;
+    this.#keys = device.keys;
+    this.shown = device.connection.shown;
+    this.#reader = new RecordReader(device);
+    this.#writer = new RecordWriter(device);
+  }
+
+  async readState(): Promise<CopyState> {
+    const fields = listIn(await this.#connection.call('hmget', this.#keys.device, 'copy_state', 'copy_id', 'copy_run'));
+    const [state = 'ACTIVE', copyId = '', runId = ''] = fields.map((field) =>
+      field === null ? undefined : textIn(field),
+    );
+    if (!isCopyStateName(state)) throw new StorageCorruptedError();
+    return { state, copyId: copyId || null, runId: runId || null };
+  }
+
+  async changeState(from: CopyState, to: CopyState): Promise<void> {
+    const { byCreation, burned, outbox, published, contacts, used, device } = this.#keys;
+    const mustBeEmpty = to.state === 'RECEIVING' && from.state !== 'RECEIVING';
+    // Open requests stand in no index.
+    if (mustBeEmpty && !(await this.isEmpty())) throw new TargetNotEmptyError(this.shown);
+    const state = ['copy_state', to.state, 'copy_id', to.copyId ?? '', 'copy_run', to.runId ?? ''];
+    await this.#step(
+      from,
+      [['hset', device, ...state]],
+      mustBeEmpty ? [byCreation, burned, outbox, published, contacts, used] : [],
+    );
+  }
+
+  async isEmpty(): Promise<boolean> {
+    const { outboxSequence, sequence } = this.#keys;
+    for await (const keys of this.#reader.ownKeys()) {
+      if (keys.some((key) => key !== outboxSequence && key !== sequence)) return false;
+    }
+    return true;
+  }
+
+  read<Kind extends RecordKind>(kind: Kind): AsyncIterable<readonly DeviceRecords[Kind][]> {
+    return this.#reader.read(kind);
+  }
+
+  async put<Kind extends RecordKind>(
+    state: CopyState,
+    kind: Kind,
+    records: readonly DeviceRecords[Kind][],
+  ): Promise<void> {
+    await this.#step(state, this.#writer.commands(kind, records));
+  }
+
+  async wipe(state: CopyState): Promise<void> {
+    let wiped = 0;
+    for await (const keys of this.#reader.ownKeys()) {
+      if (keys.length > 0) await this.#step(state, [['del', ...keys]]);
+      wiped += keys.length;
+    }
+    this.#writer = new RecordWriter(this.#device);
+    // Nothing of the private halves stays in the server's files.
+    if (wiped > 0) await cleanUp(this.#connection);
+  }
+
+  async settle(): Promise<void> {
+    const info = textIn(await this.#connection.call('info', 'persistence'));
+    if (infoField(info, 'aof_enabled') !== '1') {
+      const cause = new Error('appendonly is off: a restart would lose the keys. Use deploy/redis.conf.');
+      throw new UnreachableError(this.shown, { cause });
+    }
+    // Synced when it ends, whatever appendfsync says.
+    await rewriteHistory(this.#connection);
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close();
+    this.#device.names.wipe();
+  }
+
+  /** Commands as one atomic step, unless the state is another one. */
+  async #step(state: CopyState, commands: readonly Argument[][], absent: readonly string[] = []): Promise<void> {
+    const expected = `${state.state} ${state.copyId ?? ''} ${state.runId ?? ''}`;
+    const args = commands.flatMap((command): Argument[] => [command.length, ...command]);
+    const reply = await this.#connection.run('move-step', [this.#keys.device, ...absent], () => [expected, ...args]);
+    const outcome = textIn(reply);
+    if (outcome === 'NOT_EMPTY') throw new TargetNotEmptyError(this.shown);
+    if (outcome !== 'DONE') throw new CopyOvertakenError(this.shown);
+  }
+}

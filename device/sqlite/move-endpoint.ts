@@ -1,0 +1,119 @@
+import { existsSync } from 'node:fs';
+import { type DeviceRecords, RECORD_COLUMNS, RECORD_KINDS, type RecordKind } from '../contract/device-record';
+import { BATCH_RECORDS, type CopySide, type CopyState, sameState } from '../contract/move-endpoint';
+import { CopyOvertakenError, StorageBusyError, TargetNotEmptyError, UnreachableError } from '../errors';
+import type { Connection } from './connection';
+import { readCopyState, tableName, writeCopyState } from './move-state';
+import { openConnection, type SqliteSettings } from './open';
+
+/** With `mustExist` a missing file is an UnreachableError, else it is made. */
+export function openSqliteForCopy(settings: SqliteSettings, { mustExist }: { readonly mustExist: boolean }): CopySide {
+  if (mustExist && !existsSync(settings.path)) {
+    throw new UnreachableError(settings.path, { cause: new Error('There is no such file.') });
+  }
+  return new SqliteCopySide(openConnection(settings), settings.path);
+}
+
+class SqliteCopySide implements CopySide {
+  readonly backend = 'sqlite';
+  readonly shown: string;
+  readonly #connection: Connection;
+
+  constructor(connection: Connection, path: string) {
+    this.#connection = connection;
+    this.shown = path;
+  }
+
+  async readState(): Promise<CopyState> {
+    return this.#connection.read(() => readCopyState(this.#connection));
+  }
+
+  async changeState(from: CopyState, to: CopyState): Promise<void> {
+    this.#writeIn(from, () => {
+      if (to.state === 'RECEIVING' && from.state !== 'RECEIVING' && this.#count() > 0) {
+        throw new TargetNotEmptyError(this.shown);
+      }
+      writeCopyState(this.#connection, to);
+    });
+  }
+
+  async isEmpty(): Promise<boolean> {
+    return this.#connection.readTogether(() => this.#count() === 0);
+  }
+
+  async *read<Kind extends RecordKind>(kind: Kind): AsyncGenerator<readonly DeviceRecords[Kind][]> {
+    const columns = RECORD_COLUMNS[kind].join(', ');
+    for (let offset = 0; ; offset += BATCH_RECORDS) {
+      const records = this.#connection.readTogether(() =>
+        this.#connection
+          .prepare<[number, number], DeviceRecords[Kind]>(
+            `SELECT ${columns} FROM ${this.#table(kind)} ORDER BY ${columns} LIMIT ? OFFSET ?`,
+          )
+          .all(BATCH_RECORDS, offset),
+      );
+      if (records.length > 0) yield records;
+      if (records.length < BATCH_RECORDS) return;
+    }
+  }
+
+  async put<Kind extends RecordKind>(
+    state: CopyState,
+    kind: Kind,
+    records: readonly DeviceRecords[Kind][],
+  ): Promise<void> {
+    const columns = RECORD_COLUMNS[kind];
+    this.#writeIn(state, () => {
+      const insert = this.#connection.prepare<unknown[]>(
+        `INSERT INTO ${this.#table(kind)} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`,
+      );
+      for (const record of records) insert.run(...columns.map((column) => record[column]));
+    });
+  }
+
+  async wipe(state: CopyState): Promise<void> {
+    this.#writeIn(state, () => {
+      for (const kind of RECORD_KINDS) this.#connection.prepare(`DELETE FROM ${this.#table(kind)}`).run();
+    });
+    // What was deleted is overwritten in its pages; this also drops the pages, and their older images in the WAL.
+    this.#unlessBusy(() => this.#connection.read(() => this.#connection.prepare('VACUUM').run()));
+    this.#unlessBusy(() => this.#connection.checkpoint());
+  }
+
+  async settle(): Promise<void> {
+    // Every commit was synced.
+  }
+
+  async close(): Promise<void> {
+    this.#connection.close();
+  }
+
+  #writeIn(state: CopyState, work: () => void): void {
+    this.#connection.write(() => {
+      if (!sameState(readCopyState(this.#connection), state)) throw new CopyOvertakenError(this.shown);
+      work();
+    });
+  }
+
+  #table(kind: RecordKind): string {
+    return tableName(kind, readCopyState(this.#connection).state !== 'ACTIVE');
+  }
+
+  #count(): number {
+    const counts = RECORD_KINDS.map((kind) =>
+      this.#connection
+        .prepare<[], number>(`SELECT count(*) FROM ${this.#table(kind)}`)
+        .pluck()
+        .get(),
+    );
+    return counts.reduce<number>((sum, count) => sum + (count ?? 0), 0);
+  }
+
+  /** Another process may still have the file open; the pages then go when it closes it. */
+  #unlessBusy(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof StorageBusyError)) throw error;
+    }
+  }
+}

@@ -1,0 +1,186 @@
+import { credentials } from '@grpc/grpc-js';
+import { mintCoin } from '../../../demo/coin-minting';
+import { createIdentity, publicKeysOf } from '../../../demo/coin-signature';
+import { openParcel, sealMessage } from '../../../demo/crypto-wrapper';
+import { HardwareKey } from '../../../demo/hardware-key';
+import { startService, type TestService, type User } from '../../../testkit/service';
+import { DAY, type Fixture, HOUR, MINUTE, SECOND } from '../../conformance/harness';
+import { type CoinServiceAccess, CoinServiceClient, type InventoryCoin, publishCoins, topUp } from '../../index';
+import { eachBackend } from '../each-backend';
+
+const backend = eachBackend();
+const identity = createIdentity();
+const hardwareKey = new HardwareKey();
+
+let service: TestService;
+let client: CoinServiceClient;
+beforeAll(async () => {
+  service = await startService();
+  client = new CoinServiceClient(service.address, credentials.createInsecure());
+});
+afterAll(async () => {
+  client?.close();
+  await service?.stop();
+});
+
+/** Bob and Alice, each with a device whose clock is off by so much; both clocks stand still unless they are moved. */
+class Pair {
+  readonly #bobsDevice: Fixture;
+  readonly #alicesDevice: Fixture;
+  readonly #bob: User;
+  readonly #alice: User;
+
+  private constructor(devices: [Fixture, Fixture], users: [User, User]) {
+    [this.#bobsDevice, this.#alicesDevice] = devices;
+    [this.#bob, this.#alice] = users;
+  }
+
+  static async run(clocks: { bob: number; alice: number }, test: (pair: Pair) => Promise<void>): Promise<void> {
+    const [bobsDevice, alicesDevice] = await Promise.all([backend.harness.create(), backend.harness.create()]);
+    // Read once: a millisecond more for one of them would be one too many.
+    const now = Date.now();
+    try {
+      for (const [{ clock }, off] of [
+        [bobsDevice, clocks.bob],
+        [alicesDevice, clocks.alice],
+      ] as const) {
+        clock.advance(now - clock.now().getTime() + off);
+      }
+      const users = await Promise.all([service.user(), service.user()]);
+      await test(new Pair([bobsDevice, alicesDevice], users));
+    } finally {
+      await bobsDevice.destroy();
+      await alicesDevice.destroy();
+    }
+  }
+
+  get vault() {
+    return this.#bobsDevice.storage.vault;
+  }
+
+  get inventory() {
+    return this.#alicesDevice.storage.inventory;
+  }
+
+  async publish(count: number): Promise<void> {
+    const coins = Array.from({ length: count }, () => mintCoin('GOLD', identity, hardwareKey));
+    const { results } = await publishCoins(this.#bobsDevice.storage, access(this.#bob), coins);
+    expect(results.map(({ outcome }) => outcome)).toStrictEqual(Array(count).fill('INSERTED'));
+  }
+
+  /** @returns the coins that Alice's device got. */
+  async fetch(): Promise<number> {
+    await this.inventory.setPriority('bob', 'BESTIE');
+    const bob = { contactId: 'bob', userId: this.#bob.id };
+    const { contacts } = await topUp(this.#alicesDevice.storage, access(this.#alice), [bob]);
+    return contacts[0]?.stored.length ?? 0;
+  }
+
+  /** Time passes for both devices; not for the service, whose clock is the machine's. */
+  passDevices(ms: number): void {
+    this.#bobsDevice.clock.advance(ms);
+    this.#alicesDevice.clock.advance(ms);
+  }
+
+  /** Moves Alice's clock, and Bob's by as much, to a moment of hers. */
+  passUntil(moment: number): void {
+    this.passDevices(moment - this.#alicesDevice.clock.now().getTime());
+  }
+
+  select(): Promise<InventoryCoin | null> {
+    return this.inventory.selectCoin('bob', 'GOLD');
+  }
+
+  async open(coin: InventoryCoin) {
+    const parcel = sealMessage('to the last', coin, publicKeysOf(identity));
+    return openParcel(parcel, { vault: this.vault, hardwareKey });
+  }
+}
+
+function access(user: User): CoinServiceAccess {
+  return { client, token: () => user.token };
+}
+
+/** Lets time pass for the service's queue; the coin's own expire_time stays. */
+const passService = (ms: number) => service.age('coin_stock', 'expire_time', `${ms} milliseconds`);
+
+const CLOCK = { bob: 0, alice: 0 };
+
+backend.describe('the three clocks of a coin', () => {
+  it('the service hands it out until 24 hours before its end, and not a moment later', () =>
+    Pair.run(CLOCK, async (pair) => {
+      await pair.publish(1);
+      await passService(22 * DAY - MINUTE);
+      expect(await pair.fetch()).toBe(1);
+      await pair.publish(1);
+      await passService(22 * DAY);
+      expect(await pair.fetch()).toBe(0);
+    }));
+
+  it('it can be selected until its end, and then still be opened for 7 days', () =>
+    Pair.run(CLOCK, async (pair) => {
+      await pair.publish(3);
+      await passService(22 * DAY - MINUTE);
+      pair.passDevices(22 * DAY - MINUTE);
+      expect(await pair.fetch()).toBe(3);
+      const first = (await pair.select()) as InventoryCoin;
+      const end = first.expiresAt.getTime();
+      pair.passUntil(end - 1);
+      const last = (await pair.select()) as InventoryCoin;
+      expect(last.expiresAt.getTime()).toBe(end);
+      pair.passUntil(end);
+      expect(await pair.select()).toBeNull();
+      pair.passUntil(end + 7 * DAY - 1);
+      expect(await pair.open(last)).toStrictEqual({ opened: true, text: 'to the last', coinCategory: 'GOLD' });
+      pair.passUntil(end + 7 * DAY);
+      expect(await pair.open(first)).toStrictEqual({ opened: false, reason: 'EXPIRED' });
+    }));
+
+  it('no read makes any of them later', () =>
+    Pair.run(CLOCK, async (pair) => {
+      await pair.publish(2);
+      const [keyId = ''] = await pair.vault.listKeyIds();
+      const vaultEnd = (await pair.vault.fetchKey(keyId))?.expiresAt;
+      expect(await pair.fetch()).toBe(2);
+      for (let day = 0; day < 22; day += 1) {
+        pair.passDevices(DAY);
+        expect((await pair.vault.fetchKey(keyId))?.expiresAt).toStrictEqual(vaultEnd);
+        expect(await pair.vault.getStatus(keyId)).toBe('ACTIVE');
+        expect(await pair.vault.countActive('GOLD')).toBe(2);
+        expect((await pair.inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(2);
+        expect(await pair.inventory.getTotalStorageBytes()).toBeGreaterThan(0);
+      }
+      pair.passDevices(DAY - 1);
+      const coin = await pair.select();
+      expect(coin?.expiresAt.getTime()).toBe((vaultEnd?.getTime() ?? 0) - 7 * DAY);
+      pair.passDevices(1);
+      expect(await pair.select()).toBeNull();
+      pair.passDevices(7 * DAY);
+      expect(await pair.vault.getStatus(keyId)).toBe('EXPIRED');
+    }));
+
+  // As far as the service lets a device's clock be ahead, less what the test itself takes.
+  const OFF = 5 * MINUTE - 30 * SECOND;
+
+  it.each([
+    { bob: OFF, alice: -OFF },
+    { bob: -OFF, alice: OFF },
+    { bob: OFF, alice: OFF },
+  ])('a parcel of the last moment has its 7 days, less what the clocks are off: %p', (clocks) =>
+    Pair.run(clocks, async (pair) => {
+      await pair.publish(2);
+      await passService(22 * DAY - HOUR);
+      pair.passDevices(22 * DAY - HOUR);
+      expect(await pair.fetch()).toBe(2);
+      const first = (await pair.select()) as InventoryCoin;
+      pair.passUntil(first.expiresAt.getTime() - 1);
+      const last = (await pair.select()) as InventoryCoin;
+      // Bob's clock is ahead of Alice's by so much, and reaches the vault's end as much earlier.
+      const apart = clocks.bob - clocks.alice;
+      pair.passDevices(7 * DAY - apart);
+      expect((await pair.open(last)).opened).toBe(true);
+      pair.passDevices(1);
+      expect(await pair.open(first)).toStrictEqual({ opened: false, reason: 'EXPIRED' });
+    }),
+  );
+});

@@ -1,0 +1,172 @@
+import { sql } from 'kysely';
+import type { Coin } from '../../../gen/aqm/coin/v1/coin';
+import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_service';
+import { ids, mint } from '../../../testkit/coins';
+import { startService, type TestService } from '../../../testkit/service';
+import type { Outbox } from '../../contract/outbox';
+import { type DeviceStorage, publishCoins, reconcileCoins } from '../../index';
+import { eachBackend } from '../each-backend';
+import { type OnStep, stepped } from '../steps';
+import { Reconciled } from './reconcile-kit';
+
+const backend = eachBackend();
+/** No reconcile of this size has so many; a walk that gets there walks in circles. */
+const MOST_STEPS = 200;
+
+let service: TestService;
+beforeAll(async () => {
+  service = await startService();
+});
+afterAll(() => service?.stop());
+
+const withDevice = (test: (device: Reconciled) => Promise<void>) => Reconciled.run(service, backend.harness, test);
+
+function reconcileWith(device: Reconciled, storage: DeviceStorage, onStep: OnStep) {
+  const watched = stepped(storage, device.access.client, onStep);
+  return reconcileCoins(watched.storage, { ...device.access, client: watched.client });
+}
+
+/** Every private half of the vault can still be fetched. */
+async function expectNothingLost(device: Reconciled, { vault }: DeviceStorage): Promise<void> {
+  const held = await vault.listKeyIds();
+  expect(await device.statesOf(held)).toStrictEqual(new Map([[State.STATE_IN_STOCK, held]]));
+}
+
+/**
+ * Walks a reconcile, with something happening after its first step, in the next one after its second, and so on; on
+ * Redis after every other one, since the steps are the same.
+ */
+async function walk(
+  { config }: Reconciled,
+  run: (happens: (onStep: OnStep) => OnStep) => Promise<void>,
+): Promise<number> {
+  for (let at = 1; at <= MOST_STEPS; at += config.backend === 'redis' ? 2 : 1) {
+    let moment = 0;
+    const happens = (onStep: OnStep) => async () => {
+      moment += 1;
+      if (moment === at) await onStep();
+    };
+    await run(happens);
+    if (moment < at) return moment;
+  }
+  throw new Error(`The reconcile had not ended after ${MOST_STEPS} steps.`);
+}
+
+/** Coins that the service lost, so that the reconcile has something to publish again. */
+async function loseSome(device: Reconciled, storage: DeviceStorage): Promise<void> {
+  const coins = device.mint(3);
+  await publishCoins(storage, device.access, coins);
+  await device.lose(ids(coins));
+}
+
+backend.describe('a publish that runs while a reconcile lists the vault', () => {
+  it('loses no coin, whichever step of the reconcile it falls between', () =>
+    withDevice(async (device) => {
+      const [storage, other] = [await device.open(), await device.open()];
+      const steps = await walk(device, async (happens) => {
+        await loseSome(device, storage);
+        const publish = async () => {
+          await publishCoins(other, device.access, device.mint(3));
+        };
+        await reconcileWith(device, storage, happens(publish));
+      });
+      expect(steps).toBeGreaterThan(15);
+      await expectNothingLost(device, storage);
+    }));
+
+  it('loses no coin whose upload began before the list and ends in the middle', () =>
+    withDevice(async (device) => {
+      const [storage, other] = [await device.open(), await device.open()];
+      const { db } = device.service.database;
+      const steps = await walk(device, async (happens) => {
+        const coins = device.mint(3);
+        // Somebody holds the place of one of the ids, so that the upload has begun and cannot end.
+        const holder = await db.startTransaction().execute();
+        await sql`
+          INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category)
+          VALUES (${device.bob.id}, ${coins[0]?.keyId}, 0, now(), 1)`.execute(holder);
+        const publishing = publishCoins(other, device.access, coins);
+        await somebodyWaits(device);
+        let released: Promise<unknown> | undefined;
+        const release = async () => {
+          released ??= holder.rollback().execute();
+          await released;
+          await publishing;
+        };
+        const waiting = { ...storage, outbox: addingAfter(storage.outbox, release) };
+        await reconcileWith(device, waiting, happens(release));
+      });
+      expect(steps).toBeGreaterThan(10);
+      await expectNothingLost(device, storage);
+    }));
+
+  it('loses no coin when both run again and again, in several processes', () =>
+    withDevice(async (device) => {
+      const handles = await Promise.all([1, 2, 3, 4].map(() => device.open()));
+      const work = handles.map(async (storage, place) => {
+        for (let turn = 0; turn < 6; turn += 1) {
+          if (place % 2 === 0) await publishCoins(storage, device.access, device.mint(4));
+          else await reconcileCoins(storage, device.access);
+        }
+      });
+      await Promise.all(work);
+      const [storage] = handles as [DeviceStorage];
+      expect(await storage.vault.listKeyIds()).toHaveLength(48);
+      await expectNothingLost(device, storage);
+    }));
+});
+
+backend.describe('a reconcile that dies', () => {
+  it('is carried on by the next one, whichever step it died at', () =>
+    withDevice(async (device) => {
+      const storage = await device.open();
+      const death = new Error('The process died here.');
+      const lost: Coin[] = [];
+      const steps = await walk(device, async (happens) => {
+        await loseSome(device, storage);
+        // Of a private half that this vault lost.
+        lost.push(...mint(1));
+        await device.bob.upload(lost.slice(-1));
+        await device.letTimePass();
+        const dying = reconcileWith(
+          device,
+          storage,
+          happens(() => {
+            throw death;
+          }),
+        );
+        await dying.catch((error: unknown) => {
+          if (error !== death) throw error;
+        });
+        await reconcileCoins(storage, device.access);
+      });
+      expect(steps).toBeGreaterThan(15);
+      await expectNothingLost(device, storage);
+      expect(await device.statesOf(ids(lost))).toStrictEqual(new Map([[State.STATE_SPENT, ids(lost)]]));
+    }));
+});
+
+async function somebodyWaits(device: Reconciled): Promise<void> {
+  for (let look = 0; look < 10_000; look += 1) {
+    const { rows } = await sql`
+      SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`.execute(
+      device.service.database.db,
+    );
+    if (rows.length > 0) return;
+  }
+  throw new Error('The upload did not wait.');
+}
+
+/** The publish at the end of a reconcile would wait for the upload that cannot end: it ends before, at the latest. */
+function addingAfter(outbox: Outbox, release: () => Promise<void>): Outbox {
+  return {
+    add: async (minted) => {
+      await release();
+      return outbox.add(minted);
+    },
+    takeBatch: (...args) => outbox.takeBatch(...args),
+    acknowledge: (keyIds) => outbox.acknowledge(keyIds),
+    remove: (keyIds) => outbox.remove(keyIds),
+    publishAgain: (...args) => outbox.publishAgain(...args),
+  };
+}

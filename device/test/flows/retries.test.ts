@@ -1,0 +1,194 @@
+import { status } from '@grpc/grpc-js';
+import type {
+  BatchFetchCoinsRequest,
+  FetchCoinsRequest,
+  ReconcileCoinsRequest,
+  UploadCoinsRequest,
+} from '../../../gen/aqm/coin/v1/coin_service';
+import { DAY, type Fixture, keyId, mintedCoin, withFixture } from '../../conformance/harness';
+import { type CoinServiceAccess, fetchOnDemand, publishCoins, reconcileCoins, topUp } from '../../index';
+import { eachBackend } from '../each-backend';
+import { type Failure, ScriptedCoinService } from './scripted-coin-service';
+
+const backend = eachBackend();
+const BOB = { contactId: 'bob', userId: keyId(77) };
+const WISH = { ...BOB, coinCategory: 'GOLD' } as const;
+const AWAY: Failure = { code: status.UNAVAILABLE, reason: 'DATABASE_UNAVAILABLE' };
+
+function withService(test: (fixture: Fixture, service: ScriptedCoinService) => Promise<void>): Promise<void> {
+  return withFixture(backend.harness, async (fixture) => {
+    const service = await ScriptedCoinService.start();
+    service.serverTime = fixture.clock.now();
+    try {
+      await fixture.storage.inventory.setPriority('bob', 'BESTIE');
+      await test(fixture, service);
+    } finally {
+      service.stop();
+    }
+  });
+}
+
+const when = ['before', 'after'] as const;
+const hiccups = when.flatMap((moment) =>
+  [status.UNAVAILABLE, status.DEADLINE_EXCEEDED].map((code) => [status[code], moment, { code }] as const),
+);
+
+backend.describe('a hiccup of the coin service', () => {
+  it.each(hiccups)('(%s, %s the call took effect) is not seen by topUp', (_, moment, failure) =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 9, 'GOLD', clock.in(DAY));
+      for (let n = 0; n < 3; n += 1) service.failNext('batchFetchCoins', moment, failure);
+      const { contacts } = await topUp(storage, service.patient(), [BOB]);
+      expect(contacts[0]?.error).toBeUndefined();
+      expect(contacts[0]?.stored.map((coin) => coin.keyId)).toStrictEqual([0, 1, 2, 3, 4].map(keyId));
+      expect(service.stock).toHaveLength(4);
+      const asked = service.requests<BatchFetchCoinsRequest>('batchFetchCoins');
+      expect(asked).toHaveLength(4);
+      expect(new Set(asked.map((request) => JSON.stringify(request))).size).toBe(1);
+    }),
+  );
+
+  it.each(hiccups)('(%s, %s the call took effect) is not seen by publishCoins', (_, moment, failure) =>
+    withService(async ({ storage }, service) => {
+      service.failNext('getInventoryCount', moment, failure);
+      service.failNext('uploadCoins', moment, failure);
+      const { results } = await publishCoins(storage, service.patient(), [mintedCoin(1), mintedCoin(2)]);
+      const outcome = moment === 'before' ? 'INSERTED' : 'ALREADY_PRESENT';
+      expect(results.map((result) => result.outcome)).toStrictEqual([outcome, outcome]);
+      const [first, second] = service.requests<UploadCoinsRequest>('uploadCoins');
+      expect(second).toStrictEqual(first);
+    }),
+  );
+
+  it.each(hiccups)('(%s, %s the call took effect) is not seen by fetchOnDemand', (_, moment, failure) =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 2, 'GOLD', clock.in(DAY));
+      service.failNext('fetchCoins', moment, failure);
+      expect((await fetchOnDemand(storage, service.patient(), WISH))?.keyId).toBe(keyId(0));
+      const [first, second] = service.requests<FetchCoinsRequest>('fetchCoins');
+      expect(second).toStrictEqual(first);
+      expect(service.stock).toHaveLength(1);
+    }),
+  );
+
+  it('is not seen by reconcileCoins', () =>
+    withService(async ({ storage }, service) => {
+      await publishCoins(storage, service.access, [mintedCoin(1)]);
+      service.failNext('getInventoryCount', 'before');
+      for (const moment of when) service.failNext('reconcileCoins', moment);
+      const { results } = await reconcileCoins(storage, service.patient());
+      expect(results).toStrictEqual([{ keyId: keyId(1), coinCategory: 'GOLD', outcome: 'IN_STOCK' }]);
+      const asked = service.requests<ReconcileCoinsRequest>('reconcileCoins').slice(0, 3);
+      expect(new Set(asked.map((request) => JSON.stringify(request))).size).toBe(1);
+    }));
+
+  it('in some items of a batch repeats those, with their own ids, and no others', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 5, 'GOLD', clock.in(DAY));
+      service.add(10, 4, 'SILVER', clock.in(DAY));
+      service.itemErrors.set('GOLD', { code: status.UNAVAILABLE, reason: 'OVERLOADED', message: 'Later.' });
+      const sleep = async () => service.itemErrors.clear();
+      const { contacts } = await topUp(storage, { ...service.patient(), sleep }, [BOB]);
+      expect(contacts[0]?.error).toBeUndefined();
+      expect(contacts[0]?.stored).toHaveLength(9);
+      const [all, again] = service.requests<BatchFetchCoinsRequest>('batchFetchCoins').map(({ requests }) => requests);
+      expect([all?.length, again]).toStrictEqual([3, all?.filter(({ coinCategory }) => coinCategory === 1)]);
+    }));
+
+  it('leaves a request open whose repeat was answered empty: the call that failed may yet take coins for it', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.failNext('batchFetchCoins', 'before');
+      service.failNext('fetchCoins', 'before');
+      const access = service.patient();
+      expect((await topUp(storage, access, [BOB])).contacts[0]?.error).toBeUndefined();
+      expect(await fetchOnDemand(storage, access, WISH)).toBeNull();
+      service.add(0, 9, 'GOLD', clock.in(DAY));
+      await topUp(storage, access, [BOB]);
+      await fetchOnDemand(storage, access, WISH);
+      const batches = service.requests<BatchFetchCoinsRequest>('batchFetchCoins');
+      const ids = batches.map(({ requests }) => requests.map(({ requestId }) => requestId).sort());
+      expect(ids[2]).toStrictEqual(ids[0]);
+      const fetches = service.requests<FetchCoinsRequest>('fetchCoins');
+      expect(new Set(fetches.map(({ requestId }) => requestId)).size).toBe(1);
+      // The count of askers is no reservation: answered with coins, it is closed.
+      await topUp(storage, access, [BOB]);
+      expect(await storage.openRequests.resumeTopUps([BOB])).toHaveLength(2);
+    }));
+});
+
+backend.describe('a coin service that stays away', () => {
+  /** The waits of a publish whose first call fails again and again. */
+  async function waitsOf(
+    { storage }: Fixture,
+    service: ScriptedCoinService,
+    failure: Failure,
+    access: (waits: number[]) => CoinServiceAccess,
+  ): Promise<number[]> {
+    service.recover();
+    for (let n = 0; n < 20; n += 1) service.failNext('getInventoryCount', 'before', failure);
+    const waits: number[] = [];
+    const failed = publishCoins(storage, access(waits), [mintedCoin(1)]);
+    await expect(failed).rejects.toMatchObject({ code: failure.code });
+    return waits;
+  }
+
+  it('is asked 8 times, with waits that double up to 5 s and differ from device to device', () =>
+    withService(async (fixture, service) => {
+      const longest = [200, 400, 800, 1600, 3200, 5000, 5000];
+      expect(await waitsOf(fixture, service, AWAY, (waits) => service.patient(waits))).toStrictEqual(longest);
+      const shortest = await waitsOf(fixture, service, AWAY, (waits) => ({
+        ...service.patient(waits),
+        random: () => 0,
+      }));
+      expect(shortest).toStrictEqual(longest.map((ms) => ms / 2));
+      expect(service.calls).toHaveLength(16);
+    }));
+
+  it('is given the time that it asks for, and is not waited for when that is longer than the caller would', () =>
+    withService(async (fixture, service) => {
+      const wait = (retryAfterMs: number) =>
+        waitsOf(fixture, service, { ...AWAY, retryAfterMs }, (waits) => service.patient(waits, { attempts: 4 }));
+      expect(await wait(700)).toStrictEqual([700, 700, 800]);
+      expect(await wait(31_000)).toStrictEqual([]);
+    }));
+
+  it('is asked as often, and as long, as the caller says', () =>
+    withService(async (fixture, service) => {
+      const wait = (retry: CoinServiceAccess['retry']) =>
+        waitsOf(fixture, service, AWAY, (waits) => service.patient(waits, retry));
+      expect(await wait({ attempts: 3, firstDelayMs: 10, longestDelayMs: 15 })).toStrictEqual([10, 15]);
+      expect(await wait({ attempts: 1 })).toStrictEqual([]);
+      expect(await wait({ firstDelayMs: 60_000, longestDelayMs: 60_000, withinMs: 59_999 })).toStrictEqual([]);
+      for (const [field, retry] of [
+        ['retry.attempts', { attempts: 0 }],
+        ['retry.attempts', { attempts: 1.5 }],
+        ['retry.firstDelayMs', { firstDelayMs: -1 }],
+        ['retry.withinMs', { withinMs: Number.NaN }],
+      ] as const) {
+        const refused = publishCoins(fixture.storage, service.patient([], retry), [mintedCoin(2)]);
+        await expect(refused).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
+      }
+    }));
+
+  it.each([status.INTERNAL, status.UNAUTHENTICATED, status.FAILED_PRECONDITION, status.RESOURCE_EXHAUSTED])(
+    'is another thing than one that refuses: code %p is not repeated',
+    (code) =>
+      withService(async (fixture, service) => {
+        expect(await waitsOf(fixture, service, { code }, (waits) => service.patient(waits))).toStrictEqual([]);
+        expect(service.calls).toHaveLength(1);
+      }),
+  );
+
+  it('is in the end the error and the report that it was without repeats, and everything stays for the next call', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 5, 'GOLD', clock.in(DAY));
+      for (let n = 0; n < 8; n += 1) service.failNext('batchFetchCoins', 'before', AWAY);
+      const { contacts } = await topUp(storage, service.patient(), [BOB]);
+      expect(contacts[0]).toMatchObject({
+        stored: [],
+        error: { reason: 'DATABASE_UNAVAILABLE' },
+        missing: { GOLD: 5 },
+      });
+      expect((await topUp(storage, service.patient(), [BOB])).contacts[0]?.stored).toHaveLength(5);
+    }));
+});

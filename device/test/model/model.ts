@@ -1,0 +1,270 @@
+import { DAY, MINUTE, NO_COINS } from '../../conformance/harness';
+import type { BudgetTable, ContactPriority } from '../../contract/budget';
+import type { CoinCategoryName } from '../../contract/coin-category';
+import type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from '../../contract/inventory';
+import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../../contract/vault';
+import { InvalidArgumentError } from '../../errors';
+import { textOf } from './text';
+
+/**
+ * What device/contract/vault.ts and device/contract/inventory.ts promise, in plain Maps. Written from their docstrings and from design.md,
+ * with sizes and times of its own, so that a wrong constant of the library is a difference too. Where they leave
+ * something open, the comment says what both backends do.
+ */
+
+const CATEGORIES: readonly CoinCategoryName[] = ['GOLD', 'SILVER', 'BRONZE'];
+/** Public key, signature and the text of the id. */
+const COIN_BYTES: Partial<Record<CoinCategoryName, number>> = {
+  GOLD: 1184 + 2420 + 36,
+  SILVER: 1184 + 64 + 36,
+  BRONZE: 32 + 64 + 36,
+};
+const VAULT_LIFETIME = 30 * DAY;
+const CLOCK_SKEW = 5 * MINUTE;
+
+/** Everything that is remembered. Entries are never changed, only replaced, so that a copy of the Maps is a copy. */
+class State {
+  readonly keys = new Map<string, VaultEntry>();
+  /** Ids of private halves that were destroyed before their end, with that end. */
+  readonly burned = new Map<string, number>();
+  readonly priorities = new Map<string, ContactPriority>();
+  readonly lastUsed = new Map<string, number>();
+  /** By contact, in the order of storing, expired ones included while they are on disk. */
+  readonly coins = new Map<string, readonly InventoryCoin[]>();
+  /** Contact and id of coins that were selected or evicted, with their end. */
+  readonly used = new Map<string, number>();
+
+  copy(): State {
+    const copy = new State();
+    for (const [id, entry] of this.keys) copy.keys.set(id, entry);
+    for (const [id, end] of this.burned) copy.burned.set(id, end);
+    for (const [contact, priority] of this.priorities) copy.priorities.set(contact, priority);
+    for (const [contact, time] of this.lastUsed) copy.lastUsed.set(contact, time);
+    for (const [contact, coins] of this.coins) copy.coins.set(contact, coins);
+    for (const [name, end] of this.used) copy.used.set(name, end);
+    return copy;
+  }
+
+  get fingerprint(): string {
+    const { keys, burned, priorities, lastUsed, used } = this;
+    // The order of storing counts among the coins of one contact and category only.
+    const coins = [...this.coins].map(([contact, all]): [string, unknown] => [
+      contact,
+      CATEGORIES.map((category) => all.filter(({ coinCategory }) => coinCategory === category)),
+    ]);
+    return textOf([keys, burned, priorities, lastUsed, used, new Map(coins)]);
+  }
+}
+
+export class DeviceModel {
+  readonly vault: SecureVault;
+  readonly inventory: SmartInventory;
+  readonly #state: State;
+  readonly #now: () => Date;
+  readonly #budgets: BudgetTable;
+
+  constructor(now: () => Date, budgets: BudgetTable, state = new State()) {
+    this.#state = state;
+    this.#now = now;
+    this.#budgets = budgets;
+    const nowMs = () => now().getTime();
+    this.vault = new VaultModel(state, nowMs);
+    this.inventory = new InventoryModel(state, nowMs, budgets);
+  }
+
+  copy(): DeviceModel {
+    return new DeviceModel(this.#now, this.#budgets, this.#state.copy());
+  }
+
+  /** The same text for states that no later call can tell apart. */
+  get fingerprint(): string {
+    return this.#state.fingerprint;
+  }
+}
+
+class VaultModel implements SecureVault {
+  readonly #state: State;
+  readonly #now: () => number;
+
+  constructor(state: State, now: () => number) {
+    this.#state = state;
+    this.#now = now;
+  }
+
+  async storeKey(key: NewVaultKey): Promise<boolean> {
+    const keyId = key.keyId.toLowerCase();
+    const now = this.#now();
+    const end = key.expiresAt?.getTime() ?? now + VAULT_LIFETIME;
+    if (end <= now || end > now + VAULT_LIFETIME + CLOCK_SKEW) throw new InvalidArgumentError('expiresAt', 'is wrong');
+    if (this.#state.keys.has(keyId) || this.#isBurned(keyId)) return false;
+    const times = { createdAt: new Date(now), expiresAt: new Date(end) };
+    this.#state.keys.set(keyId, { ...key, keyId, status: 'ACTIVE', ...times });
+    return true;
+  }
+
+  async fetchKey(keyId: string): Promise<VaultEntry | null> {
+    const entry = this.#state.keys.get(keyId.toLowerCase());
+    return entry !== undefined && this.#isActive(entry) ? entry : null;
+  }
+
+  async burnKey(keyId: string): Promise<boolean> {
+    return this.#destroy(keyId.toLowerCase());
+  }
+
+  async getStatus(keyId: string): Promise<VaultKeyStatus> {
+    const entry = this.#state.keys.get(keyId.toLowerCase());
+    if (entry !== undefined) return this.#isActive(entry) ? 'ACTIVE' : 'EXPIRED';
+    return this.#isBurned(keyId.toLowerCase()) ? 'BURNED' : 'ABSENT';
+  }
+
+  async countActive(coinCategory: CoinCategoryName): Promise<number> {
+    return (await this.listKeyIds(coinCategory)).length;
+  }
+
+  async listKeyIds(coinCategory?: CoinCategoryName): Promise<string[]> {
+    return [...this.#state.keys.values()]
+      .filter((entry) => this.#isActive(entry) && (coinCategory ?? entry.coinCategory) === entry.coinCategory)
+      .map(({ keyId }) => keyId)
+      .sort();
+  }
+
+  async purgeExpired(maxAgeDays = 30, options?: { readonly evenIfOwed?: boolean }): Promise<number> {
+    if (maxAgeDays < 30 && options?.evenIfOwed !== true) throw new InvalidArgumentError('maxAgeDays', 'is too young');
+    const oldest = this.#now() - maxAgeDays * DAY;
+    const due = [...this.#state.keys.values()].filter(
+      (entry) => !this.#isActive(entry) || entry.createdAt.getTime() < oldest,
+    );
+    for (const { keyId } of due) this.#destroy(keyId);
+    return due.length;
+  }
+
+  #destroy(keyId: string): boolean {
+    const entry = this.#state.keys.get(keyId);
+    if (entry === undefined) return false;
+    this.#state.keys.delete(keyId);
+    this.#state.burned.set(keyId, entry.expiresAt.getTime());
+    return true;
+  }
+
+  #isActive(entry: VaultEntry): boolean {
+    return entry.expiresAt.getTime() > this.#now();
+  }
+
+  #isBurned(keyId: string): boolean {
+    return (this.#state.burned.get(keyId) ?? 0) > this.#now();
+  }
+}
+
+class InventoryModel implements SmartInventory {
+  readonly #state: State;
+  readonly #now: () => number;
+  readonly #budgets: BudgetTable;
+
+  constructor(state: State, now: () => number, budgets: BudgetTable) {
+    this.#state = state;
+    this.#now = now;
+    this.#budgets = budgets;
+  }
+
+  async storeKey(given: InventoryCoin): Promise<boolean> {
+    const coin = { ...given, keyId: given.keyId.toLowerCase() };
+    const { contactId, keyId, coinCategory } = coin;
+    if (!this.#isUsable(coin)) throw new InvalidArgumentError('expiresAt', 'is over');
+    // An expired coin of the same id is in nobody's way.
+    if (this.#usable(contactId).some((held) => held.keyId === keyId)) return false;
+    if ((this.#state.used.get(`${contactId} ${keyId}`) ?? 0) > this.#now()) return false;
+    if (this.#usable(contactId, coinCategory).length >= this.#budget(contactId)[coinCategory]) return false;
+    this.#state.coins.set(contactId, [...this.#usable(contactId), coin]);
+    this.#state.lastUsed.set(contactId, this.#now());
+    return true;
+  }
+
+  async selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null> {
+    for (const category of CATEGORIES.slice(CATEGORIES.indexOf(desired))) {
+      // Sorting keeps the order of storing among coins that end together.
+      const [next] = this.#usable(contactId, category).sort((a, b) => a.expiresAt.getTime() - b.expiresAt.getTime());
+      if (next === undefined) continue;
+      this.#takeOut(next);
+      this.#state.lastUsed.set(contactId, this.#now());
+      return next;
+    }
+    return null;
+  }
+
+  async getPriority(contactId: string): Promise<ContactPriority> {
+    return this.#priority(contactId);
+  }
+
+  async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
+    this.#state.priorities.set(contactId, priority);
+    // Reported by category, the best first; the order among categories is not promised, but the same on both backends.
+    const surplus = CATEGORIES.flatMap((category) =>
+      this.#usable(contactId, category).slice(this.#budget(contactId)[category]).reverse(),
+    );
+    for (const coin of surplus) this.#takeOut(coin);
+    return { evicted: surplus.map(({ keyId, coinCategory }) => ({ keyId, coinCategory })) };
+  }
+
+  async getSummary(contactId?: string): Promise<ContactSummary[]> {
+    const contactIds = contactId === undefined ? await this.listContacts() : [contactId];
+    return contactIds.map((id) => {
+      const lastUsedAt = this.#state.lastUsed.get(id);
+      const counts = { ...NO_COINS };
+      for (const { coinCategory } of this.#usable(id)) counts[coinCategory] += 1;
+      return {
+        contactId: id,
+        priority: this.#priority(id),
+        counts,
+        lastUsedAt: lastUsedAt === undefined ? null : new Date(lastUsedAt),
+      };
+    });
+  }
+
+  async listContacts(): Promise<string[]> {
+    return [...new Set([...this.#state.priorities.keys(), ...this.#state.lastUsed.keys()])].sort();
+  }
+
+  async getTotalStorageBytes(): Promise<number> {
+    const coins = [...this.#state.coins.values()].flat();
+    return coins.reduce((sum, { coinCategory }) => sum + (COIN_BYTES[coinCategory] ?? Number.NaN), 0);
+  }
+
+  async garbageCollect(inactiveDays = 30): Promise<number> {
+    let removed = 0;
+    for (const [contactId, lastUsed] of [...this.#state.lastUsed]) {
+      if (lastUsed > this.#now() - inactiveDays * DAY) continue;
+      removed += this.#state.coins.get(contactId)?.length ?? 0;
+      this.#state.coins.delete(contactId);
+      if (!this.#state.priorities.has(contactId)) this.#state.lastUsed.delete(contactId);
+    }
+    for (const contactId of this.#state.coins.keys()) this.#state.coins.set(contactId, this.#usable(contactId));
+    return removed;
+  }
+
+  /** In the order of storing. */
+  #usable(contactId: string, category?: CoinCategoryName): InventoryCoin[] {
+    const coins = this.#state.coins.get(contactId) ?? [];
+    return coins.filter((coin) => this.#isUsable(coin) && (category ?? coin.coinCategory) === coin.coinCategory);
+  }
+
+  #isUsable(coin: InventoryCoin): boolean {
+    return coin.expiresAt.getTime() > this.#now();
+  }
+
+  #takeOut(coin: InventoryCoin): void {
+    const coins = this.#state.coins.get(coin.contactId) ?? [];
+    this.#state.coins.set(
+      coin.contactId,
+      coins.filter((other) => other !== coin),
+    );
+    this.#state.used.set(`${coin.contactId} ${coin.keyId}`, coin.expiresAt.getTime());
+  }
+
+  #priority(contactId: string): ContactPriority {
+    return this.#state.priorities.get(contactId) ?? 'STRANGER';
+  }
+
+  #budget(contactId: string) {
+    return this.#budgets[this.#priority(contactId)];
+  }
+}

@@ -1,0 +1,137 @@
+import fc from 'fast-check';
+import { DAY, HOUR } from '../../conformance/harness';
+import type { CoinCategoryName } from '../../contract/coin-category';
+import { type Call, call, timeStep } from './steps';
+
+/** Calls that are issued at once, each on one of the handles. */
+export interface Batch {
+  /** How far the clock moves before. */
+  readonly after: number;
+  readonly calls: readonly { readonly handle: number; readonly call: Call }[];
+}
+
+export interface Shape {
+  readonly batches: number;
+  readonly handles: number;
+  /** The most calls at once. 1: each answer is known before the next call, so there is one order to explain it by. */
+  readonly atOnce: number;
+}
+
+export function sequencesOf({ batches, handles, atOnce }: Shape): fc.Arbitrary<readonly Batch[]> {
+  const any = fc.array(fc.record({ handle: fc.nat(handles - 1), call }), {
+    minLength: 1,
+    maxLength: atOnce,
+    size: 'max',
+  });
+  const same = call.map((call) => fromEveryHandle(handles, () => call));
+  const calls = atOnce === 1 ? any : fc.oneof({ weight: 2, arbitrary: any }, { weight: 1, arbitrary: same });
+  const batch: fc.Arbitrary<readonly Batch[]> = fc.record({ after: timeStep, calls }).map((batch) => [batch]);
+  const parts =
+    atOnce === 1 ? batch : fc.oneof({ weight: 2, arbitrary: batch }, { weight: 1, arbitrary: contest(handles) });
+  return fc.array(parts, { minLength: 1, maxLength: batches, size: 'max' }).map((parts) => parts.flat());
+}
+
+/** Ids that hardly anything else of the sequence has used, so that what prepares a contest succeeds. */
+const fresh = fc.integer({ min: 0x10, max: 0xff });
+const CONTACT = 'bob';
+
+/**
+ * What only one of several callers may get, prepared and then asked for from every handle at once: a step of the library
+ * that is really two gives it to two of them.
+ */
+function contest(handles: number): fc.Arbitrary<Batch[]> {
+  const everyone = (call: (handle: number) => Call): Batch => ({ after: 0, calls: fromEveryHandle(handles, call) });
+  const ids = fc.uniqueArray(fresh, { minLength: 2 * handles, maxLength: 2 * handles, size: 'max' });
+  const category = fc.constantFrom<CoinCategoryName>('GOLD', 'SILVER', 'BRONZE');
+  const coin = (id: number, category: CoinCategoryName, life = 23 * DAY): Call => {
+    return { inventory: 'storeKey', contact: CONTACT, id, upperCase: false, category, life, copy: 0 };
+  };
+  const key = (id: number, copy = 0, life: number | null = null): Call => {
+    return { vault: 'storeKey', id, upperCase: false, category: 'GOLD', life, copy };
+  };
+  const BESTIE: Call = { inventory: 'setPriority', contact: CONTACT, priority: 'BESTIE' };
+  const MATE: Call = { inventory: 'setPriority', contact: CONTACT, priority: 'MATE' };
+  const STRANGER: Call = { inventory: 'setPriority', contact: CONTACT, priority: 'STRANGER' };
+  const SELECT: Call = { inventory: 'selectCoin', contact: CONTACT, category: 'GOLD' };
+  const SUMMARY: Call = { inventory: 'getSummary', contact: CONTACT };
+  // Everything is evicted, and then there is room for just one.
+  const roomForOne = [alone(STRANGER), alone(MATE)];
+  const stocked = (ids: readonly number[], coins: number) => [
+    alone(BESTIE),
+    ...ids.slice(0, coins).map((id) => alone(coin(id, 'GOLD'))),
+  ];
+  return fc.oneof(
+    // The last coins.
+    fc
+      .record({ ids, coins: fc.constantFrom(1, 2), category })
+      .map(({ ids, coins, category }) => [
+        alone(BESTIE),
+        ...ids.slice(0, coins).map((id) => alone(coin(id, category))),
+        everyone(() => SELECT),
+      ]),
+    // The last room.
+    ids.map((ids) => [...roomForOne, everyone((handle) => coin(ids[handle] ?? 0, 'GOLD'))]),
+    // The same coin.
+    ids.map(([id = 0]) => [alone(BESTIE), everyone(() => coin(id, 'GOLD'))]),
+    // A coin that is used while others store it again.
+    ids.map(([id = 0]) => [...stocked([id], 1), everyone((handle) => (handle % 2 === 0 ? SELECT : coin(id, 'GOLD')))]),
+    // Coins that are evicted while others select, store and look.
+    fc
+      .record({ ids, calls: fc.array(fc.constantFrom(STRANGER, MATE, SELECT, SUMMARY, BESTIE), { minLength: 4 }) })
+      .map(({ ids, calls }) => [
+        ...stocked(ids, 3),
+        everyone((handle) => (handle === 0 ? STRANGER : (calls[handle] ?? coin(ids[handles + handle] ?? 0, 'GOLD')))),
+      ]),
+    ids.map((ids) => [...stocked(ids, 3), everyone(() => STRANGER)]),
+    ids.map((ids) => [...stocked(ids, 3), everyone((handle) => (handle % 2 === 0 ? STRANGER : BESTIE))]),
+    // A priority that falls while others look, again and again: what lies between two steps is seen only then.
+    {
+      weight: 3,
+      arbitrary: fc.record({ ids, falling: fc.nat(handles - 1) }).map(({ ids, falling }) => {
+        const looking = everyone(() => SUMMARY).calls.filter(({ handle }) => handle !== falling);
+        const calls = [{ handle: falling, call: STRANGER }, ...Array.from({ length: 6 }, () => looking).flat()];
+        return [...stocked(ids, 3), { after: 0, calls }];
+      }),
+    },
+    // A budget that falls while others fill it.
+    ids.map((ids) => [
+      ...stocked(ids, 1),
+      everyone((handle) => (handle === 0 ? MATE : coin(ids[handles + handle] ?? 0, 'GOLD'))),
+    ]),
+    // One key: burned, stored under two key pairs, purged.
+    ids.map(([id = 0]) => [alone(key(id)), everyone(() => ({ vault: 'burnKey', id, upperCase: false }))]),
+    ids.map(([id = 0]) => [everyone((handle) => key(id, handle % 2))]),
+    ids.map(([id = 0]) => [
+      alone(key(id)),
+      everyone((handle) => (handle % 2 === 0 ? { vault: 'burnKey', id, upperCase: false } : key(id, 1))),
+    ]),
+    ids.map(([first = 0, second = 0]) => [
+      alone(key(first, 0, HOUR)),
+      alone(key(second, 0, HOUR)),
+      {
+        ...everyone((handle) =>
+          handle === 0
+            ? { vault: 'burnKey', id: first, upperCase: false }
+            : { vault: 'purgeExpired', days: null, evenIfOwed: false },
+        ),
+        after: HOUR,
+      },
+    ]),
+    // Coins of somebody who is given up.
+    ids.map((ids) => [
+      ...stocked(ids, 2),
+      {
+        ...everyone((handle) => (handle === 0 ? SELECT : { inventory: 'garbageCollect', days: 1 })),
+        after: 2 * DAY,
+      },
+    ]),
+  );
+}
+
+function alone(call: Call): Batch {
+  return { after: 0, calls: [{ handle: 0, call }] };
+}
+
+function fromEveryHandle(handles: number, call: (handle: number) => Call): Batch['calls'] {
+  return Array.from({ length: handles }, (_, handle) => ({ handle, call: call(handle) }));
+}

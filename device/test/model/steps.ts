@@ -1,0 +1,207 @@
+import fc from 'fast-check';
+import { bytes, DAY, HOUR, keyId, MINUTE, NO_COINS, publicHalf, SECOND } from '../../conformance/harness';
+import type { BudgetTable, ContactPriority } from '../../contract/budget';
+import type { CoinCategoryName } from '../../contract/coin-category';
+import type { DeviceStorage } from '../../contract/device-storage';
+import { InvalidArgumentError } from '../../errors';
+
+/** A storage, or the model of one. */
+export type Target = Pick<DeviceStorage, 'vault' | 'inventory'>;
+
+/**
+ * Small, so that they are full often, and falling step by step, so that an eviction takes some of a category's coins and
+ * leaves others. A stranger's coin makes contacts that have no priority.
+ */
+export const MODEL_BUDGETS: BudgetTable = {
+  BESTIE: { ...NO_COINS, GOLD: 3, SILVER: 2, BRONZE: 1 },
+  MATE: { ...NO_COINS, GOLD: 1, SILVER: 1, BRONZE: 2 },
+  STRANGER: { ...NO_COINS, BRONZE: 1 },
+};
+
+/** Few, so that ids collide, are stored again, and are used by several contacts. Their text has letters. */
+const IDS = [0xa, 0xb, 0xc, 0xd, 0xe] as const;
+const CONTACTS = ['Bob', 'bob', 'zoë'] as const;
+const CATEGORIES = ['GOLD', 'SILVER', 'BRONZE'] as const;
+const PRIORITIES = ['BESTIE', 'MATE', 'STRANGER'] as const;
+/** Time steps and lives of coins from one list, so that steps end exactly at, before and after ends. */
+const SPANS = [1, 5 * SECOND - 1, 5 * SECOND, HOUR, DAY, 7 * DAY, 23 * DAY, 30 * DAY] as const;
+const DAYS = [0, 1, 7, 29, 30, 31] as const;
+
+/** One call by plain data, which is printed when it fails. */
+export type Call =
+  | { vault: 'storeKey'; id: number; upperCase: boolean; category: CoinCategoryName; life: number | null; copy: number }
+  | { vault: 'fetchKey' | 'burnKey' | 'getStatus'; id: number; upperCase: boolean }
+  | { vault: 'countActive'; category: CoinCategoryName }
+  | { vault: 'listKeyIds'; category: CoinCategoryName | null }
+  | { vault: 'purgeExpired'; days: number | null; evenIfOwed: boolean }
+  | {
+      inventory: 'storeKey';
+      contact: string;
+      id: number;
+      upperCase: boolean;
+      category: CoinCategoryName;
+      life: number;
+      copy: number;
+    }
+  | { inventory: 'selectCoin'; contact: string; category: CoinCategoryName }
+  | { inventory: 'setPriority'; contact: string; priority: ContactPriority }
+  | { inventory: 'getPriority'; contact: string }
+  | { inventory: 'getSummary'; contact: string | null }
+  | { inventory: 'listContacts' | 'getTotalStorageBytes' }
+  | { inventory: 'garbageCollect'; days: number | null };
+
+const id = fc.constantFrom(...IDS);
+const upperCase = fc.constantFrom(false, false, false, true);
+const category = fc.constantFrom('GOLD', 'GOLD', ...CATEGORIES);
+/** Mostly one and the same, whose stock then fills and is emptied. */
+const contact = fc.oneof(
+  { weight: 2, arbitrary: fc.constant('bob') },
+  { weight: 1, arbitrary: fc.constantFrom(...CONTACTS) },
+);
+/** Two key pairs under one id: the second must not replace the first. */
+const copy = fc.constantFrom(0, 1);
+const life = fc.constantFrom(...SPANS, 2 * DAY, 0);
+const vaultLife = fc.constantFrom(...SPANS, null, 30 * DAY + 5 * MINUTE, 30 * DAY + 5 * MINUTE + 1);
+const days = fc.constantFrom(...DAYS, null);
+
+const vaultCall: fc.Arbitrary<Call> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({ vault: fc.constant('storeKey'), id, upperCase, category, life: vaultLife, copy }),
+  },
+  { weight: 2, arbitrary: fc.record({ vault: fc.constant('fetchKey'), id, upperCase }) },
+  { weight: 3, arbitrary: fc.record({ vault: fc.constant('burnKey'), id, upperCase }) },
+  { weight: 2, arbitrary: fc.record({ vault: fc.constant('getStatus'), id, upperCase }) },
+  { weight: 1, arbitrary: fc.record({ vault: fc.constant('countActive'), category }) },
+  { weight: 1, arbitrary: fc.record({ vault: fc.constant('listKeyIds'), category: fc.option(category) }) },
+  { weight: 1, arbitrary: fc.record({ vault: fc.constant('purgeExpired'), days, evenIfOwed: fc.boolean() }) },
+);
+
+const inventoryCall: fc.Arbitrary<Call> = fc.oneof(
+  {
+    weight: 12,
+    arbitrary: fc.record({ inventory: fc.constant('storeKey'), contact, id, upperCase, category, life, copy }),
+  },
+  { weight: 4, arbitrary: fc.record({ inventory: fc.constant('selectCoin'), contact, category }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      inventory: fc.constant('setPriority'),
+      contact,
+      priority: fc.constantFrom('BESTIE', ...PRIORITIES),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ inventory: fc.constant('getPriority'), contact }) },
+  { weight: 1, arbitrary: fc.record({ inventory: fc.constant('getSummary'), contact: fc.option(contact) }) },
+  { weight: 1, arbitrary: fc.record({ inventory: fc.constantFrom('listContacts', 'getTotalStorageBytes') }) },
+  { weight: 1, arbitrary: fc.record({ inventory: fc.constant('garbageCollect'), days }) },
+);
+
+export const call: fc.Arbitrary<Call> = fc.oneof(vaultCall, inventoryCall);
+
+/** How far the clock moves, most often not at all. */
+export const timeStep: fc.Arbitrary<number> = fc.oneof(
+  { weight: 7, arbitrary: fc.constant(0) },
+  { weight: 1, arbitrary: fc.constantFrom(...SPANS) },
+);
+
+/**
+ * What a call came to: its value, or the field of the argument that was refused and how, or any other error, which no
+ * model has.
+ */
+export type Answer =
+  | { readonly value: unknown }
+  | { readonly refused: string; readonly message: string }
+  | { readonly failed: string };
+
+export async function answerOf(target: Target, call: Call, now: () => Date): Promise<Answer> {
+  try {
+    return { value: await issue(target, call, now().getTime()) };
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) return { refused: error.field, message: error.message };
+    return { failed: String(error) };
+  }
+}
+
+function issue({ vault, inventory }: Target, call: Call, now: number): Promise<unknown> {
+  if ('vault' in call) {
+    switch (call.vault) {
+      case 'storeKey': {
+        const expiresAt = call.life === null ? undefined : new Date(now + call.life);
+        const { category: coinCategory, copy } = call;
+        return vault.storeKey({ keyId: textOf(call), coinCategory, ...privateHalfOf(call.id, copy), expiresAt });
+      }
+      case 'fetchKey':
+      case 'burnKey':
+      case 'getStatus':
+        return vault[call.vault](textOf(call));
+      case 'countActive':
+        return vault.countActive(call.category);
+      case 'listKeyIds':
+        return vault.listKeyIds(call.category ?? undefined);
+      case 'purgeExpired':
+        return vault.purgeExpired(call.days ?? undefined, { evenIfOwed: call.evenIfOwed });
+    }
+  }
+  switch (call.inventory) {
+    case 'storeKey': {
+      const { contact: contactId, category: coinCategory } = call;
+      const half = publicHalfOf(call.id, coinCategory, call.copy);
+      const expiresAt = new Date(now + call.life);
+      return inventory.storeKey({ contactId, keyId: textOf(call), coinCategory, ...half, expiresAt });
+    }
+    case 'selectCoin':
+      return inventory.selectCoin(call.contact, call.category);
+    case 'setPriority':
+      return inventory.setPriority(call.contact, call.priority);
+    case 'getPriority':
+      return inventory.getPriority(call.contact);
+    case 'getSummary':
+      return inventory.getSummary(call.contact ?? undefined);
+    case 'listContacts':
+    case 'getTotalStorageBytes':
+      return inventory[call.inventory]();
+    case 'garbageCollect':
+      return inventory.garbageCollect(call.days ?? undefined);
+  }
+}
+
+/** After a sequence: everything that can be seen from outside, at last by taking out every coin. */
+export const AUDIT: readonly Call[] = [
+  { vault: 'listKeyIds', category: null },
+  ...CATEGORIES.map((category): Call => ({ vault: 'countActive', category })),
+  ...IDS.map((id): Call => ({ vault: 'getStatus', id, upperCase: false })),
+  ...IDS.map((id): Call => ({ vault: 'fetchKey', id, upperCase: false })),
+  { inventory: 'getSummary', contact: null },
+  { inventory: 'listContacts' },
+  { inventory: 'getTotalStorageBytes' },
+  ...CONTACTS.flatMap((contact) =>
+    Array.from({ length: 7 }, (): Call => ({ inventory: 'selectCoin', contact, category: 'GOLD' })),
+  ),
+];
+
+function textOf({ id, upperCase }: { readonly id: number; readonly upperCase: boolean }): string {
+  return upperCase ? keyId(id).toUpperCase() : keyId(id);
+}
+
+/** Made once: thousands of bytes for every one of many calls. */
+const halves = new Map<string, object>();
+
+function once<Half extends object>(name: string, make: () => Half): Half {
+  const half = halves.get(name) ?? make();
+  halves.set(name, half);
+  return half as Half;
+}
+
+function privateHalfOf(id: number, copy: number) {
+  const seed = 1000 * copy + id;
+  return once(`${id} ${copy}`, () => ({
+    encryptedBlob: bytes(24, seed),
+    encryptionIv: bytes(12, seed + 1),
+    authTag: bytes(16, seed + 2),
+  }));
+}
+
+function publicHalfOf(id: number, category: CoinCategoryName, copy: number) {
+  return once(`${id} ${category} ${copy}`, () => publicHalf(1000 * copy + id, category));
+}

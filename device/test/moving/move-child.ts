@@ -1,0 +1,32 @@
+import { type AutoConfig, copyDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
+import { armKillPoint, disarmKillPoint, watchFiles, watchRedis, watchSqlite } from '../kill-walk/kill-points';
+
+type Plain<Config> = Omit<Config, 'key' | 'now' | 'onWarning'> & { readonly key: readonly number[] };
+
+export interface CopyJob {
+  readonly from: Plain<AutoConfig>;
+  readonly to: Plain<SqliteConfig> | Plain<RedisConfig>;
+  /** The boundary at which the process dies. */
+  readonly killAt: number;
+  readonly nowMs: number;
+}
+
+function withKey<Config extends Plain<object>>({ key, ...config }: Config, nowMs: number) {
+  return { ...config, key: Uint8Array.from(key), now: () => new Date(nowMs) };
+}
+
+async function main({ from, to, killAt, nowMs }: CopyJob): Promise<void> {
+  watchSqlite();
+  watchRedis();
+  watchFiles();
+  armKillPoint(killAt);
+  await copyDeviceStorage(withKey(from, nowMs) as AutoConfig, withKey(to, nowMs) as SqliteConfig | RedisConfig);
+  disarmKillPoint();
+}
+
+if (require.main === module) {
+  main(JSON.parse(process.argv[2] ?? '{}')).catch((error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  });
+}

@@ -1,0 +1,129 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { RedisServer } from '../../../testkit/redis-server';
+import { bytes, DAY, HOUR, inventoryCoin, keyId, ManualClock, mintedCoin, vaultKey } from '../../conformance/harness';
+import { RECORD_KINDS, RecordDigest, type RecordKind } from '../../contract/device-record';
+import { checkConfig } from '../../device-config';
+import { type DeviceStorage, openDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
+import { openForCopy } from '../../open-move-endpoint';
+
+export type SideName = 'sqlite' | 'redis' | 'redis without a key';
+
+/** Where the device of a test may lie. */
+export class CopyPlaces {
+  readonly clock = new ManualClock();
+  readonly folder = mkdtempSync(join(tmpdir(), 'aqm-copy-'));
+  readonly #server: RedisServer;
+
+  constructor(server: RedisServer) {
+    this.#server = server;
+  }
+
+  /** A storage that nothing was ever in. */
+  fresh(side: SideName): SqliteConfig | RedisConfig {
+    const common = { now: this.clock.now, key: bytes(32, 9) };
+    if (side === 'sqlite') return { ...common, backend: 'sqlite', path: join(this.folder, `${randomUUID()}.db`) };
+    const { now, key } = common;
+    const redis = { backend: 'redis', url: this.#server.url, namespace: `copy*[${randomUUID()}]?\\`, now } as const;
+    return side === 'redis' ? { ...redis, key } : redis;
+  }
+
+  destroy(): void {
+    rmSync(this.folder, { recursive: true });
+  }
+}
+
+export const EPOCH = '22222222-2222-4222-8222-222222222222';
+const STRANGERS_WISH = {
+  contactId: 'stranger: 1',
+  userId: keyId(902),
+  coinCategory: 'GOLD',
+  allowLowerCategories: true,
+} as const;
+
+/** Something of every kind, in every state that a storage can hold. */
+export async function fill(
+  { vault, inventory, outbox, openRequests }: DeviceStorage,
+  clock: ManualClock,
+): Promise<void> {
+  for (let n = 0; n < 12; n += 1) await vault.storeKey(vaultKey(n, { coinCategory: n % 2 ? 'GOLD' : 'BRONZE' }));
+  await vault.storeKey(vaultKey(50, { expiresAt: clock.in(HOUR) }));
+  await vault.burnKey(keyId(0));
+  await outbox.add([mintedCoin(100), mintedCoin(101, 'SILVER'), mintedCoin(102)]);
+  await outbox.takeBatch(EPOCH, 0, 2);
+  await outbox.acknowledge([keyId(101)]);
+  await inventory.setPriority('bób: ✓', 'BESTIE');
+  await inventory.setPriority('carol', 'MATE');
+  for (let n = 0; n < 4; n += 1)
+    await inventory.storeKey(inventoryCoin(n, clock.in((9 - n) * DAY), { contactId: 'bób: ✓' }));
+  await inventory.selectCoin('bób: ✓', 'GOLD');
+  await inventory.storeKey(inventoryCoin(20, clock.in(HOUR), { contactId: 'carol', coinCategory: 'SILVER' }));
+  await openRequests.reserveRoom([{ contactId: 'carol', userId: keyId(901) }]);
+  await openRequests.openOnDemand(STRANGERS_WISH, { fresh: false });
+  // Of somebody who is forgotten but for the id.
+  const wish = { ...STRANGERS_WISH, contactId: 'once' };
+  const asked = await openRequests.openOnDemand(wish, { fresh: false });
+  await openRequests.settleOnDemand(asked, inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }));
+  clock.advance(2 * HOUR);
+  await inventory.garbageCollect(0);
+  for (let n = 5; n < 8; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId: 'bób: ✓' }));
+  await inventory.setPriority('bób: ✓', 'BESTIE');
+  // Within the burn grace.
+  await vault.burnKey(keyId(2));
+}
+
+/** What a caller can see of a filled storage, and what it must still remember. Changes the storage. */
+export async function observe({ vault, inventory, outbox, openRequests }: DeviceStorage, clock: ManualClock) {
+  const ids = [0, 1, 2, 3, 50, 100, 999].map(keyId);
+  return {
+    keys: await vault.listKeyIds(),
+    entries: await Promise.all(ids.map((id) => vault.fetchKey(id))),
+    statuses: await Promise.all(ids.map((id) => vault.getStatus(id))),
+    contacts: await inventory.getSummary(),
+    bytes: await inventory.getTotalStorageBytes(),
+    again: await outbox.publishAgain(EPOCH, [keyId(101), keyId(1)]),
+    batch: await outbox.takeBatch(EPOCH, 0, 100),
+    resumed: await openRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
+    onDemand: await openRequests.openOnDemand(STRANGERS_WISH, { fresh: false }),
+    burnedAgain: [await vault.storeKey(vaultKey(0)), await vault.burnKey(keyId(2)), await vault.storeKey(vaultKey(2))],
+    usedAgain: [
+      await inventory.storeKey(inventoryCoin(3, clock.in(DAY), { contactId: 'bób: ✓' })),
+      await openRequests.settleOnDemand(
+        await openRequests.openOnDemand({ ...STRANGERS_WISH, contactId: 'once' }, { fresh: true }),
+        inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }),
+      ),
+    ],
+    // Newer than what came with the copy: goes first when the priority is lowered.
+    stored: await inventory.storeKey(inventoryCoin(40, clock.in(DAY), { contactId: 'bób: ✓' })),
+    next: await inventory.selectCoin('bób: ✓', 'GOLD'),
+    evicted: await inventory.setPriority('bób: ✓', 'MATE'),
+    purged: await vault.purgeExpired(),
+  };
+}
+
+/** Counts and digests of everything in a storage, whatever its state; read past the opening checks. */
+export async function digestsOf(config: SqliteConfig | RedisConfig): Promise<Record<RecordKind, string>> {
+  const side = await openForCopy(checkConfig(config), { mustExist: true });
+  try {
+    const digests: Partial<Record<RecordKind, string>> = {};
+    for (const kind of RECORD_KINDS) {
+      const digest = new RecordDigest();
+      for await (const batch of side.read(kind)) for (const record of batch) digest.add(kind, record);
+      digests[kind] = `${digest.count} ${digest.value}`;
+    }
+    return digests as Record<RecordKind, string>;
+  } finally {
+    await side.close();
+  }
+}
+
+/** A filled device in a fresh place. */
+export async function filledDevice(places: CopyPlaces, side: SideName): Promise<SqliteConfig | RedisConfig> {
+  const config = places.fresh(side);
+  const storage = await openDeviceStorage(config);
+  await fill(storage, places.clock);
+  await storage.close();
+  return config;
+}

@@ -1,0 +1,287 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { RedisServer } from '../../../testkit/redis-server';
+import { choicePath } from '../../backend-choice';
+import { bytes, keyId, vaultKey } from '../../conformance/harness';
+import { RECORD_KINDS } from '../../contract/device-record';
+import {
+  type AutoConfig,
+  copyDeviceStorage,
+  openDeviceStorage,
+  type RedisConfig,
+  type SqliteConfig,
+} from '../../index';
+import { CopyPlaces, digestsOf, fill, filledDevice, observe, type SideName } from './move-kit';
+
+let server: RedisServer;
+let places: CopyPlaces;
+beforeAll(async () => {
+  server = await RedisServer.start();
+});
+afterAll(() => server.destroy());
+beforeEach(() => {
+  places = new CopyPlaces(server);
+});
+afterEach(() => places.destroy());
+
+const NOTHING = expect.stringMatching(/^0 /);
+
+const PAIRS: [SideName, SideName][] = [
+  ['sqlite', 'redis'],
+  ['redis', 'sqlite'],
+  ['redis without a key', 'sqlite'],
+  ['sqlite', 'redis without a key'],
+  ['redis without a key', 'redis'],
+  ['sqlite', 'sqlite'],
+];
+
+describe('copying a device from one storage to another', () => {
+  it.each(PAIRS)('brings everything from %s to %s, wipes the source and closes it for good', async (a, b) => {
+    const from = await filledDevice(places, a);
+    const to = places.fresh(b);
+    const before = await digestsOf(from);
+    expect(Object.values(before)).not.toContainEqual(NOTHING);
+    const report = await copyDeviceStorage(from, to);
+    expect(report).toMatchObject({ from: from.backend, to: to.backend });
+    expect(report.copied).toEqual({
+      vault_key: 14,
+      vault_tombstone: 2,
+      outbox: 2,
+      published_coin: 1,
+      contact: 2,
+      inventory_coin: 3,
+      used_coin: expect.any(Number),
+      open_request: 3,
+    });
+    expect(await digestsOf(to)).toStrictEqual(before);
+    expect(Object.values(await digestsOf(from))).toEqual(RECORD_KINDS.map(() => NOTHING));
+    await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVED' });
+    await (await openDeviceStorage(to)).close();
+  });
+
+  it.each(PAIRS)('gives a storage that behaves as the source did, from %s to %s', async (a, b) => {
+    // Twins by everything but the ids of their requests.
+    const twin = new CopyPlaces(server);
+    const stayed = await openDeviceStorage(await filledDevice(twin, a));
+    const to = places.fresh(b);
+    await copyDeviceStorage(await filledDevice(places, a), to);
+    const moved = await openDeviceStorage(to);
+    const withoutIds = (value: unknown): unknown =>
+      JSON.parse(JSON.stringify(value, (name, part) => (name === 'requestId' ? '' : part)));
+    expect(withoutIds(await observe(moved, places.clock))).toEqual(withoutIds(await observe(stayed, twin.clock)));
+    await moved.close();
+    await stayed.close();
+    twin.destroy();
+  });
+
+  it.each(['sqlite', 'redis'] as const)(
+    'stops every call on handles that were open before, source in %s',
+    async (side) => {
+      const from = places.fresh(side);
+      const storage = await openDeviceStorage(from);
+      const { vault, inventory, outbox, openRequests, close } = storage;
+      await fill(storage, places.clock);
+      const carol = { contactId: 'carol', userId: keyId(901) };
+      const [request] = await openRequests.resumeTopUps([carol]);
+      if (request === undefined) throw new Error('There is no open request.');
+      await copyDeviceStorage(from, places.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
+      const calls: (() => Promise<unknown>)[] = [
+        () => vault.storeKey(vaultKey(7)),
+        () => vault.fetchKey(keyId(1)),
+        () => vault.burnKey(keyId(1)),
+        () => vault.getStatus(keyId(1)),
+        () => vault.countActive('GOLD'),
+        () => vault.listKeyIds(),
+        () => vault.purgeExpired(),
+        () => inventory.selectCoin('bób: ✓', 'GOLD'),
+        () => inventory.getPriority('carol'),
+        () => inventory.setPriority('carol', 'BESTIE'),
+        () => inventory.getSummary(),
+        () => inventory.listContacts(),
+        () => inventory.getTotalStorageBytes(),
+        () => inventory.garbageCollect(),
+        () => outbox.takeBatch(keyId(1), 0, 1),
+        () => outbox.acknowledge([keyId(100)]),
+        () => outbox.remove([keyId(100)]),
+        () => outbox.publishAgain(keyId(1), [keyId(100)]),
+        () => openRequests.resumeTopUps([carol]),
+        () => openRequests.reserveRoom([carol]),
+        () => openRequests.missingCoins([carol]),
+        () => openRequests.settleTopUp(request, []),
+        () => openRequests.askAgain([request]),
+        () => openRequests.abandon(request),
+      ];
+      for (const call of calls)
+        await expect(call()).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVED' });
+      await close();
+    },
+  );
+
+  it('lets handles on the target go on when it has arrived', async () => {
+    for (const side of ['sqlite', 'redis'] as const) {
+      const to = places.fresh(side);
+      const early = await openDeviceStorage(to);
+      await copyDeviceStorage(await filledDevice(places, 'sqlite'), to);
+      expect(await early.vault.getStatus(keyId(1))).toBe('ACTIVE');
+      await early.close();
+    }
+  });
+
+  it('answers again when all was done, and moves back and forth', async () => {
+    const a = await filledDevice(places, 'sqlite');
+    const b = places.fresh('redis');
+    const before = await digestsOf(a);
+    for (let round = 0; round < 2; round += 1) {
+      await copyDeviceStorage(a, b);
+      expect(await copyDeviceStorage(a, b)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+      await copyDeviceStorage(b, a);
+      expect(await copyDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', copied: {} });
+      expect(await digestsOf(a)).toStrictEqual(before);
+    }
+    // The first of the two is in use again, and its old copy is no reason to leave it.
+    await (await openDeviceStorage(a)).close();
+  });
+
+  it('opens a target that forgot its last step in a power cut', async () => {
+    const from = await filledDevice(places, 'sqlite');
+    const to = places.fresh('redis') as RedisConfig;
+    const before = await digestsOf(from);
+    await copyDeviceStorage(from, to);
+    await server.client().hset(`device:{${to.namespace}}`, 'copy_state', 'RECEIVING');
+    await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
+    expect(await copyDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+    expect(await digestsOf(to)).toStrictEqual(before);
+    await (await openDeviceStorage(to)).close();
+  });
+
+  it.each(['sqlite', 'redis'] as const)(
+    'refuses a target in %s that holds anything, and changes neither',
+    async (side) => {
+      const from = await filledDevice(places, side === 'sqlite' ? 'redis' : 'sqlite');
+      const to = places.fresh(side);
+      const other = await openDeviceStorage(to);
+      const wish = { contactId: 'x', userId: keyId(1), coinCategory: 'GOLD', allowLowerCategories: false } as const;
+      // The least that there can be.
+      await other.openRequests.openOnDemand(wish, { fresh: true });
+      await expect(copyDeviceStorage(from, to)).rejects.toMatchObject({ name: 'TargetNotEmptyError' });
+      expect(await other.vault.storeKey(vaultKey(1))).toBe(true);
+      await other.close();
+      const source = await openDeviceStorage(from);
+      expect(await source.vault.getStatus(keyId(1))).toBe('ACTIVE');
+      await source.close();
+    },
+  );
+
+  it('leaves the source in use when the target cannot be opened', async () => {
+    const from = await filledDevice(places, 'sqlite');
+    const nowhere: RedisConfig = { backend: 'redis', url: 'redis://127.0.0.1:1', namespace: 'x' };
+    await expect(copyDeviceStorage(from, nowhere)).rejects.toMatchObject({ name: 'UnreachableError' });
+    const folder: SqliteConfig = { backend: 'sqlite', path: join(places.folder, 'missing', 'x.db'), key: bytes(32, 1) };
+    await expect(copyDeviceStorage(from, folder)).rejects.toMatchObject({ name: 'UnreachableError' });
+    await (await openDeviceStorage(from)).close();
+  });
+
+  it('makes no source that is not there', async () => {
+    for (const side of ['sqlite', 'redis'] as const) {
+      const from = places.fresh(side);
+      await expect(copyDeviceStorage(from, places.fresh('sqlite'))).rejects.toMatchObject({ name: 'UnreachableError' });
+      if (from.backend === 'sqlite') expect(existsSync(from.path)).toBe(false);
+      else expect(await server.client().exists(`device:{${from.namespace}}`)).toBe(0);
+    }
+  });
+
+  it('refuses a server that would forget: the source is fenced, and can go elsewhere', async () => {
+    const forgetful = await RedisServer.start('--appendonly', 'no');
+    try {
+      const from = await filledDevice(places, 'sqlite');
+      const before = await digestsOf(from);
+      const to: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x', onWarning: () => undefined };
+      await expect(copyDeviceStorage(from, to)).rejects.toMatchObject({ name: 'UnreachableError' });
+      await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
+      await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
+      const elsewhere = places.fresh('redis');
+      await copyDeviceStorage(from, elsewhere);
+      expect(await digestsOf(elsewhere)).toStrictEqual(before);
+    } finally {
+      await forgetful.destroy();
+    }
+  });
+
+  it('leaves none of a blob in what belonged to the source', async () => {
+    const blob = Buffer.from(vaultKey(1).encryptedBlob);
+    const own = await RedisServer.start();
+    try {
+      const there = new CopyPlaces(own);
+      const from = await filledDevice(there, 'redis');
+      expect(own.filesOnDisk().includes(blob.subarray(0, 24))).toBe(true);
+      await copyDeviceStorage(from, there.fresh('sqlite'));
+      expect(own.filesOnDisk().includes(blob.subarray(0, 24))).toBe(false);
+      there.destroy();
+    } finally {
+      await own.destroy();
+    }
+  });
+
+  it.each([
+    ['to', { backend: 'auto' }],
+    ['backend', { backend: 'paper' }],
+  ])('refuses a target of another kind: %s', async (field, to) => {
+    const from = await filledDevice(places, 'sqlite');
+    const config = { path: join(places.folder, 'x'), key: bytes(32, 1), url: server.url, namespace: 'x', ...to };
+    await expect(copyDeviceStorage(from, config as never)).rejects.toMatchObject({
+      name: 'InvalidArgumentError',
+      field,
+    });
+  });
+
+  it('refuses to copy a storage onto itself', async () => {
+    for (const side of ['sqlite', 'redis'] as const) {
+      const config = await filledDevice(places, side);
+      await expect(copyDeviceStorage(config, config)).rejects.toMatchObject({
+        name: 'InvalidArgumentError',
+        field: 'to',
+      });
+      await (await openDeviceStorage(config)).close();
+    }
+  });
+});
+
+describe('copying a device that chose its own backend', () => {
+  const auto = (): AutoConfig => {
+    const { url, namespace, key } = places.fresh('redis') as RedisConfig & { key: Uint8Array };
+    return { backend: 'auto', path: join(places.folder, 'auto.db'), key, url, namespace, now: places.clock.now };
+  };
+  const choice = (config: AutoConfig): unknown => JSON.parse(readFileSync(choicePath(config.path), 'utf8')).backend;
+
+  it('switches its record, there and back', async () => {
+    const config = auto();
+    const { path, key, url, namespace, now } = config;
+    const first = await openDeviceStorage(config);
+    await fill(first, places.clock);
+    await first.close();
+    expect(choice(config)).toBe('redis');
+    await copyDeviceStorage(config, { backend: 'sqlite', path, key, now });
+    expect(choice(config)).toBe('sqlite');
+    const second = await openDeviceStorage(config);
+    expect([second.backend, await second.vault.getStatus(keyId(1))]).toEqual(['sqlite', 'ACTIVE']);
+    await second.close();
+    const back: RedisConfig = { backend: 'redis', url, namespace, key, now };
+    await copyDeviceStorage(config, back);
+    expect(await copyDeviceStorage(config, back)).toMatchObject({ copied: {} });
+    expect(choice(config)).toBe('redis');
+    const third = await openDeviceStorage(config);
+    expect([third.backend, await third.vault.getStatus(keyId(1))]).toEqual(['redis', 'ACTIVE']);
+    await third.close();
+  });
+
+  it('refuses a target that is not of the device, and a device that was never opened', async () => {
+    const config = auto();
+    const { key, path, now } = config;
+    const refused = { name: 'InvalidArgumentError' };
+    await expect(copyDeviceStorage(config, { backend: 'sqlite', path, key, now })).rejects.toMatchObject(refused);
+    await (await openDeviceStorage(config)).close();
+    await expect(copyDeviceStorage(config, places.fresh('sqlite'))).rejects.toMatchObject(refused);
+    await expect(copyDeviceStorage(config, places.fresh('redis'))).rejects.toMatchObject(refused);
+    expect(choice(config)).toBe('redis');
+  });
+});

@@ -1,0 +1,18 @@
+import { type AutoConfig, type DeviceStorage, openDeviceStorage } from '../../index';
+
+type Task = Omit<AutoConfig, 'key' | 'backend'> & { readonly key: readonly number[] };
+
+/** Run by fork: says when it is there, opens what it is told, and answers the backend or the error's name. */
+const opened: DeviceStorage[] = [];
+
+process.on('message', ({ key, ...config }: Task) => {
+  openDeviceStorage({ ...config, backend: 'auto', key: Uint8Array.from(key) }).then(
+    (storage) => {
+      opened.push(storage);
+      process.send?.(storage.backend);
+    },
+    (error: Error) => process.send?.(error.name),
+  );
+});
+process.on('disconnect', () => process.exit());
+process.send?.('there');

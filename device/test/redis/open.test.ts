@@ -1,0 +1,270 @@
+import { fork } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { inspect } from 'node:util';
+import { RedisServer } from '../../../testkit/redis-server';
+import { compiled } from '../../../testkit/root';
+import { bytes, DAY, inventoryCoin, keyId, ManualClock, vaultKey } from '../../conformance/harness';
+import { DEFAULT_BUDGETS } from '../../contract/budget';
+import { openRedis, type RedisSettings } from '../../redis/open';
+import type { RedisWarning } from '../../redis/server-checks';
+import { Secret } from '../../secret';
+import { snapshotOf } from './keyspace';
+
+const STARTER = compiled('device/conformance/race-worker');
+const RAW_KEY = bytes(32, 42);
+
+let server: RedisServer;
+let namespace: string;
+beforeAll(async () => {
+  server = await RedisServer.start();
+});
+beforeEach(() => {
+  namespace = `device-${randomUUID()}`;
+});
+afterAll(() => server.destroy());
+
+const clock = new ManualClock();
+const open = (changes: Partial<RedisSettings> = {}) =>
+  openRedis({ url: server.url, namespace, now: clock.now, budgets: DEFAULT_BUDGETS, ...changes });
+
+/** The warnings of one opening. */
+async function warningsOf(changes: Partial<RedisSettings> = {}): Promise<RedisWarning[]> {
+  const warnings: RedisWarning[] = [];
+  const storage = await open({ ...changes, onWarning: (warning) => warnings.push(warning) });
+  await storage.close();
+  return warnings;
+}
+
+describe('opening a device storage on Redis', () => {
+  it('keeps the devices of one server apart', async () => {
+    const [one, other] = [await open({ namespace: 'a' }), await open({ namespace: 'a:b' })];
+    await one.vault.storeKey(vaultKey(1));
+    await one.inventory.setPriority('bob', 'BESTIE');
+    await one.inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+    expect(one.backend).toBe('redis');
+    expect(await other.vault.getStatus(keyId(1))).toBe('ABSENT');
+    expect(await other.vault.listKeyIds()).toStrictEqual([]);
+    expect(await other.inventory.listContacts()).toStrictEqual([]);
+    expect(await other.vault.burnKey(keyId(1))).toBe(false);
+    expect(await other.inventory.selectCoin('bob', 'GOLD')).toBeNull();
+    expect(await other.vault.storeKey(vaultKey(1))).toBe(true);
+    expect(await one.vault.burnKey(keyId(1))).toBe(true);
+    expect(await other.vault.getStatus(keyId(1))).toBe('ACTIVE');
+    await one.close();
+    await other.close();
+  });
+
+  it('brings a device of layout 1 to layout 2, one that is moving to another storage included', async () => {
+    const client = server.client();
+    const device = `device:{${namespace}}`;
+    const first = await open();
+    await first.vault.storeKey(vaultKey(1));
+    await first.close();
+    await client.hset(device, 'layout', '1');
+    const [one, other] = await Promise.all([open(), open()]);
+    expect(await client.hget(device, 'layout')).toBe('2');
+    expect(await one.vault.getStatus(keyId(1))).toBe('ACTIVE');
+    await one.close();
+    await other.close();
+    await client.hset(device, 'layout', '1', 'copy_state', 'MOVING', 'copy_id', keyId(8), 'copy_run', keyId(9));
+    await expect(open()).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
+    expect(await client.hget(device, 'layout')).toBe('2');
+  });
+
+  it('answers NewerSchemaError to the layout of a newer release, and changes nothing', async () => {
+    const storage = await open();
+    await storage.vault.storeKey(vaultKey(1));
+    await storage.close();
+    const client = server.client();
+    await client.hset(`device:{${namespace}}`, 'layout', '999');
+    const before = await snapshotOf(client);
+    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 2 });
+    expect(await snapshotOf(client)).toStrictEqual(before);
+  });
+
+  it.each([
+    ['no number', 'layout', 'x'],
+    ['a layout that never was', 'layout', '0'],
+  ])('answers StorageCorruptedError to a record with %s', async (_, field, value) => {
+    await (await open()).close();
+    await server.client().hset(`device:{${namespace}}`, field, value);
+    await expect(open()).rejects.toMatchObject({ name: 'StorageCorruptedError' });
+  });
+
+  it.each([
+    ['a raw key', RAW_KEY],
+    ['a passphrase', 'correct horse'],
+  ])('opens again with %s, and answers WrongKeyError to another one', async (_, key) => {
+    const storage = await open({ secret: Secret.from(key) });
+    await storage.inventory.setPriority('bob', 'MATE');
+    await storage.close();
+    const before = await snapshotOf(server.client());
+    await expect(open({ secret: Secret.from(bytes(32, 1)) })).rejects.toMatchObject({ name: 'WrongKeyError' });
+    await expect(open({ secret: Secret.from('wrong horse') })).rejects.toMatchObject({ name: 'WrongKeyError' });
+    await expect(open()).rejects.toMatchObject({ name: 'KeyMissingError' });
+    expect(await snapshotOf(server.client())).toStrictEqual(before);
+    const again = await open({ secret: Secret.from(key) });
+    expect(await again.inventory.listContacts()).toStrictEqual(['bob']);
+    await again.close();
+  });
+
+  it('answers NotADatabaseError to a key for a storage that was made without one', async () => {
+    await (await open()).close();
+    await expect(open({ secret: Secret.from(RAW_KEY) })).rejects.toMatchObject({ name: 'NotADatabaseError' });
+  });
+
+  it.each([
+    ['url', { url: '' }],
+    ['url', { url: 7 as never }],
+    ['url', { url: 'http://localhost' }],
+    ['url', { url: 'redis://localhost/x' }],
+    ['url', { url: 'unix://' }],
+    ['url', { url: 'redis://user:%zz@localhost' }],
+    ['namespace', { namespace: '' }],
+    ['namespace', { namespace: 'a b' }],
+    ['namespace', { namespace: 'a}b' }],
+    ['namespace', { namespace: 'x'.repeat(129) }],
+    ['namespace', { namespace: undefined as never }],
+    ['now', { now: () => new Date(Number.NaN) }],
+  ] as [string, Partial<RedisSettings>][])('names %s when it cannot be used', async (field, changes) => {
+    await expect(open(changes)).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
+  });
+
+  it('answers UnreachableError when no server is there, and shows no password', async () => {
+    const failure = await open({ url: 'redis://alice:hunter2@127.0.0.1:1/3' }).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ name: 'UnreachableError', path: 'redis://127.0.0.1:1/3' });
+    expect(failure).toMatchObject({ cause: { code: 'ECONNREFUSED' } });
+    expect(inspect(failure, { depth: 10, showHidden: true })).not.toMatch(/hunter2|alice/);
+  });
+
+  it('answers UnreachableError to a wrong password and to a database that the server does not have', async () => {
+    const wrongUser = open({ url: server.url.replace('unix://', 'unix://alice:hunter2@') });
+    const failure = await wrongUser.catch((error: unknown) => error);
+    expect(failure).toMatchObject({ name: 'UnreachableError', cause: { code: 'WRONGPASS' } });
+    expect(inspect(failure, { depth: 10, showHidden: true })).not.toMatch(/hunter2/);
+    await expect(open({ url: `${server.url}?db=99` })).rejects.toMatchObject({ name: 'UnreachableError' });
+  });
+
+  it('answers UnreachableError to a server that accepts the connection and then says nothing', async () => {
+    const frozen = await RedisServer.start();
+    try {
+      frozen.freeze();
+      await expect(open({ url: frozen.url })).rejects.toMatchObject({ name: 'UnreachableError' });
+    } finally {
+      await frozen.destroy();
+    }
+  });
+
+  it.each([
+    ['UnreachableError', 'a server older than 7', '$19\r\nredis_version:6.2.0\r\n'],
+    ['StorageBusyError', 'a server that is loading its file', '-LOADING Redis is loading the dataset in memory\r\n'],
+    [
+      'StorageFullError',
+      'a server without space on its disk',
+      '-MISCONF Errors writing to the AOF file: No space left on device\r\n',
+    ],
+    [
+      'UnreachableError',
+      'a server that cannot write its file',
+      '-MISCONF Errors writing to the AOF file: Input/output error\r\n',
+    ],
+    ['UnreachableError', 'a replica without its primary', '-MASTERDOWN Link with MASTER is down\r\n'],
+    ['UnreachableError', 'something that is no Redis', 'HTTP/1.1 400 Bad Request\r\n\r\n'],
+  ])('answers %s to %s', async (name, _, reply) => {
+    const sockets: Socket[] = [];
+    const other = createServer((socket) => {
+      sockets.push(socket);
+      socket.on('data', () => socket.write(reply)).on('error', () => undefined);
+    });
+    await once(other.listen(0, '127.0.0.1'), 'listening');
+    const { port } = other.address() as AddressInfo;
+    await expect(open({ url: `redis://127.0.0.1:${port}` })).rejects.toMatchObject({ name });
+    for (const socket of sockets) socket.destroy();
+    other.close();
+  });
+
+  it('opens over TCP, another database too', async () => {
+    const probe = createServer().listen(0, '127.0.0.1');
+    await once(probe, 'listening');
+    const { port } = probe.address() as AddressInfo;
+    await new Promise((closed) => probe.close(closed));
+    const onPort = await RedisServer.start('--port', String(port));
+    try {
+      const storage = await open({ url: `redis://127.0.0.1:${port}/5` });
+      expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
+      await storage.close();
+      const client = onPort.client();
+      expect(await client.dbsize()).toBe(0);
+      await client.select(5);
+      expect(await client.exists(`vault:v1:{${namespace}}:key:${keyId(1)}`)).toBe(1);
+    } finally {
+      await onPort.destroy();
+    }
+  });
+
+  it('lets eight processes make the same device at once', async () => {
+    const starters = Array.from({ length: 8 }, () => fork(STARTER));
+    try {
+      const answers = starters.map((starter) => Promise.race([once(starter, 'message'), once(starter, 'exit')]));
+      for (const starter of starters) {
+        starter.send({ backend: 'redis', url: server.url, namespace, key: [...RAW_KEY] });
+      }
+      for (const answer of await Promise.all(answers)) expect(answer[0]).toStrictEqual({ opened: true });
+    } finally {
+      for (const starter of starters) starter.kill();
+    }
+  });
+});
+
+describe('a Redis server that would not keep the promises', () => {
+  it.each([
+    ['nothing about the shipped settings', [], []],
+    ['a server that keeps nothing on disk', [['appendonly', 'no']], ['AQM_REDIS_NOT_PERSISTENT']],
+    ['a server that syncs every second', [['appendfsync', 'everysec']], ['AQM_REDIS_FSYNC']],
+    [
+      'a server that evicts keys',
+      [
+        ['maxmemory', '100mb'],
+        ['maxmemory-policy', 'volatile-ttl'],
+      ],
+      ['AQM_REDIS_EVICTS'],
+    ],
+    ['nothing about a limit without eviction', [['maxmemory', '100mb']], []],
+  ] as const)('warns of %s', async (_, settings, codes) => {
+    const client = server.client();
+    for (const [name, value] of settings) await client.config('SET', name, value);
+    try {
+      expect((await warningsOf()).map(({ code }) => code)).toStrictEqual(codes);
+    } finally {
+      const shipped = { appendonly: 'yes', appendfsync: 'always', maxmemory: '0', 'maxmemory-policy': 'noeviction' };
+      for (const [name, value] of Object.entries(shipped)) await client.config('SET', name, value);
+    }
+  });
+
+  it('warns that a server was not checked which does not let its settings be read, and works', async () => {
+    await server.client().call('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '+@all', '-config');
+    const url = server.url.replace('unix://', 'unix://limited:pw@');
+    expect((await warningsOf({ url })).map(({ code }) => code)).toStrictEqual(['AQM_REDIS_UNCHECKED']);
+    const storage = await open({ url, onWarning: () => undefined });
+    expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
+    await storage.close();
+  });
+
+  it('warns by process.emitWarning unless told otherwise', async () => {
+    const client = server.client();
+    await client.config('SET', 'appendfsync', 'no');
+    const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+    try {
+      await (await open()).close();
+      expect(emitWarning).toHaveBeenCalledWith(expect.stringContaining('appendfsync no'), {
+        type: 'DeviceStorageWarning',
+        code: 'AQM_REDIS_FSYNC',
+      });
+    } finally {
+      emitWarning.mockRestore();
+      await client.config('SET', 'appendfsync', 'always');
+    }
+  });
+});

@@ -1,0 +1,139 @@
+import { RedisServer } from '../../../testkit/redis-server';
+import { DAY, inventoryCoin, keyId, mintedCoin, vaultKey, withFixture } from '../../conformance/harness';
+import { type RedisFixture, redisHarness } from './harness';
+import { vanish } from './keyspace';
+
+let server: RedisServer;
+beforeAll(async () => {
+  server = await RedisServer.start();
+});
+afterAll(() => server.destroy());
+
+const harness = redisHarness(() => server);
+const withRedis = (test: (fixture: RedisFixture) => Promise<void>) =>
+  withFixture(harness, async (fixture) => test(fixture as RedisFixture));
+
+const vaultName = (namespace: string, n: number) => `vault:v1:{${namespace}}:key:${keyId(n)}`;
+const coinName = (namespace: string, n: number) => `inv:v1:{${namespace}}:coin:bob:${keyId(n)}`;
+
+describe('times to live in Redis', () => {
+  it('are durations by the device’s clock and a day more, however wrong that clock is', () =>
+    withRedis(async ({ storage: { vault, inventory }, clock, namespace }) => {
+      const client = server.client();
+      await inventory.setPriority('bob', 'BESTIE');
+      for (const [n, wrong] of [
+        [1, 0],
+        [2, -20_000 * DAY],
+        [3, 60_000 * DAY],
+      ] as const) {
+        clock.advance(wrong);
+        await vault.storeKey(vaultKey(n));
+        await inventory.storeKey(inventoryCoin(n, clock.in(2 * DAY)));
+        const left = [await client.pttl(vaultName(namespace, n)), await client.pttl(coinName(namespace, n))];
+        expect(left.map((ms) => Math.ceil(ms / DAY))).toStrictEqual([31, 3]);
+      }
+    }));
+
+  it('decide nothing: a key ends by its stored time, with or without one', () =>
+    withRedis(async ({ storage: { vault, inventory }, clock, namespace }) => {
+      const client = server.client();
+      await inventory.setPriority('bob', 'BESTIE');
+      await vault.storeKey(vaultKey(1, { expiresAt: clock.in(DAY) }));
+      await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+      for (const name of [vaultName(namespace, 1), coinName(namespace, 1)]) expect(await client.persist(name)).toBe(1);
+      clock.advance(DAY - 1);
+      expect(await vault.getStatus(keyId(1))).toBe('ACTIVE');
+      clock.advance(1);
+      expect(await vault.fetchKey(keyId(1))).toBeNull();
+      expect(await vault.getStatus(keyId(1))).toBe('EXPIRED');
+      expect(await inventory.selectCoin('bob', 'GOLD')).toBeNull();
+      expect(await vault.purgeExpired()).toBe(1);
+    }));
+
+  it('take the far end of a coin as well as the near one', () =>
+    withRedis(async ({ storage: { inventory }, clock }) => {
+      await inventory.setPriority('bob', 'BESTIE');
+      const far = inventoryCoin(1, new Date(8_640_000_000_000_000));
+      expect(await inventory.storeKey(far)).toBe(true);
+      await inventory.storeKey(inventoryCoin(2, clock.in(1)));
+      expect((await inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(2));
+      expect(await inventory.selectCoin('bob', 'GOLD')).toStrictEqual(far);
+      expect(await inventory.storeKey(far)).toBe(false);
+    }));
+});
+
+describe('keys that vanished by their time to live', () => {
+  it('are not counted, listed, fetched, burned or purged by the vault', () =>
+    withRedis(async ({ storage: { vault }, clock, namespace }) => {
+      for (const n of [1, 2, 3]) await vault.storeKey(vaultKey(n));
+      await vault.storeKey(vaultKey(4, { coinCategory: 'SILVER' }));
+      for (const n of [1, 4]) await vanish(server.client(), vaultName(namespace, n));
+      expect([await vault.countActive('GOLD'), await vault.countActive('SILVER')]).toStrictEqual([2, 0]);
+      expect(await vault.listKeyIds()).toStrictEqual([keyId(2), keyId(3)]);
+      expect(await vault.fetchKey(keyId(1))).toBeNull();
+      expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+      expect(await vault.burnKey(keyId(1))).toBe(false);
+      // Stored again, in another category, it counts once and there only.
+      expect(await vault.storeKey(vaultKey(4))).toBe(true);
+      expect([await vault.countActive('GOLD'), await vault.countActive('SILVER')]).toStrictEqual([3, 0]);
+      clock.advance(30 * DAY);
+      await vanish(server.client(), vaultName(namespace, 2));
+      expect(await vault.purgeExpired()).toBe(2);
+      expect(await server.client().zcard(`vault:v1:{${namespace}}:by-end:GOLD`)).toBe(0);
+      expect(await server.client().zcard(`vault:v1:{${namespace}}:by-creation`)).toBe(0);
+    }));
+
+  it('fill no budget, are not selected, and weigh nothing in the inventory', () =>
+    withRedis(async ({ storage: { inventory, openRequests }, clock, namespace }) => {
+      const contact = { contactId: 'bob', userId: keyId(77) };
+      await inventory.setPriority('bob', 'BESTIE');
+      for (const n of [1, 2, 3, 4, 5]) await inventory.storeKey(inventoryCoin(n, clock.in(n * DAY)));
+      expect(await inventory.storeKey(inventoryCoin(6, clock.in(DAY)))).toBe(false);
+      for (const n of [1, 2]) await vanish(server.client(), coinName(namespace, n));
+      expect((await inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(3);
+      expect(await inventory.getTotalStorageBytes()).toBe(3 * (1184 + 2420 + 36));
+      expect((await openRequests.missingCoins([contact])).get('bob')?.GOLD).toBe(2);
+      expect(await inventory.storeKey(inventoryCoin(6, clock.in(DAY)))).toBe(true);
+      // The same id again: its old place must not count beside the new one.
+      expect(await inventory.storeKey(inventoryCoin(1, clock.in(9 * DAY)))).toBe(true);
+      expect((await inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(5);
+      const selected = [];
+      for (let n = 0; n < 6; n += 1) selected.push((await inventory.selectCoin('bob', 'GOLD'))?.keyId);
+      expect(selected).toStrictEqual([...[6, 3, 4, 5, 1].map(keyId), undefined]);
+      expect(await inventory.garbageCollect(0)).toBe(0);
+    }));
+
+  it('leave the outbox as expired, not as burned', () =>
+    withRedis(async ({ storage: { vault, outbox }, clock, namespace }) => {
+      await outbox.add([mintedCoin(1), mintedCoin(2), mintedCoin(3)]);
+      await vault.burnKey(keyId(2));
+      clock.advance(30 * DAY - 1);
+      await vanish(server.client(), vaultName(namespace, 1));
+      const { coins, dropped } = await outbox.takeBatch(keyId(9), 0, 10);
+      expect(coins.map(({ keyId }) => keyId)).toStrictEqual([keyId(3)]);
+      expect(dropped).toStrictEqual([
+        { keyId: keyId(1), coinCategory: 'GOLD', reason: 'EXPIRED' },
+        { keyId: keyId(2), coinCategory: 'GOLD', reason: 'BURNED' },
+      ]);
+    }));
+
+  it('shrink tombstones to the bare id after the burn grace, and forget that at its end', () =>
+    withRedis(async ({ storage: { vault }, clock, namespace }) => {
+      const client = server.client();
+      const grace = () => client.zrange(`vault:v1:{${namespace}}:burn-grace`, '0', '-1');
+      const burned = () => client.zrange(`vault:v1:{${namespace}}:burned`, '0', '-1');
+      await vault.storeKey(vaultKey(1));
+      const createdAt = clock.now().getTime();
+      await vault.burnKey(keyId(1));
+      clock.advance(4_999);
+      await vault.storeKey(vaultKey(2));
+      expect(await grace()).toStrictEqual([`${keyId(1)} GOLD ${createdAt}`]);
+      clock.advance(1);
+      await vault.storeKey(vaultKey(3));
+      expect([await grace(), await burned()]).toStrictEqual([[], [keyId(1)]]);
+      clock.advance(30 * DAY);
+      await vault.purgeExpired();
+      expect(await burned()).toStrictEqual([]);
+      expect(await client.exists(`vault:v1:{${namespace}}:burned`)).toBe(0);
+    }));
+});

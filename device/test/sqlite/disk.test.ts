@@ -1,0 +1,99 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { bytes, keyId, mintedCoin, vaultKey } from '../../conformance/harness';
+import { openDeviceStorage } from '../../index';
+import { RAW_KEY } from './harness';
+
+/** A real file system of its own, small enough to fill. Only root may mount one; others test with max_page_count. */
+const mayMount = process.platform === 'linux' && process.getuid?.() === 0;
+const describeWithDisk = mayMount ? describe : describe.skip;
+
+let folder: string;
+let path: string;
+const mount = (...options: string[]) =>
+  execFileSync('mount', ['-t', 'tmpfs', '-o', options.join(','), 'aqm-test', folder]);
+const remount = (...options: string[]) => execFileSync('mount', ['-o', ['remount', ...options].join(','), folder]);
+
+describeWithDisk('a SQLite storage on a disk of its own', () => {
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'aqm-disk-'));
+    path = join(folder, 'device.db');
+    mount('size=2m');
+  });
+  afterEach(() => {
+    execFileSync('umount', [folder]);
+    rmSync(folder, { recursive: true });
+  });
+
+  const open = () => openDeviceStorage({ backend: 'sqlite', path, key: RAW_KEY });
+  const largeKey = (n: number) => vaultKey(n, { encryptedBlob: bytes(60_000, n) });
+
+  it('answers StorageFullError when the disk is full, has every acknowledged key, and goes on when there is space', async () => {
+    const { vault, outbox, close } = await open();
+    let acknowledged = 0;
+    let refused: unknown;
+    while (refused === undefined) {
+      await vault.storeKey(largeKey(acknowledged)).then(
+        () => {
+          acknowledged += 1;
+        },
+        (error: unknown) => {
+          refused = error;
+        },
+      );
+    }
+    expect(refused).toMatchObject({ name: 'StorageFullError', cause: { code: 'SQLITE_FULL' } });
+    expect(acknowledged).toBeGreaterThan(3);
+    const minted = Array.from({ length: 40 }, (_, n) => mintedCoin(100 + n));
+    await expect(outbox.add(minted)).rejects.toMatchObject({ name: 'StorageFullError' });
+    const ids = Array.from({ length: acknowledged }, (_, n) => keyId(n));
+    expect(await vault.listKeyIds()).toStrictEqual(ids);
+    for (const [n, id] of ids.entries()) {
+      expect((await vault.fetchKey(id))?.encryptedBlob).toStrictEqual(largeKey(n).encryptedBlob);
+    }
+    expect(await vault.getStatus(keyId(acknowledged))).toBe('ABSENT');
+    remount('size=8m');
+    expect(await vault.storeKey(largeKey(acknowledged))).toBe(true);
+    expect(await outbox.add(minted)).toStrictEqual([]);
+    expect(await vault.burnKey(keyId(0))).toBe(true);
+    await close();
+    const again = await open();
+    expect(await again.vault.listKeyIds()).toHaveLength(acknowledged + 40);
+    await again.close();
+  });
+
+  it('answers UnreachableError when the disk turned read-only, still reads, and goes on when it may write', async () => {
+    const { vault, inventory, close } = await open();
+    await vault.storeKey(vaultKey(1));
+    await close();
+    const held = await open();
+    await held.vault.storeKey(vaultKey(2));
+    await held.close();
+    remount('ro');
+    await expect(open()).rejects.toMatchObject({ name: 'UnreachableError', path });
+    remount('rw');
+    const again = await open();
+    expect(await again.vault.listKeyIds()).toStrictEqual([keyId(1), keyId(2)]);
+    await again.close();
+    await expect(inventory.listContacts()).rejects.toMatchObject({ name: 'ClosedError' });
+  });
+
+  it('makes no half a storage on a full disk: a named error, and the next opening works', async () => {
+    writeFileSync(join(folder, 'filler'), Buffer.alloc(2 * 1024 * 1024 - 8192));
+    // Which of the two depends on the file that it fails at: SQLite calls that of its shared memory an I/O error.
+    await expect(open()).rejects.toMatchObject({ name: expect.stringMatching(/^(StorageFull|Unreachable)Error$/) });
+    rmSync(join(folder, 'filler'));
+    const storage = await open();
+    expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
+    await storage.close();
+  });
+
+  it('makes no half a choice on a full disk', async () => {
+    expect(() => writeFileSync(join(folder, 'filler'), Buffer.alloc(3 * 1024 * 1024))).toThrow('ENOSPC');
+    const auto = { backend: 'auto', path, key: RAW_KEY, url: 'redis://127.0.0.1:1', namespace: 'x' } as const;
+    await expect(openDeviceStorage(auto)).rejects.toMatchObject({ name: 'StorageFullError' });
+    expect(readdirSync(folder)).toStrictEqual(['filler']);
+  });
+});

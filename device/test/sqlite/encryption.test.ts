@@ -1,0 +1,137 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { DAY, type Fixture, inventoryCoin, keyId, mintedCoin, vaultKey, withFixture } from '../../conformance/harness';
+import { PASSPHRASE, RAW_KEY, sqliteHarness } from './harness';
+import { decryptPage, deriveKeys, framesOf, pagesOf } from './sqlcipher-format';
+
+const CONTACT = 'bob.the.builder@example.org';
+const SECOND_CONTACT = 'carol.who.must.not.be.named';
+
+/** Puts a secret of every kind into the storage, uses some, and returns what must not be readable. */
+async function fill({ storage, clock }: Fixture): Promise<Map<string, Uint8Array>> {
+  const { vault, inventory, outbox, openRequests } = storage;
+  for (let n = 0; n < 10; n += 1) await vault.storeKey(vaultKey(n));
+  await vault.burnKey(keyId(3));
+  await outbox.add([mintedCoin(20), mintedCoin(21, 'BRONZE')]);
+  for (const contactId of [CONTACT, SECOND_CONTACT]) {
+    await inventory.setPriority(contactId, 'BESTIE');
+    for (let n = 30; n < 34; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId }));
+  }
+  await inventory.selectCoin(CONTACT, 'GOLD');
+  await openRequests.reserveRoom([{ contactId: CONTACT, userId: keyId(77) }]);
+  const text = (value: string) => new Uint8Array(Buffer.from(value));
+  return new Map<string, Uint8Array>([
+    ['the SQLite header', text('SQLite format 3')],
+    ['a table definition', text('CREATE TABLE')],
+    ['a table name', text('vault_key')],
+    ['a contact name', text(CONTACT)],
+    ['another contact name', text(SECOND_CONTACT)],
+    ['a key id', text(keyId(1).slice(0, 18))],
+    ['a user id', text(keyId(77))],
+    ['a category', text('GOLD')],
+    ['a blob', vaultKey(1).encryptedBlob.subarray(100, 116)],
+    ['a burned blob', vaultKey(3).encryptedBlob.subarray(0, 16)],
+    ['an IV', vaultKey(1).encryptionIv],
+    ['a tag', vaultKey(1).authTag],
+    ['a public key', inventoryCoin(31, clock.now()).publicKey.subarray(0, 16)],
+    ['a minted signature', mintedCoin(20).signature.subarray(0, 16)],
+  ]);
+}
+
+describe.each([
+  ['a raw key', RAW_KEY],
+  ['a passphrase', PASSPHRASE],
+])('the SQLite file with %s', (_, key) => {
+  const harness = sqliteHarness(key);
+
+  it('shows nothing in the clear, in no file beside it either, while open and after closing', () =>
+    withFixture(harness, async (fixture) => {
+      const secrets = await fill(fixture);
+      const folder = dirname(String(fixture.childConfig.path));
+      const look = (names: string[]) => {
+        expect(readdirSync(folder).sort()).toStrictEqual(names);
+        for (const name of names) {
+          const content = readFileSync(join(folder, name));
+          const readable = [...secrets]
+            .filter(([, secret]) => content.includes(Buffer.from(secret)))
+            .map(([what]) => what);
+          expect([name, readable]).toStrictEqual([name, []]);
+        }
+      };
+      look(['device.db', 'device.db-shm', 'device.db-wal']);
+      await fixture.storage.close();
+      look(['device.db']);
+    }));
+
+  it('has the published SQLCipher 4 format: page 1 verifies and decrypts to an SQLite header', () =>
+    withFixture(harness, async (fixture) => {
+      await fill(fixture);
+      await fixture.storage.close();
+      const file = readFileSync(String(fixture.childConfig.path));
+      const [first] = pagesOf(file);
+      if (first === undefined) throw new Error('The file is empty.');
+      const clear = decryptPage(first, 1, deriveKeys(file, key));
+      expect(clear?.subarray(0, 16).toString('latin1')).toBe('SQLite format 3\0');
+      expect(clear?.readUInt16BE(16)).toBe(4096);
+      // Bytes reserved at the end of each page.
+      expect(clear?.[20]).toBe(80);
+      const wrong = typeof key === 'string' ? `${key}!` : key.map((byte) => byte ^ 1);
+      expect(decryptPage(first, 1, deriveKeys(file, wrong))).toBeNull();
+    }));
+
+  it('holds what was stored in its decrypted pages, and nothing of what was burned once it is closed', () =>
+    withFixture(harness, async (fixture) => {
+      await fill(fixture);
+      // Several small keys share a page, where a deleted one would stay as it was until its place is needed again.
+      const small = (n: number) => vaultKey(n, { encryptedBlob: vaultKey(n).encryptedBlob.subarray(0, 320) });
+      for (const n of [61, 62, 63, 64]) await fixture.storage.vault.storeKey(small(n));
+      // Burned last: nothing is written afterwards that could cover them by chance.
+      for (const n of [5, 62]) await fixture.storage.vault.burnKey(keyId(n));
+      await fixture.storage.close();
+      const file = readFileSync(String(fixture.childConfig.path));
+      const keys = deriveKeys(file, key);
+      const pages = pagesOf(file).map((page, index) => decryptPage(page, index + 1, keys));
+      expect(pages).not.toContain(null);
+      const holds = (secret: Uint8Array) => pages.some((page) => page?.includes(Buffer.from(secret)));
+      expect(holds(vaultKey(1).encryptedBlob.subarray(0, 16))).toBe(true);
+      expect(holds(small(61).encryptedBlob.subarray(0, 16))).toBe(true);
+      for (const { encryptedBlob, encryptionIv, authTag } of [vaultKey(3), vaultKey(5), small(62)]) {
+        for (let start = 0; start < encryptedBlob.length; start += 16) {
+          expect(holds(encryptedBlob.subarray(start, start + 16))).toBe(false);
+        }
+        expect([holds(encryptionIv), holds(authTag)]).toStrictEqual([false, false]);
+      }
+    }));
+
+  it('holds nothing of what was burned in a page or in a frame of its WAL after the clean-up, while it is open', () =>
+    withFixture(harness, async (fixture) => {
+      const { vault, cleanUp } = fixture.storage;
+      const path = String(fixture.childConfig.path);
+      const holds = ({ encryptedBlob, encryptionIv, authTag }: ReturnType<typeof vaultKey>) => {
+        const file = readFileSync(path);
+        const keys = deriveKeys(file, key);
+        const clear = [
+          ...pagesOf(file).map((page, index) => decryptPage(page, index + 1, keys)),
+          ...framesOf(readFileSync(`${path}-wal`)).map(({ number, page }) => decryptPage(page, number, keys)),
+        ];
+        expect(clear).not.toContain(null);
+        const parts = [encryptedBlob.subarray(0, 16), encryptedBlob.subarray(2000, 2016), encryptionIv, authTag];
+        return parts.map((part) => clear.some((page) => page?.includes(Buffer.from(part))));
+      };
+      for (const n of [1, 2]) await vault.storeKey(vaultKey(n));
+      // The file itself has the key, too, not only the WAL.
+      await cleanUp();
+      expect(holds(vaultKey(1))).toStrictEqual([true, true, true, true]);
+      const other = await fixture.open();
+      await vault.burnKey(keyId(1));
+      await vault.storeKey(vaultKey(3));
+      await vault.burnKey(keyId(3));
+      // Older images are there until the clean-up: without this the rest would prove nothing.
+      for (const n of [1, 3]) expect(holds(vaultKey(n))).toStrictEqual([true, true, true, true]);
+      await cleanUp();
+      await vault.storeKey(vaultKey(4));
+      for (const n of [1, 3]) expect(holds(vaultKey(n))).toStrictEqual([false, false, false, false]);
+      for (const n of [2, 4]) expect(holds(vaultKey(n))).toStrictEqual([true, true, true, true]);
+      expect(await other.vault.getStatus(keyId(1))).toBe('BURNED');
+    }));
+});

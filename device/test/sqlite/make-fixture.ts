@@ -1,0 +1,37 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { bytes, ManualClock } from '../../conformance/harness';
+import { checkConfig } from '../../device-config';
+import { openDeviceStorage, type SqliteConfig } from '../../index';
+import { digestsOf, fill } from '../moving/move-kit';
+
+/** For tests only; it opens nothing but the fixtures. */
+export const FIXTURE_KEY = bytes(32, 77);
+
+/** The moment at which every fixture was filled. */
+export function fixtureClock(): ManualClock {
+  return new ManualClock();
+}
+
+/**
+ * Run by hand when a release brings a new migration: `node dist/device/test/sqlite/make-fixture.js device/sqlite/fixtures 0002`.
+ * Writes a small database of this release's schema, and what must be found in it.
+ */
+async function main(folder: string, schema: string): Promise<void> {
+  mkdirSync(folder, { recursive: true });
+  const path = join(folder, `schema-${schema}.db`);
+  rmSync(path, { force: true });
+  const clock = fixtureClock();
+  const config: SqliteConfig = { backend: 'sqlite', path, key: FIXTURE_KEY, now: clock.now };
+  const storage = await openDeviceStorage(checkConfig(config));
+  await fill(storage, clock);
+  await storage.close();
+  writeFileSync(join(folder, `schema-${schema}.json`), `${JSON.stringify(await digestsOf(config), null, 2)}\n`);
+}
+
+if (require.main === module) {
+  main(process.argv[2] ?? '.', process.argv[3] ?? '').catch((error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  });
+}

@@ -1,0 +1,202 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import Database from 'better-sqlite3';
+import { compiled } from '../../../testkit/root';
+import { bytes, keyId, vaultKey } from '../../conformance/harness';
+import * as device from '../../index';
+import { DatabaseFactory, openDeviceStorage, type SqliteConfig } from '../../index';
+import { Secret } from '../../secret';
+import { PASSPHRASE, RAW_KEY } from './harness';
+
+const STARTER = compiled('device/conformance/race-worker');
+
+let folder: string;
+let path: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'aqm-device-'));
+  path = join(folder, 'device.db');
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const open = (changes: Partial<SqliteConfig> = {}) =>
+  openDeviceStorage({ backend: 'sqlite', path, key: RAW_KEY, ...changes });
+
+/** A handle of the engine itself, with the right key. */
+function rawHandle(): Database.Database {
+  const database = new Database(path);
+  database.pragma("cipher = 'sqlcipher'");
+  database.pragma('legacy = 4');
+  database.pragma(`key = "x'${Buffer.from(RAW_KEY).toString('hex')}'"`);
+  return database;
+}
+
+describe('opening a device storage', () => {
+  it('makes a new file that only its owner may read', async () => {
+    const storage = await open();
+    await storage.vault.storeKey(vaultKey(1));
+    for (const name of readdirSync(folder))
+      expect([name, statSync(join(folder, name)).mode & 0o777]).toEqual([name, 0o600]);
+    expect(storage.backend).toBe('sqlite');
+    await storage.close();
+  });
+
+  it('works the same through DatabaseFactory', async () => {
+    const storage = await DatabaseFactory.open({ backend: 'sqlite', path, key: PASSPHRASE });
+    expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
+    await storage.close();
+  });
+
+  it.each([
+    ['another raw key', bytes(32, 1)],
+    ['a passphrase in place of the raw key', PASSPHRASE],
+  ])('answers WrongKeyError to %s, changes nothing, and the right key still opens', async (_, key) => {
+    const storage = await open();
+    await storage.vault.storeKey(vaultKey(1));
+    await storage.close();
+    const before = readFileSync(path);
+    await expect(open({ key })).rejects.toMatchObject({ name: 'WrongKeyError', path });
+    expect(readFileSync(path).equals(before)).toBe(true);
+    expect(readdirSync(folder)).toStrictEqual(['device.db']);
+    const again = await open();
+    expect(await again.vault.getStatus(keyId(1))).toBe('ACTIVE');
+    await again.close();
+  });
+
+  it('shows no key and no passphrase in an error of opening', async () => {
+    await (await open()).close();
+    const wrong = bytes(32, 9);
+    const forms = ['hex', 'base64', 'latin1'] as const;
+    for (const key of [wrong, 'correct horse']) {
+      const error: unknown = await open({ key }).catch((error) => error);
+      const shown = inspect(error, { depth: Number.POSITIVE_INFINITY, showHidden: true, maxArrayLength: null });
+      expect(error).toMatchObject({ name: 'WrongKeyError' });
+      const secrets = [...forms.map((form) => Buffer.from(key).toString(form)), [...Buffer.from(key)].join(', ')];
+      for (const secret of secrets) expect(shown.toLowerCase()).not.toContain(secret.toLowerCase());
+    }
+  });
+
+  it('answers WrongKeyError while another handle is at work, which goes on unharmed', async () => {
+    const storage = await open();
+    await storage.vault.storeKey(vaultKey(1));
+    await expect(open({ key: 'wrong' })).rejects.toMatchObject({ name: 'WrongKeyError' });
+    expect(await storage.vault.burnKey(keyId(1))).toBe(true);
+    await storage.close();
+  });
+
+  it.each([
+    ['nothing', undefined],
+    ['null', null],
+    ['an empty passphrase', ''],
+    ['an empty key', new Uint8Array(0)],
+  ])('answers KeyMissingError to %s as key, and makes no file', async (_, key) => {
+    await expect(open({ key: key as never })).rejects.toMatchObject({ name: 'KeyMissingError' });
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it.each([
+    ['31 bytes', new Uint8Array(31)],
+    ['an array', Array.from({ length: 32 })],
+    ['a passphrase that other tools would take for a raw key', `x'${'0'.repeat(64)}'`],
+    ['ill-formed text', 'abc\ud800'],
+    ['text with NUL', 'abc\0'],
+  ])('answers InvalidArgumentError to %s as key, and makes no file', async (_, key) => {
+    await expect(open({ key: key as never })).rejects.toMatchObject({ name: 'InvalidArgumentError', field: 'key' });
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it.each([
+    ['backend', { backend: 'paper' }],
+    ['url', { backend: 'redis' }],
+    ['url', { backend: 'auto' }],
+    ['backend', { backend: undefined }],
+    ['path', { path: '' }],
+    ['path', { path: 7 }],
+    ['path', { path: ' device.db' }],
+    ['now', { now: new Date() }],
+    ['now', { now: () => new Date(Number.NaN) }],
+    ['budgets.BESTIE.GOLD', { budgets: {} }],
+    ['budgets.MATE.BRONZE', { budgets: { ...device.DEFAULT_BUDGETS, MATE: { GOLD: 1, SILVER: 1, BRONZE: -1 } } }],
+  ])('names %s when it cannot be used', async (field, changes) => {
+    await expect(open(changes as never)).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
+  });
+
+  it('answers NotADatabaseError to an SQLite file without encryption, and leaves it as it is', async () => {
+    const plain = new Database(path);
+    plain.exec('CREATE TABLE t (x)');
+    plain.close();
+    const before = readFileSync(path);
+    await expect(open()).rejects.toMatchObject({ name: 'NotADatabaseError', path });
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  it.each([
+    ['a short text', Buffer.from('hello')],
+    ['a file that is not of whole pages', Buffer.from(bytes(10_000, 3))],
+  ])('answers NotADatabaseError to %s, and leaves it as it is', async (_, content) => {
+    writeFileSync(path, content);
+    await expect(open()).rejects.toMatchObject({ name: 'NotADatabaseError' });
+    expect(readFileSync(path).equals(content)).toBe(true);
+  });
+
+  it('answers UnreachableError when the folder is missing or the path is a folder', async () => {
+    await expect(open({ path: join(folder, 'missing', 'device.db') })).rejects.toMatchObject({
+      name: 'UnreachableError',
+    });
+    await expect(open({ path: folder })).rejects.toMatchObject({ name: 'UnreachableError', path: folder });
+  });
+
+  it('answers NewerSchemaError to the file of a newer release, and leaves it as it is', async () => {
+    await (await open()).close();
+    const newer = rawHandle();
+    newer.pragma('user_version = 999');
+    newer.close();
+    const before = readFileSync(path);
+    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 3 });
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  it('fills an empty file that was made beforehand', async () => {
+    writeFileSync(path, '', { mode: 0o644 });
+    const storage = await open();
+    expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    await storage.close();
+  });
+
+  it.each([
+    ['a raw key', [...RAW_KEY]],
+    ['a passphrase', PASSPHRASE],
+  ])('lets eight processes make the same new file at once, with %s', async (_, key) => {
+    const starters = Array.from({ length: 8 }, () => fork(STARTER));
+    try {
+      const answers = starters.map((starter) => Promise.race([once(starter, 'message'), once(starter, 'exit')]));
+      for (const starter of starters) starter.send({ backend: 'sqlite', path, key });
+      for (const answer of await Promise.all(answers)) expect(answer[0]).toStrictEqual({ opened: true });
+    } finally {
+      for (const starter of starters) starter.kill();
+    }
+  });
+
+  it('never shows the key when it is printed, serialised or inspected', () => {
+    for (const secret of [Secret.from(new Uint8Array(32).fill(0xab)), Secret.from('hunter2')]) {
+      const shown = [
+        String(secret),
+        `${secret}`,
+        JSON.stringify({ secret }),
+        inspect({ secret }, { showHidden: true }),
+      ];
+      expect(shown.join()).not.toMatch(/hunter2|ab, ?ab|171|abab/);
+    }
+  });
+
+  it('exports every error under its own name', () => {
+    const names = ['WrongKeyError', 'NotADatabaseError', 'NewerSchemaError', 'UnreachableError', 'KeyMissingError'];
+    names.push('StorageFullError', 'StorageBusyError', 'StorageCorruptedError', 'InvalidArgumentError', 'ClosedError');
+    const exported: Record<string, unknown> = device;
+    for (const name of names) expect(exported[name]).toHaveProperty('name', name);
+  });
+});

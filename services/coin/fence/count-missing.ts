@@ -1,0 +1,47 @@
+import { sql } from 'kysely';
+import { DELIVERY_WINDOW_S } from '../coin';
+import { type Database, run } from '../database/pool';
+import type { SpentCoin } from './guard';
+
+const SLICE = 10_000;
+
+export interface MarkCount {
+  /** Coins that the database must still remember as spent. */
+  live: number;
+  /** Those of them that it does not. */
+  missing: number;
+}
+
+/**
+ * Looks each coin up: it must have a row in coin and none in coin_stock. A coin whose time to be remembered has passed
+ * is no longer counted.
+ */
+export async function countMissing(db: Database, coins: readonly SpentCoin[]): Promise<MarkCount> {
+  const total = { live: 0, missing: 0 };
+  for (let from = 0; from < coins.length; from += SLICE) {
+    const slice = coins.slice(from, from + SLICE);
+    const [counted] = await run(
+      db,
+      sql<MarkCount>`
+SELECT count(*)::int AS live, (count(*) FILTER (WHERE c.user_id IS NULL OR s.user_id IS NOT NULL))::int AS missing
+FROM unnest(
+  ${slice.map((coin) => coin.userId)}::uuid[],
+  ${slice.map((coin) => coin.keyId)}::uuid[],
+  ${slice.map((coin) => coin.expireTime)}::timestamptz[]
+) AS m (user_id, key_id, expire_time)
+LEFT JOIN LATERAL (
+  SELECT * FROM coin c WHERE c.user_id = m.user_id AND c.key_id = m.key_id OFFSET 0
+) c ON true
+LEFT JOIN LATERAL (
+  SELECT s.user_id
+  FROM coin_stock s
+  WHERE s.user_id = c.user_id AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+  OFFSET 0
+) s ON true
+WHERE m.expire_time > now() - make_interval(secs => ${DELIVERY_WINDOW_S})`,
+    );
+    total.live += counted?.live ?? 0;
+    total.missing += counted?.missing ?? 0;
+  }
+  return total;
+}

@@ -1,0 +1,183 @@
+import {
+  closeSync,
+  fdatasync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { uuidAt, writeUuid } from '../uuid';
+import type { SpentCoin } from './guard';
+
+/** One coin that was handed out or retired and acknowledged, and the opening of the database under which it was. */
+export interface MarkRecord extends SpentCoin {
+  readonly opening: string;
+}
+
+/** Stands in a record that only says "this opening was seen". */
+export const NO_COIN = '00000000-0000-0000-0000-000000000000';
+
+/** What was handed out by the statement itself, in the order of acknowledging. */
+export const CLAIM_SLOTS = 4096;
+/** What was answered again to a repeat, the latest fetches of them. */
+const REPEAT_SLOTS = 1024;
+const SLOT_BYTES = 64;
+const CHECKED_BYTES = 60;
+const CLOSED = -1;
+const FREE = { key: '', fetchTime: 0 };
+
+/**
+ * A file of fixed-size slots in which one process keeps the coins that it acknowledged last. A record is in the kernel's
+ * hands when `append` or `keep` returns, so it survives the death of the process; `sync` brings it to the disk.
+ *
+ * A slot: opening, user id, key id (16 bytes each), expire_time in seconds (4), sequence (6), coin category (2), CRC-32
+ * of these (4). 64 bytes at a multiple of 64, so no slot crosses a page; a torn one is no record.
+ */
+export class RingFile {
+  readonly path: string;
+  readonly #slots: Buffer;
+  readonly #repeats: { readonly key: string; readonly fetchTime: number }[];
+  /** The last that was written, which is that of nearly every record. */
+  readonly #opening = { text: '', bytes: Buffer.alloc(16) };
+  #file: number;
+  #sequence = 0;
+  #dirty = false;
+  #syncing = false;
+
+  /** Goes on with the file at `path`, or makes it. */
+  constructor(path: string) {
+    this.path = path;
+    this.#file = openSync(path, 'a+', 0o600);
+    closeSync(this.#file);
+    this.#file = openSync(path, 'r+');
+    this.#repeats = Array(REPEAT_SLOTS).fill(FREE);
+    this.#slots = Buffer.alloc((CLAIM_SLOTS + REPEAT_SLOTS) * SLOT_BYTES);
+    readFileSync(this.#file).copy(this.#slots);
+    ftruncateSync(this.#file, this.#slots.length);
+    decode(this.#slots, (record, sequence, slot) => {
+      if (slot < CLAIM_SLOTS) this.#sequence = Math.max(this.#sequence, sequence + 1);
+      else this.#repeats[slot - CLAIM_SLOTS] = { key: keyOf(record), fetchTime: sequence };
+    });
+  }
+
+  /** Writes records of the coins over the oldest ones. */
+  append(opening: string, coins: readonly SpentCoin[]): void {
+    let from = this.#sequence % CLAIM_SLOTS;
+    let slot = from;
+    for (const coin of coins) {
+      encode(this.#slots, slot, this.#bytesOf(opening), coin, this.#sequence++);
+      slot++;
+      if (slot < CLAIM_SLOTS) continue;
+      this.#write(from, slot);
+      slot = from = 0;
+    }
+    this.#write(from, slot);
+  }
+
+  /** Keeps a record of an earlier fetch, unless all that are kept are of later ones. They do not push out claims. */
+  keep(record: MarkRecord, fetchTime: Date): void {
+    const key = keyOf(record);
+    if (this.#repeats.some((kept) => kept.key === key)) return;
+    const times = this.#repeats.map((kept) => kept.fetchTime);
+    const oldest = times.indexOf(Math.min(...times));
+    if ((times[oldest] ?? 0) >= fetchTime.getTime()) return;
+    this.#repeats[oldest] = { key, fetchTime: fetchTime.getTime() };
+    encode(this.#slots, CLAIM_SLOTS + oldest, this.#bytesOf(record.opening), record, fetchTime.getTime());
+    this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
+  }
+
+  /** Ours, also where the file was replaced by an older copy together with the database. */
+  records(): MarkRecord[] {
+    return readRecords(this.#slots);
+  }
+
+  /** To the disk, and to a new file where somebody took ours away. */
+  sync(onError: (error: unknown) => void): void {
+    if (this.#syncing) return;
+    try {
+      if (statSync(this.path, { throwIfNoEntry: false })?.ino !== fstatSync(this.#file).ino) {
+        mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
+        const file = openSync(this.path, 'w', 0o600);
+        closeSync(this.#file);
+        this.#file = file;
+        this.#write(0, CLAIM_SLOTS + REPEAT_SLOTS);
+      }
+      if (!this.#dirty) return;
+      this.#dirty = false;
+      this.#syncing = true;
+      const file = this.#file;
+      fdatasync(file, (error) => {
+        this.#syncing = false;
+        // Closed meanwhile: see close.
+        if (this.#file !== file) closeSync(file);
+        if (error) onError(error);
+      });
+    } catch (error) {
+      onError(error);
+    }
+  }
+
+  close(): void {
+    // A sync that is under way closes the file when it is done with it.
+    if (this.#file !== CLOSED && !this.#syncing) closeSync(this.#file);
+    this.#file = CLOSED;
+  }
+
+  #bytesOf(opening: string): Buffer {
+    if (opening !== this.#opening.text) {
+      writeUuid(this.#opening.bytes, 0, opening);
+      this.#opening.text = opening;
+    }
+    return this.#opening.bytes;
+  }
+
+  #write(from: number, to: number): void {
+    if (from === to) return;
+    this.#dirty = true;
+    const bytes = (to - from) * SLOT_BYTES;
+    const written = writeSync(this.#file, this.#slots, from * SLOT_BYTES, bytes, from * SLOT_BYTES);
+    if (written !== bytes) throw new Error(`only ${written} of ${bytes} bytes could be written to ${this.path}`);
+  }
+}
+
+/** The records of any ring's bytes. What is torn or unknown is left out. */
+export function readRecords(bytes: Buffer): MarkRecord[] {
+  const records: MarkRecord[] = [];
+  decode(bytes, (record) => records.push(record));
+  return records;
+}
+
+function encode(slots: Buffer, slot: number, opening: Buffer, coin: SpentCoin, sequence: number): void {
+  const at = slot * SLOT_BYTES;
+  slots.set(opening, at);
+  writeUuid(slots, at + 16, coin.userId);
+  writeUuid(slots, at + 32, coin.keyId);
+  slots.writeUInt32LE(Math.ceil(coin.expireTime.getTime() / 1000), at + 48);
+  slots.writeUIntLE(sequence, at + 52, 6);
+  slots.writeUInt16LE(coin.coinCategory, at + 58);
+  slots.writeUInt32LE(crc32(slots.subarray(at, at + CHECKED_BYTES)), at + CHECKED_BYTES);
+}
+
+function decode(bytes: Buffer, found: (record: MarkRecord, sequence: number, slot: number) => void): void {
+  for (let at = 0; at + SLOT_BYTES <= bytes.length; at += SLOT_BYTES) {
+    const checksum = bytes.readUInt32LE(at + CHECKED_BYTES);
+    if (checksum !== crc32(bytes.subarray(at, at + CHECKED_BYTES))) continue;
+    const record: MarkRecord = {
+      opening: uuidAt(bytes, at),
+      userId: uuidAt(bytes, at + 16),
+      keyId: uuidAt(bytes, at + 32),
+      expireTime: new Date(bytes.readUInt32LE(at + 48) * 1000),
+      coinCategory: bytes.readUInt16LE(at + 58),
+    };
+    found(record, bytes.readUIntLE(at + 52, 6), at / SLOT_BYTES);
+  }
+}
+
+function keyOf({ userId, keyId }: SpentCoin): string {
+  return `${userId} ${keyId}`;
+}

@@ -1,0 +1,113 @@
+import { type RawBuilder, sql } from 'kysely';
+import { type Database, run } from '../../database/pool';
+import type { Deadline } from '../../deadline';
+
+/** Requests per statement: at most 20 coins each. */
+const SLICE = 200;
+
+interface Slice {
+  deleted: number;
+  user_id: string | null;
+  requester_id: string | null;
+  request_id: string | null;
+}
+
+/**
+ * Removes fetched coins older than the grace, request by request: the record of who fetched them and the key bytes.
+ * What stays is the bare row in coin, so that the id can never be uploaded again. Walks coin_fetch along its primary
+ * key in small statements; safe on several servers at once.
+ * @returns how many coins were removed
+ * @throws DeadlineExceededError, CancelledError between two statements; what was removed stays so
+ */
+export async function hardDeleteFetched(db: Database, graceSeconds: number, deadline: Deadline): Promise<number> {
+  let deleted = 0;
+  let after: RawBuilder<unknown> = sql`true`;
+  for (;;) {
+    const [slice] = await run(db, removeSlice(after, graceSeconds), deadline);
+    if (!slice?.user_id) return deleted;
+    deleted += slice.deleted;
+    after = sql`(user_id, requester_id, request_id)
+      > (${slice.user_id}::uuid, ${slice.requester_id}::uuid, ${slice.request_id}::uuid)`;
+  }
+}
+
+/**
+ * The same for single requests: their ids are asked for again after the grace and before the hourly run. A statement for each
+ * user, which names no other (docs/distributed.md).
+ */
+export async function hardDeleteRequests(
+  db: Database,
+  requests: readonly { readonly userId: string; readonly requesterId: string; readonly requestId: string }[],
+  { graceSeconds, deadline }: { readonly graceSeconds: number; readonly deadline: Deadline },
+): Promise<void> {
+  const ofUser = Map.groupBy(requests, ({ userId }) => userId);
+  for (const [userId, some] of [...ofUser].sort(([one], [other]) => (one < other ? -1 : 1))) {
+    await run(db, removeRequests(userId, some, graceSeconds), deadline);
+  }
+}
+
+function removeRequests(
+  userId: string,
+  requests: readonly { readonly requesterId: string; readonly requestId: string }[],
+  graceSeconds: number,
+) {
+  return sql`
+WITH due AS MATERIALIZED (
+  SELECT f.requester_id, f.request_id
+  FROM coin_fetch f
+  WHERE f.user_id = ${userId}::uuid AND f.fetch_time <= now() - make_interval(secs => ${graceSeconds})
+    AND (f.requester_id, f.request_id) IN (
+      SELECT * FROM unnest(
+        ${requests.map((request) => request.requesterId)}::uuid[],
+        ${requests.map((request) => request.requestId)}::uuid[]))
+  ORDER BY f.requester_id, f.request_id
+  FOR UPDATE OF f SKIP LOCKED
+),
+forgotten AS (
+  DELETE FROM coin_fetch f
+  USING due d
+  WHERE f.user_id = ${userId}::uuid AND f.requester_id = d.requester_id AND f.request_id = d.request_id
+  RETURNING f.key_ids
+)
+UPDATE coin c
+SET public_key = NULL, signature = NULL
+FROM (SELECT unnest(key_ids) AS key_id FROM forgotten) k
+WHERE c.user_id = ${userId}::uuid AND c.key_id = k.key_id`;
+}
+
+function removeSlice(which: RawBuilder<unknown>, graceSeconds: number) {
+  return sql<Slice>`
+WITH slice AS MATERIALIZED (
+  SELECT user_id, requester_id, request_id, fetch_time
+  FROM coin_fetch
+  WHERE ${which}
+  ORDER BY user_id, requester_id, request_id
+  LIMIT ${SLICE}
+),
+due AS MATERIALIZED (
+  SELECT f.user_id, f.requester_id, f.request_id
+  FROM coin_fetch f
+  JOIN slice s USING (user_id, requester_id, request_id)
+  WHERE s.fetch_time <= now() - make_interval(secs => ${graceSeconds})
+  ORDER BY f.user_id, f.requester_id, f.request_id
+  FOR UPDATE OF f SKIP LOCKED
+),
+forgotten AS (
+  DELETE FROM coin_fetch f
+  USING due d
+  WHERE f.user_id = d.user_id AND f.requester_id = d.requester_id AND f.request_id = d.request_id
+  RETURNING f.user_id, f.key_ids
+),
+blanked AS (
+  UPDATE coin c
+  SET public_key = NULL, signature = NULL
+  FROM (SELECT user_id, unnest(key_ids) AS key_id FROM forgotten) k
+  WHERE c.user_id = k.user_id AND c.key_id = k.key_id
+  RETURNING c.key_id
+)
+SELECT (SELECT count(*) FROM blanked)::int AS deleted, last.*
+FROM (SELECT) one
+LEFT JOIN (
+  SELECT user_id, requester_id, request_id FROM slice ORDER BY user_id DESC, requester_id DESC, request_id DESC LIMIT 1
+) last ON true`;
+}

@@ -1,0 +1,78 @@
+import { type RawBuilder, sql } from 'kysely';
+import { HAND_OUT_MARGIN_S } from '../../coin';
+import { type Database, run } from '../../database/pool';
+import type { Deadline } from '../../deadline';
+import { type Gate, isVerified, UNVERIFIED } from '../../fence/guard';
+
+/** Rows of the queue that one statement looks at. */
+const SLICE = 2000;
+
+interface Slice {
+  verified: boolean;
+  deleted: number;
+  user_id: string | null;
+  coin_category: number | null;
+  upload_order: string | null;
+}
+
+/**
+ * Deletes coins nobody fetched that were uploaded more than `maxAgeDays` ago or are past handing out. Walks the
+ * queue along its primary key in small statements, so that it needs no index of its own; steps over coins that a
+ * claim holds; safe on several servers at once. Only in a verified database: in a restored one, what looks unfetched may
+ * have been handed out, and a purged coin may be uploaded again.
+ * @returns how many coins were deleted
+ * @throws FencedError, and DeadlineExceededError, CancelledError between two statements; what was deleted stays so
+ */
+export async function purgeStale(db: Database, gate: Gate, maxAgeDays: number, deadline: Deadline): Promise<number> {
+  let deleted = 0;
+  let after: RawBuilder<unknown> = sql`true`;
+  for (;;) {
+    const from = after;
+    const slice = await gate.pass(async ({ stamp }) => {
+      const [purged] = await run(db, purgeSlice(from, maxAgeDays, stamp), deadline);
+      return purged?.verified === false ? UNVERIFIED : purged;
+    });
+    if (!slice?.user_id) return deleted;
+    deleted += slice.deleted;
+    after = sql`(user_id, coin_category, upload_order)
+      > (${slice.user_id}::uuid, ${slice.coin_category}::smallint, ${slice.upload_order}::bigint)`;
+  }
+}
+
+function purgeSlice(after: RawBuilder<unknown>, maxAgeDays: number, stamp: string) {
+  return sql<Slice>`
+WITH gate AS MATERIALIZED (
+  SELECT ${isVerified(stamp)} AS verified
+),
+slice AS MATERIALIZED (
+  SELECT user_id, coin_category, upload_order, upload_time, expire_time
+  FROM coin_stock
+  WHERE (SELECT verified FROM gate) AND ${after}
+  ORDER BY user_id, coin_category, upload_order
+  LIMIT ${SLICE}
+),
+stale AS MATERIALIZED (
+  SELECT s.user_id, s.coin_category, s.upload_order
+  FROM coin_stock s
+  JOIN slice USING (user_id, coin_category, upload_order)
+  WHERE slice.upload_time < now() - make_interval(days => ${maxAgeDays})
+    OR slice.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
+  ORDER BY s.user_id, s.coin_category, s.upload_order
+  FOR UPDATE OF s SKIP LOCKED
+),
+purged AS (
+  DELETE FROM coin_stock s
+  USING stale t
+  WHERE s.user_id = t.user_id AND s.coin_category = t.coin_category AND s.upload_order = t.upload_order
+  RETURNING s.user_id, s.key_id
+),
+erased AS (
+  DELETE FROM coin c USING purged p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING c.key_id
+)
+SELECT gate.verified, (SELECT count(*) FROM erased)::int AS deleted, last.*
+FROM gate
+LEFT JOIN (
+  SELECT user_id, coin_category, upload_order FROM slice
+  ORDER BY user_id DESC, coin_category DESC, upload_order DESC LIMIT 1
+) last ON true`;
+}

@@ -1,0 +1,106 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import pino from 'pino';
+import { runCommand } from '../../../../testkit/command';
+import { Secrets } from '../../../../testkit/secrets';
+import { databaseUrl } from '../../../../testkit/test-database';
+import { keysOfUrl } from '../../identity/token-keys';
+
+const secrets = new Secrets();
+const user = secrets.text('a user name');
+const password = secrets.text('a password');
+
+let dataDir: string;
+beforeEach(() => {
+  dataDir = mkdtempSync(join(tmpdir(), 'aqm-settings-'));
+});
+afterEach(() => rmSync(dataDir, { recursive: true }));
+
+/** The service with these settings ends, and says this. */
+type Row = [what: string, env: NodeJS.ProcessEnv, sentence: string];
+
+const rows: Row[] = [
+  ['a host that nobody has', { DATABASE_URL: `postgresql://aqm:${password}@nowhere.invalid/aqm` }, 'cannot be reached'],
+  ['a port where nobody listens', { DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1:1/aqm` }, 'ECONNREFUSED'],
+  ['a port that is none', { DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1:none/aqm` }, 'Invalid URL'],
+  ['a slash in the password', { DATABASE_URL: `postgresql://aqm:${password}/x@127.0.0.1/aqm` }, 'Invalid URL'],
+  ['another scheme', { DATABASE_URL: `mysql://aqm:${password}@127.0.0.1/aqm` }, 'DATABASE_URL must begin with'],
+  [
+    'a replica of none',
+    { DATABASE_URL: '', AQM_READ_DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1/aqm` },
+    'needs DATABASE_URL',
+  ],
+  [
+    'a database that is not there',
+    { DATABASE_URL: `${databaseUrl('nothing')}&password=${password}` },
+    'database "nothing" does not exist',
+  ],
+  [
+    'a Redis port that is none',
+    { AQM_LIMITS_REDIS_URL: `redis://${user}:${password}@127.0.0.1:none` },
+    'AQM_LIMITS_REDIS_URL must be',
+  ],
+  [
+    'a Redis URL without scheme',
+    { AQM_LIMITS_REDIS_URL: `${user}:${password}@127.0.0.1:1` },
+    'AQM_LIMITS_REDIS_URL must be',
+  ],
+  [
+    'a Redis URL of another scheme',
+    { AQM_LIMITS_REDIS_URL: `postgres://${user}:${password}@127.0.0.1:1` },
+    'AQM_LIMITS_REDIS_URL must be',
+  ],
+  [
+    'keys of tokens without TLS',
+    { AQM_TOKEN_JWKS_URL: `http://keys.example.org/?key=${password}` },
+    'AQM_TOKEN_JWKS_URL must begin with https://',
+  ],
+  [
+    'keys of tokens with a password',
+    { AQM_TOKEN_JWKS_URL: `https://${user}:${password}@keys.example.org` },
+    'AQM_TOKEN_JWKS_URL must hold no user',
+  ],
+];
+
+test.each(rows)('the service with %s ends without showing a password', async (_what, env, sentence) => {
+  const { code, stdout, stderr } = await runCommand('serve', [], {
+    DATABASE_URL: databaseUrl('nothing'),
+    AQM_DATA_DIR: dataDir,
+    AQM_LISTEN: '127.0.0.1:0',
+    AQM_LOG_LEVEL: 'trace',
+    ...env,
+  });
+  expect({ code: code === 1 || code === 2, stdout }).toEqual({ code: true, stdout: '' });
+  expect(stderr).toContain(sentence);
+  expect(secrets.foundIn(stderr)).toEqual([]);
+});
+
+test.each([
+  ['migrate', ['status']],
+  ['admin', ['fence', 'status']],
+  ['doctor', []],
+])('%s shows no password either', async (command, args) => {
+  for (const name of ['127.0.0.1:1', '127.0.0.1:none']) {
+    const env = { AQM_DATA_DIR: dataDir, DATABASE_URL: `postgresql://aqm:${password}@${name}/aqm` };
+    const { code, stderr } = await runCommand(command, args, env);
+    expect(code).toBe(1);
+    expect(secrets.foundIn(stderr)).toEqual([]);
+  }
+});
+
+test('the log names the place of the keys of tokens, without what follows the path', async () => {
+  let log = '';
+  const sink = new Writable({
+    write: (chunk: Buffer, _encoding, done) => {
+      log += chunk;
+      done();
+    },
+  });
+  const url = `http://127.0.0.1:1/keys?key=${password}#${password}`;
+  const keys = keysOfUrl(url, pino({ level: 'trace' }, sink));
+  await expect(keys.find({ alg: 'EdDSA' }, { payload: '', signature: '' })).rejects.toThrow('cannot be fetched');
+  expect(log).toContain('http://127.0.0.1:1/keys');
+  expect(secrets.foundIn(log)).toEqual([]);
+});

@@ -1,0 +1,143 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import pino from 'pino';
+import { BRONZE, ids, mint } from '../../../../testkit/coins';
+import { runCommand } from '../../../../testkit/command';
+import { spawnMain } from '../../../../testkit/service-process';
+import { createDatabase, MIGRATIONS, serviceSettings, type TestDatabase } from '../../../../testkit/test-database';
+import { dumpSchema } from '../../database/dump-schema';
+import { migrateDown, migrateUp, schemaState } from '../../database/migrate';
+import { openDatabase } from '../../database/pool';
+import { Fence } from '../../fence/fence';
+import { CoinInventoryServer } from '../../store/coin-inventory-server';
+
+const LAST = '0004_create_database_opening';
+let database: TestDatabase;
+
+beforeEach(async () => {
+  database = await createDatabase('empty');
+});
+afterEach(() => database.drop());
+
+const state = () => schemaState(database.db, MIGRATIONS);
+const migrate = (...args: string[]) => runCommand('migrate', args, database.env);
+const serve = () => runCommand('serve', [], { ...database.env, AQM_LISTEN: '127.0.0.1:0' });
+
+test('from empty to current, and a second time changes nothing', async () => {
+  expect(await state()).toEqual({ state: 'empty' });
+  expect(await migrateUp(database.db, MIGRATIONS)).toHaveLength(4);
+  expect(await migrateUp(database.db, MIGRATIONS)).toEqual([]);
+  expect(await state()).toEqual({ state: 'current' });
+});
+
+test('20 starters at once migrate it once, and all of them succeed', async () => {
+  const settings = { ...serviceSettings(database.name), poolSize: 2 };
+  const starters = Array.from({ length: 20 }, () => openDatabase(settings, () => {}));
+  const applied = await Promise.all(starters.map((db) => migrateUp(db, MIGRATIONS)));
+  await Promise.all(starters.map((db) => db.destroy()));
+  expect(applied.flat().sort()).toEqual([...new Set(applied.flat())].sort());
+  expect(applied.flat()).toHaveLength(4);
+  expect(await state()).toEqual({ state: 'current' });
+});
+
+test('down and up again with data: stock stays in order, what was handed out stays spent', async () => {
+  await migrate('up');
+  const fenceDir = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
+  /** As a service that is started now has it. */
+  const start = async () => {
+    const fence = await Fence.open({
+      db: database.serviceDb,
+      folder: fenceDir,
+      poolSize: 20,
+      log: pino({ level: 'silent' }),
+    });
+    fences.push(fence);
+    return new CoinInventoryServer(database.serviceDb, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });
+  };
+  const fences: Fence[] = [];
+  let store = await start();
+  const [owner, requester] = [randomUUID(), randomUUID()];
+  const coins = mint(6).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
+  await store.uploadCoins(owner, coins, '');
+  const fetch = {
+    targetUserId: owner,
+    coinCategory: BRONZE,
+    count: 2,
+    requestId: undefined,
+    allowLowerCategories: false,
+  };
+  await store.fetchCoins(requester, [fetch]);
+  const { epoch } = await store.getInventoryCount(owner);
+
+  expect(await migrate('down')).toMatchObject({ code: 0, stdout: `undone: ${LAST}\nschema: older\n` });
+  expect(await migrate('status')).toMatchObject({ code: 3, stdout: `missing: ${LAST}\nschema: older\n` });
+  expect(await migrate()).toMatchObject({ code: 0, stdout: `applied: ${LAST}\nschema: current\n` });
+  expect(await migrate('status')).toMatchObject({ code: 0, stdout: 'schema: current\n' });
+
+  store = await start();
+  expect((await store.getInventoryCount(owner)).epoch).toBe(epoch);
+  // One further down, and the epoch is another.
+  for (const direction of ['down', 'down', 'up']) expect(await migrate(direction)).toMatchObject({ code: 0 });
+  store = await start();
+  expect((await store.getInventoryCount(owner)).epoch).not.toBe(epoch);
+  const again = await store.uploadCoins(owner, coins, '');
+  expect(again.outcomes).toEqual([4, 4, 2, 2, 2, 2]);
+  const [answer] = await store.fetchCoins(requester, [{ ...fetch, count: 20 }]);
+  expect(answer && 'coins' in answer ? ids(answer.coins) : []).toEqual(ids(coins.slice(2)));
+  for (const fence of fences) fence.close();
+  rmSync(fenceDir, { recursive: true });
+});
+
+test('every migration can be undone down to nothing and done again', async () => {
+  await migrateUp(database.db, MIGRATIONS);
+  const schema = await dumpSchema(database.db);
+  for (let i = 0; i < 4; i++) await migrateDown(database.db, MIGRATIONS);
+  expect(await state()).toEqual({ state: 'empty' });
+  await migrateUp(database.db, MIGRATIONS);
+  expect(await dumpSchema(database.db)).toBe(schema);
+});
+
+test('migrations/schema.sql is what the migrations make ("npm run migrate -- dump" writes it)', async () => {
+  await migrateUp(database.db, MIGRATIONS);
+  expect(await dumpSchema(database.db)).toBe(readFileSync(join(MIGRATIONS, 'schema.sql'), 'utf8'));
+});
+
+describe('the service refuses to serve', () => {
+  beforeEach(() => migrateUp(database.db, MIGRATIONS));
+
+  test('on an older schema, with the command that helps', async () => {
+    await migrateDown(database.db, MIGRATIONS);
+    const { code, stderr } = await serve();
+    expect(code).toBe(1);
+    expect(stderr).toContain(`${LAST} did not run yet. Run "npm run migrate".`);
+  });
+
+  test('on a newer schema, and leaves it alone', async () => {
+    await sql`INSERT INTO kysely_migration (name, timestamp) VALUES ('9999_from_the_future', '')`.execute(database.db);
+    const { code, stderr } = await serve();
+    expect(code).toBe(1);
+    expect(stderr).toContain('does not know 9999_from_the_future');
+    expect(stderr).not.toContain('    at ');
+    expect(await migrate('status')).toMatchObject({ code: 3, stdout: expect.stringContaining('9999_from_the_future') });
+  });
+
+  test.each([
+    ['synchronous_commit', 'off', 'it must be on or remote_apply'],
+    ['default_transaction_isolation', 'serializable', 'it must be read committed'],
+  ])('where %s is %s', async (setting, value, message) => {
+    await sql`ALTER DATABASE ${sql.id(database.name)} SET ${sql.id(setting)} = ${sql.lit(value)}`.execute(database.db);
+    const { code, stderr } = await serve();
+    expect(code).toBe(1);
+    expect(stderr).toContain(message);
+  });
+});
+
+test('an empty database is migrated at the first start', async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'aqm-first-start-'));
+  const service = await spawnMain(dataDir, database.env);
+  expect(await state()).toEqual({ state: 'current' });
+  expect(await service.stop()).toBe(0);
+});

@@ -1,0 +1,243 @@
+import { spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
+import { compiled } from '../../../../testkit/root';
+import { type CallError, startService, type TestService, User } from '../../../../testkit/service';
+import { type ServiceProcess, spawnMain, spawnService } from '../../../../testkit/service-process';
+import { developmentKey, issueToken } from '../../identity/development-key';
+
+/** A call that is not answered within this time ends as DEADLINE_EXCEEDED, which no test here accepts. */
+const DEADLINE_MS = 2000;
+
+/** What callers saw that fetch one coin after the other and repeat what failed. */
+interface Seen {
+  readonly keyIds: string[];
+  /** Answered calls. */
+  served: number;
+  /** Failed calls, and what they said, once each. */
+  failed: number;
+  readonly failures: Map<string, CallError>;
+}
+
+/** `loops` callers fetch single coins and repeat each failed call with its request id, until `until` settles. */
+async function underLoad(
+  loops: number,
+  user: User,
+  request: Parameters<User['fetch']>[0],
+  until: (seen: Seen) => Promise<void>,
+): Promise<Seen> {
+  const seen: Seen = { keyIds: [], served: 0, failed: 0, failures: new Map() };
+  let stopped = false;
+  const fetchOne = async (): Promise<void> => {
+    const requestId = randomUUID();
+    // A call that failed may have taken its coin, so it is repeated to its end, unless all is lost.
+    for (let tries = 0; tries < 20_000; tries++) {
+      try {
+        const { coins } = await user.fetch({ ...request, count: 1, requestId }, DEADLINE_MS);
+        seen.keyIds.push(...ids(coins));
+        seen.served++;
+        return;
+      } catch (error) {
+        const failure = error as CallError;
+        seen.failures.set(`${failure.code} ${failure.reason}`, failure);
+        seen.failed++;
+      }
+    }
+    stopped = true;
+  };
+  const running = Array.from({ length: loops }, async () => {
+    while (!stopped) await fetchOne();
+  });
+  try {
+    await until(seen);
+  } finally {
+    stopped = true;
+    await Promise.all(running);
+  }
+  return seen;
+}
+
+/** Waits for what must come; gives up only so that a failing test ends. */
+async function eventually(condition: () => boolean): Promise<void> {
+  const giveUp = Date.now() + 40_000;
+  while (!condition()) {
+    if (Date.now() > giveUp) throw new Error(`This never came true: ${condition}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+describe('the embedded PostgreSQL', () => {
+  let dataDir: string;
+  let first: ServiceProcess;
+  let bob: User;
+
+  const postmasterPid = () => Number.parseInt(readFileSync(join(dataDir, 'postgres/data/postmaster.pid'), 'utf8'), 10);
+  const isAlive = (pid: number) => {
+    try {
+      return process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  async function connect(address: string): Promise<User> {
+    const userId = randomUUID();
+    const token = { userId, isAdmin: false, ttlSeconds: 600, now: new Date() };
+    return new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
+  }
+
+  beforeEach(async () => {
+    dataDir = mkdtempSync(join(tmpdir(), 'aqm-outage-'));
+    first = await spawnMain(dataDir, {});
+    bob = await connect(first.address);
+  });
+  afterEach(async () => {
+    bob.close();
+    await first.stop();
+  });
+
+  test('killed under load: UNAVAILABLE with RetryInfo at once, and the same process serves again', async () => {
+    const minted = mint(100);
+    for (let i = 0; i < 5; i++) await bob.upload(i === 0 ? minted : mint(100, GOLD));
+    const gold = { targetUserId: bob.id, coinCategory: GOLD };
+    const seen = await underLoad(16, bob, gold, async (soFar) => {
+      for (let kill = 0; kill < 3; kill++) {
+        const before = { ...soFar };
+        await eventually(() => soFar.served > before.served + 20);
+        const pid = postmasterPid();
+        process.kill(pid, 'SIGKILL');
+        await eventually(() => soFar.failed > before.failed);
+        const { served } = soFar;
+        await eventually(() => soFar.served > served + 20);
+        expect(postmasterPid()).not.toBe(pid);
+      }
+    });
+    expect([...seen.failures.keys()]).toEqual(['UNAVAILABLE DATABASE_UNAVAILABLE']);
+    for (const failure of seen.failures.values()) expect(failure.retryAfterMs).toBeGreaterThan(0);
+    expect(new Set(seen.keyIds).size).toBe(seen.keyIds.length);
+    // Repeats with the same request id lost nothing: what is not in stock was answered.
+    expect((await bob.count()).available?.gold).toBe(400 - seen.keyIds.length);
+    expect(ids((await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 })).coins)).toEqual(
+      ids(minted.slice(0, 20)),
+    );
+    expect(await first.stop()).toBe(0);
+  });
+
+  test('a second service joins it, keeps it when the first leaves, and the last one stops it', async () => {
+    await bob.upload(mint(3));
+    const second = await spawnMain(dataDir, {});
+    const viaSecond = await connect(second.address);
+    const one = { targetUserId: bob.id, coinCategory: BRONZE, count: 1 };
+    expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
+    const pid = postmasterPid();
+    first.child.kill('SIGTERM');
+    await eventually(() => first.child.exitCode !== null);
+    expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
+    expect(isAlive(pid)).toBe(true);
+    viaSecond.close();
+    expect(await second.stop()).toBe(0);
+    await eventually(() => !isAlive(pid));
+  });
+
+  test('Ctrl-C under npm, which arrives twice, stops it and the service', async () => {
+    const pid = postmasterPid();
+    first.child.kill('SIGINT');
+    await eventually(() => first.log().includes('stopping'));
+    first.child.kill('SIGINT');
+    await eventually(() => first.child.exitCode !== null || first.child.signalCode !== null);
+    expect([first.child.exitCode, first.child.signalCode]).toEqual([0, null]);
+    // PostgreSQL removes its lock file, which the service waits for, some moments before its process is gone.
+    await eventually(() => !isAlive(pid));
+  });
+
+  test('a service that was killed leaves it running, and the next one finds it with everything in it', async () => {
+    await bob.upload(mint(2));
+    const pid = postmasterPid();
+    first.child.kill('SIGKILL');
+    await eventually(() => first.child.signalCode !== null);
+    expect(isAlive(pid)).toBe(true);
+    const next = await spawnMain(dataDir, {});
+    const viaNext = await connect(next.address);
+    const request = { targetUserId: bob.id, coinCategory: BRONZE, count: 5 };
+    expect((await viaNext.fetch(request)).coins).toHaveLength(2);
+    expect(postmasterPid()).toBe(pid);
+    viaNext.close();
+    expect(await next.stop()).toBe(0);
+    await eventually(() => !isAlive(pid));
+  });
+
+  test('a backend that answers no signal does not keep it from being stopped', () => {
+    const folder = join(dataDir, 'with-a-hung-backend');
+    const program = compiled('services/coin/test/database/stop-with-hung-backend');
+    const ended = spawnSync(process.execPath, [program, folder], {
+      encoding: 'utf8',
+      timeout: 50_000,
+      killSignal: 'SIGKILL',
+    });
+    expect(ended.stdout.match(/"way":"\w+"/g)).toEqual(['"way":"fast"']);
+    expect(ended.status).toBe(0);
+  });
+});
+
+describe('a database of our own', () => {
+  let service: TestService;
+  let bob: User;
+
+  beforeEach(async () => {
+    service = await startService();
+    bob = await service.user();
+  });
+  afterEach(() => service.stop());
+
+  test('connections that are cut under load cost no coin, and the pool heals by itself', async () => {
+    for (let i = 0; i < 5; i++) await bob.upload(mint(100));
+    const seen = await underLoad(8, bob, { targetUserId: bob.id, coinCategory: BRONZE }, async (soFar) => {
+      // A cut may meet connections at rest alone.
+      for (let cut = 0; cut < 5 || soFar.failed === 0; cut++) {
+        const { served } = soFar;
+        await eventually(() => soFar.served > served + 20);
+        await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = current_database() AND pid <> pg_backend_pid()`.execute(service.database.db);
+      }
+      const { served } = soFar;
+      await eventually(() => soFar.served > served + 20);
+    });
+    expect([...seen.failures.keys()]).toEqual(['UNAVAILABLE DATABASE_UNAVAILABLE']);
+    expect(new Set(seen.keyIds).size).toBe(seen.keyIds.length);
+    expect((await bob.count()).available?.bronze).toBe(500 - seen.keyIds.length);
+  });
+
+  test('SIGTERM under load: every call is answered, no claim commits unanswered, exit code 0', async () => {
+    for (let i = 0; i < 20; i++) await bob.upload(mint(50, i % 2 === 0 ? BRONZE : GOLD));
+    const child = await spawnService(service);
+    const callers = await Promise.all(Array.from({ length: 16 }, () => service.user({ address: child.address })));
+    const got: string[] = [];
+    const ends = new Set<string>();
+    let answered = 0;
+    const loops = callers.map(async (caller, loop) => {
+      for (;;) {
+        try {
+          const coinCategory = loop % 2 === 0 ? BRONZE : GOLD;
+          const { coins } = await caller.fetch({ targetUserId: bob.id, coinCategory, count: 1 });
+          got.push(...ids(coins));
+          answered++;
+        } catch (error) {
+          ends.add((error as CallError).code);
+          return;
+        }
+      }
+    });
+    await eventually(() => answered > 100);
+    const code = await child.stop();
+    await Promise.all(loops);
+    expect(code).toBe(0);
+    expect([...ends]).toEqual(['UNAVAILABLE']);
+    const { rows } = await sql<{ key_id: string }>`SELECT unnest(key_ids) AS key_id FROM coin_fetch`.execute(
+      service.database.db,
+    );
+    expect(rows.map((row) => row.key_id).sort()).toEqual(got.sort());
+  });
+});

@@ -1,0 +1,159 @@
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { BRONZE, ids, mint } from '../../../../testkit/coins';
+import { runCommand } from '../../../../testkit/command';
+import { PgBouncer } from '../../../../testkit/pgbouncer';
+import { Cluster } from '../../../../testkit/postgres-cluster';
+import { type CallError, User } from '../../../../testkit/service';
+import { type ServiceProcess, spawnMain } from '../../../../testkit/service-process';
+import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database';
+import { migrateDown, migrateUp } from '../../database/migrate';
+import { openDatabase } from '../../database/pool';
+import { developmentKey, issueToken } from '../../identity/development-key';
+
+/** PgBouncer in transaction mode, as it is deployed, before a PostgreSQL whose role has no timeouts of its own yet. */
+let folder: string;
+let cluster: Cluster;
+let pgbouncer: PgBouncer;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'aqm-pooler-'));
+  cluster = new Cluster(join(folder, 'cluster'));
+  await cluster.init();
+  await cluster.start(['fsync=on']);
+  await cluster.query('CREATE DATABASE aqm', 'postgres');
+  pgbouncer = await PgBouncer.start(join(folder, 'pgbouncer'), cluster.socketFolder);
+});
+afterAll(async () => {
+  await pgbouncer.stop();
+  await cluster.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const env = (): NodeJS.ProcessEnv => ({
+  DATABASE_URL: pgbouncer.url('aqm'),
+  AQM_POOLER: 'transaction',
+  AQM_DATA_DIR: join(folder, 'service'),
+  AQM_LISTEN: '127.0.0.1:0',
+});
+const settings = () => ({
+  ...databaseSettings('aqm'),
+  connectionString: pgbouncer.url('aqm'),
+  pooler: 'transaction' as const,
+  preparedStatements: false,
+});
+
+test('migrations leave no lock behind with a connection of the pooler', async () => {
+  const db = openDatabase(settings(), () => {});
+  try {
+    await migrateUp(db, MIGRATIONS);
+    await migrateDown(db, MIGRATIONS);
+    await migrateUp(db, MIGRATIONS);
+    expect(await cluster.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")).toBe('0');
+  } finally {
+    await db.destroy();
+  }
+});
+
+test('a service that was not told of the pooler ends with a sentence instead of running without timeouts', async () => {
+  const { code, stderr } = await runCommand('serve', [], { ...env(), AQM_POOLER: 'none' });
+  expect(code).toBe(1);
+  expect(stderr).toContain('unsupported startup parameter');
+  expect(stderr).not.toContain('    at ');
+});
+
+test('the timeouts must be those of the role: without them the service ends with the command that helps', async () => {
+  const refused = await runCommand('serve', [], env());
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toContain(
+    'statement_timeout is 0 ms instead of 5000 ms; lock_timeout is 0 ms instead of 1000 ms',
+  );
+  expect(refused.stderr).toContain('Run "npm run migrate -- timeouts"');
+  expect(refused.stderr).not.toContain('    at ');
+
+  // Of the role in this database, in no other, and for connections from then on.
+  const own = { ...env(), AQM_STATEMENT_TIMEOUT_MS: '4000' };
+  expect(await runCommand('migrate', ['timeouts'], own)).toMatchObject({
+    code: 0,
+    stdout:
+      'set: statement_timeout = 4000 ms\nset: lock_timeout = 1000 ms\nset: idle_in_transaction_session_timeout = 5000 ms\n',
+  });
+  await pgbouncer.command('RECONNECT');
+  expect((await runCommand('serve', [], env())).stderr).toContain('statement_timeout is 4000 ms instead of 5000 ms');
+  expect(await cluster.query('SHOW statement_timeout')).toBe('4s');
+  expect(await cluster.query('SHOW statement_timeout', 'postgres')).toBe('0');
+});
+
+describe('a service behind it', () => {
+  let service: ServiceProcess;
+  let bob: User;
+  let alice: User;
+
+  beforeEach(async () => {
+    await runCommand('migrate', ['timeouts'], env());
+    await pgbouncer.command('RECONNECT');
+    service = await spawnMain(join(folder, 'service'), env());
+    const user = async () => {
+      const userId = randomUUID();
+      const { privateKey } = developmentKey(join(folder, 'service'));
+      const token = await issueToken(privateKey, { userId, isAdmin: false, ttlSeconds: 600, now: new Date() });
+      return new User(service.address, userId, token);
+    };
+    [bob, alice] = [await user(), await user()];
+  });
+  afterEach(async () => {
+    for (const user of [bob, alice]) user.close();
+    await service.stop();
+  });
+
+  const one = () => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1, requestId: randomUUID() });
+
+  /** Repeats one fetch, by its request id, until it is answered or refused for another reason than the outage. */
+  async function fetchThrough(): Promise<string> {
+    const request = one();
+    for (const giveUp = Date.now() + 40_000; ; await setTimeout(20)) {
+      try {
+        return ids((await alice.fetch(request, 8000)).coins)[0] ?? 'none';
+      } catch (error) {
+        const { reason } = error as CallError;
+        if (reason !== 'DATABASE_UNAVAILABLE' || Date.now() > giveUp) return reason;
+      }
+    }
+  }
+
+  test('goes on after a crash of the PostgreSQL behind the pooler', async () => {
+    const coins = ids(await uploaded(5));
+    expect(await fetchThrough()).toBe(coins[0]);
+    await cluster.stop('SIGQUIT');
+    expect(await alice.fetch(one(), 8000).catch((error: CallError) => error)).toMatchObject({
+      code: 'UNAVAILABLE',
+      reason: 'DATABASE_UNAVAILABLE',
+    });
+    await cluster.start(['fsync=on']);
+    expect(await fetchThrough()).toBe(coins[1]);
+  });
+
+  test('hands out nothing of an older copy that is put behind the pooler', async () => {
+    await uploaded(5);
+    await fetchThrough();
+    await cluster.stop('SIGINT');
+    execFileSync('cp', ['-a', cluster.data, `${cluster.data}.copy`]);
+    await cluster.start(['fsync=on']);
+    expect(await fetchThrough()).not.toBe('none');
+    await cluster.stop('SIGINT');
+    renameSync(cluster.data, `${cluster.data}.newer`);
+    renameSync(`${cluster.data}.copy`, cluster.data);
+    await cluster.start(['fsync=on']);
+    expect(await fetchThrough()).toBe('FENCED');
+  });
+
+  async function uploaded(count: number) {
+    const coins = mint(count);
+    await bob.upload(coins);
+    return coins;
+  }
+});

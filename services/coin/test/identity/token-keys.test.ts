@@ -1,0 +1,256 @@
+import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { SignJWT } from 'jose';
+import pino from 'pino';
+import { NO_RULES } from '../../../../testkit/service';
+import type { TokenRules } from '../../config';
+import { fixedKey, keysOfFile, keysOfUrl } from '../../identity/token-keys';
+import { verifyWith } from '../../identity/verify-token';
+
+const USER = randomUUID();
+const SILENT = pino({ level: 'silent' });
+
+interface Signer {
+  readonly kid: string;
+  readonly alg: string;
+  readonly privateKey: KeyObject;
+  readonly publicKey: KeyObject;
+}
+
+const PAIRS: Record<string, () => { privateKey: KeyObject; publicKey: KeyObject }> = {
+  EdDSA: () => generateKeyPairSync('ed25519'),
+  ES256: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+  RS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
+  ES384: () => generateKeyPairSync('ec', { namedCurve: 'P-384' }),
+};
+
+function signer(kid: string, alg = 'EdDSA'): Signer {
+  const pair = PAIRS[alg]?.();
+  if (!pair) throw new Error(`There are no keys for ${alg} here.`);
+  return { kid, alg, ...pair };
+}
+
+function keySet(...signers: Signer[]): string {
+  const keys = signers.map(({ kid, alg, publicKey }) => ({ ...publicKey.export({ format: 'jwk' }), kid, alg }));
+  return JSON.stringify({ keys });
+}
+
+let nowMs = Date.UTC(2026, 0, 15);
+const now = () => new Date(nowMs);
+const seconds = () => Math.floor(nowMs / 1000);
+
+interface Claims {
+  readonly [name: string]: unknown;
+}
+
+function sign({ kid, alg, privateKey }: Signer, claims: Claims = {}): Promise<string> {
+  return new SignJWT({ sub: USER, exp: seconds() + 60, ...claims }).setProtectedHeader({ alg, kid }).sign(privateKey);
+}
+
+describe('what a token must say', () => {
+  const key = signer('a');
+  const rules: TokenRules = { issuer: 'https://id.example.org', audience: 'coins', clockSkewSeconds: 30 };
+  const verify = async (claims: Claims) => {
+    const token = await sign(key, { iss: 'https://id.example.org', aud: 'coins', ...claims });
+    return verifyWith(fixedKey(key.publicKey), rules, now)(token);
+  };
+
+  test.each([
+    ['issuer and audience', {}],
+    ['several audiences', { aud: ['mail', 'coins'] }],
+    ['an end within the clock skew', { exp: seconds() - 29 }],
+    ['a beginning within the clock skew', { nbf: seconds() + 29 }],
+  ])('a token with %s is accepted', async (_what, claims) => {
+    expect(await verify(claims)).toEqual({ userId: USER, isAdmin: false });
+  });
+
+  test.each([
+    ['another issuer', { iss: 'https://evil.example.org' }, 'TOKEN_INVALID', 'its "iss" is missing or wrong'],
+    ['no issuer', { iss: undefined }, 'TOKEN_INVALID', 'its "iss" is missing or wrong'],
+    ['another audience', { aud: 'mail' }, 'TOKEN_INVALID', 'its "aud" is missing or wrong'],
+    ['no audience', { aud: undefined }, 'TOKEN_INVALID', 'its "aud" is missing or wrong'],
+    ['no end', { exp: undefined }, 'TOKEN_INVALID', 'its "exp" is missing or wrong'],
+    ['an end beyond the clock skew', { exp: seconds() - 31 }, 'TOKEN_EXPIRED', 'has expired'],
+    ['a beginning beyond the clock skew', { nbf: seconds() + 31 }, 'TOKEN_INVALID', 'its "nbf" is missing or wrong'],
+  ])('a token with %s is refused', async (_what, claims, reason, sentence) => {
+    await expect(verify(claims)).rejects.toMatchObject({ reason, message: expect.stringContaining(sentence) });
+  });
+
+  test('a token that was accepted ends at its end', async () => {
+    const check = verifyWith(fixedKey(key.publicKey), { ...NO_RULES, clockSkewSeconds: 30 }, now);
+    const token = await sign(key);
+    await check(token);
+    nowMs += 89_999;
+    expect(await check(token)).toEqual({ userId: USER, isAdmin: false });
+    nowMs += 1;
+    await expect(check(token)).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
+  });
+});
+
+test('a token that was checked with a key that is gone by then is checked again', async () => {
+  const [old, fresh] = [signer('a'), signer('a')];
+  let generation = 0;
+  const find = async () => {
+    generation += 1;
+    return generation === 1 ? old.publicKey : fresh.publicKey;
+  };
+  const verify = verifyWith({ find, generation: () => generation }, NO_RULES, now);
+  const token = await sign(old);
+  await verify(token);
+  await expect(verify(token)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+});
+
+describe('keys of a file', () => {
+  let folder: string;
+  let path: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'aqm-keys-'));
+    path = join(folder, 'keys.json');
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  /** As a careful operator does it: the file appears whole. */
+  const replace = (content: string) => {
+    writeFileSync(`${path}.new`, content);
+    renameSync(`${path}.new`, path);
+  };
+  const open = () => verifyWith(keysOfFile(path, now, SILENT), NO_RULES, now);
+
+  test.each(['EdDSA', 'ES256', 'RS256'])('a set, a JWK and a PEM of an %s key are read', async (alg) => {
+    const key = signer('a', alg);
+    for (const content of [
+      keySet(key, signer('b', alg)),
+      JSON.stringify(key.publicKey.export({ format: 'jwk' })),
+      String(key.publicKey.export({ format: 'pem', type: 'spki' })),
+    ]) {
+      replace(content);
+      expect(await open()(await sign(key))).toEqual({ userId: USER, isAdmin: false });
+    }
+  });
+
+  test('another algorithm is refused, also when its key is in the set', async () => {
+    const key = signer('a', 'ES384');
+    replace(keySet(key));
+    await expect(open()(await sign(key))).rejects.toMatchObject({
+      reason: 'TOKEN_INVALID',
+      message: expect.stringContaining('its algorithm is not one of EdDSA, ES256, RS256'),
+    });
+  });
+
+  test('a public key is no shared secret: HS256 signed with it is refused', async () => {
+    const key = signer('a', 'RS256');
+    const pem = String(key.publicKey.export({ format: 'pem', type: 'spki' }));
+    replace(pem);
+    const forged = await new SignJWT({ sub: USER, exp: seconds() + 60 })
+      .setProtectedHeader({ alg: 'HS256' })
+      .sign(Buffer.from(pem));
+    await expect(open()(forged)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+  });
+
+  test('rotation: a new key is taken and an old one refused within 5 s, also for tokens that were accepted', async () => {
+    const [old, fresh] = [signer('old'), signer('fresh')];
+    replace(keySet(old));
+    const verify = open();
+    const accepted = await sign(old);
+    await verify(accepted);
+    replace(keySet(fresh));
+    nowMs += 4_999;
+    await verify(accepted);
+    nowMs += 1;
+    await expect(verify(accepted)).rejects.toMatchObject({
+      reason: 'TOKEN_INVALID',
+      message: expect.stringContaining('it names a key that is not known here'),
+    });
+    await verify(await sign(fresh));
+  });
+
+  test('a file that cannot be used any more leaves the keys of before', async () => {
+    const key = signer('a');
+    replace(keySet(key));
+    const verify = open();
+    for (const spoil of [() => replace('{ "keys": ['), () => rmSync(path)]) {
+      spoil();
+      nowMs += 5_000;
+      expect(await verify(await sign(key))).toEqual({ userId: USER, isAdmin: false });
+    }
+  });
+});
+
+describe('keys of a URL', () => {
+  let server: Server;
+  let url: string;
+  let served: string;
+  let requests: number;
+
+  beforeEach(async () => {
+    requests = 0;
+    server = createServer((_request, response) => {
+      requests += 1;
+      response.setHeader('content-type', 'application/json').end(served);
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/keys`;
+  });
+  afterEach(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+
+  test('they are fetched once, for a token of the set', async () => {
+    const key = signer('a');
+    served = keySet(key, signer('b'));
+    const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
+    for (const claims of [{}, { scope: 'mail admin' }]) await verify(await sign(key, claims));
+    expect(requests).toBe(1);
+  });
+
+  test('unknown key ids do not make the service hammer it', async () => {
+    served = keySet(signer('a'));
+    const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
+    for (let n = 0; n < 20; n += 1) {
+      await expect(verify(await sign(signer(`unknown-${n}`)))).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+    }
+    expect(requests).toBe(1);
+  });
+
+  test('a new set is taken, and the last one stays in use while there is none', async () => {
+    const [old, fresh] = [signer('old'), signer('fresh')];
+    served = keySet(old);
+    const verify = verifyWith(keysOfUrl(url, SILENT, { againMs: 0, cooldownMs: 0 }), NO_RULES, now);
+    const accepted = await sign(old);
+    await verify(accepted);
+    served = keySet(fresh);
+    await verify(await sign(fresh));
+    // What was accepted under the old set is not remembered any more.
+    await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+    served = 'not json';
+    await verify(await sign(fresh, { scope: 'mail' }));
+  });
+
+  test('a new set is taken also while only tokens come that were accepted before', async () => {
+    const [old, fresh] = [signer('old'), signer('fresh')];
+    served = keySet(old);
+    const verify = verifyWith(keysOfUrl(url, SILENT, { againMs: 0, cooldownMs: 0 }), NO_RULES, now);
+    const accepted = await sign(old);
+    await verify(accepted);
+    served = keySet(fresh);
+    while (await Promise.resolve(verify(accepted)).catch(() => undefined)) await setImmediate();
+    await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+  }, 5_000);
+
+  test.each(['down', 'sending something else'])(
+    'while it is %s from the start, calls may be repeated',
+    async (state) => {
+      served = 'not json';
+      if (state === 'down') server.close();
+      const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
+      await expect(verify(await sign(signer('a')))).rejects.toMatchObject({ reason: 'OVERLOADED', retryAfterMs: 1000 });
+    },
+  );
+});

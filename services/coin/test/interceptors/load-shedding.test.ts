@@ -1,0 +1,106 @@
+import { credentials } from '@grpc/grpc-js';
+import { sql } from 'kysely';
+import {
+  HealthClient,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from '../../../../gen/grpc/health/v1/health';
+import { mint } from '../../../../testkit/coins';
+import { type CallError, call, startService, type TestService } from '../../../../testkit/service';
+import { spawnService } from '../../../../testkit/service-process';
+import { CallsUnderWay } from '../../interceptors/load-shedding';
+
+let service: TestService;
+beforeAll(async () => {
+  service = await startService({}, { mostCalls: 3, replicas: 1 });
+});
+afterAll(() => service.stop());
+
+/** Runs `work` while `calls` calls wait for a table that nobody else may touch. */
+async function whileWaiting<T>(calls: () => Promise<T>[], work: () => Promise<void>): Promise<T[]> {
+  const { db } = service.database;
+  let waiting: Promise<T>[] = [];
+  await db.transaction().execute(async (holder) => {
+    await sql`LOCK TABLE coin_stock IN ACCESS EXCLUSIVE MODE`.execute(holder);
+    waiting = calls();
+    let blocked = 0;
+    while (blocked < waiting.length) {
+      const { rows } = await sql<{ blocked: number }>`
+SELECT count(*)::int AS blocked FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'coin_stock'::regclass AND NOT granted AND datname = current_database()`.execute(db);
+      blocked = rows[0]?.blocked ?? 0;
+    }
+    await work();
+  });
+  return Promise.all(waiting);
+}
+
+test('calls beyond the most are refused at once, with a hint; those that were taken are answered', async () => {
+  const bob = await service.user();
+  await bob.upload(mint(5));
+  const answers = await whileWaiting(
+    () => [bob.count(), bob.count(), bob.count()],
+    async () => {
+      const stranger = await service.user();
+      for (const refused of [() => bob.count(), () => stranger.fetch({ targetUserId: bob.id, count: 1 })]) {
+        await expect(refused()).rejects.toMatchObject({
+          code: 'UNAVAILABLE',
+          reason: 'OVERLOADED',
+          retryAfterMs: 1000,
+        });
+      }
+      // An operator wants to know most when there is too much to do.
+      const health = new HealthClient(service.address, credentials.createInsecure());
+      expect((await call(health.check.bind(health), { service: '' })).status).toBe(ServingStatus.SERVING);
+      health.close();
+    },
+  );
+  expect(answers.map(({ available }) => available?.bronze)).toEqual([5, 5, 5]);
+  expect((await bob.count()).available?.bronze).toBe(5);
+});
+
+test('there are none under way once the last one has ended', async () => {
+  const calls = new CallsUnderWay({ mostCalls: 3, mostWaitMs: 1, waiting: { expectedMs: 0 } });
+  const events: string[] = [];
+  await calls.none();
+  calls.enter();
+  calls.enter();
+  const none = calls.none().then(() => events.push('none'));
+  calls.leave();
+  await Promise.resolve();
+  events.push('one has ended');
+  calls.leave();
+  await none;
+  expect(events).toEqual(['one has ended', 'none']);
+});
+
+test('calls that would wait too long for a connection are refused at once; those that were taken are answered', async () => {
+  const bob = await service.user();
+  await bob.upload(mint(5));
+  const child = await spawnService(service, { AQM_POOL_SIZE: '1', AQM_MAX_WAIT_MS: '50' });
+  try {
+    const { address } = child;
+    const [atChild, stranger] = await Promise.all([service.user({ id: bob.id, address }), service.user({ address })]);
+    const answered: (number | undefined)[] = [];
+    const counting: Promise<unknown>[] = [];
+    await service.database.db.transaction().execute(async (holder) => {
+      await sql`LOCK TABLE coin_stock IN ACCESS EXCLUSIVE MODE`.execute(holder);
+      const count = async () => answered.push((await atChild.count()).available?.bronze);
+      // One at work, and one behind it in the queue, which is soon too long.
+      counting.push(count(), count());
+      for (const giveUp = Date.now() + 20_000; ; ) {
+        const refused = await stranger
+          .fetch({ targetUserId: bob.id, count: 21 })
+          .catch((error: CallError) => error.reason);
+        // A call that is taken is invalid, and needs no connection to be told so.
+        if (refused === 'OVERLOADED') break;
+        if (Date.now() > giveUp) throw new Error('no call was refused');
+        expect(refused).toBe('INVALID_FIELD');
+      }
+      expect(answered).toEqual([]);
+    });
+    await Promise.all(counting);
+    expect(answered).toEqual([5, 5]);
+  } finally {
+    await child.stop();
+  }
+});

@@ -1,0 +1,252 @@
+import { randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import pino from 'pino';
+import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
+import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
+import { RedisProcess } from '../../../../testkit/redis-process';
+import { CallError, REPLICAS, startService, type TestService, type User } from '../../../../testkit/service';
+import { spawnService } from '../../../../testkit/service-process';
+import { type CoinRates, readConfig } from '../../config';
+import { CoinLimits } from '../../limits/coin-limits';
+import type { Limits } from '../../limits/limits';
+import { MemoryLimits } from '../../limits/memory-limits';
+import { RedisLimits } from '../../limits/redis-limits';
+
+const DEFAULT_RATES = readConfig({}).limits.rates;
+const HIGH = { perHour: 1000, burst: 1000 };
+/** Refills by one coin in a minute or more: nothing that a test could notice. */
+const LOW = { perHour: 60, burst: 20 };
+const WIDE: CoinRates = {
+  perRequester: HIGH,
+  perPair: HIGH,
+  perTarget: HIGH,
+  perUploader: HIGH,
+  perReconciler: HIGH,
+};
+const LIMITED = { code: 'RESOURCE_EXHAUSTED', reason: 'RATE_LIMITED' };
+
+let service: TestService;
+let bob: User;
+let alice: User;
+
+const SILENT = pino({ level: 'silent' });
+/** What several replicas share. */
+let shared: RedisProcess | undefined;
+const opened: Limits[] = [];
+
+/** The budgets of each replica: of a single one in memory, of several in a Redis. */
+async function budgets(): Promise<readonly Limits[]> {
+  if (REPLICAS === 1) return [new MemoryLimits()];
+  shared ??= await RedisProcess.start();
+  const { socket } = shared;
+  const each = Array.from({ length: REPLICAS }, () => new RedisLimits(socket, SILENT));
+  opened.push(...each);
+  // The first calls may come before the connection.
+  for (const limits of each) while ((await limits.take([]).catch(() => 1)) !== 0) await setImmediate();
+  return each;
+}
+
+async function start(rates: Partial<CoinRates>): Promise<void> {
+  const limits = (await budgets()).map((each) => new CoinLimits(each, { ...WIDE, ...rates }));
+  service = await startService({}, { limits });
+  [bob, alice] = [await service.user(), await service.user()];
+}
+afterEach(async () => {
+  await service.stop();
+  for (const limits of opened.splice(0)) await limits.close();
+});
+afterAll(() => shared?.destroy());
+
+const ask = (target: User, count: number, requestId = '') => ({
+  targetUserId: target.id,
+  coinCategory: BRONZE,
+  count,
+  requestId,
+});
+const stock = async () => (await bob.count()).available?.bronze;
+
+describe('over a limit', () => {
+  beforeEach(() => start({ perRequester: LOW }));
+
+  test('a fetch is refused with a hint, takes nothing, and others are served', async () => {
+    await bob.upload(mint(50));
+    await alice.fetch(ask(bob, 20));
+    const refused: CallError = await alice.fetch(ask(bob, 3)).catch((error) => error);
+    expect(refused).toMatchObject(LIMITED);
+    // Three coins at one a minute, and what has refilled since.
+    expect(refused.retryAfterMs).toBeGreaterThan(120_000);
+    expect(refused.retryAfterMs).toBeLessThanOrEqual(180_000);
+    expect(await stock()).toBe(30);
+    expect((await bob.fetch(ask(bob, 20))).coins).toHaveLength(20);
+  });
+
+  test('a repeat is answered all the same, and counts for nothing', async () => {
+    await bob.upload(mint(50));
+    const request = ask(bob, 20, randomUUID());
+    const first = await alice.fetch(request);
+    for (let n = 0; n < 3; n += 1) expect(await alice.fetch(request)).toEqual(first);
+    await expect(alice.fetch(ask(bob, 1, randomUUID()))).rejects.toMatchObject(LIMITED);
+    expect(await stock()).toBe(30);
+  });
+
+  test('one item of a batch fails alone; a repeat beside it is answered', async () => {
+    await bob.upload(mint(50));
+    const known = ask(bob, 15, randomUUID());
+    const first = await alice.fetch(known);
+    const { results } = await alice.batchFetch([ask(bob, 5), known, ask(bob, 5, randomUUID()), ask(bob, 5)]);
+    expect(results.map(({ coins, error }) => error?.reason ?? coins.length)).toEqual([
+      5,
+      15,
+      'RATE_LIMITED',
+      'RATE_LIMITED',
+    ]);
+    expect(results[1]?.coins).toEqual(first.coins);
+    expect(await stock()).toBe(30);
+  });
+
+  test('two items that are one fetch are charged once', async () => {
+    await bob.upload(mint(50));
+    const request = ask(bob, 20, randomUUID());
+    const { results } = await alice.batchFetch([request, request]);
+    expect(results.map(({ coins }) => coins.length)).toEqual([20, 20]);
+    expect(await stock()).toBe(30);
+  });
+
+  test('coins that were not there cost nothing', async () => {
+    await bob.upload(mint(10));
+    expect((await alice.fetch(ask(bob, 20))).coins).toHaveLength(10);
+    for (let n = 0; n < 5; n += 1) expect((await alice.fetch(ask(bob, 10))).coins).toHaveLength(0);
+    await bob.upload(mint(20));
+    expect((await alice.fetch(ask(bob, 10))).coins).toHaveLength(10);
+    await expect(alice.fetch(ask(bob, 1))).rejects.toMatchObject(LIMITED);
+  });
+});
+
+test('one requester may drain one target no faster than its limit, and others of the same target', async () => {
+  await start({ perPair: LOW });
+  await bob.upload(mint(50));
+  const carol = await service.user();
+  await carol.upload(mint(50));
+  await alice.fetch(ask(bob, 20));
+  await expect(alice.fetch(ask(bob, 1))).rejects.toMatchObject(LIMITED);
+  expect((await alice.fetch(ask(carol, 20))).coins).toHaveLength(20);
+  expect((await carol.fetch(ask(bob, 20))).coins).toHaveLength(20);
+});
+
+test('50 requesters together drain one target no faster than one may be drained', async () => {
+  await start({ perTarget: DEFAULT_RATES.perTarget });
+  for (let n = 0; n < 5; n += 1) await bob.upload(mint(100));
+  const crowd = await Promise.all(Array.from({ length: 50 }, () => service.user()));
+  const answers = await Promise.all(
+    crowd.map((requester) =>
+      requester.fetch(ask(bob, 10)).then(
+        ({ coins }) => coins.length,
+        (error: CallError) => error.reason,
+      ),
+    ),
+  );
+  expect(answers.filter((answer) => answer === 10)).toHaveLength(20);
+  expect(answers.filter((answer) => answer === 'RATE_LIMITED')).toHaveLength(30);
+  expect(await stock()).toBe(300);
+});
+
+test('uploads beyond the limit are refused; what was there already costs nothing', async () => {
+  await start({ perUploader: { perHour: 100, burst: 100 } });
+  const coins = mint(60);
+  await bob.upload(coins);
+  for (let n = 0; n < 3; n += 1) {
+    const { results } = await bob.upload(coins.slice(0, 40));
+    expect(new Set(results.map(({ outcome }) => outcome))).toEqual(new Set([Outcome.OUTCOME_ALREADY_PRESENT]));
+  }
+  await expect(bob.upload(mint(41))).rejects.toMatchObject(LIMITED);
+  expect(await stock()).toBe(60);
+  await bob.upload(mint(40));
+});
+
+test('reconciling more often than the limit is refused with a hint, retires nothing, and others are served', async () => {
+  await start({ perReconciler: LOW });
+  await bob.upload(mint(3));
+  await service.age('coin_stock', 'upload_time', '2 minutes');
+  for (let n = 0; n < 20; n += 1) await bob.reconcile({ coinCategory: BRONZE, keyIds: [randomUUID()] });
+  const emptyVault = { coinCategory: BRONZE, complete: true, listedAt: new Date(Date.now() - 60_000) };
+  const refused: CallError = await bob.reconcile(emptyVault).catch((error) => error);
+  expect(refused).toMatchObject(LIMITED);
+  expect(refused.retryAfterMs).toBeLessThanOrEqual(60_000);
+  expect(await stock()).toBe(3);
+  expect((await alice.reconcile(emptyVault)).retiredCount).toBe(0);
+});
+
+test('a top-up of five besties meets no limit', async () => {
+  await start(DEFAULT_RATES);
+  const besties = await Promise.all(Array.from({ length: 5 }, () => service.user()));
+  for (const bestie of besties) {
+    for (const category of [GOLD, SILVER, BRONZE]) await bestie.upload(mint(20, category));
+  }
+  const requests = besties.flatMap(({ id: targetUserId }) =>
+    (
+      [
+        [GOLD, 5],
+        [SILVER, 4],
+        [BRONZE, 1],
+      ] as const
+    ).map(([coinCategory, count]) => {
+      return { targetUserId, coinCategory, count, requestId: randomUUID() };
+    }),
+  );
+  const { results } = await alice.batchFetch(requests);
+  expect(results.map(({ coins }) => coins.length)).toEqual(requests.map(({ count }) => count));
+});
+
+describe('limits in a Redis', () => {
+  let redis: RedisProcess;
+  beforeEach(async () => {
+    redis = await RedisProcess.start();
+  });
+  afterEach(() => redis.destroy());
+
+  test('that is away: nothing is handed out or stored, and calls may be repeated', async () => {
+    const limits = new CoinLimits(new RedisLimits(redis.socket, SILENT), WIDE);
+    service = await startService({}, { limits: [limits] });
+    [bob, alice] = [await service.user(), await service.user()];
+    while (!(await bob.upload(mint(2)).catch(() => undefined))) await setImmediate();
+    await redis.kill();
+    const unavailable = { code: 'UNAVAILABLE', reason: 'LIMITS_UNAVAILABLE', retryAfterMs: 1000 };
+    await expect(alice.fetch(ask(bob, 1, randomUUID()))).rejects.toMatchObject(unavailable);
+    await expect(bob.upload(mint(1))).rejects.toMatchObject(unavailable);
+    await expect(bob.reconcile({ coinCategory: BRONZE })).rejects.toMatchObject(unavailable);
+    expect(await stock()).toBe(2);
+    await redis.restart();
+    while (!(await alice.fetch(ask(bob, 2)).catch(() => undefined))) await setImmediate();
+    expect(await stock()).toBe(0);
+    await limits.close();
+  });
+
+  test('two servers admit together what one would', async () => {
+    service = await startService();
+    [bob, alice] = [await service.user(), await service.user()];
+    for (let n = 0; n < 3; n += 1) await bob.upload(mint(100));
+    const env = { AQM_LIMITS: 'on', AQM_LIMITS_REDIS_URL: redis.socket, AQM_LIMIT_PER_PAIR: '60/100' };
+    const servers = await Promise.all([spawnService(service, env), spawnService(service, env)]);
+    try {
+      const callers = await Promise.all(servers.map(({ address }) => service.user({ id: alice.id, address })));
+      const coins: string[] = [];
+      const reasons: string[] = [];
+      const fetchFive = async (caller: User | undefined): Promise<void> => {
+        const request = ask(bob, 5, randomUUID());
+        for (;;) {
+          const answer = await caller?.fetch(request).catch((error: CallError) => error);
+          // A server that was started a moment ago may not have reached the Redis yet.
+          if (answer instanceof CallError && answer.code === 'UNAVAILABLE') continue;
+          if (answer instanceof CallError) reasons.push(answer.reason);
+          else coins.push(...ids(answer?.coins ?? []));
+          return;
+        }
+      };
+      await Promise.all(Array.from({ length: 40 }, (_, n) => fetchFive(callers[n % 2])));
+      expect(new Set(coins).size).toBe(100);
+      expect(reasons).toEqual(Array(20).fill('RATE_LIMITED'));
+    } finally {
+      for (const { stop } of servers) await stop();
+    }
+  });
+});

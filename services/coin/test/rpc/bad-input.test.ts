@@ -1,0 +1,273 @@
+import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
+import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { sql } from 'kysely';
+import { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
+import { BRONZE, GOLD, mint, SILVER } from '../../../../testkit/coins';
+import { CallError, startService, type TestService, toCallError, type User } from '../../../../testkit/service';
+import { issueToken } from '../../identity/development-key';
+
+const DAY = 86_400_000;
+const COIN_SERVICE = '/aqm.coin.v1.CoinService';
+
+let service: TestService;
+let bob: User;
+let admin: User;
+let wire: Client;
+
+beforeAll(async () => {
+  service = await startService();
+  [bob, admin] = await Promise.all([service.user(), service.user({ isAdmin: true })]);
+  wire = new Client(service.address, credentials.createInsecure());
+  await bob.upload([...mint(3), ...mint(1, GOLD)]);
+});
+afterAll(async () => {
+  wire.close();
+  await service.stop();
+});
+
+/** A hash over every row of every table. */
+async function everything(): Promise<unknown> {
+  const { rows } = await sql`
+    SELECT (SELECT md5(string_agg(c::text, '' ORDER BY key_id)) FROM coin c) AS coin,
+      (SELECT md5(string_agg(s::text, '' ORDER BY key_id)) FROM coin_stock s) AS stock,
+      (SELECT md5(string_agg(f::text, '' ORDER BY request_id)) FROM coin_fetch f) AS fetch`.execute(
+    service.database.db,
+  );
+  return rows;
+}
+
+let before: unknown;
+beforeEach(async () => {
+  before = await everything();
+});
+afterEach(async () => {
+  expect(await everything()).toEqual(before);
+});
+
+/** Sends these bytes as the request message. */
+function sendRaw(path: string, bytes: Buffer, headers: Record<string, string> = {}): Promise<Buffer> {
+  const metadata = new Metadata();
+  for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+  const same = (buffer: Buffer) => buffer;
+  return new Promise((resolve, reject) => {
+    wire.makeUnaryRequest(path, same, same, bytes, metadata, (error: ServiceError | null, answer?: Buffer) =>
+      error ? reject(toCallError(error)) : resolve(answer ?? Buffer.alloc(0)),
+    );
+  });
+}
+
+const coin = (fields: object) =>
+  [{ ...mint(1)[0], ...fields }].flatMap((one) => mint(1).map((ok) => ({ ...ok, ...one })));
+const fetch = (fields: object) => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1, ...fields });
+/** A complete list of nothing: what is accepted of it would retire Bob's coins. */
+const list = (fields: object) => ({ coinCategory: BRONZE, complete: true, listedAt: new Date(), ...fields });
+
+type Row = [what: string, send: () => Promise<unknown>, code: string, reason: string, fields?: string[]];
+
+const table: Row[] = [
+  [
+    'a public key one byte short',
+    () => bob.upload(coin({ publicKey: randomBytes(31) })),
+    ...field('coins[0].public_key'),
+  ],
+  [
+    'a public key one byte long',
+    () => bob.upload(coin({ publicKey: randomBytes(33) })),
+    ...field('coins[0].public_key'),
+  ],
+  [
+    'a signature of another category',
+    () => bob.upload(coin({ signature: randomBytes(2420) })),
+    ...field('coins[0].signature'),
+  ],
+  [
+    'a GOLD coin with the bytes of BRONZE',
+    () => bob.upload(coin({ coinCategory: GOLD })),
+    ...field('coins[0].public_key', 'coins[0].signature'),
+  ],
+  [
+    'a SILVER coin with the bytes of BRONZE',
+    () => bob.upload(coin({ coinCategory: SILVER })),
+    ...field('coins[0].public_key'),
+  ],
+  [
+    'an empty key and signature',
+    () => bob.upload(coin({ publicKey: Buffer.alloc(0), signature: Buffer.alloc(0) })),
+    ...field('coins[0].public_key', 'coins[0].signature'),
+  ],
+  [
+    'no category',
+    () => bob.upload(coin({ coinCategory: CoinCategory.COIN_CATEGORY_UNSPECIFIED })),
+    ...field('coins[0].coin_category'),
+  ],
+  ['a category that does not exist', () => bob.upload(coin({ coinCategory: 99 })), ...field('coins[0].coin_category')],
+  ['a key id that is no UUID', () => bob.upload(coin({ keyId: 'gold-1' })), ...field('coins[0].key_id')],
+  ['an empty key id', () => bob.upload(coin({ keyId: '' })), ...field('coins[0].key_id')],
+  ['a key id with braces', () => bob.upload(coin({ keyId: `{${randomUUID()}}` })), ...field('coins[0].key_id')],
+  [
+    'an expire_time beyond the coin lifetime',
+    () => bob.upload(coin({ expireTime: new Date(Date.now() + 23 * DAY + 6 * 60_000) })),
+    ...field('coins[0].expire_time'),
+  ],
+  [
+    'an expire_time before 1970',
+    () => bob.upload(coin({ expireTime: new Date(-1) })),
+    ...field('coins[0].expire_time'),
+  ],
+  [
+    'one bad coin among good ones',
+    () => bob.upload([...mint(2), ...coin({ keyId: '?' })]),
+    ...field('coins[2].key_id'),
+  ],
+  ['an upload of nothing', () => bob.upload([]), ...field('coins')],
+  ['an upload of 101 coins', () => bob.upload(mint(101)), ...field('coins')],
+  ['an epoch that is no UUID', () => bob.upload(mint(1), 'yesterday'), ...field('database_epoch')],
+  ['a target that is no UUID', () => bob.fetch(fetch({ targetUserId: "' OR 1=1 --" })), ...field('target_user_id')],
+  ['no target', () => bob.fetch(fetch({ targetUserId: '' })), ...field('target_user_id')],
+  ['a fetch without category', () => bob.fetch(fetch({ coinCategory: 0 })), ...field('coin_category')],
+  ['a fetch of 0 coins', () => bob.fetch(fetch({ count: 0 })), ...field('count')],
+  ['a fetch of 21 coins', () => bob.fetch(fetch({ count: 21 })), ...field('count')],
+  ['a fetch of -1 coins', () => bob.fetch(fetch({ count: -1 })), ...field('count')],
+  ['a request id that is no UUID', () => bob.fetch(fetch({ requestId: '1' })), ...field('request_id')],
+  ['everything wrong at once', () => bob.fetch({}), ...field('target_user_id', 'coin_category', 'count')],
+  ['a batch of nothing', () => bob.batchFetch([]), ...field('requests')],
+  ['a batch of 51', () => bob.batchFetch(Array(51).fill(fetch({}))), ...field('requests')],
+  ['a reconcile without category', () => bob.reconcile(list({ coinCategory: 0 })), ...field('coin_category')],
+  [
+    'a reconcile of 1001 ids',
+    () => bob.reconcile(list({ keyIds: Array.from({ length: 1001 }, () => randomUUID()) })),
+    ...field('key_ids'),
+  ],
+  [
+    'a reconcile of an id that is no UUID',
+    () => bob.reconcile(list({ keyIds: [randomUUID(), 'gold-1'] })),
+    ...field('key_ids[1]'),
+  ],
+  [
+    'a complete reconcile that does not say when the vault was read',
+    () => bob.reconcile(list({ listedAt: undefined })),
+    ...field('listed_at'),
+  ],
+  [
+    'a vault that was read in the future',
+    () => bob.reconcile(list({ listedAt: new Date(Date.now() + 60_000) })),
+    ...field('listed_at'),
+  ],
+  [
+    'a vault that was read in the far future, in a part of a list',
+    () => bob.reconcile(list({ complete: false, listedAt: new Date(253402300799999) })),
+    ...field('listed_at'),
+  ],
+  ['a vault that was read before 1970', () => bob.reconcile(list({ listedAt: new Date(-1) })), ...field('listed_at')],
+  ['a reconcile in no epoch', () => bob.reconcile(list({ databaseEpoch: 'now' })), ...field('database_epoch')],
+  [
+    'a reconcile in another epoch',
+    () => bob.reconcile(list({ databaseEpoch: randomUUID() })),
+    'FAILED_PRECONDITION',
+    'EPOCH_CHANGED',
+  ],
+  ['a purge of negative age', () => admin.purgeStale(-1), ...field('max_age_days')],
+  ['a purge of more than ten years', () => admin.purgeStale(3651), ...field('max_age_days')],
+  ['a negative grace', () => admin.hardDelete(-1), ...field('grace_hours')],
+  ['a grace of more than a year', () => admin.hardDelete(8761), ...field('grace_hours')],
+  ['a purge without the admin scope', () => bob.purgeStale(1), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
+  ['a hard delete without the admin scope', () => bob.hardDelete(), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
+];
+
+function field(...fields: string[]): [code: string, reason: string, fields: string[]] {
+  return ['INVALID_ARGUMENT', 'INVALID_FIELD', fields];
+}
+
+test.each(table)('%s', async (_what, send, code, reason, fields = []) => {
+  const error = await send().catch((caught: unknown) => caught);
+  expect(error).toBeInstanceOf(CallError);
+  expect(error).toMatchObject({ code, reason, fields });
+});
+
+describe('messages', () => {
+  const bearer = () => ({ authorization: `Bearer ${bob.token}` });
+
+  test.each(['UploadCoins', 'FetchCoins', 'BatchFetchCoins', 'GetInventoryCount', 'ReconcileCoins'])(
+    'garbage bytes to %s are UNDECODABLE_MESSAGE',
+    async (method) => {
+      const garbage = Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+      await expect(sendRaw(`${COIN_SERVICE}/${method}`, garbage, bearer())).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        reason: 'UNDECODABLE_MESSAGE',
+      });
+    },
+  );
+
+  test('a message of 5 MB is MESSAGE_TOO_LARGE', async () => {
+    await expect(sendRaw(`${COIN_SERVICE}/UploadCoins`, Buffer.alloc(5_000_000), bearer())).rejects.toMatchObject({
+      code: 'RESOURCE_EXHAUSTED',
+      reason: 'MESSAGE_TOO_LARGE',
+    });
+  });
+
+  test('a message of 20 MB is refused unread', async () => {
+    await expect(sendRaw(`${COIN_SERVICE}/UploadCoins`, Buffer.alloc(20_000_000), bearer())).rejects.toMatchObject({
+      code: 'RESOURCE_EXHAUSTED',
+    });
+  });
+
+  test('a method that does not exist is UNIMPLEMENTED', async () => {
+    await expect(sendRaw(`${COIN_SERVICE}/StealCoins`, Buffer.alloc(0), bearer())).rejects.toMatchObject({
+      code: 'UNIMPLEMENTED',
+    });
+  });
+});
+
+describe('tokens', () => {
+  const soon = () => ({ userId: randomUUID(), isAdmin: false, ttlSeconds: 60, now: new Date() });
+  const foreignKey = generateKeyPairSync('ed25519').privateKey;
+  const base64 = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const exp = Math.floor(Date.now() / 1000) + 60;
+
+  const tokens: [what: string, token: () => Promise<string | undefined>, reason: string][] = [
+    ['no token', async () => undefined, 'TOKEN_MISSING'],
+    ['an empty token', async () => '', 'TOKEN_MISSING'],
+    ['text that is no token', async () => 'let-me-in', 'TOKEN_INVALID'],
+    ['an expired token', () => issueToken(service.privateKey, { ...soon(), ttlSeconds: -60 }), 'TOKEN_EXPIRED'],
+    ['a token signed with a foreign key', () => issueToken(foreignKey, soon()), 'TOKEN_INVALID'],
+    [
+      'a token whose sub is no UUID',
+      () => issueToken(service.privateKey, { ...soon(), userId: 'bob' }),
+      'TOKEN_INVALID',
+    ],
+    [
+      'an unsigned token (alg none)',
+      async () => `${base64({ alg: 'none' })}.${base64({ sub: randomUUID(), exp })}.`,
+      'TOKEN_INVALID',
+    ],
+    [
+      'a token with a changed body',
+      async () => {
+        const [head, , signature] = (await issueToken(service.privateKey, soon())).split('.');
+        return `${head}.${base64({ sub: bob.id, exp, scope: 'admin' })}.${signature}`;
+      },
+      'TOKEN_INVALID',
+    ],
+  ];
+
+  test.each(tokens)('%s is UNAUTHENTICATED everywhere', async (_what, makeToken, reason) => {
+    const token = await makeToken();
+    const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    for (const method of [
+      'CoinService/UploadCoins',
+      'CoinService/FetchCoins',
+      'CoinService/BatchFetchCoins',
+      'CoinService/GetInventoryCount',
+      'CoinService/ReconcileCoins',
+      'CoinAdminService/PurgeStale',
+      'CoinAdminService/HardDeleteFetched',
+    ]) {
+      const error: unknown = await sendRaw(`/aqm.coin.v1.${method}`, Buffer.alloc(0), headers).catch(
+        (caught) => caught,
+      );
+      expect(error).toMatchObject({ code: status[status.UNAUTHENTICATED], reason });
+      // An error never repeats what was sent.
+      if (token) expect((error as Error).message).not.toContain(token);
+    }
+  });
+});

@@ -1,0 +1,38 @@
+import fc from 'fast-check';
+import type { Coin } from '../../../../gen/aqm/coin/v1/coin';
+import { COIN_CATEGORIES } from '../../../../gen/aqm/coin/v1/coin_categories';
+import { BatchFetchCoinsResponse, FetchCoinsResponse } from '../../../../gen/aqm/coin/v1/coin_service';
+import { encodeBatchFetchCoinsResponse, encodeFetchCoinsResponse } from '../../rpc/encode';
+
+const bytes = fc.uint8Array({ maxLength: 3000 }).map((array) => Buffer.from(array));
+/** Every field, so that a new one does not compile until it is encoded too. */
+const coin: fc.Arbitrary<Required<Coin>> = fc.record({
+  keyId: fc.oneof(fc.uuid(), fc.string({ unit: 'binary' })),
+  coinCategory: fc.constantFrom(0, ...COIN_CATEGORIES.map(({ category }) => category)),
+  publicKey: bytes,
+  signature: bytes,
+  expireTime: fc.option(fc.date({ min: new Date(0), max: new Date('9999-12-31'), noInvalidDate: true }), {
+    nil: undefined,
+  }),
+});
+const coins = fc.array(coin, { maxLength: 20 });
+const error = fc.record({ code: fc.integer({ min: 0 }), reason: fc.string(), message: fc.string() });
+
+test('an answer with coins has the bytes that the generated code makes', () => {
+  fc.assert(
+    fc.property(fc.record({ coins }), (response) => {
+      const expected = FetchCoinsResponse.encode(response).finish();
+      expect(encodeFetchCoinsResponse(response).equals(expected)).toBe(true);
+    }),
+  );
+});
+
+test('an answer to a batch has the bytes that the generated code makes', () => {
+  const results = fc.array(fc.record({ coins, error: fc.option(error, { nil: undefined }) }), { maxLength: 10 });
+  fc.assert(
+    fc.property(fc.record({ results }), (response) => {
+      const expected = BatchFetchCoinsResponse.encode(response).finish();
+      expect(encodeBatchFetchCoinsResponse(response).equals(expected)).toBe(true);
+    }),
+  );
+});

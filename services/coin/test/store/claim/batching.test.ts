@@ -1,0 +1,240 @@
+import { randomUUID } from 'node:crypto';
+import { sql } from 'kysely';
+import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../../testkit/coins';
+import { startService, type TestService, type User } from '../../../../../testkit/service';
+import { Deadline } from '../../../deadline';
+import { CancelledError, OverloadedError } from '../../../errors';
+import { MOST_LEFT_BEHIND } from '../../../store/claim/batch-queue';
+import type { GatheringRules } from '../../../store/claim/batcher';
+import type { CoinFetch, FetchAnswer } from '../../../store/claim/fetch-coins';
+import { statementsOf } from '../statements';
+import { blockedByHolder, whileHeld } from './held-stock';
+
+const RULES: GatheringRules = { batch: 256, lanes: 1, targets: 256, mostWaitMs: 60_000, patienceMs: 60_000 };
+
+let service: TestService;
+
+async function start(rules: Partial<GatheringRules> = {}): Promise<void> {
+  service = await startService({ gathering: { ...RULES, ...rules } }, { replicas: 1 });
+}
+afterEach(() => service.stop());
+
+async function ownerOf(count: number, category = BRONZE): Promise<{ owner: User; minted: string[] }> {
+  const owner = await service.user();
+  const coins = mint(count, category);
+  for (let from = 0; from < count; from += 100) await owner.upload(coins.slice(from, from + 100));
+  return { owner, minted: ids(coins) };
+}
+
+function fetchFrom(owner: User, fields: Partial<CoinFetch> = {}): CoinFetch {
+  return {
+    targetUserId: owner.id,
+    coinCategory: BRONZE,
+    count: 1,
+    requestId: undefined,
+    allowLowerCategories: false,
+    ...fields,
+  };
+}
+
+/** By a requester of its own, unless told. */
+async function ask(fetch: CoinFetch, deadline = Deadline.NONE, requester: string = randomUUID()): Promise<string[]> {
+  const [answer] = await service.store.fetchCoins(requester, [fetch], deadline);
+  return idsOf(answer);
+}
+
+function idsOf(answer: FetchAnswer | undefined): string[] {
+  if (!answer) throw new Error('There is no answer.');
+  if ('error' in answer) throw answer.error;
+  return ids(answer.coins);
+}
+
+/** How many claims the database ran for some work. */
+const claimsOf = (work: () => Promise<unknown>) => statementsOf(service, work, 'INSERT INTO coin_fetch');
+
+/** The answers to calls that all wait while the claim of the first one is under way. */
+async function together<T>(first: () => Promise<T>, others: (() => Promise<T>)[]): Promise<T[]> {
+  let waiting: Promise<T>[] = [];
+  await whileHeld(
+    service,
+    1,
+    () => {
+      waiting = [first()];
+    },
+    async () => {
+      waiting.push(...others.map((other) => other()));
+    },
+  );
+  return Promise.all(waiting);
+}
+
+describe('fetches that come while a claim is under way', () => {
+  test('share the next one, and are served in the order in which they came', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(200);
+    const once = () => ask(fetchFrom(owner));
+    let answers: string[][] = [];
+    const statements = await claimsOf(async () => {
+      answers = await together(once, Array(199).fill(once));
+    });
+    expect(answers.map((answer) => answer.length)).toEqual(Array(200).fill(1));
+    expect(answers.flat()).toEqual(minted);
+    expect(statements).toBe(2);
+  });
+
+  test('share it whatever their users, categories and counts', async () => {
+    await start();
+    const bob = await ownerOf(30);
+    const carol = await ownerOf(20, GOLD);
+    const dave = await ownerOf(6, SILVER);
+    const asks = [
+      ...Array.from({ length: 10 }, () => () => ask(fetchFrom(bob.owner, { count: 3 }))),
+      ...Array.from({ length: 10 }, () => () => ask(fetchFrom(carol.owner, { coinCategory: GOLD, count: 2 }))),
+      ...Array.from({ length: 3 }, () => () => {
+        return ask(fetchFrom(dave.owner, { coinCategory: SILVER, count: 2, allowLowerCategories: true }));
+      }),
+    ];
+    const [first, ...others] = asks;
+    if (!first) throw new Error('Nobody asks.');
+    let answers: string[][] = [];
+    expect(
+      await claimsOf(async () => {
+        answers = await together(first, others);
+      }),
+    ).toBe(2);
+    expect(answers.flat()).toEqual([...bob.minted, ...carol.minted, ...dave.minted]);
+  });
+
+  test('get what there is and not more: the last ones are short, or need their fallback', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(5, GOLD);
+    const silver = mint(2, SILVER);
+    await owner.upload(silver);
+    const two = () => ask(fetchFrom(owner, { coinCategory: GOLD, count: 2 }));
+    const fallback = () => ask(fetchFrom(owner, { coinCategory: GOLD, count: 3, allowLowerCategories: true }));
+    const answers = await together(two, [two, fallback, two]);
+    expect(answers.flat().sort()).toEqual([...minted, ...ids(silver)].sort());
+    expect(answers.slice(0, 2).flat()).toEqual(minted.slice(0, 4));
+  });
+
+  test('are the same for a request id that comes twice', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(10);
+    const requester = randomUUID();
+    const again = fetchFrom(owner, { count: 2, requestId: randomUUID() });
+    const repeat = () => ask(again, Deadline.NONE, requester);
+    const [other, ...answers] = await together(() => ask(fetchFrom(owner)), [repeat, repeat, repeat]);
+    expect(other).toEqual(minted.slice(0, 1));
+    expect(answers).toEqual(Array(3).fill(minted.slice(1, 3)));
+  });
+
+  test('need no statement more because one of them repeats an earlier one, but for that one itself', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(20);
+    const requester = randomUUID();
+    const earlier = fetchFrom(owner, { requestId: randomUUID() });
+    const repeat = () => ask(earlier, Deadline.NONE, requester);
+    expect(await repeat()).toEqual(minted.slice(0, 1));
+    const named = () => ask(fetchFrom(owner, { requestId: randomUUID() }));
+    const unnamed = () => ask(fetchFrom(owner));
+    let answers: string[][] = [];
+    const statements = await claimsOf(async () => {
+      answers = await together(unnamed, [named, unnamed, repeat, named, unnamed]);
+    });
+    expect(answers[3]).toEqual(minted.slice(0, 1));
+    // What the repeat was to get stays, and is not skipped.
+    expect(answers.flat().sort()).toEqual([...minted.slice(0, 4), ...minted.slice(5, 7)].sort());
+    expect(statements).toBe(3);
+  });
+
+  test('leave the queue when their caller gives up, and take nothing', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(10);
+    const given = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
+    let gone: Promise<unknown> = Promise.resolve();
+    const answers = await together(
+      () => ask(fetchFrom(owner)),
+      [
+        () => {
+          gone = expect(ask(fetchFrom(owner, { count: 5 }), given)).rejects.toBeInstanceOf(CancelledError);
+          given.end();
+          return Promise.resolve([]);
+        },
+        () => ask(fetchFrom(owner)),
+      ],
+    );
+    await gone;
+    expect(answers.flat()).toEqual(minted.slice(0, 2));
+    expect((await owner.count()).available).toEqual({ gold: 0, silver: 0, bronze: 8 });
+  });
+
+  test('are not hurt by one of them that fails', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(20);
+    const bad = randomUUID();
+    const { db } = service.database;
+    await sql`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'data_exception'; END $$`.execute(db);
+    await sql`CREATE TRIGGER refuse BEFORE INSERT ON coin_fetch FOR EACH ROW
+WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execute(db);
+    const once = () => ask(fetchFrom(owner));
+    const failing = () =>
+      expect(ask(fetchFrom(owner), Deadline.NONE, bad))
+        .rejects.toThrow()
+        .then(() => []);
+    const answers = await together(once, [...Array(9).fill(once), failing, ...Array(9).fill(once)]);
+    expect(answers.flat().sort()).toEqual(minted.slice(0, 19).sort());
+    expect((await owner.count()).available?.bronze).toBe(1);
+  });
+
+  test('do not wait for one that takes long, unless several do', async () => {
+    await start({ patienceMs: 1 });
+    const { owner, minted } = await ownerOf(20);
+    const fetches: Promise<string[]>[] = [];
+    const begin = () => fetches.push(ask(fetchFrom(owner)));
+    const statements = await claimsOf(async () => {
+      await whileHeld(service, 1, begin, async () => {
+        for (let others = 1; others < 10; others++) {
+          begin();
+          await blockedByHolder(service, Math.min(others, MOST_LEFT_BEHIND) + 1);
+        }
+      });
+      await Promise.all(fetches);
+    });
+    expect((await Promise.all(fetches)).flat().sort()).toEqual(minted.slice(0, fetches.length).sort());
+    expect(statements).toBe(MOST_LEFT_BEHIND + 2);
+  });
+
+  test('are refused when they would wait too long', async () => {
+    await start({ mostWaitMs: 1 });
+    const { owner, minted } = await ownerOf(2);
+    const refused = () =>
+      expect(ask(fetchFrom(owner)))
+        .rejects.toBeInstanceOf(OverloadedError)
+        .then(() => []);
+    expect(await together(() => ask(fetchFrom(owner)), [refused])).toEqual([minted.slice(0, 1), []]);
+  });
+});
+
+test.each([
+  ['of one user each, where the tables are distributed by user', { targets: 1 }, 4],
+  ['of so many users as they may have', { targets: 2 }, 3],
+  ['of so many fetches as they may take', { batch: 2 }, 3],
+  ['of one fetch each, when nothing is gathered', { batch: 1 }, 4],
+])('statements %s', async (_, rules, statements) => {
+  await start(rules);
+  const owners = await Promise.all([1, 2, 3, 4].map(() => ownerOf(1)));
+  const [first, ...others] = owners.map(
+    ({ owner }) =>
+      () =>
+        ask(fetchFrom(owner)),
+  );
+  if (!first) throw new Error('Nobody asks.');
+  let answers: string[][] = [];
+  expect(
+    await claimsOf(async () => {
+      answers = await together(first, others);
+    }),
+  ).toBe(statements);
+  expect(answers.flat()).toEqual(owners.flatMap(({ minted }) => minted));
+});

@@ -1,0 +1,119 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import { BRONZE, mint } from '../../../../testkit/coins';
+import { baseBackup, Cluster } from '../../../../testkit/postgres-cluster';
+import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database';
+import type { StoredCoin } from '../../coin';
+import { migrateUp } from '../../database/migrate';
+import { type Database, openDatabase } from '../../database/pool';
+import { readLife } from '../../fence/database-state';
+import { Fence } from '../../fence/fence';
+import { openAnew } from '../../fence/resolve';
+import { CoinInventoryServer } from '../../store/coin-inventory-server';
+
+const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
+/** So long that no test passes it. */
+const PATIENT_MS = 3_600_000;
+
+let folder: string;
+let primary: Cluster;
+let standby: Cluster;
+let db: Database;
+let readDb: Database;
+let fence: Fence;
+let owner: string;
+
+const databaseOf = ({ url }: { url: string }) =>
+  openDatabase({ ...databaseSettings('aqm'), connectionString: url }, () => {});
+const storeWith = (mostLagMs: number) =>
+  new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 }, { db: readDb, mostLagMs });
+const coins = (count: number): StoredCoin[] => mint(count).map((coin) => ({ ...coin, expireTime: IN_20_DAYS }));
+const counted = async (store: CoinInventoryServer) => (await store.getInventoryCount(owner)).available.get(BRONZE) ?? 0;
+
+async function caughtUp(): Promise<void> {
+  const lsn = await primary.query('SELECT pg_current_wal_lsn()');
+  await standby.until(`pg_last_wal_replay_lsn() >= '${lsn}'`);
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'aqm-replica-'));
+  [primary, standby] = [new Cluster(join(folder, 'p')), new Cluster(join(folder, 's'))];
+  await primary.init();
+  await primary.start();
+  await primary.query('CREATE DATABASE aqm', 'postgres');
+  db = databaseOf({ url: primary.url() });
+  await migrateUp(db, MIGRATIONS);
+  mkdirSync(standby.folder);
+  await baseBackup(primary.url('postgres'), primary.data, standby.data);
+  const conninfo = `host=${primary.socketFolder} port=5432 user=postgres`;
+  standby.addFile('postgresql.auto.conf', `primary_conninfo = '${conninfo}'\n`);
+  standby.addFile('standby.signal', '');
+  await standby.start();
+  readDb = databaseOf({ url: standby.url() });
+  fence = await Fence.open({ db, folder: join(folder, 'fence'), poolSize: 20, log: pino({ level: 'silent' }) });
+});
+afterAll(async () => {
+  fence.close();
+  await readDb.destroy();
+  await db.destroy();
+  await standby.stop();
+  await primary.stop();
+  rmSync(folder, { recursive: true });
+});
+
+/** Five coins that the replica knows, and two that it does not know yet. */
+beforeEach(async () => {
+  owner = randomUUID();
+  await storeWith(PATIENT_MS).uploadCoins(owner, coins(5), '');
+  await caughtUp();
+  await standby.query('SELECT pg_wal_replay_pause()', 'postgres');
+  await standby.until("pg_get_wal_replay_pause_state() = 'paused'");
+});
+afterEach(async () => {
+  await standby.query('SELECT pg_wal_replay_resume()', 'postgres');
+});
+
+test('a replica counts what it has; time and epoch are those of the database, and so is what an upload answers', async () => {
+  const store = storeWith(PATIENT_MS);
+  const upload = await store.uploadCoins(owner, coins(2), '');
+  expect(upload.available.get(BRONZE)).toBe(7);
+  const time = Number(await primary.query('SELECT floor(1000 * extract(epoch FROM now()))'));
+  const count = await store.getInventoryCount(owner);
+  expect(count.available).toEqual(new Map([[BRONZE, 5]]));
+  expect(count.epoch).toBe(upload.epoch);
+  expect(count.serverTime.getTime()).toBeGreaterThanOrEqual(time);
+  await standby.query('SELECT pg_wal_replay_resume()', 'postgres');
+  await caughtUp();
+  expect(await counted(store)).toBe(7);
+});
+
+test('a replica that is too far behind is not believed, and believed again when it has everything', async () => {
+  const store = storeWith(0);
+  await store.uploadCoins(owner, coins(2), '');
+  expect(await counted(store)).toBe(7);
+  await standby.query('SELECT pg_wal_replay_resume()', 'postgres');
+  await caughtUp();
+  expect(await counted(store)).toBe(7);
+});
+
+test('while the replica is away the database counts', async () => {
+  const store = storeWith(PATIENT_MS);
+  await store.uploadCoins(owner, coins(2), '');
+  expect(await counted(store)).toBe(5);
+  await standby.stop('SIGINT');
+  expect(await counted(store)).toBe(7);
+  await standby.start();
+  await caughtUp();
+  expect(await counted(store)).toBe(7);
+});
+
+test('a replica that has not heard of the present opening is not believed', async () => {
+  const store = storeWith(PATIENT_MS);
+  await openAnew(db, await readLife(db), { kind: 'retired', spent: [], lostOpenings: [] });
+  const { available, epoch } = await store.getInventoryCount(owner);
+  expect(available).toEqual(new Map());
+  expect(epoch).toBe((await readLife(db)).epoch);
+});

@@ -1,0 +1,411 @@
+import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
+import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
+import { DISTRIBUTED, partitionByUser, partitionOf, shapeOf } from '../../../../testkit/partitions';
+import { ROOT } from '../../../../testkit/root';
+import { startService, type TestService } from '../../../../testkit/service';
+import { createDatabase, type TestDatabase } from '../../../../testkit/test-database';
+import type { StoredCoin } from '../../coin';
+import { Deadline } from '../../deadline';
+import { countMissing } from '../../fence/count-missing';
+import { readLife } from '../../fence/database-state';
+import { openAnew } from '../../fence/resolve';
+import type { GatheringRules } from '../../store/claim/batcher';
+import type { CoinFetch, FetchAnswer } from '../../store/claim/fetch-coins';
+import { countOnReplica } from '../../store/count-on-replica';
+import { clearRetired } from '../../store/housekeeping/clear-retired';
+import { readStockLevels } from '../../store/stock-levels';
+import { sumUpStock } from '../../store/stock-summary';
+import { type PlanMode, type Ran, ranDuring, tellPlans } from './plans';
+
+const PARTS = 8;
+const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
+/** One user a statement, as docs/distributed.md wants it; and as many as there are. */
+const ONE: GatheringRules = { batch: 256, lanes: 16, targets: 1, mostWaitMs: 60_000, patienceMs: 60_000 };
+const SEVERAL: GatheringRules = { ...ONE, lanes: 1, targets: 1000 };
+
+let database: TestDatabase;
+let service: TestService;
+/** In a partition each. */
+let users: readonly string[];
+
+/** The store with these rules on partitioned tables, whose statements tell their plans. */
+async function start(gathering: GatheringRules, mode?: PlanMode): Promise<void> {
+  database = await createDatabase();
+  await partitionByUser(database.db, PARTS);
+  if (mode) await tellPlans(database, mode);
+  service = await startService({ gathering }, { database, replicas: 1 });
+  users = await threeUsers();
+}
+
+/** With coins, each in a partition of its own. */
+async function threeUsers(): Promise<string[]> {
+  const found = new Map<number, string>();
+  while (found.size < 3) {
+    const user = randomUUID();
+    found.set(await partitionOf(database.db, user, PARTS), user);
+  }
+  for (const user of found.values()) {
+    for (const category of [GOLD, SILVER, BRONZE]) await upload(user, coins(30, category));
+  }
+  return [...found.values()];
+}
+
+async function stop(): Promise<void> {
+  await service.stop();
+  await database.drop();
+}
+
+const coins = (count: number, category = BRONZE): StoredCoin[] =>
+  mint(count, category).map((coin) => ({ ...coin, expireTime: IN_20_DAYS }));
+const upload = (user: string, some: readonly StoredCoin[]) => service.store.uploadCoins(user, some, '');
+const fetchOf = (targetUserId: string | undefined, fields: Partial<CoinFetch> = {}): CoinFetch => ({
+  targetUserId: targetUserId ?? '',
+  coinCategory: BRONZE,
+  count: 1,
+  requestId: undefined,
+  allowLowerCategories: false,
+  ...fields,
+});
+async function ask(fetches: readonly CoinFetch[], requester: string = randomUUID()): Promise<string[][]> {
+  return (await service.store.fetchCoins(requester, fetches)).map(idsOf);
+}
+function idsOf(answer: FetchAnswer): string[] {
+  if ('error' in answer) throw answer.error;
+  return ids(answer.coins);
+}
+
+/** Numbers of the partitions among these names. */
+function partsOf(names: ReadonlySet<string>): number[] {
+  const parts = [...names].flatMap((name) => {
+    const [, table = '', part = ''] = /^(.*)_p(\d+)$/.exec(name) ?? [];
+    return (DISTRIBUTED as readonly string[]).includes(table) ? [Number(part)] : [];
+  });
+  return [...new Set(parts)].sort();
+}
+
+interface Work {
+  readonly does: string;
+  /** Where its statements are. */
+  readonly files: readonly string[];
+  /** In the text of one of them, so that it was that one. */
+  readonly holds: string;
+  readonly work: (user: string) => Promise<unknown>;
+}
+
+/** Of one user: what a distributed engine must be able to send to one shard. */
+const OF_ONE_USER: readonly Work[] = [
+  {
+    does: 'an upload of new coins',
+    files: ['upload-coins'],
+    holds: 'INSERT INTO coin_stock',
+    work: (user) => upload(user, coins(5)),
+  },
+  {
+    does: 'an upload that is repeated, in conflict, and spent',
+    files: ['upload-coins'],
+    holds: 'INSERT INTO coin_stock',
+    work: async (user) => {
+      const [spent, kept] = coins(2, GOLD);
+      if (!spent || !kept) throw new Error('There are no coins.');
+      await service.age('coin_stock', 'upload_time', '1 day');
+      const other = randomUUID();
+      await ask([fetchOf(user, { coinCategory: GOLD, count: 20 })], other);
+      await ask([fetchOf(user, { coinCategory: GOLD, count: 10 })], other);
+      await upload(user, [spent]);
+      expect(await ask([fetchOf(user, { coinCategory: GOLD })])).toEqual([[spent.keyId]]);
+      await upload(user, [kept]);
+      const { outcomes } = await upload(user, [kept, { ...kept, signature: spent.signature }, spent]);
+      expect(outcomes).toEqual([Outcome.OUTCOME_ALREADY_PRESENT, Outcome.OUTCOME_CONFLICT, Outcome.OUTCOME_SPENT]);
+    },
+  },
+  {
+    does: 'an operator who looks at the stock',
+    files: ['sum-up-stock'],
+    holds: 'AS past_handing_out',
+    work: async (user) =>
+      expect(await sumUpStock(service.database.db, user, { categories: [BRONZE], graceSeconds: 3600 })).toMatchObject([
+        { inStock: 30, spent: 0 },
+      ]),
+  },
+  {
+    does: 'a fetch of one coin',
+    files: ['claim-whole'],
+    holds: 'ON CONFLICT DO NOTHING',
+    work: async (user) => expect((await ask([fetchOf(user)]))[0]).toHaveLength(1),
+  },
+  {
+    does: 'a fetch of several coins',
+    files: ['claim-whole'],
+    holds: 'ON CONFLICT DO NOTHING',
+    work: async (user) => expect((await ask([fetchOf(user, { count: 7 })]))[0]).toHaveLength(7),
+  },
+  {
+    does: 'a fetch that needs its fallback',
+    files: ['claim-one'],
+    holds: 'settled AS MATERIALIZED',
+    work: async (user) => {
+      const fetch = fetchOf(user, { coinCategory: GOLD, count: 20, allowLowerCategories: true });
+      expect((await ask([fetch]))[0]).toHaveLength(20);
+      expect((await ask([fetch]))[0]).toHaveLength(20);
+    },
+  },
+  {
+    does: 'a fetch of more than there is',
+    files: ['claim-one', 'claim-whole'],
+    holds: 'settled AS MATERIALIZED',
+    work: async (user) => {
+      await ask([fetchOf(user, { count: 20 })]);
+      expect((await ask([fetchOf(user, { count: 20 })]))[0]?.length).toBeGreaterThanOrEqual(10);
+      expect((await ask([fetchOf(user, { count: 20 })]))[0]).toEqual([]);
+    },
+  },
+  {
+    does: 'the repeat of a fetch',
+    files: ['claim-one', 'claim-whole'],
+    holds: 'settled AS MATERIALIZED',
+    work: async (user) => {
+      const [requester, fetch] = [randomUUID(), fetchOf(user, { count: 3, requestId: randomUUID() })];
+      expect(await ask([fetch], requester)).toEqual(await ask([fetch], requester));
+    },
+  },
+  {
+    does: 'the same id after the grace',
+    files: ['hard-delete-fetched'],
+    holds: 'forgotten AS',
+    work: async (user) => {
+      const [requester, fetch] = [randomUUID(), fetchOf(user, { count: 3, requestId: randomUUID() })];
+      const [first] = await ask([fetch], requester);
+      await service.age('coin_fetch', 'fetch_time', '2 hours');
+      const [second] = await ask([fetch], requester);
+      expect(second).toHaveLength(3);
+      expect(first).not.toEqual(second);
+    },
+  },
+  {
+    does: 'fetches that wait together for one user',
+    files: ['claim-gathered'],
+    holds: 'WITH ORDINALITY AS q (queue, wanted, scan)',
+    work: async (user) => {
+      const all = Array.from({ length: 20 }, (_, call) =>
+        ask([fetchOf(user, { coinCategory: call % 2 === 0 ? BRONZE : SILVER })]),
+      );
+      expect(new Set((await Promise.all(all)).flat(2)).size).toBe(20);
+    },
+  },
+  {
+    does: 'fetches that wait together for one user, with ids',
+    files: ['claim-gathered'],
+    holds: 'JOIN item i ON',
+    work: async (user) => {
+      const all = Array.from({ length: 20 }, () => ask([fetchOf(user, { requestId: randomUUID() })]));
+      expect(new Set((await Promise.all(all)).flat(2)).size).toBe(20);
+    },
+  },
+  {
+    does: 'a batch for one user',
+    files: ['claim-gathered', 'claim-one'],
+    holds: 'coin_fetch',
+    work: async (user) => {
+      const again = fetchOf(user, { count: 2, requestId: randomUUID() });
+      const fallback = fetchOf(user, { coinCategory: GOLD, count: 20, allowLowerCategories: true });
+      const answers = await ask([again, fallback, { ...fallback, coinCategory: SILVER }, again, fetchOf(user)]);
+      expect(answers.map((answer) => answer.length)).toEqual([2, 20, 20, 2, 1]);
+    },
+  },
+  {
+    does: 'a count',
+    files: ['count-coins'],
+    holds: 'server_time',
+    work: async (user) => expect((await service.store.getInventoryCount(user)).available.size).toBe(3),
+  },
+  {
+    does: 'a count by a replica',
+    files: ['count-on-replica'],
+    holds: 'pg_last_wal_replay_lsn',
+    work: async (user) => {
+      const { db } = service.database;
+      const { stamp, opening } = await readLife(db);
+      const passage = { stamp, opening: opening?.id ?? '' };
+      const count = await countOnReplica(db, { db, mostLagMs: 0 }, user, passage, Deadline.NONE);
+      expect(count.available.size).toBe(3);
+    },
+  },
+  {
+    does: 'a reconcile that asks, and one that retires',
+    files: ['reconcile-coins'],
+    holds: 'blanked AS',
+    work: async (user) => {
+      const some = coins(3, GOLD);
+      await upload(user, some);
+      const { serverTime } = await service.store.getInventoryCount(user);
+      const listing = { coinCategory: GOLD, keyIds: ids(some), complete: false, listedAt: undefined };
+      await service.store.reconcileCoins(user, listing, '');
+      await service.age('coin_stock', 'upload_time', '1 minute');
+      const complete = { ...listing, complete: true, listedAt: serverTime };
+      expect((await service.store.reconcileCoins(user, complete, '')).retiredCount).toBeGreaterThanOrEqual(20);
+    },
+  },
+];
+
+/** Of several users by their nature: hygiene, operators' decisions, and claims where AQM_CLAIM_TARGETS allows several. */
+const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those users, or more' | 'all' })[] = [
+  {
+    does: 'a purge',
+    files: ['purge-stale'],
+    holds: 'purged AS',
+    touches: 'all',
+    work: async () => {
+      await service.age('coin_stock', 'upload_time', '40 days');
+      expect(await service.store.purgeStale(30)).toBe(3 * 90);
+    },
+  },
+  {
+    does: 'the hard delete',
+    files: ['hard-delete-fetched'],
+    holds: 'blanked AS',
+    touches: 'all',
+    work: async () => {
+      for (const user of users) await ask([fetchOf(user, { count: 2 })]);
+      await service.age('coin_fetch', 'fetch_time', '2 hours');
+      expect(await service.store.hardDeleteFetched(3600)).toBe(6);
+    },
+  },
+  {
+    does: 'forgetting spent ids',
+    files: ['forget-spent'],
+    holds: 'due AS MATERIALIZED',
+    touches: 'all',
+    work: async () => {
+      for (const user of users) await ask([fetchOf(user, { count: 2 })]);
+      await service.age('coin_fetch', 'fetch_time', '2 hours');
+      await service.store.hardDeleteFetched(3600);
+      await service.age('coin', 'expire_time', '60 days');
+      expect(await service.store.forgetSpent()).toBe(6);
+    },
+  },
+  {
+    does: "an operator's retire, and what it leaves to clear",
+    files: ['open-anew', 'clear-retired'],
+    holds: 'owed AS MATERIALIZED',
+    touches: 'all',
+    work: async () => {
+      const { db } = service.database;
+      await openAnew(db, await readLife(db), { kind: 'retired', spent: [], lostOpenings: [] });
+      expect(await clearRetired(db)).toBe(3 * 90);
+      for (const user of users) expect((await service.store.getInventoryCount(user)).available.size).toBe(0);
+    },
+  },
+  {
+    does: 'looking how much there is',
+    files: ['stock-levels'],
+    holds: 'TABLESAMPLE',
+    touches: 'all',
+    work: async () => {
+      const { coins } = await readStockLevels(service.database.db, ['GOLD', 'SILVER', 'BRONZE']);
+      expect([...coins.values()]).toEqual([90, 90, 90]);
+    },
+  },
+  {
+    does: 'looking coins of the mark up',
+    files: ['count-missing'],
+    holds: 'AS live',
+    touches: 'those users',
+    work: async () => {
+      const spent = (await Promise.all(users.map(async (user) => [user, (await ask([fetchOf(user)]))[0]?.[0]]))).map(
+        ([userId = '', keyId = '']) => ({ userId, keyId, coinCategory: BRONZE, expireTime: IN_20_DAYS }),
+      );
+      expect(await countMissing(service.database.db, spent)).toEqual({ live: 3, missing: 0 });
+    },
+  },
+  {
+    does: 'fetches of several users that wait together',
+    files: ['claim-gathered'],
+    holds: 'WITH ORDINALITY AS q (user_id, queue, wanted, scan)',
+    touches: 'those users',
+    work: async () => {
+      const all = Array.from({ length: 30 }, (_, call) => ask([fetchOf(users[call % 3], { count: 1 })]));
+      expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
+      for (const user of users) expect((await service.store.getInventoryCount(user)).available.get(BRONZE)).toBe(20);
+    },
+  },
+  {
+    does: 'fetches of several users that wait together, with ids',
+    files: ['claim-gathered'],
+    holds: 'JOIN item i ON',
+    touches: 'those users',
+    work: async () => {
+      const all = Array.from({ length: 30 }, (_, call) =>
+        ask([fetchOf(users[call % 3], { count: 1, requestId: randomUUID() })]),
+      );
+      expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
+    },
+  },
+  {
+    does: 'a batch of several users whose fallbacks are needed',
+    files: ['claim'],
+    holds: 'tally AS MATERIALIZED',
+    touches: 'those users, or more',
+    work: async () => {
+      const batch = users.map((user) => fetchOf(user, { coinCategory: GOLD, count: 20, allowLowerCategories: true }));
+      await ask(batch);
+      expect((await ask(batch)).map((answer) => answer.length)).toEqual([20, 20, 20]);
+    },
+  },
+];
+
+const ON_THESE_TABLES = /(FROM|INTO|UPDATE|JOIN|USING|TRUNCATE) coin(_stock|_fetch)?\b/;
+
+test('the partitioned tables have what the migrations gave them', async () => {
+  const migrated = await createDatabase();
+  const shape = await shapeOf(migrated.db);
+  await partitionByUser(migrated.db, PARTS);
+  expect(await shapeOf(migrated.db)).toEqual(shape);
+  await migrated.drop();
+});
+
+test('every statement on these tables is in one of the lists', () => {
+  const folder = join(ROOT, 'services/coin/store');
+  const withStatements = readdirSync(folder).filter((file) =>
+    ON_THESE_TABLES.test(readFileSync(join(folder, file), 'utf8')),
+  );
+  const listed = new Set([...OF_ONE_USER, ...OF_ALL_USERS].flatMap(({ files }) => files.map((file) => `${file}.ts`)));
+  expect([...listed].sort()).toEqual(withStatements.sort());
+});
+
+describe.each(['custom', 'generic'] as const)('by a %s plan, for one user', (mode) => {
+  beforeAll(() => start(ONE, mode));
+  afterAll(stop);
+
+  test.each(OF_ONE_USER)('$does touches the partition of that user alone', async ({ holds, work }) => {
+    const [, user = ''] = await threeUsers();
+    const ran = (await ranDuring(() => work(user))).filter(isOurs);
+    expect(ran.filter(({ text }) => text.includes(holds))).not.toEqual([]);
+    const own = await partitionOf(database.db, user, PARTS);
+    for (const { text, touched, named } of ran) {
+      // Planned for these values it does not even name another one, so no step is without the user's id.
+      expect([partsOf(mode === 'custom' ? named : touched), text]).toEqual([[own], text]);
+    }
+  });
+});
+
+describe.each(['custom', 'generic'] as const)('by a %s plan, for all users', (mode) => {
+  afterEach(stop);
+
+  test.each(OF_ALL_USERS)('$does touches $touches', async ({ holds, touches, work }) => {
+    await start(SEVERAL, mode);
+    const ran = (await ranDuring(() => work(''))).filter(({ text }) => text.includes(holds));
+    const touched = new Set(ran.flatMap((one) => partsOf(one.touched)));
+    const theirs = await Promise.all(users.map((user) => partitionOf(database.db, user, PARTS)));
+    const all = Array.from({ length: PARTS }, (_, part) => part);
+    const least = (touches === 'all' ? all : theirs).sort();
+    expect([...touched].sort()).toEqual(touches === 'those users, or more' ? expect.arrayContaining(least) : least);
+  });
+});
+
+/** Not what the test itself does to the tables, with their names in quotes. */
+function isOurs({ text }: Ran): boolean {
+  return ON_THESE_TABLES.test(text);
+}

@@ -1,0 +1,146 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
+import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
+import { startService, type TestService, type User } from '../../../../testkit/service';
+
+const HOUR = 3_600_000;
+let service: TestService;
+let bob: User;
+
+beforeEach(async () => {
+  service = await startService({ stockLimit: 5 });
+  bob = await service.user();
+});
+afterEach(() => service.stop());
+
+async function outcomes(user: User, coins: Parameters<User['upload']>[0]): Promise<Outcome[]> {
+  return (await user.upload(coins)).results.map((result) => result.outcome);
+}
+
+test('a repeated upload is ALREADY_PRESENT and a success, whatever the case of the id', async () => {
+  const [coin] = mint(1, GOLD);
+  if (!coin) return;
+  const first = await bob.upload([coin]);
+  expect(first).toMatchObject({ insertedCount: 1, available: { gold: 1, silver: 0, bronze: 0 } });
+  const again = await bob.upload([{ ...coin, keyId: coin.keyId.toUpperCase() }]);
+  expect(again).toMatchObject({
+    results: [{ keyId: coin.keyId, outcome: Outcome.OUTCOME_ALREADY_PRESENT }],
+    insertedCount: 0,
+    available: { gold: 1 },
+  });
+});
+
+test('other key material under a stored id is CONFLICT and the stored coin stays', async () => {
+  const [coin] = mint(1);
+  if (!coin) return;
+  await bob.upload([coin]);
+  for (const other of [
+    { ...coin, publicKey: randomBytes(32) },
+    { ...coin, signature: randomBytes(64) },
+    { ...mint(1, SILVER)[0], keyId: coin.keyId },
+  ]) {
+    expect(await outcomes(bob, [{ ...coin, ...other }])).toEqual([Outcome.OUTCOME_CONFLICT]);
+  }
+  const { coins } = await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 });
+  expect(coins).toMatchObject([{ keyId: coin.keyId, publicKey: coin.publicKey, signature: coin.signature }]);
+});
+
+test('the same id twice in one upload: the first wins, the second is judged against it', async () => {
+  const [coin, other] = mint(2);
+  if (!coin || !other) return;
+  expect(await outcomes(bob, [coin, coin, { ...other, keyId: coin.keyId }, other])).toEqual([
+    Outcome.OUTCOME_INSERTED,
+    Outcome.OUTCOME_ALREADY_PRESENT,
+    Outcome.OUTCOME_CONFLICT,
+    Outcome.OUTCOME_INSERTED,
+  ]);
+});
+
+test('a coin that was handed out is SPENT, before and after its hard delete', async () => {
+  const admin = await service.user({ isAdmin: true });
+  const coins = mint(2);
+  await bob.upload(coins);
+  await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
+  const spent = [Outcome.OUTCOME_SPENT, Outcome.OUTCOME_ALREADY_PRESENT];
+  expect(await outcomes(bob, coins)).toEqual(spent);
+  await service.age('coin_fetch', 'fetch_time', '2 hours');
+  expect(await admin.hardDelete()).toBe(1);
+  expect(await outcomes(bob, coins)).toEqual(spent);
+  const otherKey = mint(1, BRONZE, { keyId: coins[0]?.keyId });
+  expect(await outcomes(bob, otherKey)).toEqual([Outcome.OUTCOME_SPENT]);
+});
+
+test('a coin within 24 hours of its end is EXPIRED, one later is not', async () => {
+  const soon = mint(1, BRONZE, { expireTime: new Date(Date.now() + 24 * HOUR - 60_000) });
+  const past = mint(1, BRONZE, { expireTime: new Date(0) });
+  const later = mint(1, BRONZE, { expireTime: new Date(Date.now() + 24 * HOUR + 60_000) });
+  expect(await outcomes(bob, [...soon, ...past, ...later])).toEqual([
+    Outcome.OUTCOME_EXPIRED,
+    Outcome.OUTCOME_EXPIRED,
+    Outcome.OUTCOME_INSERTED,
+  ]);
+});
+
+test('beyond the stock limit of a category coins are refused one by one, others not', async () => {
+  const answer = await bob.upload([...mint(4), ...mint(1, GOLD), ...mint(3)]);
+  expect(answer.results.map((result) => result.outcome)).toEqual([
+    ...Array(6).fill(Outcome.OUTCOME_INSERTED),
+    ...Array(2).fill(Outcome.OUTCOME_OVER_STOCK_LIMIT),
+  ]);
+  expect(answer.available).toEqual({ gold: 1, silver: 0, bronze: 5 });
+  await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
+  expect(await outcomes(bob, mint(2))).toEqual([Outcome.OUTCOME_INSERTED, Outcome.OUTCOME_OVER_STOCK_LIMIT]);
+});
+
+test('two uploads of the same ids at once insert each once', async () => {
+  const roomy = await startService();
+  const owner = await roomy.user();
+  const coins = mint(100);
+  const answers = await Promise.all([
+    owner.upload(coins),
+    owner.upload([...coins].reverse()),
+    owner.upload(coins),
+    owner.upload([...coins].reverse()),
+  ]);
+  expect(answers.reduce((sum, answer) => sum + answer.insertedCount, 0)).toBe(100);
+  for (const { results } of answers) {
+    for (const { outcome } of results) {
+      expect([Outcome.OUTCOME_INSERTED, Outcome.OUTCOME_ALREADY_PRESENT]).toContain(outcome);
+    }
+  }
+  expect((await owner.count()).available?.bronze).toBe(100);
+  await roomy.stop();
+});
+
+test("one user uploading another one's ids creates coins of its own and touches nothing else", async () => {
+  const eve = await service.user();
+  const coins = mint(3);
+  await bob.upload(coins);
+  const forged = coins.map((coin) => ({ ...coin, publicKey: randomBytes(32) }));
+  expect((await eve.upload(forged)).insertedCount).toBe(3);
+  const { coins: ofBob } = await eve.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 });
+  expect(ofBob.map((coin) => coin.publicKey)).toEqual(coins.map((coin) => coin.publicKey));
+  expect((await eve.count()).available?.bronze).toBe(3);
+});
+
+test('an upload under another epoch is refused whole and changes nothing', async () => {
+  const { databaseEpoch } = await bob.count();
+  expect((await bob.upload(mint(1), databaseEpoch.toUpperCase())).insertedCount).toBe(1);
+  await expect(bob.upload(mint(1), randomUUID())).rejects.toMatchObject({
+    code: 'FAILED_PRECONDITION',
+    reason: 'EPOCH_CHANGED',
+  });
+  expect((await bob.count()).available?.bronze).toBe(1);
+});
+
+test('an unset expire_time becomes 23 days from now, a set one is kept to the millisecond', async () => {
+  const expireTime = new Date(Date.now() + 48 * HOUR + 7);
+  const before = Date.now();
+  await bob.upload([...mint(1), ...mint(1, BRONZE, { expireTime })]);
+  const { coins } = await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 2 });
+  const [byDefault, given] = coins.map((coin) => coin.expireTime?.getTime() ?? 0);
+  expect(given).toBe(expireTime.getTime());
+  expect(byDefault).toBeGreaterThanOrEqual(before + 23 * 24 * HOUR);
+  expect(byDefault).toBeLessThanOrEqual(Date.now() + 23 * 24 * HOUR);
+  expect(ids(coins)).toHaveLength(2);
+});

@@ -1,0 +1,33 @@
+// A part of the service on its own: the jobs of hygiene, run again and again instead of once an hour, on the database of DATABASE_URL.
+
+import { openDatabase } from '../../database/pool';
+import type { Gate } from '../../fence/guard';
+import { startHygiene } from '../../housekeeping';
+import { createLogger } from '../../logger';
+import { CoinInventoryServer } from '../../store/coin-inventory-server';
+import { turnMetricsOn } from '../../telemetry/metrics';
+import { startTelemetry } from '../../telemetry/start-telemetry';
+
+const PAUSE_MS = 200;
+
+async function main(): Promise<void> {
+  const log = createLogger('error');
+  await startTelemetry(process.env, log);
+  turnMetricsOn([]);
+  const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
+  const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
+  const gate: Gate = {
+    pass: () => Promise.reject(new Error('hygiene that needs no gate passes none')),
+    acknowledge: () => {},
+    acknowledgeAgain: () => {},
+  };
+  const { jobs } = startHygiene(new CoinInventoryServer(db, gate, { fetchGraceSeconds: 3600, stockLimit: 1 }), log);
+  process.stdout.write(`${JSON.stringify({ msg: 'ready', address: 'none' })}\n`);
+  process.once('SIGTERM', () => process.exit(0));
+  const hourly = jobs.filter(({ name }) => name === 'hard-delete-fetched' || name === 'clear-retired');
+  setInterval(() => {
+    for (const job of hourly) void job.trigger();
+  }, PAUSE_MS);
+}
+
+void main();

@@ -1,0 +1,290 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { credentials, Metadata } from '@grpc/grpc-js';
+import { CoinServiceClient } from '../../../../gen/aqm/coin/v1/coin_service';
+import { BRONZE, ids, mint } from '../../../../testkit/coins';
+import { eventually } from '../../../../testkit/eventually';
+import { freePorts } from '../../../../testkit/free-port';
+import { Jaeger, type TraceSpan, tracesTo } from '../../../../testkit/jaeger';
+import { compiled } from '../../../../testkit/root';
+import { startService, type TestService } from '../../../../testkit/service';
+import { type ServiceProcess, spawnService } from '../../../../testkit/service-process';
+import { asAdmin } from '../../../../testkit/test-database';
+import { signalsOf } from '../../telemetry/start-telemetry';
+
+const DEMO = compiled('demo/main');
+const ANSWERED = 'rpc.response.status_code';
+
+/** Whatever names somebody or something, or could be the bytes or the token of one. */
+const SECRET = /[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}|eyJ[\w-]+\.|[\w+/=-]{40}/i;
+/** An attribute that is not on this list was never looked at for what it may give away. */
+const ATTRIBUTES = [
+  'aqm.backend',
+  'aqm.connection.wait_ms',
+  'aqm.operation',
+  'aqm.outcome',
+  'aqm.reason',
+  'db.operation.name',
+  'db.query.summary',
+  'db.response.returned_rows',
+  'db.system.name',
+  'error.type',
+  'rpc.method',
+  'rpc.response.status_code',
+  'rpc.system.name',
+  'server.address',
+];
+/** Jaeger's own. */
+const JAEGERS = ['otel.library.name', 'span.kind', 'internal.span.format'];
+
+let jaeger: Jaeger;
+beforeAll(async () => {
+  jaeger = await Jaeger.start();
+});
+afterAll(() => jaeger.stop());
+
+const attributesOf = (spans: readonly TraceSpan[]) =>
+  spans.flatMap(({ attributes }) => Object.entries(attributes)).filter(([key]) => !JAEGERS.includes(key));
+
+function expectNoSecrets(spans: readonly TraceSpan[], allowed = ATTRIBUTES): void {
+  const attributes = attributesOf(spans);
+  expect([...new Set(attributes.map(([key]) => key))].filter((key) => !allowed.includes(key))).toEqual([]);
+  const texts = [...attributes.map(([, value]) => String(value)), ...spans.map(({ name }) => name)];
+  expect(texts.filter((text) => SECRET.test(text.replaceAll('aqm.coin.v1.', '')))).toEqual([]);
+}
+
+describe('the main job: devices, service, PostgreSQL', () => {
+  let traces: TraceSpan[][];
+
+  beforeAll(async () => {
+    const env = { ...process.env, ...jaeger.env, AQM_CLAIM_BATCH: '256' };
+    const demo = spawn(process.execPath, [DEMO, '--json'], { env, stdio: 'ignore' });
+    const [code] = await once(demo, 'exit');
+    expect(code).toBe(0);
+    traces = await jaeger.traces('aqm-demo');
+  });
+
+  const traceOf = (flow: string) => traces.filter((trace) => trace.some(({ name }) => name === flow));
+  const within = (trace: readonly TraceSpan[], parent: TraceSpan | undefined) =>
+    trace.filter((span) => span.parent === parent?.spanId);
+
+  test.each([
+    ['publish_coins', 'UploadCoins', 'INSERT coin_stock'],
+    ['top_up', 'BatchFetchCoins', 'DELETE coin_stock'],
+    ['fetch_on_demand', 'FetchCoins', 'DELETE coin_stock'],
+  ])('a trace leads from %s by the call %s to its statements', (flow, method, does) => {
+    const found = traceOf(flow);
+    expect(found.length).toBeGreaterThan(0);
+    for (const trace of found) {
+      const [root, ...others] = trace.filter(({ parent }) => parent === undefined);
+      expect(root).toMatchObject({ name: flow, service: 'aqm-demo', attributes: { 'aqm.backend': 'sqlite' } });
+      expect(others).toEqual([]);
+      const sent = within(trace, root).find(({ name }) => name === `aqm.coin.v1.CoinService/${method}`);
+      expect(sent).toMatchObject({ service: 'aqm-demo', attributes: { 'span.kind': 'client', [ANSWERED]: 'OK' } });
+      const [served, ...servedAlso] = within(trace, sent);
+      expect(served).toMatchObject({ name: sent?.name, service: 'aqm-coin', attributes: { 'span.kind': 'server' } });
+      expect(servedAlso).toEqual([]);
+      const statements = within(trace, served).filter(({ attributes }) => 'db.system.name' in attributes);
+      expect(statements.map(({ name }) => name).join(' ')).toContain(does);
+      for (const { attributes } of statements) expect(attributes['db.system.name']).toBe('postgresql');
+    }
+  });
+
+  test('a fetch waits for its statement under its call, which the statement is linked with', () => {
+    for (const trace of traceOf('top_up')) {
+      const waits = trace.filter(({ name }) => name === 'wait for a shared statement');
+      expect(waits.length).toBeGreaterThan(0);
+      for (const { parent, links } of waits) {
+        const statement = trace.find(({ spanId }) => links.includes(spanId));
+        expect(statement?.parent).toBe(parent);
+        expect(statement?.links).toEqual([parent]);
+      }
+    }
+  });
+
+  test('every operation of vault and inventory is a span', () => {
+    const names = new Set(traces.flat().map(({ name }) => name));
+    for (const name of ['vault.fetch_key', 'vault.burn_key', 'inventory.select_coin']) expect(names).toContain(name);
+  });
+
+  test('no span of any of them knows who, which coin, what bytes, by what token', async () => {
+    const spans = [...traces, ...(await jaeger.traces('aqm-coin'))].flat();
+    expect(spans.length).toBeGreaterThan(100);
+    expectNoSecrets(spans);
+    const processes = [...(await jaeger.raw('aqm-demo')), ...(await jaeger.raw('aqm-coin'))].map(
+      (trace) => trace.processes,
+    );
+    expect(JSON.stringify(processes)).not.toMatch(SECRET);
+  });
+});
+
+describe('a service', () => {
+  let service: TestService;
+  let running: ServiceProcess;
+
+  beforeEach(async () => {
+    service = await startService({}, { replicas: 1 });
+  });
+  afterEach(async () => {
+    if (running.child.exitCode === null) await running.stop();
+    await service.stop();
+  });
+
+  const users = (count: number) =>
+    Promise.all(Array.from({ length: count }, () => service.user({ address: running.address })));
+  const lines = (msg: string): { readonly trace_id?: string }[] =>
+    running
+      .log()
+      .split('\n')
+      .filter((line) => line.includes(`"msg":"${msg}"`))
+      .map((line) => JSON.parse(line));
+
+  test('links a statement that calls share with every one of them, and each with it; its log names their traces', async () => {
+    running = await spawnService(service, {
+      ...jaeger.env,
+      OTEL_SERVICE_NAME: 'sharing',
+      AQM_CLAIM_BATCH: '256',
+      AQM_LOG_LEVEL: 'debug',
+    });
+    const [bob, ...callers] = await users(20);
+    await bob?.upload(mint(60));
+    const fetch = { targetUserId: bob?.id ?? '', coinCategory: BRONZE, count: 1 };
+    const fetched = await Promise.all([...callers, ...callers].map((caller) => caller.fetch(fetch)));
+    expect(new Set(fetched.flatMap(({ coins }) => ids(coins))).size).toBe(38);
+    expect(await running.stop()).toBe(0);
+
+    const spans = (await jaeger.traces('sharing')).flat();
+    const calls = spans.filter(({ name }) => name.endsWith('/FetchCoins'));
+    expect(calls).toHaveLength(38);
+    const shared = spans.filter(({ links, attributes }) => links.length > 1 && 'db.system.name' in attributes);
+    expect(shared.length).toBeGreaterThan(0);
+    for (const { spanId, parent, links } of shared) {
+      const sharing = calls.filter((call) => links.includes(call.spanId));
+      expect(sharing).toHaveLength(links.length);
+      expect(new Set(sharing.map(({ traceId }) => traceId)).size).toBe(links.length);
+      expect(links).toContain(parent);
+      for (const call of sharing) {
+        const wait = spans.find((span) => span.parent === call.spanId && span.name === 'wait for a shared statement');
+        expect(wait?.links).toEqual([spanId]);
+      }
+    }
+    // A statement of others is no part of a call, also where the call was what set its lane going.
+    for (const call of calls) {
+      const statements = spans.filter(
+        ({ parent, attributes }) => parent === call.spanId && 'db.system.name' in attributes,
+      );
+      for (const { links } of statements) expect(links.length === 0 || links.includes(call.spanId)).toBe(true);
+    }
+    expectNoSecrets(spans);
+    const logged = lines('call').map(({ trace_id }) => trace_id);
+    for (const { traceId } of calls) expect(logged).toContain(traceId);
+  });
+
+  test('tells of a refused call its code and reason, and of a failed statement no word of PostgreSQL', async () => {
+    running = await spawnService(service, { ...jaeger.env, OTEL_SERVICE_NAME: 'refusing' });
+    const [bob] = await users(1);
+    await bob?.upload(mint(1).map((coin) => ({ ...coin, keyId: 'not a UUID' }))).catch(() => {});
+    await asAdmin(`ALTER DATABASE ${service.database.name} SET default_transaction_read_only = on`);
+    // The connections that there are do not know of it.
+    await asAdmin(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${service.database.name}'`);
+    await bob?.upload(mint(1)).catch(() => {});
+    await running.stop();
+    const spans = (await jaeger.traces('refusing')).flat();
+    const [refused] = spans.filter(({ attributes }) => attributes['aqm.reason'] === 'INVALID_FIELD');
+    expect(refused?.attributes).toMatchObject({ 'error.type': 'INVALID_ARGUMENT', [ANSWERED]: 'INVALID_ARGUMENT' });
+    expect(refused?.attributes.error).toBeUndefined();
+    const [failed] = spans.filter(({ attributes }) => attributes['db.response.status_code'] === '25006');
+    expect(failed?.attributes).toMatchObject({ error: true, 'error.type': '25006' });
+    const [call] = spans.filter(({ spanId }) => spanId === failed?.parent);
+    expect(call?.attributes).toMatchObject({ error: true, 'aqm.reason': 'DATABASE_UNAVAILABLE' });
+    expectNoSecrets(spans, [...ATTRIBUTES, 'error', 'db.response.status_code', 'otel.status_code']);
+  });
+
+  test.each([
+    ['parentbased_traceidratio', '0', 0, 0],
+    ['traceidratio', '0', 0, 0],
+    ['parentbased_always_off', '', 0, 0],
+    ['parentbased_traceidratio', '0.5', 50, 150],
+    ['parentbased_traceidratio', '1', 200, 200],
+  ])('by the sampler %s with %j makes spans of %d to %d of 200 calls', async (sampler, argument, least, most) => {
+    const name = `${sampler}-${argument}`;
+    const sampling = { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: argument, OTEL_SERVICE_NAME: name };
+    running = await spawnService(service, { ...jaeger.env, ...sampling });
+    const [bob] = await users(1);
+    for (let calls = 0; calls < 200; calls += 1) await bob?.count();
+    expect(await running.stop()).toBe(0);
+    const traces = await jaeger.traces(name);
+    expect(traces.length).toBeGreaterThanOrEqual(least);
+    expect(traces.length).toBeLessThanOrEqual(most);
+    // The call and its statement, or neither.
+    for (const trace of traces) expect(trace).toHaveLength(2);
+  });
+
+  test('follows a caller whose trace is sampled, and one whose trace is not', async () => {
+    const sampling = { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' };
+    running = await spawnService(service, { ...jaeger.env, ...sampling, OTEL_SERVICE_NAME: 'following' });
+    const { token, id } = await service.user();
+    const client = new CoinServiceClient(running.address, credentials.createInsecure());
+    for (const [traceId, flag] of [
+      ['a'.repeat(32), '01'],
+      ['b'.repeat(32), '00'],
+    ]) {
+      const metadata = new Metadata();
+      metadata.set('authorization', `Bearer ${token}`);
+      metadata.set('traceparent', `00-${traceId}-${'c'.repeat(16)}-${flag}`);
+      metadata.set('baggage', `user=${id}`);
+      await new Promise((resolve) => client.getInventoryCount({}, metadata, resolve));
+    }
+    client.close();
+    expect(await running.stop()).toBe(0);
+    const traces = await jaeger.traces('following');
+    expect(traces.map((trace) => trace[0]?.traceId)).toEqual(['a'.repeat(32)]);
+    expectNoSecrets(traces.flat());
+  });
+
+  test('answers on when its collector is absent, says so once, and stops in order', async () => {
+    const [port = 0] = await freePorts(1);
+    running = await spawnService(service, tracesTo(port));
+    const [bob] = await users(1);
+    await bob?.upload(mint(3));
+    await eventually('the collector is missed', () => lines('telemetry').length > 0);
+    expect((await bob?.count())?.available?.bronze).toBe(3);
+    expect(await running.stop()).toBe(0);
+    expect(lines('telemetry')).toHaveLength(1);
+  });
+
+  test('answers on when its collector dies, and stops in order', async () => {
+    const mortal = await Jaeger.start();
+    running = await spawnService(service, { ...mortal.env, OTEL_SERVICE_NAME: 'bereaved' });
+    const [bob] = await users(1);
+    await bob?.upload(mint(3));
+    await eventually('a trace has come', async () => (await mortal.traces('bereaved')).length > 0);
+    await mortal.stop();
+    await bob?.upload(mint(3));
+    await eventually('the collector is missed', () => lines('telemetry').length > 0);
+    expect((await bob?.count())?.available?.bronze).toBe(6);
+    expect(await running.stop()).toBe(0);
+  });
+
+  test('exports nothing and loads no SDK unless an endpoint or an exporter is named', async () => {
+    running = await spawnService(service, { OTEL_SERVICE_NAME: 'silent', NODE_DEBUG: 'module' });
+    expect(running.log()).toContain('@opentelemetry/api');
+    expect(running.log()).not.toContain('@opentelemetry/sdk');
+    expect(lines('telemetry is on')).toEqual([]);
+  });
+});
+
+test.each([
+  [{}, []],
+  [{ OTEL_SERVICE_NAME: 'coins', OTEL_TRACES_SAMPLER: 'always_on' }, []],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' }, ['traces', 'metrics']],
+  [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://jaeger:4318' }, ['traces']],
+  [{ OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: 'http://collector:4318' }, ['metrics']],
+  [{ OTEL_METRICS_EXPORTER: 'prometheus' }, ['metrics']],
+  [{ OTEL_TRACES_EXPORTER: 'console' }, ['traces']],
+  [{ OTEL_TRACES_EXPORTER: 'none', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' }, ['metrics']],
+  [{ OTEL_METRICS_EXPORTER: 'prometheus', OTEL_SDK_DISABLED: 'true' }, []],
+])('%j asks for %j', (env, signals) => {
+  const { traces, metrics } = signalsOf(env);
+  expect([...(traces ? ['traces'] : []), ...(metrics ? ['metrics'] : [])]).toEqual(signals);
+});

@@ -1,0 +1,265 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type ClientHttp2Session, connect, constants } from 'node:http2';
+import { connect as dial, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { connect as dialTls } from 'node:tls';
+import pino from 'pino';
+import { TcpLink } from '../../../../chaos/service/tcp-link';
+import { ReconcileCoinsRequest } from '../../../../gen/aqm/coin/v1/coin_service';
+import { BRONZE, mint } from '../../../../testkit/coins';
+import {
+  callHeaders,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  HEADERS,
+  RawConnection,
+  SETTINGS,
+  uint32,
+  WINDOW_UPDATE,
+} from '../../../../testkit/raw-http2';
+import { startService, type TestService, type User } from '../../../../testkit/service';
+import type { ConnectionLimits } from '../../config';
+import { Certificates } from '../../transport/certificates';
+import { CertificateAuthority } from './certificate-authority';
+
+const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
+const RECONCILE = '/aqm.coin.v1.CoinService/ReconcileCoins';
+
+let service: TestService;
+let bob: User;
+
+async function start(connections: Partial<ConnectionLimits>, mostCalls = 512): Promise<void> {
+  service = await startService({}, { connections, mostCalls, replicas: 1 });
+  bob = await service.user();
+}
+afterEach(() => service.stop());
+
+/** Waits without letting go of the processor for long. The time limit of the test is the limit. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await setImmediate();
+}
+
+const portOf = (address: string) => Number(address.split(':')[1]);
+const framed = (message: Uint8Array) =>
+  Buffer.concat([Buffer.of(0, 0, 0, message.length >> 8, message.length & 255), message]);
+
+interface Ending {
+  readonly grpcStatus: string | undefined;
+  readonly rstCode: number | undefined;
+}
+
+/** Begins a call with its headers; `ended` tells how it ends. */
+function begin(session: ClientHttp2Session, path: string) {
+  const stream = session.request(
+    {
+      ':method': 'POST',
+      ':path': path,
+      te: 'trailers',
+      'content-type': 'application/grpc',
+      authorization: `Bearer ${bob.token}`,
+    },
+    { endStream: false },
+  );
+  let grpcStatus: string | undefined;
+  stream.on('response', (headers) => {
+    grpcStatus = headers['grpc-status'] as string | undefined;
+  });
+  stream.on('error', () => {});
+  stream.resume();
+  const ended = new Promise<Ending>((resolve) => {
+    stream.once('close', () => resolve({ grpcStatus, rstCode: stream.rstCode }));
+  });
+  return { stream, ended };
+}
+
+async function withSession<T>(work: (session: ClientHttp2Session) => Promise<T>, windowSize?: number): Promise<T> {
+  const settings = windowSize === undefined ? {} : { settings: { initialWindowSize: windowSize } };
+  const session = connect(`http://${service.address}`, settings);
+  session.on('error', () => {});
+  try {
+    return await work(session);
+  } finally {
+    session.destroy();
+  }
+}
+
+describe('a call takes its time and no more', () => {
+  beforeEach(() => start({ callTimeoutMs: 400 }));
+
+  test('when its request does not come', () =>
+    withSession(async (session) => {
+      const { ended } = begin(session, COUNT);
+      expect(await ended).toEqual({ grpcStatus: '4', rstCode: constants.NGHTTP2_NO_ERROR });
+      expect((await bob.count()).available?.bronze).toBe(0);
+    }));
+
+  test('when its request comes in drops', () =>
+    withSession(async (session) => {
+      const { stream, ended } = begin(session, COUNT);
+      stream.write(Buffer.of(0, 0, 1, 0, 0));
+      const dripping = setInterval(() => stream.write(Buffer.of(0)), 10);
+      expect(await ended).toEqual({ grpcStatus: '4', rstCode: constants.NGHTTP2_NO_ERROR });
+      clearInterval(dripping);
+    }));
+
+  test('when its request has no end', () =>
+    withSession(async (session) => {
+      const { stream, ended } = begin(session, COUNT);
+      const message = framed(Buffer.alloc(0));
+      const flood = () => {
+        while (!stream.destroyed && stream.write(message));
+      };
+      stream.on('drain', flood);
+      flood();
+      // A second message of a call that takes one.
+      expect((await ended).grpcStatus).toBe('12');
+    }));
+
+  test('and there are not endlessly many that have it', async () => {
+    await service.stop();
+    await start({}, 2);
+    await bob.count();
+    await withSession(async (session) => {
+      const calls = Array.from({ length: 20 }, () => begin(session, COUNT));
+      // Eight for each that may be worked on are let in.
+      const refused = await Promise.all(calls.slice(16).map(({ ended }) => ended));
+      expect(refused.map(({ rstCode }) => rstCode)).toEqual(Array(4).fill(constants.NGHTTP2_REFUSED_STREAM));
+    });
+    expect((await bob.count()).available?.bronze).toBe(0);
+  });
+
+  test('when its answer is not read', async () => {
+    await bob.count();
+    await withSession(async (session) => {
+      const calls = Array.from({ length: 20 }, () => begin(session, COUNT));
+      for (const { stream } of calls) stream.end(framed(Buffer.alloc(0)));
+      for (const { ended } of calls) expect((await ended).rstCode).toBe(constants.NGHTTP2_CANCEL);
+    }, 0);
+    expect((await bob.count()).available?.bronze).toBe(0);
+  });
+});
+
+describe('a connection ends', () => {
+  test('when its peer has vanished', async () => {
+    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200 });
+    const link = await TcpLink.open({ host: '127.0.0.1', port: portOf(service.address) });
+    const far = await service.user({ address: `127.0.0.1:${link.port}` });
+    await far.count();
+    expect(service.server.connections).toBe(1);
+    link.pause();
+    await until(() => service.server.connections === 0);
+    await link.close();
+  });
+
+  test('when its peer answers nothing from the first byte on', async () => {
+    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200 });
+    const silent = await RawConnection.open(service.address, { first: Buffer.alloc(0) });
+    await silent.ended;
+  });
+
+  test('when its peer does not read, with answers that wait for it', async () => {
+    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200, callTimeoutMs: 400 });
+    const keyIds = mint(1000).map((coin) => coin.keyId);
+    const listing = framed(
+      ReconcileCoinsRequest.encode(ReconcileCoinsRequest.create({ coinCategory: BRONZE, keyIds })).finish(),
+    );
+    const deaf = await RawConnection.open(service.address);
+    deaf.socket.pause();
+    // Its windows are wide open, so that the answers fill what lies between it and the service.
+    await deaf.write(frame(SETTINGS, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(2 ** 30)])));
+    await deaf.write(frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 30)));
+    const data: Buffer[] = [];
+    for (let from = 0; from < listing.length; from += 16_384) {
+      data.push(listing.subarray(from, from + 16_384));
+    }
+    for (let stream = 1; stream < 500; stream += 2) {
+      const body = data.map((part, index) => frame(DATA, index === data.length - 1 ? END_STREAM : 0, stream, part));
+      await deaf.write(frame(HEADERS, END_HEADERS, stream, callHeaders(RECONCILE, bob.token)), ...body);
+    }
+    await until(() => service.server.connections === 0);
+    deaf.close();
+    expect((await bob.count()).available?.bronze).toBe(0);
+  });
+
+  test('when there is no call for a while; and also when its peer does not want it to', async () => {
+    await start({ idleTimeoutMs: 200 });
+    const idle = await RawConnection.open(service.address);
+    await until(() => idle.goaway !== undefined);
+    expect(idle.goaway).toBe(constants.NGHTTP2_NO_ERROR);
+    // It neither closes its side nor stops to talk.
+    await until(() => service.server.connections === 0);
+    idle.close();
+  });
+
+  test('when it is old, and no call of its caller is lost', async () => {
+    await start({ maxAgeMs: 100 });
+    const alice = await service.user();
+    const old = await RawConnection.open(service.address);
+    for (let calls = 0; calls < 300 || !old.hasEnded; calls += 3) {
+      await Promise.all([alice.count(), alice.count(), alice.count()]);
+    }
+    expect(old.goaway).toBe(constants.NGHTTP2_NO_ERROR);
+  });
+
+  test('when it does not agree on TLS', async () => {
+    await start({ handshakeTimeoutMs: 200, keepaliveMs: 60_000 });
+    const folder = mkdtempSync(join(tmpdir(), 'aqm-tls-'));
+    const authority = new CertificateAuthority(folder, 'ours');
+    const files = { certificate: join(folder, 'server.crt'), key: join(folder, 'server.key'), clientCa: undefined };
+    const { certificate, key } = authority.issue();
+    writeFileSync(files.certificate, certificate);
+    writeFileSync(files.key, key);
+    const certificates = new Certificates(files, pino({ level: 'silent' }));
+    const address = await service.listenAlso(certificates);
+    const silent = dial(portOf(address), '127.0.0.1');
+    const garbage = dial(portOf(address), '127.0.0.1');
+    garbage.on('error', () => {});
+    garbage.write('GET / HTTP/1.1\r\n\r\n');
+    // What speaks TLS and something else than HTTP/2 in it.
+    const other = dialTls({ port: portOf(address), host: '127.0.0.1', ca: certificate, rejectUnauthorized: false });
+    other.on('error', () => {});
+    await Promise.all(
+      [silent, garbage, other].map((socket: Socket) => {
+        socket.resume();
+        return once(socket, 'close');
+      }),
+    );
+    await until(() => service.server.connections === 0);
+    certificates.close();
+    rmSync(folder, { recursive: true });
+  });
+});
+
+test('a stop does not wait for peers that keep their side open', async () => {
+  await start({});
+  const stopped = await startService({}, { replicas: 1 });
+  const open = await RawConnection.open(stopped.address);
+  await until(() => open.frames.length > 0);
+  await stopped.stop();
+  await open.ended;
+  open.close();
+});
+
+describe('there are no more connections than allowed', () => {
+  test('those beyond the most are reset, and the others served', async () => {
+    await start({ mostConnections: 20, mostPerAddress: 15 });
+    await bob.count();
+    const from = (localAddress: string, count: number) =>
+      Promise.all(Array.from({ length: count }, () => RawConnection.open(service.address, { localAddress })));
+    const near = await from('127.0.0.1', 30);
+    await until(() => near.filter(({ socket }) => socket.destroyed).length === 16);
+    const far = await from('127.0.0.2', 30);
+    await until(() => far.filter(({ socket }) => socket.destroyed).length === 25);
+    expect(service.server.connections).toBe(20);
+    expect((await bob.count()).available?.bronze).toBe(0);
+    for (const { socket } of near) socket.destroy();
+    await until(() => service.server.connections === 6);
+    expect((await (await service.user()).count()).available?.bronze).toBe(0);
+    for (const { socket } of far) socket.destroy();
+  });
+});

@@ -1,0 +1,251 @@
+import { readFileSync } from 'node:fs';
+import { connect, constants } from 'node:http2';
+import { gzipSync } from 'node:zlib';
+import {
+  ACK,
+  CONTINUATION,
+  callHeaders,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  HEADERS,
+  headerBlock,
+  PING,
+  PREFACE,
+  PRIORITY,
+  PUSH_PROMISE,
+  RawConnection,
+  RST_STREAM,
+  SETTINGS,
+  uint32,
+  WINDOW_UPDATE,
+} from '../../../../testkit/raw-http2';
+import { startService, type TestService, type User } from '../../../../testkit/service';
+import { type ServiceProcess, spawnService } from '../../../../testkit/service-process';
+
+const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
+const REFLECTION = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
+const START = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0), frame(SETTINGS, ACK, 0)]);
+/** What the memory of the service may grow by in all of them together, in MiB. */
+const MOST_GROWTH_MIB = 400;
+
+let database: TestService;
+let service: ServiceProcess;
+let bob: User;
+let before: number;
+
+beforeAll(async () => {
+  database = await startService();
+  service = await spawnService(database);
+  bob = await database.user({ address: service.address });
+  for (let calls = 0; calls < 500; calls++) await bob.count();
+  before = residentMiB();
+});
+afterEach(async () => {
+  // On a connection that was there before.
+  expect((await bob.count()).available?.bronze).toBe(0);
+  const alice = await database.user({ address: service.address });
+  expect((await alice.count()).available?.bronze).toBe(0);
+});
+afterAll(async () => {
+  const after = residentMiB();
+  const code = await service.stop();
+  await database.stop();
+  expect(service.log()).not.toMatch(/unexpected|rejection|"level":(50|60)/);
+  expect(code).toBe(0);
+  expect(after - before).toBeLessThan(MOST_GROWTH_MIB);
+});
+
+function residentMiB(): number {
+  const text = readFileSync(`/proc/${service.child.pid}/status`, 'utf8');
+  return Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1024;
+}
+
+async function attack(work: (connection: RawConnection) => Promise<void>, first = START): Promise<RawConnection> {
+  const connection = await RawConnection.open(service.address, { first });
+  try {
+    await work(connection);
+  } finally {
+    connection.close();
+  }
+  return connection;
+}
+
+const call = (stream: number, more: readonly (readonly [string, string])[] = []) =>
+  frame(HEADERS, END_HEADERS, stream, callHeaders(COUNT, bob.token, more));
+const repeated = (count: number, bytes: Buffer) => Buffer.concat(Array.from({ length: count }, () => bytes));
+
+test.each([
+  ['HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')],
+  ['TLS', Buffer.from('16030100c8010000c40303', 'hex')],
+  ['zeros', Buffer.alloc(100_000)],
+  ['a preface that goes wrong', Buffer.concat([PREFACE.subarray(0, 20), Buffer.alloc(100)])],
+  ['a preface without settings', Buffer.concat([PREFACE, frame(PING, 0, 0, Buffer.alloc(8))])],
+])('%s instead of HTTP/2 ends the connection', async (_what, first) => {
+  await attack(async (connection) => connection.ended, first);
+});
+
+test.each([
+  ['a frame of 16 MiB', Buffer.from('ffffff000100000001', 'hex')],
+  ['HEADERS of no stream', frame(HEADERS, END_HEADERS, 0, Buffer.of(0x82))],
+  ['HEADERS of an even stream', frame(HEADERS, END_HEADERS, 2, Buffer.of(0x82))],
+  ['HEADERS that are no HPACK', frame(HEADERS, END_HEADERS, 1, Buffer.alloc(50, 0xff))],
+  ['DATA of a stream that is not there', frame(DATA, 0, 7, Buffer.alloc(10))],
+  ['a SETTINGS of five bytes', frame(SETTINGS, 0, 0, Buffer.alloc(5))],
+  ['a window that grows by nothing', frame(WINDOW_UPDATE, 0, 0, uint32(0))],
+  ['a window that grows beyond all', repeated(2, frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1)))],
+  ['PUSH_PROMISE of a client', frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), Buffer.of(0x82)]))],
+  ['CONTINUATION of nothing', frame(CONTINUATION, END_HEADERS, 1, Buffer.of(0x82))],
+  ['a PING of seven bytes', frame(PING, 0, 0, Buffer.alloc(7))],
+])('%s ends the connection with a GOAWAY', async (_what, bytes) => {
+  const connection = await attack(async (opened) => {
+    await opened.write(bytes);
+    await opened.ended;
+  });
+  expect(connection.goaway).toBeGreaterThan(0);
+});
+
+/** How a stream ended: gRPC's status in a trailers-only answer is not decoded here, only that there is one. */
+function endOf({ frames }: RawConnection, stream: number): 'answered' | number | undefined {
+  const last = frames.findLast((one) => one.stream === stream && (one.type === RST_STREAM || one.type === HEADERS));
+  return last?.type === RST_STREAM ? last.payload.readUInt32BE(0) : last && 'answered';
+}
+
+async function until(connection: RawConnection, condition: () => boolean): Promise<void> {
+  while (!condition() && !connection.hasEnded) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('headers', () => {
+  test('that are too large end their call', async () => {
+    const connection = await attack(async (opened) => {
+      // Larger than a frame, so in CONTINUATIONs.
+      const block = callHeaders(COUNT, bob.token, [['x-large', 'a'.repeat(20_000)]]);
+      await opened.write(
+        frame(HEADERS, END_STREAM, 1, block.subarray(0, 16_000)),
+        frame(CONTINUATION, END_HEADERS, 1, block.subarray(16_000)),
+      );
+      await until(opened, () => endOf(opened, 1) !== undefined);
+    });
+    expect(endOf(connection, 1)).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  });
+
+  test('that are too many end their call', async () => {
+    const connection = await attack(async (opened) => {
+      const many = Array.from({ length: 200 }, (_, index) => [`x-${index}`, 'a'] as const);
+      await opened.write(call(1, many));
+      await until(opened, () => endOf(opened, 1) !== undefined);
+    });
+    expect(endOf(connection, 1)).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  });
+
+  test('that are a bomb (one large field, repeated) end their call', async () => {
+    const connection = await attack(async (opened) => {
+      const value = Buffer.from('a'.repeat(3900));
+      const field = Buffer.concat([Buffer.of(0x40, 1), Buffer.from('x'), Buffer.from('7ffd1d', 'hex'), value]);
+      const block = Buffer.concat([callHeaders(COUNT, bob.token), field, Buffer.alloc(8000, 0xbe)]);
+      await opened.write(frame(HEADERS, END_HEADERS | END_STREAM, 1, block));
+      await until(opened, () => endOf(opened, 1) !== undefined);
+    });
+    expect(endOf(connection, 1)).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  });
+
+  test('without an end end the connection', async () => {
+    await attack(async (opened) => {
+      await opened.write(frame(HEADERS, 0, 1, callHeaders(COUNT, bob.token)));
+      const more = frame(CONTINUATION, 0, 1, headerBlock([['x', 'a'.repeat(1000)]]));
+      await flood(opened, 10_000, () => more);
+    });
+  });
+});
+
+/** Sends until the service ends the connection, which it does before all is sent. */
+async function flood(opened: RawConnection, most: number, next: (sent: number) => Buffer): Promise<void> {
+  for (let sent = 0; !opened.hasEnded; sent++) {
+    expect(sent).toBeLessThan(most);
+    await opened.write(next(sent));
+  }
+}
+
+describe('a flood', () => {
+  test('of calls that do not end ends the connection', async () => {
+    await attack((opened) => flood(opened, 5000, (sent) => call(2 * sent + 1)));
+  });
+
+  test('of calls that are reset at once ends the connection', async () => {
+    const reset = (stream: number) => frame(RST_STREAM, 0, stream, uint32(constants.NGHTTP2_CANCEL));
+    await attack((opened) => flood(opened, 20_000, (sent) => Buffer.concat([call(2 * sent + 1), reset(2 * sent + 1)])));
+  });
+
+  test.each([
+    ['PING', frame(PING, 0, 0, Buffer.alloc(8))],
+    ['SETTINGS', frame(SETTINGS, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(100_000)]))],
+  ])('of %s ends the connection and says why', async (_what, bytes) => {
+    const connection = await attack(async (opened) => {
+      await opened.write(repeated(300, bytes));
+      await opened.ended;
+    });
+    expect(connection.goaway).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  });
+
+  test.each([
+    ['PRIORITY', frame(PRIORITY, 0, 1, Buffer.from('0000000010', 'hex'))],
+    ['WINDOW_UPDATE', frame(WINDOW_UPDATE, 0, 0, uint32(1))],
+    ['empty DATA', frame(DATA, 0, 1)],
+    ['frames of no known type', frame(0x42, 0, 0, Buffer.alloc(100))],
+    ['RST_STREAM of calls that were over', frame(RST_STREAM, 0, 1, uint32(8))],
+  ])('of %s changes nothing for the others', async (_what, bytes) => {
+    await attack(async (opened) => {
+      await opened.write(call(1));
+      const alice = await database.user({ address: service.address });
+      for (let sent = 0; sent < 100_000 && !opened.hasEnded; sent += 1000) {
+        await opened.write(repeated(1000, bytes));
+        if (sent % 10_000 === 0) await alice.count();
+      }
+    });
+  });
+});
+
+describe('large messages', () => {
+  /** Sends each body in a call of its own. @returns what gRPC says to those calls that were answered */
+  async function answers(
+    path: string,
+    bodies: readonly Buffer[],
+    encoding: string,
+    answered: number,
+  ): Promise<string[]> {
+    const session = connect(`http://${service.address}`, { maxSessionMemory: 1000 });
+    const seen: string[] = [];
+    await new Promise<void>((resolve) => {
+      for (const body of bodies) {
+        const headers = { ':method': 'POST', ':path': path, te: 'trailers', 'content-type': 'application/grpc' };
+        const stream = session.request({ ...headers, 'grpc-encoding': encoding, authorization: `Bearer ${bob.token}` });
+        stream.on('error', () => {});
+        stream.on('response', (response) => {
+          seen.push(String(response['grpc-status']));
+          if (seen.length === answered) resolve();
+        });
+        stream.write(body);
+      }
+    });
+    // What it still holds is taken from it, and nobody else is refused.
+    expect((await bob.count()).available?.bronze).toBe(0);
+    session.destroy();
+    return seen;
+  }
+
+  test('that inflate beyond the limit are refused', async () => {
+    const packed = gzipSync(Buffer.alloc(100_000_000));
+    const body = Buffer.concat([Buffer.of(1), uint32(packed.length), packed]);
+    expect(await answers(COUNT, Array(10).fill(body), 'gzip', 10)).toEqual(Array(10).fill('8'));
+    // No token is needed to talk to reflection.
+    const codes = await answers(REFLECTION, Array(250).fill(body), 'gzip', 250);
+    expect(new Set(codes)).toEqual(new Set(['8', '14']));
+  });
+
+  test('that come at the same time and have no end are bounded together', async () => {
+    const part = Buffer.concat([Buffer.of(0), uint32(8_000_000), Buffer.alloc(7_500_000)]);
+    // 8 of them fill 64 MiB.
+    expect(await answers(REFLECTION, Array(30).fill(part), 'identity', 22)).toEqual(Array(22).fill('14'));
+  });
+});

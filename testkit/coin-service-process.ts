@@ -1,0 +1,68 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { compiled } from './root';
+
+const AQM = compiled('services/coin/aqm');
+
+/** The real coin service in a process of its own, with its own PostgreSQL in a temporary folder. */
+export interface CoinServiceProcess {
+  readonly address: string;
+  /** One token per user, valid for an hour. */
+  tokens(...users: string[]): string[];
+  /** As a crash does. */
+  kill(): Promise<void>;
+  /** On the same address and folder. */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startCoinService(): Promise<CoinServiceProcess> {
+  const folder = mkdtempSync(join(tmpdir(), 'aqm-device-service-'));
+  const env = { ...process.env, AQM_DATA_DIR: folder, AQM_LIMITS: 'off', DATABASE_URL: '' };
+  let running = await serve(env, '127.0.0.1:0');
+  const { address } = running;
+  return {
+    address,
+    tokens(...users) {
+      const args = users.flatMap((user) => ['--user', user]);
+      const output = execFileSync(process.execPath, [AQM, 'token', ...args], { env });
+      return output.toString().trim().split('\n');
+    },
+    kill: () => running.end('SIGKILL'),
+    async restart() {
+      running = await serve(env, address);
+    },
+    async stop() {
+      await running.end('SIGTERM');
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Resolves when it accepts calls. */
+async function serve(env: NodeJS.ProcessEnv, listen: string) {
+  const child = spawn(process.execPath, [AQM, 'serve'], {
+    env: { ...env, AQM_LISTEN: listen },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let log = '';
+  child.stderr.on('data', (text: Buffer) => {
+    log += text;
+  });
+  const exited = once(child, 'exit');
+  const ended = exited.then(() => Promise.reject(new Error(`The coin service ended: ${log}`)));
+  ended.catch(() => undefined);
+  const [ready] = (await Promise.race([once(createInterface(child.stdout), 'line'), ended])) as [string];
+  const address: string = JSON.parse(ready).address;
+  return {
+    address,
+    async end(signal: NodeJS.Signals): Promise<void> {
+      child.kill(signal);
+      await exited;
+    },
+  };
+}
