@@ -1,5 +1,5 @@
 /** What is about the process and its sockets is the same for every PostgreSQL, and is tested with the default one alone. */
-const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.AQM_TEST_POOLER;
+const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.TEST_POOLER;
 const SAME_FOR_EVERY_DATABASE = [
   'alerts',
   'coin-limits',

@@ -142,7 +142,7 @@ export class BackendRecordError extends DeviceError {
 }
 
 /**
- * The storage is on one side of a copy, see copyDeviceStorage, and must not be used: MOVING or MOVED, its keys are on
+ * The storage is on one side of a copy, see moveDeviceStorage, and must not be used: MOVING or MOVED, its keys are on
  * their way or have arrived elsewhere; RECEIVING, they have not all arrived here.
  */
 export class StorageMovedError extends DeviceError {
@@ -155,9 +155,9 @@ export class StorageMovedError extends DeviceError {
   ) {
     super(
       {
-        MOVING: `The keys of the device storage at ${path} are being moved: run copyDeviceStorage again to finish.`,
+        MOVING: `The keys of the device storage at ${path} are being moved: run moveDeviceStorage again to finish.`,
         MOVED: `The keys of the device storage at ${path} were moved to another storage: open that one.`,
-        RECEIVING: `The device storage at ${path} has not received all keys: run copyDeviceStorage again to finish.`,
+        RECEIVING: `The device storage at ${path} has not received all keys: run moveDeviceStorage again to finish.`,
       }[state],
     );
   }
@@ -172,9 +172,9 @@ export class TargetNotEmptyError extends DeviceError {
   }
 }
 
-/** What arrived is not what was sent. The source keeps everything and stays closed; run copyDeviceStorage again. */
-export class CopyVerificationError extends DeviceError {
-  override readonly name = 'CopyVerificationError';
+/** What arrived is not what was sent. The source keeps everything and stays closed; run moveDeviceStorage again. */
+export class MoveVerificationError extends DeviceError {
+  override readonly name = 'MoveVerificationError';
 
   constructor(
     /** What differs, for example `vault keys`. */
@@ -185,8 +185,8 @@ export class CopyVerificationError extends DeviceError {
 }
 
 /** Another call carried on with the same copy meanwhile. Nothing was changed by this one; run it again if need be. */
-export class CopyOvertakenError extends DeviceError {
-  override readonly name = 'CopyOvertakenError';
+export class MoveOvertakenError extends DeviceError {
+  override readonly name = 'MoveOvertakenError';
 
   constructor(readonly path: string) {
     super(`Another copy of the device storage at ${path} is under way.`);

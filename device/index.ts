@@ -15,11 +15,11 @@ export type { AutoConfig, DeviceStorageConfig, RedisConfig, SqliteConfig } from 
 export {
   BackendRecordError,
   ClosedError,
-  CopyOvertakenError,
-  CopyVerificationError,
   DeviceError,
   InvalidArgumentError,
   KeyMissingError,
+  MoveOvertakenError,
+  MoveVerificationError,
   NewerSchemaError,
   NotADatabaseError,
   StorageBusyError,
@@ -41,7 +41,7 @@ export {
 export type { RetryPolicy } from './flows/retries';
 export type { CoinServiceAccess } from './flows/service-call';
 export { type ContactTopUp, type TopUpReport, topUp } from './flows/top-up';
-export { type CopyReport, copyDeviceStorage } from './move-device-storage';
+export { type MoveReport, moveDeviceStorage } from './move-device-storage';
 export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
 export { rekeyDeviceStorage } from './rekey-device-storage';
 export type { DeviceStorageWarning } from './warning';

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { type BackendName, readChoice, switchChoice } from './backend-choice';
 import { RECORD_KINDS, RecordDigest, type RecordKind } from './contract/device-record';
-import { type CopySide, type CopyState, sameState } from './contract/move-endpoint';
+import { type MoveEndpoint, type MoveState, sameState } from './contract/move-endpoint';
 import {
   type AutoConfig,
   checkConfig,
@@ -10,10 +10,10 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from './device-config';
-import { CopyVerificationError, InvalidArgumentError, StorageMovedError, TargetNotEmptyError } from './errors';
-import { openForCopy } from './open-move-endpoint';
+import { InvalidArgumentError, MoveVerificationError, StorageMovedError, TargetNotEmptyError } from './errors';
+import { openMoveEndpoint } from './open-move-endpoint';
 
-export interface CopyReport {
+export interface MoveReport {
   readonly from: BackendName;
   readonly to: BackendName;
   /** Records that this call copied and verified; none when an earlier call had come that far. */
@@ -29,13 +29,13 @@ export interface CopyReport {
  * compared; the target can be used only when the source is wiped. After a crash anywhere, call it again with the same
  * arguments; it also answers when all was done. Until the wiping begins, another target may be named instead.
  *
- * Rejects with the errors of opening either storage; with TargetNotEmptyError, CopyVerificationError,
- * CopyOvertakenError; with StorageMovedError when the source is not one (any more).
+ * Rejects with the errors of opening either storage; with TargetNotEmptyError, MoveVerificationError,
+ * MoveOvertakenError; with StorageMovedError when the source is not one (any more).
  */
-export async function copyDeviceStorage(
+export async function moveDeviceStorage(
   from: DeviceStorageConfig,
   to: SqliteConfig | RedisConfig,
-): Promise<CopyReport> {
+): Promise<MoveReport> {
   const target = checkConfig(to);
   if (target.backend !== 'sqlite' && target.backend !== 'redis') {
     throw new InvalidArgumentError('to', "must be of backend 'sqlite' or 'redis'");
@@ -46,9 +46,9 @@ export async function copyDeviceStorage(
   if (sourceConfig.backend === 'auto') throw new InvalidArgumentError('from', 'must name a backend');
   checkDiffer(sourceConfig, target);
 
-  const source = await openForCopy(checkConfig(sourceConfig), { mustExist: true });
+  const source = await openMoveEndpoint(checkConfig(sourceConfig), { mustExist: true });
   try {
-    const destination = await openForCopy(target, { mustExist: false });
+    const destination = await openMoveEndpoint(target, { mustExist: false });
     try {
       return await new Copy(source, destination, () => {
         if (auto !== null) switchChoice(auto.path, target.backend);
@@ -62,19 +62,19 @@ export async function copyDeviceStorage(
 }
 
 class Copy {
-  readonly #source: CopySide;
-  readonly #target: CopySide;
+  readonly #source: MoveEndpoint;
+  readonly #target: MoveEndpoint;
   readonly #switchRecord: () => void;
 
-  constructor(source: CopySide, target: CopySide, switchRecord: () => void) {
+  constructor(source: MoveEndpoint, target: MoveEndpoint, switchRecord: () => void) {
     this.#source = source;
     this.#target = target;
     this.#switchRecord = switchRecord;
   }
 
   /** The order of these steps is the promise; docs/adr/device-choice.md says why. */
-  async run(): Promise<CopyReport> {
-    let copied: CopyReport['copied'] = {};
+  async run(): Promise<MoveReport> {
+    let copied: MoveReport['copied'] = {};
     let { copyId, runId, state } = await this.#source.readState();
     if (state === 'RECEIVING') throw new StorageMovedError(this.#source.shown, 'RECEIVING');
     if (state === 'ACTIVE' || state === 'MOVING') {
@@ -95,12 +95,12 @@ class Copy {
   }
 
   /** Takes the target, then fences the source: a target that refuses leaves the source in use. */
-  async #begin(found: CopyState): Promise<CopyState> {
+  async #begin(found: MoveState): Promise<MoveState> {
     const target = await this.#target.readState();
     const runId = randomUUID();
     const resumes = found.state === 'MOVING' && target.state === 'RECEIVING' && target.copyId === found.copyId;
     const copyId = resumes ? found.copyId : randomUUID();
-    const moving: CopyState = { state: 'MOVING', copyId, runId };
+    const moving: MoveState = { state: 'MOVING', copyId, runId };
     if (resumes) {
       // The source first: the call that was there before cannot declare it moved any more.
       await this.#source.changeState(found, moving);
@@ -124,7 +124,7 @@ class Copy {
     return moving;
   }
 
-  async #copyAll(receiving: CopyState): Promise<CopyReport['copied']> {
+  async #copyAll(receiving: MoveState): Promise<MoveReport['copied']> {
     // What a crashed call put there.
     await this.#target.wipe(receiving);
     const copied: Partial<Record<RecordKind, number>> = {};
@@ -136,15 +136,15 @@ class Copy {
       }
       const arrived = new RecordDigest();
       for await (const batch of this.#target.read(kind)) for (const record of batch) arrived.add(kind, record);
-      if (sent.count !== arrived.count || sent.value !== arrived.value) throw new CopyVerificationError(kind);
+      if (sent.count !== arrived.count || sent.value !== arrived.value) throw new MoveVerificationError(kind);
       copied[kind] = sent.count;
     }
     return copied;
   }
 
-  async #finish(moved: CopyState, arrived: CopyState): Promise<void> {
+  async #finish(moved: MoveState, arrived: MoveState): Promise<void> {
     await this.#source.wipe(moved);
-    const active: CopyState = { ...arrived, state: 'ACTIVE' };
+    const active: MoveState = { ...arrived, state: 'ACTIVE' };
     if (!sameState(arrived, active)) await this.#target.changeState(arrived, active);
     this.#switchRecord();
     await this.#source.changeState(moved, { ...moved, state: 'LEFT' });

@@ -4,9 +4,9 @@ import { setTimeout } from 'node:timers/promises';
 export async function eventually<T>(
   what: string,
   ask: () => T | undefined | false | Promise<T | undefined | false>,
-  patienceMs = 40_000,
+  stallTimeoutMs = 40_000,
 ): Promise<T> {
-  const giveUp = Date.now() + patienceMs;
+  const giveUp = Date.now() + stallTimeoutMs;
   for (;;) {
     const found = await ask();
     if (found !== undefined && found !== false) return found;

@@ -17,8 +17,8 @@ declare global {
 
 /**
  * One PostgreSQL for a run of jest, with a migrated template from which every test clones its database. With
- * AQM_TEST_POOLER=pgbouncer every service that is given one of these databases talks to it through a PgBouncer; with
- * AQM_TEST_REPLICAS=2 two services answer in turn (service.ts). With AQM_TEST_PARTITIONS=8 the tables are partitioned by user_id.
+ * TEST_POOLER=pgbouncer every service that is given one of these databases talks to it through a PgBouncer; with
+ * TEST_REPLICAS=2 two services answer in turn (service.ts). With TEST_PARTITIONS=8 the tables are partitioned by user_id.
  */
 export default async function startPostgres(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-test-'));
@@ -34,22 +34,22 @@ export default async function startPostgres(): Promise<void> {
   };
   globalThis.aqmTestPostgres = { close, folder };
   // The packages are ES modules, which jest's own module system does not load.
-  process.env.AQM_TEST_BINARIES = JSON.stringify(await findBinaries(process.env.AQM_POSTGRES_PACKAGE));
-  process.env.AQM_TEST_OLD_BINARIES = JSON.stringify(await findBinaries('postgres-15').catch(() => ({})));
-  process.env.AQM_TEST_POSTGRES = postgres.connectionString('postgres');
+  process.env.TEST_BINARIES = JSON.stringify(await findBinaries(process.env.AQM_POSTGRES_PACKAGE));
+  process.env.TEST_OLD_BINARIES = JSON.stringify(await findBinaries('postgres-15').catch(() => ({})));
+  process.env.TEST_POSTGRES = postgres.connectionString('postgres');
   await asAdmin(`CREATE DATABASE ${TEMPLATE}`);
   const template = openDatabase(databaseSettings(TEMPLATE), () => {});
   await sql`CREATE EXTENSION pg_stat_statements`.execute(template);
   await migrateUp(template, MIGRATIONS);
-  const parts = Number(process.env.AQM_TEST_PARTITIONS ?? 0);
+  const parts = Number(process.env.TEST_PARTITIONS ?? 0);
   if (parts > 0) await partitionByUser(template, parts);
   await template.destroy();
-  if (process.env.AQM_TEST_POOLER !== 'pgbouncer') return;
+  if (process.env.TEST_POOLER !== 'pgbouncer') return;
   const { statementTimeoutMs, lockTimeoutMs } = databaseSettings('postgres');
   await asAdmin(`ALTER ROLE postgres SET statement_timeout = ${statementTimeoutMs}`);
   await asAdmin(`ALTER ROLE postgres SET idle_in_transaction_session_timeout = ${statementTimeoutMs}`);
   await asAdmin(`ALTER ROLE postgres SET lock_timeout = ${lockTimeoutMs}`);
-  const socketFolder = new URL(process.env.AQM_TEST_POSTGRES.replace('///', '//host/')).searchParams.get('host') ?? '';
+  const socketFolder = new URL(process.env.TEST_POSTGRES.replace('///', '//host/')).searchParams.get('host') ?? '';
   pgbouncer = await PgBouncer.start(join(folder, 'pgbouncer'), socketFolder);
-  process.env.AQM_TEST_POOLER_URL = pgbouncer.url('postgres');
+  process.env.TEST_POOLER_URL = pgbouncer.url('postgres');
 }

@@ -7,7 +7,7 @@ import { Client } from 'pg';
 import { type Binaries, spawnUnprivileged } from '../services/coin/database/embedded-binaries';
 
 const PORT = 5432;
-const usual = (): Binaries => JSON.parse(process.env.AQM_TEST_BINARIES ?? '{}');
+const usual = (): Binaries => JSON.parse(process.env.TEST_BINARIES ?? '{}');
 
 /** A PostgreSQL cluster of a test's own: one that can be killed, copied, recovered and promoted. */
 export class Cluster {

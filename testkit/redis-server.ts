@@ -20,7 +20,7 @@ export class RedisServer {
   readonly #clients: Redis[] = [];
   #child: ChildProcess | undefined;
   /** The largest file it may write, in KiB; beyond that a write fails as on a full disk. */
-  mostKiB: number | 'unlimited' = 'unlimited';
+  maxKiB: number | 'unlimited' = 'unlimited';
 
   private constructor(options: readonly string[]) {
     this.#options = options;
@@ -43,7 +43,7 @@ export class RedisServer {
     const place = ['--port', '0', '--unixsocket', this.#socket, '--dir', this.folder];
     const args = [CONF, ...place, ...this.#options, ...options];
     const shell = 'trap "" XFSZ; ulimit -f "$0"; exec redis-server "$@"';
-    const blocks = this.mostKiB === 'unlimited' ? this.mostKiB : String(this.mostKiB * 2);
+    const blocks = this.maxKiB === 'unlimited' ? this.maxKiB : String(this.maxKiB * 2);
     const child = spawn('/bin/sh', ['-c', shell, blocks, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     // A run that ends without its clean-up leaves no server behind.

@@ -170,15 +170,15 @@ export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, cl
 
 /** Of the environment: how claims are made, so that the suite runs each way. */
 const { AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS } = process.env;
-const { connections: CONNECTIONS, gathering: GATHERING } = readConfig({ AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS });
+const { connections: CONNECTIONS, batching: BATCHING } = readConfig({ AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS });
 /** Whether a batch is one statement, or one for each item. */
-export const IS_DISTRIBUTED = GATHERING.targets === 1;
+export const IS_DISTRIBUTED = BATCHING.targets === 1;
 
 const POOL_SIZE = 20;
 /** How many replicas of the service the tests talk to in turn, unless they are about one process. */
-export const REPLICAS = Number(process.env.AQM_TEST_REPLICAS || 1);
+export const REPLICAS = Number(process.env.TEST_REPLICAS || 1);
 
-export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'mostCalls' | 'mostWaitMs'>> {
+export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'maxCalls' | 'maxWaitMs'>> {
   readonly replicas?: number;
   /** Of the replicas in turn. */
   readonly limits?: readonly CoinLimits[];
@@ -253,8 +253,8 @@ async function startReplica(
     folder,
     place,
     logLevel = 'error',
-    mostCalls = 512,
-    mostWaitMs = 60_000,
+    maxCalls = 512,
+    maxWaitMs = 60_000,
     limits = [],
     poolSize = POOL_SIZE,
     connections,
@@ -271,7 +271,7 @@ async function startReplica(
   const store = new CoinInventoryServer(db, fence, {
     fetchGraceSeconds: 3600,
     stockLimit: 1000,
-    gathering: { ...GATHERING, mostWaitMs },
+    batching: { ...BATCHING, maxWaitMs },
     ...rules,
   });
   const server = new CoinServer({
@@ -280,8 +280,8 @@ async function startReplica(
     verifyToken: verifyWith(fixedKey(publicKey), NO_RULES, now),
     logger,
     now,
-    mostCalls,
-    mostWaitMs,
+    maxCalls,
+    maxWaitMs,
     waiting,
     connections: { ...CONNECTIONS, ...connections },
   });

@@ -2,15 +2,15 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { type Database, type DatabaseSettings, openDatabase } from '../services/coin/database/pool';
-import { Waiting } from '../services/coin/database/wait-estimate';
+import { QueueDelayEstimate } from '../services/coin/database/wait-estimate';
 import { ROOT } from './root';
 
 export const TEMPLATE = 'aqm_template';
 export const MIGRATIONS = join(ROOT, 'migrations');
 
 /** What jest-global-setup.ts runs, and hands to the processes of the tests: URLs of the database "postgres". */
-const POSTGRES = () => process.env.AQM_TEST_POSTGRES ?? '';
-const POOLER = () => process.env.AQM_TEST_POOLER_URL || undefined;
+const POSTGRES = () => process.env.TEST_POSTGRES ?? '';
+const POOLER = () => process.env.TEST_POOLER_URL || undefined;
 
 /** A URL of one database, past any pooler: for what tests look at and do themselves. */
 export function databaseUrl(database: string): string {
@@ -44,7 +44,7 @@ export interface TestDatabase {
   /** What a service of this process uses. */
   readonly serviceDb: Database;
   /** Who waits for a connection of it. */
-  readonly waiting: Waiting;
+  readonly waiting: QueueDelayEstimate;
   /** What a service or command of another process must be told. */
   readonly env: { readonly DATABASE_URL: string; readonly AQM_POOLER: string };
   drop(): Promise<void>;
@@ -68,7 +68,7 @@ export function connectDatabase({ name }: TestDatabase): TestDatabase {
 
 function open(name: string, ours: Partial<DatabaseSettings>, drop: () => Promise<void>): TestDatabase {
   const settings = { ...serviceSettings(name), ...ours };
-  const waiting = new Waiting();
+  const waiting = new QueueDelayEstimate();
   const db = openDatabase({ ...databaseSettings(name), ...ours }, () => {}, waiting);
   const serviceDb = settings.pooler ? openDatabase(settings, () => {}, waiting) : db;
   return {

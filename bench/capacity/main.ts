@@ -71,7 +71,7 @@ function rowsOf(sizes: readonly Capacity[]): string[][] {
     row('stock on disk', ({ stockBytes }) => unit(stockBytes, 'B')),
     row('spent ids on disk', ({ spentBytes }) => unit(spentBytes, 'B')),
     row('log a day', ({ walPerDay }) => unit(walPerDay, 'B')),
-    row('log a day, every page whole', ({ mostWalPerDay }) => unit(mostWalPerDay, 'B')),
+    row('log a day, every page whole', ({ maxWalPerDay }) => unit(maxWalPerDay, 'B')),
     row('fetches/s, average', ({ fetchesPerSecond }) => unit(fetchesPerSecond)),
     row('fetches/s, peak', ({ peakFetchesPerSecond }) => unit(peakFetchesPerSecond)),
     row('uploaded coins/s, peak', ({ peakUploadedPerSecond }) => unit(peakUploadedPerSecond)),

@@ -54,7 +54,7 @@ export interface Capacity {
   readonly peakUploadedPerSecond: number;
   readonly walPerDay: number;
   /** The same where every page is logged whole. */
-  readonly mostWalPerDay: number;
+  readonly maxWalPerDay: number;
   readonly serviceCores: number;
   readonly postgresCores: number;
   readonly shards: number;
@@ -108,7 +108,7 @@ export function capacityOf(users: number, a: Assumptions, c: Costs): Capacity {
     peakFetchesPerSecond,
     peakUploadedPerSecond,
     walPerDay,
-    mostWalPerDay: walPerDay + pagesPerDay * PAGE,
+    maxWalPerDay: walPerDay + pagesPerDay * PAGE,
     serviceCores: cores(cpu.service, c.uploadCpu.service),
     postgresCores: cores(cpu.postgres, c.uploadCpu.postgres),
     shards: one === 1 ? 1 : shardsFor(cpu),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
-import { claimWhole } from '../../services/coin/store/claim/claim-one-fast';
+import { claimOneFast } from '../../services/coin/store/claim/claim-one-fast';
 
 /** The claim as a fetch of one item sends it: lookup of an earlier answer, claim, recheck of a short one, record, fence. */
 export function claimStatement(
@@ -8,7 +8,7 @@ export function claimStatement(
   requesterId: string,
   coinCategory: CoinCategory,
   count: number,
-  stamp: string,
+  incarnation: string,
 ) {
   const item = {
     requesterId,
@@ -19,7 +19,7 @@ export function claimStatement(
     allowLowerCategories: false,
     categories: [coinCategory],
   };
-  const options = { stamp, targets: 'several' } as const;
-  const { sql: text, parameters } = claimWhole(item, options).compile();
+  const options = { incarnation, targets: 'several' } as const;
+  const { sql: text, parameters } = claimOneFast(item, options).compile();
   return { name: 'ours', text, values: [...parameters] };
 }

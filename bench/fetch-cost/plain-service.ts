@@ -3,7 +3,7 @@ import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { readConfig } from '../../services/coin/config';
 import { openPostgres } from '../../services/coin/database/open';
 import type { Database } from '../../services/coin/database/pool';
-import type { Gate } from '../../services/coin/fence/guard';
+import type { Guard } from '../../services/coin/fence/guard';
 import { openTokenKeys } from '../../services/coin/identity/token-keys';
 import { verifyWith } from '../../services/coin/identity/verify-token';
 import { openLimits } from '../../services/coin/limits/open-limits';
@@ -22,10 +22,10 @@ interface CoinRow {
 }
 
 /** Lets everything through and remembers nothing. */
-const NO_GATE: Gate = {
-  pass: async (statement) => (await statement({ stamp: '', opening: '' })) as never,
+const NO_GATE: Guard = {
+  pass: async (statement) => (await statement({ incarnation: '', opening: '' })) as never,
   acknowledge() {},
-  acknowledgeAgain() {},
+  recordRepeat() {},
 };
 
 /** Fetches by the plain claim: no repeats, no spent memory, no fence, no second look at short answers. */
@@ -67,8 +67,8 @@ async function main(): Promise<void> {
     verifyToken: verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now),
     logger,
     now,
-    mostCalls: config.mostCalls,
-    mostWaitMs: config.mostWaitMs,
+    maxCalls: config.maxCalls,
+    maxWaitMs: config.maxWaitMs,
     waiting: postgres.waiting,
     connections: config.connections,
   });

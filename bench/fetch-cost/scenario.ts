@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
-import { CURRENT_STAMP } from '../../services/coin/fence/guard';
+import { CURRENT_INCARNATION } from '../../services/coin/fence/guard';
 import { claimStatement } from './ours';
 import { leanestClaim, PLAIN_TABLE, usualClaim } from './plain';
 
@@ -48,13 +48,13 @@ export async function measure(url: string, scenario: Scenario, effort: Effort): 
   const requester = randomUUID();
   try {
     const stock = await Stock.create(setUp, scenario);
-    let stamp = '';
+    let incarnation = '';
     for (let round = -ROUNDS_PER_FILL; round < effort.rounds; round++) {
       if (round % ROUNDS_PER_FILL === 0) {
         await stock.empty();
         await stock.fill(FETCHES_PER_USER);
-        const { rows } = await setUp.query<{ stamp: string }>(`SELECT ${CURRENT_STAMP} AS stamp`);
-        stamp = rows[0]?.stamp ?? '';
+        const { rows } = await setUp.query<{ incarnation: string }>(`SELECT ${CURRENT_INCARNATION} AS incarnation`);
+        incarnation = rows[0]?.incarnation ?? '';
       }
       // The order changes, so that none always runs on what another left warm.
       const shift = (round + ROUNDS_PER_FILL) % ARMS.length;
@@ -62,7 +62,7 @@ export async function measure(url: string, scenario: Scenario, effort: Effort): 
         const speed = await run(effort, stock.usersOf(arm), async (user, caller) => {
           const { spec, count } = scenario;
           const { rows } = await (callers[caller] ?? setUp).query(
-            statement(arm, user, requester, spec.category, count, stamp),
+            statement(arm, user, requester, spec.category, count, incarnation),
           );
           if (rows.length !== count) throw new Error(`${arm}: ${rows.length} coins instead of ${count}`);
         });
@@ -177,8 +177,8 @@ async function fill(
   await client.query('CHECKPOINT');
 }
 
-function statement(arm: Arm, user: string, requester: string, category: number, count: number, stamp: string) {
+function statement(arm: Arm, user: string, requester: string, category: number, count: number, incarnation: string) {
   if (arm === 'plain, usual') return { name: arm, text: usualClaim(count), values: [user, category, requester] };
   if (arm === 'plain, leanest') return { name: arm, text: leanestClaim(count), values: [user, category] };
-  return claimStatement(user, requester, category, count, stamp);
+  return claimStatement(user, requester, category, count, incarnation);
 }

@@ -98,9 +98,9 @@ export class Contest {
   }
 
   /** Brings what a round of every arm could take, so that none runs dry. */
-  async stockUp(mostPerSecond: number): Promise<void> {
+  async stockUp(maxPerSecond: number): Promise<void> {
     const { spec, targets, seconds } = this.#plan;
-    const perTarget = Math.ceil((mostPerSecond * (seconds + LEAD_IN_S + 1)) / targets);
+    const perTarget = Math.ceil((maxPerSecond * (seconds + LEAD_IN_S + 1)) / targets);
     const ours = 2 * perTarget - (await this.#stage.fewest());
     await this.#stage.stock([{ spec, perUser: Math.max(0, ours) }]);
     // pgbench chooses its targets at random: some are asked more often than others.

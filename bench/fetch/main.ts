@@ -14,7 +14,7 @@ const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--secon
   repeated. Exit code 1 when a ratio is not what it must be.`;
 
 /** More than anything that takes coins over a wire does on two cores. */
-const MOST_PER_SECOND = 16_000;
+const MAX_PER_SECOND = 16_000;
 
 interface Idle {
   readonly gathered: Latency;
@@ -60,7 +60,7 @@ runCommand(
     try {
       // Rounds that only warm up come first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
-        await contest.stockUp(Math.max(...results.gathered.map(({ perSecond }) => 1.5 * perSecond), MOST_PER_SECOND));
+        await contest.stockUp(Math.max(...results.gathered.map(({ perSecond }) => 1.5 * perSecond), MAX_PER_SECOND));
         // The order changes, so that none always runs on what another left warm.
         const shift = (round + ARMS.length) % ARMS.length;
         for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
@@ -157,11 +157,11 @@ function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Roun
       ),
       verdict(
         ratios.toUngathered >= 3,
-        `at least 3 times the service with gathering off: ${ratios.toUngathered.toFixed(2)} times`,
+        `at least 3 times the service with batching off: ${ratios.toUngathered.toFixed(2)} times`,
       ),
       verdict(
         ratios.idleToUngathered <= 1.1,
-        `a single call takes at most 1.1 times as long as with gathering off: ${ratios.idleToUngathered.toFixed(2)} times`,
+        `a single call takes at most 1.1 times as long as with batching off: ${ratios.idleToUngathered.toFixed(2)} times`,
       ),
       verdict(failures === 0, `every call was answered, with a coin: ${failures} were not`),
     ],

@@ -2,7 +2,7 @@ import { Server, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/
 import { CoinServiceService, type FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { FIELD_TYPES } from '../../services/coin/database/binary-rows';
 import { clientClass } from '../../services/coin/database/client';
-import { tuneCollector } from '../../services/coin/gc-flags';
+import { setGcFlags } from '../../services/coin/gc-flags';
 
 import { ONCE_CLAIM } from './once-table';
 import { serveInWorkers } from './workers';
@@ -56,7 +56,7 @@ class OnceServer {
   }
 }
 
-tuneCollector();
+setGcFlags();
 serveInWorkers(() => {
   const once = new OnceServer();
   const server = new Server();

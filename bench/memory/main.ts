@@ -16,7 +16,7 @@ const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=
 /** Of one stretch of load, after which memory is read and coins are brought. */
 const STRETCH_MS = 5000;
 /** What the last third of the run may have more than the one before, which is past the warming up. */
-const MOST_GROWTH = 1.1;
+const MAX_GROWTH = 1.1;
 
 interface Reading {
   /** Since the load began, in seconds. */
@@ -94,7 +94,7 @@ function outcomeOf(
     ]),
     verdicts: [
       verdict(
-        growth <= MOST_GROWTH,
+        growth <= MAX_GROWTH,
         `memory is flat over ${settings.minutes} minutes: in the last third ${growth.toFixed(2)} times that of the second`,
       ),
       verdict(

@@ -8,8 +8,8 @@ const TOPS = { calls: 40, p99: 250 };
 export function plot({ capacity, before, overload, after }: OverloadResult): string {
   const phases: readonly Phase[] = [before, overload, after];
   const seconds = phases.flatMap((phase) => phase.seconds);
-  const mostCalls = Math.max(...seconds.map(({ answered, shed, other }) => answered + shed + other), capacity);
-  const mostMs = Math.max(...seconds.map(({ p99 }) => p99), 1);
+  const maxCalls = Math.max(...seconds.map(({ answered, shed, other }) => answered + shed + other), capacity);
+  const maxMs = Math.max(...seconds.map(({ p99 }) => p99), 1);
   const x = (second: number) => PANEL.left + (second / seconds.length) * PANEL.width;
   const line = (top: number, most: number, value: (second: Second) => number, style: string) => {
     const points = seconds.map(
@@ -19,7 +19,7 @@ export function plot({ capacity, before, overload, after }: OverloadResult): str
   };
   const begin = before.seconds.length;
   const end = begin + overload.seconds.length;
-  const atCapacity = TOPS.calls + PANEL.height * (1 - capacity / mostCalls);
+  const atCapacity = TOPS.calls + PANEL.height * (1 - capacity / maxCalls);
   const frame = (top: number, most: number, unit: string) => [
     `<rect x="${x(begin).toFixed(1)}" y="${top}" width="${(x(end) - x(begin)).toFixed(1)}" height="${PANEL.height}" fill="#f4ece0"/>`,
     `<line x1="${PANEL.left}" x2="${PANEL.left + PANEL.width}" y1="${top + PANEL.height}" y2="${top + PANEL.height}" stroke="#888"/>`,
@@ -30,13 +30,13 @@ export function plot({ capacity, before, overload, after }: OverloadResult): str
 <rect width="${WIDTH}" height="450" fill="#fff"/>
 ${[
   text(PANEL.left, 20, 'Calls of every second: answered in green, shed in red, capacity dashed', 'start'),
-  ...frame(TOPS.calls, mostCalls, '/s'),
-  line(TOPS.calls, mostCalls, ({ shed }) => shed, 'stroke="#d1495b"'),
-  line(TOPS.calls, mostCalls, ({ answered }) => answered, 'stroke="#3a7d44"'),
+  ...frame(TOPS.calls, maxCalls, '/s'),
+  line(TOPS.calls, maxCalls, ({ shed }) => shed, 'stroke="#d1495b"'),
+  line(TOPS.calls, maxCalls, ({ answered }) => answered, 'stroke="#3a7d44"'),
   `<line x1="${PANEL.left}" x2="${PANEL.left + PANEL.width}" y1="${atCapacity.toFixed(1)}" y2="${atCapacity.toFixed(1)}" stroke="#888" stroke-dasharray="5 4"/>`,
   text(PANEL.left, TOPS.p99 - 18, 'p99 of the answered calls, in ms', 'start'),
-  ...frame(TOPS.p99, mostMs, ''),
-  line(TOPS.p99, mostMs, ({ p99 }) => p99, 'stroke="#1b6ca8"'),
+  ...frame(TOPS.p99, maxMs, ''),
+  line(TOPS.p99, maxMs, ({ p99 }) => p99, 'stroke="#1b6ca8"'),
   text(x(begin), TOPS.p99 + PANEL.height + 20, `${begin} s`, 'middle'),
   text(x(end), TOPS.p99 + PANEL.height + 20, `${end} s`, 'middle'),
 ].join('\n')}

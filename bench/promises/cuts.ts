@@ -85,8 +85,10 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '1',
-      what: 'stamp of the database',
-      edits: [{ file: GATHERED, from: `\`\${gate_1.CURRENT_STAMP} = $11::text\``, to: "'$11::text IS NOT NULL'" }],
+      what: 'incarnation of the database',
+      edits: [
+        { file: GATHERED, from: `\`\${gate_1.CURRENT_INCARNATION} = $11::text\``, to: "'$11::text IS NOT NULL'" },
+      ],
     },
     {
       promise: '1',
@@ -94,7 +96,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'store/claim/batch-queue.js',
-          from: '(0, answer_fetches_1.acknowledge)(this.#gate, { stamp, opening }, items, rows);',
+          from: '(0, answer_fetches_1.acknowledge)(this.#gate, { incarnation, opening }, items, rows);',
           to: '',
         },
       ],
@@ -139,8 +141,8 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
         },
         {
           file: 'server.js',
-          from: 'witness: (0, intercept_1.together)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
-          to: 'witness: () => () => {},',
+          from: 'observer: (0, intercept_1.together)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
+          to: 'observer: () => () => {},',
         },
         { file: 'rpc/unary.js', from: 'calls.enter();', to: '' },
       ],

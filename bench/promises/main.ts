@@ -20,7 +20,7 @@ const USAGE = `Usage: npm run bench:promises [-- --rounds 5] [--warm-up 1] [--se
 const GOAL = 0.72;
 
 /** More than any of them takes out of the stock on two cores. */
-const MOST_PER_SECOND = 18_000;
+const MAX_PER_SECOND = 18_000;
 
 /** Something that answers fetches. */
 interface Arm extends Omit<Cut, 'edits'> {
@@ -71,7 +71,7 @@ runCommand(
       arms.push({ ...none, what: 'empty echo', service: echo, inStock: undefined, rounds: [] });
       const [token = ''] = await stage.tokens(1);
       const load = { token, targets: stage.targets, category: spec.category, connections, seconds };
-      const ofRound = (MOST_PER_SECOND * (seconds + LEAD_IN_S + 1)) / targets;
+      const ofRound = (MAX_PER_SECOND * (seconds + LEAD_IN_S + 1)) / targets;
       // Rounds that only warm up come first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
         // They do not take as much on average.

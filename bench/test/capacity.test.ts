@@ -43,7 +43,7 @@ test('864,000 users who are fetched from twice a day', () => {
     peakFetchesPerSecond: 100,
     peakUploadedPerSecond: 100,
     walPerDay: 1_728_000 * 2000,
-    mostWalPerDay: 1_728_000 * (2000 + 2 * 8192),
+    maxWalPerDay: 1_728_000 * (2000 + 2 * 8192),
     shards: 1,
     peakBitsPerSecond: 200 * 500 * 8,
   });

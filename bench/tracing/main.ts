@@ -19,7 +19,7 @@ type Arm = (typeof ARMS)[number];
 const [, , BRONZE] = COIN_CATEGORIES;
 const TARGETS = 1000;
 /** More than any arm does. */
-const MOST_PER_SECOND = 9000;
+const MAX_PER_SECOND = 9000;
 const POSTGRES = ['shared_buffers=512MB', 'max_wal_size=4GB', 'checkpoint_timeout=1h'];
 const METRICS_PORT = '19464';
 
@@ -73,7 +73,7 @@ runCommand(USAGE, { pairs: '7', seconds: '3', concurrency: '64' }, async (option
     };
     // The first round only warms up.
     for (let pair = -1; pair < pairs; pair += 1) {
-      await stage.stock([{ spec: BRONZE, perUser: Math.ceil((MOST_PER_SECOND * seconds * ARMS.length) / TARGETS) }]);
+      await stage.stock([{ spec: BRONZE, perUser: Math.ceil((MAX_PER_SECOND * seconds * ARMS.length) / TARGETS) }]);
       await stage.settle();
       // The order changes, so that none always runs on what another left warm.
       const shift = (pair + ARMS.length) % ARMS.length;

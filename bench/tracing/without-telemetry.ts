@@ -20,7 +20,7 @@ const OUT: Readonly<Record<string, object>> = {
       removed: nothing,
       limitHit: nothing,
       refused: nothing,
-      hygiene: nothing,
+      housekeeping: nothing,
     },
     measure: { isOn: false, call: nothing, batch: nothing },
     turnMetricsOn: nothing,

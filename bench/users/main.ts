@@ -12,9 +12,9 @@ const USAGE = `Usage: npm run bench:users [-- --users 10000] [--seconds 10] [--f
   (open loop; a call counts from when it was due). First at the first rate, for seconds that do not count; then the rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
   /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;
 
-const MOST_P99_MS = 50;
+const MAX_P99_MS = 50;
 /** More calls than these of a step fail: it was too much. */
-const MOST_FAILED = 0.001;
+const MAX_FAILED = 0.001;
 const TARGETS = 1000;
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
 
@@ -128,7 +128,7 @@ function bottleneckOf(cores: Step['cores']): string {
 }
 
 const isTooMuch = ({ load, failed }: Step): boolean =>
-  load.latency.p99 >= MOST_P99_MS || failed > MOST_FAILED * load.sent;
+  load.latency.p99 >= MAX_P99_MS || failed > MAX_FAILED * load.sent;
 
 const HEADS = [
   'calls/s',
@@ -169,7 +169,7 @@ function outcomeOf(
     table: columns([HEADS, ...steps.map(rowOf)], 11),
     json: { settings, highestPerSecond: highest?.perSecond ?? 0, steps },
     svg: chart(
-      { title: 'Time of a fetch in ms', x: 'fetches that were due a second', isLogY: true, limit: MOST_P99_MS },
+      { title: 'Time of a fetch in ms', x: 'fetches that were due a second', isLogY: true, limit: MAX_P99_MS },
       [
         line('p50', ({ load }) => load.latency.p50),
         line('p95', ({ load }) => load.latency.p95, false, 1),
@@ -179,7 +179,7 @@ function outcomeOf(
     verdicts: [
       verdict(
         (highest?.perSecond ?? 0) >= 2000,
-        `${settings.users} users: at least 2,000 fetches/s with a p99 under ${MOST_P99_MS} ms: ${highest?.perSecond ?? 0}/s`,
+        `${settings.users} users: at least 2,000 fetches/s with a p99 under ${MAX_P99_MS} ms: ${highest?.perSecond ?? 0}/s`,
       ),
       ...(atThousand
         ? [

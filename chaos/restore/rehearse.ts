@@ -163,7 +163,7 @@ export async function rehearse(stage: Stage, { coins, onStep }: Plan): Promise<F
     find('a restart changes nothing', afterRestart === 'FENCED', `a fetch was answered with ${afterRestart}`);
     const status = await stage.aqm('admin', 'fence', 'status', '--json');
     const { reason = '' } = status.stdout ? JSON.parse(status.stdout) : {};
-    const isNamed = status.code === 3 && reason === 'MARK_NOT_REACHED';
+    const isNamed = status.code === 3 && reason === 'WATERMARK_NOT_REACHED';
     find('aqm admin fence status says why', isNamed, `exit code ${status.code}, ${reason}`);
     const doctor = await stage.aqm('doctor', '--least-free', '0', '--json');
     const failed = JSON.parse(doctor.stdout).checks.filter(({ verdict }: { verdict: string }) => verdict === 'fail');

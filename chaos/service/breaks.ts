@@ -197,7 +197,7 @@ taken AS (
       },
       {
         file: 'store/claim/batch-queue.js',
-        from: 'else if (error instanceof errors_1.CoinServiceError)',
+        from: 'else if (error instanceof errors_1.DomainError)',
         to: 'else if (error)',
       },
     ],

@@ -52,8 +52,8 @@ abstract class Loop {
     return stormy ? timing.stormDeadlineMs : timing.calmDeadlineMs;
   }
 
-  protected pause(mostMs: Millis): Promise<void> {
-    return setTimeout(this.random.between(1, Math.max(1, mostMs)));
+  protected pause(maxMs: Millis): Promise<void> {
+    return setTimeout(this.random.between(1, Math.max(1, maxMs)));
   }
 }
 

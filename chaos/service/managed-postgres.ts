@@ -7,7 +7,7 @@ import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres
 import type { Target } from './tcp-link';
 
 /** A PostgreSQL that belongs to the run: it kills it, and starts it again. The services know only the links to it. */
-export class OwnPostgres {
+export class ManagedPostgres {
   readonly #folder: string;
   readonly #embedded: EmbeddedPostgres;
 
@@ -18,10 +18,10 @@ export class OwnPostgres {
     process.once('exit', this.#quit);
   }
 
-  static async start(folder: string): Promise<OwnPostgres> {
+  static async start(folder: string): Promise<ManagedPostgres> {
     const log = pino({ level: 'silent' });
     const binariesPackage = process.env.AQM_POSTGRES_PACKAGE || undefined;
-    return new OwnPostgres(
+    return new ManagedPostgres(
       folder,
       await EmbeddedPostgres.open(folder, { log, ...(binariesPackage ? { binariesPackage } : {}) }),
     );

@@ -9,7 +9,7 @@ const LOG_LINES = 40;
 const STOP_TIMEOUT_MS = 20_000;
 
 /** One coin service in a process of its own, behind a link that stays when the process does not. */
-export class OwnService {
+export class ManagedService {
   readonly front: TcpLink;
   readonly #program: string;
   readonly #env: NodeJS.ProcessEnv;

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { developmentKey } from '../../services/coin/identity/development-key';
-import { OwnPostgres } from './managed-postgres';
-import { OwnService } from './managed-service';
+import { ManagedPostgres } from './managed-postgres';
+import { ManagedService } from './managed-service';
 import { TcpLink } from './tcp-link';
 import type { Timing } from './workload';
 
@@ -15,10 +15,10 @@ export interface Stage {
   readonly fronts: readonly TcpLink[];
   /** What only a set-up of our own has: processes to kill, and links to the database. */
   readonly own?: {
-    readonly services: readonly OwnService[];
+    readonly services: readonly ManagedService[];
     /** One link between each service and the database. */
     readonly backs: readonly TcpLink[];
-    readonly postgres: OwnPostgres;
+    readonly postgres: ManagedPostgres;
   };
   readonly databaseUrl: string;
   /** Signs the tokens of the clients. */
@@ -31,7 +31,7 @@ export interface Stage {
 /** Services and a PostgreSQL of the run's own, in a temporary folder. */
 export async function openOwnStage(services: number, dist: string, timing: Timing): Promise<Stage> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-chaos-'));
-  const postgres = await OwnPostgres.start(join(folder, 'postgres'));
+  const postgres = await ManagedPostgres.start(join(folder, 'postgres'));
   const env = {
     AQM_DATA_DIR: folder,
     AQM_TOKEN_PUBLIC_KEY_FILE: '',
@@ -42,13 +42,13 @@ export async function openOwnStage(services: number, dist: string, timing: Timin
     AQM_LOG_LEVEL: 'error',
     AQM_STOCK_LIMIT: '100000',
   };
-  const running: OwnService[] = [];
+  const running: ManagedService[] = [];
   const backs: TcpLink[] = [];
   for (let index = 0; index < services; index++) {
     const back = await TcpLink.open(postgres.target);
     backs.push(back);
     const databaseUrl = `postgresql://postgres@127.0.0.1:${back.port}/aqm`;
-    running.push(new OwnService(dist, await TcpLink.open(), { ...env, DATABASE_URL: databaseUrl }));
+    running.push(new ManagedService(dist, await TcpLink.open(), { ...env, DATABASE_URL: databaseUrl }));
   }
   const close = async () => {
     await Promise.all(running.map((service) => service.close()));

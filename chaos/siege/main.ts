@@ -19,7 +19,7 @@ const PER_CHILD = 5000;
 const ADDRESSES_PER_CHILD = PER_CHILD / 500;
 const CALLS = 200;
 /** What a connection may cost, in KiB of resident memory of the service. */
-const MOST_KIB = 64;
+const MAX_KIB = 64;
 const TIME_LIMIT_MS = 180_000;
 
 interface Crowd {
@@ -61,7 +61,7 @@ async function main(): Promise<number> {
     say(
       `memory of the service: ${alone.toFixed(0)} MiB, with them ${crowded.toFixed(0)} MiB: ${kib.toFixed(1)} KiB each`,
     );
-    if (connections >= 1000 && kib > MOST_KIB) findings.push(`a connection costs ${kib.toFixed(1)} KiB`);
+    if (connections >= 1000 && kib > MAX_KIB) findings.push(`a connection costs ${kib.toFixed(1)} KiB`);
     say(`${CALLS} calls meanwhile, median ${(await calls(user)).toFixed(2)} ms`);
     const newcomer = new User(service.address, id, token);
     await newcomer.count();

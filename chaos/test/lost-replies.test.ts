@@ -10,7 +10,7 @@ import { startService, type TestService } from '../../testkit/service';
 import { Caller } from '../service/caller';
 import { mint } from '../service/coin-bytes';
 import type { FetchItem } from '../service/history';
-import { OwnService } from '../service/managed-service';
+import { ManagedService } from '../service/managed-service';
 import { Recorder } from '../service/recorder';
 import { TcpLink } from '../service/tcp-link';
 
@@ -25,7 +25,7 @@ let service: TestService;
 let folder: string;
 let front: TcpLink;
 /** The replies of the first are lost, and it is killed; the second takes half of the repeats. */
-let services: OwnService[];
+let services: ManagedService[];
 const recorder = new Recorder();
 const callers: Caller[] = [];
 
@@ -38,7 +38,7 @@ beforeAll(async () => {
   const patience = { AQM_MAX_WAIT_MS: '60000' };
   const env = { ...service.database.env, ...patience, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, AQM_DATA_DIR: folder };
   front = await TcpLink.open();
-  services = [front, await TcpLink.open()].map((link) => new OwnService(DIST, link, env));
+  services = [front, await TcpLink.open()].map((link) => new ManagedService(DIST, link, env));
   await Promise.all(services.map((one) => one.start()));
 });
 afterAll(async () => {

@@ -36,7 +36,7 @@ async function freePort(): Promise<number> {
 
 /** The folder of the socket of the test run's PostgreSQL. */
 function socketFolder(): string {
-  const url = (process.env.AQM_TEST_POSTGRES ?? '').replace('///', '//host/');
+  const url = (process.env.TEST_POSTGRES ?? '').replace('///', '//host/');
   return new URL(url).searchParams.get('host') ?? '';
 }
 

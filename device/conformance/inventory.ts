@@ -90,21 +90,21 @@ export function inventorySuite(name: string, harness: Harness): void {
       }));
 
     it('fills the budget with open reservations too', () =>
-      withFixture(harness, async ({ storage: { inventory, openRequests }, clock }) => {
+      withFixture(harness, async ({ storage: { inventory, pendingRequests }, clock }) => {
         const contact = { contactId: 'bob', userId: keyId(77) };
         await inventory.setPriority('bob', 'BESTIE');
         await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
-        const reserved = await openRequests.reserveRoom([contact]);
+        const reserved = await pendingRequests.reserveRoom([contact]);
         expect(reserved.map(({ coinCategory, count }) => [coinCategory, count])).toStrictEqual([
           ['GOLD', 4],
           ['SILVER', 4],
           ['BRONZE', 1],
         ]);
-        expect(await openRequests.reserveRoom([contact])).toStrictEqual([]);
+        expect(await pendingRequests.reserveRoom([contact])).toStrictEqual([]);
         expect(await inventory.storeKey(inventoryCoin(2, clock.in(DAY)))).toBe(false);
         const [gold] = reserved;
         if (gold === undefined) throw new Error('nothing reserved');
-        await openRequests.settleTopUp(gold, [inventoryCoin(3, clock.in(DAY))]);
+        await pendingRequests.settleTopUp(gold, [inventoryCoin(3, clock.in(DAY))]);
         expect(await inventory.storeKey(inventoryCoin(2, clock.in(DAY)))).toBe(true);
         expect(await countsOf(inventory)).toStrictEqual([3, 0, 0]);
       }));
@@ -112,9 +112,9 @@ export function inventorySuite(name: string, harness: Harness): void {
     it('takes other budgets when they are configured', () =>
       withFixture(
         harness,
-        async ({ storage: { inventory, openRequests }, clock }) => {
+        async ({ storage: { inventory, pendingRequests }, clock }) => {
           expect(await inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(true);
-          const requests = await openRequests.reserveRoom([{ contactId: 'bob', userId: keyId(77) }]);
+          const requests = await pendingRequests.reserveRoom([{ contactId: 'bob', userId: keyId(77) }]);
           expect(requests.map(({ count }) => count)).toStrictEqual([20, 20, 4]);
         },
         {

@@ -1,6 +1,6 @@
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
-import type { ContactAddress, OpenRequest } from '../contract/pending-requests';
+import type { ContactAddress, PendingRequest } from '../contract/pending-requests';
 import { type ChildConfig, DAY, inventoryCoin, keyId } from './harness';
 import { openInChild } from './open-in-child';
 
@@ -15,7 +15,7 @@ export interface RaceResult {
   readonly selected: string[];
   /** The most usable coins seen at any moment. */
   readonly most: Record<CoinCategoryName, number>;
-  readonly reserved: OpenRequest[];
+  readonly reserved: PendingRequest[];
 }
 
 /** Run by fork: the first message opens the storage, the second is the task; each is answered when done. */
@@ -43,7 +43,7 @@ async function answer(message: ChildConfig | RaceTask): Promise<object> {
 }
 
 async function run(
-  { vault, inventory, openRequests }: DeviceStorage,
+  { vault, inventory, pendingRequests }: DeviceStorage,
   task: RaceTask,
   result: RaceResult,
 ): Promise<void> {
@@ -52,7 +52,7 @@ async function run(
       for (const id of task.keyIds) if (await vault.burnKey(id)) result.burned.push(id);
       return;
     case 'reserve':
-      for (const contact of task.contacts) result.reserved.push(...(await openRequests.reserveRoom([contact])));
+      for (const contact of task.contacts) result.reserved.push(...(await pendingRequests.reserveRoom([contact])));
       return;
     case 'store-and-select':
       for (let n = 0; n < task.coins; n += 1) {

@@ -47,15 +47,15 @@ export function reopenSuite(name: string, harness: Harness): void {
       withFixture(harness, async ({ storage, open }) => {
         const contact = { contactId: 'bob', userId: keyId(77) };
         await storage.inventory.setPriority('bob', 'MATE');
-        const reserved = await storage.openRequests.reserveRoom([contact]);
+        const reserved = await storage.pendingRequests.reserveRoom([contact]);
         const wish = { ...contact, coinCategory: 'GOLD', allowLowerCategories: true } as const;
-        const onDemand = await storage.openRequests.openOnDemand(wish, { fresh: false });
+        const onDemand = await storage.pendingRequests.openOnDemand(wish, { fresh: false });
         await storage.close();
-        const { openRequests } = await open();
-        const resumed = await openRequests.resumeTopUps([contact]);
+        const { pendingRequests } = await open();
+        const resumed = await pendingRequests.resumeTopUps([contact]);
         expect(new Set(resumed)).toEqual(new Set(reserved));
-        expect(await openRequests.reserveRoom([contact])).toStrictEqual([]);
-        expect(await openRequests.openOnDemand(wish, { fresh: false })).toStrictEqual(onDemand);
+        expect(await pendingRequests.reserveRoom([contact])).toStrictEqual([]);
+        expect(await pendingRequests.openOnDemand(wish, { fresh: false })).toStrictEqual(onDemand);
       }));
 
     it('shows every change to a second handle at once', () =>
@@ -75,7 +75,7 @@ export function reopenSuite(name: string, harness: Harness): void {
       withFixture(harness, async ({ storage, clock }) => {
         await storage.close();
         await storage.close();
-        const { vault, inventory, outbox, openRequests } = storage;
+        const { vault, inventory, outbox, pendingRequests } = storage;
         const contact = { contactId: 'bob', userId: keyId(77) };
         const calls = [
           () => vault.storeKey(vaultKey(1)),
@@ -98,7 +98,7 @@ export function reopenSuite(name: string, harness: Harness): void {
           () => outbox.acknowledge([keyId(1)]),
           () => outbox.remove([keyId(1)]),
           () => outbox.publishAgain(EPOCH, [keyId(1)]),
-          () => openRequests.reserveRoom([contact]),
+          () => pendingRequests.reserveRoom([contact]),
         ];
         for (const call of calls) await expect(call()).rejects.toMatchObject({ name: 'ClosedError' });
       }));

@@ -1,6 +1,6 @@
 import type { SmartInventory } from './inventory';
 import type { Outbox } from './outbox';
-import type { OpenRequests } from './pending-requests';
+import type { PendingRequests } from './pending-requests';
 import type { SecureVault } from './vault';
 
 /** One device's storage: everything lies in one encrypted place, so that one step can change all of it. */
@@ -11,7 +11,7 @@ export interface DeviceStorage {
   /** For publishCoins and reconcileCoins. */
   readonly outbox: Outbox;
   /** For topUp and fetchOnDemand. */
-  readonly openRequests: OpenRequests;
+  readonly pendingRequests: PendingRequests;
   /**
    * Erases what was burned, selected or purged before the call from every file of the storage, where older images of it
    * may lie encrypted (SQLite: its WAL goes into the file) or as it was (Redis: its append-only file and snapshot are

@@ -9,7 +9,7 @@ export interface ContactAddress {
 }
 
 /** A fetch that was or will be sent; a repeat sends exactly the same (promise 2). */
-export interface OpenRequest extends ContactAddress {
+export interface PendingRequest extends ContactAddress {
   /** UUID. */
   readonly requestId: string;
   readonly coinCategory: CoinCategoryName;
@@ -43,40 +43,40 @@ export interface SettledRequest {
  * would bring the same coins. An empty answer closes it only when no other asker may still be on the way: the server
  * does not remember empty answers, so that one might yet bring coins, and they need the room.
  */
-export interface OpenRequests {
+export interface PendingRequests {
   /** The open reservations of these contacts, to be asked again. One for another user id than the contact's is closed. */
-  resumeTopUps(contacts: readonly ContactAddress[]): Promise<OpenRequest[]>;
+  resumeTopUps(contacts: readonly ContactAddress[]): Promise<PendingRequest[]>;
 
   /** Reserves all room that is left in these contacts' budgets: new requests of at most 20 coins each. */
-  reserveRoom(contacts: readonly ContactAddress[]): Promise<OpenRequest[]>;
+  reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]>;
 
   /** By contact id: how many coins each budget lacks, reserved or not. */
   missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, Record<CoinCategoryName, number>>>;
 
   /** Stores an answer's coins and closes its reservation in one step (promise 8). A coin already there is neither stored nor discarded. */
-  settleTopUp(request: OpenRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest>;
+  settleTopUp(request: PendingRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest>;
 
   /**
    * An open request of this wish that no call of this process is asking with, such as one that a crash left behind;
    * or a new one, always with `fresh`.
    */
-  openOnDemand(wish: OnDemandWish, options: { readonly fresh: boolean }): Promise<OpenRequest>;
+  openOnDemand(wish: OnDemandWish, options: { readonly fresh: boolean }): Promise<PendingRequest>;
 
   /**
    * Closes the request, and remembers the coin as used.
    * @returns whether the coin may be used: false when it has expired, or was used before by whichever process.
    */
-  settleOnDemand(request: OpenRequest, coin: InventoryCoin | null): Promise<boolean>;
+  settleOnDemand(request: PendingRequest, coin: InventoryCoin | null): Promise<boolean>;
 
   /**
    * Counts one more asker of each request, before its call is repeated: the call that failed may still be carried out.
    * A request that was closed meanwhile stays closed; the repeat brings the coins that closed it.
    */
-  askAgain(requests: readonly OpenRequest[]): Promise<void>;
+  askAgain(requests: readonly PendingRequest[]): Promise<void>;
 
   /** Says that this process no longer asks with the request. Open or closed, its record stays as it is. */
-  release(request: OpenRequest): Promise<void>;
+  release(request: PendingRequest): Promise<void>;
 
   /** Closes a request that the coin service refuses for good. */
-  abandon(request: OpenRequest): Promise<void>;
+  abandon(request: PendingRequest): Promise<void>;
 }

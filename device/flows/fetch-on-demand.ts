@@ -40,25 +40,25 @@ async function fetchOne(
   const wish = { contactId, userId, coinCategory, allowLowerCategories };
   // An open request may bring a coin that another process used or that expired meanwhile; a fresh one cannot.
   for (const fresh of [false, true]) {
-    const request = await storage.openRequests.openOnDemand(wish, { fresh });
+    const request = await storage.pendingRequests.openOnDemand(wish, { fresh });
     try {
       const { coins } = await callService(service, service.client.fetchCoins, toWire(request), {
-        beforeRepeat: () => storage.openRequests.askAgain([request]),
+        beforeRepeat: () => storage.pendingRequests.askAgain([request]),
       });
       const [first] = coins;
       if (first === undefined) {
-        await storage.openRequests.settleOnDemand(request, null);
+        await storage.pendingRequests.settleOnDemand(request, null);
         return null;
       }
       const allowed = allowLowerCategories ? withLowerCategories(coinCategory) : [coinCategory];
       const coin = readFetchedCoin(contactId, first, allowed);
-      if (coin === null) await storage.openRequests.abandon(request);
-      else if (await storage.openRequests.settleOnDemand(request, coin)) return coin;
+      if (coin === null) await storage.pendingRequests.abandon(request);
+      else if (await storage.pendingRequests.settleOnDemand(request, coin)) return coin;
     } catch (error) {
-      if (isServiceError(error) && isFinal(error.code)) await storage.openRequests.abandon(request);
+      if (isServiceError(error) && isFinal(error.code)) await storage.pendingRequests.abandon(request);
       throw error;
     } finally {
-      await storage.openRequests.release(request);
+      await storage.pendingRequests.release(request);
     }
   }
   return null;

@@ -38,7 +38,7 @@ export interface ReconcileReport {
 }
 
 /** ReconcileCoins takes at most this many ids. */
-const MOST_IDS = 1000;
+const MAX_IDS = 1000;
 
 /**
  * Brings the vault and the caller's own stock at the coin service together: after the vault was restored from an old
@@ -115,18 +115,18 @@ class Comparison {
       results.push({ keyId, coinCategory, outcome });
     }
     const inStock = idsIn(State.STATE_IN_STOCK);
-    if (inStock.length > MOST_IDS) return null;
+    if (inStock.length > MAX_IDS) return null;
     // A coin whose upload had begun but was not committed was unknown, and may be in stock now, with an upload time
     // before listedAt: it must be on the list. Those that wait may be such; of the others, what there is room for.
     const others = unknown.filter((id) => !waiting.has(id));
-    const keyIds = [...inStock, ...waiting, ...others].slice(0, MOST_IDS);
+    const keyIds = [...inStock, ...waiting, ...others].slice(0, MAX_IDS);
     return (await this.#call(keyIds, true)).retiredCount;
   }
 
   async #statesOf(keyIds: readonly string[]): Promise<Map<string, State>> {
     const states = new Map<string, State>();
-    for (let start = 0; start < keyIds.length; start += MOST_IDS) {
-      const part = keyIds.slice(start, start + MOST_IDS);
+    for (let start = 0; start < keyIds.length; start += MAX_IDS) {
+      const part = keyIds.slice(start, start + MAX_IDS);
       const { results } = await this.#call(part, false);
       for (const [index, keyId] of part.entries()) {
         const result = results[index];

@@ -32,7 +32,7 @@ const DEFAULTS: Required<RetryPolicy> = {
   longestDelayMs: 5_000,
   withinMs: 30_000,
 };
-const MOST_ATTEMPTS = 100;
+const MAX_ATTEMPTS = 100;
 const LONGEST_MS = 24 * 60 * 60_000;
 
 /** A failed call, or a failed item of one. */
@@ -83,8 +83,8 @@ export function failureOf(error: ServiceError): Failure {
 /** Throws InvalidArgumentError naming the field. */
 export function checkRetry({ retry = {} }: RetrySettings): void {
   const { attempts, ...times } = { ...DEFAULTS, ...retry };
-  if (!Number.isInteger(attempts) || attempts < 1 || attempts > MOST_ATTEMPTS) {
-    throw new InvalidArgumentError('retry.attempts', `must be a whole number from 1 to ${MOST_ATTEMPTS}`);
+  if (!Number.isInteger(attempts) || attempts < 1 || attempts > MAX_ATTEMPTS) {
+    throw new InvalidArgumentError('retry.attempts', `must be a whole number from 1 to ${MAX_ATTEMPTS}`);
   }
   for (const [name, ms] of Object.entries(times)) {
     if (!(ms >= 0 && ms <= LONGEST_MS)) {

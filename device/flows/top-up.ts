@@ -3,7 +3,7 @@ import type { FetchCoinsResult } from '../../gen/aqm/coin/v1/coin_service';
 import { type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName, InventoryCoin } from '../contract/inventory';
-import type { ContactAddress, DiscardedCoin, OpenRequest } from '../contract/pending-requests';
+import type { ContactAddress, DiscardedCoin, PendingRequest } from '../contract/pending-requests';
 import { observeFlow } from '../telemetry/traced';
 import { categoryOf, readFetchedCoin } from './fetched-coin';
 import { mayPass, Retries } from './retries';
@@ -57,16 +57,16 @@ async function fill(
   service: CoinServiceAccess,
   contacts: readonly ContactAddress[],
 ): Promise<TopUpReport> {
-  const { openRequests } = storage;
-  const leftOpen = await openRequests.resumeTopUps(contacts);
+  const { pendingRequests } = storage;
+  const leftOpen = await pendingRequests.resumeTopUps(contacts);
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
   );
   // What is open comes first: its coins may already be out of the server's stock, waiting for this repeat.
   const reached = await ask(storage, service, leftOpen, drafts);
-  if (reached) await ask(storage, service, await openRequests.reserveRoom(contacts), drafts);
+  if (reached) await ask(storage, service, await pendingRequests.reserveRoom(contacts), drafts);
 
-  const missing = await openRequests.missingCoins(contacts);
+  const missing = await pendingRequests.missingCoins(contacts);
   return {
     contacts: [...drafts.values()].map((draft) => ({ ...draft, missing: missing.get(draft.contactId) ?? NOTHING })),
   };
@@ -76,7 +76,7 @@ async function fill(
 async function ask(
   storage: DeviceStorage,
   service: CoinServiceAccess,
-  requests: readonly OpenRequest[],
+  requests: readonly PendingRequest[],
   drafts: Drafts,
 ): Promise<boolean> {
   for (let start = 0; start < requests.length; start += FETCH_BATCH) {
@@ -95,19 +95,19 @@ async function ask(
 async function askBatch(
   storage: DeviceStorage,
   service: CoinServiceAccess,
-  requests: readonly OpenRequest[],
+  requests: readonly PendingRequest[],
   drafts: Drafts,
 ): Promise<void> {
   const retries = new Retries(service);
   for (let asked = requests; ; ) {
     // Whatever failed may still be carried out; an empty answer to a repeat must not close its request.
-    const askAgain = (again: readonly OpenRequest[]) => storage.openRequests.askAgain(again);
+    const askAgain = (again: readonly PendingRequest[]) => storage.pendingRequests.askAgain(again);
     const batch = { requests: asked.map(toWire) };
     const { results } = await callService(service, service.client.batchFetchCoins, batch, {
       retries,
       beforeRepeat: () => askAgain(asked),
     });
-    const failed: { readonly request: OpenRequest; readonly error: ItemError }[] = [];
+    const failed: { readonly request: PendingRequest; readonly error: ItemError }[] = [];
     for (const [index, request] of asked.entries()) {
       const result = results[index];
       if (result?.error !== undefined) failed.push({ request, error: result.error });
@@ -119,7 +119,7 @@ async function askBatch(
       const draft = drafts.get(request.contactId);
       if (draft === undefined || (repeats && mayPass(error.code))) continue;
       draft.error ??= { reason: error.reason, message: error.message };
-      if (isFinal(error.code)) await storage.openRequests.abandon(request);
+      if (isFinal(error.code)) await storage.pendingRequests.abandon(request);
     }
     if (!repeats) return;
     asked = failed.filter(({ error }) => mayPass(error.code)).map(({ request }) => request);
@@ -129,7 +129,7 @@ async function askBatch(
 
 async function settle(
   storage: DeviceStorage,
-  request: OpenRequest,
+  request: PendingRequest,
   result: FetchCoinsResult,
   drafts: Drafts,
 ): Promise<void> {
@@ -146,16 +146,16 @@ async function settle(
   }
   if (coins.length === 0 && result.coins.length > 0) {
     // Asking again would bring the same.
-    await storage.openRequests.abandon(request);
+    await storage.pendingRequests.abandon(request);
     return;
   }
-  const { stored, discarded } = await storage.openRequests.settleTopUp(request, coins);
+  const { stored, discarded } = await storage.pendingRequests.settleTopUp(request, coins);
   draft.stored.push(...stored);
   draft.discarded.push(...discarded);
 }
 
 /** The same request always becomes the same message. */
-export function toWire(request: OpenRequest) {
+export function toWire(request: PendingRequest) {
   return {
     targetUserId: request.userId,
     coinCategory: specOf(request.coinCategory).category,

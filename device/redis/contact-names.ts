@@ -32,7 +32,7 @@ const AUTH_TAG_BYTES = 16;
 const TAG_BYTES = 16;
 
 /** Tags and names remembered at most: about 2 MB. A tag takes 40 µs to compute and a name 100 µs to seal. */
-const MOST_REMEMBERED = 5_000;
+const MAX_REMEMBERED = 5_000;
 
 export function newSalt(): Buffer {
   return randomBytes(SALT_BYTES);
@@ -106,7 +106,7 @@ function remembered<Value>(memory: Map<string, Value>, name: string, find: () =>
   const known = memory.get(name);
   if (known !== undefined) return known;
   const found = find();
-  if (memory.size >= MOST_REMEMBERED) memory.clear();
+  if (memory.size >= MAX_REMEMBERED) memory.clear();
   memory.set(name, found);
   return found;
 }

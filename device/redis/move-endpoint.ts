@@ -1,6 +1,6 @@
 import type { DeviceRecords, RecordKind } from '../contract/device-record';
-import { type CopySide, type CopyState, isCopyStateName } from '../contract/move-endpoint';
-import { CopyOvertakenError, StorageCorruptedError, TargetNotEmptyError, UnreachableError } from '../errors';
+import { isMoveStateName, type MoveEndpoint, type MoveState } from '../contract/move-endpoint';
+import { MoveOvertakenError, StorageCorruptedError, TargetNotEmptyError, UnreachableError } from '../errors';
 import { cleanUp, rewriteHistory } from './clean-up';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
@@ -11,11 +11,14 @@ import { listIn, textIn } from './reply';
 import { infoField } from './server-checks';
 
 /** With `mustExist` a device that the server does not know is an UnreachableError, else it is made. */
-export function openRedisForCopy(settings: RedisSettings, options: { readonly mustExist: boolean }): Promise<CopySide> {
+export function openRedisMoveEndpoint(
+  settings: RedisSettings,
+  options: { readonly mustExist: boolean },
+): Promise<MoveEndpoint> {
   return openDevice(settings, async (device) => new RedisCopySide(device), options);
 }
 
-class RedisCopySide implements CopySide {
+class RedisCopySide implements MoveEndpoint {
   readonly backend = 'redis';
   readonly shown: string;
   readonly #device: RedisDevice;
@@ -33,16 +36,16 @@ class RedisCopySide implements CopySide {
     this.#writer = new RecordWriter(device);
   }
 
-  async readState(): Promise<CopyState> {
+  async readState(): Promise<MoveState> {
     const fields = listIn(await this.#connection.call('hmget', this.#keys.device, 'copy_state', 'copy_id', 'copy_run'));
     const [state = 'ACTIVE', copyId = '', runId = ''] = fields.map((field) =>
       field === null ? undefined : textIn(field),
     );
-    if (!isCopyStateName(state)) throw new StorageCorruptedError();
+    if (!isMoveStateName(state)) throw new StorageCorruptedError();
     return { state, copyId: copyId || null, runId: runId || null };
   }
 
-  async changeState(from: CopyState, to: CopyState): Promise<void> {
+  async changeState(from: MoveState, to: MoveState): Promise<void> {
     const { byCreation, burned, outbox, published, contacts, used, device } = this.#keys;
     const mustBeEmpty = to.state === 'RECEIVING' && from.state !== 'RECEIVING';
     // Open requests stand in no index.
@@ -68,14 +71,14 @@ class RedisCopySide implements CopySide {
   }
 
   async put<Kind extends RecordKind>(
-    state: CopyState,
+    state: MoveState,
     kind: Kind,
     records: readonly DeviceRecords[Kind][],
   ): Promise<void> {
     await this.#step(state, this.#writer.commands(kind, records));
   }
 
-  async wipe(state: CopyState): Promise<void> {
+  async wipe(state: MoveState): Promise<void> {
     let wiped = 0;
     for await (const keys of this.#reader.ownKeys()) {
       if (keys.length > 0) await this.#step(state, [['del', ...keys]]);
@@ -102,12 +105,12 @@ class RedisCopySide implements CopySide {
   }
 
   /** Commands as one atomic step, unless the state is another one. */
-  async #step(state: CopyState, commands: readonly Argument[][], absent: readonly string[] = []): Promise<void> {
+  async #step(state: MoveState, commands: readonly Argument[][], absent: readonly string[] = []): Promise<void> {
     const expected = `${state.state} ${state.copyId ?? ''} ${state.runId ?? ''}`;
     const args = commands.flatMap((command): Argument[] => [command.length, ...command]);
     const reply = await this.#connection.run('move-step', [this.#keys.device, ...absent], () => [expected, ...args]);
     const outcome = textIn(reply);
     if (outcome === 'NOT_EMPTY') throw new TargetNotEmptyError(this.shown);
-    if (outcome !== 'DONE') throw new CopyOvertakenError(this.shown);
+    if (outcome !== 'DONE') throw new MoveOvertakenError(this.shown);
   }
 }

@@ -11,7 +11,7 @@ import { RedisInventory } from './inventory';
 import { Keys } from './keys';
 import { openLayout } from './layout';
 import { RedisOutbox } from './outbox';
-import { RedisOpenRequests } from './pending-requests';
+import { RedisPendingRequests } from './pending-requests';
 import { checkServer, type RedisWarning } from './server-checks';
 import { Stock } from './stock';
 import { RedisVault } from './vault';
@@ -55,7 +55,7 @@ export async function openRedis(settings: RedisSettings): Promise<DeviceStorage>
       vault,
       inventory: new RedisInventory(connection, keys, names, stock),
       outbox: new RedisOutbox(connection, keys),
-      openRequests: new RedisOpenRequests(connection, keys, stock, budgets),
+      pendingRequests: new RedisPendingRequests(connection, keys, stock, budgets),
       cleanUp: () => cleanUp(connection),
       close: async () => {
         await connection.close();

@@ -6,8 +6,8 @@ import type {
   ContactAddress,
   DiscardedCoin,
   OnDemandWish,
-  OpenRequest,
-  OpenRequests,
+  PendingRequest,
+  PendingRequests,
   SettledRequest,
 } from '../contract/pending-requests';
 import { checkCategory, checkContacts } from '../contract/validate';
@@ -24,12 +24,12 @@ const LONGEST_ASK_MS = 10 * 60_000;
 
 const FATES = ['STORED', 'HELD', 'EXPIRED', 'ALREADY_USED', 'OVER_BUDGET'] as const;
 
-export class RedisOpenRequests implements OpenRequests {
+export class RedisPendingRequests implements PendingRequests {
   readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #stock: Stock;
   /** Most requests that one contact's whole budget can take. */
-  readonly #mostRequests: number;
+  readonly #maxRequests: number;
   /** On-demand requests that a call of this process is asking with. */
   readonly #inUse = new Set<string>();
   /** The last opening of an on-demand request: each must know what the one before it got. */
@@ -41,10 +41,10 @@ export class RedisOpenRequests implements OpenRequests {
     this.#stock = stock;
     const requestsOf = (category: CoinCategoryName) =>
       Math.max(...CONTACT_PRIORITIES.map((priority) => Math.ceil(budgets[priority][category] / MAX_COUNT)));
-    this.#mostRequests = COIN_CATEGORY_NAMES.reduce((sum, category) => sum + requestsOf(category), 0);
+    this.#maxRequests = COIN_CATEGORY_NAMES.reduce((sum, category) => sum + requestsOf(category), 0);
   }
 
-  async resumeTopUps(contacts: readonly ContactAddress[]): Promise<OpenRequest[]> {
+  async resumeTopUps(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
     const addresses = this.#tagged(contacts);
     const reply = await this.#aboutContacts('top-ups-resume', addresses, (nowMs) => [
       nowMs - LONGEST_ASK_MS,
@@ -53,17 +53,17 @@ export class RedisOpenRequests implements OpenRequests {
     return rowsIn(reply, 4).map((row) => toTopUp(addresses, row));
   }
 
-  async reserveRoom(contacts: readonly ContactAddress[]): Promise<OpenRequest[]> {
+  async reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
     const addresses = this.#tagged(contacts);
     const reply = await this.#aboutContacts('room-reserve', addresses, () => [
       MAX_COUNT,
-      this.#mostRequests,
+      this.#maxRequests,
       ...addresses.flatMap(({ tag, userTag, contactId, userId }) => [
         tag,
         userTag,
         this.#stock.nameOf(contactId),
         this.#stock.nameOf(userId),
-        ...Array.from({ length: this.#mostRequests }, () => randomUUID()),
+        ...Array.from({ length: this.#maxRequests }, () => randomUUID()),
       ]),
     ]);
     return rowsIn(reply, 4).map((row) => toTopUp(addresses, row));
@@ -81,7 +81,7 @@ export class RedisOpenRequests implements OpenRequests {
     );
   }
 
-  async settleTopUp(request: OpenRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest> {
+  async settleTopUp(request: PendingRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest> {
     const people = [...new Set([request.contactId, ...coins.map(({ contactId }) => contactId)])];
     const named = people.map((contactId) => this.#stock.person(contactId));
     const bytes = coins.map(({ publicKey, signature }) => [Buffer.from(publicKey), Buffer.from(signature)]);
@@ -111,11 +111,11 @@ export class RedisOpenRequests implements OpenRequests {
     return settled;
   }
 
-  async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<OpenRequest> {
+  async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
     const [address] = checkContacts([wish]) as [ContactAddress];
     const coinCategory = checkCategory('coinCategory', wish.coinCategory);
     const allowLowerCategories = wish.allowLowerCategories === true;
-    const open = async (): Promise<OpenRequest> => {
+    const open = async (): Promise<PendingRequest> => {
       const { contactId, userId } = address;
       const reply = await this.#stock.run('on-demand-open', [this.#stock.tag(contactId)], (nowMs) => [
         nowMs - LONGEST_ASK_MS,
@@ -137,7 +137,7 @@ export class RedisOpenRequests implements OpenRequests {
     return opened;
   }
 
-  async settleOnDemand(request: OpenRequest, coin: InventoryCoin | null): Promise<boolean> {
+  async settleOnDemand(request: PendingRequest, coin: InventoryCoin | null): Promise<boolean> {
     const asking = this.#stock.tag(request.contactId);
     const [tag, name] = this.#stock.person(coin?.contactId ?? request.contactId);
     const mayBeUsed = await this.#stock.run('on-demand-settle', [asking, tag], () => [
@@ -147,7 +147,7 @@ export class RedisOpenRequests implements OpenRequests {
     return mayBeUsed === 1;
   }
 
-  async askAgain(requests: readonly OpenRequest[]): Promise<void> {
+  async askAgain(requests: readonly PendingRequest[]): Promise<void> {
     const tags = requests.map(({ contactId }) => this.#stock.tag(contactId));
     await this.#stock.run('requests-ask-again', tags, (nowMs) => [
       nowMs - LONGEST_ASK_MS,
@@ -155,11 +155,11 @@ export class RedisOpenRequests implements OpenRequests {
     ]);
   }
 
-  async release(request: OpenRequest): Promise<void> {
+  async release(request: PendingRequest): Promise<void> {
     this.#inUse.delete(request.requestId);
   }
 
-  async abandon({ contactId, requestId }: OpenRequest): Promise<void> {
+  async abandon({ contactId, requestId }: PendingRequest): Promise<void> {
     const requests = this.#keys.requests(this.#stock.tag(contactId));
     await this.#connection.run('request-abandon', [requests], () => [requestId]);
   }
@@ -192,7 +192,7 @@ interface TaggedAddress extends ContactAddress {
   readonly userTag: string;
 }
 
-function toTopUp(addresses: readonly ContactAddress[], [number, requestId, category, count]: Reply[]): OpenRequest {
+function toTopUp(addresses: readonly ContactAddress[], [number, requestId, category, count]: Reply[]): PendingRequest {
   const address = addresses[numberIn(number) - 1];
   if (address === undefined) throw new TypeError('The script answered about a contact that it was not asked about.');
   return {

@@ -1,4 +1,4 @@
-import { isCopyStateName } from '../contract/move-endpoint';
+import { isMoveStateName } from '../contract/move-endpoint';
 import {
   StorageBusyError,
   StorageCorruptedError,
@@ -67,7 +67,7 @@ export function namedError(error: unknown, shown: string): Error {
 /** What `copy_state` says to whoever wants to use the storage; null when it may be used. */
 export function movedError(copyState: Reply, shown: string): Error | null {
   const state = copyState === null ? 'ACTIVE' : String(copyState);
-  if (!isCopyStateName(state)) return new StorageCorruptedError();
+  if (!isMoveStateName(state)) return new StorageCorruptedError();
   if (state === 'ACTIVE') return null;
   return new StorageMovedError(shown, state === 'LEFT' ? 'MOVED' : state);
 }

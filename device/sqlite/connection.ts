@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
 import { ClosedError, InvalidArgumentError, StorageBusyError } from '../errors';
-import { fenceError } from './move-state';
+import { movedError } from './move-state';
 import { isSqliteError, namedError } from './sqlite-errors';
 
 export interface ConnectionSettings {
@@ -62,7 +62,7 @@ export class Connection {
 
   /** Throws StorageMovedError unless the storage is in use. */
   refuseFenced(): void {
-    const moved = this.read(() => fenceError(this, this.#settings.path));
+    const moved = this.read(() => movedError(this, this.#settings.path));
     if (moved !== null) throw moved;
   }
 
@@ -100,7 +100,7 @@ export class Connection {
       return work();
     } catch (error) {
       // SQLITE_ERROR: no such table, for a copy of the storage began since it was opened.
-      const moved = isSqliteError(error, 'ERROR') ? fenceError(this, this.#settings.path) : null;
+      const moved = isSqliteError(error, 'ERROR') ? movedError(this, this.#settings.path) : null;
       throw moved ?? namedError(error, this.#settings.path, this.#settings.busyTimeoutMs);
     }
   }

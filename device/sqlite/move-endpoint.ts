@@ -1,20 +1,23 @@
 import { existsSync } from 'node:fs';
 import { type DeviceRecords, RECORD_COLUMNS, RECORD_KINDS, type RecordKind } from '../contract/device-record';
-import { BATCH_RECORDS, type CopySide, type CopyState, sameState } from '../contract/move-endpoint';
-import { CopyOvertakenError, StorageBusyError, TargetNotEmptyError, UnreachableError } from '../errors';
+import { BATCH_RECORDS, type MoveEndpoint, type MoveState, sameState } from '../contract/move-endpoint';
+import { MoveOvertakenError, StorageBusyError, TargetNotEmptyError, UnreachableError } from '../errors';
 import type { Connection } from './connection';
-import { readCopyState, tableName, writeCopyState } from './move-state';
+import { readMoveState, tableName, writeMoveState } from './move-state';
 import { openConnection, type SqliteSettings } from './open';
 
 /** With `mustExist` a missing file is an UnreachableError, else it is made. */
-export function openSqliteForCopy(settings: SqliteSettings, { mustExist }: { readonly mustExist: boolean }): CopySide {
+export function openSqliteMoveEndpoint(
+  settings: SqliteSettings,
+  { mustExist }: { readonly mustExist: boolean },
+): MoveEndpoint {
   if (mustExist && !existsSync(settings.path)) {
     throw new UnreachableError(settings.path, { cause: new Error('There is no such file.') });
   }
   return new SqliteCopySide(openConnection(settings), settings.path);
 }
 
-class SqliteCopySide implements CopySide {
+class SqliteCopySide implements MoveEndpoint {
   readonly backend = 'sqlite';
   readonly shown: string;
   readonly #connection: Connection;
@@ -24,16 +27,16 @@ class SqliteCopySide implements CopySide {
     this.shown = path;
   }
 
-  async readState(): Promise<CopyState> {
-    return this.#connection.read(() => readCopyState(this.#connection));
+  async readState(): Promise<MoveState> {
+    return this.#connection.read(() => readMoveState(this.#connection));
   }
 
-  async changeState(from: CopyState, to: CopyState): Promise<void> {
+  async changeState(from: MoveState, to: MoveState): Promise<void> {
     this.#writeIn(from, () => {
       if (to.state === 'RECEIVING' && from.state !== 'RECEIVING' && this.#count() > 0) {
         throw new TargetNotEmptyError(this.shown);
       }
-      writeCopyState(this.#connection, to);
+      writeMoveState(this.#connection, to);
     });
   }
 
@@ -57,7 +60,7 @@ class SqliteCopySide implements CopySide {
   }
 
   async put<Kind extends RecordKind>(
-    state: CopyState,
+    state: MoveState,
     kind: Kind,
     records: readonly DeviceRecords[Kind][],
   ): Promise<void> {
@@ -70,7 +73,7 @@ class SqliteCopySide implements CopySide {
     });
   }
 
-  async wipe(state: CopyState): Promise<void> {
+  async wipe(state: MoveState): Promise<void> {
     this.#writeIn(state, () => {
       for (const kind of RECORD_KINDS) this.#connection.prepare(`DELETE FROM ${this.#table(kind)}`).run();
     });
@@ -87,15 +90,15 @@ class SqliteCopySide implements CopySide {
     this.#connection.close();
   }
 
-  #writeIn(state: CopyState, work: () => void): void {
+  #writeIn(state: MoveState, work: () => void): void {
     this.#connection.write(() => {
-      if (!sameState(readCopyState(this.#connection), state)) throw new CopyOvertakenError(this.shown);
+      if (!sameState(readMoveState(this.#connection), state)) throw new MoveOvertakenError(this.shown);
       work();
     });
   }
 
   #table(kind: RecordKind): string {
-    return tableName(kind, readCopyState(this.#connection).state !== 'ACTIVE');
+    return tableName(kind, readMoveState(this.#connection).state !== 'ACTIVE');
   }
 
   #count(): number {

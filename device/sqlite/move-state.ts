@@ -1,5 +1,5 @@
 import { RECORD_KINDS, type RecordKind } from '../contract/device-record';
-import { type CopyState, isCopyStateName } from '../contract/move-endpoint';
+import { isMoveStateName, type MoveState } from '../contract/move-endpoint';
 import { StorageCorruptedError, StorageMovedError } from '../errors';
 import type { Connection } from './connection';
 
@@ -9,16 +9,16 @@ interface StateRow {
   readonly run_id: string | null;
 }
 
-export function readCopyState(connection: Connection): CopyState {
+export function readMoveState(connection: Connection): MoveState {
   const row = connection.prepare<[], StateRow>('SELECT state, copy_id, run_id FROM copy_state').get();
   if (row === undefined) return { state: 'ACTIVE', copyId: null, runId: null };
-  if (!isCopyStateName(row.state)) throw new StorageCorruptedError();
+  if (!isMoveStateName(row.state)) throw new StorageCorruptedError();
   return { state: row.state, copyId: row.copy_id, runId: row.run_id };
 }
 
 /** Call it inside a write. */
-export function writeCopyState(connection: Connection, { state, copyId, runId }: CopyState): void {
-  const fenced = readCopyState(connection).state !== 'ACTIVE';
+export function writeMoveState(connection: Connection, { state, copyId, runId }: MoveState): void {
+  const fenced = readMoveState(connection).state !== 'ACTIVE';
   const fence = state !== 'ACTIVE';
   for (const kind of RECORD_KINDS) {
     // Costs nothing while the storage is in use, unlike asking for the state in every statement.
@@ -36,8 +36,8 @@ export function tableName(kind: RecordKind, fenced: boolean): string {
 }
 
 /** Why the storage must not be used; null when it may. */
-export function fenceError(connection: Connection, path: string): StorageMovedError | null {
-  const { state } = readCopyState(connection);
+export function movedError(connection: Connection, path: string): StorageMovedError | null {
+  const { state } = readMoveState(connection);
   if (state === 'ACTIVE') return null;
   return new StorageMovedError(path, state === 'LEFT' ? 'MOVED' : state);
 }

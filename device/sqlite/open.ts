@@ -9,7 +9,7 @@ import { Connection } from './connection';
 import { SqliteInventory } from './inventory';
 import { migrate, refuseNewerSchema } from './migrate';
 import { SqliteOutbox } from './outbox';
-import { SqliteOpenRequests } from './pending-requests';
+import { SqlitePendingRequests } from './pending-requests';
 import { isSqliteError, namedError } from './sqlite-errors';
 import { SqliteVault } from './vault';
 
@@ -38,7 +38,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
       vault: new SqliteVault(connection),
       inventory: new SqliteInventory(connection, budgets),
       outbox: new SqliteOutbox(connection),
-      openRequests: new SqliteOpenRequests(connection, budgets),
+      pendingRequests: new SqlitePendingRequests(connection, budgets),
       cleanUp: async () => connection.checkpoint(),
       close: async () => connection.close(),
     };

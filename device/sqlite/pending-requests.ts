@@ -7,8 +7,8 @@ import type {
   ContactAddress,
   DiscardedCoin,
   OnDemandWish,
-  OpenRequest,
-  OpenRequests,
+  PendingRequest,
+  PendingRequests,
   SettledRequest,
 } from '../contract/pending-requests';
 import { type CheckedInventoryCoin, checkCategory, checkContacts } from '../contract/validate';
@@ -31,7 +31,7 @@ const MAX_COUNT = 20;
 /** Nobody waits longer for an answer, so that an older ask without one is a crash or a lost reply, not on its way. */
 const LONGEST_ASK_MS = 10 * 60_000;
 
-export class SqliteOpenRequests implements OpenRequests {
+export class SqlitePendingRequests implements PendingRequests {
   readonly #connection: Connection;
   readonly #stock: Stock;
   /** On-demand requests that a call of this process is asking with. */
@@ -69,7 +69,7 @@ export class SqliteOpenRequests implements OpenRequests {
     this.#close = connection.prepare('DELETE FROM open_request WHERE request_id = ?');
   }
 
-  async resumeTopUps(contacts: readonly ContactAddress[]): Promise<OpenRequest[]> {
+  async resumeTopUps(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
     const addresses = checkContacts(contacts);
     return this.#connection.write((nowMs) =>
       addresses.flatMap(({ contactId, userId }) => {
@@ -80,10 +80,10 @@ export class SqliteOpenRequests implements OpenRequests {
     );
   }
 
-  async reserveRoom(contacts: readonly ContactAddress[]): Promise<OpenRequest[]> {
+  async reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
     const addresses = checkContacts(contacts);
     return this.#connection.write((nowMs) => {
-      const requests: OpenRequest[] = [];
+      const requests: PendingRequest[] = [];
       for (const address of addresses) {
         for (const coinCategory of COIN_CATEGORY_NAMES) {
           for (let room = this.#room(address, coinCategory, nowMs); room > 0; room -= MAX_COUNT) {
@@ -110,7 +110,7 @@ export class SqliteOpenRequests implements OpenRequests {
     );
   }
 
-  async settleTopUp(request: OpenRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest> {
+  async settleTopUp(request: PendingRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest> {
     return this.#connection.write((nowMs) => {
       this.#stock.forgetEnded(nowMs);
       const stored: CoinName[] = [];
@@ -127,7 +127,7 @@ export class SqliteOpenRequests implements OpenRequests {
     });
   }
 
-  async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<OpenRequest> {
+  async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
     const [address] = checkContacts([wish]) as [ContactAddress];
     const coinCategory = checkCategory('coinCategory', wish.coinCategory);
     const allowLowerCategories = wish.allowLowerCategories === true;
@@ -143,7 +143,7 @@ export class SqliteOpenRequests implements OpenRequests {
     return request;
   }
 
-  async settleOnDemand(request: OpenRequest, coin: InventoryCoin | null): Promise<boolean> {
+  async settleOnDemand(request: PendingRequest, coin: InventoryCoin | null): Promise<boolean> {
     return this.#connection.write((nowMs) => {
       if (coin === null) {
         this.#closeEmpty(request);
@@ -158,17 +158,17 @@ export class SqliteOpenRequests implements OpenRequests {
     });
   }
 
-  async askAgain(requests: readonly OpenRequest[]): Promise<void> {
+  async askAgain(requests: readonly PendingRequest[]): Promise<void> {
     this.#connection.write((nowMs) => {
       for (const { requestId } of requests) this.#countAsker(requestId, nowMs);
     });
   }
 
-  async release(request: OpenRequest): Promise<void> {
+  async release(request: PendingRequest): Promise<void> {
     this.#inUse.delete(request.requestId);
   }
 
-  async abandon(request: OpenRequest): Promise<void> {
+  async abandon(request: PendingRequest): Promise<void> {
     this.#connection.write(() => this.#close.run(request.requestId));
   }
 
@@ -194,12 +194,12 @@ export class SqliteOpenRequests implements OpenRequests {
   }
 
   /** An empty answer is not remembered by the server: another asker may still get coins for this request. */
-  #closeEmpty({ requestId }: OpenRequest): void {
+  #closeEmpty({ requestId }: PendingRequest): void {
     this.#answeredEmpty.run(requestId);
     this.#closeUnlessAsked.run(requestId);
   }
 
-  #ask(row: RequestRow, nowMs: number): OpenRequest {
+  #ask(row: RequestRow, nowMs: number): PendingRequest {
     this.#countAsker(row.request_id, nowMs);
     return {
       requestId: row.request_id,
@@ -215,7 +215,7 @@ export class SqliteOpenRequests implements OpenRequests {
     this.#askAgain.run(nowMs - LONGEST_ASK_MS, nowMs, requestId);
   }
 
-  #add(purpose: Purpose, wish: OnDemandWish, count: number, nowMs: number): OpenRequest {
+  #add(purpose: Purpose, wish: OnDemandWish, count: number, nowMs: number): PendingRequest {
     const request = { ...wish, requestId: randomUUID(), count };
     this.#insert.run(
       request.requestId,

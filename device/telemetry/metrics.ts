@@ -51,7 +51,7 @@ export function record(seconds: number, attributes: Attributes): void {
 }
 
 /** Tells the storage's levels until the returned function is called. */
-export function tellLevels(storage: Levels): () => void {
+export function registerGauges(storage: Levels): () => void {
   duration();
   open.add(storage);
   return () => open.delete(storage);

@@ -1,7 +1,7 @@
 import type { DeviceStorage } from '../contract/device-storage';
 import type { SmartInventory } from '../contract/inventory';
 import type { SecureVault } from '../contract/vault';
-import { record, tellLevels } from './metrics';
+import { record, registerGauges } from './metrics';
 import { traced } from './tracing';
 
 /** What an operation of the storage says that it did. */
@@ -29,7 +29,7 @@ export function withTelemetry(storage: DeviceStorage): DeviceStorage {
     },
   };
   // What is asked for them is nobody's operation.
-  const untell = tellLevels(storage);
+  const untell = registerGauges(storage);
   return observed;
 }
 

@@ -7,9 +7,9 @@ import { RedisServer } from '../../testkit/redis-server';
 import { Secrets } from '../../testkit/secrets';
 import { bytes, DAY, inventoryCoin, vaultKey } from '../conformance/harness';
 import {
-  copyDeviceStorage,
   type DeviceStorage,
   type DeviceStorageWarning,
+  moveDeviceStorage,
   openDeviceStorage,
   type RedisConfig,
   rekeyDeviceStorage,
@@ -114,7 +114,7 @@ describe.each<[string, (secrets: Secrets) => Promise<RedisConfig> | SqliteConfig
     if (config.backend === 'redis') {
       const url = config.url.replace(/:[^:@]+@/, `:${secrets.text('a wrong password')}@`);
       shown.push(...(await failure(openDeviceStorage({ ...config, url }))));
-      shown.push(...(await failure(copyDeviceStorage({ ...config, url }, sqlite(bytes(32, 1))))));
+      shown.push(...(await failure(moveDeviceStorage({ ...config, url }, sqlite(bytes(32, 1))))));
     }
     expect(secrets.foundIn(...shown, ...warnings.flatMap((warning) => printed(warning)))).toEqual([]);
   });

@@ -29,17 +29,17 @@ export interface Config {
   readonly fetchGraceSeconds: number;
   readonly stockLimit: number;
   /** Calls that are worked on at the same time; further ones are refused at once. */
-  readonly mostCalls: number;
+  readonly maxCalls: number;
   /** While a call has waited longer for a connection to PostgreSQL, new ones are refused at once. */
-  readonly mostWaitMs: number;
+  readonly maxWaitMs: number;
   readonly connections: ConnectionLimits;
   /** How fetches that wait together share statements; see store/claim/batcher.ts. */
-  readonly gathering: {
+  readonly batching: {
     readonly batch: number;
-    readonly lanes: number;
+    readonly queues: number;
     readonly targets: number;
-    readonly mostWaitMs: number;
-    readonly patienceMs: number;
+    readonly maxWaitMs: number;
+    readonly stallTimeoutMs: number;
   };
   readonly poolSize: number;
   /** What stands between the service and its PostgreSQL. transaction: connections keep nothing from one transaction to the next. */
@@ -58,10 +58,10 @@ export interface Config {
 
 /** What a connection may do and cost, and how many there may be; see transport/. Times in milliseconds. */
 export interface ConnectionLimits {
-  readonly mostConnections: number;
-  readonly mostPerAddress: number;
-  readonly mostStreams: number;
-  readonly mostHeaderBytes: number;
+  readonly maxConnections: number;
+  readonly maxPerAddress: number;
+  readonly maxStreams: number;
+  readonly maxHeaderBytes: number;
   readonly callTimeoutMs: number;
   readonly handshakeTimeoutMs: number;
   readonly idleTimeoutMs: number;
@@ -194,7 +194,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     );
   }
 
-  const mostWaitMs = integer('AQM_MAX_WAIT_MS', 500, 1, 600_000);
+  const maxWaitMs = integer('AQM_MAX_WAIT_MS', 500, 1, 600_000);
   // As many as a statement can have: no bound.
   const targets = integer('AQM_CLAIM_TARGETS', 1000, 1, 1000);
 
@@ -229,13 +229,13 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     },
     fetchGraceSeconds: integer('AQM_FETCH_GRACE', 3600, 1, 7 * DAY_S),
     stockLimit: integer('AQM_STOCK_LIMIT', 1000, 1, 1_000_000),
-    mostCalls: integer('AQM_MAX_CALLS', 512, 1, 100_000),
-    mostWaitMs,
+    maxCalls: integer('AQM_MAX_CALLS', 512, 1, 100_000),
+    maxWaitMs,
     connections: {
-      mostConnections: integer('AQM_MAX_CONNECTIONS', 16_000, 1, 1_000_000),
-      mostPerAddress: integer('AQM_MAX_CONNECTIONS_PER_ADDRESS', 1000, 1, 1_000_000),
-      mostStreams: integer('AQM_MAX_STREAMS', 256, 1, 100_000),
-      mostHeaderBytes: integer('AQM_MAX_HEADER_BYTES', 16_384, 4096, 65_536),
+      maxConnections: integer('AQM_MAX_CONNECTIONS', 16_000, 1, 1_000_000),
+      maxPerAddress: integer('AQM_MAX_CONNECTIONS_PER_ADDRESS', 1000, 1, 1_000_000),
+      maxStreams: integer('AQM_MAX_STREAMS', 256, 1, 100_000),
+      maxHeaderBytes: integer('AQM_MAX_HEADER_BYTES', 16_384, 4096, 65_536),
       callTimeoutMs: integer('AQM_CALL_TIMEOUT_MS', 60_000, 100, DAY_MS),
       handshakeTimeoutMs: integer('AQM_HANDSHAKE_TIMEOUT_MS', 10_000, 100, DAY_MS),
       idleTimeoutMs: integer('AQM_IDLE_TIMEOUT_MS', 300_000, 100, DAY_MS),
@@ -243,13 +243,13 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       keepaliveMs: integer('AQM_KEEPALIVE_MS', 120_000, 100, DAY_MS),
       keepaliveTimeoutMs: integer('AQM_KEEPALIVE_TIMEOUT_MS', 20_000, 100, DAY_MS),
     },
-    gathering: {
+    batching: {
       batch: integer('AQM_CLAIM_BATCH', 256, 1, 1000),
       // Where a statement serves one target, others must be served meanwhile.
-      lanes: integer('AQM_CLAIM_LANES', targets === 1 ? 16 : 1, 1, 1000),
+      queues: integer('AQM_CLAIM_LANES', targets === 1 ? 16 : 1, 1, 1000),
       targets,
-      mostWaitMs,
-      patienceMs: integer('AQM_CLAIM_PATIENCE_MS', 250, 1, 600_000),
+      maxWaitMs,
+      stallTimeoutMs: integer('AQM_CLAIM_PATIENCE_MS', 250, 1, 600_000),
     },
     poolSize: integer('AQM_POOL_SIZE', 20, 1, 1000),
     pooler,

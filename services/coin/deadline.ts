@@ -1,9 +1,9 @@
-import { CancelledError, type CoinServiceError, DeadlineExceededError } from './errors';
+import { CancelledError, DeadlineExceededError, type DomainError } from './errors';
 
 /** Work that was not begun yet. */
 export interface Waiter {
   /** Nobody waits for it any more. */
-  giveUp(error: CoinServiceError): void;
+  giveUp(error: DomainError): void;
 }
 
 /** How long somebody waits for an answer. What nobody waits for any more is not begun. */
@@ -74,7 +74,7 @@ export class Deadline {
     return this.#at !== Number.POSITIVE_INFINITY && this.#now().getTime() >= this.#at;
   }
 
-  #error(): CoinServiceError {
+  #error(): DomainError {
     return this.#isPast() ? new DeadlineExceededError() : new CancelledError();
   }
 }

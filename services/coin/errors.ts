@@ -1,5 +1,5 @@
 /** A failure that callers are told about. Knows neither gRPC nor SQL; rpc/status.ts gives it a code. */
-export abstract class CoinServiceError extends Error {
+export abstract class DomainError extends Error {
   /** The `reason` of the contract, UPPER_SNAKE. */
   abstract readonly reason: string;
 
@@ -17,21 +17,21 @@ export interface FieldViolation {
 }
 
 /** At least one field of the request holds something that is not allowed; nothing was changed. */
-export class InvalidFieldError extends CoinServiceError {
+export class InvalidFieldError extends DomainError {
   readonly reason = 'INVALID_FIELD';
   constructor(readonly violations: readonly FieldViolation[]) {
     super(violations.map((violation) => `${violation.field}: ${violation.description}`).join('; '));
   }
 }
 
-export class UndecodableMessageError extends CoinServiceError {
+export class UndecodableMessageError extends DomainError {
   readonly reason = 'UNDECODABLE_MESSAGE';
   constructor(cause: unknown) {
     super('The request is not a valid message of this method.', { cause });
   }
 }
 
-export class MessageTooLargeError extends CoinServiceError {
+export class MessageTooLargeError extends DomainError {
   readonly reason = 'MESSAGE_TOO_LARGE';
   constructor(
     readonly bytes: number,
@@ -41,42 +41,42 @@ export class MessageTooLargeError extends CoinServiceError {
   }
 }
 
-export class TokenMissingError extends CoinServiceError {
+export class TokenMissingError extends DomainError {
   readonly reason = 'TOKEN_MISSING';
   constructor() {
     super('This call needs the metadata entry "authorization: Bearer <JWT>".');
   }
 }
 
-export class TokenInvalidError extends CoinServiceError {
+export class TokenInvalidError extends DomainError {
   readonly reason = 'TOKEN_INVALID';
   constructor(why: string, options?: ErrorOptions) {
     super(`The bearer token was not accepted: ${why}.`, options);
   }
 }
 
-export class TokenExpiredError extends CoinServiceError {
+export class TokenExpiredError extends DomainError {
   readonly reason = 'TOKEN_EXPIRED';
   constructor() {
     super('The bearer token has expired; get a new one.');
   }
 }
 
-export class ScopeMissingError extends CoinServiceError {
+export class ScopeMissingError extends DomainError {
   readonly reason = 'SCOPE_MISSING';
   constructor(readonly scope: string) {
     super(`This call needs a token whose scope holds "${scope}".`);
   }
 }
 
-export class RequestIdReusedError extends CoinServiceError {
+export class RequestIdReusedError extends DomainError {
   readonly reason = 'REQUEST_ID_REUSED';
   constructor() {
     super('This request_id was used for the same target with another category, count or fallback; choose a new one.');
   }
 }
 
-export class EpochChangedError extends CoinServiceError {
+export class EpochChangedError extends DomainError {
   readonly reason = 'EPOCH_CHANGED';
   constructor(readonly epoch: string) {
     super(`The database now lives in epoch ${epoch}; what was sent under an older one must not be sent again.`);
@@ -84,7 +84,7 @@ export class EpochChangedError extends CoinServiceError {
 }
 
 /** Trouble that passes: the same call may succeed after `retryAfterMs`. */
-export abstract class TemporaryError extends CoinServiceError {
+export abstract class TemporaryError extends DomainError {
   readonly retryAfterMs: number = 1000;
 }
 
@@ -139,7 +139,7 @@ export class TokenKeysUnavailableError extends TemporaryError {
 }
 
 /** The caller's time was over before its call was answered. A fetch may have been carried out; its `request_id` tells. */
-export class DeadlineExceededError extends CoinServiceError {
+export class DeadlineExceededError extends DomainError {
   readonly reason = 'DEADLINE_EXCEEDED';
   constructor() {
     super('The deadline of the call has passed.');
@@ -147,7 +147,7 @@ export class DeadlineExceededError extends CoinServiceError {
 }
 
 /** The caller gave the call up, or is gone. It hears nothing of this. */
-export class CancelledError extends CoinServiceError {
+export class CancelledError extends DomainError {
   readonly reason = 'CANCELLED';
   constructor() {
     super('The call was given up by its caller.');

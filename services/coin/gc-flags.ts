@@ -15,7 +15,7 @@ const NEVER_MS = 2 ** 31 - 1;
  *   and drops the compiled code of all that works on streams and calls, of which there is none then; the next load pays for
  *   compiling it again (docs/performance.md, "Fetches").
  */
-export function tuneCollector(): void {
+export function setGcFlags(): void {
   setFlagsFromString('--no-allocation-site-pretenuring');
   setFlagsFromString(`--gc-memory-reducer-start-delay-ms=${NEVER_MS}`);
 }

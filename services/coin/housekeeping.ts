@@ -4,7 +4,7 @@ import { STALE_AFTER_DAYS } from './coin';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 import { count, type Job } from './telemetry/metrics';
 
-export interface Hygiene {
+export interface Housekeeping {
   /** By name: hard-delete-fetched, clear-retired, purge-stale, forget-spent. */
   readonly jobs: readonly Cron[];
   stop(): void;
@@ -18,15 +18,15 @@ const MINUTE = Math.floor(Math.random() * 60);
  * what a retire left to do, daily the stale and the
  * forgotten ones. Every server runs it; each picks a minute of its own, and where two meet they share the work.
  */
-export function startHygiene(store: CoinInventoryServer, log: Logger): Hygiene {
+export function startHousekeeping(store: CoinInventoryServer, log: Logger): Housekeeping {
   const job = (name: Job, pattern: string, work: () => Promise<number>) =>
     new Cron(pattern, { name, timezone: 'UTC', protect: true, unref: true }, async () => {
       try {
-        log.info({ job: name, deleted: await work() }, 'hygiene');
-        count.hygiene(name, 'done');
+        log.info({ job: name, deleted: await work() }, 'housekeeping');
+        count.housekeeping(name, 'done');
       } catch (error) {
-        count.hygiene(name, 'failed');
-        log.warn({ job: name, err: error }, 'hygiene failed; it will be tried again at its next time');
+        count.housekeeping(name, 'failed');
+        log.warn({ job: name, err: error }, 'housekeeping failed; it will be tried again at its next time');
       }
     });
   const jobs = [

@@ -1,8 +1,8 @@
 /** A place in a queue, until it is left. */
-export interface Place<T> {
+export interface ListNode<T> {
   readonly value: T;
-  previous: Place<T> | undefined;
-  next: Place<T> | undefined;
+  previous: ListNode<T> | undefined;
+  next: ListNode<T> | undefined;
 }
 
 /**
@@ -11,17 +11,17 @@ export interface Place<T> {
  * among V8's old objects, all tables after it and what they kept are taken for alive until the next full collection:
  * 8 % of all that calls allocate, which is what the pauses of a service with many connections were made of.
  */
-export class Queue<T> implements Iterable<T> {
-  #first: Place<T> | undefined;
-  #last: Place<T> | undefined;
+export class LinkedList<T> implements Iterable<T> {
+  #first: ListNode<T> | undefined;
+  #last: ListNode<T> | undefined;
   #size = 0;
 
   get size(): number {
     return this.#size;
   }
 
-  add(value: T): Place<T> {
-    const place: Place<T> = { value, previous: this.#last, next: undefined };
+  add(value: T): ListNode<T> {
+    const place: ListNode<T> = { value, previous: this.#last, next: undefined };
     if (this.#last) this.#last.next = place;
     else this.#first = place;
     this.#last = place;
@@ -30,7 +30,7 @@ export class Queue<T> implements Iterable<T> {
   }
 
   /** Leaves; once. */
-  leave(place: Place<T>): void {
+  leave(place: ListNode<T>): void {
     const { previous, next } = place;
     if (previous) previous.next = next;
     else this.#first = next;

@@ -4,16 +4,17 @@ import { openPostgres } from './database/open';
 import { prepareDatabase } from './database/preflight';
 import { Fence } from './fence/fence';
 import { watchDatabase } from './fence/watch-database';
-import { startHygiene } from './housekeeping';
+import { startHousekeeping } from './housekeeping';
 import { openTokenKeys } from './identity/token-keys';
 import { verifyWith } from './identity/verify-token';
 import { openLimits } from './limits/open-limits';
 import { createLogger } from './logger';
 import { REASONS } from './rpc/status';
-import { CoinServer, type ServingState } from './server';
+import { CoinServer } from './server';
+import type { ServingState } from './serving-state';
 import { CoinInventoryServer } from './store/coin-inventory-server';
-import { StockWatch } from './store/stock-sampler';
-import { tellLevels } from './telemetry/gauges';
+import { StockSampler } from './store/stock-sampler';
+import { registerGauges } from './telemetry/gauges';
 import { turnMetricsOn } from './telemetry/metrics';
 import { startTelemetry } from './telemetry/start-telemetry';
 import { Certificates } from './transport/certificates';
@@ -52,28 +53,28 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     });
     const store = new CoinInventoryServer(postgres.db, fence, config, postgres.replica);
     const limits = openLimits(config, logger);
-    const { mostCalls, mostWaitMs, connections } = config;
+    const { maxCalls, maxWaitMs, connections } = config;
     const server = new CoinServer({
       store,
       limits,
       verifyToken,
       logger,
       now,
-      mostCalls,
-      mostWaitMs,
+      maxCalls,
+      maxWaitMs,
       waiting: postgres.waiting,
       connections,
     });
-    const hygiene = startHygiene(store, logger);
+    const housekeeping = startHousekeeping(store, logger);
     let state: ServingState = { isUp: true, isFenced: false };
     const watch = watchDatabase(fence, logger, (now) => {
       state = now;
       server.setServing(now);
     });
-    const stock = telemetry.hasMetrics ? new StockWatch(postgres.db, telemetry.intervalMs) : undefined;
+    const stock = telemetry.hasMetrics ? new StockSampler(postgres.db, telemetry.intervalMs) : undefined;
     if (telemetry.hasMetrics) {
-      tellLevels(turnMetricsOn(REASONS), () => ({
-        callsUnderWay: server.callsUnderWay,
+      registerGauges(turnMetricsOn(REASONS), () => ({
+        callsInFlight: server.callsInFlight,
         connections: server.connections,
         fetchesWaiting: store.waiting,
         pool: {
@@ -95,7 +96,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     logger.info({ signal: await stopped }, 'stopping: calls that were accepted are answered first');
     watch.stop();
     stock?.stop();
-    hygiene.stop();
+    housekeeping.stop();
     certificates?.close();
     await server.stop(config.drainTimeoutMs);
     await limits.close();

@@ -3,12 +3,13 @@ import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { type CoinAdminServiceServer, CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { type CoinServiceServer, CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
+import { type CallBounds, CallsInFlight } from './calls-in-flight';
 import type { ConnectionLimits } from './config';
 import type { VerifyToken } from './identity/verify-token';
 import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
-import { intercept, together } from './interceptors/intercept';
-import { type CallBounds, CallsUnderWay, shed } from './interceptors/load-shedding';
+import { combineObservers, intercept } from './interceptors/intercept';
+import { shedLoad } from './interceptors/load-shedding';
 import { log } from './interceptors/log';
 import { measureCalls } from './interceptors/measure';
 import type { CoinLimits } from './limits/coin-limits';
@@ -23,6 +24,7 @@ import { purgeStale } from './rpc/purge-stale';
 import { reconcileCoins } from './rpc/reconcile-coins';
 import { type UnaryOptions, unary } from './rpc/unary';
 import { uploadCoins } from './rpc/upload-coins';
+import type { ServingState } from './serving-state';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 import type { Certificates } from './transport/certificates';
 import { Listener } from './transport/listener';
@@ -39,7 +41,7 @@ const METHODS = [...Object.values(CoinServiceService), ...Object.values(CoinAdmi
 const HARD_MESSAGE_LIMIT = 8 * MAX_REQUEST_BYTES;
 
 /** What one connection may have waiting to be sent and read, in megabytes. New calls of it are refused meanwhile. */
-const MOST_SESSION_MEGABYTES = 32;
+const MAX_SESSION_MEGABYTES = 32;
 
 /** Calls that send their request or read their answer, for each that may be worked on. */
 const OPEN_PER_CALL = 8;
@@ -53,13 +55,6 @@ export interface ServerOptions extends CallBounds {
   readonly connections: ConnectionLimits;
 }
 
-export interface ServingState {
-  /** The database answers. */
-  readonly isUp: boolean;
-  /** It must not hand out. */
-  readonly isFenced: boolean;
-}
-
 /** The gRPC face of one store: the two services of the contract, health and reflection. */
 export class CoinServer {
   readonly #server: Server;
@@ -67,25 +62,25 @@ export class CoinServer {
   readonly #listeners: Listener[] = [];
   readonly #options: ServerOptions;
   readonly #health: HealthImplementation;
-  readonly #calls: CallsUnderWay;
+  readonly #calls: CallsInFlight;
   #draining = false;
 
   constructor(serverOptions: ServerOptions) {
-    const { store, limits, verifyToken, logger, now, mostCalls, connections } = serverOptions;
+    const { store, limits, verifyToken, logger, now, maxCalls, connections } = serverOptions;
     this.#options = serverOptions;
-    const calls = new CallsUnderWay({ ...serverOptions, fetching: store });
+    const calls = new CallsInFlight({ ...serverOptions, fetching: store });
     this.#calls = calls;
     const options: UnaryOptions = { logger, now, calls };
     this.#server = new Server({
       interceptors: [
         intercept({
-          witness: together(log(logger), measureCalls(METHODS)),
-          refusals: [drain(() => this.#draining), shed(calls)],
-          identify: authenticate(verifyToken),
+          observer: combineObservers(log(logger), measureCalls(METHODS)),
+          admissionChecks: [drain(() => this.#draining), shedLoad(calls)],
+          authenticate: authenticate(verifyToken),
         }),
       ],
       'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,
-      'grpc-node.max_session_memory': MOST_SESSION_MEGABYTES,
+      'grpc-node.max_session_memory': MAX_SESSION_MEGABYTES,
       'grpc.keepalive_time_ms': connections.keepaliveMs,
       'grpc.keepalive_timeout_ms': connections.keepaliveTimeoutMs,
       'grpc.max_connection_idle_ms': connections.idleTimeoutMs,
@@ -95,7 +90,7 @@ export class CoinServer {
       'grpc.enable_channelz': 0,
     });
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    new Sessions(this.#server, { ...connections, mostOpen: OPEN_PER_CALL * mostCalls });
+    new Sessions(this.#server, { ...connections, maxOpen: OPEN_PER_CALL * maxCalls });
     this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {
       uploadCoins: unary(options, uploadCoins(store, limits, now)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
@@ -121,7 +116,7 @@ export class CoinServer {
     return this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
   }
 
-  get callsUnderWay(): number {
+  get callsInFlight(): number {
     return this.#calls.count;
   }
 

@@ -11,7 +11,7 @@ import { Reconciled } from './reconcile-kit';
 
 const backend = eachBackend();
 /** No reconcile of this size has so many; a walk that gets there walks in circles. */
-const MOST_STEPS = 200;
+const MAX_STEPS = 200;
 
 let service: TestService;
 beforeAll(async () => {
@@ -40,7 +40,7 @@ async function walk(
   { config }: Reconciled,
   run: (happens: (onStep: OnStep) => OnStep) => Promise<void>,
 ): Promise<number> {
-  for (let at = 1; at <= MOST_STEPS; at += config.backend === 'redis' ? 2 : 1) {
+  for (let at = 1; at <= MAX_STEPS; at += config.backend === 'redis' ? 2 : 1) {
     let moment = 0;
     const happens = (onStep: OnStep) => async () => {
       moment += 1;
@@ -49,7 +49,7 @@ async function walk(
     await run(happens);
     if (moment < at) return moment;
   }
-  throw new Error(`The reconcile had not ended after ${MOST_STEPS} steps.`);
+  throw new Error(`The reconcile had not ended after ${MAX_STEPS} steps.`);
 }
 
 /** Coins that the service lost, so that the reconcile has something to publish again. */

@@ -112,7 +112,7 @@ backend.describe('a hiccup of the coin service', () => {
       expect(new Set(fetches.map(({ requestId }) => requestId)).size).toBe(1);
       // The count of askers is no reservation: answered with coins, it is closed.
       await topUp(storage, access, [BOB]);
-      expect(await storage.openRequests.resumeTopUps([BOB])).toHaveLength(2);
+      expect(await storage.pendingRequests.resumeTopUps([BOB])).toHaveLength(2);
     }));
 });
 

@@ -275,6 +275,6 @@ backend.describe('topping up', () => {
         });
       }
       expect(service.calls).toStrictEqual([]);
-      expect(await storage.openRequests.resumeTopUps([bob])).toStrictEqual([]);
+      expect(await storage.pendingRequests.resumeTopUps([bob])).toStrictEqual([]);
     }));
 });

@@ -14,7 +14,7 @@ const CHILD = compiled('device/test/opening/auto-child');
 const KEY = bytes(32, 5);
 const NO_REDIS = 'redis://127.0.0.1:1';
 /** The choice itself changes fewer files; more would be a walk in circles. */
-const MOST_BOUNDARIES = 30;
+const MAX_BOUNDARIES = 30;
 
 let server: RedisServer;
 let folder: string;
@@ -50,7 +50,7 @@ describe.each(['redis', 'sqlite'] as const)('a first opening that chooses %s', (
   it('killed at any change of a file, leaves no choice or a whole one', async () => {
     let died = 0;
     for (let killAt = 1; ; killAt += 1) {
-      if (killAt > MOST_BOUNDARIES) throw new Error('The opening does not end.');
+      if (killAt > MAX_BOUNDARIES) throw new Error('The opening does not end.');
       const job = jobAt(killAt);
       if ((await open(job)) !== null) break;
       died += 1;

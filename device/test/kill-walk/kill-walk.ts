@@ -9,7 +9,7 @@ import type { Done, KillJob, Resumed } from './child';
 
 const CHILD = compiled('device/test/kill-walk/child');
 /** No flow of this size has so many boundaries; a walk that gets there walks in circles. */
-const MOST_ROUNDS = 300;
+const MAX_ROUNDS = 300;
 
 export interface Round {
   readonly killAt: number;
@@ -34,15 +34,15 @@ export async function walkKillPoints(
   job: (round: number) => Omit<KillJob, 'killAt'>,
   afterRound: (round: Round) => Promise<void> | void,
 ): Promise<number> {
-  for (let killAt: number = lane; killAt <= MOST_ROUNDS; killAt += LANES.length) {
+  for (let killAt: number = lane; killAt <= MAX_ROUNDS; killAt += LANES.length) {
     const round = await runChild({ ...job(killAt), killAt });
     await afterRound(round);
     if (round.done !== null) {
-      await afterRound(await runChild({ ...job(MOST_ROUNDS + 1), killAt: 0 }));
+      await afterRound(await runChild({ ...job(MAX_ROUNDS + 1), killAt: 0 }));
       return killAt - LANES.length;
     }
   }
-  throw new Error(`The flow had not ended after ${MOST_ROUNDS} boundaries.`);
+  throw new Error(`The flow had not ended after ${MAX_ROUNDS} boundaries.`);
 }
 
 /** Walks all kill points. @returns the number of boundaries. */

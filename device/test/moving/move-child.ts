@@ -1,4 +1,4 @@
-import { type AutoConfig, copyDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
+import { type AutoConfig, moveDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
 import { armKillPoint, disarmKillPoint, watchFiles, watchRedis, watchSqlite } from '../kill-walk/kill-points';
 
 type Plain<Config> = Omit<Config, 'key' | 'now' | 'onWarning'> & { readonly key: readonly number[] };
@@ -20,7 +20,7 @@ async function main({ from, to, killAt, nowMs }: CopyJob): Promise<void> {
   watchRedis();
   watchFiles();
   armKillPoint(killAt);
-  await copyDeviceStorage(withKey(from, nowMs) as AutoConfig, withKey(to, nowMs) as SqliteConfig | RedisConfig);
+  await moveDeviceStorage(withKey(from, nowMs) as AutoConfig, withKey(to, nowMs) as SqliteConfig | RedisConfig);
   disarmKillPoint();
 }
 

@@ -11,19 +11,19 @@ import { checkConfig } from '../../device-config';
 import { UnreachableError } from '../../errors';
 import {
   type AutoConfig,
-  copyDeviceStorage,
+  moveDeviceStorage,
   openDeviceStorage,
   type RedisConfig,
   type SqliteConfig,
 } from '../../index';
-import { openForCopy } from '../../open-move-endpoint';
+import { openMoveEndpoint } from '../../open-move-endpoint';
 import type { CopyJob } from './move-child';
 import { CopyPlaces, digestsOf, fill } from './move-kit';
 
 const CHILD = compiled('device/test/moving/move-child');
 /** Every so many boundaries, a prime so that the loops over records are hit in different places; 1 is every one. */
 const STRIDE = Number(process.env.AQM_COPY_STRIDE ?? 17);
-const MOST_BOUNDARIES = 3_000;
+const MAX_BOUNDARIES = 3_000;
 const KEY = bytes(32, 9);
 
 let server: RedisServer;
@@ -75,7 +75,7 @@ async function openingOf(config: AutoConfig | SqliteConfig | RedisConfig): Promi
 /** Whether the target has come to be by the copy; not made when it is not there. */
 async function canBeUsed(target: SqliteConfig | RedisConfig): Promise<boolean> {
   try {
-    const side = await openForCopy(checkConfig(target), { mustExist: true });
+    const side = await openMoveEndpoint(checkConfig(target), { mustExist: true });
     const { state, copyId } = await side.readState();
     await side.close();
     return state === 'ACTIVE' && copyId !== null;
@@ -101,7 +101,7 @@ describe.each(['redis', 'sqlite'] as const)('a copy to %s, killed between any tw
       await storage.close();
     }
     for (let killAt = 1; ; killAt += STRIDE) {
-      if (killAt > MOST_BOUNDARIES) throw new Error('The copy does not end.');
+      if (killAt > MAX_BOUNDARIES) throw new Error('The copy does not end.');
       const round = new Round(`to-${side}-${killAt}`);
       if (source === 'sqlite') cpSync(template.sqlite.path, round.sqlite.path);
       const storage = await openDeviceStorage(round.auto);
@@ -121,7 +121,7 @@ describe.each(['redis', 'sqlite'] as const)('a copy to %s, killed between any tw
         found,
       );
       if (await canBeUsed(round[side])) expect(await holdsNothing(round[source])).toBe(true);
-      if (end === 'died') await copyDeviceStorage(round.auto, round[side]);
+      if (end === 'died') await moveDeviceStorage(round.auto, round[side]);
 
       expect(await digestsOf(round[side])).toStrictEqual(before);
       expect(await holdsNothing(round[source])).toBe(true);

@@ -7,7 +7,7 @@ import { bytes, DAY, HOUR, inventoryCoin, keyId, ManualClock, mintedCoin, vaultK
 import { RECORD_KINDS, RecordDigest, type RecordKind } from '../../contract/device-record';
 import { checkConfig } from '../../device-config';
 import { type DeviceStorage, openDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
-import { openForCopy } from '../../open-move-endpoint';
+import { openMoveEndpoint } from '../../open-move-endpoint';
 
 export type SideName = 'sqlite' | 'redis' | 'redis without a key';
 
@@ -45,7 +45,7 @@ const STRANGERS_WISH = {
 
 /** Something of every kind, in every state that a storage can hold. */
 export async function fill(
-  { vault, inventory, outbox, openRequests }: DeviceStorage,
+  { vault, inventory, outbox, pendingRequests }: DeviceStorage,
   clock: ManualClock,
 ): Promise<void> {
   for (let n = 0; n < 12; n += 1) await vault.storeKey(vaultKey(n, { coinCategory: n % 2 ? 'GOLD' : 'BRONZE' }));
@@ -60,12 +60,12 @@ export async function fill(
     await inventory.storeKey(inventoryCoin(n, clock.in((9 - n) * DAY), { contactId: 'bób: ✓' }));
   await inventory.selectCoin('bób: ✓', 'GOLD');
   await inventory.storeKey(inventoryCoin(20, clock.in(HOUR), { contactId: 'carol', coinCategory: 'SILVER' }));
-  await openRequests.reserveRoom([{ contactId: 'carol', userId: keyId(901) }]);
-  await openRequests.openOnDemand(STRANGERS_WISH, { fresh: false });
+  await pendingRequests.reserveRoom([{ contactId: 'carol', userId: keyId(901) }]);
+  await pendingRequests.openOnDemand(STRANGERS_WISH, { fresh: false });
   // Of somebody who is forgotten but for the id.
   const wish = { ...STRANGERS_WISH, contactId: 'once' };
-  const asked = await openRequests.openOnDemand(wish, { fresh: false });
-  await openRequests.settleOnDemand(asked, inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }));
+  const asked = await pendingRequests.openOnDemand(wish, { fresh: false });
+  await pendingRequests.settleOnDemand(asked, inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }));
   clock.advance(2 * HOUR);
   await inventory.garbageCollect(0);
   for (let n = 5; n < 8; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId: 'bób: ✓' }));
@@ -75,7 +75,7 @@ export async function fill(
 }
 
 /** What a caller can see of a filled storage, and what it must still remember. Changes the storage. */
-export async function observe({ vault, inventory, outbox, openRequests }: DeviceStorage, clock: ManualClock) {
+export async function observe({ vault, inventory, outbox, pendingRequests }: DeviceStorage, clock: ManualClock) {
   const ids = [0, 1, 2, 3, 50, 100, 999].map(keyId);
   return {
     keys: await vault.listKeyIds(),
@@ -85,13 +85,13 @@ export async function observe({ vault, inventory, outbox, openRequests }: Device
     bytes: await inventory.getTotalStorageBytes(),
     again: await outbox.publishAgain(EPOCH, [keyId(101), keyId(1)]),
     batch: await outbox.takeBatch(EPOCH, 0, 100),
-    resumed: await openRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
-    onDemand: await openRequests.openOnDemand(STRANGERS_WISH, { fresh: false }),
+    resumed: await pendingRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
+    onDemand: await pendingRequests.openOnDemand(STRANGERS_WISH, { fresh: false }),
     burnedAgain: [await vault.storeKey(vaultKey(0)), await vault.burnKey(keyId(2)), await vault.storeKey(vaultKey(2))],
     usedAgain: [
       await inventory.storeKey(inventoryCoin(3, clock.in(DAY), { contactId: 'bób: ✓' })),
-      await openRequests.settleOnDemand(
-        await openRequests.openOnDemand({ ...STRANGERS_WISH, contactId: 'once' }, { fresh: true }),
+      await pendingRequests.settleOnDemand(
+        await pendingRequests.openOnDemand({ ...STRANGERS_WISH, contactId: 'once' }, { fresh: true }),
         inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }),
       ),
     ],
@@ -105,7 +105,7 @@ export async function observe({ vault, inventory, outbox, openRequests }: Device
 
 /** Counts and digests of everything in a storage, whatever its state; read past the opening checks. */
 export async function digestsOf(config: SqliteConfig | RedisConfig): Promise<Record<RecordKind, string>> {
-  const side = await openForCopy(checkConfig(config), { mustExist: true });
+  const side = await openMoveEndpoint(checkConfig(config), { mustExist: true });
   try {
     const digests: Partial<Record<RecordKind, string>> = {};
     for (const kind of RECORD_KINDS) {

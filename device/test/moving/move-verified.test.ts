@@ -3,7 +3,7 @@ import Database from 'better-sqlite3';
 import { RedisServer } from '../../../testkit/redis-server';
 import { vaultKey } from '../../conformance/harness';
 import type { RecordKind } from '../../contract/device-record';
-import { copyDeviceStorage, openDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
+import { moveDeviceStorage, openDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
 import { decryptPage, deriveKeys, pagesOf } from '../sqlite/sqlcipher-format';
 import { CopyPlaces, digestsOf, filledDevice } from './move-kit';
 
@@ -48,12 +48,12 @@ describe('what arrives otherwise than it was sent', () => {
     const from = await filledDevice(places, 'redis');
     const before = await digestsOf(from);
     const to = await damagingFile(kind, damage);
-    await expect(copyDeviceStorage(from, to)).rejects.toMatchObject({ name: 'CopyVerificationError', differing: kind });
+    await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'MoveVerificationError', differing: kind });
     expect(await digestsOf(from)).toStrictEqual(before);
     await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
     await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
     const elsewhere = freshFile();
-    await copyDeviceStorage(from, elsewhere);
+    await moveDeviceStorage(from, elsewhere);
     expect(await digestsOf(elsewhere)).toStrictEqual(before);
   });
 });
@@ -61,22 +61,22 @@ describe('what arrives otherwise than it was sent', () => {
 describe('two calls for the same copy at once', () => {
   it.each(['sqlite', 'redis'] as const)('lose nothing and mix nothing, source in %s', async (side) => {
     // The earlier one may read what the later one has wiped, or put, since.
-    const refusals = ['CopyOvertakenError', 'CopyVerificationError', 'TargetNotEmptyError', 'StorageMovedError'];
+    const refusals = ['MoveOvertakenError', 'MoveVerificationError', 'TargetNotEmptyError', 'StorageMovedError'];
     let refused = 0;
     for (let round = 0; round < 6; round += 1) {
       const from = await filledDevice(places, side);
       const to = places.fresh(side === 'sqlite' ? 'redis' : 'sqlite');
       const before = await digestsOf(from);
       // The second one starts in the middle of the first.
-      const first = copyDeviceStorage(from, to);
+      const first = moveDeviceStorage(from, to);
       for (let turn = 0; turn < round * 12; turn += 1) await nextTurn();
-      const outcomes = await Promise.allSettled([first, copyDeviceStorage(from, to)]);
+      const outcomes = await Promise.allSettled([first, moveDeviceStorage(from, to)]);
       for (const outcome of outcomes) {
         if (outcome.status === 'fulfilled') continue;
         refused += 1;
         expect(refusals).toContain(outcome.reason.name);
       }
-      await copyDeviceStorage(from, to);
+      await moveDeviceStorage(from, to);
       expect(await digestsOf(to)).toStrictEqual(before);
       await (await openDeviceStorage(to)).close();
       await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVED' });
@@ -95,7 +95,7 @@ it.each(['sqlite', 'redis'] as const)(
       await (await openDeviceStorage(from)).close();
       const to = places.fresh(side);
       const other = await openDeviceStorage(to);
-      const copy = copyDeviceStorage(from, to).catch((error: Error) => error.name);
+      const copy = moveDeviceStorage(from, to).catch((error: Error) => error.name);
       const stored: string[] = [];
       // Later in every round, until the copy has ended.
       for (let turn = 0; turn < round * 2; turn += 1) await nextTurn();
@@ -125,7 +125,7 @@ it('leaves none of a blob in a source in SQLite, neither in its pages nor in its
   };
   expect(clear().includes(blob)).toBe(true);
   const size = statSync(from.path).size;
-  await copyDeviceStorage(from, places.fresh('redis') as RedisConfig);
+  await moveDeviceStorage(from, places.fresh('redis') as RedisConfig);
   expect(clear().includes(blob)).toBe(false);
   expect(statSync(from.path).size).toBeLessThan(size);
   await other.close();

@@ -6,7 +6,7 @@ import { bytes, keyId, vaultKey } from '../../conformance/harness';
 import { RECORD_KINDS } from '../../contract/device-record';
 import {
   type AutoConfig,
-  copyDeviceStorage,
+  moveDeviceStorage,
   openDeviceStorage,
   type RedisConfig,
   type SqliteConfig,
@@ -41,7 +41,7 @@ describe('copying a device from one storage to another', () => {
     const to = places.fresh(b);
     const before = await digestsOf(from);
     expect(Object.values(before)).not.toContainEqual(NOTHING);
-    const report = await copyDeviceStorage(from, to);
+    const report = await moveDeviceStorage(from, to);
     expect(report).toMatchObject({ from: from.backend, to: to.backend });
     expect(report.copied).toEqual({
       vault_key: 14,
@@ -64,7 +64,7 @@ describe('copying a device from one storage to another', () => {
     const twin = new CopyPlaces(server);
     const stayed = await openDeviceStorage(await filledDevice(twin, a));
     const to = places.fresh(b);
-    await copyDeviceStorage(await filledDevice(places, a), to);
+    await moveDeviceStorage(await filledDevice(places, a), to);
     const moved = await openDeviceStorage(to);
     const withoutIds = (value: unknown): unknown =>
       JSON.parse(JSON.stringify(value, (name, part) => (name === 'requestId' ? '' : part)));
@@ -79,12 +79,12 @@ describe('copying a device from one storage to another', () => {
     async (side) => {
       const from = places.fresh(side);
       const storage = await openDeviceStorage(from);
-      const { vault, inventory, outbox, openRequests, close } = storage;
+      const { vault, inventory, outbox, pendingRequests, close } = storage;
       await fill(storage, places.clock);
       const carol = { contactId: 'carol', userId: keyId(901) };
-      const [request] = await openRequests.resumeTopUps([carol]);
+      const [request] = await pendingRequests.resumeTopUps([carol]);
       if (request === undefined) throw new Error('There is no open request.');
-      await copyDeviceStorage(from, places.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
+      await moveDeviceStorage(from, places.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
       const calls: (() => Promise<unknown>)[] = [
         () => vault.storeKey(vaultKey(7)),
         () => vault.fetchKey(keyId(1)),
@@ -104,12 +104,12 @@ describe('copying a device from one storage to another', () => {
         () => outbox.acknowledge([keyId(100)]),
         () => outbox.remove([keyId(100)]),
         () => outbox.publishAgain(keyId(1), [keyId(100)]),
-        () => openRequests.resumeTopUps([carol]),
-        () => openRequests.reserveRoom([carol]),
-        () => openRequests.missingCoins([carol]),
-        () => openRequests.settleTopUp(request, []),
-        () => openRequests.askAgain([request]),
-        () => openRequests.abandon(request),
+        () => pendingRequests.resumeTopUps([carol]),
+        () => pendingRequests.reserveRoom([carol]),
+        () => pendingRequests.missingCoins([carol]),
+        () => pendingRequests.settleTopUp(request, []),
+        () => pendingRequests.askAgain([request]),
+        () => pendingRequests.abandon(request),
       ];
       for (const call of calls)
         await expect(call()).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVED' });
@@ -121,7 +121,7 @@ describe('copying a device from one storage to another', () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const to = places.fresh(side);
       const early = await openDeviceStorage(to);
-      await copyDeviceStorage(await filledDevice(places, 'sqlite'), to);
+      await moveDeviceStorage(await filledDevice(places, 'sqlite'), to);
       expect(await early.vault.getStatus(keyId(1))).toBe('ACTIVE');
       await early.close();
     }
@@ -132,10 +132,10 @@ describe('copying a device from one storage to another', () => {
     const b = places.fresh('redis');
     const before = await digestsOf(a);
     for (let round = 0; round < 2; round += 1) {
-      await copyDeviceStorage(a, b);
-      expect(await copyDeviceStorage(a, b)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
-      await copyDeviceStorage(b, a);
-      expect(await copyDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', copied: {} });
+      await moveDeviceStorage(a, b);
+      expect(await moveDeviceStorage(a, b)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+      await moveDeviceStorage(b, a);
+      expect(await moveDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', copied: {} });
       expect(await digestsOf(a)).toStrictEqual(before);
     }
     // The first of the two is in use again, and its old copy is no reason to leave it.
@@ -146,10 +146,10 @@ describe('copying a device from one storage to another', () => {
     const from = await filledDevice(places, 'sqlite');
     const to = places.fresh('redis') as RedisConfig;
     const before = await digestsOf(from);
-    await copyDeviceStorage(from, to);
+    await moveDeviceStorage(from, to);
     await server.client().hset(`device:{${to.namespace}}`, 'copy_state', 'RECEIVING');
     await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
-    expect(await copyDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+    expect(await moveDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
     expect(await digestsOf(to)).toStrictEqual(before);
     await (await openDeviceStorage(to)).close();
   });
@@ -162,8 +162,8 @@ describe('copying a device from one storage to another', () => {
       const other = await openDeviceStorage(to);
       const wish = { contactId: 'x', userId: keyId(1), coinCategory: 'GOLD', allowLowerCategories: false } as const;
       // The least that there can be.
-      await other.openRequests.openOnDemand(wish, { fresh: true });
-      await expect(copyDeviceStorage(from, to)).rejects.toMatchObject({ name: 'TargetNotEmptyError' });
+      await other.pendingRequests.openOnDemand(wish, { fresh: true });
+      await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'TargetNotEmptyError' });
       expect(await other.vault.storeKey(vaultKey(1))).toBe(true);
       await other.close();
       const source = await openDeviceStorage(from);
@@ -175,16 +175,16 @@ describe('copying a device from one storage to another', () => {
   it('leaves the source in use when the target cannot be opened', async () => {
     const from = await filledDevice(places, 'sqlite');
     const nowhere: RedisConfig = { backend: 'redis', url: 'redis://127.0.0.1:1', namespace: 'x' };
-    await expect(copyDeviceStorage(from, nowhere)).rejects.toMatchObject({ name: 'UnreachableError' });
+    await expect(moveDeviceStorage(from, nowhere)).rejects.toMatchObject({ name: 'UnreachableError' });
     const folder: SqliteConfig = { backend: 'sqlite', path: join(places.folder, 'missing', 'x.db'), key: bytes(32, 1) };
-    await expect(copyDeviceStorage(from, folder)).rejects.toMatchObject({ name: 'UnreachableError' });
+    await expect(moveDeviceStorage(from, folder)).rejects.toMatchObject({ name: 'UnreachableError' });
     await (await openDeviceStorage(from)).close();
   });
 
   it('makes no source that is not there', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const from = places.fresh(side);
-      await expect(copyDeviceStorage(from, places.fresh('sqlite'))).rejects.toMatchObject({ name: 'UnreachableError' });
+      await expect(moveDeviceStorage(from, places.fresh('sqlite'))).rejects.toMatchObject({ name: 'UnreachableError' });
       if (from.backend === 'sqlite') expect(existsSync(from.path)).toBe(false);
       else expect(await server.client().exists(`device:{${from.namespace}}`)).toBe(0);
     }
@@ -196,11 +196,11 @@ describe('copying a device from one storage to another', () => {
       const from = await filledDevice(places, 'sqlite');
       const before = await digestsOf(from);
       const to: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x', onWarning: () => undefined };
-      await expect(copyDeviceStorage(from, to)).rejects.toMatchObject({ name: 'UnreachableError' });
+      await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'UnreachableError' });
       await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
       await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
       const elsewhere = places.fresh('redis');
-      await copyDeviceStorage(from, elsewhere);
+      await moveDeviceStorage(from, elsewhere);
       expect(await digestsOf(elsewhere)).toStrictEqual(before);
     } finally {
       await forgetful.destroy();
@@ -214,7 +214,7 @@ describe('copying a device from one storage to another', () => {
       const there = new CopyPlaces(own);
       const from = await filledDevice(there, 'redis');
       expect(own.filesOnDisk().includes(blob.subarray(0, 24))).toBe(true);
-      await copyDeviceStorage(from, there.fresh('sqlite'));
+      await moveDeviceStorage(from, there.fresh('sqlite'));
       expect(own.filesOnDisk().includes(blob.subarray(0, 24))).toBe(false);
       there.destroy();
     } finally {
@@ -228,7 +228,7 @@ describe('copying a device from one storage to another', () => {
   ])('refuses a target of another kind: %s', async (field, to) => {
     const from = await filledDevice(places, 'sqlite');
     const config = { path: join(places.folder, 'x'), key: bytes(32, 1), url: server.url, namespace: 'x', ...to };
-    await expect(copyDeviceStorage(from, config as never)).rejects.toMatchObject({
+    await expect(moveDeviceStorage(from, config as never)).rejects.toMatchObject({
       name: 'InvalidArgumentError',
       field,
     });
@@ -237,7 +237,7 @@ describe('copying a device from one storage to another', () => {
   it('refuses to copy a storage onto itself', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const config = await filledDevice(places, side);
-      await expect(copyDeviceStorage(config, config)).rejects.toMatchObject({
+      await expect(moveDeviceStorage(config, config)).rejects.toMatchObject({
         name: 'InvalidArgumentError',
         field: 'to',
       });
@@ -260,14 +260,14 @@ describe('copying a device that chose its own backend', () => {
     await fill(first, places.clock);
     await first.close();
     expect(choice(config)).toBe('redis');
-    await copyDeviceStorage(config, { backend: 'sqlite', path, key, now });
+    await moveDeviceStorage(config, { backend: 'sqlite', path, key, now });
     expect(choice(config)).toBe('sqlite');
     const second = await openDeviceStorage(config);
     expect([second.backend, await second.vault.getStatus(keyId(1))]).toEqual(['sqlite', 'ACTIVE']);
     await second.close();
     const back: RedisConfig = { backend: 'redis', url, namespace, key, now };
-    await copyDeviceStorage(config, back);
-    expect(await copyDeviceStorage(config, back)).toMatchObject({ copied: {} });
+    await moveDeviceStorage(config, back);
+    expect(await moveDeviceStorage(config, back)).toMatchObject({ copied: {} });
     expect(choice(config)).toBe('redis');
     const third = await openDeviceStorage(config);
     expect([third.backend, await third.vault.getStatus(keyId(1))]).toEqual(['redis', 'ACTIVE']);
@@ -278,10 +278,10 @@ describe('copying a device that chose its own backend', () => {
     const config = auto();
     const { key, path, now } = config;
     const refused = { name: 'InvalidArgumentError' };
-    await expect(copyDeviceStorage(config, { backend: 'sqlite', path, key, now })).rejects.toMatchObject(refused);
+    await expect(moveDeviceStorage(config, { backend: 'sqlite', path, key, now })).rejects.toMatchObject(refused);
     await (await openDeviceStorage(config)).close();
-    await expect(copyDeviceStorage(config, places.fresh('sqlite'))).rejects.toMatchObject(refused);
-    await expect(copyDeviceStorage(config, places.fresh('redis'))).rejects.toMatchObject(refused);
+    await expect(moveDeviceStorage(config, places.fresh('sqlite'))).rejects.toMatchObject(refused);
+    await expect(moveDeviceStorage(config, places.fresh('redis'))).rejects.toMatchObject(refused);
     expect(choice(config)).toBe('redis');
   });
 });

@@ -76,12 +76,12 @@ describe('a failing Redis server', () => {
     }));
 
   it('answers StorageFullError when its memory is full, with nothing half-written, and still gives and destroys', () =>
-    withRedis(async ({ storage: { vault, inventory, outbox, openRequests }, clock, open }) => {
+    withRedis(async ({ storage: { vault, inventory, outbox, pendingRequests }, clock, open }) => {
       await inventory.setPriority('bob', 'BESTIE');
       for (const n of [1, 2]) await vault.storeKey(vaultKey(n));
       for (const n of [1, 2]) await inventory.storeKey(inventoryCoin(n, clock.in(n * DAY)));
       const contact = { contactId: 'bob', userId: keyId(77) };
-      const [reserved] = await openRequests.reserveRoom([contact]);
+      const [reserved] = await pendingRequests.reserveRoom([contact]);
       if (reserved === undefined) throw new Error('nothing reserved');
       const client = server.client();
       await client.config('SET', 'maxmemory', '1');
@@ -94,9 +94,9 @@ describe('a failing Redis server', () => {
         () => outbox.add(minted),
         () => inventory.storeKey(inventoryCoin(3, clock.in(DAY))),
         () => inventory.setPriority('carol', 'MATE'),
-        () => openRequests.reserveRoom([contact]),
-        () => openRequests.settleTopUp(reserved, [inventoryCoin(3, clock.in(DAY))]),
-        () => openRequests.openOnDemand(wish, { fresh: false }),
+        () => pendingRequests.reserveRoom([contact]),
+        () => pendingRequests.settleTopUp(reserved, [inventoryCoin(3, clock.in(DAY))]),
+        () => pendingRequests.openOnDemand(wish, { fresh: false }),
       ];
       for (const write of writes) await expect(write()).rejects.toMatchObject({ name: 'StorageFullError' });
       expect(await snapshotOf(client)).toStrictEqual(before);
@@ -141,7 +141,7 @@ describe('a failing Redis server', () => {
   it('answers UnreachableError when its disk is full, and has everything that it acknowledged when there is room', () =>
     withRedis(async ({ storage: { vault, outbox } }) => {
       await server.shutDown();
-      server.mostKiB = 40;
+      server.maxKiB = 40;
       await server.restart();
       const stored: string[] = [];
       const storeUntilFull = async () => {
@@ -149,7 +149,7 @@ describe('a failing Redis server', () => {
       };
       await expect(storeUntilFull()).rejects.toMatchObject({ name: 'UnreachableError' });
       expect(stored.length).toBeGreaterThan(5);
-      server.mostKiB = 'unlimited';
+      server.maxKiB = 'unlimited';
       await server.kill();
       await server.restart();
       expect(await vault.listKeyIds()).toStrictEqual(stored);
@@ -213,7 +213,7 @@ describe('entries that this library never wrote', () => {
     }));
 
   it('are StorageCorruptedError in the inventory', () =>
-    withRedis(async ({ storage: { inventory, openRequests }, namespace, clock }) => {
+    withRedis(async ({ storage: { inventory, pendingRequests }, namespace, clock }) => {
       const client = server.client();
       const inv = `inv:v1:{${namespace}}`;
       const corrupted = { name: 'StorageCorruptedError' };
@@ -223,8 +223,8 @@ describe('entries that this library never wrote', () => {
       await client.hdel(`${inv}:coin:bob:${keyId(1)}`, 'public_key');
       await expect(inventory.selectCoin('bob', 'GOLD')).rejects.toMatchObject(corrupted);
       await client.hset(`${inv}:requests:bob`, keyId(5), 'no request');
-      await expect(openRequests.reserveRoom([contact])).rejects.toMatchObject(corrupted);
-      await expect(openRequests.resumeTopUps([contact])).rejects.toMatchObject(corrupted);
+      await expect(pendingRequests.reserveRoom([contact])).rejects.toMatchObject(corrupted);
+      await expect(pendingRequests.resumeTopUps([contact])).rejects.toMatchObject(corrupted);
       await client.hset(`${inv}:contact:bob`, 'priority', 'FOE');
       await expect(inventory.getPriority('bob')).rejects.toMatchObject(corrupted);
       await expect(inventory.getSummary()).rejects.toMatchObject(corrupted);

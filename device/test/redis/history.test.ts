@@ -77,20 +77,20 @@ describe('what remains in the files of Redis', () => {
     }));
 
   it('is nothing of contacts and users in the clear when the storage has a key', () =>
-    withRedis(KEY, async ({ storage: { inventory, openRequests, cleanUp }, clock, open }) => {
+    withRedis(KEY, async ({ storage: { inventory, pendingRequests, cleanUp }, clock, open }) => {
       const contact = { contactId: CONTACT, userId: USER };
       const wish = { ...contact, coinCategory: 'GOLD', allowLowerCategories: true } as const;
       const coin = (n: number) => inventoryCoin(n, clock.in(DAY), { contactId: CONTACT });
       await inventory.setPriority(CONTACT, 'BESTIE');
       for (const n of [1, 2]) await inventory.storeKey(coin(n));
       await inventory.selectCoin(CONTACT, 'GOLD');
-      const [reserved] = await openRequests.reserveRoom([contact]);
+      const [reserved] = await pendingRequests.reserveRoom([contact]);
       if (reserved === undefined) throw new Error('nothing reserved');
-      await openRequests.resumeTopUps([contact]);
-      await openRequests.settleTopUp(reserved, [coin(3)]);
-      const onDemand = await openRequests.openOnDemand(wish, { fresh: false });
-      await openRequests.settleOnDemand(onDemand, coin(4));
-      await openRequests.openOnDemand(wish, { fresh: true });
+      await pendingRequests.resumeTopUps([contact]);
+      await pendingRequests.settleTopUp(reserved, [coin(3)]);
+      const onDemand = await pendingRequests.openOnDemand(wish, { fresh: false });
+      await pendingRequests.settleOnDemand(onDemand, coin(4));
+      await pendingRequests.openOnDemand(wish, { fresh: true });
       for (const cleaning of [async () => undefined, cleanUp]) {
         await cleaning();
         const disk = server.filesOnDisk();

@@ -84,7 +84,7 @@ describe('keys that vanished by their time to live', () => {
     }));
 
   it('fill no budget, are not selected, and weigh nothing in the inventory', () =>
-    withRedis(async ({ storage: { inventory, openRequests }, clock, namespace }) => {
+    withRedis(async ({ storage: { inventory, pendingRequests }, clock, namespace }) => {
       const contact = { contactId: 'bob', userId: keyId(77) };
       await inventory.setPriority('bob', 'BESTIE');
       for (const n of [1, 2, 3, 4, 5]) await inventory.storeKey(inventoryCoin(n, clock.in(n * DAY)));
@@ -92,7 +92,7 @@ describe('keys that vanished by their time to live', () => {
       for (const n of [1, 2]) await vanish(server.client(), coinName(namespace, n));
       expect((await inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(3);
       expect(await inventory.getTotalStorageBytes()).toBe(3 * (1184 + 2420 + 36));
-      expect((await openRequests.missingCoins([contact])).get('bob')?.GOLD).toBe(2);
+      expect((await pendingRequests.missingCoins([contact])).get('bob')?.GOLD).toBe(2);
       expect(await inventory.storeKey(inventoryCoin(6, clock.in(DAY)))).toBe(true);
       // The same id again: its old place must not count beside the new one.
       expect(await inventory.storeKey(inventoryCoin(1, clock.in(9 * DAY)))).toBe(true);

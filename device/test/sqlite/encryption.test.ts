@@ -9,7 +9,7 @@ const SECOND_CONTACT = 'carol.who.must.not.be.named';
 
 /** Puts a secret of every kind into the storage, uses some, and returns what must not be readable. */
 async function fill({ storage, clock }: Fixture): Promise<Map<string, Uint8Array>> {
-  const { vault, inventory, outbox, openRequests } = storage;
+  const { vault, inventory, outbox, pendingRequests } = storage;
   for (let n = 0; n < 10; n += 1) await vault.storeKey(vaultKey(n));
   await vault.burnKey(keyId(3));
   await outbox.add([mintedCoin(20), mintedCoin(21, 'BRONZE')]);
@@ -18,7 +18,7 @@ async function fill({ storage, clock }: Fixture): Promise<Map<string, Uint8Array
     for (let n = 30; n < 34; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId }));
   }
   await inventory.selectCoin(CONTACT, 'GOLD');
-  await openRequests.reserveRoom([{ contactId: CONTACT, userId: keyId(77) }]);
+  await pendingRequests.reserveRoom([{ contactId: CONTACT, userId: keyId(77) }]);
   const text = (value: string) => new Uint8Array(Buffer.from(value));
   return new Map<string, Uint8Array>([
     ['the SQLite header', text('SQLite format 3')],

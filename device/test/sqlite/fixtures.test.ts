@@ -5,7 +5,7 @@ import Database from 'better-sqlite3';
 import { ROOT } from '../../../testkit/root';
 import { HOUR, keyId, vaultKey } from '../../conformance/harness';
 import { RECORD_KINDS, RecordDigest } from '../../contract/device-record';
-import { copyDeviceStorage, openDeviceStorage, type SqliteConfig } from '../../index';
+import { moveDeviceStorage, openDeviceStorage, type SqliteConfig } from '../../index';
 import { digestsOf, observe } from '../moving/move-kit';
 import { FIXTURE_KEY, fixtureClock } from './make-fixture';
 
@@ -87,7 +87,7 @@ it('carries on with a copy that an older release began', async () => {
   database.close();
   await expect(openDeviceStorage(config)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
   const target: SqliteConfig = { ...config, path: join(folder, 'target.db') };
-  await copyDeviceStorage(config, target);
+  await moveDeviceStorage(config, target);
   expect(await digestsOf(target)).toStrictEqual(expected);
   await expect(openDeviceStorage(config)).rejects.toMatchObject({ state: 'MOVED' });
 });

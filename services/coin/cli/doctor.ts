@@ -6,7 +6,7 @@ import { EXIT } from './exit-codes';
 
 /** In MiB: a gigabyte of WAL is written within minutes. */
 const LEAST_FREE_MIB = 1024;
-const MOST_MIB = 1_000_000_000;
+const MAX_MIB = 1_000_000_000;
 
 export const command: Command = {
   options: {
@@ -21,7 +21,7 @@ need, clocks and the restore fence, with the environment of the services. Change
 sentence of what to do. What needs a database that cannot be had is left out.`,
   exitCodes: { [EXIT.OK]: 'nothing failed; there may be warnings', [EXIT.FAILED]: 'a check failed' },
   async run(args) {
-    const leastFreeMib = args.integer('least-free', { min: 0, max: MOST_MIB }) ?? LEAST_FREE_MIB;
+    const leastFreeMib = args.integer('least-free', { min: 0, max: MAX_MIB }) ?? LEAST_FREE_MIB;
     const checks = await examined(leastFreeMib);
     const verdict = worstOf(checks);
     print(args, { verdict, checks }, toLines(checks));

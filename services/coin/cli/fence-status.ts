@@ -1,21 +1,21 @@
-import type { Assessment } from '../fence/verify';
+import type { Verification } from '../fence/verify';
 import { type Command, JSON_OPTION, print } from './command';
 import { EXIT } from './exit-codes';
-import { look, WHICH_MARK } from './fence';
+import { look, WHICH_WATERMARK } from './fence';
 import { withDatabase } from './with-database';
 
 export const command: Command = {
   options: JSON_OPTION,
-  details: `Changes nothing.\n\n${WHICH_MARK}`,
+  details: `Changes nothing.\n\n${WHICH_WATERMARK}`,
   exitCodes: { [EXIT.OK]: 'the database is open', [EXIT.STATE]: 'it is fenced: "aqm admin fence retire" or "accept"' },
   run: (args) =>
     withDatabase(async (db, config) => {
       const { assessment, folder } = await look(db, config);
-      const { life, rings, objection, unknownOpenings } = assessment;
+      const { life, rings, fenceReason, unknownOpenings } = assessment;
       const status = {
-        state: objection ? 'fenced' : 'open',
-        reason: objection?.reason ?? null,
-        explanation: objection?.sentence ?? null,
+        state: fenceReason ? 'fenced' : 'open',
+        reason: fenceReason?.reason ?? null,
+        explanation: fenceReason?.sentence ?? null,
         epoch: life.epoch,
         opening: life.opening?.id ?? null,
         identity: life.identity,
@@ -23,7 +23,7 @@ export const command: Command = {
         mark: { folder, rings, unknownOpenings },
       };
       print(args, status, toLines(status));
-      return objection ? EXIT.STATE : EXIT.OK;
+      return fenceReason ? EXIT.STATE : EXIT.OK;
     }),
 };
 
@@ -32,9 +32,9 @@ interface Status {
   explanation: string | null;
   epoch: string;
   opening: string | null;
-  identity: Assessment['life']['identity'];
-  openedAs: Assessment['life']['identity'] | null;
-  mark: { folder: string } & Pick<Assessment, 'rings' | 'unknownOpenings'>;
+  identity: Verification['life']['identity'];
+  openedAs: Verification['life']['identity'] | null;
+  mark: { folder: string } & Pick<Verification, 'rings' | 'unknownOpenings'>;
 }
 
 function toLines({ state, explanation, epoch, opening, identity, openedAs, mark }: Status): string[] {

@@ -1,8 +1,8 @@
 import type { Database } from '../database/pool';
-import { openAnew } from '../fence/resolve';
+import { resolveFence } from '../fence/resolve';
 import { NO_COIN } from '../fence/ring-file';
-import { type Assessment, assess } from '../fence/verify';
-import { markFolder, type Ring, readMark } from '../fence/watermark';
+import { type Verification, verifyDatabase } from '../fence/verify';
+import { type Ring, readWatermark, watermarkFolder } from '../fence/watermark';
 import { clearRetired } from '../store/housekeeping/clear-retired';
 import type { Arguments } from './arguments';
 import { JSON_OPTION, type Option, print } from './command';
@@ -15,20 +15,20 @@ export const DECISION_OPTIONS: Readonly<Record<string, Option>> = {
   ...JSON_OPTION,
 };
 
-export const WHICH_MARK = `The database is DATABASE_URL, or the embedded one in AQM_DATA_DIR; the mark lies in AQM_FENCE_DIR. Give both as the services have
+export const WHICH_WATERMARK = `The database is DATABASE_URL, or the embedded one in AQM_DATA_DIR; the mark lies in AQM_FENCE_DIR. Give both as the services have
 them. Services may run or not; those that run open within a second.`;
 
-export interface MarkPlace {
+export interface WatermarkLocation {
   readonly fenceDir: string;
 }
 
 /** How the database stands to its mark. Changes nothing. */
-export async function look(db: Database, { fenceDir }: MarkPlace) {
+export async function look(db: Database, { fenceDir }: WatermarkLocation) {
   let folder = '';
   let rings: readonly Ring[] = [];
-  const assessment: Assessment = await assess(db, (life) => {
-    folder = markFolder(fenceDir, life);
-    rings = readMark(folder);
+  const assessment: Verification = await verifyDatabase(db, (life) => {
+    folder = watermarkFolder(fenceDir, life);
+    rings = readWatermark(folder);
     return rings;
   });
   return { assessment, folder, rings };
@@ -38,8 +38,8 @@ export async function look(db: Database, { fenceDir }: MarkPlace) {
 export function decide(kind: 'accepted' | 'retired', args: Arguments): Promise<number> {
   return withDatabase(async (db, config) => {
     const { assessment, folder, rings } = await look(db, config);
-    const { life, objection, unknownOpenings } = assessment;
-    if (!objection && !args.has('even-if-open')) {
+    const { life, fenceReason, unknownOpenings } = assessment;
+    if (!fenceReason && !args.has('even-if-open')) {
       console.error(
         `Nothing is fenced by the mark in ${folder}, so there is nothing to decide. If you mean it, add --even-if-open.`,
       );
@@ -49,7 +49,7 @@ export function decide(kind: 'accepted' | 'retired', args: Arguments): Promise<n
     const spent = rings
       .flatMap((ring) => ring.records)
       .filter((record) => record.keyId !== NO_COIN && !void_.has(record.opening));
-    const { epoch, opening } = await openAnew(db, life, { kind, spent, lostOpenings: unknownOpenings });
+    const { epoch, opening } = await resolveFence(db, life, { kind, spent, lostOpenings: unknownOpenings });
     const result = { decision: kind, epoch, opening, spentOfMark: spent.length };
     if (kind === 'accepted') {
       print(args, result, [

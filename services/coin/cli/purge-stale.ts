@@ -1,10 +1,10 @@
 import { LIMITS, STALE_AFTER_DAYS } from '../coin';
 import { Deadline } from '../deadline';
-import { gateOfCommand } from '../fence/read-only-guard';
+import { readOnlyGuard } from '../fence/read-only-guard';
 import { purgeStale } from '../store/housekeeping/purge-stale';
 import { type Command, JSON_OPTION, print } from './command';
 import { EXIT } from './exit-codes';
-import { WHICH_MARK } from './fence';
+import { WHICH_WATERMARK } from './fence';
 import { withDatabase } from './with-database';
 
 export const command: Command = {
@@ -15,12 +15,12 @@ export const command: Command = {
   details: `Deletes coins that nobody fetched and that were uploaded so long ago, or are past handing out. Every service does it daily by
 itself. Works in small steps: if it is stopped, what was deleted stays so, and it can be begun again.
 
-${WHICH_MARK}`,
+${WHICH_WATERMARK}`,
   exitCodes: { [EXIT.STATE]: 'the database is fenced; nothing was deleted' },
   run(args) {
     const maxAgeDays = args.integer('max-age-days', { min: 1, max: LIMITS.maxAgeDays }) ?? STALE_AFTER_DAYS;
     return withDatabase(async (db, { fenceDir }) => {
-      const deleted = await purgeStale(db, gateOfCommand(db, fenceDir), maxAgeDays, Deadline.NONE);
+      const deleted = await purgeStale(db, readOnlyGuard(db, fenceDir), maxAgeDays, Deadline.NONE);
       print(args, { deleted }, [`deleted: ${deleted} coins`]);
       return EXIT.OK;
     });

@@ -1,4 +1,4 @@
-import { tuneCollector } from '../gc-flags';
+import { setGcFlags } from '../gc-flags';
 import type { Command } from './command';
 import { EXIT } from './exit-codes';
 
@@ -9,7 +9,7 @@ accepted, for AQM_DRAIN_TIMEOUT_MS at most.`,
   exitCodes: { [EXIT.OK]: 'it was told to stop, and did' },
   async run() {
     // Before the rest is loaded, which brings about the first full collection.
-    tuneCollector();
+    setGcFlags();
     const { main }: typeof import('../main') = require('../main');
     await main();
     return EXIT.OK;

@@ -1,5 +1,5 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
-import { type StockSummary, sumUpStock } from '../store/stock-summary';
+import { type StockSummary, summarizeStock } from '../store/stock-summary';
 import { isUuid } from '../uuid';
 import { UsageError } from './arguments';
 import { type Command, JSON_OPTION, print } from './command';
@@ -19,7 +19,7 @@ ${WHICH_DATABASE} Give AQM_FETCH_GRACE as the services have it.`,
     if (!isUuid(user)) throw new UsageError(`"${user}" is not a UUID`);
     return withDatabase(async (db, { fetchGraceSeconds: graceSeconds }) => {
       const categories = COIN_CATEGORIES.map(({ category }) => category);
-      const summaries = await sumUpStock(db, user, { categories, graceSeconds });
+      const summaries = await summarizeStock(db, user, { categories, graceSeconds });
       const stock = summaries.map(({ coinCategory: category, ...counts }) => ({
         coinCategory: nameOf(category),
         ...counts,

@@ -18,7 +18,7 @@ export class PausedError extends Error {
  * one does; its success lets everybody in, its failure makes the next pause longer. Callers are refused at once
  * meanwhile, so that they wait for nothing and a server that starts is not met by a crowd.
  */
-export class Reconnect {
+export class ReconnectBackoff {
   readonly #now: () => number;
   readonly #random: () => number;
   /** Failures in a row. */

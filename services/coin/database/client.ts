@@ -1,5 +1,5 @@
 import { Client, type ClientConfig } from 'pg';
-import { Reconnect } from './backoff';
+import { ReconnectBackoff } from './backoff';
 import { readInBinary } from './binary-rows';
 
 export interface ClientOptions {
@@ -17,7 +17,7 @@ type Ask = (statement: object, answered: (error: Error | null, result: unknown) 
  * parameters, for a promise; and connected as the pool does it, with a callback.
  */
 export function clientClass({ answerTimeoutMs, named }: ClientOptions): typeof Client {
-  const reconnect = new Reconnect();
+  const reconnect = new ReconnectBackoff();
   return class extends Client {
     constructor(config?: ClientConfig) {
       super(config);

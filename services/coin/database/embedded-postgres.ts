@@ -18,9 +18,9 @@ const START_TIMEOUT_MS = 60_000;
  * committed: PostgreSQL itself then kills, after 5 s, those of its processes that do not answer.
  */
 const STOPS = [
-  { way: 'fast', signal: 'SIGINT', patienceMs: 20_000 },
-  { way: 'immediate', signal: 'SIGQUIT', patienceMs: 10_000 },
-  { way: 'kill', signal: 'SIGKILL', patienceMs: 10_000 },
+  { way: 'fast', signal: 'SIGINT', stallTimeoutMs: 20_000 },
+  { way: 'immediate', signal: 'SIGQUIT', stallTimeoutMs: 10_000 },
+  { way: 'kill', signal: 'SIGKILL', stallTimeoutMs: 10_000 },
 ] as const;
 const PORT = 5432;
 /** Longest path of a Unix socket that Linux and macOS accept, less the file's own name. */
@@ -91,16 +91,16 @@ export class EmbeddedPostgres {
     if (this.#otherUsers() > 0) return;
     const pid = this.#serverPid();
     if (pid === undefined) return;
-    for (const { way, signal: name, patienceMs } of STOPS) {
-      const patience = way === 'fast' ? (this.#options.fastStopMs ?? patienceMs) : patienceMs;
+    for (const { way, signal: name, stallTimeoutMs } of STOPS) {
+      const patience = way === 'fast' ? (this.#options.fastStopMs ?? stallTimeoutMs) : stallTimeoutMs;
       if (!signal(pid, name) || (await this.#hasStopped(pid, patience))) return;
       this.#options.log.warn({ folder: this.#folder, way }, 'PostgreSQL has not stopped in time');
     }
   }
 
   /** It removes its file before it ends; then its parent, if that is another process, may be slow to collect it. */
-  async #hasStopped(pid: number, patienceMs: number): Promise<boolean> {
-    const deadline = Date.now() + patienceMs;
+  async #hasStopped(pid: number, stallTimeoutMs: number): Promise<boolean> {
+    const deadline = Date.now() + stallTimeoutMs;
     while (this.#serverPid() === pid && signal(pid, 0)) {
       if (Date.now() > deadline) return false;
       await setTimeout(20);

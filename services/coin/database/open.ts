@@ -4,7 +4,7 @@ import type { Config } from '../config';
 import type { CountReplica } from '../store/count-on-replica';
 import { EmbeddedPostgres } from './embedded-postgres';
 import { type Database, openDatabase, type PoolCounts } from './pool';
-import { Waiting } from './wait-estimate';
+import { QueueDelayEstimate } from './wait-estimate';
 
 /** The database that the configuration means, and what to close at the end. */
 export interface OpenPostgres {
@@ -14,14 +14,14 @@ export interface OpenPostgres {
   readonly isEmbedded: boolean;
   readonly connectionString: string;
   /** Who waits for a connection. */
-  readonly waiting: Waiting;
+  readonly waiting: QueueDelayEstimate;
   readonly pool: PoolCounts;
   close(): Promise<void>;
 }
 
 /** The database counts itself where the replica is slower, in milliseconds. */
 const REPLICA_TIMEOUT_MS = 500;
-const MOST_REPLICA_LAG_MS = 10_000;
+const MAX_REPLICA_LAG_MS = 10_000;
 
 /** Connects to DATABASE_URL, or to the embedded PostgreSQL, which is started if need be. */
 export async function openPostgres(config: Config, log: Logger): Promise<OpenPostgres> {
@@ -33,7 +33,7 @@ export async function openPostgres(config: Config, log: Logger): Promise<OpenPos
         })
       : undefined;
   const connectionString = config.databaseUrl ?? embedded?.connectionString() ?? '';
-  const waiting = new Waiting();
+  const waiting = new QueueDelayEstimate();
   let pool: PoolCounts = { totalCount: 0, idleCount: 0 };
   const db = openDatabase(
     { ...config, connectionString },
@@ -67,6 +67,6 @@ function openReplica(config: Config, log: Logger): CountReplica | undefined {
     log.warn({ err: error }, 'a connection to the replica was lost; the database counts');
   return {
     db: openDatabase({ ...config, ...timeouts, connectionString }, onLost),
-    mostLagMs: MOST_REPLICA_LAG_MS,
+    maxLagMs: MAX_REPLICA_LAG_MS,
   };
 }

@@ -6,7 +6,7 @@ import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
 import { toStoreError } from './sqlstate';
 import type { Timeouts } from './timeouts';
-import { Waiting } from './wait-estimate';
+import { QueueDelayEstimate } from './wait-estimate';
 
 /** Statements are written as SQL with bound parameters (docs/adr/0002-sql-as-sql.md), so the tables need no types. */
 export type Database = Kysely<unknown>;
@@ -35,7 +35,7 @@ export interface PoolCounts {
 export function openDatabase(
   settings: DatabaseSettings,
   onLost: (error: Error) => void,
-  waiting = new Waiting(),
+  waiting = new QueueDelayEstimate(),
   onPool: (pool: PoolCounts) => void = () => {},
 ): Database {
   const timeouts = {

@@ -1,5 +1,5 @@
 import { DatabaseError } from 'pg';
-import { CoinServiceError, DatabaseUnavailableError, OverloadedError } from '../errors';
+import { DatabaseUnavailableError, DomainError, OverloadedError } from '../errors';
 
 /** SQLSTATE classes and codes (PostgreSQL, appendix A) that mean: not now, perhaps later or elsewhere. */
 const UNAVAILABLE = [
@@ -21,7 +21,7 @@ const ROLLED_BACK = [
 
 /** What a failed statement means for the one who sent it. A fault of ours is returned as it is. */
 export function toStoreError(error: unknown): unknown {
-  if (error instanceof CoinServiceError) return error;
+  if (error instanceof DomainError) return error;
   if (error instanceof DatabaseError) {
     if (hasCode(error, UNAVAILABLE)) return new DatabaseUnavailableError(error);
     if (hasCode(error, TOO_SLOW)) return new OverloadedError(error);

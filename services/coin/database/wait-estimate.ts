@@ -10,7 +10,7 @@ const TURN_WEIGHT = 0.25;
  * by their number, and by how fast turns came while somebody waited. The age of the first in the queue would tell too
  * late: by then, at five times capacity, the queue is five times as long.
  */
-export class Waiting {
+export class QueueDelayEstimate {
   readonly #now: () => number;
   #count = 0;
   /** Between two turns, while somebody waited; smoothed, in milliseconds. */
@@ -49,7 +49,7 @@ export class Waiting {
 }
 
 /** The same for those who are served many at a time, turn after turn. */
-export class Turns {
+export class BatchDelayEstimate {
   readonly #now: () => number;
   readonly #longestMs: number;
   /** How many a turn serves when more wait than it can take; smoothed. */

@@ -14,7 +14,7 @@ import { checkLimits } from './limits';
 import { checkReplica } from './replica';
 import { checkSchema } from './schema';
 import { checkServer, checkTimeouts } from './settings';
-import { checkFence, checkMarkPlace } from './watermark';
+import { checkFence, checkWatermarkLocation } from './watermark';
 
 export interface ExamineOptions {
   readonly now: () => Date;
@@ -59,7 +59,7 @@ async function checksOf(db: Database, config: Config & { isEmbedded: boolean }, 
   if (config.pooler === 'transaction') checks.push(await checkTimeouts(db, config));
   checks.push(await checkClock(db, now));
   const schema = await checkSchema(db, config.migrationsDir);
-  checks.push(schema, await checkAutovacuum(db, config.migrationsDir), await checkMarkPlace(db, config));
+  checks.push(schema, await checkAutovacuum(db, config.migrationsDir), await checkWatermarkLocation(db, config));
   // The fence reads tables, and only a primary can be asked for its timeline.
   const isReadable =
     schema.verdict === 'ok' && server.every(({ name, verdict }) => name !== 'primary' || verdict === 'ok');

@@ -3,38 +3,38 @@ import { existsSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { sql } from 'kysely';
 import { type Database, run } from '../database/pool';
-import type { DatabaseLife } from '../fence/database-state';
-import { assess } from '../fence/verify';
-import { MarkUnusableError, markFolder, readMark } from '../fence/watermark';
+import type { DatabaseState } from '../fence/database-state';
+import { verifyDatabase } from '../fence/verify';
+import { readWatermark, WatermarkUnusableError, watermarkFolder } from '../fence/watermark';
 import { type Check, fail, ok, warn } from './check';
 
-export interface MarkPlace {
+export interface WatermarkLocation {
   readonly fenceDir: string;
   readonly dataDir: string;
   readonly isEmbedded: boolean;
 }
 
 /** The restore fence: whether it is up, and whether there is a mark by which it could go up. */
-export async function checkFence(db: Database, { fenceDir }: MarkPlace): Promise<Check[]> {
+export async function checkFence(db: Database, { fenceDir }: WatermarkLocation): Promise<Check[]> {
   let folder = fenceDir;
   try {
-    const read = (life: DatabaseLife) => {
-      folder = markFolder(fenceDir, life);
-      return readMark(folder);
+    const read = (life: DatabaseState) => {
+      folder = watermarkFolder(fenceDir, life);
+      return readWatermark(folder);
     };
-    const { life, rings, objection } = await assess(db, read);
-    const state = objection
-      ? fail('fence', `the database is fenced: ${objection.sentence}`, 'docs/runbook.md, "After a restore"')
+    const { life, rings, fenceReason } = await verifyDatabase(db, read);
+    const state = fenceReason
+      ? fail('fence', `the database is fenced: ${fenceReason.sentence}`, 'docs/runbook.md, "After a restore"')
       : ok('fence', `the database is open, epoch ${life.epoch}`);
     const coins = rings.reduce((sum, ring) => sum + ring.records, 0);
     return [state, writable(folder) ?? described(folder, coins, life)];
   } catch (error) {
-    if (error instanceof MarkUnusableError) return [unusable(folder, error.cause)];
+    if (error instanceof WatermarkUnusableError) return [unusable(folder, error.cause)];
     throw error;
   }
 }
 
-function described(folder: string, coins: number, { opening }: DatabaseLife): Check {
+function described(folder: string, coins: number, { opening }: DatabaseState): Check {
   if (coins > 0) return ok('mark', `${folder} can be written, and has ${coins} coins to tell this database by`);
   if (!opening) return ok('mark', `${folder} can be written; no service opened this database yet`);
   return warn(
@@ -67,7 +67,7 @@ function unusable(folder: string, error: unknown): Check {
 }
 
 /** Whoever copies the database back must not copy its mark back with it. */
-export async function checkMarkPlace(db: Database, place: MarkPlace): Promise<Check> {
+export async function checkWatermarkLocation(db: Database, place: WatermarkLocation): Promise<Check> {
   const name = 'mark-place';
   const advice = 'let AQM_FENCE_DIR name a folder on another volume, which no backup of the database brings back';
   const [row] = await run(

@@ -5,7 +5,7 @@ import type { SpentCoin } from './guard';
 
 const SLICE = 10_000;
 
-export interface MarkCount {
+export interface WatermarkCount {
   /** Coins that the database must still remember as spent. */
   live: number;
   /** Those of them that it does not. */
@@ -16,13 +16,13 @@ export interface MarkCount {
  * Looks each coin up: it must have a row in coin and none in coin_stock. A coin whose time to be remembered has passed
  * is no longer counted.
  */
-export async function countMissing(db: Database, coins: readonly SpentCoin[]): Promise<MarkCount> {
+export async function countMissing(db: Database, coins: readonly SpentCoin[]): Promise<WatermarkCount> {
   const total = { live: 0, missing: 0 };
   for (let from = 0; from < coins.length; from += SLICE) {
     const slice = coins.slice(from, from + SLICE);
     const [counted] = await run(
       db,
-      sql<MarkCount>`
+      sql<WatermarkCount>`
 SELECT count(*)::int AS live, (count(*) FILTER (WHERE c.user_id IS NULL OR s.user_id IS NOT NULL))::int AS missing
 FROM unnest(
   ${slice.map((coin) => coin.userId)}::uuid[],

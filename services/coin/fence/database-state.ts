@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import { type Database, run } from '../database/pool';
 import { DatabaseUnavailableError } from '../errors';
-import { currentStamp } from './guard';
+import { currentIncarnation } from './guard';
 
 /** By what a copy of a database can be told from it, and a promoted one from the one before. */
 export interface Identity {
@@ -14,8 +14,8 @@ export interface Identity {
 }
 
 /** What a database says about itself. */
-export interface DatabaseLife {
-  readonly stamp: string;
+export interface DatabaseState {
+  readonly incarnation: string;
   readonly epoch: string;
   /** The first epoch that this database is known to have had: its name among others, and over all restores. */
   readonly firstEpoch: string;
@@ -27,7 +27,7 @@ export interface DatabaseLife {
 }
 
 interface Row {
-  stamp: string;
+  incarnation: string;
   epoch: string;
   first_epoch: string;
   is_standby: boolean;
@@ -42,11 +42,11 @@ interface Row {
 }
 
 /** @throws DatabaseUnavailableError also for a standby, which can hand out nothing */
-export async function readLife(db: Database): Promise<DatabaseLife> {
+export async function readDatabaseState(db: Database): Promise<DatabaseState> {
   const [row] = await run(
     db,
     sql<Row>`
-SELECT ${currentStamp} AS stamp, life.epoch, life.opening,
+SELECT ${currentIncarnation} AS incarnation, life.epoch, life.opening,
   coalesce(
     (SELECT epoch FROM database_opening WHERE epoch IS NOT NULL ORDER BY open_time, opening LIMIT 1), life.epoch
   ) AS first_epoch,
@@ -67,7 +67,7 @@ LEFT JOIN database_opening opened USING (opening)`,
   if (row.is_standby) throw new DatabaseUnavailableError(new Error('the database is a standby, and read only'));
   const { system_identifier, database_oid, timeline } = row;
   return {
-    stamp: row.stamp,
+    incarnation: row.incarnation,
     epoch: row.epoch,
     firstEpoch: row.first_epoch,
     identity: { systemIdentifier: system_identifier, databaseOid: database_oid, timeline },
@@ -87,13 +87,13 @@ LEFT JOIN database_opening opened USING (opening)`,
 }
 
 /** The present stamp alone, for the look of every second. */
-export async function readStamp(db: Database): Promise<string> {
-  const [row] = await run(db, sql<{ stamp: string }>`SELECT ${currentStamp} AS stamp`);
-  return row?.stamp ?? '';
+export async function readIncarnation(db: Database): Promise<string> {
+  const [row] = await run(db, sql<{ incarnation: string }>`SELECT ${currentIncarnation} AS incarnation`);
+  return row?.incarnation ?? '';
 }
 
 /** Makes the present epoch the first opening. Does nothing where another service was faster. */
-export async function recordFirstOpening(db: Database, { identity, stamp }: DatabaseLife): Promise<void> {
+export async function recordFirstActivation(db: Database, { identity, incarnation }: DatabaseState): Promise<void> {
   await run(
     db,
     sql`
@@ -102,7 +102,7 @@ WITH first AS (
   SELECT epoch, epoch, ${identity.systemIdentifier}::bigint, ${identity.databaseOid}::bigint,
     ${identity.timeline}::int, 'first'
   FROM database_life
-  WHERE opening IS NULL AND ${currentStamp} = ${stamp}::text
+  WHERE opening IS NULL AND ${currentIncarnation} = ${incarnation}::text
   ON CONFLICT (opening) DO NOTHING
   RETURNING opening
 )
@@ -111,12 +111,12 @@ UPDATE database_life SET opening = first.opening FROM first`,
 }
 
 /** Follows a promotion: the same opening goes on under the new timeline. */
-export async function recordTimeline(db: Database, { identity, stamp }: DatabaseLife): Promise<void> {
+export async function recordTimeline(db: Database, { identity, incarnation }: DatabaseState): Promise<void> {
   await run(
     db,
     sql`
 UPDATE database_opening o SET timeline = ${identity.timeline}::int
 FROM database_life life
-WHERE o.opening = life.opening AND ${currentStamp} = ${stamp}::text`,
+WHERE o.opening = life.opening AND ${currentIncarnation} = ${incarnation}::text`,
   );
 }

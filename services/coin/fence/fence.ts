@@ -1,10 +1,10 @@
 import type { Logger } from 'pino';
 import type { Database } from '../database/pool';
 import { FencedError } from '../errors';
-import { readLife, readStamp, recordFirstOpening, recordTimeline } from './database-state';
-import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from './guard';
-import { type Assessment, assess, currentOpening, type Objection } from './verify';
-import { Mark, MarkUnusableError, markFolder, type Ring } from './watermark';
+import { readDatabaseState, readIncarnation, recordFirstActivation, recordTimeline } from './database-state';
+import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
+import { currentActivation, type FenceReason, type Verification, verifyDatabase } from './verify';
+import { type Ring, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
 
 /** How often one statement is tried anew because the database was replaced again while it was verified. */
 const MAX_ATTEMPTS = 5;
@@ -21,31 +21,31 @@ export interface FenceOptions {
  * The restore fence: lets statements hand out and store only while the database has everything that was acknowledged. It
  * verifies when it is opened, and whenever the database's stamp is another one; see docs/adr/0005-restore-fence.md.
  */
-export class Fence implements Gate {
+export class Fence implements Guard {
   readonly #db: Database;
   readonly #log: Logger;
   readonly #fenceDir: string;
-  readonly #mark: Mark;
+  readonly #mark: Watermark;
   readonly #listeners: (() => void)[] = [];
-  #passage: Passage | undefined;
-  #objection: Objection | undefined;
+  #passage: FencingToken | undefined;
+  #fenceReason: FenceReason | undefined;
   #verifying: Promise<void> | undefined;
   #notedOpening: string | undefined;
   /** Whether there was nothing to hold the database against when it was first looked at. */
   #isBlind: boolean | undefined;
 
-  private constructor({ db, log, folder }: FenceOptions, mark: Mark) {
+  private constructor({ db, log, folder }: FenceOptions, mark: Watermark) {
     this.#db = db;
     this.#log = log;
     this.#fenceDir = folder;
     this.#mark = mark;
   }
 
-  /** The fence of the database that `db` reaches now. @throws MarkUnusableError, DatabaseUnavailableError */
+  /** The fence of the database that `db` reaches now. @throws WatermarkUnusableError, DatabaseUnavailableError */
   static async open(options: FenceOptions): Promise<Fence> {
     const { db, folder, poolSize, log } = options;
     const onError = (error: unknown) => log.error({ err: error }, 'the mark cannot be written');
-    const mark = new Mark(markFolder(folder, await readLife(db)), { poolSize, onError });
+    const mark = new Watermark(watermarkFolder(folder, await readDatabaseState(db)), { poolSize, onError });
     const fence = new Fence(options, mark);
     await fence.#verify();
     if (fence.#isBlind) {
@@ -58,11 +58,11 @@ export class Fence implements Gate {
   }
 
   /** Why nothing may be handed out; undefined: it may, as far as is known. */
-  get objection(): Objection | undefined {
-    return this.#objection;
+  get fenceReason(): FenceReason | undefined {
+    return this.#fenceReason;
   }
 
-  get markFolder(): string {
+  get watermarkFolder(): string {
     return this.#mark.folder;
   }
 
@@ -76,13 +76,13 @@ export class Fence implements Gate {
    * operator's decision opens every service. @throws DatabaseUnavailableError
    */
   async look(): Promise<void> {
-    if (this.#passage && (await readStamp(this.#db)) === this.#passage.stamp) return;
+    if (this.#passage && (await readIncarnation(this.#db)) === this.#passage.incarnation) return;
     await this.#verify();
   }
 
-  async pass<T>(statement: (passage: Passage) => Promise<T | typeof UNVERIFIED>): Promise<T> {
+  async pass<T>(statement: (passage: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      if (!this.#passage && !this.#objection) await this.#verify();
+      if (!this.#passage && !this.#fenceReason) await this.#verify();
       const passage = this.#passage;
       if (!passage) break;
       const result = await statement(passage);
@@ -92,12 +92,12 @@ export class Fence implements Gate {
     throw new FencedError();
   }
 
-  acknowledge({ opening }: Passage, coins: readonly SpentCoin[]): void {
+  acknowledge({ opening }: FencingToken, coins: readonly SpentCoin[]): void {
     this.#write(() => this.#mark.acknowledge(opening, coins));
   }
 
-  acknowledgeAgain({ opening }: Passage, coin: SpentCoin, fetchTime: Date): void {
-    this.#write(() => this.#mark.acknowledgeAgain(opening, coin, fetchTime));
+  recordRepeat({ opening }: FencingToken, coin: SpentCoin, fetchTime: Date): void {
+    this.#write(() => this.#mark.recordRepeat(opening, coin, fetchTime));
   }
 
   close(): void {
@@ -124,12 +124,12 @@ export class Fence implements Gate {
 
   async #verifyOnce(): Promise<void> {
     this.#passage = undefined;
-    const { life, rings, objection } = await this.#assess();
-    if (life?.opening && !objection) this.#isBlind ??= rings?.every((ring) => ring.records === 0) ?? true;
+    const { life, rings, fenceReason } = await this.#verifyDatabase();
+    if (life?.opening && !fenceReason) this.#isBlind ??= rings?.every((ring) => ring.records === 0) ?? true;
     else this.#isBlind ??= false;
-    if (!life || objection) return this.#settle(objection);
+    if (!life || fenceReason) return this.#settle(fenceReason);
     if (!life.opening) {
-      await recordFirstOpening(this.#db, life);
+      await recordFirstActivation(this.#db, life);
       return this.#verifyOnce();
     }
     if (life.opening.identity.timeline !== life.identity.timeline) {
@@ -140,46 +140,46 @@ export class Fence implements Gate {
       );
       return this.#verifyOnce();
     }
-    const opening = currentOpening(life);
+    const opening = currentActivation(life);
     try {
-      if (opening !== this.#notedOpening) this.#mark.noteOpening(opening);
+      if (opening !== this.#notedOpening) this.#mark.recordActivation(opening);
     } catch (error) {
-      const { message } = new MarkUnusableError(this.#mark.folder, error);
-      return this.#settle({ reason: 'MARK_UNUSABLE', sentence: message });
+      const { message } = new WatermarkUnusableError(this.#mark.folder, error);
+      return this.#settle({ reason: 'WATERMARK_UNUSABLE', sentence: message });
     }
     this.#notedOpening = opening;
     this.#settle(undefined);
-    this.#passage = { stamp: life.stamp, opening };
+    this.#passage = { incarnation: life.incarnation, opening };
   }
 
-  async #assess(): Promise<Partial<Assessment> & Pick<Assessment, 'objection'>> {
+  async #verifyDatabase(): Promise<Partial<Verification> & Pick<Verification, 'fenceReason'>> {
     try {
-      const assessment = await assess(this.#db, (): readonly Ring[] => this.#mark.read());
-      if (markFolder(this.#fenceDir, assessment.life) === this.#mark.folder) return assessment;
+      const assessment = await verifyDatabase(this.#db, (): readonly Ring[] => this.#mark.read());
+      if (watermarkFolder(this.#fenceDir, assessment.life) === this.#mark.folder) return assessment;
       return {
-        objection: {
+        fenceReason: {
           reason: 'OTHER_DATABASE',
           sentence:
             'it is another database than the one with which this service started; if that is meant, start the service again',
         },
       };
     } catch (error) {
-      if (!(error instanceof MarkUnusableError)) throw error;
-      return { objection: { reason: 'MARK_UNUSABLE', sentence: error.message } };
+      if (!(error instanceof WatermarkUnusableError)) throw error;
+      return { fenceReason: { reason: 'WATERMARK_UNUSABLE', sentence: error.message } };
     }
   }
 
-  #settle(objection: Objection | undefined): void {
-    const before = this.#objection;
-    this.#objection = objection;
-    if (before?.sentence === objection?.sentence) return;
-    if (objection) this.#log.error({ reason: objection.reason }, explainFence(objection));
+  #settle(fenceReason: FenceReason | undefined): void {
+    const before = this.#fenceReason;
+    this.#fenceReason = fenceReason;
+    if (before?.sentence === fenceReason?.sentence) return;
+    if (fenceReason) this.#log.error({ reason: fenceReason.reason }, explainFence(fenceReason));
     else this.#log.info('the database is open: it has everything that was acknowledged, or an operator decided');
-    if ((before === undefined) !== (objection === undefined)) for (const listener of this.#listeners) listener();
+    if ((before === undefined) !== (fenceReason === undefined)) for (const listener of this.#listeners) listener();
   }
 }
 
 /** What happened and what to type. */
-export function explainFence({ sentence }: Objection): string {
+export function explainFence({ sentence }: FenceReason): string {
   return `FENCED, nothing is handed out or stored. About the database: ${sentence}. "npm run admin -- fence status" shows more. "npm run admin -- fence retire" makes all its stock spent and starts a new epoch: the normal answer to a restore; devices mint and publish anew. "npm run admin -- fence accept" opens it as it is: coins that were handed out after the copy was made may then be handed out again.`;
 }

@@ -1,9 +1,9 @@
 import type { Database } from '../database/pool';
 import { FencedError } from '../errors';
 import { explainFence } from './fence';
-import { type Gate, type Passage, UNVERIFIED } from './guard';
-import { assess, currentOpening } from './verify';
-import { markFolder, readMark } from './watermark';
+import { type FencingToken, type Guard, UNVERIFIED } from './guard';
+import { currentActivation, verifyDatabase } from './verify';
+import { readWatermark, watermarkFolder } from './watermark';
 
 /** How often one statement is tried anew because the database was replaced while it was looked at. */
 const MAX_ATTEMPTS = 5;
@@ -12,12 +12,12 @@ const MAX_ATTEMPTS = 5;
  * The gate for an operator's command: holds the database against the mark as a service does, and writes none, so it is for
  * statements that hand out nothing and make nothing spent.
  */
-export function gateOfCommand(db: Database, fenceDir: string): Gate {
-  let passage: Passage | undefined;
-  const verify = async (): Promise<Passage> => {
-    const { life, objection } = await assess(db, (found) => readMark(markFolder(fenceDir, found)));
-    if (objection) throw new FencedError({ cause: new Error(explainFence(objection)) });
-    return { stamp: life.stamp, opening: currentOpening(life) };
+export function readOnlyGuard(db: Database, fenceDir: string): Guard {
+  let passage: FencingToken | undefined;
+  const verify = async (): Promise<FencingToken> => {
+    const { life, fenceReason } = await verifyDatabase(db, (found) => readWatermark(watermarkFolder(fenceDir, found)));
+    if (fenceReason) throw new FencedError({ cause: new Error(explainFence(fenceReason)) });
+    return { incarnation: life.incarnation, opening: currentActivation(life) };
   };
   const nothingSpent = () => {
     throw new TypeError('A command makes nothing spent.');
@@ -33,6 +33,6 @@ export function gateOfCommand(db: Database, fenceDir: string): Gate {
       throw new FencedError();
     },
     acknowledge: nothingSpent,
-    acknowledgeAgain: nothingSpent,
+    recordRepeat: nothingSpent,
   };
 }

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { type Database, run } from '../database/pool';
-import type { DatabaseLife } from './database-state';
-import { currentStamp, type SpentCoin } from './guard';
+import type { DatabaseState } from './database-state';
+import { currentIncarnation, type SpentCoin } from './guard';
 
 /** The database is another one than the operator was told about. */
 export class DatabaseChangedError extends Error {
@@ -26,9 +26,9 @@ export interface Decision {
  * void. Waits for the statements that are under way; those that come later find another stamp.
  * @throws DatabaseChangedError when it is no longer the database that was looked at
  */
-export async function openAnew(
+export async function resolveFence(
   db: Database,
-  { identity, stamp }: DatabaseLife,
+  { identity, incarnation }: DatabaseState,
   { kind, spent, lostOpenings }: Decision,
 ): Promise<{ readonly epoch: string; readonly opening: string }> {
   return db.transaction().execute(async (transaction) => {
@@ -39,10 +39,10 @@ export async function openAnew(
     );
     const [life] = await run(
       transaction,
-      sql<{ epoch: string; start_time: Date; stamp: string }>`
-SELECT epoch, start_time, ${currentStamp} AS stamp FROM database_life FOR UPDATE`,
+      sql<{ epoch: string; start_time: Date; incarnation: string }>`
+SELECT epoch, start_time, ${currentIncarnation} AS incarnation FROM database_life FOR UPDATE`,
     );
-    if (life?.stamp !== stamp) throw new DatabaseChangedError();
+    if (life?.incarnation !== incarnation) throw new DatabaseChangedError();
 
     const opening = randomUUID();
     const epoch = kind === 'retired' ? opening : life.epoch;

@@ -15,7 +15,7 @@ import { uuidAt, writeUuid } from '../uuid';
 import type { SpentCoin } from './guard';
 
 /** One coin that was handed out or retired and acknowledged, and the opening of the database under which it was. */
-export interface MarkRecord extends SpentCoin {
+export interface WatermarkRecord extends SpentCoin {
   readonly opening: string;
 }
 
@@ -80,7 +80,7 @@ export class RingFile {
   }
 
   /** Keeps a record of an earlier fetch, unless all that are kept are of later ones. They do not push out claims. */
-  keep(record: MarkRecord, fetchTime: Date): void {
+  keep(record: WatermarkRecord, fetchTime: Date): void {
     const key = keyOf(record);
     if (this.#repeats.some((kept) => kept.key === key)) return;
     const times = this.#repeats.map((kept) => kept.fetchTime);
@@ -92,7 +92,7 @@ export class RingFile {
   }
 
   /** Ours, also where the file was replaced by an older copy together with the database. */
-  records(): MarkRecord[] {
+  records(): WatermarkRecord[] {
     return readRecords(this.#slots);
   }
 
@@ -146,8 +146,8 @@ export class RingFile {
 }
 
 /** The records of any ring's bytes. What is torn or unknown is left out. */
-export function readRecords(bytes: Buffer): MarkRecord[] {
-  const records: MarkRecord[] = [];
+export function readRecords(bytes: Buffer): WatermarkRecord[] {
+  const records: WatermarkRecord[] = [];
   decode(bytes, (record) => records.push(record));
   return records;
 }
@@ -163,11 +163,11 @@ function encode(slots: Buffer, slot: number, opening: Buffer, coin: SpentCoin, s
   slots.writeUInt32LE(crc32(slots.subarray(at, at + CHECKED_BYTES)), at + CHECKED_BYTES);
 }
 
-function decode(bytes: Buffer, found: (record: MarkRecord, sequence: number, slot: number) => void): void {
+function decode(bytes: Buffer, found: (record: WatermarkRecord, sequence: number, slot: number) => void): void {
   for (let at = 0; at + SLOT_BYTES <= bytes.length; at += SLOT_BYTES) {
     const checksum = bytes.readUInt32LE(at + CHECKED_BYTES);
     if (checksum !== crc32(bytes.subarray(at, at + CHECKED_BYTES))) continue;
-    const record: MarkRecord = {
+    const record: WatermarkRecord = {
       opening: uuidAt(bytes, at),
       userId: uuidAt(bytes, at + 16),
       keyId: uuidAt(bytes, at + 32),

@@ -1,18 +1,18 @@
 import type { Database } from '../database/pool';
 import { countMissing } from './count-missing';
-import { type DatabaseLife, readLife, readStamp } from './database-state';
-import { type MarkRecord, NO_COIN } from './ring-file';
+import { type DatabaseState, readDatabaseState, readIncarnation } from './database-state';
+import { NO_COIN, type WatermarkRecord } from './ring-file';
 import type { Ring } from './watermark';
 
 /** Why a database must not hand out: a name for programs, a sentence for people. */
-export interface Objection {
+export interface FenceReason {
   readonly reason:
-    | 'MARK_NOT_REACHED'
-    | 'UNKNOWN_OPENING'
+    | 'WATERMARK_NOT_REACHED'
+    | 'UNKNOWN_ACTIVATION'
     | 'OTHER_CLUSTER'
-    | 'NO_MARK'
+    | 'NO_WATERMARK'
     | 'OTHER_DATABASE'
-    | 'MARK_UNUSABLE';
+    | 'WATERMARK_UNUSABLE';
   readonly sentence: string;
 }
 
@@ -24,27 +24,30 @@ export interface RingCount {
   readonly missing: number;
 }
 
-export interface Assessment {
-  readonly life: DatabaseLife;
+export interface Verification {
+  readonly life: DatabaseState;
   readonly rings: readonly RingCount[];
   /** Openings that the mark knows and the database does not. */
   readonly unknownOpenings: readonly string[];
   /** undefined: the database may hand out. */
-  readonly objection: Objection | undefined;
+  readonly fenceReason: FenceReason | undefined;
 }
 
 /** Holds the database against the mark and against its own identity. Changes nothing. */
-export async function assess(db: Database, readRings: (life: DatabaseLife) => readonly Ring[]): Promise<Assessment> {
+export async function verifyDatabase(
+  db: Database,
+  readRings: (life: DatabaseState) => readonly Ring[],
+): Promise<Verification> {
   for (;;) {
-    const life = await readLife(db);
+    const life = await readDatabaseState(db);
     const assessment = await holdAgainst(db, life, readRings(life));
     // Another one took its place while we looked.
-    if ((await readStamp(db)) === life.stamp) return assessment;
+    if ((await readIncarnation(db)) === life.incarnation) return assessment;
   }
 }
 
-async function holdAgainst(db: Database, life: DatabaseLife, rings: readonly Ring[]): Promise<Assessment> {
-  const current = currentOpening(life);
+async function holdAgainst(db: Database, life: DatabaseState, rings: readonly Ring[]): Promise<Verification> {
+  const current = currentActivation(life);
   const counts: RingCount[] = [];
   const unknown = new Set<string>();
   for (const { file, records } of rings) {
@@ -56,21 +59,21 @@ async function holdAgainst(db: Database, life: DatabaseLife, rings: readonly Rin
     for (const { opening } of records) if (opening !== current && !life.history.has(opening)) unknown.add(opening);
   }
   const unknownOpenings = [...unknown];
-  return { life, rings: counts, unknownOpenings, objection: object(life, counts, unknownOpenings) };
+  return { life, rings: counts, unknownOpenings, fenceReason: object(life, counts, unknownOpenings) };
 }
 
-function object(life: DatabaseLife, rings: readonly RingCount[], unknown: readonly string[]): Objection | undefined {
+function object(life: DatabaseState, rings: readonly RingCount[], unknown: readonly string[]): FenceReason | undefined {
   const live = rings.reduce((sum, ring) => sum + ring.records, 0);
   const missing = rings.reduce((sum, ring) => sum + ring.missing, 0);
   if (missing > 0) {
     return {
-      reason: 'MARK_NOT_REACHED',
+      reason: 'WATERMARK_NOT_REACHED',
       sentence: `it does not know that ${missing} of the ${live} coins in the mark are spent, so it is older than they are: a restored copy, or a standby that had not received everything`,
     };
   }
   if (unknown.length > 0) {
     return {
-      reason: 'UNKNOWN_OPENING',
+      reason: 'UNKNOWN_ACTIVATION',
       sentence: `the mark was made under the opening ${unknown.join(', ')}, which it does not know, so it is older than that`,
     };
   }
@@ -85,7 +88,7 @@ function object(life: DatabaseLife, rings: readonly RingCount[], unknown: readon
   }
   if (identity.timeline !== before.timeline && live === 0) {
     return {
-      reason: 'NO_MARK',
+      reason: 'NO_WATERMARK',
       sentence: `it was promoted or recovered to a point in time (timeline ${before.timeline} before, ${identity.timeline} now), and there is no mark by which to tell whether it has everything`,
     };
   }
@@ -93,10 +96,10 @@ function object(life: DatabaseLife, rings: readonly RingCount[], unknown: readon
 }
 
 /** The opening under which the present mark is made; before the first start, that which it will make. */
-export function currentOpening({ opening, epoch }: DatabaseLife): string {
+export function currentActivation({ opening, epoch }: DatabaseState): string {
   return opening?.id ?? epoch;
 }
 
-function isHandOut(record: MarkRecord, opening: string): boolean {
+function isHandOut(record: WatermarkRecord, opening: string): boolean {
   return record.opening === opening && record.keyId !== NO_COIN;
 }

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { ServingState } from '../server';
+import type { ServingState } from '../serving-state';
 import type { Fence } from './fence';
 
 /** How often the database is asked, in milliseconds. */
@@ -9,7 +9,7 @@ const INTERVAL_MS = 1000;
 export function watchDatabase(fence: Fence, log: Logger, onChange: (state: ServingState) => void): { stop(): void } {
   let isUp = true;
   let asking = false;
-  const tell = () => onChange({ isUp, isFenced: fence.objection !== undefined });
+  const tell = () => onChange({ isUp, isFenced: fence.fenceReason !== undefined });
   const ask = async (): Promise<void> => {
     if (asking) return;
     asking = true;

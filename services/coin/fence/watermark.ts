@@ -1,17 +1,17 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
-import type { DatabaseLife } from './database-state';
+import type { DatabaseState } from './database-state';
 import type { SpentCoin } from './guard';
-import { CLAIM_SLOTS, type MarkRecord, NO_COIN, RingFile, readRecords } from './ring-file';
+import { CLAIM_SLOTS, NO_COIN, RingFile, readRecords, type WatermarkRecord } from './ring-file';
 
 /** How often the ring goes to the disk, in milliseconds. */
 const SYNC_INTERVAL_MS = 1000;
 const ENDING = '.ring';
 
 /** The folder of the mark cannot be used; the message says what to do. */
-export class MarkUnusableError extends Error {
-  override readonly name = 'MarkUnusableError';
+export class WatermarkUnusableError extends Error {
+  override readonly name = 'WatermarkUnusableError';
   constructor(folder: string, cause: unknown) {
     const { message } = cause as Error;
     super(
@@ -24,16 +24,16 @@ export class MarkUnusableError extends Error {
 /** What one process acknowledged last. */
 export interface Ring {
   readonly file: string;
-  readonly records: MarkRecord[];
+  readonly records: WatermarkRecord[];
 }
 
 /** The folder of one database below AQM_FENCE_DIR; other databases may share that. */
-export function markFolder(fenceDir: string, { firstEpoch, identity }: DatabaseLife): string {
+export function watermarkFolder(fenceDir: string, { firstEpoch, identity }: DatabaseState): string {
   return join(fenceDir, `${firstEpoch}-${identity.databaseOid}`);
 }
 
-/** All rings of a folder; none where there is no folder. @throws MarkUnusableError */
-export function readMark(folder: string): Ring[] {
+/** All rings of a folder; none where there is no folder. @throws WatermarkUnusableError */
+export function readWatermark(folder: string): Ring[] {
   for (;;) {
     try {
       const files = readdirSync(folder).filter((file) => file.endsWith(ENDING));
@@ -42,7 +42,7 @@ export function readMark(folder: string): Ring[] {
       const { code, syscall } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' && syscall === 'scandir') return [];
       // A file that is gone since it was listed has found a new owner, and has another name.
-      if (code !== 'ENOENT') throw new MarkUnusableError(folder, error);
+      if (code !== 'ENOENT') throw new WatermarkUnusableError(folder, error);
     }
   }
 }
@@ -54,13 +54,13 @@ export function readMark(folder: string): Ring[] {
  * "Last" must survive reordering between commit and acknowledgement. What can be reordered is what is under way at
  * the same time, at most one statement on each connection: so one statement writes at most its share of the slots.
  */
-export class Mark {
+export class Watermark {
   readonly folder: string;
   readonly #ring: RingFile;
   readonly #recordsPerStatement: number;
   readonly #timer: NodeJS.Timeout;
 
-  /** @throws MarkUnusableError */
+  /** @throws WatermarkUnusableError */
   constructor(folder: string, options: { readonly poolSize: number; readonly onError: (error: unknown) => void }) {
     this.folder = folder;
     this.#recordsPerStatement = Math.floor(CLAIM_SLOTS / options.poolSize);
@@ -68,7 +68,7 @@ export class Mark {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       this.#ring = new RingFile(takeOver(folder));
     } catch (error) {
-      throw new MarkUnusableError(folder, error);
+      throw new WatermarkUnusableError(folder, error);
     }
     this.#timer = setInterval(() => this.#ring.sync(options.onError), SYNC_INTERVAL_MS).unref();
   }
@@ -82,19 +82,19 @@ export class Mark {
     }
   }
 
-  acknowledgeAgain(opening: string, coin: SpentCoin, fetchTime: Date): void {
+  recordRepeat(opening: string, coin: SpentCoin, fetchTime: Date): void {
     this.#ring.keep({ ...coin, opening }, fetchTime);
   }
 
   /** Takes down that the database was opened, so that a copy from before it is noticed without any hand-out since. */
-  noteOpening(opening: string): void {
+  recordActivation(opening: string): void {
     this.#ring.append(opening, [{ userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
   }
 
-  /** Also what other processes wrote. @throws MarkUnusableError */
+  /** Also what other processes wrote. @throws WatermarkUnusableError */
   read(): Ring[] {
     const own = basename(this.#ring.path);
-    const others = readMark(this.folder).filter(({ file }) => file !== own);
+    const others = readWatermark(this.folder).filter(({ file }) => file !== own);
     return [...others, { file: own, records: this.#ring.records() }];
   }
 

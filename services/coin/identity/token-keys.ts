@@ -68,10 +68,10 @@ export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKey
     if (now().getTime() < lookAt) return;
     lookAt = now().getTime() + FILE_CHECK_MS;
     try {
-      const stamp = stampOf(path);
-      if (stamp === seen) return;
+      const incarnation = stampOf(path);
+      if (incarnation === seen) return;
       find = parseKeys(readFileSync(path, 'utf8'));
-      seen = stamp;
+      seen = incarnation;
       generation += 1;
       log.info({ path }, 'the keys for tokens have changed');
     } catch (error) {

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { errors, jwtVerify } from 'jose';
 import { LRUCache } from 'lru-cache';
 import type { TokenRules } from '../config';
-import { CoinServiceError, TokenExpiredError, TokenInvalidError } from '../errors';
+import { DomainError, TokenExpiredError, TokenInvalidError } from '../errors';
 import { isUuid } from '../uuid';
 import type { Caller } from './caller';
 import type { TokenKeys } from './token-keys';
@@ -21,7 +21,7 @@ interface Verified {
 }
 
 /** Verified tokens remembered at most, by their hash: about 3 MB. Checking an Ed25519 signature takes 0.2 ms. */
-const MOST_REMEMBERED = 10_000;
+const MAX_REMEMBERED = 10_000;
 
 /**
  * Accepts tokens signed with one of the keys that hold `sub` (a UUID), `exp`, what the rules ask for, and optionally
@@ -30,7 +30,7 @@ const MOST_REMEMBERED = 10_000;
  * @throws TokenExpiredError, TokenInvalidError, TokenKeysUnavailableError
  */
 export function verifyWith(keys: TokenKeys, rules: TokenRules, now: () => Date): VerifyToken {
-  const remembered = new LRUCache<string, Verified>({ max: MOST_REMEMBERED });
+  const remembered = new LRUCache<string, Verified>({ max: MAX_REMEMBERED });
   return (token) => {
     const digest = hash('sha256', token, 'base64');
     const generation = keys.generation();
@@ -67,7 +67,7 @@ async function check(
     return { caller: { userId: sub.toLowerCase(), isAdmin }, endsAt: (exp + clockSkewSeconds) * 1000 };
   } catch (error) {
     if (error instanceof errors.JWTExpired) throw new TokenExpiredError();
-    if (error instanceof CoinServiceError) throw error;
+    if (error instanceof DomainError) throw error;
     throw new TokenInvalidError(reasonOf(error), { cause: error });
   }
 }

@@ -2,13 +2,13 @@ import type { Metadata } from '@grpc/grpc-js';
 import { TokenMissingError } from '../errors';
 import { setCaller } from '../identity/caller';
 import type { VerifyToken } from '../identity/verify-token';
-import type { Identify } from './intercept';
+import type { Authenticate } from './intercept';
 
 /** Health and reflection are open; everything of ours needs a token. */
 const GUARDED = '/aqm.';
 
 /** Refuses a call without a valid bearer token before its message is read. */
-export function authenticate(verify: VerifyToken): Identify {
+export function authenticate(verify: VerifyToken): Authenticate {
   return (path, metadata) => {
     if (!path.startsWith(GUARDED)) return undefined;
     const token = bearerToken(metadata);

@@ -4,10 +4,10 @@ import { toStatus } from '../rpc/status';
 type RefusalStatus = StatusObject & Pick<Ending, 'reason'>;
 
 /** A status to refuse a call of this path with, unread; undefined: it may come in. */
-export type Refusal = (path: string) => RefusalStatus | undefined;
+export type AdmissionCheck = (path: string) => RefusalStatus | undefined;
 
 /** Finds out whose call it is, at once (undefined) or later. Rejects for a call that is not to come in. */
-export type Identify = (path: string, metadata: Metadata) => undefined | Promise<void>;
+export type Authenticate = (path: string, metadata: Metadata) => undefined | Promise<void>;
 
 /** The end of a call: its status, with the reason where it was refused here. */
 export interface Ending {
@@ -16,21 +16,21 @@ export interface Ending {
 }
 
 /** Hears of a call, and of its end. */
-export type Witness = (path: string) => (sent: Ending) => void;
+export type CallObserver = (path: string) => (sent: Ending) => void;
 
 export interface Interception {
   /** Sees what the others answer. */
-  readonly witness: Witness;
+  readonly observer: CallObserver;
   /** In this order, before the call is looked at. */
-  readonly refusals: readonly Refusal[];
+  readonly admissionChecks: readonly AdmissionCheck[];
   /** Before the message is read. */
-  readonly identify: Identify;
+  readonly authenticate: Authenticate;
 }
 
 /** Several in the place of one. */
-export function together(...witnesses: readonly Witness[]): Witness {
+export function combineObservers(...witnesses: readonly CallObserver[]): CallObserver {
   return (path) => {
-    const ended = witnesses.map((witness) => witness(path));
+    const ended = witnesses.map((observer) => observer(path));
     return (sent) => {
       for (const each of ended) each(sent);
     };
@@ -60,18 +60,18 @@ class InterceptedCall extends ServerInterceptingCall {
     this.#call = call;
     this.#path = path;
     this.#interception = interception;
-    this.#ended = interception.witness(path);
+    this.#ended = interception.observer(path);
   }
 
   override start(listener: Listener): void {
-    for (const refuse of this.#interception.refusals) {
+    for (const refuse of this.#interception.admissionChecks) {
       const refused = refuse(this.#path);
       if (!refused) continue;
       this.#call.start(listener);
       this.sendStatus(refused);
       return;
     }
-    this.#call.start(new IdentifyingListener(listener, (metadata) => this.#identify(metadata)));
+    this.#call.start(new AuthenticatingListener(listener, (metadata) => this.#authenticate(metadata)));
   }
 
   override sendMetadata(metadata: Metadata): void {
@@ -87,8 +87,8 @@ class InterceptedCall extends ServerInterceptingCall {
     this.#call.sendStatus(sent);
   }
 
-  #identify(metadata: Metadata): undefined | Promise<boolean> {
-    return this.#interception.identify(this.#path, metadata)?.then(
+  #authenticate(metadata: Metadata): undefined | Promise<boolean> {
+    return this.#interception.authenticate(this.#path, metadata)?.then(
       () => true,
       (error: unknown) => {
         this.sendStatus(toStatus(error));
@@ -99,19 +99,19 @@ class InterceptedCall extends ServerInterceptingCall {
 }
 
 /** Tells of a call when it is known whose it is. Until then nobody has asked for its message, so that nothing else comes. */
-class IdentifyingListener implements Listener {
+class AuthenticatingListener implements Listener {
   readonly #listener: Listener;
-  readonly #identify: (metadata: Metadata) => undefined | Promise<boolean>;
+  readonly #authenticate: (metadata: Metadata) => undefined | Promise<boolean>;
   #isCancelled = false;
 
   /** @param identify undefined: it is known; else whether it may come in */
-  constructor(listener: Listener, identify: (metadata: Metadata) => undefined | Promise<boolean>) {
+  constructor(listener: Listener, authenticate: (metadata: Metadata) => undefined | Promise<boolean>) {
     this.#listener = listener;
-    this.#identify = identify;
+    this.#authenticate = authenticate;
   }
 
   onReceiveMetadata(metadata: Metadata): void {
-    const identified = this.#identify(metadata);
+    const identified = this.#authenticate(metadata);
     if (!identified) this.#listener.onReceiveMetadata(metadata);
     else
       void identified.then((mayComeIn) => {

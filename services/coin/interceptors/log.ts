@@ -1,10 +1,10 @@
 import { status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { isOurs } from '../rpc/status';
-import type { Witness } from './intercept';
+import type { CallObserver } from './intercept';
 
 /** One line per call: method, code, duration in milliseconds. Failures that are ours at `warn`, the rest at `debug`. */
-export function log(logger: Logger): Witness {
+export function log(logger: Logger): CallObserver {
   return (method) => {
     const start = performance.now();
     return (sent) => {

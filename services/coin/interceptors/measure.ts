@@ -1,12 +1,12 @@
 import { status } from '@grpc/grpc-js';
 import { count, measure } from '../telemetry/metrics';
-import type { Witness } from './intercept';
+import type { CallObserver } from './intercept';
 
 /** What a call of a method that we do not have is called: its path is what the caller chose. */
 const OTHER = '_OTHER';
 
 /** Measures every call, and counts those that are refused unread; `methods` as `/package.Service/Method`. */
-export function measureCalls(methods: readonly string[]): Witness {
+export function measureCalls(methods: readonly string[]): CallObserver {
   const names = new Map(methods.map((path) => [path, path.slice(1)]));
   return (path) => {
     const start = measure.isOn ? performance.now() : 0;

@@ -2,7 +2,7 @@ import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import { Any, BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import type { ItemError } from '../../../gen/aqm/coin/v1/coin';
-import { CoinServiceError, InvalidFieldError, TemporaryError } from '../errors';
+import { DomainError, InvalidFieldError, TemporaryError } from '../errors';
 
 /** `domain` of every ErrorInfo. */
 const DOMAIN = 'coin.aqm';
@@ -42,7 +42,7 @@ interface Answer {
 
 /** Code, reason and sentence of any error. What we did not foresee is INTERNAL and tells the caller nothing. */
 function toAnswer(error: unknown): Answer {
-  if (error instanceof CoinServiceError) {
+  if (error instanceof DomainError) {
     return { code: CODES[error.reason] ?? status.INTERNAL, reason: error.reason, message: error.message };
   }
   return { code: status.INTERNAL, reason: 'INTERNAL', message: 'Something went wrong on the server; it was logged.' };

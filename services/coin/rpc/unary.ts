@@ -1,9 +1,9 @@
 import { type handleUnaryCall, type ServerUnaryCall, status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import type { CallsInFlight } from '../calls-in-flight';
 import { Deadline } from '../deadline';
-import { CoinServiceError } from '../errors';
+import { DomainError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
-import type { CallsUnderWay } from '../interceptors/load-shedding';
 import { count } from '../telemetry/metrics';
 import { traceCall } from '../telemetry/tracing';
 import { isOurs, toStatus } from './status';
@@ -14,7 +14,7 @@ export type Method<Request, Response> = (request: Request, caller: Caller, deadl
 export interface UnaryOptions {
   readonly logger: Logger;
   readonly now: () => Date;
-  readonly calls: Pick<CallsUnderWay, 'enter' | 'leave'>;
+  readonly calls: Pick<CallsInFlight, 'enter' | 'leave'>;
 }
 
 /**
@@ -29,7 +29,7 @@ export function unary<Request, Response>(
     const path = call.getPath();
     traceCall(path, call.metadata, (ended) => {
       const fail = (error: unknown): void => {
-        if (!(error instanceof CoinServiceError)) logger.error({ err: error, method: path }, 'unexpected error');
+        if (!(error instanceof DomainError)) logger.error({ err: error, method: path }, 'unexpected error');
         const failure = toStatus(error);
         count.refused(failure.reason);
         ended?.({ code: status[failure.code], reason: failure.reason, isOurs: isOurs(failure.code) });
@@ -42,7 +42,7 @@ export function unary<Request, Response>(
       try {
         deadline.check();
         // A request that could not be decoded arrives as the error that says so (rpc/decode.ts).
-        if (call.request instanceof CoinServiceError) throw call.request;
+        if (call.request instanceof DomainError) throw call.request;
         caller = callerOf(call);
         calls.enter();
       } catch (error) {

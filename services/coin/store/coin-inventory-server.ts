@@ -2,9 +2,9 @@ import type { StoredCoin } from '../coin';
 import type { Database } from '../database/pool';
 import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
-import { type Gate, UNVERIFIED } from '../fence/guard';
+import { type Guard, UNVERIFIED } from '../fence/guard';
 import { count, type Job } from '../telemetry/metrics';
-import { Gathering, type GatheringRules } from './claim/batcher';
+import { type BatchingRules, ClaimBatcher } from './claim/batcher';
 import { type Claims, type CoinFetch, type FetchAnswer, fetchCoins, fetchOne } from './claim/fetch-coins';
 import { countCoins, type StockCount } from './count-coins';
 import { type CountReplica, countOnReplica } from './count-on-replica';
@@ -21,7 +21,7 @@ export interface InventoryRules {
   /** How many coins of one category one user may have in stock. */
   readonly stockLimit: number;
   /** How fetches share statements; undefined, or a batch of one: they do not. */
-  readonly gathering?: GatheringRules;
+  readonly batching?: BatchingRules;
 }
 
 /**
@@ -36,32 +36,32 @@ export interface InventoryRules {
  */
 export class CoinInventoryServer {
   readonly #db: Database;
-  readonly #gate: Gate;
+  readonly #gate: Guard;
   readonly #rules: InventoryRules;
-  readonly #gathering: Gathering | undefined;
+  readonly #batching: ClaimBatcher | undefined;
   readonly #claims: Claims;
   readonly #replica: CountReplica | undefined;
 
   /** @param replica where coins are counted for getInventoryCount; undefined: in the database */
-  constructor(db: Database, gate: Gate, rules: InventoryRules, replica?: CountReplica) {
+  constructor(db: Database, gate: Guard, rules: InventoryRules, replica?: CountReplica) {
     this.#db = db;
     this.#gate = gate;
     this.#rules = rules;
     this.#replica = replica;
-    const { gathering, fetchGraceSeconds: graceSeconds } = rules;
-    if (gathering && gathering.batch > 1) this.#gathering = new Gathering(db, gate, { ...gathering, graceSeconds });
-    const mostTargets = gathering?.targets ?? Number.POSITIVE_INFINITY;
-    this.#claims = { db, gate, graceSeconds, mostTargets, gathering: this.#gathering };
+    const { batching, fetchGraceSeconds: graceSeconds } = rules;
+    if (batching && batching.batch > 1) this.#batching = new ClaimBatcher(db, gate, { ...batching, graceSeconds });
+    const maxTargets = batching?.targets ?? Number.POSITIVE_INFINITY;
+    this.#claims = { db, gate, graceSeconds, maxTargets, batching: this.#batching };
   }
 
   /** How long one more fetch would wait for its turn in a shared statement, in milliseconds. */
   get expectedMs(): number {
-    return this.#gathering?.expectedMs ?? 0;
+    return this.#batching?.expectedMs ?? 0;
   }
 
   /** Fetches that wait for their turn. */
   get waiting(): number {
-    return this.#gathering?.waiting ?? 0;
+    return this.#batching?.waiting ?? 0;
   }
 
   /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
@@ -101,7 +101,7 @@ export class CoinInventoryServer {
       return await this.#gate.pass(async (passage) => {
         const count = this.#replica
           ? await countOnReplica(this.#db, this.#replica, userId, passage, deadline)
-          : await countCoins(this.#db, userId, passage.stamp, deadline);
+          : await countCoins(this.#db, userId, passage.incarnation, deadline);
         return count.verified ? count : UNVERIFIED;
       });
     } catch (error) {

@@ -25,12 +25,17 @@ interface Row {
 }
 
 /** Counts one user's coins. `stamp`: see guard.ts; an empty one fits no database. */
-export async function countCoins(db: Database, userId: string, stamp: string, deadline: Deadline): Promise<StockCount> {
+export async function countCoins(
+  db: Database,
+  userId: string,
+  incarnation: string,
+  deadline: Deadline,
+): Promise<StockCount> {
   const rows = await run(
     db,
     sql<Row>`
 WITH gate AS MATERIALIZED (
-  SELECT ${isVerified(stamp)} AS verified
+  SELECT ${isVerified(incarnation)} AS verified
 )
 SELECT life.epoch, now() AS server_time, gate.verified, stock.coin_category, stock.available
 FROM database_life life

@@ -3,40 +3,40 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
 import { type Database, run } from '../database/pool';
 import type { Deadline } from '../deadline';
-import { isVerified, type Passage } from '../fence/guard';
+import { type FencingToken, isVerified } from '../fence/guard';
 import { countCoins, type StockCount } from './count-coins';
 
 /** A streaming replica of the database, for counts. */
 export interface CountReplica {
   readonly db: Database;
   /** One that is further behind is not asked; in milliseconds. */
-  readonly mostLagMs: number;
+  readonly maxLagMs: number;
 }
 
 /**
  * What countCoins tells, with the stock counted by the replica. Epoch, time and stamp are the database's own: by the
  * time devices retire coins, and the epoch keeps a retry from crossing a restore. The stock is that of a moment at most
- * `mostLagMs` ago; where the replica is further behind, away, or not of this opening, the database counts.
+ * `maxLagMs` ago; where the replica is further behind, away, or not of this opening, the database counts.
  */
 export async function countOnReplica(
   db: Database,
   replica: CountReplica,
   userId: string,
-  { stamp, opening }: Passage,
+  { incarnation, opening }: FencingToken,
   deadline: Deadline,
 ): Promise<StockCount> {
   const [life, copy] = await Promise.all([
-    readNow(db, stamp, deadline),
+    readNow(db, incarnation, deadline),
     readCopy(replica.db, userId, opening, deadline).catch(() => undefined),
   ]);
   if (!life.verified) return { ...life, available: new Map() };
-  if (!copy || !isRecent(copy, life, replica.mostLagMs)) return countCoins(db, userId, stamp, deadline);
+  if (!copy || !isRecent(copy, life, replica.maxLagMs)) return countCoins(db, userId, incarnation, deadline);
   return { ...life, available: copy.available };
 }
 
 /** It has everything, or its newest transaction is young. (An old one may mean that none came since.) */
-function isRecent(copy: Copy, life: Now, mostLagMs: number): boolean {
-  return copy.replayed >= life.written || copy.newest.getTime() > life.serverTime.getTime() - mostLagMs;
+function isRecent(copy: Copy, life: Now, maxLagMs: number): boolean {
+  return copy.replayed >= life.written || copy.newest.getTime() > life.serverTime.getTime() - maxLagMs;
 }
 
 interface Now extends Omit<StockCount, 'available'> {
@@ -44,11 +44,11 @@ interface Now extends Omit<StockCount, 'available'> {
   readonly written: bigint;
 }
 
-async function readNow(db: Database, stamp: string, deadline: Deadline): Promise<Now> {
+async function readNow(db: Database, incarnation: string, deadline: Deadline): Promise<Now> {
   const [row] = await run(
     db,
     sql<{ epoch: string; server_time: Date; verified: boolean; written: string | null }>`
-SELECT epoch, now() AS server_time, ${isVerified(stamp)} AS verified,
+SELECT epoch, now() AS server_time, ${isVerified(incarnation)} AS verified,
   CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') END::text AS written
 FROM database_life`,
     deadline,

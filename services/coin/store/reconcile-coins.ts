@@ -6,7 +6,7 @@ import { type Database, run } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
 import type { Deadline } from '../deadline';
 import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
-import { type Gate, isVerified, type Passage, UNVERIFIED } from '../fence/guard';
+import { type FencingToken, type Guard, isVerified, UNVERIFIED } from '../fence/guard';
 
 /** What one user's vault holds of one category, or a part of it. Ids in lower case. */
 export interface VaultListing {
@@ -35,7 +35,7 @@ const MAX_ROUNDS = 8;
  */
 export async function reconcileCoins(
   db: Database,
-  gate: Gate,
+  gate: Guard,
   userId: string,
   listing: VaultListing,
   epoch: string,
@@ -63,11 +63,11 @@ interface Asked {
 
 async function reconcileUnder(
   db: Database,
-  gate: Gate,
-  passage: Passage,
+  gate: Guard,
+  passage: FencingToken,
   { userId, listing, epoch, deadline }: Asked,
 ): Promise<ReconcileRow[] | typeof UNVERIFIED> {
-  const rows = await run(db, reconcile(userId, listing, epoch, passage.stamp), deadline);
+  const rows = await run(db, reconcile(userId, listing, epoch, passage.incarnation), deadline);
   const [first] = rows;
   if (first?.verified === false) return UNVERIFIED;
   // A retired coin that came back with an older copy of the database could be handed out, and opened by nobody. All
@@ -132,12 +132,12 @@ function reconcile(
   userId: string,
   { coinCategory, keyIds, complete, listedAt }: VaultListing,
   epoch: string,
-  stamp: string,
+  incarnation: string,
 ) {
   const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
   return sql<ReconcileRow>`
 WITH life AS MATERIALIZED (
-  SELECT epoch, now() AS server_time, ${isVerified(stamp)} AS verified, ${listedAt ?? null}::timestamptz > now() AS in_future,
+  SELECT epoch, now() AS server_time, ${isVerified(incarnation)} AS verified, ${listedAt ?? null}::timestamptz > now() AS in_future,
     ${epoch}::text IN ('', epoch::text) AND ${listedAt ?? null}::timestamptz <= now() AS may_retire
   FROM database_life
 ),

@@ -11,7 +11,7 @@ export interface StockLevels {
 }
 
 /** As many pages of the stock are read at most, about 200,000 coins; a larger one is estimated from these. */
-const MOST_PAGES = 2000;
+const MAX_PAGES = 2000;
 
 /**
  * How many coins of each category could be fetched, and how large the tables are. Takes 20 ms of PostgreSQL at most, however many
@@ -30,7 +30,7 @@ GROUP BY 1
 ORDER BY 1`,
   );
   const pages = Number(tables.find(({ name }) => name === 'coin_stock')?.pages ?? 0);
-  const share = Math.min(1, MOST_PAGES / Math.max(1, pages));
+  const share = Math.min(1, MAX_PAGES / Math.max(1, pages));
   const sampled = await run(
     db,
     sql<{ coin_category: CoinCategory; coins: number }>`

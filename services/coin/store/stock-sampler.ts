@@ -5,7 +5,7 @@ import { readStockLevels, type StockLevels } from './stock-levels';
 const NAMES = COIN_CATEGORIES.map(({ name }): string => name);
 
 /** Looks at the stock from time to time, not when a call or a scrape asks. */
-export class StockWatch {
+export class StockSampler {
   readonly #db: Database;
   readonly #timer: NodeJS.Timeout;
   #isLooking = false;

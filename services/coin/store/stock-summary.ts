@@ -19,7 +19,7 @@ export interface StockSummary {
 }
 
 /** Sums up one user's coins, for an operator. Reads no key bytes. A user that nobody knows has none. */
-export async function sumUpStock(
+export async function summarizeStock(
   db: Database,
   userId: string,
   options: { readonly categories: readonly CoinCategory[]; readonly graceSeconds: number },

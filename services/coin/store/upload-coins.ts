@@ -6,7 +6,7 @@ import { type Database, run } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
 import type { Deadline } from '../deadline';
 import { EpochChangedError, OverloadedError } from '../errors';
-import { type Gate, isVerified, UNVERIFIED } from '../fence/guard';
+import { type Guard, isVerified, UNVERIFIED } from '../fence/guard';
 
 export interface UploadAnswer {
   /** One per coin, in its order. */
@@ -27,7 +27,7 @@ const MAX_ROUNDS = 8;
  */
 export async function uploadCoins(
   db: Database,
-  gate: Gate,
+  gate: Guard,
   userId: string,
   coins: readonly StoredCoin[],
   epoch: string,
@@ -39,8 +39,8 @@ export async function uploadCoins(
     const batch = pending.flatMap((index) => coins[index] ?? []);
     let rows: UploadRow[];
     try {
-      rows = await gate.pass(async ({ stamp }) => {
-        const found = await run(db, upload(userId, batch, epoch, stockLimit, stamp), deadline);
+      rows = await gate.pass(async ({ incarnation }) => {
+        const found = await run(db, upload(userId, batch, epoch, stockLimit, incarnation), deadline);
         return found[0]?.verified === false ? UNVERIFIED : found;
       });
     } catch (error) {
@@ -94,10 +94,10 @@ interface UploadRow {
  * - The stock limit is checked against what the statement sees: uploads of one user that run at the same time may
  *   together exceed it by what each brings.
  */
-function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number, stamp: string) {
+function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number, incarnation: string) {
   return sql<UploadRow>`
 WITH life AS MATERIALIZED (
-  SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(stamp)} AS verified
+  SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(incarnation)} AS verified
   FROM database_life
 ),
 given AS MATERIALIZED (

@@ -2,8 +2,8 @@ import type { Meter } from '@opentelemetry/api';
 import type { StockLevels } from '../store/stock-levels';
 
 /** What stands how high at the moment; looked at when somebody asks. */
-export interface Levels {
-  readonly callsUnderWay: number;
+export interface GaugeValues {
+  readonly callsInFlight: number;
   readonly connections: number;
   /** Fetches that wait for a shared statement. */
   readonly fetchesWaiting: number;
@@ -22,12 +22,12 @@ export interface Levels {
 
 const POOL = { 'db.client.connection.pool.name': 'coin' };
 
-export function tellLevels(meter: Meter, look: () => Levels): void {
+export function registerGauges(meter: Meter, look: () => GaugeValues): void {
   const gauge = (name: string, description: string, unit?: string) =>
     meter.createObservableGauge(name, { description, ...(unit && { unit }) });
   const calls = gauge('aqm.calls.active', 'Calls that are worked on');
   const connections = gauge('aqm.connections', 'Connections of clients');
-  const waiting = gauge('aqm.gather.waiting', 'Fetches that wait for a statement that they share (AQM_CLAIM_BATCH)');
+  const waiting = gauge('aqm.batch.waiting', 'Fetches that wait for a statement that they share (AQM_CLAIM_BATCH)');
   const poolCount = gauge('db.client.connection.count', 'Connections to PostgreSQL, by state');
   const poolMost = gauge('db.client.connection.max', 'Connections to PostgreSQL there may be (AQM_POOL_SIZE)');
   const poolWaiting = gauge('db.client.connection.pending_requests', 'Statements that wait for a connection');
@@ -47,7 +47,7 @@ export function tellLevels(meter: Meter, look: () => Levels): void {
   meter.addBatchObservableCallback(
     (result) => {
       const levels = look();
-      result.observe(calls, levels.callsUnderWay);
+      result.observe(calls, levels.callsInFlight);
       result.observe(connections, levels.connections);
       result.observe(waiting, levels.fetchesWaiting);
       result.observe(poolCount, levels.pool.used, { ...POOL, 'db.client.connection.state': 'used' });

@@ -2,7 +2,7 @@ import { type Histogram, type Meter, metrics } from '@opentelemetry/api';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import { CoinUploadResult_Outcome as UploadOutcome } from '../../../gen/aqm/coin/v1/coin_service';
-import { Tally } from './counters';
+import { Counter } from './counters';
 
 /**
  * What the service counts, always, and tells when metrics are on. No label is ever a value that somebody chose: no id, no path
@@ -27,23 +27,23 @@ const UPLOADED: Readonly<Record<number, string>> = {
   [UploadOutcome.OUTCOME_OVER_STOCK_LIMIT]: 'over_stock_limit',
 };
 
-const fetches = new Tally(TIER, OUTCOME);
+const fetches = new Counter(TIER, OUTCOME);
 fetches.declare(TIERS, ['whole', 'short', 'empty', 'repeat', 'failed']);
-const coinsFetched = new Tally(TIER);
+const coinsFetched = new Counter(TIER);
 coinsFetched.declare(TIERS);
-const coinsUploaded = new Tally(TIER, OUTCOME);
+const coinsUploaded = new Counter(TIER, OUTCOME);
 coinsUploaded.declare(TIERS, Object.values(UPLOADED));
-const coinsRetired = new Tally(TIER);
+const coinsRetired = new Counter(TIER);
 coinsRetired.declare(TIERS);
-const coinsRemoved = new Tally(JOB);
+const coinsRemoved = new Counter(JOB);
 coinsRemoved.declare(JOBS);
-const hygieneRuns = new Tally(JOB, OUTCOME);
-hygieneRuns.declare(JOBS, ['done', 'failed']);
-const callsRefused = new Tally('aqm.reason');
-const limitsHit = new Tally('aqm.limit');
+const housekeepingRuns = new Counter(JOB, OUTCOME);
+housekeepingRuns.declare(JOBS, ['done', 'failed']);
+const callsRefused = new Counter('aqm.reason');
+const limitsHit = new Counter('aqm.limit');
 limitsHit.declare(['fetch', 'upload', 'reconcile']);
 /** By job, in seconds since 1970. */
-const hygieneSuccess = new Map<Job, number>();
+const housekeepingSuccess = new Map<Job, number>();
 
 export interface CountedFetch {
   readonly coinCategory: CoinCategory;
@@ -79,9 +79,9 @@ export const count = {
   limitHit: (limit: 'fetch' | 'upload' | 'reconcile') => limitsHit.add(1, limit),
   /** A call that ended with an error of the contract. */
   refused: (reason: string) => callsRefused.add(1, reason),
-  hygiene(job: Job, outcome: 'done' | 'failed'): void {
-    hygieneRuns.add(1, job, outcome);
-    if (outcome === 'done') hygieneSuccess.set(job, Date.now() / 1000);
+  housekeeping(job: Job, outcome: 'done' | 'failed'): void {
+    housekeepingRuns.add(1, job, outcome);
+    if (outcome === 'done') housekeepingSuccess.set(job, Date.now() / 1000);
   },
 };
 
@@ -114,24 +114,31 @@ export function turnMetricsOn(reasons: readonly string[]): Meter {
     unit: 's',
     advice: { explicitBucketBoundaries: DURATIONS_S },
   });
-  batches = meter.createHistogram('aqm.gather.batch.size', {
+  batches = meter.createHistogram('aqm.batch.size', {
     description: 'Fetches that one statement served (AQM_CLAIM_BATCH)',
     advice: { explicitBucketBoundaries: BATCHES },
   });
-  const counter = (name: string, tally: Tally, description: string) =>
+  const counter = (name: string, tally: Counter, description: string) =>
     meter.createObservableCounter(name, { description }).addCallback((result) => tally.observe(result));
   counter('aqm.fetches', fetches, 'Fetches by the category asked for and what became of them');
   counter('aqm.coins.fetched', coinsFetched, 'Coins handed out, by their category; repeats do not count');
   counter('aqm.coins.uploaded', coinsUploaded, 'Coins uploaded, by category and outcome');
   counter('aqm.coins.retired', coinsRetired, 'Coins that reconciling made spent');
-  counter('aqm.coins.removed', coinsRemoved, 'Coins that a job of hygiene, or the admin call of that name, removed');
-  counter('aqm.hygiene.runs', hygieneRuns, 'Scheduled runs of the jobs of hygiene');
+  counter(
+    'aqm.coins.removed',
+    coinsRemoved,
+    'Coins that a job of housekeeping, or the admin call of that name, removed',
+  );
+  counter('aqm.housekeeping.runs', housekeepingRuns, 'Scheduled runs of the jobs of housekeeping');
   counter('aqm.calls.refused', callsRefused, 'Calls that ended with an error, by its reason');
   counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles that were over a limit');
   meter
-    .createObservableGauge('aqm.hygiene.last_success', { description: 'When a job last ran to its end', unit: 's' })
+    .createObservableGauge('aqm.housekeeping.last_success', {
+      description: 'When a job last ran to its end',
+      unit: 's',
+    })
     .addCallback((result) => {
-      for (const [job, seconds] of hygieneSuccess) result.observe(seconds, { [JOB]: job });
+      for (const [job, seconds] of housekeepingSuccess) result.observe(seconds, { [JOB]: job });
     });
   return meter;
 }

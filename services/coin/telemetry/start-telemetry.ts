@@ -8,7 +8,7 @@ import { turnTracingOn } from './tracing';
 const STOP_PATIENCE_MS = 2000;
 /** A sentence that comes again within this time is not logged again, such as that of a collector that is away; in milliseconds. */
 const REPEAT_MS = 300_000;
-const MOST_KINDS = 100;
+const MAX_KINDS = 100;
 
 export interface Telemetry {
   readonly hasMetrics: boolean;
@@ -113,7 +113,7 @@ class Warnings {
     const kind = text.slice(0, 60);
     const now = performance.now();
     if (now - (this.#lastMs.get(kind) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
-    if (this.#lastMs.size > MOST_KINDS) this.#lastMs.clear();
+    if (this.#lastMs.size > MAX_KINDS) this.#lastMs.clear();
     this.#lastMs.set(kind, now);
     this.#log.warn({ detail: text }, 'telemetry');
   }

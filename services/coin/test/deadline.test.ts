@@ -17,7 +17,7 @@ let owner: User;
 let coins: CoinServiceClient;
 let admin: CoinAdminServiceClient;
 
-async function start(options: { mostCalls?: number; poolSize?: number }): Promise<void> {
+async function start(options: { maxCalls?: number; poolSize?: number }): Promise<void> {
   service = await startService({}, { replicas: 1, ...options });
   owner = await service.user({ isAdmin: true });
   coins = new CoinServiceClient(service.address, credentials.createInsecure());
@@ -88,7 +88,7 @@ describe('with every connection to the database taken', () => {
   });
 
   test('nobody waits for one longer than until the deadline', async () => {
-    await start({ poolSize: 1, mostCalls: 2 });
+    await start({ poolSize: 1, maxCalls: 2 });
     await whileExhausted(async () => {
       for (let round = 0; round < 3; round++) {
         const calls = [fetched(fetchOf({}), DEADLINE_MS), fetched(fetchOf({}), DEADLINE_MS)];

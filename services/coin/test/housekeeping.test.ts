@@ -2,23 +2,23 @@ import { sql } from 'kysely';
 import pino from 'pino';
 import { BRONZE, GOLD, mint } from '../../../testkit/coins';
 import { startService, type TestService } from '../../../testkit/service';
-import { type Hygiene, startHygiene } from '../housekeeping';
+import { type Housekeeping, startHousekeeping } from '../housekeeping';
 
 const HOUR = 3_600_000;
 let service: TestService;
-let hygiene: Hygiene;
+let housekeeping: Housekeeping;
 
 beforeEach(async () => {
   service = await startService();
-  hygiene = startHygiene(service.store, pino({ level: 'silent' }));
+  housekeeping = startHousekeeping(service.store, pino({ level: 'silent' }));
 });
 afterEach(async () => {
-  hygiene.stop();
+  housekeeping.stop();
   await service.stop();
 });
 
 test('fetched coins go hourly, stale and forgotten ones daily', () => {
-  const periods = hygiene.jobs.map((job) => {
+  const periods = housekeeping.jobs.map((job) => {
     const [first, second] = job.nextRuns(2).map((date) => date.getTime());
     return [job.name, ((second ?? 0) - (first ?? 0)) / HOUR];
   });
@@ -37,7 +37,7 @@ test('each job does its work at its time, and keeps what is not due', async () =
   await service.age('coin_fetch', 'fetch_time', '2 hours');
   await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
   await sql`UPDATE coin_stock SET expire_time = now() WHERE coin_category = ${GOLD}`.execute(service.database.db);
-  for (const job of hygiene.jobs) await job.trigger();
+  for (const job of housekeeping.jobs) await job.trigger();
   const { rows } = await sql`
     SELECT (SELECT count(*) FROM coin_stock)::int AS stock, (SELECT count(*) FROM coin_fetch)::int AS fetches,
       count(*)::int AS ids, count(public_key)::int AS bytes FROM coin`.execute(service.database.db);

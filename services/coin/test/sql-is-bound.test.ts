@@ -62,7 +62,7 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
   },
   'services/coin/fence/guard.ts': {
     because: 'a constant of this file, and the name of a parameter',
-    expressions: ['CURRENT_STAMP', 'parameter'],
+    expressions: ['CURRENT_INCARNATION', 'parameter'],
   },
   'services/coin/database/migrate.ts': {
     because: 'the migrations that ship',

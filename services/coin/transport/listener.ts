@@ -6,9 +6,9 @@ import type { Certificates } from './certificates';
 export interface ListenerOptions {
   /** undefined: plain text. */
   readonly certificates: Certificates | undefined;
-  readonly mostConnections: number;
+  readonly maxConnections: number;
   /** Of one address; of one network of 64 bits in IPv6. */
-  readonly mostPerAddress: number;
+  readonly maxPerAddress: number;
   /** A connection that has not agreed on TLS after this long is cut, in milliseconds. */
   readonly handshakeTimeoutMs: number;
   readonly logger: Logger;
@@ -68,7 +68,7 @@ export class Listener {
   #admit(socket: Socket): void {
     const network = networkOf(socket.remoteAddress ?? '');
     const ofAddress = this.#ofAddress.get(network) ?? 0;
-    if (this.#sockets.size >= this.#options.mostConnections || ofAddress >= this.#options.mostPerAddress) {
+    if (this.#sockets.size >= this.#options.maxConnections || ofAddress >= this.#options.maxPerAddress) {
       this.#refused += 1;
       socket.resetAndDestroy();
       return;

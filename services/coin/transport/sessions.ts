@@ -6,37 +6,37 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
-import { type CoinServiceError, DeadlineExceededError, OverloadedError } from '../errors';
-import { type Place, Queue } from '../linked-list';
+import { DeadlineExceededError, type DomainError, OverloadedError } from '../errors';
+import { LinkedList, type ListNode } from '../linked-list';
 import { toStatus } from '../rpc/status';
 import { keepStreamsApart } from './open-streams';
 
 export interface SessionLimits {
   /** Calls of one connection at the same time. */
-  readonly mostStreams: number;
+  readonly maxStreams: number;
   /** Headers of one call, in bytes, as HTTP/2 counts them. */
-  readonly mostHeaderBytes: number;
+  readonly maxHeaderBytes: number;
   /** From the first byte of a call to the last byte of its answer, in milliseconds. */
   readonly callTimeoutMs: number;
 }
 
 export interface SessionsOptions extends SessionLimits {
   /** Calls of all connections at the same time, those that are not worked on included. */
-  readonly mostOpen: number;
+  readonly maxOpen: number;
 }
 
 /** Runs as long as its caller wants to be told. */
 const WATCH = '/grpc.health.v1.Health/Watch';
 
 /** PING and SETTINGS frames that a connection without a new call may send in CONTROL_WINDOW_MS. gRPC clients send a few. */
-const MOST_CONTROL_FRAMES = 200;
+const MAX_CONTROL_FRAMES = 200;
 const CONTROL_WINDOW_MS = 60_000;
 
 /**
  * Bytes of requests that are not whole yet, of all connections together. The largest request has 1 MiB. Beyond it, the
  * connection that holds the most pays, so that many large requests of one peer refuse nobody else's.
  */
-const MOST_RECEIVING = 64 * 1024 * 1024;
+const MAX_RECEIVING = 64 * 1024 * 1024;
 /** What a compressed request is counted as, until its call is over: it inflates unseen, to four times as much at most. */
 const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
@@ -48,9 +48,9 @@ const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REF
 /** What one connection has sent of requests that are not whole yet. */
 interface Receiving {
   bytes: number;
-  readonly calls: Queue<OpenCall>;
+  readonly calls: LinkedList<OpenCall>;
   /** Among those that have sent some. */
-  place: Place<Receiving> | undefined;
+  place: ListNode<Receiving> | undefined;
 }
 
 /** From its first byte to its end. */
@@ -60,9 +60,9 @@ interface OpenCall {
   /** Of its request, until that is whole. */
   bytes: number;
   /** Among those of its connection that have sent some. */
-  place: Place<OpenCall> | undefined;
+  place: ListNode<OpenCall> | undefined;
   /** Among those that may become late. */
-  late: Place<Since<OpenCall>> | undefined;
+  late: ListNode<Since<OpenCall>> | undefined;
 }
 
 /** What gRPC leaves open between it and HTTP/2: how long a call may take, and what a connection may do without any. */
@@ -70,7 +70,7 @@ export class Sessions {
   readonly #options: SessionsOptions;
   readonly #late: OldestFirst<OpenCall>;
   /** Of those connections that have sent some. */
-  readonly #receiving = new Queue<Receiving>();
+  readonly #receiving = new LinkedList<Receiving>();
   /** Of all of them. */
   #bytes = 0;
   #open = 0;
@@ -79,7 +79,7 @@ export class Sessions {
   constructor(server: Server, options: SessionsOptions) {
     this.#options = options;
     this.#late = new OldestFirst(options.callTimeoutMs, ({ stream }) => end(stream, new DeadlineExceededError()));
-    const { mostStreams: maxConcurrentStreams, mostHeaderBytes: maxHeaderListSize } = options;
+    const { maxStreams: maxConcurrentStreams, maxHeaderBytes: maxHeaderListSize } = options;
     for (const http2Server of http2ServersOf(server)) {
       http2Server.updateSettings({ maxConcurrentStreams, maxHeaderListSize });
       http2Server.on('session', (session) => this.#watch(session));
@@ -92,7 +92,7 @@ export class Sessions {
     let since = Date.now();
     const count = () => {
       frames += 1;
-      if (frames < MOST_CONTROL_FRAMES) return;
+      if (frames < MAX_CONTROL_FRAMES) return;
       const now = Date.now();
       if (now - since < CONTROL_WINDOW_MS) {
         session.destroy(new Error('too many PING and SETTINGS frames'), NGHTTP2_ENHANCE_YOUR_CALM);
@@ -102,7 +102,7 @@ export class Sessions {
     };
     session.on('ping', count);
     session.on('remoteSettings', count);
-    const receiving: Receiving = { bytes: 0, calls: new Queue(), place: undefined };
+    const receiving: Receiving = { bytes: 0, calls: new LinkedList(), place: undefined };
     session.on('stream', (stream, headers) => {
       // Clients that measure the line send a ping with their calls.
       frames = 0;
@@ -111,7 +111,7 @@ export class Sessions {
   }
 
   #limit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, receiving: Receiving): void {
-    if (this.#open >= this.#options.mostOpen) {
+    if (this.#open >= this.#options.maxOpen) {
       stream.close(NGHTTP2_REFUSED_STREAM);
       return;
     }
@@ -141,7 +141,7 @@ export class Sessions {
     receiving.bytes += bytes;
     receiving.place ??= this.#receiving.add(receiving);
     this.#bytes += bytes;
-    while (this.#bytes > MOST_RECEIVING) this.#endLargest();
+    while (this.#bytes > MAX_RECEIVING) this.#endLargest();
   }
 
   #release(call: OpenCall): void {
@@ -175,7 +175,7 @@ interface Since<T> {
 class OldestFirst<T> {
   readonly #ms: number;
   readonly #onLate: (one: T) => void;
-  readonly #queue = new Queue<Since<T>>();
+  readonly #queue = new LinkedList<Since<T>>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(ms: number, onLate: (one: T) => void) {
@@ -183,12 +183,12 @@ class OldestFirst<T> {
     this.#onLate = onLate;
   }
 
-  add(one: T): Place<Since<T>> {
+  add(one: T): ListNode<Since<T>> {
     this.#timer ??= this.#lookAfter(this.#ms);
     return this.#queue.add({ one, since: performance.now() });
   }
 
-  leave(place: Place<Since<T>>): void {
+  leave(place: ListNode<Since<T>>): void {
     this.#queue.leave(place);
   }
 
@@ -222,7 +222,7 @@ function largest<T>(all: Iterable<T>, sizeOf: (one: T) => number): T {
 }
 
 /** With a status where none was sent: its caller may not have sent its whole request, or not read its whole answer. */
-function end(stream: ServerHttp2Stream, error: CoinServiceError): void {
+function end(stream: ServerHttp2Stream, error: DomainError): void {
   if (stream.headersSent) {
     stream.close(NGHTTP2_CANCEL);
     return;

@@ -3,11 +3,11 @@ import { type Database, run } from '../../database/pool';
 import { isLockTimeout, isRolledBack, isUniqueViolation } from '../../database/sqlstate';
 import type { Deadline } from '../../deadline';
 import { OverloadedError, RequestIdReusedError } from '../../errors';
-import { type Gate, type Passage, type SpentCoin, UNVERIFIED } from '../../fence/guard';
+import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from '../../fence/guard';
 import { hardDeleteRequests } from '../housekeeping/hard-delete-fetched';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from './claim-many';
 import { claimOne } from './claim-one';
-import { claimWhole, toClaimRow } from './claim-one-fast';
+import { claimOneFast, toClaimRow } from './claim-one-fast';
 
 /** Coins in the order of the contract (higher categories first, then oldest first), or why there are none. */
 export type FetchAnswer =
@@ -33,7 +33,7 @@ export interface FirstRound extends Pick<ClaimOptions, 'held'> {
 }
 
 /** How one claim of them is made. */
-type Round = Asking & FirstRound & Omit<ClaimOptions, 'stamp'>;
+type Round = Asking & FirstRound & Omit<ClaimOptions, 'incarnation'>;
 
 /** A fetch on the way to its answer. */
 export interface Pending extends ClaimItem {
@@ -59,7 +59,7 @@ export type Failures = Map<Pending, unknown>;
  */
 export async function answerAll(
   db: Database,
-  gate: Gate,
+  gate: Guard,
   items: readonly Pending[],
   asking: Asking,
   first: FirstRound = { held: 'skip', whole: true },
@@ -84,11 +84,11 @@ export async function answerAll(
 /** One claim under a verified stamp. */
 async function claimOnce(
   db: Database,
-  gate: Gate,
-  passage: Passage,
+  gate: Guard,
+  passage: FencingToken,
   asked: { readonly items: readonly Pending[]; readonly options: Round },
 ): Promise<ClaimRow[] | typeof UNVERIFIED> {
-  const rows = await claimRows(db, asked.items, { ...asked.options, stamp: passage.stamp });
+  const rows = await claimRows(db, asked.items, { ...asked.options, incarnation: passage.incarnation });
   if (rows[0]?.kind === 'unverified') return UNVERIFIED;
   acknowledge(gate, passage, asked.items, rows);
   return rows;
@@ -96,8 +96,8 @@ async function claimOnce(
 
 /** What a claim handed out is in the mark before anybody hears of it. */
 export function acknowledge(
-  gate: Gate,
-  passage: Passage,
+  gate: Guard,
+  passage: FencingToken,
   items: readonly ClaimItem[],
   rows: readonly ClaimRow[],
 ): void {
@@ -109,7 +109,7 @@ export function acknowledge(
     const coin = { userId: item.userId, keyId, coinCategory, expireTime };
     if (row.fetch_time === null) handedOut.push(coin);
     // All coins of one fetch were committed together; one of them stands for all.
-    else if (rows[index + 1]?.item !== row.item) gate.acknowledgeAgain(passage, coin, row.fetch_time);
+    else if (rows[index + 1]?.item !== row.item) gate.recordRepeat(passage, coin, row.fetch_time);
   });
   gate.acknowledge(passage, handedOut);
 }
@@ -120,7 +120,7 @@ async function claimRows(db: Database, items: readonly Pending[], options: Round
   const [first, ...others] = items;
   if (!first || others.length > 0) return run(db, claim(items, options), deadline);
   if (first.categories.length === 1 && options.whole) {
-    const rows = await run(db, claimWhole(first, options), deadline);
+    const rows = await run(db, claimOneFast(first, options), deadline);
     if (rows.length > 0) return rows.map(toClaimRow);
   }
   return run(db, claimOne(first, options), deadline);
@@ -155,7 +155,7 @@ export function settle<Item extends Pending>(
 }
 
 /** The same for a claim that answers whole or not at all. */
-export function settleWhole<Item extends Pending>(items: readonly Item[], rows: readonly ClaimRow[]): Item[] {
+export function settleFast<Item extends Pending>(items: readonly Item[], rows: readonly ClaimRow[]): Item[] {
   const coins = items.map((): StoredCoin[] => []);
   for (const row of rows) coins[row.item - 1]?.push(toStoredCoin(row));
   return items.filter((item, index) => {

@@ -1,20 +1,20 @@
 import type { CompiledQuery } from 'kysely';
 import { type Database, run } from '../../database/pool';
 import { isLockTimeout } from '../../database/sqlstate';
-import { Turns } from '../../database/wait-estimate';
+import { BatchDelayEstimate } from '../../database/wait-estimate';
 import type { Deadline } from '../../deadline';
-import { CancelledError, CoinServiceError } from '../../errors';
-import { type Gate, UNVERIFIED } from '../../fence/guard';
-import { Queue } from '../../linked-list';
+import { CancelledError, DomainError } from '../../errors';
+import { type Guard, UNVERIFIED } from '../../fence/guard';
+import { LinkedList } from '../../linked-list';
 import { measure } from '../../telemetry/metrics';
 import { QueuedCall } from '../../telemetry/tracing';
-import { acknowledge, answerAll, type FetchAnswer, type FirstRound, type Pending, settle, settleWhole } from './answer';
+import { acknowledge, answerAll, type FetchAnswer, type FirstRound, type Pending, settle, settleFast } from './answer';
 import { type ClaimOptions, type ClaimRow, claim } from './claim-many';
-import { claimGathered, type Targets } from './claim-many-fast';
+import { claimManyFast, type Targets } from './claim-many-fast';
 import { claimOne } from './claim-one';
-import { claimWhole, toClaimRow, type WholeRow } from './claim-one-fast';
+import { claimOneFast, type FastClaimRow, toClaimRow } from './claim-one-fast';
 import { QueuedFetch } from './queued-fetch';
-import { waves } from './split-batch';
+import { splitBatch } from './split-batch';
 
 /** What one statement may be asked for. */
 export interface Most {
@@ -24,18 +24,18 @@ export interface Most {
 }
 
 /** How a lane works. */
-export interface LaneRules {
+export interface BatchQueueRules {
   readonly graceSeconds: number;
   readonly most: Most;
   /** A statement that takes longer is left behind, and the lane goes on beside it; in milliseconds. */
-  readonly patienceMs: number;
+  readonly stallTimeoutMs: number;
 }
 
 /** Statements that may be left behind at the same time: then the database is slow, and not one of its answers lost. */
-export const MOST_LEFT_BEHIND = 4;
+export const MAX_DETACHED = 4;
 
 interface Statement {
-  compile(db: Database): CompiledQuery<WholeRow | ClaimRow>;
+  compile(db: Database): CompiledQuery<FastClaimRow | ClaimRow>;
   /** Gives the items their answers. @returns those that it has none for */
   settle(items: readonly Pending[], rows: readonly ClaimRow[]): Pending[];
 }
@@ -54,20 +54,20 @@ interface Attempt {
  * of coins or need their fallback, coins that others hold) leaves the lane, which never waits for coins, and goes on by the
  * statements that have the words for it.
  */
-export class Lane {
+export class BatchQueue {
   readonly #db: Database;
-  readonly #gate: Gate;
-  readonly #rules: LaneRules;
-  readonly #queue = new Queue<QueuedFetch>();
-  readonly #turns: Turns;
-  readonly #leftBehind = new Set<Promise<void>>();
+  readonly #gate: Guard;
+  readonly #rules: BatchQueueRules;
+  readonly #queue = new LinkedList<QueuedFetch>();
+  readonly #turns: BatchDelayEstimate;
+  readonly #detached = new Set<Promise<void>>();
   #isBusy = false;
 
-  constructor(db: Database, gate: Gate, rules: LaneRules) {
+  constructor(db: Database, gate: Guard, rules: BatchQueueRules) {
     this.#db = db;
     this.#gate = gate;
     this.#rules = rules;
-    this.#turns = new Turns(rules.most.items, rules.patienceMs);
+    this.#turns = new BatchDelayEstimate(rules.most.items, rules.stallTimeoutMs);
   }
 
   get waiting(): number {
@@ -109,25 +109,25 @@ export class Lane {
       claim.then(() => true),
       new Promise<false>((resolve) => {
         // Where no timer has this duration any more, Node forgets it, in a table of all that connections wait for; not of these.
-        patience = setTimeout(resolve, this.#rules.patienceMs, false).unref();
+        patience = setTimeout(resolve, this.#rules.stallTimeoutMs, false).unref();
       }),
     ]);
     clearTimeout(patience);
     if (isOver) return;
     const late = claim.then(() => {
-      this.#leftBehind.delete(late);
+      this.#detached.delete(late);
     });
-    this.#leftBehind.add(late);
-    while (this.#leftBehind.size > MOST_LEFT_BEHIND) await Promise.race(this.#leftBehind);
+    this.#detached.add(late);
+    while (this.#detached.size > MAX_DETACHED) await Promise.race(this.#detached);
   }
 
   /** The first in the queue, as many as one statement may serve. */
-  #take(mostItems: number): QueuedFetch[] {
+  #take(maxItems: number): QueuedFetch[] {
     const taken: QueuedFetch[] = [];
     const targets = new Set<string>();
     let coins = 0;
     for (const caller of this.#queue) {
-      if (taken.length === Math.min(mostItems, this.#rules.most.items)) break;
+      if (taken.length === Math.min(maxItems, this.#rules.most.items)) break;
       const { userId, count } = caller.item;
       if (coins + count > this.#rules.most.coins) break;
       if (!targets.has(userId) && targets.size === this.#rules.most.targets) continue;
@@ -157,7 +157,7 @@ export class Lane {
       const { callers } = attempt;
       if (!callers) fail(this.#take(waited), error);
       else if (isLockTimeout(error)) for (const caller of callers) void this.#alone(caller, WITHOUT_WHOLE);
-      else if (error instanceof CoinServiceError) fail(callers, error);
+      else if (error instanceof DomainError) fail(callers, error);
       else if (callers.length === 1) void this.#leave(callers);
       else {
         const half = callers.length >> 1;
@@ -171,14 +171,14 @@ export class Lane {
    * along. @returns those whom the statement did not serve
    */
   async #send(attempt: Attempt): Promise<QueuedFetch[]> {
-    const left = await this.#gate.pass(async ({ stamp, opening }) => {
+    const left = await this.#gate.pass(async ({ incarnation, opening }) => {
       let statement: Statement | undefined;
       const compile = (db: Database) => {
         attempt.callers = (attempt.callers ?? attempt.choose()).filter((caller) => caller.isStillWaiting());
         if (attempt.callers.length === 0) throw new CancelledError();
         measure.batch(attempt.callers.length);
         statement = attempt.statementFor(itemsOf(attempt), {
-          stamp,
+          incarnation,
           graceSeconds: this.#rules.graceSeconds,
           held: 'skip',
           acceptShort: false,
@@ -190,7 +190,7 @@ export class Lane {
       const rows = (await run(this.#db, { compile, sharing })).map(toClaimRow);
       if (rows[0]?.kind === 'unverified') return UNVERIFIED;
       const items = itemsOf(attempt);
-      acknowledge(this.#gate, { stamp, opening }, items, rows);
+      acknowledge(this.#gate, { incarnation, opening }, items, rows);
       return new Set(statement?.settle(items, rows));
     });
     const callers = attempt.callers ?? [];
@@ -201,7 +201,7 @@ export class Lane {
   /** For those whom the lane did not serve: one more statement for all of them, and then each alone. */
   async #leave(callers: readonly QueuedFetch[]): Promise<void> {
     const callerOf = new Map(callers.map((caller) => [caller.item, caller]));
-    for (const wave of waves([...callerOf.keys()], this.#rules.most.targets)) {
+    for (const wave of splitBatch([...callerOf.keys()], this.#rules.most.targets)) {
       const together = wave.flatMap((item) => callerOf.get(item) ?? []);
       const [first, ...others] = together;
       if (first && others.length === 0) {
@@ -219,7 +219,7 @@ export class Lane {
         for (const caller of await this.#send(attempt)) void this.#alone(caller, WAITING);
       } catch (error) {
         const left = attempt.callers ?? together;
-        if (error instanceof CoinServiceError && !isLockTimeout(error)) fail(left, error);
+        if (error instanceof DomainError && !isLockTimeout(error)) fail(left, error);
         else for (const caller of left) void this.#alone(caller, WITHOUT_WHOLE);
       }
     }
@@ -255,7 +255,7 @@ function fail(callers: readonly QueuedFetch[], error: unknown): void {
 /** The leanest for these. One that is alone goes as if there were no lanes. */
 function statementFor(items: readonly Pending[], options: ClaimOptions & { targets: Targets }): Statement {
   const [first, ...others] = items;
-  if (!first || others.length > 0) return { ...claimGathered(items, options), settle: settleWhole };
-  if (first.categories.length === 1) return { ...claimWhole(first, options), settle: settleWhole };
+  if (!first || others.length > 0) return { ...claimManyFast(items, options), settle: settleFast };
+  if (first.categories.length === 1) return { ...claimOneFast(first, options), settle: settleFast };
   return { ...claimOne(first, options), settle: (asked, rows) => settle(asked, rows, options) };
 }

@@ -1,13 +1,13 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../../coin';
 import { booleans, integers, smallints, uuids } from '../../database/binary-arrays';
-import { CURRENT_STAMP, gateOnOneNode } from '../../fence/guard';
+import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { Pending } from './answer';
 import type { ClaimOptions } from './claim-many';
-import type { WholeRow } from './claim-one-fast';
+import type { FastClaimRow } from './claim-one-fast';
 
 /** A coin that was handed out for one of the items. */
-export interface GatheredRow extends WholeRow {
+export interface ManyFastRow extends FastClaimRow {
   /** Index of the item, from 1. */
   item: number;
 }
@@ -32,10 +32,10 @@ export type { Targets } from './claim-many';
  * - LIMIT on what is deleted lets it expect few rows; else a plan that was made when coin_stock was small reads all of it.
  * - By ctid and user: where the tables are partitioned by user_id a ctid is not unique. Where they are distributed: by the key.
  */
-export function claimGathered(
+export function claimManyFast(
   items: readonly Omit<Pending, 'answer'>[],
-  options: Pick<ClaimOptions, 'stamp' | 'targets'>,
-): { compile(): CompiledQuery<GatheredRow> } {
+  options: Pick<ClaimOptions, 'incarnation' | 'targets'>,
+): { compile(): CompiledQuery<ManyFastRow> } {
   const scans = new Map<string, Scan>();
   const parts = items.map((item) => {
     const coinCategory = item.categories[0] ?? item.coinCategory;
@@ -63,10 +63,10 @@ export function claimGathered(
     smallints(items, ({ coinCategory }) => coinCategory),
     smallints(items, ({ count }) => count),
     booleans(items, ({ allowLowerCategories }) => allowLowerCategories),
-    options.stamp,
+    options.incarnation,
   ];
   const text = TEXTS[options.targets][items.some(({ repeatable }) => repeatable) ? 'chosen' : 'random'];
-  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<GatheredRow> };
+  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ManyFastRow> };
 }
 
 interface Scan {
@@ -92,7 +92,7 @@ interface Pieces {
 const TEXTS = {
   several: textsFor({
     gate: '',
-    verified: `${CURRENT_STAMP} = $11::text`,
+    verified: `${CURRENT_INCARNATION} = $11::text`,
     place: 's.ctid',
     at: 's.ctid = v.place',
     queue: () => '',
@@ -101,7 +101,7 @@ const TEXTS = {
     user: (of: string) => `${of}.user_id`,
   }),
   one: textsFor({
-    gate: `${gateOnOneNode('$11')},
+    gate: `${guardOnOneNode('$11')},
 `,
     verified: '(SELECT verified FROM gate)',
     place: 's.upload_order',

@@ -25,7 +25,7 @@ export interface ClaimOptions {
   /** Answer with what could be had, also when coins were held by others. */
   readonly acceptShort: boolean;
   /** See guard.ts. */
-  readonly stamp: string;
+  readonly incarnation: string;
   readonly targets: Targets;
 }
 
@@ -72,7 +72,7 @@ export function claim(items: readonly ClaimItem[], options: Omit<ClaimOptions, '
   const handedOutUntil = sql`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`;
   return sql<ClaimRow>`
 WITH gate AS MATERIALIZED (
-  SELECT ${isVerified(options.stamp)} AS verified
+  SELECT ${isVerified(options.incarnation)} AS verified
 ),
 asked AS MATERIALIZED (
   SELECT *

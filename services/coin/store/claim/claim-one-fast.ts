@@ -1,13 +1,13 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S, LIMITS } from '../../coin';
-import { CURRENT_STAMP, gateOnOneNode } from '../../fence/guard';
+import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { ClaimItem, ClaimOptions, ClaimRow, Targets } from './claim-many';
 
 /** A coin that was handed out; all of them are. */
-export type WholeRow = Pick<ClaimRow, 'key_id' | 'coin_category' | 'public_key' | 'signature' | 'expire_time'>;
+export type FastClaimRow = Pick<ClaimRow, 'key_id' | 'coin_category' | 'public_key' | 'signature' | 'expire_time'>;
 
 /** What such a row does not say, because all would say it alike. */
-export function toClaimRow(row: (WholeRow & { item?: number }) | ClaimRow): ClaimRow {
+export function toClaimRow(row: (FastClaimRow & { item?: number }) | ClaimRow): ClaimRow {
   if ('kind' in row) return row;
   const { item = 1, key_id, coin_category, public_key, signature, expire_time } = row;
   return { item, kind: 'coin', fetch_time: null, key_id, coin_category, public_key, signature, expire_time };
@@ -25,10 +25,10 @@ export function toClaimRow(row: (WholeRow & { item?: number }) | ClaimRow): Clai
  *   partition only, and a user's rows are in one. Where the tables are distributed: by their key.
  * - What was recorded is the answer: nothing of what every row would say alike travels.
  */
-export function claimWhole(
+export function claimOneFast(
   item: ClaimItem,
-  options: Pick<ClaimOptions, 'stamp' | 'targets'>,
-): { compile(): CompiledQuery<WholeRow> } {
+  options: Pick<ClaimOptions, 'incarnation' | 'targets'>,
+): { compile(): CompiledQuery<FastClaimRow> } {
   const text = TEXTS[options.targets][item.count - 1];
   if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
   const values = [
@@ -38,9 +38,9 @@ export function claimWhole(
     item.coinCategory,
     item.count,
     item.allowLowerCategories,
-    options.stamp,
+    options.incarnation,
   ];
-  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<WholeRow> };
+  return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<FastClaimRow> };
 }
 
 const ONE = {
@@ -63,9 +63,9 @@ const several = (count: number) => ({
 
 /** Where the stamp is looked at, and how rows are found again. */
 const FINDING = {
-  several: { gate: '', verified: `${CURRENT_STAMP} = $7::text`, place: 's.ctid', at: 's.ctid' },
+  several: { gate: '', verified: `${CURRENT_INCARNATION} = $7::text`, place: 's.ctid', at: 's.ctid' },
   one: {
-    gate: `${gateOnOneNode('$7')},
+    gate: `${guardOnOneNode('$7')},
 `,
     verified: '(SELECT verified FROM gate)',
     place: 's.upload_order',

@@ -1,6 +1,6 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S, LIMITS } from '../../coin';
-import { CURRENT_STAMP, gateOnOneNode } from '../../fence/guard';
+import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { ClaimItem, ClaimOptions, ClaimRow, Targets } from './claim-many';
 
 /**
@@ -27,7 +27,7 @@ export function claimOne(item: ClaimItem, options: ClaimOptions): { compile(): C
     item.categories.length === 1 ? item.categories[0] : item.categories,
     options.graceSeconds,
     options.acceptShort,
-    options.stamp,
+    options.incarnation,
   ];
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
@@ -36,13 +36,13 @@ export function claimOne(item: ClaimItem, options: ClaimOptions): { compile(): C
 const FINDING = {
   several: {
     gate: `gate AS MATERIALIZED (
-  SELECT ${CURRENT_STAMP} = $10::text AS verified
+  SELECT ${CURRENT_INCARNATION} = $10::text AS verified
 )`,
     place: 's.ctid',
     at: 's.ctid = p.place',
   },
   one: {
-    gate: gateOnOneNode('$10'),
+    gate: guardOnOneNode('$10'),
     place: 's.coin_category',
     at: 's.coin_category = p.place AND s.upload_order = p.upload_order',
   },

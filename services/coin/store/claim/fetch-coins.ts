@@ -4,10 +4,10 @@ import { acceptableCategories } from '../../coin';
 import type { Database } from '../../database/pool';
 import type { Deadline } from '../../deadline';
 import { RequestIdReusedError } from '../../errors';
-import type { Gate } from '../../fence/guard';
+import type { Guard } from '../../fence/guard';
 import { type Asking, answerAll, answerOf, type Failures, type FetchAnswer, type Pending } from './answer';
-import type { Gathering } from './batcher';
-import { waves } from './split-batch';
+import type { ClaimBatcher } from './batcher';
+import { splitBatch } from './split-batch';
 
 export type { FetchAnswer } from './answer';
 
@@ -32,13 +32,13 @@ export interface Asker {
 /** How fetches are answered. */
 export interface Claims {
   readonly db: Database;
-  readonly gate: Gate;
+  readonly gate: Guard;
   /** How long an answer is remembered for repeats, in seconds. */
   readonly graceSeconds: number;
   /** Of how many users one statement may hand out; 1: the tables are distributed by user_id. */
-  readonly mostTargets: number;
+  readonly maxTargets: number;
   /** Calls that wait together share statements; undefined: each has its own. */
-  readonly gathering: Gathering | undefined;
+  readonly batching: ClaimBatcher | undefined;
 }
 
 /**
@@ -50,11 +50,11 @@ export interface Claims {
  */
 export async function fetchCoins(claims: Claims, fetches: readonly CoinFetch[], asker: Asker): Promise<FetchAnswer[]> {
   const { items, itemOf } = withoutRepeats(fetches, asker.requesterId);
-  const { gathering } = claims;
-  const isGathered = gathering ? gatherable(items) : () => false;
+  const { batching } = claims;
+  const isGathered = batching ? gatherable(items) : () => false;
   const failures: Failures = new Map();
   await Promise.all([
-    gathering?.answer(items.filter(isGathered), asker.deadline, failures),
+    batching?.answer(items.filter(isGathered), asker.deadline, failures),
     answerInWaves(
       claims,
       items.filter((item) => !isGathered(item)),
@@ -73,7 +73,7 @@ export async function fetchCoins(claims: Claims, fetches: readonly CoinFetch[], 
 export function fetchOne(claims: Claims, fetch: CoinFetch, { requesterId, deadline }: Asker): Promise<FetchAnswer> {
   const item = pendingOf(fetch, requesterId);
   // What only looks up waits for nobody.
-  if (claims.gathering && item.categories.length > 0) return claims.gathering.answerOne(item, deadline);
+  if (claims.batching && item.categories.length > 0) return claims.batching.answerOne(item, deadline);
   return fetchAlone(claims, item, deadline);
 }
 
@@ -82,8 +82,8 @@ async function fetchAlone(claims: Claims, item: Pending, deadline: Deadline): Pr
   return answerOf(item);
 }
 
-function askingOf({ graceSeconds, mostTargets }: Claims): Omit<Asking, 'deadline'> {
-  return { graceSeconds, targets: mostTargets === 1 ? 'one' : 'several' };
+function askingOf({ graceSeconds, maxTargets }: Claims): Omit<Asking, 'deadline'> {
+  return { graceSeconds, targets: maxTargets === 1 ? 'one' : 'several' };
 }
 
 /**
@@ -91,7 +91,7 @@ function askingOf({ graceSeconds, mostTargets }: Claims): Omit<Asking, 'deadline
  * fallbacks meet at one user's coins: the first of them must have its fallback before the next one is asked for.
  */
 function gatherable(items: readonly Pending[]): (item: Pending) => boolean {
-  const usersOf = items.length === 1 ? [] : waves(items).map((wave) => new Set(wave.map(({ userId }) => userId)));
+  const usersOf = items.length === 1 ? [] : splitBatch(items).map((wave) => new Set(wave.map(({ userId }) => userId)));
   return ({ userId, categories }) => categories.length > 0 && usersOf.filter((users) => users.has(userId)).length <= 1;
 }
 
@@ -101,7 +101,7 @@ async function answerInWaves(
   deadline: Deadline,
   failures: Failures,
 ): Promise<void> {
-  for (const wave of waves(items, claims.mostTargets)) {
+  for (const wave of splitBatch(items, claims.maxTargets)) {
     try {
       await answerAll(claims.db, claims.gate, wave, { ...askingOf(claims), deadline });
     } catch (error) {

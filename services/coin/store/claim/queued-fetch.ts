@@ -1,5 +1,5 @@
 import type { Deadline, Waiter } from '../../deadline';
-import type { Place, Queue } from '../../linked-list';
+import type { LinkedList, ListNode } from '../../linked-list';
 import { QueuedCall } from '../../telemetry/tracing';
 import type { FetchAnswer, Pending } from './answer';
 
@@ -8,15 +8,15 @@ export class QueuedFetch implements Waiter {
   readonly item: Pending;
   readonly deadline: Deadline;
   readonly queued: QueuedCall | undefined;
-  readonly #queue: Queue<QueuedFetch>;
+  readonly #queue: LinkedList<QueuedFetch>;
   /** In the queue; undefined when it has left. */
-  #place: Place<QueuedFetch> | undefined;
+  #place: ListNode<QueuedFetch> | undefined;
   readonly #resolve: (answer: FetchAnswer) => void;
   readonly #reject: (error: unknown) => void;
 
   /** Queues it. @throws DeadlineExceededError, CancelledError */
   constructor(
-    queue: Queue<QueuedFetch>,
+    queue: LinkedList<QueuedFetch>,
     item: Pending,
     deadline: Deadline,
     end: { readonly answered: (answer: FetchAnswer) => void; readonly failed: (error: unknown) => void },

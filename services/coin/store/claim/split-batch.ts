@@ -12,18 +12,18 @@ interface Wave<Item> {
  * categories of one user that overlap, and at most so many targets. Keeps their order. One target: an item each, for the claim of
  * several names no single user, as tables that are distributed by user_id want it.
  */
-export function waves<Item extends Pending>(
+export function splitBatch<Item extends Pending>(
   items: readonly Item[],
-  mostTargets: number = Number.POSITIVE_INFINITY,
+  maxTargets: number = Number.POSITIVE_INFINITY,
 ): Item[][] {
-  if (mostTargets === 1) return items.map((item) => [item]);
+  if (maxTargets === 1) return items.map((item) => [item]);
   const result: Wave<Item>[] = [];
   for (const item of items) {
     const request = `${item.userId} ${item.requesterId} ${item.requestId}`;
     const list = item.categories.join();
     const keys = item.categories.map((category) => `${item.userId} ${category}`);
     const fits = ({ targets, requests, listOf }: Wave<Item>) =>
-      (targets.has(item.userId) || targets.size < mostTargets) &&
+      (targets.has(item.userId) || targets.size < maxTargets) &&
       !requests.has(request) &&
       keys.every((key) => (listOf.get(key) ?? list) === list);
     let wave = result.find(fits);

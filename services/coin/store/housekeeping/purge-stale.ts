@@ -2,7 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../../coin';
 import { type Database, run } from '../../database/pool';
 import type { Deadline } from '../../deadline';
-import { type Gate, isVerified, UNVERIFIED } from '../../fence/guard';
+import { type Guard, isVerified, UNVERIFIED } from '../../fence/guard';
 
 /** Rows of the queue that one statement looks at. */
 const SLICE = 2000;
@@ -23,13 +23,13 @@ interface Slice {
  * @returns how many coins were deleted
  * @throws FencedError, and DeadlineExceededError, CancelledError between two statements; what was deleted stays so
  */
-export async function purgeStale(db: Database, gate: Gate, maxAgeDays: number, deadline: Deadline): Promise<number> {
+export async function purgeStale(db: Database, gate: Guard, maxAgeDays: number, deadline: Deadline): Promise<number> {
   let deleted = 0;
   let after: RawBuilder<unknown> = sql`true`;
   for (;;) {
     const from = after;
-    const slice = await gate.pass(async ({ stamp }) => {
-      const [purged] = await run(db, purgeSlice(from, maxAgeDays, stamp), deadline);
+    const slice = await gate.pass(async ({ incarnation }) => {
+      const [purged] = await run(db, purgeSlice(from, maxAgeDays, incarnation), deadline);
       return purged?.verified === false ? UNVERIFIED : purged;
     });
     if (!slice?.user_id) return deleted;
@@ -39,10 +39,10 @@ export async function purgeStale(db: Database, gate: Gate, maxAgeDays: number, d
   }
 }
 
-function purgeSlice(after: RawBuilder<unknown>, maxAgeDays: number, stamp: string) {
+function purgeSlice(after: RawBuilder<unknown>, maxAgeDays: number, incarnation: string) {
   return sql<Slice>`
 WITH gate AS MATERIALIZED (
-  SELECT ${isVerified(stamp)} AS verified
+  SELECT ${isVerified(incarnation)} AS verified
 ),
 slice AS MATERIALIZED (
   SELECT user_id, coin_category, upload_order, upload_time, expire_time

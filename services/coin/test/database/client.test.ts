@@ -23,7 +23,7 @@ const open = (statementTimeoutMs = 5000) =>
   openDatabase({ ...databaseSettings(database.name), poolSize: 1, statementTimeoutMs }, () => {});
 
 /** How often it is looked, at most: a collection may come for what ran before, but where `work` brings one about it does so each time. */
-const MOST_TIMES = 6;
+const MAX_TIMES = 6;
 
 /** The fewest full collections while `work` ran, of some times. Once more before, for what is compiled lasts. */
 async function fullCollections(work: () => Promise<void>): Promise<number> {
@@ -33,7 +33,7 @@ async function fullCollections(work: () => Promise<void>): Promise<number> {
     count += (entries.getEntries() as GcEntry[]).filter(({ detail }) => detail.kind === FULL).length;
   });
   observer.observe({ entryTypes: ['gc'] });
-  for (let time = 0; time <= MOST_TIMES && !counts.includes(0); time += 1) {
+  for (let time = 0; time <= MAX_TIMES && !counts.includes(0); time += 1) {
     count = 0;
     await work();
     // An entry comes two turns of the loop after its collection.

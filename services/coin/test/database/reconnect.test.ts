@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { Cluster } from '../../../../testkit/postgres-cluster';
 import { databaseSettings } from '../../../../testkit/test-database';
-import { PausedError, Reconnect } from '../../database/backoff';
+import { PausedError, ReconnectBackoff } from '../../database/backoff';
 import { type Database, openDatabase, run } from '../../database/pool';
 import { DatabaseUnavailableError } from '../../errors';
 
@@ -14,14 +14,14 @@ const POOL_SIZE = 8;
 
 describe('after a failure', () => {
   let now: number;
-  let reconnect: Reconnect;
+  let reconnect: ReconnectBackoff;
   /** Attempts that are under way, to be ended by the test. */
   let tried: ((error?: Error) => void)[];
   let refused: number;
 
   beforeEach(() => {
     now = 0;
-    reconnect = new Reconnect(
+    reconnect = new ReconnectBackoff(
       () => now,
       () => 0.5,
     );

@@ -1,11 +1,11 @@
-import { Turns, Waiting } from '../../database/wait-estimate';
-import { CallsUnderWay } from '../../interceptors/load-shedding';
+import { CallsInFlight } from '../../calls-in-flight';
+import { BatchDelayEstimate, QueueDelayEstimate } from '../../database/wait-estimate';
 
 let now: number;
-let waiting: Waiting;
+let waiting: QueueDelayEstimate;
 beforeEach(() => {
   now = 0;
-  waiting = new Waiting(() => now);
+  waiting = new QueueDelayEstimate(() => now);
 });
 
 /** Somebody waits. @returns what gives them their turn */
@@ -66,8 +66,8 @@ test('a stall counts while it lasts, and hardly when it is over', async () => {
 });
 
 test('calls are taken as long as they would wait no longer than they may, and refused beyond that', () => {
-  const bounds = { mostCalls: 100, mostWaitMs: 500, waiting: { expectedMs: 500 } };
-  const calls = new CallsUnderWay(bounds);
+  const bounds = { maxCalls: 100, maxWaitMs: 500, waiting: { expectedMs: 500 } };
+  const calls = new CallsInFlight(bounds);
   calls.enter();
   expect(calls.count).toBe(1);
   bounds.waiting.expectedMs = 501;
@@ -79,7 +79,7 @@ describe('turns that serve many at a time', () => {
   const LONGEST_MS = 250;
 
   /** A turn that serves `served` and leaves `left`. */
-  function turn(turns: Turns, ms: number, served: number, left: number): void {
+  function turn(turns: BatchDelayEstimate, ms: number, served: number, left: number): void {
     turns.begin();
     turns.took(served, left);
     now += ms;
@@ -87,7 +87,7 @@ describe('turns that serve many at a time', () => {
   }
 
   test('between two of them nobody waits; during one, for its rest and for those that serve who is in the queue', () => {
-    const turns = new Turns(10, LONGEST_MS, () => now);
+    const turns = new BatchDelayEstimate(10, LONGEST_MS, () => now);
     for (let i = 0; i < 50; i += 1) turn(turns, 100, 10, 5);
     expect(turns.expectedMs(0)).toBe(0);
     turns.begin();
@@ -97,14 +97,14 @@ describe('turns that serve many at a time', () => {
   });
 
   test('that serve few because there were no more say nothing about how many they can', () => {
-    const turns = new Turns(100, LONGEST_MS, () => now);
+    const turns = new BatchDelayEstimate(100, LONGEST_MS, () => now);
     for (let i = 0; i < 50; i += 1) turn(turns, 100, 1, 0);
     turns.begin();
     expect(turns.expectedMs(99)).toBeCloseTo(100, 0);
   });
 
   test('are a stall when they take too long, which counts while it lasts and hardly when it is over', () => {
-    const turns = new Turns(10, LONGEST_MS, () => now);
+    const turns = new BatchDelayEstimate(10, LONGEST_MS, () => now);
     for (let i = 0; i < 50; i += 1) turn(turns, 10, 10, 5);
     turns.begin();
     now += 5000;

@@ -184,7 +184,7 @@ describe('another PostgreSQL', () => {
   });
 
   test('a PostgreSQL before 16 fails', async () => {
-    const binaries = JSON.parse(process.env.AQM_TEST_OLD_BINARIES ?? '{}');
+    const binaries = JSON.parse(process.env.TEST_OLD_BINARIES ?? '{}');
     cluster = new Cluster(join(folder, 'cluster'), { binaries });
     await cluster.init();
     await cluster.start(['fsync=on']);

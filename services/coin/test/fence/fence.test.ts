@@ -16,8 +16,8 @@ import { BRONZE, ids, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { startService, type TestService, type User } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
-import { CLAIM_SLOTS, type MarkRecord, RingFile, readRecords } from '../../fence/ring-file';
-import { Mark, readMark } from '../../fence/watermark';
+import { CLAIM_SLOTS, RingFile, readRecords, type WatermarkRecord } from '../../fence/ring-file';
+import { readWatermark, Watermark } from '../../fence/watermark';
 import { claim } from '../../store/claim/claim-many';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 
@@ -36,7 +36,7 @@ const spent = (count: number) =>
     coinCategory: BRONZE,
     expireTime: LATER,
   }));
-const keyIdsOf = (records: readonly MarkRecord[]) => ids(records).sort();
+const keyIdsOf = (records: readonly WatermarkRecord[]) => ids(records).sort();
 
 describe('a ring', () => {
   const path = () => join(folder, 'one.ring');
@@ -106,7 +106,7 @@ describe('a ring', () => {
 
 describe('a mark', () => {
   const open = () =>
-    new Mark(folder, {
+    new Watermark(folder, {
       poolSize: 20,
       onError: (error) => {
         throw error;
@@ -163,7 +163,7 @@ describe('the gate', () => {
 
   const one = () => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
 
-  test('a claim under another stamp is stopped by a one-time filter', async () => {
+  test('a claim under another incarnation is stopped by a one-time filter', async () => {
     await bob.upload(mint(1));
     const who = { userId: bob.id, requesterId: bob.id, requestId: randomUUID() };
     const item = { ...who, coinCategory: BRONZE, count: 1, categories: [BRONZE] };
@@ -171,7 +171,7 @@ describe('the gate', () => {
       graceSeconds: 3600,
       held: 'skip',
       acceptShort: false,
-      stamp: 'another',
+      incarnation: 'another',
     }).compile(service.database.db);
     const explain = CompiledQuery.raw(`EXPLAIN (ANALYZE, COSTS OFF) ${compiled.sql}`, [...compiled.parameters]);
     const { rows } = await service.database.db.executeQuery<{ 'QUERY PLAN': string }>(explain);
@@ -211,7 +211,7 @@ describe('the gate', () => {
     await bob.upload(coins);
     await service.age('coin_stock', 'upload_time', '2 minutes');
     expect((await bob.reconcile(emptyVault())).retiredCount).toBe(3);
-    const known = readMark(service.fence.markFolder).flatMap((ring) => ring.records);
+    const known = readWatermark(service.fence.watermarkFolder).flatMap((ring) => ring.records);
     const [record, ...others] = known.filter(({ userId }) => userId === bob.id);
     expect(others).toEqual([]);
     expect(ids(coins)).toContain(record?.keyId);
@@ -235,7 +235,7 @@ describe('the gate', () => {
     const first = await bob.fetch(request);
     const bobAtOther = await other.user({ id: bob.id });
     expect(await bobAtOther.fetch(request)).toEqual(first);
-    const known = readMark(other.fence.markFolder).flatMap((ring) => ring.records);
+    const known = readWatermark(other.fence.watermarkFolder).flatMap((ring) => ring.records);
     expect(ids(first.coins)).toEqual(expect.arrayContaining(ids(known.filter((record) => record.userId === bob.id))));
     expect(known.filter((record) => record.userId === bob.id)).toHaveLength(1);
     await other.stop();
@@ -272,7 +272,7 @@ describe('the gate', () => {
       }),
     );
     const fenceDir = join(child.dataDir, 'fence');
-    const known = readdirSync(fenceDir).flatMap((database) => readMark(join(fenceDir, database)));
+    const known = readdirSync(fenceDir).flatMap((database) => readWatermark(join(fenceDir, database)));
     expect(known.flatMap((ring) => ids(ring.records))).toEqual(expect.arrayContaining(out));
     rmSync(child.dataDir, { recursive: true });
   });

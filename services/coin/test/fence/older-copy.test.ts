@@ -165,7 +165,7 @@ test('an older copy of the data folder under running services: nothing that was 
     .split('\n')
     .filter((line) => line.includes('FENCED, nothing is handed out'));
   expect(fencedLines.map((line) => JSON.parse(line))).toMatchObject([
-    { level: 50, reason: 'MARK_NOT_REACHED', msg: expect.stringContaining('npm run admin -- fence retire') },
+    { level: 50, reason: 'WATERMARK_NOT_REACHED', msg: expect.stringContaining('npm run admin -- fence retire') },
   ]);
 
   // A restart changes nothing.

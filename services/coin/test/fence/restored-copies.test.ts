@@ -154,7 +154,7 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
   const recovered = await recover('before', [`recovery_target_lsn = '${lsnBeforeTheLast}'`]);
   const fenceDir = markAsItWas();
   const service = await connect(recovered.url(), fenceDir);
-  expect(service.fence.objection?.reason).toBe('MARK_NOT_REACHED');
+  expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   await expect(service.fetchOne()).rejects.toBeInstanceOf(FencedError);
   await expect(service.store.uploadCoins(OWNER, mint(1).map(withEnd), '')).rejects.toBeInstanceOf(FencedError);
   await expect(service.store.purgeStale(0)).rejects.toBeInstanceOf(FencedError);
@@ -164,7 +164,7 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
   expect(status.code).toBe(3);
   expect(JSON.parse(status.stdout)).toMatchObject({
     state: 'fenced',
-    reason: 'MARK_NOT_REACHED',
+    reason: 'WATERMARK_NOT_REACHED',
     epoch,
     identity: { timeline: 2 },
     openedAs: { timeline: 1 },
@@ -181,10 +181,10 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
 test('recovered to its end it opens by itself in the same epoch, but not without a mark', async () => {
   const recovered = await recover('end', []);
   const without = await connect(recovered.url(), join(folder, 'no-mark'));
-  expect(without.fence.objection?.reason).toBe('NO_MARK');
+  expect(without.fence.fenceReason?.reason).toBe('NO_WATERMARK');
 
   const service = await connect(recovered.url(), markAsItWas());
-  expect(service.fence.objection).toBeUndefined();
+  expect(service.fence.fenceReason).toBeUndefined();
   expect(await service.store.getInventoryCount(OWNER)).toMatchObject({ epoch });
   expect(handedOut).not.toContain(await service.fetchOne());
   const status = await admin(recovered.url(), join(folder, 'no-mark'), 'status', '--json');
@@ -195,7 +195,7 @@ test('a clone under another name, and a dump that was restored, are fenced', asy
   const recovered = await recover('cloned', []);
   await recovered.query('CREATE DATABASE clone TEMPLATE aqm', 'postgres');
   const service = await connect(recovered.url('clone'), markAsItWas());
-  expect(service.fence.objection?.reason).toBe('OTHER_CLUSTER');
+  expect(service.fence.fenceReason?.reason).toBe('OTHER_CLUSTER');
 });
 
 test('a standby that had everything is promoted: it opens by itself in the same epoch and goes on', async () => {
@@ -208,12 +208,12 @@ test('a standby that had everything is promoted: it opens by itself in the same 
   const next = await fetchTried(live);
   expect(handedOut).not.toContain(next);
   expect(next).not.toBe('none');
-  expect(live.fence.objection).toBeUndefined();
+  expect(live.fence.fenceReason).toBeUndefined();
   expect(await live.store.getInventoryCount(OWNER)).toMatchObject({ epoch, available: new Map([[BRONZE, 15]]) });
 
   // The one that died comes back, and does not know what its successor handed out.
   await primary.start();
-  expect((await connect(primary.url(), join(folder, 'fence'))).fence.objection?.reason).toBe('MARK_NOT_REACHED');
+  expect((await connect(primary.url(), join(folder, 'fence'))).fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   await primary.stop();
 });
 
@@ -222,7 +222,7 @@ test('a standby that lacked the last hand-out is fenced; after retire the mark k
   await behind.query('SELECT pg_promote()', 'postgres');
   const fenceDir = markAsItWas();
   const service = await connect(behind.url(), fenceDir);
-  expect(service.fence.objection?.reason).toBe('MARK_NOT_REACHED');
+  expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   expect(await admin(behind.url(), fenceDir, 'retire')).toMatchObject({ code: 0 });
   await service.fence.look();
   const count = await service.store.getInventoryCount(OWNER);
@@ -231,8 +231,8 @@ test('a standby that lacked the last hand-out is fenced; after retire the mark k
 
   // The one that died comes back. It has every coin of the old mark, but not the operator's decision.
   await primary.start();
-  expect((await connect(primary.url(), markAsItWas())).fence.objection).toBeUndefined();
-  expect((await connect(primary.url(), fenceDir)).fence.objection?.reason).toBe('UNKNOWN_OPENING');
+  expect((await connect(primary.url(), markAsItWas())).fence.fenceReason).toBeUndefined();
+  expect((await connect(primary.url(), fenceDir)).fence.fenceReason?.reason).toBe('UNKNOWN_ACTIVATION');
 });
 
 function withEnd(coin: ReturnType<typeof mint>[number]) {

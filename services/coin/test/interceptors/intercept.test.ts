@@ -14,9 +14,9 @@ async function callWithoutMessage(interception: Partial<Interception>) {
   const server = new Server({
     interceptors: [
       intercept({
-        witness: (of) => (sent) => seen.push(of, sent.code),
-        refusals: [],
-        identify: () => undefined,
+        observer: (of) => (sent) => seen.push(of, sent.code),
+        admissionChecks: [],
+        authenticate: () => undefined,
         ...interception,
       }),
     ],
@@ -47,17 +47,17 @@ async function callWithoutMessage(interception: Partial<Interception>) {
 }
 
 test('a call is refused by the first that refuses it, before its message is there, and the end is seen once', async () => {
-  const identify = jest.fn(() => undefined);
-  const refusals = [() => undefined, () => REFUSED, () => ALSO_REFUSED];
-  const { code, seen } = await callWithoutMessage({ refusals, identify });
+  const authenticate = jest.fn(() => undefined);
+  const admissionChecks = [() => undefined, () => REFUSED, () => ALSO_REFUSED];
+  const { code, seen } = await callWithoutMessage({ admissionChecks, authenticate });
   expect(code).toBe(status.UNAVAILABLE);
   expect(seen).toEqual([path, status.UNAVAILABLE]);
-  expect(identify).not.toHaveBeenCalled();
+  expect(authenticate).not.toHaveBeenCalled();
 });
 
 test('a caller that is not who it says is refused before its message is there, and the end is seen once', async () => {
-  const identify = () => Promise.reject(new TokenMissingError());
-  const { code, seen } = await callWithoutMessage({ identify });
+  const authenticate = () => Promise.reject(new TokenMissingError());
+  const { code, seen } = await callWithoutMessage({ authenticate });
   expect(code).toBe(status.UNAUTHENTICATED);
   expect(seen).toEqual([path, status.UNAUTHENTICATED]);
 });

@@ -7,11 +7,11 @@ import {
 import { mint } from '../../../../testkit/coins';
 import { type CallError, call, startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
-import { CallsUnderWay } from '../../interceptors/load-shedding';
+import { CallsInFlight } from '../../calls-in-flight';
 
 let service: TestService;
 beforeAll(async () => {
-  service = await startService({}, { mostCalls: 3, replicas: 1 });
+  service = await startService({}, { maxCalls: 3, replicas: 1 });
 });
 afterAll(() => service.stop());
 
@@ -59,7 +59,7 @@ test('calls beyond the most are refused at once, with a hint; those that were ta
 });
 
 test('there are none under way once the last one has ended', async () => {
-  const calls = new CallsUnderWay({ mostCalls: 3, mostWaitMs: 1, waiting: { expectedMs: 0 } });
+  const calls = new CallsInFlight({ maxCalls: 3, maxWaitMs: 1, waiting: { expectedMs: 0 } });
   const events: string[] = [];
   await calls.none();
   calls.enter();

@@ -9,9 +9,9 @@ import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database'
 import type { StoredCoin } from '../../coin';
 import { migrateUp } from '../../database/migrate';
 import { type Database, openDatabase } from '../../database/pool';
-import { readLife } from '../../fence/database-state';
+import { readDatabaseState } from '../../fence/database-state';
 import { Fence } from '../../fence/fence';
-import { openAnew } from '../../fence/resolve';
+import { resolveFence } from '../../fence/resolve';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
 
 const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
@@ -28,8 +28,8 @@ let owner: string;
 
 const databaseOf = ({ url }: { url: string }) =>
   openDatabase({ ...databaseSettings('aqm'), connectionString: url }, () => {});
-const storeWith = (mostLagMs: number) =>
-  new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 }, { db: readDb, mostLagMs });
+const storeWith = (maxLagMs: number) =>
+  new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 }, { db: readDb, maxLagMs });
 const coins = (count: number): StoredCoin[] => mint(count).map((coin) => ({ ...coin, expireTime: IN_20_DAYS }));
 const counted = async (store: CoinInventoryServer) => (await store.getInventoryCount(owner)).available.get(BRONZE) ?? 0;
 
@@ -112,8 +112,8 @@ test('while the replica is away the database counts', async () => {
 
 test('a replica that has not heard of the present opening is not believed', async () => {
   const store = storeWith(PATIENT_MS);
-  await openAnew(db, await readLife(db), { kind: 'retired', spent: [], lostOpenings: [] });
+  await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostOpenings: [] });
   const { available, epoch } = await store.getInventoryCount(owner);
   expect(available).toEqual(new Map());
-  expect(epoch).toBe((await readLife(db)).epoch);
+  expect(epoch).toBe((await readDatabaseState(db)).epoch);
 });

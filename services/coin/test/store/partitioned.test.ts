@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
@@ -10,21 +10,21 @@ import { createDatabase, type TestDatabase } from '../../../../testkit/test-data
 import type { StoredCoin } from '../../coin';
 import { Deadline } from '../../deadline';
 import { countMissing } from '../../fence/count-missing';
-import { readLife } from '../../fence/database-state';
-import { openAnew } from '../../fence/resolve';
-import type { GatheringRules } from '../../store/claim/batcher';
+import { readDatabaseState } from '../../fence/database-state';
+import { resolveFence } from '../../fence/resolve';
+import type { BatchingRules } from '../../store/claim/batcher';
 import type { CoinFetch, FetchAnswer } from '../../store/claim/fetch-coins';
 import { countOnReplica } from '../../store/count-on-replica';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 import { readStockLevels } from '../../store/stock-levels';
-import { sumUpStock } from '../../store/stock-summary';
+import { summarizeStock } from '../../store/stock-summary';
 import { type PlanMode, type Ran, ranDuring, tellPlans } from './plans';
 
 const PARTS = 8;
 const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
 /** One user a statement, as docs/distributed.md wants it; and as many as there are. */
-const ONE: GatheringRules = { batch: 256, lanes: 16, targets: 1, mostWaitMs: 60_000, patienceMs: 60_000 };
-const SEVERAL: GatheringRules = { ...ONE, lanes: 1, targets: 1000 };
+const ONE: BatchingRules = { batch: 256, queues: 16, targets: 1, maxWaitMs: 60_000, stallTimeoutMs: 60_000 };
+const SEVERAL: BatchingRules = { ...ONE, queues: 1, targets: 1000 };
 
 let database: TestDatabase;
 let service: TestService;
@@ -32,11 +32,11 @@ let service: TestService;
 let users: readonly string[];
 
 /** The store with these rules on partitioned tables, whose statements tell their plans. */
-async function start(gathering: GatheringRules, mode?: PlanMode): Promise<void> {
+async function start(batching: BatchingRules, mode?: PlanMode): Promise<void> {
   database = await createDatabase();
   await partitionByUser(database.db, PARTS);
   if (mode) await tellPlans(database, mode);
-  service = await startService({ gathering }, { database, replicas: 1 });
+  service = await startService({ batching }, { database, replicas: 1 });
   users = await threeUsers();
 }
 
@@ -99,13 +99,13 @@ interface Work {
 const OF_ONE_USER: readonly Work[] = [
   {
     does: 'an upload of new coins',
-    files: ['upload-coins'],
+    files: ['store/upload-coins'],
     holds: 'INSERT INTO coin_stock',
     work: (user) => upload(user, coins(5)),
   },
   {
     does: 'an upload that is repeated, in conflict, and spent',
-    files: ['upload-coins'],
+    files: ['store/upload-coins'],
     holds: 'INSERT INTO coin_stock',
     work: async (user) => {
       const [spent, kept] = coins(2, GOLD);
@@ -123,28 +123,28 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'an operator who looks at the stock',
-    files: ['sum-up-stock'],
+    files: ['store/stock-summary'],
     holds: 'AS past_handing_out',
     work: async (user) =>
-      expect(await sumUpStock(service.database.db, user, { categories: [BRONZE], graceSeconds: 3600 })).toMatchObject([
-        { inStock: 30, spent: 0 },
-      ]),
+      expect(
+        await summarizeStock(service.database.db, user, { categories: [BRONZE], graceSeconds: 3600 }),
+      ).toMatchObject([{ inStock: 30, spent: 0 }]),
   },
   {
     does: 'a fetch of one coin',
-    files: ['claim-whole'],
+    files: ['store/claim/claim-one-fast'],
     holds: 'ON CONFLICT DO NOTHING',
     work: async (user) => expect((await ask([fetchOf(user)]))[0]).toHaveLength(1),
   },
   {
     does: 'a fetch of several coins',
-    files: ['claim-whole'],
+    files: ['store/claim/claim-one-fast'],
     holds: 'ON CONFLICT DO NOTHING',
     work: async (user) => expect((await ask([fetchOf(user, { count: 7 })]))[0]).toHaveLength(7),
   },
   {
     does: 'a fetch that needs its fallback',
-    files: ['claim-one'],
+    files: ['store/claim/claim-one'],
     holds: 'settled AS MATERIALIZED',
     work: async (user) => {
       const fetch = fetchOf(user, { coinCategory: GOLD, count: 20, allowLowerCategories: true });
@@ -154,7 +154,7 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'a fetch of more than there is',
-    files: ['claim-one', 'claim-whole'],
+    files: ['store/claim/claim-one', 'store/claim/claim-one-fast'],
     holds: 'settled AS MATERIALIZED',
     work: async (user) => {
       await ask([fetchOf(user, { count: 20 })]);
@@ -164,7 +164,7 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'the repeat of a fetch',
-    files: ['claim-one', 'claim-whole'],
+    files: ['store/claim/claim-one', 'store/claim/claim-one-fast'],
     holds: 'settled AS MATERIALIZED',
     work: async (user) => {
       const [requester, fetch] = [randomUUID(), fetchOf(user, { count: 3, requestId: randomUUID() })];
@@ -173,7 +173,7 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'the same id after the grace',
-    files: ['hard-delete-fetched'],
+    files: ['store/housekeeping/hard-delete-fetched'],
     holds: 'forgotten AS',
     work: async (user) => {
       const [requester, fetch] = [randomUUID(), fetchOf(user, { count: 3, requestId: randomUUID() })];
@@ -186,7 +186,7 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'fetches that wait together for one user',
-    files: ['claim-gathered'],
+    files: ['store/claim/claim-many-fast'],
     holds: 'WITH ORDINALITY AS q (queue, wanted, scan)',
     work: async (user) => {
       const all = Array.from({ length: 20 }, (_, call) =>
@@ -197,7 +197,7 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'fetches that wait together for one user, with ids',
-    files: ['claim-gathered'],
+    files: ['store/claim/claim-many-fast'],
     holds: 'JOIN item i ON',
     work: async (user) => {
       const all = Array.from({ length: 20 }, () => ask([fetchOf(user, { requestId: randomUUID() })]));
@@ -206,7 +206,7 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'a batch for one user',
-    files: ['claim-gathered', 'claim-one'],
+    files: ['store/claim/claim-many-fast', 'store/claim/claim-one'],
     holds: 'coin_fetch',
     work: async (user) => {
       const again = fetchOf(user, { count: 2, requestId: randomUUID() });
@@ -217,25 +217,25 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'a count',
-    files: ['count-coins'],
+    files: ['store/count-coins'],
     holds: 'server_time',
     work: async (user) => expect((await service.store.getInventoryCount(user)).available.size).toBe(3),
   },
   {
     does: 'a count by a replica',
-    files: ['count-on-replica'],
+    files: ['store/count-on-replica'],
     holds: 'pg_last_wal_replay_lsn',
     work: async (user) => {
       const { db } = service.database;
-      const { stamp, opening } = await readLife(db);
-      const passage = { stamp, opening: opening?.id ?? '' };
-      const count = await countOnReplica(db, { db, mostLagMs: 0 }, user, passage, Deadline.NONE);
+      const { incarnation, opening } = await readDatabaseState(db);
+      const passage = { incarnation, opening: opening?.id ?? '' };
+      const count = await countOnReplica(db, { db, maxLagMs: 0 }, user, passage, Deadline.NONE);
       expect(count.available.size).toBe(3);
     },
   },
   {
     does: 'a reconcile that asks, and one that retires',
-    files: ['reconcile-coins'],
+    files: ['store/reconcile-coins'],
     holds: 'blanked AS',
     work: async (user) => {
       const some = coins(3, GOLD);
@@ -254,7 +254,7 @@ const OF_ONE_USER: readonly Work[] = [
 const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those users, or more' | 'all' })[] = [
   {
     does: 'a purge',
-    files: ['purge-stale'],
+    files: ['store/housekeeping/purge-stale'],
     holds: 'purged AS',
     touches: 'all',
     work: async () => {
@@ -264,7 +264,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
   {
     does: 'the hard delete',
-    files: ['hard-delete-fetched'],
+    files: ['store/housekeeping/hard-delete-fetched'],
     holds: 'blanked AS',
     touches: 'all',
     work: async () => {
@@ -275,7 +275,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
   {
     does: 'forgetting spent ids',
-    files: ['forget-spent'],
+    files: ['store/housekeeping/forget-spent'],
     holds: 'due AS MATERIALIZED',
     touches: 'all',
     work: async () => {
@@ -288,19 +288,19 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
   {
     does: "an operator's retire, and what it leaves to clear",
-    files: ['open-anew', 'clear-retired'],
+    files: ['fence/resolve', 'store/housekeeping/clear-retired'],
     holds: 'owed AS MATERIALIZED',
     touches: 'all',
     work: async () => {
       const { db } = service.database;
-      await openAnew(db, await readLife(db), { kind: 'retired', spent: [], lostOpenings: [] });
+      await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostOpenings: [] });
       expect(await clearRetired(db)).toBe(3 * 90);
       for (const user of users) expect((await service.store.getInventoryCount(user)).available.size).toBe(0);
     },
   },
   {
     does: 'looking how much there is',
-    files: ['stock-levels'],
+    files: ['store/stock-levels'],
     holds: 'TABLESAMPLE',
     touches: 'all',
     work: async () => {
@@ -310,7 +310,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
   {
     does: 'looking coins of the mark up',
-    files: ['count-missing'],
+    files: ['fence/count-missing'],
     holds: 'AS live',
     touches: 'those users',
     work: async () => {
@@ -322,7 +322,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
   {
     does: 'fetches of several users that wait together',
-    files: ['claim-gathered'],
+    files: ['store/claim/claim-many-fast'],
     holds: 'WITH ORDINALITY AS q (user_id, queue, wanted, scan)',
     touches: 'those users',
     work: async () => {
@@ -333,7 +333,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
   {
     does: 'fetches of several users that wait together, with ids',
-    files: ['claim-gathered'],
+    files: ['store/claim/claim-many-fast'],
     holds: 'JOIN item i ON',
     touches: 'those users',
     work: async () => {
@@ -345,7 +345,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
   {
     does: 'a batch of several users whose fallbacks are needed',
-    files: ['claim'],
+    files: ['store/claim/claim-many'],
     holds: 'tally AS MATERIALIZED',
     touches: 'those users, or more',
     work: async () => {
@@ -367,9 +367,9 @@ test('the partitioned tables have what the migrations gave them', async () => {
 });
 
 test('every statement on these tables is in one of the lists', () => {
-  const folder = join(ROOT, 'services/coin/store');
-  const withStatements = readdirSync(folder).filter((file) =>
-    ON_THESE_TABLES.test(readFileSync(join(folder, file), 'utf8')),
+  const service = join(ROOT, 'services/coin');
+  const withStatements = globSync('{store,fence}/**/*.ts', { cwd: service }).filter((file) =>
+    ON_THESE_TABLES.test(readFileSync(join(service, file), 'utf8')),
   );
   const listed = new Set([...OF_ONE_USER, ...OF_ALL_USERS].flatMap(({ files }) => files.map((file) => `${file}.ts`)));
   expect([...listed].sort()).toEqual(withStatements.sort());

@@ -19,7 +19,7 @@ let prometheus: Prometheus;
 let metricsPorts: number[];
 let main: ServiceProcess;
 let withoutRedis: ServiceProcess;
-let hygiene: ServiceProcess;
+let housekeeping: ServiceProcess;
 let device: ServiceProcess;
 let empty: TestDatabase;
 let bob: User;
@@ -47,7 +47,7 @@ beforeAll(async () => {
     AQM_MAX_CALLS: '8',
     AQM_CLAIM_BATCH: '16',
   };
-  [main, withoutRedis, hygiene, device] = await Promise.all([
+  [main, withoutRedis, housekeeping, device] = await Promise.all([
     spawnService(service, { ...env, ...metricsAt(first) }),
     spawnService(service, { ...metricsAt(second), AQM_LIMITS: 'on', AQM_LIMITS_REDIS_URL: 'redis://127.0.0.1:1' }),
     spawnProgram(HOUSEKEEPING, join(service.database.name), { ...empty.env, ...metricsAt(third) }),
@@ -61,7 +61,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await prometheus?.stop();
-  for (const process of [main, withoutRedis, hygiene, device])
+  for (const process of [main, withoutRedis, housekeeping, device])
     if (process?.child.exitCode === null) await process.stop();
   await asAdmin(`ALTER DATABASE ${service.database.name} ALLOW_CONNECTIONS true`);
   await service.stop();
@@ -98,7 +98,7 @@ async function holdStock(signal: AbortSignal, work: () => Promise<void>): Promis
 
 const fetchOf = (target: string, count = 1) => ({ targetUserId: target, coinCategory: BRONZE, count });
 /** They come and go with the times of this test: the jobs of its services run once an hour, or fail for want of tables. */
-const STANDING = ['AqmHygieneFails', 'AqmHygieneLate', 'AqmHygieneLateDaily', 'AqmStockEmpty'];
+const STANDING = ['AqmHousekeepingFails', 'AqmHousekeepingLate', 'AqmHousekeepingLateDaily', 'AqmStockEmpty'];
 
 /** What makes alerts fire; in an order, for the last ones end what others need. */
 const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: AbortSignal) => Promise<unknown>][] = [

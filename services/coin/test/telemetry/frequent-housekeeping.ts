@@ -1,8 +1,8 @@
 // A part of the service on its own: the jobs of hygiene, run again and again instead of once an hour, on the database of DATABASE_URL.
 
 import { openDatabase } from '../../database/pool';
-import type { Gate } from '../../fence/guard';
-import { startHygiene } from '../../housekeeping';
+import type { Guard } from '../../fence/guard';
+import { startHousekeeping } from '../../housekeeping';
 import { createLogger } from '../../logger';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
 import { turnMetricsOn } from '../../telemetry/metrics';
@@ -16,12 +16,15 @@ async function main(): Promise<void> {
   turnMetricsOn([]);
   const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
-  const gate: Gate = {
-    pass: () => Promise.reject(new Error('hygiene that needs no gate passes none')),
+  const gate: Guard = {
+    pass: () => Promise.reject(new Error('housekeeping that needs no gate passes none')),
     acknowledge: () => {},
-    acknowledgeAgain: () => {},
+    recordRepeat: () => {},
   };
-  const { jobs } = startHygiene(new CoinInventoryServer(db, gate, { fetchGraceSeconds: 3600, stockLimit: 1 }), log);
+  const { jobs } = startHousekeeping(
+    new CoinInventoryServer(db, gate, { fetchGraceSeconds: 3600, stockLimit: 1 }),
+    log,
+  );
   process.stdout.write(`${JSON.stringify({ msg: 'ready', address: 'none' })}\n`);
   process.once('SIGTERM', () => process.exit(0));
   const hourly = jobs.filter(({ name }) => name === 'hard-delete-fetched' || name === 'clear-retired');

@@ -33,8 +33,8 @@ const RECONCILE = '/aqm.coin.v1.CoinService/ReconcileCoins';
 let service: TestService;
 let bob: User;
 
-async function start(connections: Partial<ConnectionLimits>, mostCalls = 512): Promise<void> {
-  service = await startService({}, { connections, mostCalls, replicas: 1 });
+async function start(connections: Partial<ConnectionLimits>, maxCalls = 512): Promise<void> {
+  service = await startService({}, { connections, maxCalls, replicas: 1 });
   bob = await service.user();
 }
 afterEach(() => service.stop());
@@ -247,7 +247,7 @@ test('a stop does not wait for peers that keep their side open', async () => {
 
 describe('there are no more connections than allowed', () => {
   test('those beyond the most are reset, and the others served', async () => {
-    await start({ mostConnections: 20, mostPerAddress: 15 });
+    await start({ maxConnections: 20, maxPerAddress: 15 });
     await bob.count();
     const from = (localAddress: string, count: number) =>
       Promise.all(Array.from({ length: count }, () => RawConnection.open(service.address, { localAddress })));

@@ -28,7 +28,7 @@ const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
 const REFLECTION = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
 const START = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0), frame(SETTINGS, ACK, 0)]);
 /** What the memory of the service may grow by in all of them together, in MiB. */
-const MOST_GROWTH_MIB = 400;
+const MAX_GROWTH_MIB = 400;
 
 let database: TestService;
 let service: ServiceProcess;
@@ -54,7 +54,7 @@ afterAll(async () => {
   await database.stop();
   expect(service.log()).not.toMatch(/unexpected|rejection|"level":(50|60)/);
   expect(code).toBe(0);
-  expect(after - before).toBeLessThan(MOST_GROWTH_MIB);
+  expect(after - before).toBeLessThan(MAX_GROWTH_MIB);
 });
 
 function residentMiB(): number {

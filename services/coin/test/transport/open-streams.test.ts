@@ -76,7 +76,7 @@ describe('the sessions of this Node', () => {
   test('keep them apart in a server of grpc-js that is limited', async () => {
     const server = new Server();
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-    new Sessions(server, { mostStreams: 10, mostHeaderBytes: 10_000, callTimeoutMs: 60_000, mostOpen: 10 });
+    new Sessions(server, { maxStreams: 10, maxHeaderBytes: 10_000, callTimeoutMs: 60_000, maxOpen: 10 });
     const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
     const opened = [...http2Servers.keys()].map(async (each) => (await once(each, 'session'))[0] as ServerHttp2Session);
     const listener = createListener((socket) => injector.injectConnection(socket)).listen(0, '127.0.0.1');

@@ -4,18 +4,18 @@ import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../../testkit/coins';
 import { startService, type TestService, type User } from '../../../../../testkit/service';
 import { Deadline } from '../../../deadline';
 import { CancelledError, OverloadedError } from '../../../errors';
-import { MOST_LEFT_BEHIND } from '../../../store/claim/batch-queue';
-import type { GatheringRules } from '../../../store/claim/batcher';
+import { MAX_DETACHED } from '../../../store/claim/batch-queue';
+import type { BatchingRules } from '../../../store/claim/batcher';
 import type { CoinFetch, FetchAnswer } from '../../../store/claim/fetch-coins';
 import { statementsOf } from '../statements';
 import { blockedByHolder, whileHeld } from './held-stock';
 
-const RULES: GatheringRules = { batch: 256, lanes: 1, targets: 256, mostWaitMs: 60_000, patienceMs: 60_000 };
+const RULES: BatchingRules = { batch: 256, queues: 1, targets: 256, maxWaitMs: 60_000, stallTimeoutMs: 60_000 };
 
 let service: TestService;
 
-async function start(rules: Partial<GatheringRules> = {}): Promise<void> {
-  service = await startService({ gathering: { ...RULES, ...rules } }, { replicas: 1 });
+async function start(rules: Partial<BatchingRules> = {}): Promise<void> {
+  service = await startService({ batching: { ...RULES, ...rules } }, { replicas: 1 });
 }
 afterEach(() => service.stop());
 
@@ -188,7 +188,7 @@ WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execu
   });
 
   test('do not wait for one that takes long, unless several do', async () => {
-    await start({ patienceMs: 1 });
+    await start({ stallTimeoutMs: 1 });
     const { owner, minted } = await ownerOf(20);
     const fetches: Promise<string[]>[] = [];
     const begin = () => fetches.push(ask(fetchFrom(owner)));
@@ -196,17 +196,17 @@ WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execu
       await whileHeld(service, 1, begin, async () => {
         for (let others = 1; others < 10; others++) {
           begin();
-          await blockedByHolder(service, Math.min(others, MOST_LEFT_BEHIND) + 1);
+          await blockedByHolder(service, Math.min(others, MAX_DETACHED) + 1);
         }
       });
       await Promise.all(fetches);
     });
     expect((await Promise.all(fetches)).flat().sort()).toEqual(minted.slice(0, fetches.length).sort());
-    expect(statements).toBe(MOST_LEFT_BEHIND + 2);
+    expect(statements).toBe(MAX_DETACHED + 2);
   });
 
   test('are refused when they would wait too long', async () => {
-    await start({ mostWaitMs: 1 });
+    await start({ maxWaitMs: 1 });
     const { owner, minted } = await ownerOf(2);
     const refused = () =>
       expect(ask(fetchFrom(owner)))

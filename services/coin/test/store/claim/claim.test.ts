@@ -5,14 +5,14 @@ import { BRONZE, GOLD, mint, SILVER } from '../../../../../testkit/coins';
 import { startService, type TestService, type User } from '../../../../../testkit/service';
 import { acceptableCategories } from '../../../coin';
 import type { Database } from '../../../database/pool';
-import { readStamp } from '../../../fence/database-state';
+import { readIncarnation } from '../../../fence/database-state';
 import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from '../../../store/claim/claim-many';
 import { claimOne } from '../../../store/claim/claim-one';
-import { claimWhole, toClaimRow } from '../../../store/claim/claim-one-fast';
+import { claimOneFast, toClaimRow } from '../../../store/claim/claim-one-fast';
 
 let service: TestService;
 let owner: User;
-let stamp: string;
+let incarnation: string;
 const requesterId = randomUUID();
 const known = randomUUID();
 const expired = randomUUID();
@@ -20,7 +20,7 @@ const expired = randomUUID();
 beforeAll(async () => {
   service = await startService();
   owner = await service.user();
-  stamp = await readStamp(service.database.db);
+  incarnation = await readIncarnation(service.database.db);
   const requester = await service.user({ id: requesterId });
   for (const [category, count] of [
     [GOLD, 5],
@@ -57,8 +57,8 @@ async function tryOut(statement: (db: Database) => Promise<ClaimRow[]>) {
 }
 
 const both = {
-  claimWhole: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
-    db.executeQuery(claimWhole(item, options).compile()).then(({ rows }) => rows.map(toClaimRow)),
+  claimOneFast: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
+    db.executeQuery(claimOneFast(item, options).compile()).then(({ rows }) => rows.map(toClaimRow)),
   claim: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
     (claim([item], options) as RawBuilder<ClaimRow>).execute(db).then(({ rows }) => rows),
   claimOne: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
@@ -93,7 +93,7 @@ describe.each([
         allowLowerCategories,
         categories,
       };
-      const options = { graceSeconds: 3600, held, acceptShort, stamp, targets };
+      const options = { graceSeconds: 3600, held, acceptShort, incarnation, targets };
       const [several, single] = [await tryOut(both.claim(item, options)), await tryOut(both.claimOne(item, options))];
       expect(single).toEqual(several);
     }
@@ -105,16 +105,16 @@ describe.each([
       const [coinCategory, count, allowLowerCategories] = one;
       for (const requestId of [randomUUID(), known, expired]) {
         const item = { requesterId, userId: owner.id, requestId, coinCategory, count, allowLowerCategories };
-        const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp, targets } as const;
+        const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, incarnation, targets } as const;
         const before = await tryOut(async () => []);
-        const whole = await tryOut(both.claimWhole({ ...item, categories: [coinCategory] }, options));
+        const whole = await tryOut(both.claimOneFast({ ...item, categories: [coinCategory] }, options));
         if (whole.rows.length === 0) expect(whole).toEqual(before);
         else {
           answered += 1;
           expect(whole).toEqual(await tryOut(both.claimOne({ ...item, categories: [coinCategory] }, options)));
         }
         const fenced = await tryOut(
-          both.claimWhole({ ...item, categories: [coinCategory] }, { ...options, stamp: 'another' }),
+          both.claimOneFast({ ...item, categories: [coinCategory] }, { ...options, incarnation: 'another' }),
         );
         expect(fenced).toEqual(before);
       }
@@ -123,28 +123,31 @@ describe.each([
     expect(answered).toBeLessThan(3 * cases.length);
   });
 
-  test.each(['claim', 'claimOne'] as const)('%s: under another stamp it says so, and does nothing', async (name) => {
-    const { db } = service.database;
-    const before = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(db);
-    for (const { one, held, acceptShort } of cases) {
-      const [coinCategory, count, allowLowerCategories] = one;
-      const categories = acceptableCategories(coinCategory, allowLowerCategories);
-      for (const requestId of [randomUUID(), known, expired]) {
-        const item = {
-          requesterId,
-          userId: owner.id,
-          requestId,
-          coinCategory,
-          count,
-          allowLowerCategories,
-          categories,
-        };
-        const options = { graceSeconds: 3600, held, acceptShort, stamp: 'another', targets };
-        const seen = await tryOut(both[name](item, options));
-        expect(seen).toMatchObject({ rows: [{ kind: 'unverified', key_id: null }], left: before.rows });
+  test.each(['claim', 'claimOne'] as const)(
+    '%s: under another incarnation it says so, and does nothing',
+    async (name) => {
+      const { db } = service.database;
+      const before = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(db);
+      for (const { one, held, acceptShort } of cases) {
+        const [coinCategory, count, allowLowerCategories] = one;
+        const categories = acceptableCategories(coinCategory, allowLowerCategories);
+        for (const requestId of [randomUUID(), known, expired]) {
+          const item = {
+            requesterId,
+            userId: owner.id,
+            requestId,
+            coinCategory,
+            count,
+            allowLowerCategories,
+            categories,
+          };
+          const options = { graceSeconds: 3600, held, acceptShort, incarnation: 'another', targets };
+          const seen = await tryOut(both[name](item, options));
+          expect(seen).toMatchObject({ rows: [{ kind: 'unverified', key_id: null }], left: before.rows });
+        }
       }
-    }
-  });
+    },
+  );
 
   test.each(['claim', 'claimOne'] as const)('%s: the same id after the grace meets the old record', async (name) => {
     const item = {
@@ -155,7 +158,7 @@ describe.each([
       count: 1,
       allowLowerCategories: false,
     };
-    const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp, targets } as const;
+    const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, incarnation, targets } as const;
     const running = service.database.db
       .transaction()
       .execute((transaction) => both[name]({ ...item, categories: [GOLD] }, options)(transaction));
@@ -174,7 +177,7 @@ describe.each([
         count: 2,
         allowLowerCategories: false,
       };
-      const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, stamp, targets } as const;
+      const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, incarnation, targets } as const;
       await db.transaction().execute(async (holder) => {
         await sql`SELECT FROM coin_stock WHERE coin_category = ${SILVER} ORDER BY upload_order LIMIT 1 FOR UPDATE`.execute(
           holder,
