@@ -2,13 +2,7 @@ import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { categorySpec, HAND_OUT_MARGIN_S } from '../coin';
 import { type Database, run } from '../database/pool';
-
-/** The whole database, for whoever watches it. */
-export interface StockLevels {
-  /** By name of the category. */
-  readonly coins: ReadonlyMap<string, number>;
-  readonly tables: readonly { readonly name: string; readonly rows: number; readonly bytes: number }[];
-}
+import type { StockLevels } from '../telemetry/gauges';
 
 /** As many pages of the stock are read at most, about 200,000 coins; a larger one is estimated from these. */
 const MAX_PAGES = 2000;

@@ -1,6 +1,7 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import type { Database } from '../database/pool';
-import { readStockLevels, type StockLevels } from './stock-levels';
+import type { StockLevels } from '../telemetry/gauges';
+import { readStockLevels } from './stock-levels';
 
 const NAMES = COIN_CATEGORIES.map(({ name }): string => name);
 

@@ -1,5 +1,11 @@
 import type { Meter } from '@opentelemetry/api';
-import type { StockLevels } from '../store/stock-levels';
+
+/** Stock and table sizes of the whole database. */
+export interface StockLevels {
+  /** By name of the category. */
+  readonly coins: ReadonlyMap<string, number>;
+  readonly tables: readonly { readonly name: string; readonly rows: number; readonly bytes: number }[];
+}
 
 /** What stands how high at the moment; looked at when somebody asks. */
 export interface GaugeValues {
