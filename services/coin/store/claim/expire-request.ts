@@ -1,7 +1,6 @@
 import { sql } from 'kysely';
-import { run } from '../../database/pool';
+import { type Database, run } from '../../database/pool';
 import type { Deadline } from '../../deadline';
-import type { ClaimContext } from './claim-alone';
 import type { ClaimItem } from './claim-item';
 
 /**
@@ -9,7 +8,7 @@ import type { ClaimItem } from './claim-item';
  * hard delete removes it. Does nothing while the grace lasts or another transaction holds the record.
  */
 export async function expireRequest(
-  { db, graceSeconds }: Pick<ClaimContext, 'db' | 'graceSeconds'>,
+  { db, graceSeconds }: { readonly db: Database; readonly graceSeconds: number },
   { userId, requesterId, requestId }: Pick<ClaimItem, 'userId' | 'requesterId' | 'requestId'>,
   deadline: Deadline,
 ): Promise<void> {
