@@ -12,7 +12,7 @@ const CALL_BYTES = 300;
 interface Files {
   readonly costs?: Pick<Costs, 'coinBytes' | 'recordBytes' | 'fetchWal' | 'uploadWal'>;
   readonly spent?: { readonly bytesPerMillion: { readonly all: number } };
-  readonly fetch?: { readonly summary: readonly { readonly arm: string; readonly cpuUs: Cpu }[] };
+  readonly fetch?: { readonly summary: readonly { readonly variant: string; readonly cpuUs: Cpu }[] };
   readonly upload?: { readonly rounds: readonly { readonly cpuUs: Cpu }[] };
 }
 
@@ -52,7 +52,7 @@ export function readCosts(folder: string): { readonly costs: Costs; readonly sou
     sources.push({ figure, value: text, from: found === undefined ? 'ASSUMED, not measured' : file });
     return value;
   }
-  const arm = (name: string) => files.fetch?.summary.find((one) => one.arm === name)?.cpuUs;
+  const variant = (name: string) => files.fetch?.summary.find((one) => one.variant === name)?.cpuUs;
   const rounds = files.upload?.rounds.map(({ cpuUs }) => cpuUs);
   const middle = (of: keyof Cpu) => rounds?.map((cpu) => cpu[of]).sort((a, b) => a - b)[rounds.length >> 1] ?? 0;
   const { costs, spent } = files;
@@ -89,15 +89,15 @@ export function readCosts(folder: string): { readonly costs: Costs; readonly sou
         ASSUMED.uploadWal,
       ),
       fetchCpu: take(
-        'CPU µs of a gathered fetch, service / PostgreSQL',
+        'CPU µs of a batched fetch, service / PostgreSQL',
         'fetch.json',
-        pick(arm('gathered')),
+        pick(variant('batched')),
         ASSUMED.fetchCpu,
       ),
       singleFetchCpu: take(
         'CPU µs of a fetch with a statement of its own, service / PostgreSQL',
         'fetch.json',
-        pick(arm('not gathered')),
+        pick(variant('unbatched')),
         ASSUMED.singleFetchCpu,
       ),
       uploadCpu: take(

@@ -42,7 +42,7 @@ export async function timeGrowth(small: Filled, large: Filled, runs: number): Pr
     await storage.inventory.storeKey(newCoin(contact, 'GOLD'));
     return stop(() => storage.inventory.selectCoin(contact, 'GOLD'));
   };
-  const byTurns = async (operation: (device: Filled) => Promise<number>): Promise<PairedTiming> => {
+  const alternate = async (operation: (device: Filled) => Promise<number>): Promise<PairedTiming> => {
     const durations = { small: [] as number[], large: [] as number[] };
     for (let run = 0; run < runs; run += BLOCK) {
       for (let call = 0; call < BLOCK; call++) durations.small.push(await operation(small));
@@ -51,11 +51,11 @@ export async function timeGrowth(small: Filled, large: Filled, runs: number): Pr
     return { ...toTiming(durations.large), raw: toTiming(durations.small) };
   };
   return {
-    'vault.fetchKey': await byTurns(fetchKey),
-    "the engine's own look-up": await byTurns(read),
-    'inventory.selectCoin': await byTurns(selectCoin),
-    'vault.fetchKey, over and over': await byTurns(fetchAgain),
-    "the engine's own, over and over": await byTurns(readAgain),
+    'vault.fetchKey': await alternate(fetchKey),
+    "the engine's own look-up": await alternate(read),
+    'inventory.selectCoin': await alternate(selectCoin),
+    'vault.fetchKey, over and over': await alternate(fetchAgain),
+    "the engine's own, over and over": await alternate(readAgain),
   };
 }
 

@@ -13,8 +13,8 @@ export interface Scenario {
 }
 
 /** What is measured: one statement per fetch, named, so that it is parsed and planned once per connection. */
-export const ARMS = ['ours', 'plain, usual', 'plain, leanest'] as const;
-export type Arm = (typeof ARMS)[number];
+export const VARIANTS = ['ours', 'plain, usual', 'plain, leanest'] as const;
+export type Variant = (typeof VARIANTS)[number];
 
 const TARGETS = 500;
 /** Rounds on the same stock. The first ones only warm up. */
@@ -30,7 +30,7 @@ export interface Speed {
 
 /** One arm's speed in one round. */
 export interface Round extends Speed {
-  readonly arm: Arm;
+  readonly variant: Variant;
 }
 
 export interface Effort {
@@ -57,16 +57,16 @@ export async function measure(url: string, scenario: Scenario, effort: Effort): 
         incarnation = rows[0]?.incarnation ?? '';
       }
       // The order changes, so that none always runs on what another left warm.
-      const shift = (round + ROUNDS_PER_FILL) % ARMS.length;
-      for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
-        const speed = await run(effort, stock.usersOf(arm), async (user, caller) => {
+      const shift = (round + ROUNDS_PER_FILL) % VARIANTS.length;
+      for (const variant of [...VARIANTS.slice(shift), ...VARIANTS.slice(0, shift)]) {
+        const speed = await run(effort, stock.usersOf(variant), async (user, caller) => {
           const { spec, count } = scenario;
           const { rows } = await (callers[caller] ?? setUp).query(
-            statement(arm, user, requester, spec.category, count, incarnation),
+            statement(variant, user, requester, spec.category, count, incarnation),
           );
-          if (rows.length !== count) throw new Error(`${arm}: ${rows.length} coins instead of ${count}`);
+          if (rows.length !== count) throw new Error(`${variant}: ${rows.length} coins instead of ${count}`);
         });
-        if (round >= 0) rounds.push({ arm, ...speed });
+        if (round >= 0) rounds.push({ variant, ...speed });
       }
     }
   } finally {
@@ -122,8 +122,8 @@ export class Stock {
   }
 
   /** The plain arms share a table and each has half of its users; ours has half of them too. */
-  usersOf(arm: Arm): string[] {
-    return this.#users.filter((_, index) => (arm === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
+  usersOf(variant: Variant): string[] {
+    return this.#users.filter((_, index) => (variant === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
   }
 
   /** Not while a service runs on it: its fence would notice that coins which it handed out are gone. */
@@ -177,8 +177,16 @@ async function fill(
   await client.query('CHECKPOINT');
 }
 
-function statement(arm: Arm, user: string, requester: string, category: number, count: number, incarnation: string) {
-  if (arm === 'plain, usual') return { name: arm, text: usualClaim(count), values: [user, category, requester] };
-  if (arm === 'plain, leanest') return { name: arm, text: leanestClaim(count), values: [user, category] };
+function statement(
+  variant: Variant,
+  user: string,
+  requester: string,
+  category: number,
+  count: number,
+  incarnation: string,
+) {
+  if (variant === 'plain, usual')
+    return { name: variant, text: usualClaim(count), values: [user, category, requester] };
+  if (variant === 'plain, leanest') return { name: variant, text: leanestClaim(count), values: [user, category] };
   return claimStatement(user, requester, category, count, incarnation);
 }

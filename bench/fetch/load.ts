@@ -1,5 +1,5 @@
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
-import { type GhzResult, runGhz } from '../service/ghz';
+import { type GhzResult, runGhz } from '../harness/ghz';
 
 export const IN_FLIGHT = 256;
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { usualClaim } from '../fetch-cost/plain';
-import { endedChildrenCpuMs } from '../service/processor';
+import { endedChildrenCpuMs } from '../harness/processor';
 
 const CLIENTS = 32;
 /** Its threads; the machine has two cores. */

@@ -9,7 +9,7 @@ import { type Database, openDatabase } from '../../services/coin/database/pool';
 import { Deadline } from '../../services/coin/deadline';
 import { Fence } from '../../services/coin/fence/fence';
 import { CoinInventoryServer } from '../../services/coin/store/coin-inventory-server';
-import { type Latency, latencyOf } from '../service/numbers';
+import { type Latency, latencyOf } from '../harness/numbers';
 
 /** What the service does for its fetches below gRPC, with everything that keeps its promises, in this process. */
 export class StoreAlone {

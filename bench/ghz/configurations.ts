@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '../../testkit/root';
-import { type GhzResult, runGhzConfig } from '../service/ghz';
+import { type GhzResult, runGhzConfig } from '../harness/ghz';
 
 /** A file of bench/ghz/: what ghz reads with --config, for one method. */
 export interface Configuration {

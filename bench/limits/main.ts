@@ -8,15 +8,15 @@ import { CoinLimits } from '../../services/coin/limits/coin-limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
 import type { FetchAnswer } from '../../services/coin/store/claim/fetch-coins';
 import { RedisProcess } from '../../testkit/redis-process';
-import { Callers, closedLoop } from '../service/callers';
-import { Stage } from '../service/stage';
+import { Callers, closedLoop } from '../harness/callers';
+import { TestBed } from '../harness/test-bed';
 
-const USAGE = `Usage: npm run bench:limits [-- --rounds 40] [--seconds 0.5] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- limits [--rounds 40] [--seconds 0.5] [--out docs/performance]
   Fetches a second of services that differ in their limits alone, on one PostgreSQL, in rounds by turns: without limits, with
   those of one process, with those that are shared through a Redis.`;
 
-const ARMS = ['off', 'memory', 'redis'] as const;
-type Arm = (typeof ARMS)[number];
+const VARIANTS = ['off', 'memory', 'redis'] as const;
+type Variant = (typeof VARIANTS)[number];
 
 /** Counted like any, and met by nobody. */
 const WIDE = {
@@ -26,7 +26,7 @@ const WIDE = {
   AQM_LIMIT_PER_TARGET: '100000000',
 };
 const CALLERS = 16;
-const LANES = 32;
+const CONCURRENCY = 32;
 const TARGETS = 2000;
 
 /** What the limits of one process take of a fetch, in microseconds of its processor, without the noise of everything else. */
@@ -71,44 +71,44 @@ async function main(): Promise<void> {
   const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
   if (!(rounds >= 1 && seconds > 0)) throw new Error('--rounds and --seconds must be positive');
   const redis = await RedisProcess.start();
-  const stage = await Stage.open({
+  const testBed = await TestBed.open({
     env: { AQM_LIMITS: 'off', AQM_LOG_LEVEL: 'error' },
     targets: TARGETS,
-    coinsPerTarget: Math.ceil(((rounds + 1) * ARMS.length * seconds * 4000) / TARGETS),
+    coinsPerTarget: Math.ceil(((rounds + 1) * VARIANTS.length * seconds * 4000) / TARGETS),
   });
-  const tokens = await stage.tokens(CALLERS);
-  const callers = new Map<Arm, Callers>();
+  const tokens = await testBed.tokens(CALLERS);
+  const callers = new Map<Variant, Callers>();
   try {
-    for (const arm of ARMS) {
-      const env = { off: {}, memory: WIDE, redis: { ...WIDE, AQM_LIMITS_REDIS_URL: redis.socket } }[arm];
-      const address = arm === 'off' ? stage.service.address : await stage.addService(env);
-      callers.set(arm, new Callers(address, tokens, stage.targets));
+    for (const variant of VARIANTS) {
+      const env = { off: {}, memory: WIDE, redis: { ...WIDE, AQM_LIMITS_REDIS_URL: redis.socket } }[variant];
+      const address = variant === 'off' ? testBed.service.address : await testBed.addService(env);
+      callers.set(variant, new Callers(address, tokens, testBed.targets));
     }
-    const perSecond: Record<Arm, number[]> = { off: [], memory: [], redis: [] };
-    const cpuMs: Record<Arm, number[]> = { off: [], memory: [], redis: [] };
+    const perSecond: Record<Variant, number[]> = { off: [], memory: [], redis: [] };
+    const cpuMs: Record<Variant, number[]> = { off: [], memory: [], redis: [] };
     for (let round = -1; round < rounds; round += 1) {
       // The order changes, so that none always runs on what another left warm.
-      const shift = (round + ARMS.length) % ARMS.length;
-      for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
-        const before = stage.serviceCpuMs();
-        const calls = await closedLoop(callers.get(arm) as Callers, LANES, seconds * 1000);
-        const failed = calls.find(({ end }) => end !== 'answered');
-        if (failed) throw new Error(`a call of the arm "${arm}" ended with ${failed.end}`);
+      const shift = (round + VARIANTS.length) % VARIANTS.length;
+      for (const variant of [...VARIANTS.slice(shift), ...VARIANTS.slice(0, shift)]) {
+        const before = testBed.serviceCpuMs();
+        const calls = await closedLoop(callers.get(variant) as Callers, CONCURRENCY, seconds * 1000);
+        const failed = calls.find(({ outcome }) => outcome !== 'answered');
+        if (failed) throw new Error(`a call of the variant "${variant}" ended with ${failed.outcome}`);
         // The first round only warms up.
         if (round < 0) continue;
-        perSecond[arm].push(calls.length / seconds);
-        cpuMs[arm].push((stage.serviceCpuMs() - before) / calls.length);
+        perSecond[variant].push(calls.length / seconds);
+        cpuMs[variant].push((testBed.serviceCpuMs() - before) / calls.length);
       }
     }
-    const result = ARMS.map((arm) => ({
-      limits: arm,
-      perSecond: median(perSecond[arm]),
+    const result = VARIANTS.map((variant) => ({
+      limits: variant,
+      perSecond: median(perSecond[variant]),
       // Each round against the one without limits beside it, so that both met the same mood of the machine.
-      ofThatWithout: median(perSecond[arm].map((rate, round) => rate / (perSecond.off[round] ?? 0))),
-      serviceCpuUsPerCall: 1000 * median(cpuMs[arm]),
-      rounds: perSecond[arm],
+      ofThatWithout: median(perSecond[variant].map((rate, round) => rate / (perSecond.off[round] ?? 0))),
+      serviceCpuUsPerCall: 1000 * median(cpuMs[variant]),
+      rounds: perSecond[variant],
     }));
-    process.stdout.write(`${LANES} calls at a time, medians of ${rounds} rounds of ${seconds} s by turns\n`);
+    process.stdout.write(`${CONCURRENCY} calls at a time, medians of ${rounds} rounds of ${seconds} s by turns\n`);
     for (const { limits, perSecond, ofThatWithout, serviceCpuUsPerCall } of result) {
       process.stdout.write(
         `limits ${limits.padEnd(8)} ${perSecond.toFixed(0).padStart(6)} fetches/s  ${(100 * ofThatWithout).toFixed(1)} %  ${serviceCpuUsPerCall.toFixed(0)} µs of the service's processor time a call\n`,
@@ -122,11 +122,11 @@ async function main(): Promise<void> {
     mkdirSync(values.out, { recursive: true });
     writeFileSync(
       join(values.out, 'limits.json'),
-      `${JSON.stringify({ lanes: LANES, seconds, result, memoryCostUs: costUs }, undefined, 1)}\n`,
+      `${JSON.stringify({ concurrency: CONCURRENCY, seconds, result, memoryCostUs: costUs }, undefined, 1)}\n`,
     );
   } finally {
     for (const each of callers.values()) each.close();
-    await stage.close();
+    await testBed.close();
     await redis.destroy();
   }
 }

@@ -1,12 +1,12 @@
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { chart } from '../service/chart';
-import { BATCH_USAGE, batchOf, type Outcome, runCommand } from '../service/command';
-import { columns, median, positive, progress, verdict } from '../service/numbers';
-import { treeResidentMiB } from '../service/processor';
-import { Stage } from '../service/stage';
-import { Crowd } from '../users/spawn-crowd';
+import { chart } from '../harness/chart';
+import { BATCH_USAGE, type BenchResult, batchOf, runCommand } from '../harness/command';
+import { columns, median, positive, progress, verdict } from '../harness/numbers';
+import { treeResidentMiB } from '../harness/processor';
+import { TestBed } from '../harness/test-bed';
+import { LoadGenerator } from '../users/spawn-load-generator';
 
-const USAGE = `Usage: npm run bench:memory [-- --minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- memory [--minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE} [--out docs/performance]
   Resident memory of the service: alone, with so many connected users who have each made a call, and then every few seconds of a
   load by them in open loop (so many fetches a second). Settings of the environment reach the service. Exit code 1 when it grows.`;
 
@@ -14,7 +14,7 @@ const SPEC = COIN_CATEGORIES[0];
 const TARGETS = 1000;
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
 /** Of one stretch of load, after which memory is read and coins are brought. */
-const STRETCH_MS = 5000;
+const INTERVAL_MS = 5000;
 /** What the last third of the run may have more than the one before, which is past the warming up. */
 const MAX_GROWTH = 1.1;
 
@@ -24,10 +24,10 @@ interface Reading {
   readonly mib: number;
 }
 
-runCommand(USAGE, { minutes: '10', users: '10000', rate: '500', batch: '' }, async (options): Promise<Outcome> => {
+runCommand(USAGE, { minutes: '10', users: '10000', rate: '500', batch: '' }, async (options): Promise<BenchResult> => {
   const [minutes, users] = [positive('minutes', options.minutes), positive('users', options.users)];
   const perSecond = positive('rate', options.rate);
-  const stage = await Stage.open({
+  const testBed = await TestBed.open({
     postgresSettings: POSTGRES,
     // A user calls every 20 s on average, and among so many one may not for five minutes, after which the service ends a connection.
     env: { AQM_LOG_LEVEL: 'error', AQM_IDLE_TIMEOUT_MS: '3600000', ...batchOf(options.batch) },
@@ -35,48 +35,49 @@ runCommand(USAGE, { minutes: '10', users: '10000', rate: '500', batch: '' }, asy
     coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
     spec: SPEC,
   });
-  const crowd = new Crowd();
-  const memory = () => treeResidentMiB(stage.service.child.pid ?? 0);
+  const generator = new LoadGenerator();
+  const memory = () => treeResidentMiB(testBed.service.child.pid ?? 0);
   const readings: Reading[] = [];
-  const ends: Record<string, number> = {};
+  const outcomes: Record<string, number> = {};
   let lost = 0;
   try {
     const alone = memory();
-    const targets = { ids: stage.targets, category: SPEC.category };
-    await crowd.connect(stage.service.address, await stage.tokens(users), targets);
-    await crowd.order({ do: 'greet' });
+    const targets = { ids: testBed.targets, category: SPEC.category };
+    await generator.connect(testBed.service.address, await testBed.tokens(users), targets);
+    await generator.run({ do: 'greet' });
     const connected = memory();
     progress(`${alone.toFixed(0)} MiB alone, ${connected.toFixed(0)} MiB with ${users} users`);
     const begin = performance.now();
     for (let at = 0; at < minutes * 60; at = (performance.now() - begin) / 1000) {
-      const perUser = Math.ceil((1.3 * perSecond * STRETCH_MS) / 1000 / TARGETS) + 1;
-      await stage.stock([{ spec: SPEC, perUser }]);
-      const load = await crowd.order({ do: 'load', perSecond, ms: STRETCH_MS });
-      for (const [end, calls] of Object.entries(load.ends)) ends[end] = (ends[end] ?? 0) + calls;
+      const perUser = Math.ceil((1.3 * perSecond * INTERVAL_MS) / 1000 / TARGETS) + 1;
+      await testBed.stock([{ spec: SPEC, perUser }]);
+      const load = await generator.run({ do: 'load', perSecond, ms: INTERVAL_MS });
+      for (const [outcome, calls] of Object.entries(load.outcomes))
+        outcomes[outcome] = (outcomes[outcome] ?? 0) + calls;
       lost = load.lostConnections;
       readings.push({ at: (performance.now() - begin) / 1000, mib: memory() });
       if (readings.length % 12 === 0) progress(`${at.toFixed(0)} s: ${readings.at(-1)?.mib.toFixed(0)} MiB`);
     }
     const settings = { minutes, users, perSecond, ...batchOf(options.batch), tier: SPEC.name, postgres: POSTGRES };
-    return outcomeOf(settings, { alone, connected }, readings, { ends, lost });
+    return resultOf(settings, { alone, connected }, readings, { outcomes, lost });
   } finally {
-    crowd.close();
-    await stage.close();
+    generator.close();
+    await testBed.close();
   }
 });
 
-function outcomeOf(
+function resultOf(
   settings: { readonly users: number; readonly minutes: number; readonly [name: string]: unknown },
   { alone, connected }: { readonly alone: number; readonly connected: number },
   readings: readonly Reading[],
-  calls: { readonly ends: Readonly<Record<string, number>>; readonly lost: number },
-): Outcome {
+  calls: { readonly outcomes: Readonly<Record<string, number>>; readonly lost: number },
+): BenchResult {
   const third = Math.ceil(readings.length / 3);
   const of = (some: readonly Reading[]) => median(some.map(({ mib }) => mib));
   const [middle, last] = [of(readings.slice(third, 2 * third)), of(readings.slice(2 * third))];
   const growth = middle > 0 ? last / middle : Number.NaN;
   const perThousand = ((connected - alone) * 1000) / settings.users;
-  const { answered = 0, ...others } = calls.ends;
+  const { answered = 0, ...others } = calls.outcomes;
   return {
     name: 'memory',
     table: columns([

@@ -1,9 +1,9 @@
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { chart } from '../service/chart';
-import type { Outcome } from '../service/command';
-import { columns, type Latency, progress, verdict } from '../service/numbers';
-import { Stage } from '../service/stage';
-import { byTurns, Fetches } from './fetches';
+import { chart } from '../harness/chart';
+import type { BenchResult } from '../harness/command';
+import { columns, type Latency, progress, verdict } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
+import { Fetches, runAlternately } from './fetches';
 import { Year } from './year';
 
 const USERS = 200;
@@ -37,13 +37,13 @@ interface Day {
 }
 
 /** A year in fast motion, the sizes of tables and indexes, and then a fetch by turns with a service that has as many coins and no past. */
-export async function churn(plan: ChurnPlan): Promise<Outcome> {
+export async function churn(plan: ChurnPlan): Promise<BenchResult> {
   const env = { ...ENV, ...plan.service };
-  const open = (targets: number) => Stage.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
-  const stages: Stage[] = [];
+  const open = (targets: number) => TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
+  const testBeds: TestBed[] = [];
   try {
     const aged = await open(USERS);
-    stages.push(aged);
+    testBeds.push(aged);
     const year = await Year.begin(aged, plan.dayMs);
     const every = Math.max(1, Math.round(plan.days / MEASURED_TIMES));
     const days: Day[] = [];
@@ -57,26 +57,26 @@ export async function churn(plan: ChurnPlan): Promise<Outcome> {
     const dayMs = (performance.now() - begin) / plan.days;
     year.end();
     const fresh = await open(USERS);
-    stages.push(fresh);
+    testBeds.push(fresh);
     await fresh.stock([{ spec: COIN_CATEGORIES[2], perUser: Math.round((days.at(-1)?.inStock ?? 0) / USERS) }]);
     const fetches = [];
-    for (const stage of [fresh, aged]) {
-      await stage.stock([{ spec: COIN_CATEGORIES[2], perUser: BRONZE_SPARE }]);
-      fetches.push(await Fetches.of(stage, stage.targets));
+    for (const testBed of [fresh, aged]) {
+      await testBed.stock([{ spec: COIN_CATEGORIES[2], perUser: BRONZE_SPARE }]);
+      fetches.push(await Fetches.of(testBed, testBed.targets));
     }
     const [one, other] = fetches as [Fetches, Fetches];
-    await byTurns(one, other, plan.blocks, plan.blockMs);
+    await runAlternately(one, other, plan.blocks, plan.blockMs);
     one.close();
     other.close();
     const failures = { ...one.failures, ...other.failures };
-    return outcomeOf(plan, { days, dayMs, totals: year.totals }, { aged: other.latency, fresh: one.latency, failures });
+    return resultOf(plan, { days, dayMs, totals: year.totals }, { aged: other.latency, fresh: one.latency, failures });
   } finally {
-    for (const stage of stages) await stage.close();
+    for (const testBed of testBeds) await testBed.close();
   }
 }
 
-async function contents(stage: Stage): Promise<{ readonly inStock: number; readonly spent: number }> {
-  const [row] = await stage.query<{ coins: string; stock: string }>(
+async function contents(testBed: TestBed): Promise<{ readonly inStock: number; readonly spent: number }> {
+  const [row] = await testBed.query<{ coins: string; stock: string }>(
     'SELECT (SELECT count(*) FROM coin) AS coins, (SELECT count(*) FROM coin_stock) AS stock',
   );
   return { inStock: Number(row?.stock), spent: Number(row?.coins) - Number(row?.stock) };
@@ -99,7 +99,7 @@ interface Comparison {
   readonly failures: Readonly<Record<string, number>>;
 }
 
-function outcomeOf(plan: ChurnPlan, past: Past, compared: Comparison): Outcome {
+function resultOf(plan: ChurnPlan, past: Past, compared: Comparison): BenchResult {
   const { days, dayMs, totals } = past;
   const parts = Object.keys(days.at(-1)?.bytes ?? {});
   const shown = days.filter(

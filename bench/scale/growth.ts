@@ -1,8 +1,8 @@
-import { chart } from '../service/chart';
-import type { Outcome } from '../service/command';
-import { columns, type Latency, progress, verdict } from '../service/numbers';
-import { Stage } from '../service/stage';
-import { byTurns, Fetches } from './fetches';
+import { chart } from '../harness/chart';
+import type { BenchResult } from '../harness/command';
+import { columns, type Latency, progress, verdict } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
+import { Fetches, runAlternately } from './fetches';
 
 /** Against which the larger tables are held. */
 const SMALL = { coins: 10_000, users: 100 };
@@ -33,21 +33,21 @@ interface Size {
 }
 
 /** p50 and p99 of a fetch while the table grows, at each size by turns with a service that has 10,000 coins. */
-export async function growth(plan: GrowthPlan): Promise<Outcome> {
+export async function growth(plan: GrowthPlan): Promise<BenchResult> {
   const open = () =>
-    Stage.open({
+    TestBed.open({
       postgresSettings: POSTGRES,
       env: { AQM_LOG_LEVEL: 'error', ...plan.service },
       targets: 0,
       coinsPerTarget: 0,
     });
-  const stages: Stage[] = [];
+  const testBeds: TestBed[] = [];
   const sizes: Size[] = [];
   try {
     const small = await open();
-    stages.push(small);
+    testBeds.push(small);
     const large = await open();
-    stages.push(large);
+    testBeds.push(large);
     const smallUsers = await small.addUsers(SMALL.users, SMALL.coins / SMALL.users, plan.mix);
     const users: string[] = [];
     let stored = 0;
@@ -65,7 +65,7 @@ export async function growth(plan: GrowthPlan): Promise<Outcome> {
       const some = Array.from({ length: Math.min(FETCHED_USERS, users.length) }, () => Math.random() * users.length);
       const fetched = [...new Set(some.map(Math.floor))].map((index) => users[index] ?? '');
       const [one, other] = [await Fetches.of(small, smallUsers), await Fetches.of(large, fetched)];
-      await byTurns(one, other, plan.blocks, plan.blockMs);
+      await runAlternately(one, other, plan.blocks, plan.blockMs);
       one.close();
       other.close();
       const bytes = Object.values(await large.sizes()).reduce((sum, size) => sum + size, 0);
@@ -82,9 +82,9 @@ export async function growth(plan: GrowthPlan): Promise<Outcome> {
       progress(`  p50 ${size.latency.p50.toFixed(2)} ms, ${size.small.p50.toFixed(2)} ms with 10,000`);
     }
   } finally {
-    for (const stage of stages) await stage.close();
+    for (const testBed of testBeds) await testBed.close();
   }
-  return outcomeOf(plan, sizes);
+  return resultOf(plan, sizes);
 }
 
 /** 10,000, ten times as many, and so on; the last is what was asked for. */
@@ -99,7 +99,7 @@ function usersOf(coins: number): number {
   return Math.round(SMALL.users * (coins / SMALL.coins) ** (4 / 3));
 }
 
-function outcomeOf(plan: GrowthPlan, sizes: readonly Size[]): Outcome {
+function resultOf(plan: GrowthPlan, sizes: readonly Size[]): BenchResult {
   const ratio = (size: Size | undefined, which: 'p50' | 'p99') => (size ? size.latency[which] / size.small[which] : 0);
   const row = (size: Size) => [
     size.coins.toLocaleString('en'),

@@ -33,7 +33,7 @@ const GRPC_STATUS = Buffer.from('889acac8b21234da8f', 'hex');
 
 export interface Answer {
   /** answered: with a coin. empty: without. Else the gRPC code, or what became of the connection. */
-  readonly end: string;
+  readonly outcome: string;
   /** The FetchCoinsResponse; of a user that keeps none: empty. */
   readonly message: Buffer;
 }
@@ -112,7 +112,7 @@ export class Http2User {
   /** @param message a FetchCoinsRequest */
   call(message: Buffer, onAnswer: (answer: Answer) => void, { keepsMessage = true } = {}): void {
     if (this.isLost) {
-      onAnswer({ end: 'connection lost', message: NOTHING });
+      onAnswer({ outcome: 'connection lost', message: NOTHING });
       return;
     }
     const stream = this.#stream;
@@ -162,7 +162,7 @@ export class Http2User {
     this.#pending.delete(stream);
     const { bytes, data = [], onAnswer } = pending;
     const message = Buffer.concat(data).subarray(MESSAGE_HEAD);
-    onAnswer({ end: how !== 'OK' ? how : bytes > MESSAGE_HEAD ? 'answered' : 'empty', message });
+    onAnswer({ outcome: how !== 'OK' ? how : bytes > MESSAGE_HEAD ? 'answered' : 'empty', message });
   }
 }
 

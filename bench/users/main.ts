@@ -1,13 +1,13 @@
 import { availableParallelism } from 'node:os';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { chart } from '../service/chart';
-import { BATCH_USAGE, batchOf, type Outcome, runCommand } from '../service/command';
-import { columns, positive, progress, verdict } from '../service/numbers';
-import { Stage } from '../service/stage';
-import type { Load } from './crowd';
-import { Crowd } from './spawn-crowd';
+import { chart } from '../harness/chart';
+import { BATCH_USAGE, type BenchResult, batchOf, runCommand } from '../harness/command';
+import { columns, positive, progress, verdict } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
+import type { Load } from './load-generator';
+import { LoadGenerator } from './spawn-load-generator';
 
-const USAGE = `Usage: npm run bench:users [-- --users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- users [--users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
   Connected users, each with a connection and a token of its own, who fetch one coin at random times, whatever became of the calls before
   (open loop; a call counts from when it was due). First at the first rate, for seconds that do not count; then the rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
   /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;
@@ -34,7 +34,7 @@ interface Step {
 runCommand(
   USAGE,
   { users: '10000', 'warm-up': '40', seconds: '60', from: '1000', step: '1000', to: '20000', tier: 'GOLD', batch: '' },
-  async (options): Promise<Outcome> => {
+  async (options): Promise<BenchResult> => {
     const [users, seconds] = [positive('users', options.users), positive('seconds', options.seconds)];
     const [from, step, to] = [
       positive('from', options.from),
@@ -43,23 +43,23 @@ runCommand(
     ];
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
-    const stage = await Stage.open({
+    const testBed = await TestBed.open({
       postgresSettings: POSTGRES,
       env: { AQM_LOG_LEVEL: 'error', ...batchOf(options.batch) },
       targets: TARGETS,
       coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
       spec,
     });
-    const crowd = new Crowd();
+    const generator = new LoadGenerator();
     const steps: Step[] = [];
     try {
-      const tokens = await stage.tokens(users);
-      await crowd.connect(stage.service.address, tokens, { ids: stage.targets, category: spec.category });
-      const { ends } = await crowd.order({ do: 'greet' });
-      progress(`${users} users are connected, and had their first coin: ${JSON.stringify(ends)}`);
+      const tokens = await testBed.tokens(users);
+      await generator.connect(testBed.service.address, tokens, { ids: testBed.targets, category: spec.category });
+      const { outcomes } = await generator.run({ do: 'greet' });
+      progress(`${users} users are connected, and had their first coin: ${JSON.stringify(outcomes)}`);
       const stepOf = (perSecond: number, forSeconds: number) =>
-        runStep(stage, crowd, perSecond, forSeconds, () =>
-          stage.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
+        runStep(testBed, generator, perSecond, forSeconds, () =>
+          testBed.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
         );
       // Until most is compiled: before, what calls leave behind lasts longer.
       const warmUp = await stepOf(from, positive('warm-up', options['warm-up']));
@@ -77,10 +77,10 @@ runCommand(
         if (isTooMuch(taken)) break;
       }
     } finally {
-      crowd.close();
-      await stage.close();
+      generator.close();
+      await testBed.close();
     }
-    return outcomeOf(
+    return resultOf(
       { users, seconds, tier: spec.name, ...batchOf(options.batch), targets: TARGETS, postgres: POSTGRES },
       steps,
     );
@@ -88,19 +88,23 @@ runCommand(
 );
 
 async function runStep(
-  stage: Stage,
-  crowd: Crowd,
+  testBed: TestBed,
+  generator: LoadGenerator,
   perSecond: number,
   seconds: number,
   stockUp: () => Promise<void>,
 ): Promise<Step> {
   await stockUp();
-  const cpu = () => ({ service: stage.serviceCpuMs(), generator: crowd.cpuMs(), postgres: stage.postgresCpuMs() });
-  const [before, coins, begin] = [cpu(), await stage.coinsFetched(), performance.now()];
-  const load = await crowd.order({ do: 'load', perSecond, ms: seconds * 1000 });
+  const cpu = () => ({
+    service: testBed.serviceCpuMs(),
+    generator: generator.cpuMs(),
+    postgres: testBed.postgresCpuMs(),
+  });
+  const [before, coins, begin] = [cpu(), await testBed.coinsFetched(), performance.now()];
+  const load = await generator.run({ do: 'load', perSecond, ms: seconds * 1000 });
   const [ms, after] = [performance.now() - begin, cpu()];
-  const answered = load.ends.answered ?? 0;
-  const handedOut = (await stage.coinsFetched()) - coins;
+  const answered = load.outcomes.answered ?? 0;
+  const handedOut = (await testBed.coinsFetched()) - coins;
   if (handedOut < answered) throw new Error(`${answered} answers with a coin, but ${handedOut} were handed out`);
   const cores = {
     service: (after.service - before.service) / ms,
@@ -121,7 +125,7 @@ async function runStep(
 function bottleneckOf(cores: Step['cores']): string {
   const { service, generator, postgres } = cores;
   const all = service + generator + postgres;
-  if (service > 0.9 && !process.env.WORKERS) return "the service's thread";
+  if (service > 0.9 && !process.env.AQM_WORKERS) return "the service's thread";
   if (generator > 0.8) return "the generator's thread";
   if (all > 0.9 * availableParallelism()) return 'all cores';
   return postgres > service ? 'none; PostgreSQL is the busiest' : 'none; the service is the busiest';
@@ -150,10 +154,10 @@ function rowOf({ perSecond, answeredPerSecond, load: { latency }, failed, cores,
   return [String(perSecond), answeredPerSecond.toFixed(0), ...numbers, String(failed), ...busy, `  ${bottleneck}`];
 }
 
-function outcomeOf(
+function resultOf(
   settings: { readonly users: number; readonly [name: string]: unknown },
   steps: readonly Step[],
-): Outcome {
+): BenchResult {
   const good = steps.filter((step) => !isTooMuch(step));
   const highest = good.at(-1);
   const atThousand = steps.find(({ perSecond }) => perSecond === 1000);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 /** What a bench measured. */
-export interface Outcome {
+export interface BenchResult {
   /** Of the files: `<name>.json`, `<name>.svg`. */
   readonly name: string;
   readonly table: string;
@@ -30,7 +30,7 @@ export function batchOf(batch: string): { readonly AQM_CLAIM_BATCH?: string } {
 export function runCommand<Name extends string>(
   usage: string,
   defaults: Readonly<Record<Name, string>>,
-  bench: (options: Readonly<Record<Name, string>>) => Promise<Outcome | readonly Outcome[]>,
+  bench: (options: Readonly<Record<Name, string>>) => Promise<BenchResult | readonly BenchResult[]>,
 ): void {
   const options = Object.fromEntries(
     Object.entries<string>({ ...defaults, out: OUT }).map(([name, value]) => [
@@ -45,14 +45,14 @@ export function runCommand<Name extends string>(
       return 0;
     }
     const { out = OUT, ...given } = values as Record<string, string>;
-    const outcomes = [await bench(given as Record<Name, string>)].flat() as Outcome[];
+    const results = [await bench(given as Record<Name, string>)].flat() as BenchResult[];
     mkdirSync(out, { recursive: true });
-    for (const { name, table, json, svg, verdicts } of outcomes) {
+    for (const { name, table, json, svg, verdicts } of results) {
       process.stdout.write(`${[table, ...verdicts].join('\n')}\n`);
       writeFileSync(join(out, `${name}.json`), `${JSON.stringify({ ...json, verdicts }, undefined, 1)}\n`);
       if (svg) writeFileSync(join(out, `${name}.svg`), svg);
     }
-    return outcomes.some(({ verdicts }) => verdicts.some((sentence) => sentence.startsWith('NOT'))) ? 1 : 0;
+    return results.some(({ verdicts }) => verdicts.some((sentence) => sentence.startsWith('NOT'))) ? 1 : 0;
   };
   main().then(
     (code) => process.exit(code),

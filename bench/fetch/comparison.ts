@@ -1,17 +1,17 @@
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import type { ServiceProcess } from '../../testkit/service-process';
 import { PLAIN_TABLE } from '../fetch-cost/plain';
-import type { Latency } from '../service/numbers';
-import { treeCpuMs } from '../service/processor';
-import { Stage } from '../service/stage';
+import type { Latency } from '../harness/numbers';
+import { treeCpuMs } from '../harness/processor';
+import { TestBed } from '../harness/test-bed';
 import { type FetchLoad, fetchByGhz, IN_FLIGHT, LEAD_IN_S, leadIn, POSTGRES } from './load';
 import { pgbench, targetId } from './pgbench';
 import { OnceAlone, spawnEcho } from './servers';
 import { StoreAlone } from './store-alone';
 
 /** What takes turns. */
-export const ARMS = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone', 'once alone'] as const;
-export type Arm = (typeof ARMS)[number];
+export const VARIANTS = ['batched', 'unbatched', 'plain claim', 'echo', 'store alone', 'once alone'] as const;
+export type Variant = (typeof VARIANTS)[number];
 
 export interface Round {
   /** Answers with a coin, a second; of the plain claim rows that it took. */
@@ -40,19 +40,19 @@ export interface Plan {
 }
 
 /** Those that are reached over gRPC. */
-type Served = Exclude<Arm, 'plain claim' | 'store alone'>;
+type Served = Exclude<Variant, 'plain claim' | 'store alone'>;
 
-function isServed(arm: Arm): arm is Served {
-  return arm !== 'plain claim' && arm !== 'store alone';
+function isServed(variant: Variant): variant is Served {
+  return variant !== 'plain claim' && variant !== 'store alone';
 }
 
 /**
  * A service with gathering, one without, the store of one without the wire, the plain table, what promises "once" alone, on one
  * PostgreSQL; and the echo.
  */
-export class Contest {
+export class Comparison {
   readonly #plan: Plan;
-  readonly #stage: Stage;
+  readonly #testBed: TestBed;
   readonly #services: Readonly<Record<Served, ServiceProcess>>;
   readonly #store: StoreAlone;
   readonly #once: OnceAlone;
@@ -60,70 +60,70 @@ export class Contest {
 
   private constructor(
     plan: Plan,
-    stage: Stage,
-    others: { readonly ungathered: ServiceProcess; readonly echo: ServiceProcess; readonly once: OnceAlone },
+    testBed: TestBed,
+    others: { readonly unbatched: ServiceProcess; readonly echo: ServiceProcess; readonly once: OnceAlone },
     store: StoreAlone,
     token: string,
   ) {
-    const { ungathered, echo, once } = others;
+    const { unbatched, echo, once } = others;
     this.#plan = plan;
-    this.#stage = stage;
-    this.#services = { gathered: stage.service, 'not gathered': ungathered, echo, 'once alone': once.service };
+    this.#testBed = testBed;
+    this.#services = { batched: testBed.service, unbatched: unbatched, echo, 'once alone': once.service };
     this.#store = store;
     this.#once = once;
     this.#token = token;
   }
 
-  static async open(plan: Plan): Promise<Contest> {
+  static async open(plan: Plan): Promise<Comparison> {
     // Whoever has 256 calls in flight wants them answered, late rather than never.
     const env = {
       AQM_LOG_LEVEL: 'error',
       AQM_MAX_WAIT_MS: '10000',
       AQM_CLAIM_BATCH: String(plan.batch),
     };
-    const workers = { WORKERS: String(plan.workers) };
-    const stage = await Stage.open({
+    const workers = { AQM_WORKERS: String(plan.workers) };
+    const testBed = await TestBed.open({
       postgresSettings: POSTGRES,
       env: { ...env, ...workers },
       targets: Array.from({ length: plan.targets }, (_, index) => targetId(index + 1)),
       coinsPerTarget: 0,
     });
-    const ungathered = await stage.spawnService({ ...env, ...workers, AQM_CLAIM_BATCH: '1' });
-    const [token = ''] = await stage.tokens(1);
-    await stage.query(PLAIN_TABLE);
+    const unbatched = await testBed.spawnService({ ...env, ...workers, AQM_CLAIM_BATCH: '1' });
+    const [token = ''] = await testBed.tokens(1);
+    await testBed.query(PLAIN_TABLE);
     const echo = await spawnEcho(plan.spec, plan.workers);
-    const once = await OnceAlone.open(stage, plan.spec, plan.workers);
-    const others = { ungathered, echo, once };
-    return new Contest(plan, stage, others, await StoreAlone.open(stage.url, env), token);
+    const once = await OnceAlone.open(testBed, plan.spec, plan.workers);
+    const others = { unbatched, echo, once };
+    return new Comparison(plan, testBed, others, await StoreAlone.open(testBed.url, env), token);
   }
 
   /** Brings what a round of every arm could take, so that none runs dry. */
   async stockUp(maxPerSecond: number): Promise<void> {
     const { spec, targets, seconds } = this.#plan;
     const perTarget = Math.ceil((maxPerSecond * (seconds + LEAD_IN_S + 1)) / targets);
-    const ours = 2 * perTarget - (await this.#stage.fewest());
-    await this.#stage.stock([{ spec, perUser: Math.max(0, ours) }]);
+    const ours = 2 * perTarget - (await this.#testBed.fewest());
+    await this.#testBed.stock([{ spec, perUser: Math.max(0, ours) }]);
     // pgbench chooses its targets at random: some are asked more often than others.
     const wanted = perTarget + Math.ceil(5 * Math.sqrt(perTarget));
-    const plain = wanted - (await this.#stage.fewest('SELECT user_id FROM plain_coin WHERE fetch_time IS NULL'));
-    await this.#stage.query(
+    const plain = wanted - (await this.#testBed.fewest('SELECT user_id FROM plain_coin WHERE fetch_time IS NULL'));
+    await this.#testBed.query(
       `INSERT INTO plain_coin (user_id, key_id, coin_category, upload_order, expire_time, public_key, signature)
        SELECT u, gen_random_uuid(), $2, nextval('coin_upload_batch') * 128, now() + interval '20 days',
          decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex')
        FROM generate_series(1, $5::int) n, unnest($1::uuid[]) u`,
-      [this.#stage.targets, spec.category, spec.publicKeySize, spec.signatureSize, Math.max(0, plain)],
+      [this.#testBed.targets, spec.category, spec.publicKeySize, spec.signatureSize, Math.max(0, plain)],
     );
     await this.#once.stockUp(perTarget);
-    await this.#stage.settle(['plain_coin']);
+    await this.#testBed.settle(['plain_coin']);
   }
 
-  async round(arm: Arm): Promise<Round> {
-    await this.#stage.query('CHECKPOINT');
-    if (isServed(arm)) await leadIn(this.#loadOf(arm));
-    const cpu = { service: this.#serviceCpuMs(arm), postgres: this.#stage.postgresCpuMs() };
-    const coins = await this.#coinsTaken(arm);
-    const load = await this.#load(arm);
-    const taken = arm === 'echo' ? load.answered : (await this.#coinsTaken(arm)) - coins;
+  async round(variant: Variant): Promise<Round> {
+    await this.#testBed.query('CHECKPOINT');
+    if (isServed(variant)) await leadIn(this.#loadOf(variant));
+    const cpu = { service: this.#serviceCpuMs(variant), postgres: this.#testBed.postgresCpuMs() };
+    const coins = await this.#coinsTaken(variant);
+    const load = await this.#load(variant);
+    const taken = variant === 'echo' ? load.answered : (await this.#coinsTaken(variant)) - coins;
     const us = (ms: number) => (1000 * ms) / taken;
     return {
       perSecond: taken / load.seconds,
@@ -131,21 +131,21 @@ export class Contest {
       empty: load.answered - taken,
       failures: load.failures,
       cpuUs: {
-        service: us(this.#serviceCpuMs(arm) - cpu.service),
+        service: us(this.#serviceCpuMs(variant) - cpu.service),
         generator: us(load.cpuMs),
-        postgres: us(this.#stage.postgresCpuMs() - cpu.postgres),
+        postgres: us(this.#testBed.postgresCpuMs() - cpu.postgres),
       },
     };
   }
 
-  #load(arm: Arm) {
-    if (isServed(arm)) return this.#ghz(this.#loadOf(arm));
-    return arm === 'plain claim' ? this.#plain() : this.#alone();
+  #load(variant: Variant) {
+    if (isServed(variant)) return this.#ghz(this.#loadOf(variant));
+    return variant === 'plain claim' ? this.#plain() : this.#alone();
   }
 
   /** One call after the other, and nothing else. */
-  async idle(arm: 'gathered' | 'not gathered'): Promise<Latency> {
-    return (await this.#ghz({ ...this.#loadOf(arm), concurrency: 1, connections: 1 })).latency;
+  async idle(variant: 'batched' | 'unbatched'): Promise<Latency> {
+    return (await this.#ghz({ ...this.#loadOf(variant), concurrency: 1, connections: 1 })).latency;
   }
 
   async #ghz(load: FetchLoad) {
@@ -153,16 +153,16 @@ export class Contest {
     return { ...result, answered: result.latency.count };
   }
 
-  #loadOf(arm: Served): FetchLoad {
+  #loadOf(variant: Served): FetchLoad {
     const { spec, connections, seconds, named } = this.#plan;
-    const { address } = this.#services[arm];
-    const { targets } = this.#stage;
+    const { address } = this.#services[variant];
+    const { targets } = this.#testBed;
     return { address, token: this.#token, targets, category: spec.category, connections, seconds, named };
   }
 
   async #alone() {
     const { spec } = this.#plan;
-    const { targets } = this.#stage;
+    const { targets } = this.#testBed;
     // A quarter of what the others have: it leaves three times as many rows a second, and they would claim beside them.
     const seconds = this.#plan.seconds / 4;
     const result = await this.#store.load({ targets, coinCategory: spec.category, callers: IN_FLIGHT, seconds });
@@ -171,7 +171,7 @@ export class Contest {
 
   async #plain() {
     const { targets, seconds, spec } = this.#plan;
-    const result = await pgbench(this.#stage.url, { targets, seconds, category: spec.category });
+    const result = await pgbench(this.#testBed.url, { targets, seconds, category: spec.category });
     return {
       seconds: result.transactions / result.perSecond,
       answered: result.transactions,
@@ -181,23 +181,23 @@ export class Contest {
     };
   }
 
-  async #coinsTaken(arm: Arm): Promise<number> {
-    if (arm === 'once alone') return -(await this.#once.inStock());
-    if (arm !== 'plain claim') return this.#stage.coinsFetched();
-    const [row] = await this.#stage.query<{ coins: string }>(
+  async #coinsTaken(variant: Variant): Promise<number> {
+    if (variant === 'once alone') return -(await this.#once.inStock());
+    if (variant !== 'plain claim') return this.#testBed.coinsFetched();
+    const [row] = await this.#testBed.query<{ coins: string }>(
       'SELECT count(*) AS coins FROM plain_coin WHERE fetch_time IS NOT NULL',
     );
     return Number(row?.coins);
   }
 
-  #serviceCpuMs(arm: Arm): number {
-    return isServed(arm) ? treeCpuMs(this.#services[arm].child.pid ?? 0) : 0;
+  #serviceCpuMs(variant: Variant): number {
+    return isServed(variant) ? treeCpuMs(this.#services[variant].child.pid ?? 0) : 0;
   }
 
   async close(): Promise<void> {
     await this.#services.echo.stop();
     await this.#services['once alone'].stop();
     await this.#store.close();
-    await this.#stage.close();
+    await this.#testBed.close();
   }
 }

@@ -7,12 +7,12 @@ export const SHARES = { upload: 5, fetch: 70, 'batch fetch': 10, count: 15 } as 
 export type Kind = keyof typeof SHARES;
 
 /** Each kind as often as its share says. */
-const HAT = (Object.keys(SHARES) as Kind[]).flatMap((kind) => Array.from({ length: SHARES[kind] }, () => kind));
+const KIND_POOL = (Object.keys(SHARES) as Kind[]).flatMap((kind) => Array.from({ length: SHARES[kind] }, () => kind));
 /** Coins of one upload, of each category: GOLD, SILVER, BRONZE. */
 const UPLOADED = [6, 12, 12] as const;
 const BATCHED = 10;
 
-export interface Done {
+export interface CompletedCall {
   readonly kind: Kind;
   readonly ms: number;
   /** Handed out or stored. */
@@ -36,12 +36,17 @@ export class MixedCallers {
     this.#targets = targets;
   }
 
-  async call(): Promise<Done> {
+  async call(): Promise<CompletedCall> {
     const kind = anyKind();
     const user = this.#users[this.#next++ % this.#users.length];
     if (!user) throw new Error('there is nobody to call');
     const start = performance.now();
-    const ended = (coins: number, failure?: string): Done => ({ kind, ms: performance.now() - start, coins, failure });
+    const ended = (coins: number, failure?: string): CompletedCall => ({
+      kind,
+      ms: performance.now() - start,
+      coins,
+      failure,
+    });
     try {
       return ended(await this.#do(kind, user));
     } catch (error) {
@@ -76,5 +81,5 @@ export class MixedCallers {
 }
 
 function anyKind(): Kind {
-  return HAT[Math.floor(Math.random() * HAT.length)] ?? 'fetch';
+  return KIND_POOL[Math.floor(Math.random() * KIND_POOL.length)] ?? 'fetch';
 }

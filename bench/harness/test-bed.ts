@@ -8,13 +8,13 @@ import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/co
 import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
 import { type ServiceProcess, spawnMain, spawnProgram } from '../../testkit/service-process';
+import { settle, stockMixed, stockUp } from './fill-stock';
 import { treeCpuMs } from './processor';
-import { settle, stockMixed, stockUp } from './stock';
 
 const BRONZE = COIN_CATEGORIES[2];
 const TOKEN_LIFE_S = 86_400;
 
-export interface StageOptions {
+export interface TestBedOptions {
   readonly postgresSettings?: readonly string[];
   readonly env: NodeJS.ProcessEnv;
   /** Their users; or how many, whose ids it chooses. */
@@ -25,7 +25,7 @@ export interface StageOptions {
 }
 
 /** A service in a process of its own, on a PostgreSQL of its own, with coins in stock. */
-export class Stage {
+export class TestBed {
   readonly targets: readonly string[];
   readonly #folder: string;
   readonly #postgres: EmbeddedPostgres;
@@ -47,7 +47,7 @@ export class Stage {
     this.targets = targets;
   }
 
-  static async open(options: StageOptions): Promise<Stage> {
+  static async open(options: TestBedOptions): Promise<TestBed> {
     const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-'));
     const postgres = await EmbeddedPostgres.open(join(folder, 'postgres'), {
       log: pino({ level: 'silent' }),
@@ -59,9 +59,9 @@ export class Stage {
     await client.connect();
     const { targets, coinsPerTarget, spec = BRONZE } = options;
     const users = typeof targets === 'number' ? Array.from({ length: targets }, () => randomUUID()) : targets;
-    const stage = new Stage(folder, postgres, client, service, users);
-    await stage.stock([{ spec, perUser: coinsPerTarget }]);
-    return stage;
+    const testBed = new TestBed(folder, postgres, client, service, users);
+    await testBed.stock([{ spec, perUser: coinsPerTarget }]);
+    return testBed;
   }
 
   get service(): ServiceProcess {

@@ -1,13 +1,13 @@
 import { createInterface } from 'node:readline';
 import { FetchCoinsRequest, FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
-import { type Latency, latencyOf } from '../service/numbers';
+import { type Latency, latencyOf } from '../harness/numbers';
 import { type Answer, Http2User } from './http2-user';
 
 /**
  * A process with many connected users: `node crowd.js`, told what to do by lines of JSON on stdin, one answer each on stdout. They
  * come from 127.0.0.x, 500 from each, as few as one address may have with the settings that ship.
  */
-export type Order =
+export type LoadCommand =
   | { readonly do: 'connect'; readonly port: number; readonly tokens: readonly string[]; readonly targets: Targets }
   /** Calls that come when they are due, whatever became of those before: at random times, each by a random user. */
   | { readonly do: 'load'; readonly perSecond: number; readonly ms: number }
@@ -24,7 +24,7 @@ export interface Targets {
 export interface Load {
   readonly sent: number;
   /** By what they ended with. */
-  readonly ends: Readonly<Record<string, number>>;
+  readonly outcomes: Readonly<Record<string, number>>;
   /** Of those that were answered with a coin, in milliseconds from when they were due. */
   readonly latency: Latency;
   /** Of all calls, by how much they were sent later than they were due. */
@@ -40,7 +40,7 @@ const PER_ADDRESS = 500;
 const CONNECT_AT_ONCE = 100;
 const GREET_AT_ONCE = 32;
 /** A call that has no answer by then is not waited for. */
-const PATIENCE_MS = 30_000;
+const ANSWER_TIMEOUT_MS = 30_000;
 const TICK_MS = 1;
 
 const users: Http2User[] = [];
@@ -50,7 +50,7 @@ async function connectAll({
   port,
   tokens,
   targets,
-}: Extract<Order, { do: 'connect' }>): Promise<{ connected: number }> {
+}: Extract<LoadCommand, { do: 'connect' }>): Promise<{ connected: number }> {
   requests = encode(targets.ids, targets.category);
   for (let from = users.length; from < tokens.length; from += CONNECT_AT_ONCE) {
     const some = tokens.slice(from, from + CONNECT_AT_ONCE);
@@ -67,9 +67,9 @@ function encode(targets: readonly string[], coinCategory: number): Buffer[] {
 }
 
 /** What a load saw, while it is under way. */
-class Sheet {
+class LoadRecorder {
   readonly #begin = performance.now();
-  readonly #ends: Record<string, number> = {};
+  readonly #outcomes: Record<string, number> = {};
   readonly #durations: number[] = [];
   readonly #late: number[] = [];
   /** Read when everything is over: that takes time, too. */
@@ -93,10 +93,10 @@ class Sheet {
     this.#open += 1;
     this.#late.push(this.ms - due);
     return new Promise((resolve) => {
-      const onAnswer = ({ end, message }: Answer): void => {
+      const onAnswer = ({ outcome, message }: Answer): void => {
         this.#lastAnswer = this.ms;
-        this.#ends[end] = (this.#ends[end] ?? 0) + 1;
-        if (end === 'answered') {
+        this.#outcomes[outcome] = (this.#outcomes[outcome] ?? 0) + 1;
+        if (outcome === 'answered') {
           this.#durations.push(this.#lastAnswer - due);
           this.#messages?.push(message);
         }
@@ -113,12 +113,12 @@ class Sheet {
     if (this.#open > 0) {
       await new Promise<void>((resolve) => {
         this.#whenDone = resolve;
-        setTimeout(resolve, PATIENCE_MS).unref();
+        setTimeout(resolve, ANSWER_TIMEOUT_MS).unref();
       });
     }
     return {
       sent: this.#sent,
-      ends: this.#open > 0 ? { ...this.#ends, 'no answer': this.#open } : this.#ends,
+      outcomes: this.#open > 0 ? { ...this.#outcomes, 'no answer': this.#open } : this.#outcomes,
       latency: latencyOf(this.#durations),
       late: latencyOf(this.#late),
       lostConnections: users.filter(({ isLost }) => isLost).length,
@@ -135,51 +135,51 @@ function distinctCoins(messages: readonly Buffer[]): number {
 
 const any = <T>(from: readonly T[]): T => from[Math.floor(Math.random() * from.length)] as T;
 
-async function load({ perSecond, ms }: Extract<Order, { do: 'load' }>): Promise<Load> {
-  const sheet = new Sheet();
+async function load({ perSecond, ms }: Extract<LoadCommand, { do: 'load' }>): Promise<Load> {
+  const recorder = new LoadRecorder();
   const pause = () => (-Math.log(1 - Math.random()) * 1000) / perSecond;
   let due = pause();
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {
       // From when it was due: a crowd that is late must not hide how long its users waited.
-      for (; due <= Math.min(sheet.ms, ms); due += pause()) void sheet.send(any(users), any(requests), due);
-      if (sheet.ms < ms) return;
+      for (; due <= Math.min(recorder.ms, ms); due += pause()) void recorder.send(any(users), any(requests), due);
+      if (recorder.ms < ms) return;
       clearInterval(timer);
       resolve();
     }, TICK_MS);
   });
-  return sheet.close();
+  return recorder.close();
 }
 
-async function burst({ targets }: Extract<Order, { do: 'burst' }>, category: number): Promise<Load> {
+async function burst({ targets }: Extract<LoadCommand, { do: 'burst' }>, category: number): Promise<Load> {
   const messages = encode(targets, category);
-  const sheet = new Sheet({ keepsMessages: true });
-  for (const [index, user] of users.entries()) void sheet.send(user, messages[index % messages.length] as Buffer, 0);
-  return sheet.close();
+  const recorder = new LoadRecorder({ keepsMessages: true });
+  for (const [index, user] of users.entries()) void recorder.send(user, messages[index % messages.length] as Buffer, 0);
+  return recorder.close();
 }
 
 async function greet(): Promise<Load> {
-  const sheet = new Sheet();
+  const recorder = new LoadRecorder();
   const waiting = [...users];
-  const lane = async (): Promise<void> => {
-    for (let user = waiting.pop(); user; user = waiting.pop()) await sheet.send(user, any(requests), sheet.ms);
+  const worker = async (): Promise<void> => {
+    for (let user = waiting.pop(); user; user = waiting.pop()) await recorder.send(user, any(requests), recorder.ms);
   };
-  await Promise.all(Array.from({ length: GREET_AT_ONCE }, lane));
-  return sheet.close();
+  await Promise.all(Array.from({ length: GREET_AT_ONCE }, worker));
+  return recorder.close();
 }
 
 async function main(): Promise<void> {
   let category = 0;
   for await (const line of createInterface(process.stdin)) {
-    const order = JSON.parse(line) as Order;
-    if (order.do === 'connect') category = order.targets.category;
+    const command = JSON.parse(line) as LoadCommand;
+    if (command.do === 'connect') category = command.targets.category;
     const answer =
-      order.do === 'connect'
-        ? await connectAll(order)
-        : order.do === 'load'
-          ? await load(order)
-          : order.do === 'burst'
-            ? await burst(order, category)
+      command.do === 'connect'
+        ? await connectAll(command)
+        : command.do === 'load'
+          ? await load(command)
+          : command.do === 'burst'
+            ? await burst(command, category)
             : await greet();
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   }

@@ -11,7 +11,7 @@ export interface Call {
   readonly at: number;
   readonly ms: number;
   /** answered: with its coin. shed: OVERLOADED. Anything else: what it ended with. */
-  readonly end: string;
+  readonly outcome: string;
 }
 
 /** Fetches of one coin, each by the next of several callers, of the next of several targets. */
@@ -41,7 +41,7 @@ export class Callers {
     const request = { ...FetchCoinsRequest.create(), targetUserId, coinCategory: BRONZE, count: 1 };
     return new Promise((resolve) => {
       client?.fetchCoins(request, metadata ?? new Metadata(), { deadline: Date.now() + DEADLINE_MS }, (error, answer) =>
-        resolve(error ? endOf(error) : answer.coins.length === 1 ? 'answered' : 'empty'),
+        resolve(error ? outcomeOf(error) : answer.coins.length === 1 ? 'answered' : 'empty'),
       );
     });
   }
@@ -53,14 +53,14 @@ export class Callers {
 
 const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 
-function endOf(error: ServiceError): string {
+function outcomeOf(error: ServiceError): string {
   if (error.code !== status.UNAVAILABLE) return status[error.code];
   const { reason } = toCallError(error);
-  return reason === 'OVERLOADED' ? 'shed' : reason;
+  return reason === 'OVERLOADED' ? 'rejected' : reason;
 }
 
 /** So many calls a second, evenly, for so long. */
-export interface Stretch {
+export interface LoadPhase {
   readonly perSecond: number;
   readonly ms: number;
 }
@@ -72,14 +72,14 @@ export interface Stretch {
  */
 export async function openLoop(
   callers: Callers,
-  stretches: readonly Stretch[],
-  onStretch: () => void = () => {},
+  phases: readonly LoadPhase[],
+  onPhase: () => void = () => {},
 ): Promise<Call[][]> {
   const pending: Promise<void>[] = [];
   const calls: Call[][] = [];
   let begin = performance.now();
-  for (const { perSecond, ms } of stretches) {
-    onStretch();
+  for (const { perSecond, ms } of phases) {
+    onPhase();
     const mine: Call[] = [];
     calls.push(mine);
     const from = begin;
@@ -91,8 +91,8 @@ export async function openLoop(
       for (; sent < due; sent += 1) {
         // From when it was due: a generator that is late must not hide how long the caller waited.
         const at = (sent * 1000) / perSecond;
-        const note = (end: string) => void mine.push({ at, ms: performance.now() - from - at, end });
-        pending.push(callers.fetch().then(note));
+        const record = (outcome: string) => void mine.push({ at, ms: performance.now() - from - at, outcome });
+        pending.push(callers.fetch().then(record));
       }
       return performance.now() - from >= ms;
     };
@@ -104,23 +104,23 @@ export async function openLoop(
       }, 2);
     });
   }
-  onStretch();
+  onPhase();
   await Promise.all(pending);
   return calls;
 }
 
 /** As many calls at a time as there are lanes, each after the other. */
-export async function closedLoop(callers: Callers, lanes: number, ms: number): Promise<Call[]> {
+export async function closedLoop(callers: Callers, concurrency: number, ms: number): Promise<Call[]> {
   const calls: Call[] = [];
   const begin = performance.now();
-  const lane = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     for (;;) {
       const at = performance.now() - begin;
       if (at >= ms) return;
-      const end = await callers.fetch();
-      calls.push({ at, ms: performance.now() - begin - at, end });
+      const outcome = await callers.fetch();
+      calls.push({ at, ms: performance.now() - begin - at, outcome });
     }
   };
-  await Promise.all(Array.from({ length: lanes }, lane));
+  await Promise.all(Array.from({ length: concurrency }, worker));
   return calls;
 }
