@@ -12,10 +12,10 @@ const USERS = 20;
 const UPLOADS_PER_USER = 10;
 const BATCH = 100;
 const FETCHES = 2000;
-/** No checkpoint falls into it, and no page is logged whole because one was before: what the statements themselves log. */
+/** No checkpoint and no full-page writes, so that only the WAL of the statements themselves is measured. */
 const POSTGRES = ['full_page_writes=off', 'checkpoint_timeout=1h', 'max_wal_size=8GB', 'autovacuum=off'];
 
-/** Bytes on disk and in the log, of coins that the service stored and handed out itself. */
+/** Measures bytes on disk and in the WAL for coins that a real service stores and hands out. */
 export async function measureCosts(): Promise<Pick<Costs, 'coinBytes' | 'recordBytes' | 'fetchWal' | 'uploadWal'>> {
   const env = { AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '100000', AQM_CLAIM_BATCH: '1' };
   const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets: USERS, coinsPerTarget: 0 });

@@ -8,14 +8,17 @@ import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres
 import { migrateUp } from '../../services/coin/database/migrate';
 import { openDatabase } from '../../services/coin/database/pool';
 import { ROOT } from '../../testkit/root';
+import { purposeOf } from '../harness/command';
+import { median, progress } from '../harness/numbers';
 import { type Effort, measure, type Round, type Scenario, VARIANTS, type Variant } from './scenario';
 import { measureThroughService } from './through-service';
 
 const USAGE = `Usage: npm run bench -- fetch-cost [--quick] [--callers 8] [--json FILE]
-  Fetching with everything (repeats, spent memory, fence, recheck of short answers, key bytes) against the plain claim on one
-  table, in alternating rounds: the statement alone, by the same driver; then FetchCoins over gRPC, by the service as it
-  ships and by the same service with the plain claim. Behind each plain figure stands by how much slower ours was: 10 % are 90
-  fetches where the plain claim makes 100.`;
+
+  Measures what the promises cost a single fetch (repeats, memory of spent ids, fence, recheck of short answers, key bytes).
+  Compares, in alternating rounds, the service's claim with a plain claim on one table: first as a statement through the same driver,
+  then as FetchCoins over gRPC, by the service as shipped and by the same service with the plain claim. Each plain figure is
+  followed by how much slower ours is: 10 % means 90 fetches in the time of 100.`;
 
 const [GOLD, , BRONZE] = COIN_CATEGORIES;
 const SCENARIOS: readonly Scenario[] = [
@@ -29,15 +32,11 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     callers: { type: 'string', default: '8' },
     json: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
   },
 });
 
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? 0;
-}
-
-/** Of each arm that was measured: median speed, and what share of its fetches ours missed in the round beside it. */
+/** Returns the median speed of each measured variant, and by which share ours was slower in the adjacent round. */
 function summarise(rounds: readonly Round[]) {
   const speeds = (variant: Variant) => rounds.filter((round) => round.variant === variant);
   const ours = speeds('ours');
@@ -45,7 +44,7 @@ function summarise(rounds: readonly Round[]) {
     variant,
     perSecond: median(speeds(variant).map(({ perSecond }) => perSecond)),
     p50: median(speeds(variant).map(({ p50 }) => p50)),
-    // Both met the same mood of the machine.
+    // Compared with the adjacent round, because the speed of the machine drifts.
     oursSlower: median(speeds(variant).map(({ perSecond }, index) => 1 - (ours[index]?.perSecond ?? 0) / perSecond)),
   }));
 }
@@ -59,6 +58,11 @@ function printRow(name: string, summary: ReturnType<typeof summarise>): void {
 }
 
 async function main(): Promise<void> {
+  if (values.help) {
+    process.stdout.write(`${USAGE}\n`);
+    return;
+  }
+  progress(purposeOf(USAGE));
   const effort: Effort = {
     callers: Number(values.callers),
     rounds: values.quick ? 4 : 40,

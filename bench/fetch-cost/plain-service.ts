@@ -21,14 +21,14 @@ interface CoinRow {
   readonly expire_time: Date;
 }
 
-/** Lets everything through and remembers nothing. */
+/** A guard that admits every statement and records nothing. */
 const NO_GATE: Guard = {
   pass: async (statement) => (await statement({ incarnation: '', opening: '' })) as never,
   acknowledge() {},
   recordRepeat() {},
 };
 
-/** Fetches by the plain claim: no repeats, no spent memory, no fence, no second look at short answers. */
+/** Fetches with the plain claim: no repeats, no memory of spent ids, no fence, no recheck of short answers. */
 class PlainStore extends CoinInventoryServer {
   readonly #plain: Database;
 
@@ -55,7 +55,7 @@ class PlainStore extends CoinInventoryServer {
   }
 }
 
-/** The coin service as main.ts starts it, but for its store and what watches over it. */
+/** Starts the coin service like main.ts, but with the plain store and without the restore fence. */
 async function main(): Promise<void> {
   const config = readConfig(process.env);
   const logger = createLogger(config.logLevel);

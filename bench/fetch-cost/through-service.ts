@@ -10,10 +10,10 @@ import { type ServiceProcess, spawnMain, spawnProgram } from '../../testkit/serv
 import { connect, type Effort, ROUNDS_PER_FILL, type Round, run, type Scenario, Stock } from './scenario';
 
 const HOUR_S = 3600;
-/** More than the rounds on it need of half of the users. */
+/** Coins per user, in fetches; more than the rounds take from half of the users. */
 const FETCHES_PER_USER = 25;
 
-/** A service and a client of it. */
+/** A service with a client. */
 interface Served {
   readonly variant: 'ours' | 'plain, usual';
   readonly process: ServiceProcess;
@@ -22,8 +22,8 @@ interface Served {
 }
 
 /**
- * Calls of FetchCoins by several callers at once: to the service as it ships, and to the same service with the plain claim
- * for its store, each a process of its own; in turn, on tables that hold the same coins.
+ * Measures FetchCoins with several concurrent callers, alternately on the service as shipped and on the same service with the
+ * plain claim as its store. Each is a separate process, on tables that hold the same coins.
  */
 export async function measureThroughService(url: string, scenario: Scenario, effort: Effort): Promise<Round[]> {
   const setUp = await connect(url);

@@ -9,47 +9,50 @@ import { pgbench, targetId } from './pgbench';
 import { OnceAlone, spawnEcho } from './servers';
 import { StoreAlone } from './store-alone';
 
-/** What takes turns. */
+/**
+ * The variants that are measured alternately: the service as shipped (`batched`), with AQM_CLAIM_BATCH=1 (`unbatched`), the plain
+ * claim by pgbench, an empty gRPC echo, the service's store without gRPC (`store alone`), and a minimal gRPC server whose only
+ * promise is that no coin is handed out twice (`once alone`).
+ */
 export const VARIANTS = ['batched', 'unbatched', 'plain claim', 'echo', 'store alone', 'once alone'] as const;
 export type Variant = (typeof VARIANTS)[number];
 
+/** One measurement of one variant. */
 export interface Round {
-  /** Answers with a coin, a second; of the plain claim rows that it took. */
+  /** Answers with a coin per second. For the plain claim: rows taken per second. */
   readonly perSecond: number;
-  /** Of all answered calls; of pgbench only the mean is known. */
+  /** Latency of all answered calls. pgbench reports only the mean. */
   readonly latency: Latency | { readonly mean: number };
-  /** Calls that were answered, but without a coin. */
+  /** Calls that were answered without a coin. */
   readonly empty: number;
   readonly failures: Readonly<Record<string, number>>;
-  /** Processor time, in microseconds a coin. */
+  /** Processor time, in microseconds per coin. */
   readonly cpuUs: { readonly service: number; readonly generator: number; readonly postgres: number };
 }
 
+/** The parameters of a run. */
 export interface Plan {
   readonly spec: CoinCategorySpec;
   readonly targets: number;
   readonly seconds: number;
-  /** That ghz spreads its calls over. */
+  /** The number of connections over which ghz spreads its calls. */
   readonly connections: number;
-  /** Fetches of one statement of the service that gathers. */
+  /** The maximum number of fetches per statement in the batched variant. */
   readonly batch: number;
-  /** Processes of everything that answers over gRPC. */
+  /** The number of processes of each gRPC server. */
   readonly workers: number;
-  /** Whether each call has a request_id. */
+  /** True if each call has a new request_id. */
   readonly named: boolean;
 }
 
-/** Those that are reached over gRPC. */
+/** The variants that are reached over gRPC. */
 type Served = Exclude<Variant, 'plain claim' | 'store alone'>;
 
 function isServed(variant: Variant): variant is Served {
   return variant !== 'plain claim' && variant !== 'store alone';
 }
 
-/**
- * A service with gathering, one without, the store of one without the wire, the plain table, what promises "once" alone, on one
- * PostgreSQL; and the echo.
- */
+/** Runs all variants, those with a database on one PostgreSQL. */
 export class Comparison {
   readonly #plan: Plan;
   readonly #testBed: TestBed;
@@ -75,7 +78,7 @@ export class Comparison {
   }
 
   static async open(plan: Plan): Promise<Comparison> {
-    // Whoever has 256 calls in flight wants them answered, late rather than never.
+    // With 256 calls in flight, a late answer is better than a refusal.
     const env = {
       AQM_LOG_LEVEL: 'error',
       AQM_MAX_WAIT_MS: '10000',
@@ -97,13 +100,13 @@ export class Comparison {
     return new Comparison(plan, testBed, others, await StoreAlone.open(testBed.url, env), token);
   }
 
-  /** Brings what a round of every arm could take, so that none runs dry. */
+  /** Fills up the stock with as many coins as a round of every variant could take. */
   async stockUp(maxPerSecond: number): Promise<void> {
     const { spec, targets, seconds } = this.#plan;
     const perTarget = Math.ceil((maxPerSecond * (seconds + LEAD_IN_S + 1)) / targets);
     const ours = 2 * perTarget - (await this.#testBed.fewest());
     await this.#testBed.stock([{ spec, perUser: Math.max(0, ours) }]);
-    // pgbench chooses its targets at random: some are asked more often than others.
+    // pgbench chooses its targets at random, so some need more coins than others.
     const wanted = perTarget + Math.ceil(5 * Math.sqrt(perTarget));
     const plain = wanted - (await this.#testBed.fewest('SELECT user_id FROM plain_coin WHERE fetch_time IS NULL'));
     await this.#testBed.query(
@@ -117,6 +120,7 @@ export class Comparison {
     await this.#testBed.settle(['plain_coin']);
   }
 
+  /** Measures one variant once. */
   async round(variant: Variant): Promise<Round> {
     await this.#testBed.query('CHECKPOINT');
     if (isServed(variant)) await leadIn(this.#loadOf(variant));
@@ -143,7 +147,7 @@ export class Comparison {
     return variant === 'plain claim' ? this.#plain() : this.#alone();
   }
 
-  /** One call after the other, and nothing else. */
+  /** Measures the latency of single calls on an otherwise idle service. */
   async idle(variant: 'batched' | 'unbatched'): Promise<Latency> {
     return (await this.#ghz({ ...this.#loadOf(variant), concurrency: 1, connections: 1 })).latency;
   }
@@ -163,7 +167,7 @@ export class Comparison {
   async #alone() {
     const { spec } = this.#plan;
     const { targets } = this.#testBed;
-    // A quarter of what the others have: it leaves three times as many rows a second, and they would claim beside them.
+    // A quarter of the duration of the others: it leaves three times as many dead rows per second, which the others would have to skip.
     const seconds = this.#plan.seconds / 4;
     const result = await this.#store.load({ targets, coinCategory: spec.category, callers: IN_FLIGHT, seconds });
     return { ...result, failures: {} };

@@ -6,14 +6,15 @@ import { Comparison, type Round, VARIANTS, type Variant } from './comparison';
 import { IN_FLIGHT, POSTGRES } from './load';
 
 const USAGE = `Usage: npm run bench -- fetch [--rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--request-ids none|new] [--out docs/performance]
-  Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with batched claims, the same without (AQM_CLAIM_BATCH=1),
-  an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, the service's store in the bench's own process, without a wire (its callers
-  are the client), and the least that hands a coin to one caller only, with no other promise, over gRPC; and single calls, idle. In rounds by turns.
-  Only answers with a coin count: what coin_fetch has more after a round. AQM_CLAIM_LANES and other settings of the environment
-  reach both services; --workers is for all that answer over gRPC; with --request-ids new each call of ghz has an id, so that it could be
-  repeated. Exit code 1 when a ratio is not what it must be.`;
 
-/** More than anything that takes coins over a wire does on two cores. */
+  Measures the throughput and latency of single-coin fetches with ${IN_FLIGHT} calls in flight, and the latency of single calls on an
+  idle service. Compares, in interleaved rounds: the service with batched claims; the same without batching (AQM_CLAIM_BATCH=1); an
+  empty grpc-js echo; pgbench with the plain claim on the same PostgreSQL; the service's store without gRPC; and a minimal gRPC
+  server that only hands no coin out twice. Read the ratios between the variants: absolute rates depend on the machine. Only coins
+  that left the stock count. Settings in the environment reach both services; --workers applies to every gRPC server; with
+  --request-ids new each call has a request_id. Exit code 1: a required ratio was missed.`;
+
+/** An upper bound of what any variant over gRPC reaches on two cores. */
 const MAX_PER_SECOND = 16_000;
 
 interface Idle {
@@ -58,10 +59,10 @@ runCommand(
     const idle: Idle[] = [];
     const comparison = await Comparison.open(plan);
     try {
-      // Rounds that only warm up come first.
+      // Warm-up rounds first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
         await comparison.stockUp(Math.max(...results.batched.map(({ perSecond }) => 1.5 * perSecond), MAX_PER_SECOND));
-        // The order changes, so that none always runs on what another left warm.
+        // The order rotates, so that no variant always runs after the same one.
         const shift = (round + VARIANTS.length) % VARIANTS.length;
         for (const variant of [...VARIANTS.slice(shift), ...VARIANTS.slice(0, shift)]) {
           const result = await comparison.round(variant);
@@ -139,7 +140,7 @@ function resultOf(
     name: 'fetch',
     table: [
       columns([heads, ...summary.map(row)]),
-      `idle, one call after the other: p50 ${single.batched.toFixed(2)} ms batched, ${single.unbatched.toFixed(2)} ms unbatched`,
+      `idle, one call at a time: p50 ${single.batched.toFixed(2)} ms batched, ${single.unbatched.toFixed(2)} ms unbatched`,
     ].join('\n'),
     json: {
       settings: { ...settings, postgres: POSTGRES },
@@ -150,24 +151,24 @@ function resultOf(
       idleRounds: idle,
     },
     svg: bars(
-      'Coins fetched a second: median of the rounds, and what they spanned',
+      'Coins fetched per second: median and range of the rounds',
       summary.map(({ variant, perSecond, from, to }) => ({ name: variant, value: perSecond, from, to })),
       '/s',
     ),
     verdicts: [
       verdict(
         ours >= wanted,
-        `at least 1.5 times the plain claim, or 0.72 of the echo where that is less: ${ratios.toPlainClaim.toFixed(2)} times, ${ratios.toEcho.toFixed(2)} of the echo`,
+        `throughput is at least 1.5 times the plain claim, or 0.72 of the echo if that is less: ${ratios.toPlainClaim.toFixed(2)} times, ${ratios.toEcho.toFixed(2)} of the echo`,
       ),
       verdict(
         ratios.toUnbatched >= 3,
-        `at least 3 times the service with batching off: ${ratios.toUnbatched.toFixed(2)} times`,
+        `throughput is at least 3 times that without batching: ${ratios.toUnbatched.toFixed(2)} times`,
       ),
       verdict(
         ratios.idleToUnbatched <= 1.1,
-        `a single call takes at most 1.1 times as long as with batching off: ${ratios.idleToUnbatched.toFixed(2)} times`,
+        `a single call takes at most 1.1 times as long as without batching: ${ratios.idleToUnbatched.toFixed(2)} times`,
       ),
-      verdict(failures === 0, `every call was answered, with a coin: ${failures} were not`),
+      verdict(failures === 0, `every call was answered with a coin: ${failures} were not`),
     ],
   };
 }

@@ -8,12 +8,12 @@ import { type ServiceProcess, spawnProgram } from '../../testkit/service-process
 import type { TestBed } from '../harness/test-bed';
 import { ONCE_TABLE } from './once-table';
 
-/** The empty echo, in so many processes. */
+/** Starts the empty echo. */
 export function spawnEcho(spec: CoinCategorySpec, processes: number): Promise<ServiceProcess> {
   return spawn('echo-server.js', processes, { ECHO_ANSWER: answerOf(spec).toString('hex') });
 }
 
-/** The least that hands a coin to one caller only, in so many processes, on a table of its own in the stage's database. */
+/** Runs the minimal server of once-server.ts on a table of its own in the database of the test bed. */
 export class OnceAlone {
   readonly service: ServiceProcess;
   readonly #testBed: TestBed;
@@ -31,7 +31,7 @@ export class OnceAlone {
     return new OnceAlone(testBed, spec, await spawn('once-server.js', processes, env));
   }
 
-  /** Until each of the targets has so many. */
+  /** Fills up the stock until each target has `perTarget` coins. */
   async stockUp(perTarget: number): Promise<void> {
     const missing = perTarget - (await this.#testBed.fewest('SELECT user_id FROM once_coin'));
     await this.#testBed.query(
@@ -53,7 +53,7 @@ function spawn(program: string, processes: number, env: NodeJS.ProcessEnv): Prom
   return spawnProgram(join(__dirname, program), folder, { PROCESSES: String(processes), ...env });
 }
 
-/** An answer with one coin, encoded. */
+/** Encodes an answer with one random coin. */
 function answerOf(spec: CoinCategorySpec): Buffer {
   const coin = {
     keyId: randomUUID(),

@@ -1,7 +1,10 @@
 import cluster from 'node:cluster';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 
-/** Serves in as many processes as PROCESSES says, as the service does, and then says "ready" as it does; until SIGTERM. */
+/**
+ * Serves in as many processes as the environment variable PROCESSES says, and prints the same "ready" line as the service. Ends
+ * on SIGTERM.
+ */
 export function serveInWorkers(build: () => Server): void {
   const { PROCESSES = '1' } = process.env;
   process.once('SIGTERM', () => process.exit(0));
@@ -13,7 +16,7 @@ export function serveInWorkers(build: () => Server): void {
     return;
   }
   let left = Number(PROCESSES);
-  // A port 0 is one and the same for all workers.
+  // With port 0, node:cluster gives all workers the same port.
   cluster.on('listening', (_worker, { port }) => {
     left -= 1;
     if (left === 0) ready(port);

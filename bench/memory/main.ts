@@ -7,19 +7,21 @@ import { TestBed } from '../harness/test-bed';
 import { LoadGenerator } from '../users/spawn-load-generator';
 
 const USAGE = `Usage: npm run bench -- memory [--minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE} [--out docs/performance]
-  Resident memory of the service: alone, with so many connected users who have each made a call, and then every few seconds of a
-  load by them in open loop (so many fetches a second). Settings of the environment reach the service. Exit code 1 when it grows.`;
+
+  Measures the resident memory of the service: idle, with connected users who have made one call each, and then every 5 seconds
+  under open-loop load. Compares the last third of the run with the second third: more than 1.1 times as much counts as growth.
+  Settings in the environment reach the service. Exit code 1: memory grew, a call failed or a connection was lost.`;
 
 const SPEC = COIN_CATEGORIES[0];
 const TARGETS = 1000;
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
-/** Of one stretch of load, after which memory is read and coins are brought. */
+/** The length of one interval of load. After each, memory is read and the stock is filled up. */
 const INTERVAL_MS = 5000;
-/** What the last third of the run may have more than the one before, which is past the warming up. */
+/** The maximum ratio of the last third of the run to the second third, which is past the warm-up. */
 const MAX_GROWTH = 1.1;
 
 interface Reading {
-  /** Since the load began, in seconds. */
+  /** Seconds since the load began. */
   readonly at: number;
   readonly mib: number;
 }
@@ -29,7 +31,7 @@ runCommand(USAGE, { minutes: '10', users: '10000', rate: '500', batch: '' }, asy
   const perSecond = positive('rate', options.rate);
   const testBed = await TestBed.open({
     postgresSettings: POSTGRES,
-    // A user calls every 20 s on average, and among so many one may not for five minutes, after which the service ends a connection.
+    // A user calls every 20 s on average. Among so many, some may be idle for five minutes, the default idle timeout.
     env: { AQM_LOG_LEVEL: 'error', AQM_IDLE_TIMEOUT_MS: '3600000', ...batchOf(options.batch) },
     targets: TARGETS,
     coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
@@ -46,7 +48,7 @@ runCommand(USAGE, { minutes: '10', users: '10000', rate: '500', batch: '' }, asy
     await generator.connect(testBed.service.address, await testBed.tokens(users), targets);
     await generator.run({ do: 'greet' });
     const connected = memory();
-    progress(`${alone.toFixed(0)} MiB alone, ${connected.toFixed(0)} MiB with ${users} users`);
+    progress(`${alone.toFixed(0)} MiB idle, ${connected.toFixed(0)} MiB with ${users} users`);
     const begin = performance.now();
     for (let at = 0; at < minutes * 60; at = (performance.now() - begin) / 1000) {
       const perUser = Math.ceil((1.3 * perSecond * INTERVAL_MS) / 1000 / TARGETS) + 1;
@@ -82,9 +84,9 @@ function resultOf(
     name: 'memory',
     table: columns([
       ['memory of the service', 'MiB'],
-      ['alone', alone.toFixed(0)],
-      [`with ${settings.users} users, each after a call`, connected.toFixed(0)],
-      ['for 1,000 of them', perThousand.toFixed(1)],
+      ['idle', alone.toFixed(0)],
+      [`with ${settings.users} connected users, after one call each`, connected.toFixed(0)],
+      ['per 1,000 users', perThousand.toFixed(1)],
       ['under load, first third (median)', of(readings.slice(0, third)).toFixed(0)],
       ['under load, second third', middle.toFixed(0)],
       ['under load, last third', last.toFixed(0)],
@@ -96,11 +98,11 @@ function resultOf(
     verdicts: [
       verdict(
         growth <= MAX_GROWTH,
-        `memory is flat over ${settings.minutes} minutes: in the last third ${growth.toFixed(2)} times that of the second`,
+        `memory is flat over ${settings.minutes} minutes: the last third has ${growth.toFixed(2)} times the memory of the second`,
       ),
       verdict(
         Object.keys(others).length === 0 && calls.lost === 0,
-        `${answered} calls were answered with a coin, and every connection was held: ${JSON.stringify(others)} otherwise, ${calls.lost} lost`,
+        `every call was answered with a coin (${answered}) and every connection stayed open: other outcomes ${JSON.stringify(others)}, ${calls.lost} connections lost`,
       ),
     ],
   };

@@ -6,12 +6,14 @@ import { TestBed } from '../harness/test-bed';
 import { type CompletedCall, type Kind, MixedCallers, SHARES } from './mixed-callers';
 
 const USAGE = `Usage: npm run bench -- mixed [--rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--targets 1000] [--batch 256] [--out docs/performance]
-  Uploads, fetches of GOLD with fallback, batch fetches and counts, by shares (${JSON.stringify(SHARES)} percent of the calls), so many at a
-  time: against a service with batched claims and one without (AQM_CLAIM_BATCH=1), on one PostgreSQL, in rounds by turns. The
-  generator is grpc-js on the same cores. Settings of the environment reach both services.`;
+
+  Measures a mix of calls: uploads, GOLD fetches with fallback, batch fetches and counts, by shares
+  (${JSON.stringify(SHARES)} percent). Compares the service with batched claims and without (AQM_CLAIM_BATCH=1), in
+  interleaved rounds on one PostgreSQL. The load generator is grpc-js on the same cores, so read the two variants against each
+  other. --lanes is the number of concurrent calls. Settings in the environment reach both services.`;
 
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
-/** So that most fetches fall back: GOLD, SILVER, BRONZE of each target before a round. */
+/** Coins added per target before a round, as GOLD, SILVER, BRONZE. GOLD is scarce, so that most fetches fall back. */
 const STOCK = [5, 20, 60] as const;
 const VARIANTS = ['batched', 'unbatched'] as const;
 type Variant = (typeof VARIANTS)[number];
@@ -26,7 +28,7 @@ interface KindOfRound {
 interface Round {
   readonly callsPerSecond: number;
   readonly kinds: Readonly<Record<Kind, KindOfRound>>;
-  /** Of the machine's cores. */
+  /** The average number of busy cores. */
   readonly cores: { readonly service: number; readonly generator: number; readonly postgres: number };
 }
 
@@ -49,7 +51,7 @@ runCommand(
     };
     const results: Record<Variant, Round[]> = { batched: [], unbatched: [] };
     try {
-      // The first round only warms up.
+      // The first round is a warm-up.
       for (let round = -1; round < rounds; round += 1) {
         for (const variant of round % 2 === 0 ? VARIANTS : [...VARIANTS].reverse()) {
           await testBed.stock(COIN_CATEGORIES.map((spec, place) => ({ spec, perUser: STOCK[place] ?? 0 })));

@@ -1,33 +1,28 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { type Call, Callers, closedLoop, openLoop } from '../harness/callers';
+import { type BenchResult, runCommand } from '../harness/command';
+import { positive } from '../harness/numbers';
 import { TestBed } from '../harness/test-bed';
 import { plot } from './plot';
 import { distribution, type OverloadResult, phaseOf, table, verdicts } from './report';
 
 const USAGE = `Usage: npm run bench -- overload [--seconds 60] [--times 5] [--out docs/performance]
-  Lowers the capacity of a service by configuration, measures it, and then sends so many times as many calls, which come
-  when they are due whatever becomes of the others. Exit code 1 when the service does not stand it.`;
 
-/** One connection, to a PostgreSQL whose commits take 8 ms, as on a slow disk, and two fetches a statement. Everything else is as it ships. */
+  Measures how the service behaves under overload. Its capacity is lowered by configuration and measured; then open-loop load
+  follows at half of capacity, at --times capacity, and at half of capacity again. Compares throughput, latency and rejections of
+  the three phases: under overload, goodput should stay near capacity, admitted calls fast, and rejections immediate.
+  Exit code 1: the service fails under the load.`;
+
+/** One connection to a PostgreSQL whose commits take 8 ms, as on a slow disk, and two fetches per statement. All else is default. */
 const POSTGRES = ['commit_delay=8000', 'commit_siblings=0'];
 const SERVICE = { AQM_POOL_SIZE: '1', AQM_CLAIM_BATCH: '2' };
-/** Twice AQM_MAX_WAIT_MS. */
+/** The maximum p99 latency of admitted calls: twice the default of AQM_MAX_WAIT_MS. */
 const BOUND_MS = 1000;
-/** Enough of them to keep the connection busy. */
+/** Enough concurrent calls to keep the connection busy. */
 const CONCURRENCY = 16;
 const CALLERS = 20;
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      seconds: { type: 'string', default: '60' },
-      times: { type: 'string', default: '5' },
-      out: { type: 'string', default: 'docs/performance' },
-    },
-  });
-  const [seconds, times] = [Number(values.seconds), Number(values.times)];
+runCommand(USAGE, { seconds: '60', times: '5' }, async (options): Promise<BenchResult> => {
+  const [seconds, times] = [positive('seconds', options.seconds), positive('times', options.times)];
   if (!(seconds >= 1 && times >= 1)) throw new Error('--seconds and --times must be 1 or more');
   const testBed = await TestBed.open({
     postgresSettings: POSTGRES,
@@ -65,22 +60,20 @@ async function main(): Promise<number> {
       recoveryMs: recoveryMs(again, 2 * before.answered.p99),
       cores: { generator: cores('generator'), service: cores('service') },
     };
-    const sentences = verdicts(result, BOUND_MS);
-    process.stdout.write(`${table(result)}\n${sentences.join('\n')}\n`);
-    mkdirSync(values.out, { recursive: true });
-    writeFileSync(
-      join(values.out, 'overload.json'),
-      `${JSON.stringify({ ...result, verdicts: sentences }, undefined, 1)}\n`,
-    );
-    writeFileSync(join(values.out, 'overload.svg'), plot(result));
-    return sentences.some((sentence) => sentence.startsWith('NOT')) ? 1 : 0;
+    return {
+      name: 'overload',
+      table: table(result, times),
+      json: result,
+      svg: plot(result),
+      verdicts: verdicts(result, BOUND_MS),
+    };
   } finally {
     callers.close();
     await testBed.close();
   }
-}
+});
 
-/** The service logs every call that it refuses, with the time from its arrival to its answer. */
+/** Reads from the service log how long each refused call took, from its arrival to its answer, in milliseconds. */
 function rejectionDurations(log: string): number[] {
   return log
     .split('\n')
@@ -88,7 +81,10 @@ function rejectionDurations(log: string): number[] {
     .map((line) => (JSON.parse(line) as { durationMs: number }).durationMs);
 }
 
-/** When the last call was due that was not answered, or late, before a second without such. */
+/**
+ * Returns when the service had recovered, in milliseconds: the due time of the last failed or late call before the first full
+ * second without one.
+ */
 function recoveryMs(calls: readonly Call[], lateMs: number): number {
   let last = 0;
   for (const { at, ms, outcome } of [...calls].sort((a, b) => a.at - b.at)) {
@@ -97,11 +93,3 @@ function recoveryMs(calls: readonly Call[], lateMs: number): number {
   }
   return last;
 }
-
-main().then(
-  (code) => process.exit(code),
-  (error: unknown) => {
-    console.error(error, `\n${USAGE}`);
-    process.exit(1);
-  },
-);

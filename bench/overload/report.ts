@@ -1,14 +1,15 @@
 import type { Call, LoadPhase } from '../harness/callers';
 
-/** What every second of a phase saw. */
+/** The calls that were due in one second of a phase. */
 export interface Second {
   readonly answered: number;
   readonly rejected: number;
   readonly other: number;
-  /** Of the answered ones that were due in it, in milliseconds. */
+  /** p99 latency of the answered calls, in milliseconds. */
   readonly p99: number;
 }
 
+/** Percentiles of durations, in milliseconds. */
 export interface Distribution {
   readonly count: number;
   readonly p50: number;
@@ -16,30 +17,31 @@ export interface Distribution {
   readonly max: number;
 }
 
+/** The measurements of one phase of load. */
 export interface Phase {
   readonly perSecond: number;
   readonly seconds: readonly Second[];
-  /** Calls that were admitted and answered with a coin, a second. */
+  /** Calls that were admitted and answered with a coin, per second. */
   readonly goodput: number;
   readonly answered: Distribution;
-  /** As the caller saw it. */
+  /** Latency of rejected calls as the caller sees it. */
   readonly rejected: Distribution;
-  /** Neither answered nor rejected, by what they ended with. */
+  /** Calls that were neither answered nor rejected, by outcome. */
   readonly others: Readonly<Record<string, number>>;
 }
 
 export interface OverloadResult {
   readonly settings: Readonly<Record<string, string>>;
-  /** Answered calls a second, by as many callers at once as may be worked on. */
+  /** Answered calls per second under closed-loop load that keeps the service busy. */
   readonly capacity: number;
   readonly before: Phase;
   readonly overload: Phase;
   readonly after: Phase;
-  /** Shed calls, from their arrival to their answer, as the server logged them. */
+  /** Duration of rejected calls from arrival to answer, as the service logged it. */
   readonly rejectedByServer: Distribution;
-  /** From the end of the overload to the last call that was not answered, or took twice the p99 of before, in milliseconds. */
+  /** The time from the end of the overload to the last call that failed or took longer than twice the earlier p99, in milliseconds. */
   readonly recoveryMs: number;
-  /** Shares of one core during the overload. */
+  /** The average number of busy cores during the overload. */
   readonly cores: { readonly generator: number; readonly service: number };
 }
 
@@ -73,7 +75,7 @@ export function phaseOf(calls: readonly Call[], { perSecond, ms }: LoadPhase): P
   };
 }
 
-/** What must hold, as sentences; those that do not begin with NOT. */
+/** Returns the requirements as sentences. One that is not met begins with NOT. */
 export function verdicts(
   { capacity, overload, rejectedByServer, recoveryMs, cores }: OverloadResult,
   boundMs: number,
@@ -88,18 +90,19 @@ export function verdicts(
     ),
     verdict(
       Object.keys(overload.others).length === 0,
-      `every call is answered or rejected: ${JSON.stringify(overload.others)}`,
+      `every call is answered or rejected by load shedding: other outcomes ${JSON.stringify(overload.others)}`,
     ),
     verdict(
       rejectedByServer.max < 50,
-      `shed calls are answered in under 50 ms: ${rejectedByServer.max.toFixed(1)} ms at most`,
+      `rejected calls are answered in under 50 ms: ${rejectedByServer.max.toFixed(1)} ms at most`,
     ),
-    verdict(recoveryMs < 5000, `recovered within 5 s: ${recoveryMs.toFixed(0)} ms`),
-    verdict(cores.generator < 0.5, `the generator takes less than half a core: ${cores.generator.toFixed(2)}`),
+    verdict(recoveryMs < 5000, `the service recovers within 5 s: ${recoveryMs.toFixed(0)} ms`),
+    verdict(cores.generator < 0.5, `the load generator takes less than half a core: ${cores.generator.toFixed(2)}`),
   ];
 }
 
-export function table(result: OverloadResult): string {
+/** Formats the result as a table. @param times the overload as a multiple of capacity */
+export function table(result: OverloadResult, times: number): string {
   const row = (...cells: (string | number)[]) =>
     cells.map((cell, index) => (index === 0 ? String(cell).padEnd(26) : String(cell).padStart(13))).join('');
   const phase = (name: string, { perSecond, goodput, answered, rejected }: Phase) =>
@@ -116,11 +119,11 @@ export function table(result: OverloadResult): string {
   const { rejectedByServer, cores } = result;
   return [
     `capacity ${result.capacity.toFixed(0)}/s with ${JSON.stringify(result.settings)}`,
-    row('', 'calls/s', 'answered/s', 'of capacity', 'p50 ms', 'p99 ms', 'shed', 'shed p99 ms'),
+    row('', 'calls/s', 'answered/s', 'of capacity', 'p50 ms', 'p99 ms', 'rejected', 'rej. p99 ms'),
     phase('half of capacity', result.before),
-    phase('five times capacity', result.overload),
+    phase(`${times} times capacity`, result.overload),
     phase('half of capacity again', result.after),
-    `shed as the server measured it: ${rejectedByServer.count}, p50 ${rejectedByServer.p50.toFixed(2)} ms, p99 ${rejectedByServer.p99.toFixed(2)} ms, max ${rejectedByServer.max.toFixed(2)} ms`,
-    `cores: generator ${cores.generator.toFixed(2)}, service ${cores.service.toFixed(2)}`,
+    `rejections as the service measured them: ${rejectedByServer.count}, p50 ${rejectedByServer.p50.toFixed(2)} ms, p99 ${rejectedByServer.p99.toFixed(2)} ms, max ${rejectedByServer.max.toFixed(2)} ms`,
+    `cores: load generator ${cores.generator.toFixed(2)}, service ${cores.service.toFixed(2)}`,
   ].join('\n');
 }

@@ -12,27 +12,29 @@ import { TestBed } from '../harness/test-bed';
 import { type Cut, cutsFor } from './cuts';
 
 const USAGE = `Usage: npm run bench -- promises [--rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--connections 4] [--workers 2] [--out docs/performance]
-  What each promise costs a fetch: the service as it ships; the same with what keeps one promise after the other cut out of its
-  compiled code, and then what its contract asks for besides; the least that hands a coin to one caller only; and an empty echo. By turns
-  on one PostgreSQL; 256 calls in flight from ghz, one coin each.`;
 
-/** What a service with all promises is to reach, of the echo. */
+  Measures what each promise costs a fetch, with 256 single-coin calls in flight. Compares, in interleaved rounds on one
+  PostgreSQL: the service as shipped; copies with one guarantee after the other removed from the compiled code (each copy lacks
+  those above it, too); a minimal server that only hands no coin out twice; and an empty echo. The difference between two
+  consecutive rows is the cost of the guarantee named in the second one.`;
+
+/** The throughput goal of the service with all promises, relative to the echo. */
 const GOAL = 0.72;
 
-/** More than any of them takes out of the stock on two cores. */
+/** An upper bound of what any variant takes from the stock on two cores. */
 const MAX_PER_SECOND = 18_000;
 
-/** Something that answers fetches. */
+/** A server that answers fetches. */
 interface Variant extends Omit<Cut, 'edits'> {
   readonly service: ServiceProcess;
-  /** Coins that it could still hand out; undefined: it hands out the same one for ever. */
+  /** Counts the coins left in stock. undefined: the server always answers with the same coin. */
   readonly inStock: (() => Promise<number>) | undefined;
   readonly rounds: Round[];
 }
 
 interface Round {
   readonly perSecond: number;
-  /** Processor time, in microseconds a coin. */
+  /** Processor time, in microseconds per coin. */
   readonly serviceUs: number;
   readonly clientUs: number;
   readonly postgresUs: number;
@@ -48,19 +50,19 @@ runCommand(
     const connections = positive('connections', options.connections);
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
-    // Whoever has 256 calls in flight wants them answered, late rather than never.
+    // With 256 calls in flight, a late answer is better than a refusal.
     const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000', AQM_WORKERS: String(workers) };
     const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, spec });
     const copies: ReturnType<typeof brokenCopy>[] = [];
     const variants: Variant[] = [];
     const others: ServiceProcess[] = [];
     try {
-      const ladder: Cut[] = [{ promise: '', what: 'as it ships', edits: [] }, ...cutsFor(spec)];
+      const ladder: Cut[] = [{ promise: '', what: 'as shipped', edits: [] }, ...cutsFor(spec)];
       for (const [index, { edits: _, ...cut }] of ladder.entries()) {
         const copy = brokenCopy(ladder.slice(0, index + 1).flatMap(({ edits }) => edits));
         copies.push(copy);
         const service = await testBed.spawnService(env, join(copy.dist, 'services/coin/aqm.js'));
-        // By what is gone from the stock: not all of them record what they hand out.
+        // Counted by what left the stock, because not all copies record what they hand out.
         variants.push({ ...cut, service, inStock: () => inStock(testBed), rounds: [] });
       }
       const once = await OnceAlone.open(testBed, spec, workers);
@@ -78,14 +80,14 @@ runCommand(
       const [token = ''] = await testBed.tokens(1);
       const load = { token, targets: testBed.targets, category: spec.category, connections, seconds };
       const ofRound = (MAX_PER_SECOND * (seconds + LEAD_IN_S + 1)) / targets;
-      // Rounds that only warm up come first.
+      // Warm-up rounds first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
-        // They do not take as much on average.
+        // The average is below the upper bound.
         const perTarget = Math.ceil((ofRound * ladder.length) / 1.5);
         await testBed.stock([{ spec, perUser: Math.max(0, perTarget - (await testBed.fewest())) }]);
         await testBed.settle();
         await once.stockUp(Math.ceil(ofRound));
-        // The order changes, so that none always runs on what another left warm.
+        // The order rotates, so that no variant always runs after the same one.
         const shift = (round + variants.length) % variants.length;
         for (const variant of [...variants.slice(shift), ...variants.slice(0, shift)]) {
           const result = await runRound(testBed, variant, { ...load, address: variant.service.address });
@@ -126,7 +128,10 @@ async function runRound(testBed: TestBed, variant: Variant, load: FetchLoad): Pr
   };
 }
 
-/** What as many coins as GOAL of the echo leave of the processors for each, and what the least and the promises beyond it take of them. */
+/**
+ * Returns the processor time per coin, in microseconds: what the goal leaves, what the minimal server takes, and what the
+ * promises beyond it take.
+ */
 function budgetOf(variants: readonly Variant[], allUs: (variant: Variant) => number) {
   const [once, echo] = variants.slice(-2).map(allUs) as [number, number];
   const beyond = variants.map(({ promise, inOnceAlone }, index) => {
@@ -139,7 +144,7 @@ function budgetOf(variants: readonly Variant[], allUs: (variant: Variant) => num
 function resultOf(settings: object, variants: readonly Variant[]): BenchResult {
   const of = ({ rounds }: Variant, what: keyof Round) => median(rounds.map((round) => round[what]));
   const allUs = (variant: Variant) => of(variant, 'serviceUs') + of(variant, 'clientUs') + of(variant, 'postgresUs');
-  // Each round against another's of the same turn: the machine is not equally fast all the time.
+  // Each round is compared with the other variant's in the same round, because the speed of the machine drifts.
   const against = (other: Variant | undefined, { rounds }: Variant) =>
     median(rounds.map(({ perSecond }, index) => perSecond / (other?.rounds[index]?.perSecond ?? perSecond)));
   const summary = variants.map((variant) => ({
@@ -163,10 +168,10 @@ function resultOf(settings: object, variants: readonly Variant[]): BenchResult {
     table: [
       columns([
         [
-          'without, and without those above',
+          'without this and those above',
           'promise',
           'coins/s',
-          'of whole',
+          'of shipped',
           'of echo',
           'service µs',
           'client µs',
@@ -185,11 +190,11 @@ function resultOf(settings: object, variants: readonly Variant[]): BenchResult {
           allUs.toFixed(0),
         ]),
       ]),
-      `${GOAL} of the echo leaves ${budget.goalUs.toFixed(0)} µs a coin; "once" alone takes ${budget.onceUs.toFixed(0)}, the promises beyond it ${budget.beyondUs.toFixed(0)}`,
+      `a goal of ${GOAL} of the echo leaves ${budget.goalUs.toFixed(0)} µs per coin; the minimal server takes ${budget.onceUs.toFixed(0)} µs, the promises beyond it ${budget.beyondUs.toFixed(0)} µs`,
     ].join('\n'),
     json: { settings, summary, budget },
     svg: bars(
-      'Coins fetched a second without what keeps a promise, and those above: median of the rounds, and what they spanned',
+      'Coins fetched per second without this guarantee and those above: median and range of the rounds',
       variants.map((variant) => ({
         name: variant.what,
         value: of(variant, 'perSecond'),
@@ -198,6 +203,6 @@ function resultOf(settings: object, variants: readonly Variant[]): BenchResult {
       })),
       '/s',
     ),
-    verdicts: [verdict(failed === 0, `every call was answered, with a coin: ${failed} were not`)],
+    verdicts: [verdict(failed === 0, `every call was answered with a coin: ${failed} were not`)],
   };
 }

@@ -7,36 +7,39 @@ import { Fetches, runAlternately } from './fetches';
 import { Year } from './year';
 
 const USERS = 200;
-/** Brought to each user before the comparison, so that none runs dry within a block. */
+/** Coins added per user before the comparison, so that no user runs out within a block. */
 const BRONZE_SPARE = 20;
-/** A day is shorter than the minute after which autovacuum looks again by default. */
+/** A simulated day is shorter than the default interval of autovacuum, one minute. */
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'autovacuum_naptime=1s'];
 const ENV = { AQM_LOG_LEVEL: 'error', AQM_FETCH_GRACE: '1' };
-/** Tables do not grow any more once the first coins are forgotten. */
+/** The day from which on the first coins are forgotten, and tables should not grow any more. */
 const STEADY_FROM_DAY = 40;
 const MEASURED_TIMES = 73;
 
 export interface ChurnPlan {
   readonly days: number;
   readonly dayMs: number;
-  /** Coins that are uploaded in a day. */
+  /** The number of coins uploaded per day. */
   readonly daily: number;
   readonly blocks: number;
   readonly blockMs: number;
-  /** What the services are told. */
+  /** Settings of the services. */
   readonly service: NodeJS.ProcessEnv;
 }
 
 interface Day {
   readonly day: number;
   readonly inStock: number;
-  /** Handed out and remembered. */
+  /** The number of coins handed out and remembered. */
   readonly spent: number;
-  /** Of tables and indexes. */
+  /** The bytes of each table and index. */
   readonly bytes: Readonly<Record<string, number>>;
 }
 
-/** A year in fast motion, the sizes of tables and indexes, and then a fetch by turns with a service that has as many coins and no past. */
+/**
+ * Simulates a year in fast motion and records the sizes of tables and indexes. Then it compares the latency of a fetch with that
+ * of a fresh service that has as many coins.
+ */
 export async function churn(plan: ChurnPlan): Promise<BenchResult> {
   const env = { ...ENV, ...plan.service };
   const open = (targets: number) => TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
@@ -88,7 +91,7 @@ function megabytes(day: Day | undefined): number {
 
 interface Past {
   readonly days: readonly Day[];
-  /** How long one took. */
+  /** The average duration of a simulated day, in milliseconds. */
   readonly dayMs: number;
   readonly totals: object;
 }
@@ -107,8 +110,8 @@ function resultOf(plan: ChurnPlan, past: Past, compared: Comparison): BenchResul
   );
   const steady = days.filter(({ day }) => day >= Math.min(STEADY_FROM_DAY, plan.days / 2));
   const half = steady.length / 2;
-  const most = (some: readonly Day[]) => Math.max(...some.map(megabytes));
-  const growth = most(steady.slice(Math.floor(half))) / most(steady.slice(0, Math.ceil(half)));
+  const maxMegabytes = (some: readonly Day[]) => Math.max(...some.map(megabytes));
+  const growth = maxMegabytes(steady.slice(Math.floor(half))) / maxMegabytes(steady.slice(0, Math.ceil(half)));
   const ratio = (which: 'p50' | 'p99') => compared.aged[which] / compared.fresh[which];
   const failed = Object.values(compared.failures).reduce((sum, calls) => sum + calls, 0);
   return {
@@ -129,9 +132,9 @@ function resultOf(plan: ChurnPlan, past: Past, compared: Comparison): BenchResul
       ),
       `${JSON.stringify(totals)}; a day took ${dayMs.toFixed(0)} ms`,
       columns([
-        ['after it', 'p50 ms', 'p99 ms'],
-        ['the aged one', compared.aged.p50.toFixed(2), compared.aged.p99.toFixed(2)],
-        ['a fresh one', compared.fresh.p50.toFixed(2), compared.fresh.p99.toFixed(2)],
+        ['afterwards', 'p50 ms', 'p99 ms'],
+        ['aged service', compared.aged.p50.toFixed(2), compared.aged.p99.toFixed(2)],
+        ['fresh service', compared.fresh.p50.toFixed(2), compared.fresh.p99.toFixed(2)],
       ]),
     ].join('\n'),
     json: {
@@ -142,7 +145,7 @@ function resultOf(plan: ChurnPlan, past: Past, compared: Comparison): BenchResul
       compared,
     },
     svg: chart(
-      { title: 'Tables with their out-of-line bytes, and indexes, in MB', x: 'day of the year' },
+      { title: 'Tables (with TOAST) and indexes, in MB', x: 'day of the year' },
       parts.map((part) => ({
         name: part,
         points: days.map(({ day, bytes }) => [day, (bytes[part] ?? 0) / 1e6] as const),
@@ -151,11 +154,11 @@ function resultOf(plan: ChurnPlan, past: Past, compared: Comparison): BenchResul
     verdicts: [
       verdict(
         Math.max(ratio('p50'), ratio('p99')) <= 1.3,
-        `after ${plan.days} days a fetch takes at most 1.3 times as long as on a fresh one: p50 ${ratio('p50').toFixed(2)}, p99 ${ratio('p99').toFixed(2)} times`,
+        `after ${plan.days} days a fetch takes at most 1.3 times as long as on a fresh service: p50 ${ratio('p50').toFixed(2)}, p99 ${ratio('p99').toFixed(2)} times`,
       ),
       verdict(
         growth <= 1.1,
-        `tables and indexes do not grow: in the second half ${growth.toFixed(2)} times the most of the first`,
+        `tables and indexes do not grow: the maximum of the second half is ${growth.toFixed(2)} times that of the first`,
       ),
       verdict(failed === 0, `every fetch was answered with a coin: ${failed} were not`),
     ],

@@ -6,7 +6,7 @@ import type { TestBed } from '../harness/test-bed';
 const CONCURRENCY = 4;
 const CALLERS = 4;
 
-/** Fetches of the BRONZE coins of some users of a stage. What they take is brought again after each block. */
+/** Fetches BRONZE coins of some users of a test bed, in blocks. The coins that a block took are replaced after it. */
 export class Fetches {
   readonly #testBed: TestBed;
   readonly #callers: Callers;
@@ -43,7 +43,7 @@ export class Fetches {
   }
 }
 
-/** So many blocks of each, by turns, so that both meet the same moods of the machine. The first one only warms up. */
+/** Runs blocks of both alternately, so that both meet the same conditions of the machine. The first block is a warm-up. */
 export async function runAlternately(one: Fetches, other: Fetches, blocks: number, ms: number): Promise<void> {
   for (let block = -1; block < blocks; block += 1) {
     for (const fetches of block % 2 === 0 ? [one, other] : [other, one]) await fetches.block(ms, block < 0);

@@ -10,15 +10,16 @@ import { treeCpuMs } from '../harness/processor';
 import { TestBed } from '../harness/test-bed';
 
 const USAGE = `Usage: npm run bench -- tracing [--pairs 7] [--seconds 3] [--concurrency 64] [--out docs/performance]
-  Fetches of one coin from ghz against services that differ in their telemetry alone, by turns: with it cut out of the code, off, on with
-  1 % of the traces, with all of them, and with metrics. A Jaeger takes the traces. Each round is held against the one that is off
-  beside it. Exit code 1 when 1 % costs more than 5 % of throughput.`;
+
+  Measures what telemetry costs a fetch. Compares, in interleaved rounds, services that differ only in telemetry: cut out of the
+  code, off, on with 1 % of the traces, with all traces, and with metrics. A Jaeger receives the traces. Read the column "of off":
+  throughput relative to telemetry off in the same round. Exit code 1: 1 % of the traces costs more than 5 % of throughput.`;
 
 const VARIANTS = ['cut out', 'off', 'traces 1 %', 'traces 100 %', 'metrics'] as const;
 type Variant = (typeof VARIANTS)[number];
 const [, , BRONZE] = COIN_CATEGORIES;
 const TARGETS = 1000;
-/** More than any arm does. */
+/** An upper bound of what any variant reaches. */
 const MAX_PER_SECOND = 9000;
 const POSTGRES = ['shared_buffers=512MB', 'max_wal_size=4GB', 'checkpoint_timeout=1h'];
 const METRICS_PORT = '19464';
@@ -33,7 +34,7 @@ runCommand(USAGE, { pairs: '7', seconds: '3', concurrency: '64' }, async (option
   const seconds = positive('seconds', options.seconds);
   const concurrency = positive('concurrency', options.concurrency);
   const jaeger = await Jaeger.start();
-  // With patience, for a machine that is busy with its own load generator.
+  // A long queueing limit, because the load generator shares the machine.
   const common = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '60000' };
   const testBed = await TestBed.open({ postgresSettings: POSTGRES, env: common, targets: TARGETS, coinsPerTarget: 0 });
   const results = Object.fromEntries(VARIANTS.map((variant) => [variant, [] as Round[]])) as Record<Variant, Round[]>;
@@ -71,22 +72,22 @@ runCommand(USAGE, { pairs: '7', seconds: '3', concurrency: '64' }, async (option
       const call = 'aqm.coin.v1.CoinService/FetchCoins';
       const result = await runGhz({ address, call, token, data, concurrency, connections: 8, seconds });
       const failed = Object.keys(result.failures);
-      if (failed.length > 0) throw new Error(`calls of the variant "${variant}" ended with ${failed.join()}`);
+      if (failed.length > 0) throw new Error(`calls of the variant "${variant}" failed: ${failed.join()}`);
       const { count } = result.latency;
       return { perSecond: count / result.seconds, cpuUs: (1000 * (treeCpuMs(child.pid ?? 0) - cpuMs)) / count };
     };
-    // The first round only warms up.
+    // The first round is a warm-up.
     for (let pair = -1; pair < pairs; pair += 1) {
       await testBed.stock([
         { spec: BRONZE, perUser: Math.ceil((MAX_PER_SECOND * seconds * VARIANTS.length) / TARGETS) },
       ]);
       await testBed.settle();
-      // The order changes, so that none always runs on what another left warm.
+      // The order rotates, so that no variant always runs after the same one.
       const shift = (pair + VARIANTS.length) % VARIANTS.length;
       for (const variant of [...VARIANTS.slice(shift), ...VARIANTS.slice(0, shift)]) {
         const round = await run(variant);
         progress(
-          `round ${pair + 1}, ${variant}: ${round.perSecond.toFixed(0)} fetches/s, ${round.cpuUs.toFixed(0)} µs a call`,
+          `round ${pair + 1}, ${variant}: ${round.perSecond.toFixed(0)} fetches/s, ${round.cpuUs.toFixed(0)} µs per call`,
         );
         if (pair >= 0) results[variant].push(round);
       }
@@ -106,7 +107,7 @@ function resultOf(settings: object, results: Readonly<Record<Variant, readonly R
       perSecond: median(rates),
       from: Math.min(...rates),
       to: Math.max(...rates),
-      // Each round against the one beside it, so that both met the same mood of the machine.
+      // Relative to the adjacent round with telemetry off, because the speed of the machine drifts.
       ofOff: median(rates.map((rate, pair) => rate / (results.off[pair]?.perSecond ?? 0))),
       cpuUs: median(results[variant].map(({ cpuUs }) => cpuUs)),
     };
@@ -126,20 +127,20 @@ function resultOf(settings: object, results: Readonly<Record<Variant, readonly R
     ]),
     json: { settings, summary, rounds: results },
     svg: bars(
-      'Fetches a second by what telemetry does: median of the rounds, and what they spanned',
+      'Fetches per second by telemetry: median and range of the rounds',
       summary.map(({ variant, perSecond, from, to }) => ({ name: variant, value: perSecond, from, to })),
       '/s',
     ),
     verdicts: [
       verdict(
         ratioOf('traces 1 %') >= 0.95,
-        `1 % of the traces costs at most 5 %: ${percent(ratioOf('traces 1 %'))} of off`,
+        `sampling 1 % of the traces costs at most 5 % of throughput: ${percent(ratioOf('traces 1 %'))} of off`,
       ),
       verdict(
         ratioOf('cut out') <= 1.03,
-        `off costs nothing: cut out of the code it is ${percent(ratioOf('cut out'))} of off`,
+        `telemetry that is off costs nothing: cut out of the code, throughput is ${percent(ratioOf('cut out'))} of off`,
       ),
-      `all of the traces: ${percent(ratioOf('traces 100 %'))} of off`,
+      `all traces: ${percent(ratioOf('traces 100 %'))} of off`,
       `metrics: ${percent(ratioOf('metrics'))} of off`,
     ],
   };

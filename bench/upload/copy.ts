@@ -2,12 +2,12 @@ import type { TestBed } from '../harness/test-bed';
 
 const COIN = 'user_id, key_id, upload_order, expire_time, coin_category, public_key, signature';
 const STOCK = 'user_id, coin_category, upload_order, key_id, expire_time';
-/** Far above what uploads get. */
+/** Added to upload_order; far above the values that uploads get. */
 const OFFSET = 2 ** 50;
 
 /**
- * Stores the rows of the newest uploads once more, under other ids, by COPY: first into files of the server, then, which is
- * timed, from them into the same tables, in one transaction; and removes them again.
+ * Stores the rows of the newest uploads a second time, under new ids, with COPY. The rows are first written to files on the
+ * server. Then the COPY from those files into the same tables is timed, in one transaction. The new rows are removed afterwards.
  */
 export async function copyRows(
   testBed: TestBed,

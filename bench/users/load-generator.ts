@@ -3,43 +3,46 @@ import { FetchCoinsRequest, FetchCoinsResponse } from '../../gen/aqm/coin/v1/coi
 import { type Latency, latencyOf } from '../harness/numbers';
 import { type Answer, Http2User } from './http2-user';
 
-/**
- * A process with many connected users: `node crowd.js`, told what to do by lines of JSON on stdin, one answer each on stdout. They
- * come from 127.0.0.x, 500 from each, as few as one address may have with the settings that ship.
- */
+// The program of the load generator: a separate process that holds many connected users. It reads one LoadCommand per line of
+// JSON on stdin and answers each with one line on stdout. The users connect from 127.0.0.x, 500 per address, which is the
+// default limit of connections per address.
+
+/** One command for the load generator process. */
 export type LoadCommand =
   | { readonly do: 'connect'; readonly port: number; readonly tokens: readonly string[]; readonly targets: Targets }
-  /** Calls that come when they are due, whatever became of those before: at random times, each by a random user. */
+  /** Open-loop load: calls at random times (Poisson arrivals), each by a random user, regardless of earlier calls. */
   | { readonly do: 'load'; readonly perSecond: number; readonly ms: number }
-  /** One call of every user, all at once. */
+  /** Every user sends one call at the same moment. */
   | { readonly do: 'burst'; readonly targets: readonly string[] }
-  /** One call of every user, some at a time: so that the service has seen each token. */
+  /** Every user sends one call, 32 at a time, so that the service has verified each token once. */
   | { readonly do: 'greet' };
 
+/** The users whose coins are fetched, and the category. */
 export interface Targets {
   readonly ids: readonly string[];
   readonly category: number;
 }
 
+/** The result of one load. */
 export interface Load {
   readonly sent: number;
-  /** By what they ended with. */
+  /** The number of calls by outcome. */
   readonly outcomes: Readonly<Record<string, number>>;
-  /** Of those that were answered with a coin, in milliseconds from when they were due. */
+  /** Latency of the calls that were answered with a coin, in milliseconds from the time at which each was due. */
   readonly latency: Latency;
-  /** Of all calls, by how much they were sent later than they were due. */
+  /** The delay with which the generator sent its calls, in milliseconds after each was due. */
   readonly late: Latency;
   readonly lostConnections: number;
-  /** From the first call that was due to the last answer. */
+  /** The time from the first due time to the last answer, in milliseconds. */
   readonly ms: number;
-  /** Different coins in the answers; of a burst only. */
+  /** The number of different coins in the answers. Only counted for a burst. */
   readonly distinct?: number;
 }
 
 const PER_ADDRESS = 500;
 const CONNECT_AT_ONCE = 100;
 const GREET_AT_ONCE = 32;
-/** A call that has no answer by then is not waited for. */
+/** After a load, answers are awaited this long. */
 const ANSWER_TIMEOUT_MS = 30_000;
 const TICK_MS = 1;
 
@@ -66,13 +69,13 @@ function encode(targets: readonly string[], coinCategory: number): Buffer[] {
   );
 }
 
-/** What a load saw, while it is under way. */
+/** Records the calls of one load. */
 class LoadRecorder {
   readonly #begin = performance.now();
   readonly #outcomes: Record<string, number> = {};
   readonly #durations: number[] = [];
   readonly #late: number[] = [];
-  /** Read when everything is over: that takes time, too. */
+  /** Decoded after the load, because decoding takes time. */
   readonly #messages: Buffer[] | undefined;
   #open = 0;
   #sent = 0;
@@ -87,7 +90,7 @@ class LoadRecorder {
     return performance.now() - this.#begin;
   }
 
-  /** @param due in milliseconds since the load began */
+  /** Sends one call and resolves with its answer recorded. @param due in milliseconds since the load began */
   send(user: Http2User, request: Buffer, due: number): Promise<void> {
     this.#sent += 1;
     this.#open += 1;
@@ -108,7 +111,7 @@ class LoadRecorder {
     });
   }
 
-  /** Waits for the answers that are still to come. */
+  /** Waits for outstanding answers. @returns the result of the load */
   async close(): Promise<Load> {
     if (this.#open > 0) {
       await new Promise<void>((resolve) => {
@@ -141,7 +144,7 @@ async function load({ perSecond, ms }: Extract<LoadCommand, { do: 'load' }>): Pr
   let due = pause();
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {
-      // From when it was due: a crowd that is late must not hide how long its users waited.
+      // Counted from the due time, so that a generator that falls behind does not hide waiting time.
       for (; due <= Math.min(recorder.ms, ms); due += pause()) void recorder.send(any(users), any(requests), due);
       if (recorder.ms < ms) return;
       clearInterval(timer);

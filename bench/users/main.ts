@@ -8,12 +8,14 @@ import type { Load } from './load-generator';
 import { LoadGenerator } from './spawn-load-generator';
 
 const USAGE = `Usage: npm run bench -- users [--users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
-  Connected users, each with a connection and a token of its own, who fetch one coin at random times, whatever became of the calls before
-  (open loop; a call counts from when it was due). First at the first rate, for seconds that do not count; then the rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
-  /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;
+
+  Measures the latency of single-coin fetches by many connected users, each with its own connection and token, under open-loop
+  load. Compares increasing rates, after a warm-up at the first one, until p99 passes 50 ms or calls fail; the highest rate below
+  that is the capacity. Latency counts from the time at which a call was due; the last columns show which process was busy, in
+  cores. Settings in the environment reach the service. Exit code 1: a required rate or latency was missed.`;
 
 const MAX_P99_MS = 50;
-/** More calls than these of a step fail: it was too much. */
+/** A step with a larger share of failed calls exceeds the capacity. */
 const MAX_FAILED = 0.001;
 const TARGETS = 1000;
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
@@ -22,12 +24,12 @@ interface Step {
   readonly perSecond: number;
   readonly load: Load;
   readonly answeredPerSecond: number;
-  /** Of all calls that were due. */
+  /** The number of due calls that were not answered with a coin. */
   readonly failed: number;
-  /** Cores that were busy, of the machine's. */
+  /** The average number of busy cores, by process. */
   readonly cores: { readonly service: number; readonly generator: number; readonly postgres: number };
   readonly bottleneck: string;
-  /** Which was too much, so that it was tried again. */
+  /** The first attempt, if it exceeded the limits and the step was repeated. */
   readonly firstTry?: Step;
 }
 
@@ -56,12 +58,12 @@ runCommand(
       const tokens = await testBed.tokens(users);
       await generator.connect(testBed.service.address, tokens, { ids: testBed.targets, category: spec.category });
       const { outcomes } = await generator.run({ do: 'greet' });
-      progress(`${users} users are connected, and had their first coin: ${JSON.stringify(outcomes)}`);
+      progress(`${users} users are connected and have fetched one coin each: ${JSON.stringify(outcomes)}`);
       const stepOf = (perSecond: number, forSeconds: number) =>
         runStep(testBed, generator, perSecond, forSeconds, () =>
           testBed.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
         );
-      // Until most is compiled: before, what calls leave behind lasts longer.
+      // Until most code is compiled: before that, garbage lives longer.
       const warmUp = await stepOf(from, positive('warm-up', options['warm-up']));
       progress(`${rowOf(warmUp).join('  ')}  (warming up)`);
       for (let perSecond = from; perSecond <= to; perSecond += step) {
@@ -69,7 +71,7 @@ runCommand(
         let taken = await once();
         progress(rowOf(taken).join('  '));
         if (isTooMuch(taken)) {
-          // A hiccup of the machine is no limit of the service.
+          // A stall of the machine is not a limit of the service.
           taken = { ...(await once()), firstTry: taken };
           progress(`again: ${rowOf(taken).join('  ')}`);
         }
@@ -105,7 +107,8 @@ async function runStep(
   const [ms, after] = [performance.now() - begin, cpu()];
   const answered = load.outcomes.answered ?? 0;
   const handedOut = (await testBed.coinsFetched()) - coins;
-  if (handedOut < answered) throw new Error(`${answered} answers with a coin, but ${handedOut} were handed out`);
+  if (handedOut < answered)
+    throw new Error(`${answered} answers carried a coin, but only ${handedOut} coins were handed out`);
   const cores = {
     service: (after.service - before.service) / ms,
     generator: (after.generator - before.generator) / ms,
@@ -121,7 +124,7 @@ async function runStep(
   };
 }
 
-/** A Node process has one thread that matters; together they have the machine. */
+/** Names the bottleneck of a step. Each Node process has one busy thread; all processes share the machine. */
 function bottleneckOf(cores: Step['cores']): string {
   const { service, generator, postgres } = cores;
   const all = service + generator + postgres;
@@ -172,14 +175,11 @@ function resultOf(
     name: 'users',
     table: columns([HEADS, ...steps.map(rowOf)], 11),
     json: { settings, highestPerSecond: highest?.perSecond ?? 0, steps },
-    svg: chart(
-      { title: 'Time of a fetch in ms', x: 'fetches that were due a second', isLogY: true, limit: MAX_P99_MS },
-      [
-        line('p50', ({ load }) => load.latency.p50),
-        line('p95', ({ load }) => load.latency.p95, false, 1),
-        line('p99', ({ load }) => load.latency.p99, true, 2),
-      ],
-    ),
+    svg: chart({ title: 'Latency of a fetch, ms', x: 'fetches due per second', isLogY: true, limit: MAX_P99_MS }, [
+      line('p50', ({ load }) => load.latency.p50),
+      line('p95', ({ load }) => load.latency.p95, false, 1),
+      line('p99', ({ load }) => load.latency.p99, true, 2),
+    ]),
     verdicts: [
       verdict(
         (highest?.perSecond ?? 0) >= 2000,
@@ -193,7 +193,7 @@ function resultOf(
             ),
           ]
         : []),
-      verdict(lost === 0, `every connection was held: ${lost} were lost`),
+      verdict(lost === 0, `every connection stayed open: ${lost} were lost`),
     ],
   };
 }

@@ -7,11 +7,11 @@ import type { Load, LoadCommand, Targets } from './load-generator';
 
 const PROGRAM = compiled('bench/users/load-generator');
 
-/** A crowd in a process of its own. */
+/** Starts the load generator as a separate process and sends it commands. */
 export class LoadGenerator {
   readonly #child: ChildProcess;
   readonly #lines: Interface;
-  /** Rejects. */
+  /** Rejects when the process exits. */
   readonly #ended: Promise<never>;
   readonly #kill = () => this.#child.kill('SIGKILL');
 
@@ -19,13 +19,15 @@ export class LoadGenerator {
     const child = spawn(process.execPath, [PROGRAM], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#child = child;
     this.#lines = createInterface(child.stdout);
-    this.#ended = once(child, 'exit').then(() => Promise.reject(new Error('the generator ended before its time')));
-    // Also where nobody waits for an answer.
+    this.#ended = once(child, 'exit').then(() =>
+      Promise.reject(new Error('the load generator process exited unexpectedly')),
+    );
+    // Not an unhandled rejection when no answer is awaited.
     this.#ended.catch(() => {});
     process.once('exit', this.#kill);
   }
 
-  /** Users of these tokens, one connection each; those that it has already stay. */
+  /** Connects one user per token. Users that are already connected stay. */
   async connect(address: string, tokens: readonly string[], targets: Targets): Promise<void> {
     await this.#send({ do: 'connect', port: Number(address.split(':')[1]), tokens, targets });
   }
@@ -35,9 +37,9 @@ export class LoadGenerator {
   }
 
   async #send(command: LoadCommand): Promise<unknown> {
-    const said = once(this.#lines, 'line') as Promise<[string]>;
+    const answer = once(this.#lines, 'line') as Promise<[string]>;
     this.#child.stdin?.write(`${JSON.stringify(command)}\n`);
-    const [line] = await Promise.race([said, this.#ended]);
+    const [line] = await Promise.race([answer, this.#ended]);
     return JSON.parse(line);
   }
 
