@@ -18,8 +18,8 @@ function nodeKeyType<Algorithm extends PublicKeyAlgorithm | SignatureAlgorithm>(
 const ENCAPSULATION_SIZES: Partial<Record<PublicKeyAlgorithm, number>> = { 'ML-KEM-768': 1088, X25519: 32 };
 
 /**
- * Returns the number of bytes that the sender adds so that the recipient can derive the same secret. ML-KEM-768: the ciphertext
- * (FIPS 203, table 3). X25519: the ephemeral public key (RFC 7748, section 5).
+ * Returns the number of bytes that the sender adds so that the recipient can derive the same secret. ML-KEM-768: the
+ * ciphertext (FIPS 203, table 3). X25519: the ephemeral public key (RFC 7748, section 5).
  */
 export function encapsulationSize(coinCategory: CoinCategoryName): number {
   const { publicKeyAlgorithm } = specOf(coinCategory);
@@ -37,7 +37,10 @@ export function exportPublicKey(publicKey: KeyObject): Buffer {
   return publicKey.export({ format: 'raw-public' });
 }
 
-/** Imports a raw public key. @throws if the bytes are not a key of that algorithm, for example ML-KEM coefficients above the modulus */
+/**
+ * Imports a raw public key.
+ * @throws if the bytes are not a key of that algorithm, for example ML-KEM coefficients above the modulus
+ */
 export function importPublicKey(algorithm: PublicKeyAlgorithm, bytes: Uint8Array): KeyObject {
   return createPublicKey({
     key: Buffer.from(bytes),

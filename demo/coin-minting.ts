@@ -6,7 +6,9 @@ import { exportPrivateKey, exportPublicKey, generateKeyPair, specOf } from './al
 import { coinName, type Identity, signCoin } from './coin-signature';
 import type { HardwareKey } from './hardware-key';
 
-/** Mints one coin: a new key pair with a signed public half and a sealed private half. Nothing is stored or sent yet. */
+/**
+ * Mints one coin: a new key pair with a signed public half and a sealed private half. Nothing is stored or sent yet.
+ */
 export function mintCoin(coinCategory: CoinCategoryName, identity: Identity, hardwareKey: HardwareKey): MintedCoin {
   const keyId = randomUUID();
   const pair = generateKeyPair(specOf(coinCategory).publicKeyAlgorithm);

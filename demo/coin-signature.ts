@@ -13,7 +13,10 @@ export interface SignedCoin {
 /** The long-lived signing keys of a user, one per signature algorithm. */
 export type Identity = Record<SignatureAlgorithm, KeyPair>;
 
-/** The public halves of an identity. Others receive them out of band, for example by scanning a code, never from the coin service. */
+/**
+ * The public halves of an identity. Others receive them out of band, for example by scanning a code, never from the
+ * coin service.
+ */
 export type IdentityPublicKeys = Record<SignatureAlgorithm, KeyObject>;
 
 export function createIdentity(): Identity {
@@ -32,7 +35,10 @@ function forEachAlgorithm<T>(key: (algorithm: SignatureAlgorithm) => T): Record<
   >;
 }
 
-/** Signs a coin with pure ML-DSA (FIPS 204, section 5.2) or Ed25519 (RFC 8032). Both hash internally, so no digest is named. */
+/**
+ * Signs a coin with pure ML-DSA (FIPS 204, section 5.2) or Ed25519 (RFC 8032). Both hash internally, so no digest is
+ * named.
+ */
 export function signCoin(coin: Omit<SignedCoin, 'signature'>, identity: Identity): Buffer {
   return sign(null, signedBytes(coin), identity[specOf(coin.coinCategory).signatureAlgorithm].privateKey);
 }
@@ -47,12 +53,16 @@ export function verifyCoin(coin: SignedCoin, owner: IdentityPublicKeys): boolean
 /** Separates domains: the signature of a coin is not valid for anything else that the same identity key signs. */
 const LABEL = Buffer.from('aqm.coin.v1 coin signature\0');
 
-/** Returns the bytes that are signed. All parts but the last have a fixed length, so no two coins have the same bytes. */
+/**
+ * Returns the bytes that are signed. All parts but the last have a fixed length, so no two coins have the same bytes.
+ */
 function signedBytes({ keyId, coinCategory, publicKey }: Omit<SignedCoin, 'signature'>): Buffer {
   return Buffer.concat([LABEL, coinName(keyId, coinCategory), publicKey]);
 }
 
-/** Returns the name of a coin, 17 bytes: the UUID (RFC 9562, section 4) and the number of the category in coin.proto. */
+/**
+ * Returns the name of a coin, 17 bytes: the UUID (RFC 9562, section 4) and the number of the category in coin.proto.
+ */
 export function coinName(keyId: string, coinCategory: CoinCategoryName): Buffer {
   return Buffer.concat([uuidBytes(keyId), Buffer.of(specOf(coinCategory).category)]);
 }

@@ -29,8 +29,8 @@ export interface Delivery {
 }
 
 /**
- * Sends one message as the phone would: the context manager recommends a tier, and the inventory selects its best coin of that
- * tier or below. Returns null if it has none.
+ * Sends one message as the phone would: the context manager recommends a tier, and the inventory selects its best coin
+ * of that tier or below. Returns null if it has none.
  */
 export async function sendMessage(
   conversation: Conversation,
@@ -46,7 +46,10 @@ export async function sendMessage(
   return delivery;
 }
 
-/** Encrypts to the coin, transmits the parcel, and has the recipient open it and burn the private half. Checks every step. */
+/**
+ * Encrypts to the coin, transmits the parcel, and has the recipient open it and burn the private half. Checks every
+ * step.
+ */
 export async function deliver(
   { journal, postOffice, sender, recipient, recipientKeys, minted }: Conversation,
   text: string,

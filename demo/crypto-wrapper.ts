@@ -1,5 +1,5 @@
-// A stand-in for the Crypto Wrapper module. In a real session the ratchet would continue from here and authenticate the sender;
-// in the demo one coin carries one message.
+// A stand-in for the Crypto Wrapper module. In a real session the ratchet would continue from here and authenticate the
+// sender; in the demo one coin carries one message.
 import {
   createCipheriv,
   createDecipheriv,
@@ -25,7 +25,9 @@ export class ForgedCoinError extends Error {
   }
 }
 
-/** Encrypts a text for the owner of a coin. It verifies the signature first, because an unsigned key could be anyone's. */
+/**
+ * Encrypts a text for the owner of a coin. It verifies the signature first, because an unsigned key could be anyone's.
+ */
 export function sealMessage(text: string, coin: SignedCoin, owner: IdentityPublicKeys): Parcel {
   if (!verifyCoin(coin, owner)) throw new ForgedCoinError(coin.keyId);
   const { keyId, coinCategory } = coin;
@@ -58,8 +60,8 @@ export type OpenedParcel =
   | { readonly opened: false; readonly reason: VaultKeyStatus | 'DAMAGED' };
 
 /**
- * Decrypts a parcel and burns its coin. A damaged parcel burns nothing, or anyone who guesses a key id could destroy coins. If two
- * parcels race for one coin, only the one whose burn succeeded is shown.
+ * Decrypts a parcel and burns its coin. A damaged parcel burns nothing, or anyone who guesses a key id could destroy
+ * coins. If two parcels race for one coin, only the one whose burn succeeded is shown.
  */
 export async function openParcel(parcel: Parcel, { vault, hardwareKey }: Opener): Promise<OpenedParcel> {
   const entry = await vault.fetchKey(parcel.keyId);
@@ -89,8 +91,8 @@ function decrypt(parcel: Parcel, coinCategory: CoinCategoryName, privateKey: Key
   const { keyId, encapsulation, iv, ciphertext, tag } = parcel;
   const context = parcelContext(keyId, coinCategory);
   try {
-    // A modified ML-KEM ciphertext does not fail here but yields another secret (implicit rejection, FIPS 203, section 6.3), which
-    // AES-GCM then rejects. An invalid X25519 point does fail here.
+    // A modified ML-KEM ciphertext does not fail here but yields another secret (implicit rejection, FIPS 203, section
+    // 6.3), which AES-GCM then rejects. An invalid X25519 point does fail here.
     const key = messageKey(decapsulate(privateKey, encapsulation), context);
     try {
       const decipher = createDecipheriv('aes-256-gcm', key, iv, { authTagLength: 16 });
@@ -106,14 +108,17 @@ function decrypt(parcel: Parcel, coinCategory: CoinCategoryName, privateKey: Key
 
 const LABEL = Buffer.from('aqm.coin.v1 parcel\0');
 
-/** Returns the bytes that bind a message to its coin: the HKDF info and, with the encapsulation, the AES-GCM additional data. */
+/**
+ * Returns the bytes that bind a message to its coin: the HKDF info and, with the encapsulation, the AES-GCM additional
+ * data.
+ */
 function parcelContext(keyId: string, coinCategory: CoinCategoryName): Buffer {
   return Buffer.concat([LABEL, coinName(keyId, coinCategory)]);
 }
 
 /**
- * Derives the message key with HKDF-SHA256 (RFC 5869) without salt, which section 3.1 allows because the shared secret is
- * uniformly random. Wipes the shared secret.
+ * Derives the message key with HKDF-SHA256 (RFC 5869) without salt, which section 3.1 allows because the shared secret
+ * is uniformly random. Wipes the shared secret.
  */
 function messageKey(sharedKey: Buffer, info: Buffer): Buffer {
   const key = Buffer.from(hkdfSync('sha256', sharedKey, Buffer.alloc(0), info, 32));

@@ -19,7 +19,9 @@ class InterruptedError extends Error {
 
 const SILENT: View = { stepStarted() {}, happened() {}, stepEnded() {} };
 
-/** Resolves to the exit code. 0: every step held. 1: a step failed. 2: invalid arguments. 128 + n: stopped by signal n. */
+/**
+ * Resolves to the exit code. 0: every step held. 1: a step failed. 2: invalid arguments. 128 + n: stopped by signal n.
+ */
 async function main(args: readonly string[]): Promise<number> {
   let options: Arguments;
   try {

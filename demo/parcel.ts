@@ -19,7 +19,10 @@ export function encodeParcel({ keyId, iv, tag, encapsulation, ciphertext }: Parc
   return Buffer.concat([uuidBytes(keyId), iv, tag, length, encapsulation, ciphertext]);
 }
 
-/** Decodes a parcel. Modifications are detected only when it is decrypted. @throws RangeError if the bytes are truncated */
+/**
+ * Decodes a parcel. Modifications are detected only when it is decrypted.
+ * @throws RangeError if the bytes are truncated
+ */
 export function decodeParcel(bytes: Buffer): Parcel {
   const end = PARCEL_OVERHEAD + (bytes.length < PARCEL_OVERHEAD ? 0 : bytes.readUInt16BE(44));
   if (bytes.length < end) throw new RangeError('the parcel is truncated');

@@ -66,7 +66,10 @@ export async function runDemo(backend: BackendName, view: View, interrupted: Abo
   }
 }
 
-/** Creates the temporary folder. If root runs the demo, PostgreSQL runs as another user, who needs search permission on it. */
+/**
+ * Creates the temporary folder. If root runs the demo, PostgreSQL runs as another user, who needs search permission on
+ * it.
+ */
 async function makeFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'aqm-demo-'));
   await chmod(folder, 0o711);

@@ -6,12 +6,15 @@ import { measureCosts } from './measure';
 import { readCosts } from './measured';
 import { type Assumptions, type Capacity, capacityOf, daysInStock, daysSpent } from './model';
 
-const USAGE = `Usage: npm run bench -- capacity [--measure yes] [--from docs/performance] [--stock 30] [--mix 5,15,80] [--fetches 2] [--peak 5]
-                                [--shard-gb 1000] [--shard-cores 16] [--users 1e4,1e6,1e8,1e9] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- capacity [--measure yes] [--from docs/performance] [--stock 30]
+                                 [--mix 5,15,80] [--fetches 2] [--peak 5] [--shard-gb 1000]
+                                 [--shard-cores 16] [--users 1e4,1e6,1e8,1e9]
+                                 [--out docs/performance]
 
-  Estimates what a number of users would need in disk, processors and network. It applies the formulas of docs/capacity.md to the
-  results that the benches fetch, upload and spent wrote, and to costs.json. Read the first table for the source of each figure:
-  a figure without a measurement is marked ASSUMED. --measure yes first measures bytes on disk and in the WAL (half a minute) and
+  Estimates what a number of users would need in disk, processors and network. It applies the
+  formulas of docs/capacity.md to the results that the benches fetch, upload and spent wrote, and to
+  costs.json. Read the first table for the source of each figure: a figure without a measurement is
+  marked ASSUMED. --measure yes first measures bytes on disk and in the WAL (half a minute) and
   writes costs.json.`;
 
 const DEFAULTS = {

@@ -18,8 +18,8 @@ export interface Assumptions {
   /** Commits that share one WAL sync at the peak. */
   readonly commitsPerSync: number;
   /**
-   * The maximum number of pages that one fetch, or one upload, is the first to change since a checkpoint. Each is logged and
-   * written in full.
+   * The maximum number of pages that one fetch, or one upload, is the first to change since a checkpoint. Each is
+   * logged and written in full.
    */
   readonly pagesPerFetch: number;
   readonly pagesPerUpload: number;
@@ -35,7 +35,9 @@ export interface Costs {
   readonly spentBytes: number;
   /** Bytes on disk of the record of a fetch. */
   readonly recordBytes: number;
-  /** Bytes of WAL, without full pages: of a single-coin fetch with its hard delete, and of an uploaded coin by category. */
+  /**
+   * Bytes of WAL, without full pages: of a single-coin fetch with its hard delete, and of an uploaded coin by category.
+   */
   readonly fetchWal: number;
   readonly uploadWal: readonly [number, number, number];
   readonly fetchCpu: { readonly service: number; readonly postgres: number };

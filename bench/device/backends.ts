@@ -53,7 +53,10 @@ export async function openSqliteBench(): Promise<Bench> {
   };
 }
 
-/** Opens the Redis backend on its own redis-server with deploy/redis.conf and the given fsync policy (`always` is the default). */
+/**
+ * Opens the Redis backend on its own redis-server with deploy/redis.conf and the given fsync policy (`always` is the
+ * default).
+ */
 export async function openRedisBench(appendfsync: 'always' | 'everysec'): Promise<Bench> {
   const server = await RedisServer.start('--appendfsync', appendfsync);
   const engine = server.client();

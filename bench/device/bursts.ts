@@ -3,8 +3,8 @@ import { addBestie, type Contents, newKey } from '../../testkit/device-contents'
 import { type Timing, toTiming } from './stopwatch';
 
 /**
- * Times ten messages each from and to five contacts of priority BESTIE, concurrently. A message selects a coin (to send), then
- * fetches and burns a private half (to receive).
+ * Times ten messages each from and to five contacts of priority BESTIE, concurrently. A message selects a coin (to
+ * send), then fetches and burns a private half (to receive).
  */
 export async function timeBestieBurst(storage: DeviceStorage): Promise<{ messages: Timing; totalMs: number }> {
   const besties = Array.from({ length: 5 }, (_, index) => `burst-${index}`);
@@ -30,7 +30,10 @@ export async function timeBestieBurst(storage: DeviceStorage): Promise<{ message
   return { messages: toTiming(durations), totalMs };
 }
 
-/** Times 100 key look-ups and 10 coin selections in sequence, the roadmap's comparison of the backends. @returns milliseconds */
+/**
+ * Times 100 key look-ups and 10 coin selections in sequence, the roadmap's comparison of the backends.
+ * @returns milliseconds
+ */
 export async function timeLookups(storage: DeviceStorage, contents: Contents): Promise<number> {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T;
   const contacts = Array.from({ length: 10 }, () => pick(contents.contacts));

@@ -10,12 +10,16 @@ export interface Filled {
   readonly contents: Contents;
 }
 
-/** The number of consecutive calls on one device, so that the processor's caches hold its own data, not that of the other. */
+/**
+ * The number of consecutive calls on one device, so that the processor's caches hold its own data, not that of the
+ * other.
+ */
 const BLOCK = 100;
 
 /**
- * Times the operations that must not slow down with the number of coins, on a large device and (as `raw`) on a small one of the
- * same engine. The blocks alternate, because runs some minutes apart differ more by the state of the machine than by the storage.
+ * Times the operations that must not slow down with the number of coins, on a large device and (as `raw`) on a small
+ * one of the same engine. The blocks alternate, because runs some minutes apart differ more by the state of the machine
+ * than by the storage.
  */
 export async function timeGrowth(small: Filled, large: Filled, runs: number): Promise<Record<string, PairedTiming>> {
   const fetchKey = async ({ storage, contents }: Filled) => {

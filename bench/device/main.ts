@@ -13,9 +13,10 @@ import { type BackendResult, type SizeResult, table } from './report';
 
 const USAGE = `Usage: npm run bench -- device [--quick] [--backend NAME …] [--out FOLDER]
 
-  Measures every operation of the device library with 10, 100, 1,000 and 10,000 stored coins, at the default settings. Compares each
-  with the equivalent raw operation of the engine on the same amount of data, interleaved ("raw"). Read "p50 / raw" for the
-  overhead of the library, and the last lines for growth with the number of coins.
+  Measures every operation of the device library with 10, 100, 1,000 and 10,000 stored coins, at the
+  default settings. Compares each with the equivalent raw operation of the engine on the same amount
+  of data, interleaved ("raw"). Read "p50 / raw" for the overhead of the library, and the last lines
+  for growth with the number of coins.
 
   --quick    fewer runs, up to 1,000 coins; checks that it runs, not how fast
   --backend  sqlite, redis-always or redis-everysec; may be repeated (default: all three)

@@ -14,8 +14,8 @@ export const REMOVED_AT_ONCE = 100;
 const DAY_MS = 86_400_000;
 
 /**
- * Times every operation of both interfaces on a storage that holds `contents`, and leaves it unchanged. `clock.shiftMs` shifts
- * the clock that is injected into the storage.
+ * Times every operation of both interfaces on a storage that holds `contents`, and leaves it unchanged. `clock.shiftMs`
+ * shifts the clock that is injected into the storage.
  */
 export async function timeOperations(
   storage: DeviceStorage,

@@ -23,8 +23,8 @@ export interface RawSteps {
 export type RawEngine = Readonly<Record<EntryKind, RawSteps>>;
 
 /**
- * Opens raw SQLite: each step is one better-sqlite3 transaction on a SQLCipher 4 file with the vault's settings (WAL, synchronous
- * FULL, secure_delete).
+ * Opens raw SQLite: each step is one better-sqlite3 transaction on a SQLCipher 4 file with the vault's settings (WAL,
+ * synchronous FULL, secure_delete).
  */
 export function openRawSqlite(path: string, entries = ENTRIES): RawEngine & { close(): void } {
   const database = new Database(path);
@@ -73,8 +73,8 @@ function sqliteSteps(database: Database.Database, kind: EntryKind, entries: numb
 }
 
 /**
- * Opens raw Redis: each step is one ioredis round trip to the same server with the same fsync policy (HSET, HGETALL, and a MULTI
- * that removes an entry).
+ * Opens raw Redis: each step is one ioredis round trip to the same server with the same fsync policy (HSET, HGETALL,
+ * and a MULTI that removes an entry).
  */
 export async function openRawRedis(redis: Redis, entries = ENTRIES): Promise<RawEngine> {
   return { key: await redisSteps(redis, 'key', entries), coin: await redisSteps(redis, 'coin', entries) };

@@ -16,8 +16,8 @@ export interface PairedTiming extends Timing {
 const WARM_UP = 20;
 
 /**
- * Runs `raw` and `operation` alternately and times each, so that both meet the same conditions of the machine. `prepare` creates
- * the input of the run and is not timed.
+ * Runs `raw` and `operation` alternately and times each, so that both meet the same conditions of the machine.
+ * `prepare` creates the input of the run and is not timed.
  */
 export async function time<Input>(
   runs: number,

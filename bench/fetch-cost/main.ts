@@ -15,10 +15,11 @@ import { measureThroughService } from './through-service';
 
 const USAGE = `Usage: npm run bench -- fetch-cost [--quick] [--callers 8] [--json FILE]
 
-  Measures what the promises cost a single fetch (repeats, memory of spent ids, fence, recheck of short answers, key bytes).
-  Compares, in alternating rounds, the service's claim with a plain claim on one table: first as a statement through the same driver,
-  then as FetchCoins over gRPC, by the service as shipped and by the same service with the plain claim. Each plain figure is
-  followed by how much slower ours is: 10 % means 90 fetches in the time of 100.`;
+  Measures what the promises cost a single fetch (repeats, memory of spent ids, fence, recheck of
+  short answers, key bytes). Compares, in alternating rounds, the service's claim with a plain claim
+  on one table: first as a statement through the same driver, then as FetchCoins over gRPC, by the
+  service as shipped and by the same service with the plain claim. Each plain figure is followed by
+  how much slower ours is: 10 % means 90 fetches in the time of 100.`;
 
 const [GOLD, , BRONZE] = COIN_CATEGORIES;
 const SCENARIOS: readonly Scenario[] = [

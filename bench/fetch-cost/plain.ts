@@ -1,7 +1,8 @@
 /**
- * Creates the table of the plain claim, the statement of a service whose only promise is that no coin is handed out twice. It is
- * one wide table that includes the key bytes, with three partial indexes: one for the queue and two for the purges. Filter, order
- * and lock are the same as ours, and LIMIT is constant, so that the plan is cached as well. There are two forms:
+ * Creates the table of the plain claim, the statement of a service whose only promise is that no coin is handed out
+ * twice. It is one wide table that includes the key bytes, with three partial indexes: one for the queue and two for
+ * the purges. Filter, order and lock are the same as ours, and LIMIT is constant, so that the plan is cached as well.
+ * There are two forms:
  * - the usual one updates the row with the requester and the time, and finds it by primary key;
  * - the leanest one deletes the row (so that it needs no purge), and finds it by ctid.
  */

@@ -43,7 +43,9 @@ export interface Effort {
   readonly roundMs: number;
 }
 
-/** Measures the statements with several concurrent callers. The variants alternate, on tables that hold the same coins. */
+/**
+ * Measures the statements with several concurrent callers. The variants alternate, on tables that hold the same coins.
+ */
 export async function measure(url: string, scenario: Scenario, effort: Effort): Promise<Round[]> {
   const setUp = await connect(url);
   const rounds: Round[] = [];
@@ -107,8 +109,8 @@ export async function connect(url: string): Promise<Client> {
 }
 
 /**
- * Holds the same coins in our tables and in the plain one. Before every few rounds it is filled with new coins of new users and
- * vacuumed, so that no variant pays for dead rows of another and none runs out of coins.
+ * Holds the same coins in our tables and in the plain one. Before every few rounds it is filled with new coins of new
+ * users and vacuumed, so that no variant pays for dead rows of another and none runs out of coins.
  */
 export class Stock {
   #users: string[] = [];
@@ -124,12 +126,17 @@ export class Stock {
     return new Stock(client, scenario);
   }
 
-  /** Returns the users of a variant. The plain variants share a table and have half of its users each; ours has one half, too. */
+  /**
+   * Returns the users of a variant. The plain variants share a table and have half of its users each; ours has one
+   * half, too.
+   */
   usersOf(variant: Variant): string[] {
     return this.#users.filter((_, index) => (variant === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
   }
 
-  /** Empties all tables. Must not be called while a service runs, because its fence would miss coins that it handed out. */
+  /**
+   * Empties all tables. Must not be called while a service runs, because its fence would miss coins that it handed out.
+   */
   async empty(): Promise<void> {
     await this.client.query('TRUNCATE coin, coin_stock, coin_fetch, plain_coin');
   }

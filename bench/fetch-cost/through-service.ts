@@ -22,8 +22,8 @@ interface Served {
 }
 
 /**
- * Measures FetchCoins with several concurrent callers, alternately on the service as shipped and on the same service with the
- * plain claim as its store. Each is a separate process, on tables that hold the same coins.
+ * Measures FetchCoins with several concurrent callers, alternately on the service as shipped and on the same service
+ * with the plain claim as its store. Each is a separate process, on tables that hold the same coins.
  */
 export async function measureThroughService(url: string, scenario: Scenario, effort: Effort): Promise<Round[]> {
   const setUp = await connect(url);

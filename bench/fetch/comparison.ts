@@ -10,9 +10,9 @@ import { OnceAlone, spawnEcho } from './servers';
 import { StoreAlone } from './store-alone';
 
 /**
- * The variants that are measured alternately: the service as shipped (`batched`), with AQM_CLAIM_BATCH=1 (`unbatched`), the plain
- * claim by pgbench, an empty gRPC echo, the service's store without gRPC (`store alone`), and a minimal gRPC server whose only
- * promise is that no coin is handed out twice (`once alone`).
+ * The variants that are measured alternately: the service as shipped (`batched`), with AQM_CLAIM_BATCH=1 (`unbatched`),
+ * the plain claim by pgbench, an empty gRPC echo, the service's store without gRPC (`store alone`), and a minimal gRPC
+ * server whose only promise is that no coin is handed out twice (`once alone`).
  */
 export const VARIANTS = ['batched', 'unbatched', 'plain claim', 'echo', 'store alone', 'once alone'] as const;
 export type Variant = (typeof VARIANTS)[number];
@@ -167,7 +167,8 @@ export class Comparison {
   async #alone() {
     const { spec } = this.#plan;
     const { targets } = this.#testBed;
-    // A quarter of the duration of the others: it leaves three times as many dead rows per second, which the others would have to skip.
+    // A quarter of the duration of the others: it leaves three times as many dead rows per second, which the others
+    // would have to skip.
     const seconds = this.#plan.seconds / 4;
     const result = await this.#store.load({ targets, coinCategory: spec.category, callers: IN_FLIGHT, seconds });
     return { ...result, failures: {} };

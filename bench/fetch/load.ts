@@ -7,7 +7,10 @@ export const IN_FLIGHT = 256;
 /** The hot tables fit in memory, and no checkpoint falls into a round. All durability settings keep their defaults. */
 export const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
 
-/** Seconds of unmeasured load before each round. While other variants ran, V8 may have dropped code compiled for this load. */
+/**
+ * Seconds of unmeasured load before each round. While other variants ran, V8 may have dropped code compiled for this
+ * load.
+ */
 export const LEAD_IN_S = 1;
 
 /** A load of single-coin fetches that rotates through the targets. */

@@ -5,14 +5,18 @@ import { columns, type Latency, median, positive, progress, verdict } from '../h
 import { Comparison, type Round, VARIANTS, type Variant } from './comparison';
 import { IN_FLIGHT, POSTGRES } from './load';
 
-const USAGE = `Usage: npm run bench -- fetch [--rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--request-ids none|new] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- fetch [--rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD]
+                              [--targets 1000] [--connections 16] [--batch 256] [--workers 1]
+                              [--request-ids none|new] [--out docs/performance]
 
-  Measures the throughput and latency of single-coin fetches with ${IN_FLIGHT} calls in flight, and the latency of single calls on an
-  idle service. Compares, in interleaved rounds: the service with batched claims; the same without batching (AQM_CLAIM_BATCH=1); an
-  empty grpc-js echo; pgbench with the plain claim on the same PostgreSQL; the service's store without gRPC; and a minimal gRPC
-  server that only hands no coin out twice. Read the ratios between the variants: absolute rates depend on the machine. Only coins
-  that left the stock count. Settings in the environment reach both services; --workers applies to every gRPC server; with
-  --request-ids new each call has a request_id. Exit code 1: a required ratio was missed.`;
+  Measures the throughput and latency of single-coin fetches with ${IN_FLIGHT} calls in flight, and
+  the latency of single calls on an idle service. Compares, in interleaved rounds: the service with
+  batched claims; the same without batching (AQM_CLAIM_BATCH=1); an empty grpc-js echo; pgbench with
+  the plain claim on the same PostgreSQL; the service's store without gRPC; and a minimal gRPC
+  server that only hands no coin out twice. Read the ratios between the variants: absolute rates
+  depend on the machine. Only coins that left the stock count. Settings in the environment reach
+  both services; --workers applies to every gRPC server; with --request-ids new each call has a
+  request_id. Exit code 1: a required ratio was missed.`;
 
 /** An upper bound of what any variant over gRPC reaches on two cores. */
 const MAX_PER_SECOND = 16_000;

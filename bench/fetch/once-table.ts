@@ -9,8 +9,8 @@ CREATE TABLE once_coin (
 ) WITH (fillfactor = 90)`;
 
 /**
- * Takes coins. Parameters: $1 the targets, $2 the number of coins for each, $3 the category. Returns one row per coin: the
- * position of its target and the bytes of the answer.
+ * Takes coins. Parameters: $1 the targets, $2 the number of coins for each, $3 the category. Returns one row per coin:
+ * the position of its target and the bytes of the answer.
  */
 export const ONCE_CLAIM = `
 WITH picked AS MATERIALIZED (

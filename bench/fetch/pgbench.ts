@@ -38,8 +38,9 @@ export function findPgbench(): string {
 export const targetId = (number: number): string => `00000000-0000-4000-8000-${100_000_000_000 + number}`;
 
 /**
- * Runs pgbench with one plain claim of one coin per transaction, each for a random target. The plain claim is the prepared
- * statement of a service whose only promise is that no coin is handed out twice. pgbench reads the key bytes and drops them.
+ * Runs pgbench with one plain claim of one coin per transaction, each for a random target. The plain claim is the
+ * prepared statement of a service whose only promise is that no coin is handed out twice. pgbench reads the key bytes
+ * and drops them.
  */
 export async function pgbench(
   url: string,

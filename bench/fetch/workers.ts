@@ -2,8 +2,8 @@ import cluster from 'node:cluster';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 
 /**
- * Serves in as many processes as the environment variable PROCESSES says, and prints the same "ready" line as the service. Ends
- * on SIGTERM.
+ * Serves in as many processes as the environment variable PROCESSES says, and prints the same "ready" line as the
+ * service. Ends on SIGTERM.
  */
 export function serveInWorkers(build: () => Server): void {
   const { PROCESSES = '1' } = process.env;

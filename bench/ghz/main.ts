@@ -6,12 +6,16 @@ import { columns, positive, verdict } from '../harness/numbers';
 import { TestBed } from '../harness/test-bed';
 import { type Configuration, configurations, runConfiguration, TARGETS } from './configurations';
 
-const USAGE = `Usage: npm run bench -- ghz [--only FetchCoins] [--total 0] [--address 127.0.0.1:50051 --token JWT] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- ghz [--only FetchCoins] [--total 0] [--address 127.0.0.1:50051 --token JWT]
+                            [--out docs/performance]
 
-  Measures throughput and latency of every method with ghz, by the configurations in bench/ghz/, one per method. It compares
-  nothing; use it to look at one method, or at a deployed service. It starts its own service, or calls the one at --address (the
-  token needs the admin scope for the purges). ghz is looked up on PATH, in GOBIN and in GOPATH, or built with Go. To run one
-  configuration by hand: ghz --config bench/ghz/fetch-coins.json -m '{"authorization":"Bearer JWT"}'`;
+  Measures throughput and latency of every method with ghz, by the configurations in bench/ghz/, one
+  per method. It compares nothing; use it to look at one method, or at a deployed service. It starts
+  its own service, or calls the one at --address (the token needs the admin scope for the purges).
+  ghz is looked up on PATH, in GOBIN and in GOPATH, or built with Go.
+
+  To run one configuration by hand:
+  ghz --config bench/ghz/fetch-coins.json -m '{"authorization":"Bearer JWT"}'`;
 
 /** More coins than the configurations fetch. */
 const COINS_PER_TARGET = 5000;

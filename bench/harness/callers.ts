@@ -70,8 +70,8 @@ export interface LoadPhase {
 }
 
 /**
- * Runs open-loop load: each call is sent when it is due, regardless of earlier calls. The phases follow each other without a
- * pause. `onPhase` is called when each phase begins, and once more when the last one is over.
+ * Runs open-loop load: each call is sent when it is due, regardless of earlier calls. The phases follow each other
+ * without a pause. `onPhase` is called when each phase begins, and once more when the last one is over.
  * @returns the calls of each phase
  */
 export async function openLoop(
@@ -113,7 +113,9 @@ export async function openLoop(
   return calls;
 }
 
-/** Runs closed-loop load: `concurrency` workers, each of which sends its next call when the previous one has finished. */
+/**
+ * Runs closed-loop load: `concurrency` workers, each of which sends its next call when the previous one has finished.
+ */
 export async function closedLoop(callers: Callers, concurrency: number, ms: number): Promise<Call[]> {
   const calls: Call[] = [];
   const begin = performance.now();

@@ -19,7 +19,9 @@ const OUT = 'docs/performance';
 /** The usage text of `--batch`, for benches with one service: the maximum number of fetches per claim statement. */
 export const BATCH_USAGE = '[--batch N]';
 
-/** Returns the setting of the service under test that `--batch N` stands for. It is empty when the option was not given. */
+/**
+ * Returns the setting of the service under test that `--batch N` stands for. It is empty when the option was not given.
+ */
 export function batchOf(batch: string): { readonly AQM_CLAIM_BATCH?: string } {
   return batch === '' ? {} : { AQM_CLAIM_BATCH: batch };
 }
@@ -31,10 +33,11 @@ export function purposeOf(usage: string): string {
 }
 
 /**
- * Runs a bench as a command. It reads the options (each has a default), prints the purpose on stderr and the table and verdicts
- * on stdout, and writes the JSON result and the plot. Exit code 1: a requirement was not met. Exit code 2: the bench could not
- * run.
- * @param usage the usage lines, a blank line, and the purpose: what is measured, what is compared, how to read the result
+ * Runs a bench as a command. It reads the options (each has a default), prints the purpose on stderr and the table and
+ * verdicts on stdout, and writes the JSON result and the plot. Exit code 1: a requirement was not met. Exit code 2: the
+ * bench could not run.
+ * @param usage the usage lines, a blank line, and the purpose: what is measured, what is compared, how to read the
+ * result
  */
 export function runCommand<Name extends string>(
   usage: string,

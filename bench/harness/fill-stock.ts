@@ -6,8 +6,8 @@ const USERS_AT_ONCE = 50_000;
 const TABLES = ['coin', 'coin_stock', 'coin_fetch'];
 
 /**
- * Adds coins as uploads leave them, but generates them inside PostgreSQL. A user's new coins come after the existing ones. All
- * bytes of a key are equal; the columns are not compressed (STORAGE EXTERNAL).
+ * Adds coins as uploads leave them, but generates them inside PostgreSQL. A user's new coins come after the existing
+ * ones. All bytes of a key are equal; the columns are not compressed (STORAGE EXTERNAL).
  */
 export async function stockUp(
   client: Client,
@@ -53,8 +53,8 @@ export async function settle(client: Client, others: readonly string[] = []): Pr
 }
 
 /**
- * Adds coins of mixed categories for new users. The category of each coin is random; `shares` gives the probabilities in
- * percent, in the order of COIN_CATEGORIES.
+ * Adds coins of mixed categories for new users. The category of each coin is random; `shares` gives the probabilities
+ * in percent, in the order of COIN_CATEGORIES.
  */
 export async function stockMixed(
   client: Client,

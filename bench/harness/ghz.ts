@@ -37,7 +37,10 @@ interface Report {
 
 let found: string | undefined;
 
-/** Returns the path of ghz, and builds it first if it is missing. @throws if it cannot be built; the reason is on stderr */
+/**
+ * Returns the path of ghz, and builds it first if it is missing.
+ * @throws if it cannot be built; the reason is on stderr
+ */
 export function ghzProgram(): string {
   found ??= execFileSync(process.execPath, [join(ROOT, 'build/go-tool.mjs'), 'ghz'], {
     encoding: 'utf8',

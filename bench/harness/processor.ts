@@ -3,7 +3,10 @@ import { readFileSync } from 'node:fs';
 /** The frequency of the clock in which /proc counts processor time (USER_HZ). */
 const TICKS_PER_S = 100;
 
-/** Returns the processor time of a process and its children so far, in milliseconds. Children that have ended are included. */
+/**
+ * Returns the processor time of a process and its children so far, in milliseconds. Children that have ended are
+ * included.
+ */
 export function treeCpuMs(pid: number): number {
   return familyOf(pid).reduce((sum, member) => sum + times(String(member)).all, 0);
 }

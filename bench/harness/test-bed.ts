@@ -73,7 +73,10 @@ export class TestBed {
     return this.#postgres.connectionString();
   }
 
-  /** Starts one more service on the same PostgreSQL, with the same token key. @param program default: the service as shipped */
+  /**
+   * Starts one more service on the same PostgreSQL, with the same token key.
+   * @param program default: the service as shipped
+   */
   async spawnService(env: NodeJS.ProcessEnv, program?: string): Promise<ServiceProcess> {
     const dataDir = join(this.#folder, `service-${this.#services.length + 1}`);
     mkdirSync(dataDir);
@@ -116,7 +119,10 @@ export class TestBed {
     return users;
   }
 
-  /** Returns the smallest number of coins that any target has. @param stock a query that returns one user_id per coin */
+  /**
+   * Returns the smallest number of coins that any target has.
+   * @param stock a query that returns one user_id per coin
+   */
   async fewest(stock = 'SELECT user_id FROM coin_stock'): Promise<number> {
     const [row] = await this.query<{ coins: number }>(
       `SELECT min(coins)::int AS coins FROM (

@@ -5,12 +5,15 @@ import { TestBed } from '../harness/test-bed';
 import type { Load } from '../users/load-generator';
 import { LoadGenerator } from '../users/spawn-load-generator';
 
-const USAGE = `Usage: npm run bench -- hot [--fetches 10000] [--rounds 3] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- hot [--fetches 10000] [--rounds 3] [--tier GOLD] ${BATCH_USAGE}
+                            [--out docs/performance]
 
-  Measures how long a burst takes in which all connected users fetch one coin at the same moment. Compares a single hot target
-  that owns all the coins with as many targets that own one coin each, in alternating rounds. The hot target should take at most
-  1.5 times as long. The service is configured to queue all calls (AQM_MAX_CALLS, AQM_MAX_WAIT_MS, AQM_CONNECT_TIMEOUT_MS),
-  which it would refuse with its defaults. Exit code 1: a fetch was empty, a coin was handed out twice, or the ratio is too high.`;
+  Measures how long a burst takes in which all connected users fetch one coin at the same moment.
+  Compares a single hot target that owns all the coins with as many targets that own one coin each,
+  in alternating rounds. The hot target should take at most 1.5 times as long. The service is
+  configured to queue all calls (AQM_MAX_CALLS, AQM_MAX_WAIT_MS, AQM_CONNECT_TIMEOUT_MS), which it
+  would refuse with its defaults. Exit code 1: a fetch was empty, a coin was handed out twice, or
+  the ratio is too high.`;
 
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
 const WAIT_MS = '120000';

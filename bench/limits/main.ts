@@ -12,9 +12,10 @@ import { TestBed } from '../harness/test-bed';
 
 const USAGE = `Usage: npm run bench -- limits [--rounds 40] [--seconds 0.5] [--out docs/performance]
 
-  Measures what rate limits cost a fetch. Compares, in interleaved rounds on one PostgreSQL, services that differ only in their
-  limits: none, in the memory of the process, shared through Redis. Read the percentage: throughput relative to the service
-  without limits in the same round. The last line gives the cost of the in-memory limits alone, in microseconds per fetch.`;
+  Measures what rate limits cost a fetch. Compares, in interleaved rounds on one PostgreSQL,
+  services that differ only in their limits: none, in the memory of the process, shared through
+  Redis. Read the percentage: throughput relative to the service without limits in the same round.
+  The last line gives the cost of the in-memory limits alone, in microseconds per fetch.`;
 
 const VARIANTS = ['off', 'memory', 'redis'] as const;
 type Variant = (typeof VARIANTS)[number];
@@ -30,7 +31,10 @@ const CALLERS = 16;
 const CONCURRENCY = 32;
 const TARGETS = 2000;
 
-/** Measures what the in-memory limits take per fetch, in microseconds of processor time, without the noise of a whole service. */
+/**
+ * Measures what the in-memory limits take per fetch, in microseconds of processor time, without the noise of a whole
+ * service.
+ */
 async function costOfChargesUs(): Promise<number> {
   const { rates } = readConfig(WIDE).limits;
   const users = Array.from({ length: TARGETS }, () => randomUUID());

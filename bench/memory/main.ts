@@ -6,11 +6,13 @@ import { treeResidentMiB } from '../harness/processor';
 import { TestBed } from '../harness/test-bed';
 import { LoadGenerator } from '../users/spawn-load-generator';
 
-const USAGE = `Usage: npm run bench -- memory [--minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- memory [--minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE}
+                               [--out docs/performance]
 
-  Measures the resident memory of the service: idle, with connected users who have made one call each, and then every 5 seconds
-  under open-loop load. Compares the last third of the run with the second third: more than 1.1 times as much counts as growth.
-  Settings in the environment reach the service. Exit code 1: memory grew, a call failed or a connection was lost.`;
+  Measures the resident memory of the service: idle, with connected users who have made one call
+  each, and then every 5 seconds under open-loop load. Compares the last third of the run with the
+  second third: more than 1.1 times as much counts as growth. Settings in the environment reach the
+  service. Exit code 1: memory grew, a call failed or a connection was lost.`;
 
 const SPEC = COIN_CATEGORIES[0];
 const TARGETS = 1000;

@@ -7,12 +7,16 @@ import { distribution, type OverloadResult, phaseOf, table, verdicts } from './r
 
 const USAGE = `Usage: npm run bench -- overload [--seconds 60] [--times 5] [--out docs/performance]
 
-  Measures how the service behaves under overload. Its capacity is lowered by configuration and measured; then open-loop load
-  follows at half of capacity, at --times capacity, and at half of capacity again. Compares throughput, latency and rejections of
-  the three phases: under overload, goodput should stay near capacity, admitted calls fast, and rejections immediate.
-  Exit code 1: the service fails under the load.`;
+  Measures how the service behaves under overload. Its capacity is lowered by configuration and
+  measured; then open-loop load follows at half of capacity, at --times capacity, and at half of
+  capacity again. Compares throughput, latency and rejections of the three phases: under overload,
+  goodput should stay near capacity, admitted calls fast, and rejections immediate. Exit code 1: the
+  service fails under the load.`;
 
-/** One connection to a PostgreSQL whose commits take 8 ms, as on a slow disk, and two fetches per statement. All else is default. */
+/**
+ * One connection to a PostgreSQL whose commits take 8 ms, as on a slow disk, and two fetches per statement. All else is
+ * default.
+ */
 const POSTGRES = ['commit_delay=8000', 'commit_siblings=0'];
 const SERVICE = { AQM_POOL_SIZE: '1', AQM_CLAIM_BATCH: '2' };
 /** The maximum p99 latency of admitted calls: twice the default of AQM_MAX_WAIT_MS. */
@@ -82,8 +86,8 @@ function rejectionDurations(log: string): number[] {
 }
 
 /**
- * Returns when the service had recovered, in milliseconds: the due time of the last failed or late call before the first full
- * second without one.
+ * Returns when the service had recovered, in milliseconds: the due time of the last failed or late call before the
+ * first full second without one.
  */
 function recoveryMs(calls: readonly Call[], lateMs: number): number {
   let last = 0;

@@ -4,7 +4,10 @@ const WIDTH = 900;
 const PANEL = { left: 60, width: 820, height: 150 };
 const TOPS = { calls: 40, p99: 250 };
 
-/** Draws answered and rejected calls per second, and the p99 of the answered ones, before, during and after the overload. */
+/**
+ * Draws answered and rejected calls per second, and the p99 of the answered ones, before, during and after the
+ * overload.
+ */
 export function plot({ capacity, before, overload, after }: OverloadResult): string {
   const phases: readonly Phase[] = [before, overload, after];
   const seconds = phases.flatMap((phase) => phase.seconds);

@@ -39,7 +39,10 @@ export interface OverloadResult {
   readonly after: Phase;
   /** Duration of rejected calls from arrival to answer, as the service logged it. */
   readonly rejectedByServer: Distribution;
-  /** The time from the end of the overload to the last call that failed or took longer than twice the earlier p99, in milliseconds. */
+  /**
+   * The time from the end of the overload to the last call that failed or took longer than twice the earlier p99, in
+   * milliseconds.
+   */
   readonly recoveryMs: number;
   /** The average number of busy cores during the overload. */
   readonly cores: { readonly generator: number; readonly service: number };

@@ -2,8 +2,8 @@ import type { Edit } from '../../chaos/service/breaks';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 
 /**
- * Describes one guarantee and the edits that remove it from the compiled code. `promise` is the number of the promise that it
- * keeps; it is empty for what only the contract requires.
+ * Describes one guarantee and the edits that remove it from the compiled code. `promise` is the number of the promise
+ * that it keeps; it is empty for what only the contract requires.
  */
 export interface Cut {
   readonly promise: string;
@@ -18,8 +18,8 @@ export interface Cut {
 const GATHERED = 'store/claim/claim-many-fast.js';
 
 /**
- * Returns the cuts in the order in which they are made; each copy has those before it as well. The order of upload is not cut:
- * the index provides it, and without ORDER BY PostgreSQL may choose a plan that costs three times as much.
+ * Returns the cuts in the order in which they are made; each copy has those before it as well. The order of upload is
+ * not cut: the index provides it, and without ORDER BY PostgreSQL may choose a plan that costs three times as much.
  */
 export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategorySpec): readonly Cut[] {
   /** Constants in place of the columns that are read from the table of coins. */

@@ -11,12 +11,15 @@ import { treeCpuMs } from '../harness/processor';
 import { TestBed } from '../harness/test-bed';
 import { type Cut, cutsFor } from './cuts';
 
-const USAGE = `Usage: npm run bench -- promises [--rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--connections 4] [--workers 2] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- promises [--rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE]
+                                 [--targets 1000] [--connections 4] [--workers 2]
+                                 [--out docs/performance]
 
-  Measures what each promise costs a fetch, with 256 single-coin calls in flight. Compares, in interleaved rounds on one
-  PostgreSQL: the service as shipped; copies with one guarantee after the other removed from the compiled code (each copy lacks
-  those above it, too); a minimal server that only hands no coin out twice; and an empty echo. The difference between two
-  consecutive rows is the cost of the guarantee named in the second one.`;
+  Measures what each promise costs a fetch, with 256 single-coin calls in flight. Compares, in
+  interleaved rounds on one PostgreSQL: the service as shipped; copies with one guarantee after the
+  other removed from the compiled code (each copy lacks those above it, too); a minimal server that
+  only hands no coin out twice; and an empty echo. The difference between two consecutive rows is
+  the cost of the guarantee named in the second one.`;
 
 /** The throughput goal of the service with all promises, relative to the echo. */
 const GOAL = 0.72;
@@ -129,8 +132,8 @@ async function runRound(testBed: TestBed, variant: Variant, load: FetchLoad): Pr
 }
 
 /**
- * Returns the processor time per coin, in microseconds: what the goal leaves, what the minimal server takes, and what the
- * promises beyond it take.
+ * Returns the processor time per coin, in microseconds: what the goal leaves, what the minimal server takes, and what
+ * the promises beyond it take.
  */
 function budgetOf(variants: readonly Variant[], allUs: (variant: Variant) => number) {
   const [once, echo] = variants.slice(-2).map(allUs) as [number, number];

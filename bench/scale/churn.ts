@@ -37,8 +37,8 @@ interface Day {
 }
 
 /**
- * Simulates a year in fast motion and records the sizes of tables and indexes. Then it compares the latency of a fetch with that
- * of a fresh service that has as many coins.
+ * Simulates a year in fast motion and records the sizes of tables and indexes. Then it compares the latency of a fetch
+ * with that of a fresh service that has as many coins.
  */
 export async function churn(plan: ChurnPlan): Promise<BenchResult> {
   const env = { ...ENV, ...plan.service };

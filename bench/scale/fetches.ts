@@ -43,7 +43,9 @@ export class Fetches {
   }
 }
 
-/** Runs blocks of both alternately, so that both meet the same conditions of the machine. The first block is a warm-up. */
+/**
+ * Runs blocks of both alternately, so that both meet the same conditions of the machine. The first block is a warm-up.
+ */
 export async function runAlternately(one: Fetches, other: Fetches, blocks: number, ms: number): Promise<void> {
   for (let block = -1; block < blocks; block += 1) {
     for (const fetches of block % 2 === 0 ? [one, other] : [other, one]) await fetches.block(ms, block < 0);

@@ -32,7 +32,9 @@ interface Size {
   readonly failures: Readonly<Record<string, number>>;
 }
 
-/** Measures p50 and p99 of a fetch while the table grows, at each size interleaved with a service that has 10,000 coins. */
+/**
+ * Measures p50 and p99 of a fetch while the table grows, at each size interleaved with a service that has 10,000 coins.
+ */
 export async function growth(plan: GrowthPlan): Promise<BenchResult> {
   const open = () =>
     TestBed.open({

@@ -3,14 +3,17 @@ import { positive } from '../harness/numbers';
 import { churn } from './churn';
 import { growth } from './growth';
 
-const USAGE = `Usage: npm run bench -- scale [--only growth|churn] [--coins 10000000] [--mix 5,15,80] [--blocks 20] [--block-ms 400]
-                            [--days 365] [--day-ms 500] [--daily 2000] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- scale [--only growth|churn] [--coins 10000000] [--mix 5,15,80] [--blocks 20]
+                              [--block-ms 400] [--days 365] [--day-ms 500] [--daily 2000]
+                              ${BATCH_USAGE} [--out docs/performance]
 
-  Measures whether fetches slow down and tables grow with size and age. growth: latency from 10,000 to --coins coins (--mix: shares
-  of GOLD, SILVER, BRONZE in percent), at each size interleaved with a service that has 10,000. With more GOLD the tables no longer
-  fit in memory (10 million coins of 40,30,30 are some 25 GB). churn: a year in fast motion, in which a day takes half a second and
-  --daily coins are uploaded, fetched, purged, hard-deleted and forgotten; then latency, interleaved with a fresh service of the same
-  size. Read the ratios: fetches should take at most 1.3 times as long, tables should stop growing. Exit code 1: they do not.`;
+  Measures whether fetches slow down and tables grow with size and age. growth: latency from 10,000
+  to --coins coins (--mix: shares of GOLD, SILVER, BRONZE in percent), at each size interleaved with
+  a service that has 10,000. With more GOLD the tables no longer fit in memory (10 million coins of
+  40,30,30 are some 25 GB). churn: a year in fast motion, in which a day takes half a second and
+  --daily coins are uploaded, fetched, purged, hard-deleted and forgotten; then latency, interleaved
+  with a fresh service of the same size. Read the ratios: fetches should take at most 1.3 times as
+  long, tables should stop growing. Exit code 1: they do not.`;
 
 const DEFAULTS = {
   only: '',

@@ -14,8 +14,9 @@ import { progress } from '../harness/numbers';
 
 const USAGE = `Usage: npm run bench -- spent [--coins 1000000] [--out docs/performance]
 
-  Measures what spent coins take on disk, and how long forgetting them takes. It fills its own PostgreSQL with --coins spent coins,
-  a tenth of them due to be forgotten. It compares nothing; read the figures per million coins as input of the capacity estimate.`;
+  Measures what spent coins take on disk, and how long forgetting them takes. It fills its own
+  PostgreSQL with --coins spent coins, a tenth of them due to be forgotten. It compares nothing;
+  read the figures per million coins as input of the capacity estimate.`;
 
 /** Coins per user. The ids of one user are adjacent in the primary key. */
 const COINS_PER_USER = 1000;

@@ -9,11 +9,13 @@ import { columns, median, positive, progress, verdict } from '../harness/numbers
 import { treeCpuMs } from '../harness/processor';
 import { TestBed } from '../harness/test-bed';
 
-const USAGE = `Usage: npm run bench -- tracing [--pairs 7] [--seconds 3] [--concurrency 64] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- tracing [--pairs 7] [--seconds 3] [--concurrency 64]
+                                [--out docs/performance]
 
-  Measures what telemetry costs a fetch. Compares, in interleaved rounds, services that differ only in telemetry: cut out of the
-  code, off, on with 1 % of the traces, with all traces, and with metrics. A Jaeger receives the traces. Read the column "of off":
-  throughput relative to telemetry off in the same round. Exit code 1: 1 % of the traces costs more than 5 % of throughput.`;
+  Measures what telemetry costs a fetch. Compares, in interleaved rounds, services that differ only
+  in telemetry: cut out of the code, off, on with 1 % of the traces, with all traces, and with
+  metrics. A Jaeger receives the traces. Read the column "of off": throughput relative to telemetry
+  off in the same round. Exit code 1: 1 % of the traces costs more than 5 % of throughput.`;
 
 const VARIANTS = ['cut out', 'off', 'traces 1 %', 'traces 100 %', 'metrics'] as const;
 type Variant = (typeof VARIANTS)[number];

@@ -6,8 +6,9 @@ const STOCK = 'user_id, coin_category, upload_order, key_id, expire_time';
 const OFFSET = 2 ** 50;
 
 /**
- * Stores the rows of the newest uploads a second time, under new ids, with COPY. The rows are first written to files on the
- * server. Then the COPY from those files into the same tables is timed, in one transaction. The new rows are removed afterwards.
+ * Stores the rows of the newest uploads a second time, under new ids, with COPY. The rows are first written to files on
+ * the server. Then the COPY from those files into the same tables is timed, in one transaction. The new rows are
+ * removed afterwards.
  */
 export async function copyRows(
   testBed: TestBed,

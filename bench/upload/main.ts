@@ -5,11 +5,13 @@ import { TestBed } from '../harness/test-bed';
 import { copyRows } from './copy';
 import { BATCH, Uploaders } from './uploaders';
 
-const USAGE = `Usage: npm run bench -- upload [--rounds 5] [--seconds 4] [--lanes 8] [--users 1000] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- upload [--rounds 5] [--seconds 4] [--lanes 8] [--users 1000] ${BATCH_USAGE}
+                               [--out docs/performance]
 
-  Measures the throughput of uploads of ${BATCH} coins, a third of each category. Compares it with COPY of the same rows into the same
-  tables, in alternating rounds: COPY is the upper limit that PostgreSQL sets. Only coins answered as inserted count. --lanes is
-  the number of concurrent uploads. Settings in the environment reach the service. Exit code 1: fewer than 10,000 coins/s and
+  Measures the throughput of uploads of ${BATCH} coins, a third of each category. Compares it with
+  COPY of the same rows into the same tables, in alternating rounds: COPY is the upper limit that
+  PostgreSQL sets. Only coins answered as inserted count. --lanes is the number of concurrent
+  uploads. Settings in the environment reach the service. Exit code 1: fewer than 10,000 coins/s and
   less than 0.7 of COPY.`;
 
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];

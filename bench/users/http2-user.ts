@@ -22,18 +22,25 @@ const PATH = '/aqm.coin.v1.CoinService/FetchCoins';
 const FRAME_HEAD = 9;
 /** Bytes before a gRPC message: the compressed flag and the length. */
 const MESSAGE_HEAD = 5;
-/** SETTINGS_HEADER_TABLE_SIZE 0: the service sends its trailers in full every time, so that no HPACK table is needed. */
+/**
+ * SETTINGS_HEADER_TABLE_SIZE 0: the service sends its trailers in full every time, so that no HPACK table is needed.
+ */
 const NO_HEADER_TABLE = Buffer.from([0, 1, 0, 0, 0, 0]);
 /** The WINDOW_UPDATE from the initial connection window (65,535 bytes) to the largest one. */
 const WINDOW = uint32(2 ** 31 - 1 - 65_535);
 /** The index of the newest entry in the HPACK dynamic table (RFC 7541, section 2.3.3). */
 const NEWEST_HEADER = 62;
-/** "grpc-status" in HPACK's Huffman code, as the service sends it. Its value is sent literally, because the code would not shorten it. */
+/**
+ * "grpc-status" in HPACK's Huffman code, as the service sends it. Its value is sent literally, because the code would
+ * not shorten it.
+ */
 const GRPC_STATUS = Buffer.from('889acac8b21234da8f', 'hex');
 
 /** The answer to one call. */
 export interface Answer {
-  /** `answered`: with a coin. `empty`: without. Any other value is the gRPC code, or what happened to the connection. */
+  /**
+   * `answered`: with a coin. `empty`: without. Any other value is the gRPC code, or what happened to the connection.
+   */
   readonly outcome: string;
   /** The encoded FetchCoinsResponse. Empty if the call was made with `keepsMessage: false`. */
   readonly message: Buffer;
@@ -50,15 +57,15 @@ interface Pending {
 }
 
 /**
- * The read buffer that all connections share. A buffer per read would make V8 trace all users every second, and its pauses would
- * be measured as latency of the service.
+ * The read buffer that all connections share. A buffer per read would make V8 trace all users every second, and its
+ * pauses would be measured as latency of the service.
  */
 const ARRIVED = Buffer.alloc(256 * 1024);
 
 /**
- * Is one connected user who calls FetchCoins, with the minimum of HTTP/2 that this takes. A grpc-js client takes several times as
- * much processor time, and ghz uses one token for all its connections. Like other clients, it sends its headers in full once and
- * then as indexes of the HPACK table.
+ * Is one connected user who calls FetchCoins, with the minimum of HTTP/2 that this takes. A grpc-js client takes
+ * several times as much processor time, and ghz uses one token for all its connections. Like other clients, it sends
+ * its headers in full once and then as indexes of the HPACK table.
  */
 export class Http2User {
   readonly #socket: Socket;
@@ -82,7 +89,10 @@ export class Http2User {
     });
   }
 
-  /** Connects. Resolves on the first bytes from the service, when the connection is more than an entry in the kernel's backlog. */
+  /**
+   * Connects. Resolves on the first bytes from the service, when the connection is more than an entry in the kernel's
+   * backlog.
+   */
   static connect(port: number, localAddress: string, token: string): Promise<Http2User> {
     return new Promise((resolve, reject) => {
       let user: Http2User | undefined;

@@ -3,9 +3,9 @@ import { FetchCoinsRequest, FetchCoinsResponse } from '../../gen/aqm/coin/v1/coi
 import { type Latency, latencyOf } from '../harness/numbers';
 import { type Answer, Http2User } from './http2-user';
 
-// The program of the load generator: a separate process that holds many connected users. It reads one LoadCommand per line of
-// JSON on stdin and answers each with one line on stdout. The users connect from 127.0.0.x, 500 per address, which is the
-// default limit of connections per address.
+// The program of the load generator: a separate process that holds many connected users. It reads one LoadCommand per
+// line of JSON on stdin and answers each with one line on stdout. The users connect from 127.0.0.x, 500 per address,
+// which is the default limit of connections per address.
 
 /** One command for the load generator process. */
 export type LoadCommand =

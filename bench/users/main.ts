@@ -7,12 +7,15 @@ import { TestBed } from '../harness/test-bed';
 import type { Load } from './load-generator';
 import { LoadGenerator } from './spawn-load-generator';
 
-const USAGE = `Usage: npm run bench -- users [--users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- users [--users 10000] [--warm-up 40] [--seconds 60] [--from 1000]
+                              [--step 1000] [--to 20000] [--tier GOLD] ${BATCH_USAGE}
+                              [--out docs/performance]
 
-  Measures the latency of single-coin fetches by many connected users, each with its own connection and token, under open-loop
-  load. Compares increasing rates, after a warm-up at the first one, until p99 passes 50 ms or calls fail; the highest rate below
-  that is the capacity. Latency counts from the time at which a call was due; the last columns show which process was busy, in
-  cores. Settings in the environment reach the service. Exit code 1: a required rate or latency was missed.`;
+  Measures the latency of single-coin fetches by many connected users, each with its own connection
+  and token, under open-loop load. Compares increasing rates, after a warm-up at the first one,
+  until p99 passes 50 ms or calls fail; the highest rate below that is the capacity. Latency counts
+  from the time at which a call was due; the last columns show which process was busy, in cores.
+  Settings in the environment reach the service. Exit code 1: a required rate or latency was missed.`;
 
 const MAX_P99_MS = 50;
 /** A step with a larger share of failed calls exceeds the capacity. */

@@ -12,9 +12,11 @@ import { anyRequest, type Request, validRequests } from './requests';
 import { framed, type Reply, Wire } from './wire';
 
 const USAGE = `Usage: npm run fuzz [-- --bytes 200000] [--messages 50000] [--seed N]
+
   Fuzzes a service that it starts itself: sends mutated request bytes, then generated messages.
-  Exit code 1: the service crashed, hung, answered INTERNAL or UNKNOWN, logged an unexpected error, or its memory grew.
-  Exit code 2: the run could not start.
+  Exit code 1: the service crashed, hung, answered INTERNAL or UNKNOWN, logged an unexpected error,
+  or its memory grew. Exit code 2: the run could not start.
+
   --bytes     number of mutated requests (default 200000)
   --messages  number of generated messages (default 50000)
   --seed      repeats the inputs of a run (default random; printed at the start)`;
@@ -113,7 +115,10 @@ function whole({ path, bytes }: Request): Sent {
   return { path, body: framed(bytes) };
 }
 
-/** Returns the next generated message. They are generated a thousand at a time, because all at once would fill the memory. */
+/**
+ * Returns the next generated message. They are generated a thousand at a time, because all at once would fill the
+ * memory.
+ */
 function next(batch: Request[], n: number, user: string, seed: number): Request {
   const place = n % 1000;
   if (place === 0 && n > 0) batch.splice(0, 1000, ...fc.sample(anyRequest(user), { numRuns: 1000, seed: seed + n }));

@@ -29,7 +29,9 @@ export class Wire {
     return new Wire(sessions, token);
   }
 
-  /** Sends one request. `body` is everything after the headers: messages with their 5-byte prefix of flag and length. */
+  /**
+   * Sends one request. `body` is everything after the headers: messages with their 5-byte prefix of flag and length.
+   */
   async send(path: string, body: Uint8Array): Promise<Reply> {
     const session = this.#sessions[this.#next++ % this.#sessions.length];
     if (!session || session.destroyed) return { status: 'NO_STATUS', message: 'the connection was lost' };

@@ -4,9 +4,12 @@ import { rehearse } from './rehearse';
 import { TestBed } from './test-bed';
 
 const USAGE = `Usage: npm run rehearse-restore [-- --coins 200] [--json]
-  Rehearses a restore with its own PostgreSQL, service and device: base backup and WAL archive, more fetches, data loss, recovery
-  to a point in time before some of the fetches, the restore fence, the operator's decision, and devices that publish again.
-  Exit code 0: every line of the verdict holds. 1: at least one does not. 2: invalid command line.
+
+  Rehearses a restore with its own PostgreSQL, service and device: base backup and WAL archive, more
+  fetches, data loss, recovery to a point in time before some of the fetches, the restore fence, the
+  operator's decision, and devices that publish again. Exit code 0: every line of the verdict holds.
+  1: at least one does not. 2: invalid command line.
+
   --coins  number of coins that the device publishes, from 20 to 900 (default 200)
   --json   print the verdict as JSON on stdout; the steps go to stderr`;
 

@@ -99,8 +99,8 @@ class Participants {
 }
 
 /**
- * Runs the rehearsal on a real PostgreSQL with real processes and the operator's command line: a base backup, more work, data
- * loss, a restore to a point in time before some of the work, and the operator's decision.
+ * Runs the rehearsal on a real PostgreSQL with real processes and the operator's command line: a base backup, more
+ * work, data loss, a restore to a point in time before some of the work, and the operator's decision.
  */
 export async function rehearse(testBed: TestBed, { coins, onStep }: Plan): Promise<Finding[]> {
   const findings: Finding[] = [];

@@ -13,8 +13,8 @@ import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 const DURABLE = ['fsync=on', 'full_page_writes=on', 'synchronous_commit=on'];
 
 /**
- * Runs one deployment in a temporary folder: a PostgreSQL with WAL archiving, reached by a name that survives it, a service, and
- * a folder for the fence's watermark that is in no backup.
+ * Runs one deployment in a temporary folder: a PostgreSQL with WAL archiving, reached by a name that survives it, a
+ * service, and a folder for the fence's watermark that is in no backup.
  */
 export class TestBed {
   readonly #folder: string;
@@ -74,7 +74,9 @@ export class TestBed {
     return primary;
   }
 
-  /** Makes a base backup like pg_basebackup: a copy of the running cluster that is consistent together with the archive. */
+  /**
+   * Makes a base backup like pg_basebackup: a copy of the running cluster that is consistent together with the archive.
+   */
   async backUp(primary: Cluster): Promise<Cluster> {
     const backup = this.#cluster('backup');
     mkdirSync(backup.folder);

@@ -21,7 +21,10 @@ export interface Break {
   readonly timing?: Partial<Timing>;
 }
 
-/** The full claims of several items and of one. A break edits both, and either edits the fast claims as well or disables them. */
+/**
+ * The full claims of several items and of one. A break edits both, and either edits the fast claims as well or disables
+ * them.
+ */
 const CLAIM = 'store/claim/claim-many.js';
 const CLAIM_ONE = 'store/claim/claim-one.js';
 /** The fast claims of one item and of a batch, which are tried first, and the edits that disable them. */
@@ -114,8 +117,8 @@ taken AS (
     why: 'Without the locking clause in the fast claims, two claims record the same coins, and the one that loses the race for the row is answered from its record.',
     edits: [{ file: CLAIM_WHOLE, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }, ...GATHERED_WITHOUT_LOCK],
     expected: 'once',
-    // Its record names coins that it did not delete, so a repeat gets fewer and the rest is missing elsewhere. The second hand-out
-    // of a coin may follow younger ones.
+    // Its record names coins that it did not delete, so a repeat gets fewer and the rest is missing elsewhere. The
+    // second hand-out of a coin may follow younger ones.
     implied: ['repeat', 'short', 'order'],
     workload: CONTENTION,
   },

@@ -22,7 +22,10 @@ export interface RunContext {
 }
 
 const CATEGORIES = COIN_CATEGORIES.map((spec) => spec.category);
-/** The categories to choose from when fetching. Those with small keys occur more often, so that more calls fit into a run. */
+/**
+ * The categories to choose from when fetching. Those with small keys occur more often, so that more calls fit into a
+ * run.
+ */
 const ASKED = COIN_CATEGORIES.flatMap((spec, index) => Array.from({ length: index + 1 }, () => spec.category));
 
 /** True if the failure is transient: a retry may succeed, and it is unknown if the call took effect. */
@@ -131,7 +134,10 @@ export interface Targets {
   readonly own: string;
 }
 
-/** Fetches coins. It repeats failed requests with the same request_ids until they are answered, and sometimes answered ones. */
+/**
+ * Fetches coins. It repeats failed requests with the same request_ids until they are answered, and sometimes answered
+ * ones.
+ */
 export class Requester extends Loop {
   readonly #targets: Targets;
   #answered: { items: FetchItem[]; begin: Millis }[] = [];

@@ -112,8 +112,8 @@ export interface Rules {
   /** AQM_LOCK_TIMEOUT_MS. A call that was answered faster did not give up waiting for locked coins. */
   readonly lockTimeoutMs: Millis;
   /**
-   * The longest time that a call may remain at work after its failure while every component is up: the longest wait for a
-   * connection and the statement timeout, as often as one call may meet them.
+   * The longest time that a call may remain at work after its failure while every component is up: the longest wait for
+   * a connection and the statement timeout, as often as one call may meet them.
    */
   readonly zombieMs: Millis;
   /** The time after the last fault in which calls may still fail. */

@@ -8,12 +8,16 @@ import { type Outcome, type Plan, run } from './run';
 import { openDeployment, openLocalTestBed } from './test-bed';
 import { longestWork, TIMING, WORKLOAD } from './workload';
 
-const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 24] [--seed N] [--json FILE] [--history FILE]
+const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 24] [--seed N]
+                             [--json FILE] [--history FILE]
        npm run chaos -- --break NAME|all
        DATABASE_URL=… npm run chaos -- --address HOST:PORT … --token-key FILE --grace SECONDS
-  Runs many clients against several services while processes are killed and connections cut. Then it checks the recorded calls
-  and the final tables against the promises. Exit code 0: every promise held (with --break: exactly the broken one was
-  reported). 1: a promise was violated (with --break: another report was expected). 2: the run could not start.
+
+  Runs many clients against several services while processes are killed and connections cut. Then it
+  checks the recorded calls and the final tables against the promises. Exit code 0: every promise
+  held (with --break: exactly the broken one was reported). 1: a promise was violated (with --break:
+  another report was expected). 2: the run could not start.
+
   --minutes   duration of the run (default 1)
   --services  number of service processes (default 3)
   --clients   number of fetching clients (default 24)
@@ -21,9 +25,10 @@ const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 2
   --break     breaks a promise in a copy of the compiled service: ${Object.keys(BREAKS).join(', ')}
   --json      writes the verdict and the figures to a file
   --history   writes every call and fault to a file, one JSON object per line
-  --address   tests a deployed service (may be repeated): nothing is killed, only the clients' own connections fail. Requires the
-              private key of its tokens, its AQM_FETCH_GRACE (more than 20 s) and, in DATABASE_URL, its database for the final
-              tables. The service must run with AQM_LIMITS=off`;
+  --address   tests a deployed service (may be repeated): nothing is killed, only the clients' own
+              connections fail. Requires the private key of its tokens, its AQM_FETCH_GRACE (more
+              than 20 s) and, in DATABASE_URL, its database for the final tables. The service must
+              run with AQM_LIMITS=off`;
 
 /** The duration of a run with --break. A broken promise shows within seconds. */
 const BREAK_MS = 5000;

@@ -1,6 +1,6 @@
 /**
- * Makes seeded random choices (mulberry32). The timing of the machine is not seeded, so two runs with the same seed are similar,
- * not equal.
+ * Makes seeded random choices (mulberry32). The timing of the machine is not seeded, so two runs with the same seed are
+ * similar, not equal.
  */
 export class Random {
   #state: number;

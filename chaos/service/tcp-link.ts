@@ -4,8 +4,8 @@ import { createServer, connect as dial, type Server, type Socket } from 'node:ne
 export type Target = { readonly host: string; readonly port: number } | { readonly path: string };
 
 /**
- * The state of a link. `flowing`: bytes pass. `paused`: nothing passes in either direction, on existing and new connections, and
- * neither side is notified. `replies-dropped`: requests pass, replies are discarded.
+ * The state of a link. `flowing`: bytes pass. `paused`: nothing passes in either direction, on existing and new
+ * connections, and neither side is notified. `replies-dropped`: requests pass, replies are discarded.
  */
 type Mode = 'flowing' | 'paused' | 'replies-dropped';
 

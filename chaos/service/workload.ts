@@ -89,8 +89,8 @@ export function longestWork({ statementTimeoutMs, lockTimeoutMs }: Timing): Mill
 }
 
 /**
- * Returns the time after its first attempt within which a request may be repeated. It is short enough that an attempt delayed in
- * a paused link is not taken for a new request after the grace.
+ * Returns the time after its first attempt within which a request may be repeated. It is short enough that an attempt
+ * delayed in a paused link is not taken for a new request after the grace.
  */
 export function retryWindow(timing: Timing): Millis {
   return Math.max(0, timing.graceMs - timing.faultDeadlineMs - timing.maxPauseMs - timing.statementTimeoutMs);

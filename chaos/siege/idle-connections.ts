@@ -1,9 +1,9 @@
 import { connect, type Socket } from 'node:net';
 import { frame, PREFACE, SETTINGS } from '../../testkit/raw-http2';
 
-// A program that holds idle HTTP/2 connections open: `node idle-connections.js PORT COUNT FIRST_ADDRESS`. It connects from
-// 127.0.0.x, 500 connections per address, and prints the number of open connections. When stdin ends, it prints the number of
-// connections that were lost.
+// A program that holds idle HTTP/2 connections open: `node idle-connections.js PORT COUNT FIRST_ADDRESS`. It connects
+// from 127.0.0.x, 500 connections per address, and prints the number of open connections. When stdin ends, it prints
+// the number of connections that were lost.
 const [port = 0, count = 0, firstAddress = 1] = process.argv.slice(2).map(Number);
 const PER_ADDRESS = 500;
 const AT_ONCE = 100;

@@ -11,9 +11,11 @@ import { User } from '../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 
 const USAGE = `Usage: npm run siege [-- --connections 10000]
-  Soak test of connections: holds many idle connections to a service that it starts, and makes calls at the same time.
-  Exit code 1: a connection was lost or takes more than 64 KiB, or a call failed. Exit code 2: the run could not start.
-  The service needs as many file descriptors (ulimit -n).
+
+  Soak test of connections: holds many idle connections to a service that it starts, and makes calls
+  at the same time. Exit code 1: a connection was lost or takes more than 64 KiB, or a call failed.
+  Exit code 2: the run could not start. The service needs as many file descriptors (ulimit -n).
+
   --connections  number of idle connections (default 10000)`;
 
 const PER_CHILD = 5000;

@@ -10,7 +10,9 @@ const EXPLAINED_BY_FAULTS = [
   'DEADLINE_EXCEEDED',
 ];
 
-/** Checks that no call failed while every component was up, and that none failed with an error that no fault explains. */
+/**
+ * Checks that no call failed while every component was up, and that none failed with an error that no fault explains.
+ */
 export function checkAvailability({ calls, faults }: History, rules: Rules): Finding {
   const faultWindows = merged(faults, rules.settleMs);
   const breaches: string[] = [];

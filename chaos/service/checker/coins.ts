@@ -33,8 +33,8 @@ export function describeCoin(coin: CoinLife): string {
 }
 
 /**
- * True if `a` was certainly stored before `b`: by an upload that had ended, or at an earlier position in every upload that may
- * have stored both.
+ * True if `a` was certainly stored before `b`: by an upload that had ended, or at an earlier position in every upload
+ * that may have stored both.
  */
 export function isBefore(a: CoinLife, b: CoinLife): boolean {
   if (a.uploadEnd < b.uploadStart) return true;
@@ -52,8 +52,8 @@ export function isReinserted(coin: CoinLife): boolean {
 }
 
 /**
- * Reconstructs the life of every coin that was uploaded. `appeared` describes coins that were handed out or are in the tables
- * without an upload.
+ * Reconstructs the life of every coin that was uploaded. `appeared` describes coins that were handed out or are in the
+ * tables without an upload.
  */
 export function followCoins(
   history: History,

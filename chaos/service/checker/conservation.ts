@@ -14,9 +14,9 @@ export interface Balance {
 }
 
 /**
- * Checks that every coin whose upload was acknowledged is in stock, was handed out, or was purged when it was due. A coin that is
- * spent without an answer must belong to a request that never got one, or must have been retired. An upload without an answer may
- * have taken effect or not.
+ * Checks that every coin whose upload was acknowledged is in stock, was handed out, or was purged when it was due. A
+ * coin that is spent without an answer must belong to a request that never got one, or must have been retired. An
+ * upload without an answer may have taken effect or not.
  */
 export function checkConservation(
   history: History,
@@ -53,7 +53,10 @@ export function checkConservation(
   return { promise: 'conservation', checked: balance.uploaded, unit: 'coins uploaded', breaches, balance };
 }
 
-/** Finds coins that were spent without an answer, beyond what the requests without an answer asked for and what was retired. */
+/**
+ * Finds coins that were spent without an answer, beyond what the requests without an answer asked for and what was
+ * retired.
+ */
 function beyondPendingRequests(
   unexplained: ReadonlyMap<string, CoinLife[]>,
   requests: readonly Request[],

@@ -9,8 +9,8 @@ export interface Holder {
   /** The maximum number of coins that it may have held at one moment in addition to those that it received. */
   readonly spare: number;
   /**
-   * The maximum number of other coins that it may have held briefly before it received its own: it locked some, found the rest
-   * locked by others, and released them. 0 for a single fetch of one coin.
+   * The maximum number of other coins that it may have held briefly before it received its own: it locked some, found
+   * the rest locked by others, and released them. 0 for a single fetch of one coin.
    */
   readonly transient: number;
 }

@@ -3,7 +3,9 @@ import type { Finding } from './breach';
 import { type CoinLife, coinKey, describeCoin } from './coins';
 import { type Request, requestName, type Take } from './requests';
 
-/** Checks that no coin is the answer to two requests or twice in one answer, and that the tables name the same request. */
+/**
+ * Checks that no coin is the answer to two requests or twice in one answer, and that the tables name the same request.
+ */
 export function checkOnce(
   coins: ReadonlyMap<string, CoinLife>,
   requests: readonly Request[],

@@ -5,9 +5,10 @@ import { describe } from './once';
 import { categoryName, type Request, type Take } from './requests';
 
 /**
- * Checks the order of hand-outs. Within one answer, categories must run from best to lowest, all of them requested, and within a
- * category the oldest upload must come first. Between answers whose calls did not overlap, the later one must not contain a coin
- * that was uploaded before one in the earlier answer, unless a third call in flight may have held it at that time.
+ * Checks the order of hand-outs. Within one answer, categories must run from best to lowest, all of them requested, and
+ * within a category the oldest upload must come first. Between answers whose calls did not overlap, the later one must
+ * not contain a coin that was uploaded before one in the earlier answer, unless a third call in flight may have held it
+ * at that time.
  */
 export function checkOrder(
   coins: ReadonlyMap<string, CoinLife>,

@@ -3,8 +3,8 @@ import type { Finding } from './breach';
 import { type Attempt, type Request, requestName, sameCoins } from './requests';
 
 /**
- * Checks that all answers to the same request within the grace are equal once one of them had coins, and that the record in the
- * tables is equal as well. An empty answer is not recorded, so coins after it are allowed.
+ * Checks that all answers to the same request within the grace are equal once one of them had coins, and that the
+ * record in the tables is equal as well. An empty answer is not recorded, so coins after it are allowed.
  */
 export function checkRepeats(requests: readonly Request[], final: FinalTables, rules: Rules): Finding {
   const breaches: string[] = [];

@@ -83,8 +83,9 @@ export function groupRequests({ calls, faults }: History, rules: Rules): Request
 }
 
 /**
- * Returns the time until which a failed call may be at work. Its request, or the statement that it led to, may wait in a paused
- * link and continue when the link does. Each such fault grants the full time again; two in a row are considered.
+ * Returns the time until which a failed call may be at work. Its request, or the statement that it led to, may wait in
+ * a paused link and continue when the link does. Each such fault grants the full time again; two in a row are
+ * considered.
  */
 function stillAtWork(start: Millis, end: Millis, faults: readonly Fault[], rules: Rules): Millis {
   let until = end + rules.zombieMs;
@@ -111,7 +112,9 @@ export function sameCoins(a: readonly FetchedCoin[], b: readonly FetchedCoin[]):
   return a.length === b.length && a.every((coin, index) => coin.keyId === b[index]?.keyId);
 }
 
-/** True if the request may have taken coins without an answer: it got none, or only after the grace, as a second fetch. */
+/**
+ * True if the request may have taken coins without an answer: it got none, or only after the grace, as a second fetch.
+ */
 export function isPending(request: Request, rules: Rules): boolean {
   const [first] = request.attempts;
   const [take] = request.takes;

@@ -18,9 +18,9 @@ interface ShortAnswer {
 }
 
 /**
- * Checks short answers. One is a violation if more coins were in stock from before it began until after it ended than all calls
- * in flight could hold, because at least one of them was then free at every moment. With fallback this applies to each category
- * above the lowest in the answer.
+ * Checks short answers. One is a violation if more coins were in stock from before it began until after it ended than
+ * all calls in flight could hold, because at least one of them was then free at every moment. With fallback this
+ * applies to each category above the lowest in the answer.
  */
 export function checkShortAnswers(
   coins: ReadonlyMap<string, CoinLife>,

@@ -2,7 +2,10 @@ import type { Finding } from './breach';
 import { type CoinLife, describeCoin } from './coins';
 import { describe } from './once';
 
-/** Checks that a coin that was handed out is refused by every later upload, is not in stock at the end, and is still recorded. */
+/**
+ * Checks that a coin that was handed out is refused by every later upload, is not in stock at the end, and is still
+ * recorded.
+ */
 export function checkSpent(coins: ReadonlyMap<string, CoinLife>): Finding {
   const breaches: string[] = [];
   let checked = 0;
