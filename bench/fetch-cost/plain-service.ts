@@ -37,21 +37,17 @@ class PlainStore extends CoinInventoryServer {
     this.#plain = db;
   }
 
-  override fetchCoins(requesterId: string, fetches: readonly CoinFetch[]): Promise<FetchAnswer[]> {
-    return Promise.all(
-      fetches.map(async ({ targetUserId, coinCategory, count }) => {
-        const values = [targetUserId, coinCategory, requesterId];
-        const { rows } = await this.#plain.executeQuery<CoinRow>(CompiledQuery.raw(usualClaim(count), values));
-        const coins = rows.map((row) => ({
-          keyId: row.key_id,
-          coinCategory: row.coin_category,
-          publicKey: row.public_key,
-          signature: row.signature,
-          expireTime: row.expire_time,
-        }));
-        return { coins, isRepeat: false };
-      }),
-    );
+  override async fetchOne(requesterId: string, { targetUserId, coinCategory, count }: CoinFetch): Promise<FetchAnswer> {
+    const values = [targetUserId, coinCategory, requesterId];
+    const { rows } = await this.#plain.executeQuery<CoinRow>(CompiledQuery.raw(usualClaim(count), values));
+    const coins = rows.map((row) => ({
+      keyId: row.key_id,
+      coinCategory: row.coin_category,
+      publicKey: row.public_key,
+      signature: row.signature,
+      expireTime: row.expire_time,
+    }));
+    return { coins, isRepeat: false };
   }
 }
 
