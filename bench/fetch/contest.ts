@@ -81,7 +81,7 @@ export class Contest {
       AQM_MAX_WAIT_MS: '10000',
       AQM_CLAIM_BATCH: String(plan.batch),
     };
-    const workers = { WORKERS: String(plan.workers) };
+    const workers = { AQM_WORKERS: String(plan.workers) };
     const stage = await Stage.open({
       postgresSettings: POSTGRES,
       env: { ...env, ...workers },

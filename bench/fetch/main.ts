@@ -9,7 +9,7 @@ const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--secon
   Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),
   an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, the service's store in the bench's own process, without a wire (its callers
   are the client), and the least that hands a coin to one caller only, with no other promise, over gRPC; and single calls, idle. In rounds by turns.
-  Only answers with a coin count: what coin_fetch has more after a round. AQM_CLAIM_LANES and other settings of the environment
+  Only answers with a coin count: what coin_fetch has more after a round. The settings of the environment
   reach both services; --workers is for all that answer over gRPC; with --request-ids new each call of ghz has an id, so that it could be
   repeated. Exit code 1 when a ratio is not what it must be.`;
 
@@ -31,7 +31,7 @@ runCommand(
     targets: '1000',
     connections: '16',
     batch: process.env.AQM_CLAIM_BATCH ?? '256',
-    workers: process.env.WORKERS ?? '1',
+    workers: process.env.AQM_WORKERS ?? '1',
     'request-ids': 'none',
   },
   async (options): Promise<Outcome> => {

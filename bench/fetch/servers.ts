@@ -50,7 +50,7 @@ export class OnceAlone {
 
 function spawn(program: string, workers: number, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-fetch-'));
-  return spawnProgram(join(__dirname, program), folder, { WORKERS: String(workers), ...env });
+  return spawnProgram(join(__dirname, program), folder, { AQM_WORKERS: String(workers), ...env });
 }
 
 /** An answer with one coin, encoded. */

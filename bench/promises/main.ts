@@ -49,7 +49,7 @@ runCommand(
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
     // Whoever has 256 calls in flight wants them answered, late rather than never.
-    const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000', WORKERS: String(workers) };
+    const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000', AQM_WORKERS: String(workers) };
     const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, spec });
     const copies: ReturnType<typeof brokenCopy>[] = [];
     const arms: Arm[] = [];

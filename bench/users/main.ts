@@ -121,7 +121,7 @@ async function runStep(
 function bottleneckOf(cores: Step['cores']): string {
   const { service, generator, postgres } = cores;
   const all = service + generator + postgres;
-  if (service > 0.9 && !process.env.WORKERS) return "the service's thread";
+  if (service > 0.9 && !process.env.AQM_WORKERS) return "the service's thread";
   if (generator > 0.8) return "the generator's thread";
   if (all > 0.9 * availableParallelism()) return 'all cores';
   return postgres > service ? 'none; PostgreSQL is the busiest' : 'none; the service is the busiest';

@@ -51,9 +51,10 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       poolSize: config.poolSize,
       log: logger,
     });
-    const store = new CoinInventoryServer(postgres.db, fence, config, postgres.replica);
+    const { fetchGraceSeconds, stockLimit, batching, maxCalls, maxWaitMs, connections } = config;
+    const rules = { fetchGraceSeconds, stockLimit, batching };
+    const store = new CoinInventoryServer(postgres.db, fence, rules, postgres.replica);
     const limits = openLimits(config, logger);
-    const { maxCalls, maxWaitMs, connections } = config;
     const server = new CoinServer({
       store,
       limits,

@@ -17,7 +17,7 @@ let printed: string;
 
 beforeEach(async () => {
   service = await startService({}, { replicas: 1 });
-  several = await spawnService(service, { WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
+  several = await spawnService(service, { AQM_WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
   printed = '';
   several.child.stdout?.on('data', (text: Buffer) => {
     printed += text;
@@ -162,7 +162,7 @@ test('where a worker cannot start, the service ends with its sentence', async ()
   writeFileSync(notAFolder, '');
   const { code, stdout, stderr } = await runCommand('serve', [], {
     ...service.database.env,
-    WORKERS: '2',
+    AQM_WORKERS: '2',
     AQM_LIMITS: 'off',
     AQM_LISTEN: '127.0.0.1:0',
     AQM_LOG_LEVEL: 'silent',

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runCommand } from '../../../../testkit/command';
 import { NO_RULES } from '../../../../testkit/service';
-import { readConfig } from '../../config';
 import { developmentKey } from '../../identity/development-key';
 import { fixedKey } from '../../identity/token-keys';
 import { verifyWith } from '../../identity/verify-token';
@@ -67,62 +66,6 @@ describe('token', () => {
 });
 
 describe('settings', () => {
-  test('defaults', () => {
-    expect(readConfig({})).toMatchObject({
-      host: '127.0.0.1',
-      port: 50051,
-      databaseUrl: undefined,
-      fetchGraceSeconds: 3600,
-      stockLimit: 1000,
-    });
-  });
-
-  test.each([
-    [{ AQM_LISTEN: '50051' }, 'AQM_LISTEN must be host:port'],
-    [{ AQM_LISTEN: '127.0.0.1:70000' }, 'AQM_LISTEN must be host:port'],
-    [{ AQM_LISTEN: '0.0.0.0:50051' }, 'the development key is for loopback only'],
-    [{ AQM_LISTEN: 'coins.example.org:50051' }, 'the development key is for loopback only'],
-    [{ DATABASE_URL: 'mysql://x' }, 'DATABASE_URL must begin with postgresql://'],
-    [{ AQM_READ_DATABASE_URL: 'mysql://x' }, 'AQM_READ_DATABASE_URL must begin with postgresql://'],
-    [{ AQM_FETCH_GRACE: '0' }, 'AQM_FETCH_GRACE must be a whole number from 1 to 604800'],
-    [{ AQM_FETCH_GRACE: '1.5' }, 'AQM_FETCH_GRACE must be a whole number'],
-    [{ AQM_LOG_LEVEL: 'loud' }, 'AQM_LOG_LEVEL must be one of'],
-    [{ AQM_TOKEN_PUBLIC_KEY_FILE: 'a', AQM_TOKEN_JWKS_URL: 'https://b' }, 'exclude each other'],
-    [{ AQM_TOKEN_JWKS_URL: 'http://keys.example.org' }, 'AQM_TOKEN_JWKS_URL must begin with https://'],
-    [{ AQM_TOKEN_JWKS_URL: 'keys' }, 'AQM_TOKEN_JWKS_URL must begin with https://'],
-    [{ AQM_LISTEN: '0.0.0.0:1', AQM_TOKEN_JWKS_URL: 'https://b' }, 'AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE are needed'],
-    [{ AQM_TLS_KEY_FILE: 'a' }, 'AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE need each other'],
-    [{ AQM_TLS_CLIENT_CA_FILE: 'a' }, 'AQM_TLS_CLIENT_CA_FILE needs'],
-    [{ AQM_LIMITS: 'no' }, 'AQM_LIMITS must be one of on, off'],
-    [
-      { AQM_LIMIT_PER_PAIR: '60/19' },
-      'AQM_LIMIT_PER_PAIR must be coins an hour and, after a slash, how many at once (20 or more)',
-    ],
-    [{ AQM_LIMIT_PER_UPLOADER: 'many' }, 'AQM_LIMIT_PER_UPLOADER must be coins an hour'],
-    [{ WORKERS: '0' }, 'WORKERS must be a whole number from 1 to 64'],
-    [{ WORKERS: '2' }, 'WORKERS=2 are processes that must share their limits'],
-    [{ AQM_POOLER: 'session' }, 'AQM_POOLER must be one of none, transaction'],
-    [{ AQM_POOLER: 'transaction' }, 'AQM_POOLER needs DATABASE_URL'],
-    [{ AQM_CONNECT_TIMEOUT_MS: '0' }, 'AQM_CONNECT_TIMEOUT_MS must be a whole number from 10'],
-    [{ AQM_IDLE_IN_TRANSACTION_TIMEOUT_MS: '0' }, 'AQM_IDLE_IN_TRANSACTION_TIMEOUT_MS must be a whole number from 100'],
-    [{ AQM_PLAINTEXT: 'yes' }, 'AQM_PLAINTEXT must be one of loopback, anywhere'],
-    [{ AQM_TOKEN_CLOCK_SKEW: '601' }, 'AQM_TOKEN_CLOCK_SKEW must be a whole number from 0 to 600'],
-  ])('%j is refused with a sentence', (env, sentence) => {
-    expect(() => readConfig(env)).toThrow(sentence);
-  });
-
-  test('a pooler in transaction mode gets no named statements unless it is said to know them', () => {
-    const prepared = (env: NodeJS.ProcessEnv) =>
-      readConfig({ DATABASE_URL: 'postgresql://pooler/aqm', ...env }).preparedStatements;
-    expect(prepared({})).toBe(true);
-    expect(prepared({ AQM_POOLER: 'transaction' })).toBe(false);
-    expect(prepared({ AQM_POOLER: 'transaction', AQM_PREPARED_STATEMENTS: 'on' })).toBe(true);
-  });
-
-  test('everything wrong is said at once', () => {
-    expect(() => readConfig({ AQM_LISTEN: 'x', AQM_FETCH_GRACE: 'x' })).toThrow(/AQM_LISTEN.*\n.*AQM_FETCH_GRACE/);
-  });
-
   test.each([
     [
       { DATABASE_URL: 'postgresql://127.0.0.1:1/aqm' },

@@ -101,7 +101,7 @@ test('a failing check is exit code 1, in text as in JSON, and says what to do', 
   expect(text.code).toBe(1);
   expect(text.stdout).toMatch(/^fail {2}tokens .*nowhere\.pem cannot be used: ENOENT/m);
   expect(text.stdout).toMatch(/^ +-> let AQM_TOKEN_PUBLIC_KEY_FILE name a PEM/m);
-  const wrong = await runCommand('doctor', ['--json'], environment({ AQM_LISTEN: 'here', WORKERS: 'many' }));
+  const wrong = await runCommand('doctor', ['--json'], environment({ AQM_LISTEN: 'here', AQM_WORKERS: 'many' }));
   expect(wrong.code).toBe(1);
   expect(JSON.parse(wrong.stdout).checks.map(({ name, verdict }: Check) => [name, verdict])).toEqual([
     ['settings', 'fail'],
