@@ -126,7 +126,7 @@ export const SETTINGS = {
     format: integer(1, 1000, 'fetches'),
     default: '256',
     description:
-      'The largest number of waiting fetches that share one statement ([ADR](adr/gathered-claims.md)). `1`: each fetch has its own statement.',
+      'The largest number of waiting fetches that share one statement. `1`: each fetch has its own statement.',
   }),
   connectTimeoutMs: setting({
     env: 'AQM_CONNECT_TIMEOUT_MS',

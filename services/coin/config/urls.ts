@@ -57,15 +57,16 @@ export function wrongDatabaseParameters(setting: string, url: string): string[] 
 
 /**
  * Returns where a URL leads without what it may keep secret: scheme, host, port and path, without user, password, query
- * and fragment. The path of a Unix socket is returned as it is.
+ * and fragment. The folder or path of a Unix socket is shown.
  */
 export function maskUrl(url: string): string {
   if (url.startsWith('/')) return url.replace(/[?#].*$/s, '');
   const parsed = URL.parse(url);
   // An "@" behind the host means that the host is a piece of a password with an unescaped "/".
   if (!parsed || parsed.pathname.includes('@')) return HIDDEN;
-  const host = parsed.host || (parsed.searchParams.get('host') ?? '');
-  return `${parsed.protocol}//${host}${parsed.pathname}`;
+  const { protocol, host, pathname, searchParams } = parsed;
+  const socket = host === '' ? searchParams.get('host') : null;
+  return `${protocol}//${host}${pathname}${socket === null ? '' : `?host=${socket}`}`;
 }
 
 /** Returns true if a host name or address leads to this machine only. */

@@ -112,9 +112,9 @@ test('purge-stale deletes what was uploaded long ago, and nothing while the data
 });
 
 test.each([
-  [['stock'], '<user> is missing'],
+  [['stock'], "Missing required argument 'user'."],
   [['stock', 'bob'], '"bob" is not a UUID'],
-  [['stock', randomUUID(), randomUUID()], 'one argument too many'],
+  [['stock', randomUUID(), randomUUID()], "Too many arguments for 'stock'. Expected 1 argument but got 2"],
   [['purge-stale', '--max-age-days', '0'], '--max-age-days must be a whole number from 1 to 3650; it is "0"'],
   [['hard-delete', '--grace-hours', '8761'], '--grace-hours must be a whole number from 0 to 8760; it is "8761"'],
 ])('%j ends with exit code 2 and a sentence', async (args, sentence) => {

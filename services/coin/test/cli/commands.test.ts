@@ -48,7 +48,11 @@ describe('token', () => {
   test.each([
     ['no user', [], 'At least one --user is needed'],
     ['a user that is no UUID', ['--user', 'bob'], '"bob" is not a UUID'],
-    ['a life that is none', ['--user', randomUUID(), '--ttl', 'long'], '"long" is not'],
+    [
+      'a life that is none',
+      ['--user', randomUUID(), '--ttl', 'long'],
+      '--ttl must be a number with s, m, h or d, such as 1h; it is "long"',
+    ],
     ['an unknown option', ['--root'], '--root'],
   ])('%s ends with exit code 2 and a sentence', async (_what, args, sentence) => {
     const { code, stdout, stderr } = await token(...args);
