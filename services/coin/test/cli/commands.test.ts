@@ -29,14 +29,14 @@ describe('token', () => {
     expect(callers).toEqual(users.map((user) => ({ userId: user.toLowerCase(), isAdmin: false })));
   });
 
-  test('--admin gives the scope, --ttl the life', async () => {
+  test('--admin adds the scope, --ttl sets the lifetime', async () => {
     const { stdout } = await token('--user', randomUUID(), '--admin', '--ttl', '90s');
     const text = stdout.trim();
     expect(await verify(text)).toMatchObject({ isAdmin: true });
     await expect(verify(text, new Date(Date.now() + 91_000))).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
   });
 
-  test('--json names the user of each, and their end', async () => {
+  test('--json adds the user of each token and the expiry', async () => {
     const user = randomUUID();
     const { stdout } = await token('--user', user, '--ttl', '10m', '--json');
     const { tokens, expires } = JSON.parse(stdout);
@@ -47,21 +47,21 @@ describe('token', () => {
 
   test.each([
     ['no user', [], 'At least one --user is needed'],
-    ['a user that is no UUID', ['--user', 'bob'], '"bob" is not a UUID'],
+    ['a user that is not a UUID', ['--user', 'bob'], '"bob" is not a UUID'],
     [
       'a life that is none',
       ['--user', randomUUID(), '--ttl', 'long'],
       '--ttl must be a number with s, m, h or d, such as 1h; it is "long"',
     ],
     ['an unknown option', ['--root'], '--root'],
-  ])('%s ends with exit code 2 and a sentence', async (_what, args, sentence) => {
+  ])('%s ends with exit code 2 and one sentence', async (_what, args, sentence) => {
     const { code, stdout, stderr } = await token(...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toContain(sentence);
     expect(stderr).not.toContain('    at ');
   });
 
-  test('many at once agree on one development key, readable by its owner only', async () => {
+  test('many processes at once agree on one development key, readable by its owner only', async () => {
     const answers = await Promise.all(Array.from({ length: 8 }, () => token('--user', randomUUID())));
     for (const { stdout } of answers) await verify(stdout.trim());
     expect(readdirSync(dataDir)).toEqual(['development-key.pem']);
@@ -69,7 +69,7 @@ describe('token', () => {
   });
 });
 
-describe('settings', () => {
+describe('settings that cannot be used', () => {
   test.each([
     [
       { DATABASE_URL: 'postgresql://127.0.0.1:1/aqm' },
@@ -79,7 +79,7 @@ describe('settings', () => {
     [{ AQM_LISTEN: '0.0.0.0:0' }, 2, 'the development key is for loopback only'],
     [{ AQM_TLS_CERT_FILE: '/nowhere', AQM_TLS_KEY_FILE: '/nowhere' }, 2, 'The files of AQM_TLS_… cannot be used'],
     [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 2, 'AQM_TOKEN_PUBLIC_KEY_FILE must name a PEM, JWK or JWK Set'],
-  ])('the service with %j ends with exit code %i and a sentence', async (env, expected, sentence) => {
+  ])('the service with %j ends with exit code %i and one sentence', async (env, expected, sentence) => {
     const { code, stdout, stderr } = await runCommand('serve', [], {
       AQM_DATA_DIR: dataDir,
       AQM_LOG_LEVEL: 'silent',
