@@ -22,7 +22,7 @@ export const COIN_LIFETIME_MS = 23 * DAY;
 export const CLOCK_SKEW_MS = 5 * MINUTE;
 /** The server stops handing a coin out this long before its expire_time, in seconds. */
 export const HAND_OUT_MARGIN_S = 24 * 3600;
-/** How long a vault keeps the private half after expire_time, in seconds. A spent id is remembered as long. */
+/** A vault keeps the private half this long after expire_time, in seconds. A spent id is remembered as long. */
 export const DELIVERY_WINDOW_S = 7 * 24 * 3600;
 /** PurgeStale's default age, in days. */
 export const STALE_AFTER_DAYS = 30;

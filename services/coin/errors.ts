@@ -12,7 +12,7 @@ export abstract class DomainError extends Error {
 export interface FieldViolation {
   /** Path of the field in the request, for example `coins[3].public_key`. */
   readonly field: string;
-  /** What is wrong and what is allowed. */
+  /** Says what is wrong and what is allowed. */
   readonly description: string;
 }
 

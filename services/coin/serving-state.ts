@@ -1,4 +1,4 @@
-/** What the process knows about its database. Health and the gauges report it. */
+/** The state of the database as the process knows it. Health and the gauges report it. */
 export interface ServingState {
   /** True if the database answers. */
   readonly isUp: boolean;

@@ -10,7 +10,7 @@ import { metricsPortOf } from './telemetry/start-telemetry';
 /** Pause before a worker that died is replaced, in milliseconds. It doubles while replacements die before they are ready. */
 const MIN_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 10_000;
-/** How long a worker may take to end beyond its drain timeout, in milliseconds. */
+/** Time that a worker has to exit beyond its drain timeout, in milliseconds. */
 const EXIT_TIMEOUT_MS = 10_000;
 
 export interface WorkersOptions extends Pick<Config, 'workers' | 'drainTimeoutMs'> {

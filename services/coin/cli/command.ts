@@ -7,7 +7,7 @@ export interface CommandDefinition {
   define?(command: Command): void;
   /** Further paragraphs of the help. */
   readonly details?: string;
-  /** What the exit codes mean here, where they differ from exit-codes.ts. */
+  /** Meanings of exit codes that differ from exit-codes.ts. */
   readonly exitCodes?: Readonly<Record<number, string>>;
   /**
    * Does the work.
@@ -57,7 +57,7 @@ export function integerOption(flags: string, description: string, { min, max }: 
   });
 }
 
-/** commander takes whatever stands behind an option as its value, another option too. */
+/** Refuses an empty value and another option, which commander would take as the value. @throws UsageError */
 function requireValue(flags: string, text: string): void {
   if (text === '' || text.startsWith('-')) throw new UsageError(`${nameOf(flags)} needs a value: ${flags}`);
 }

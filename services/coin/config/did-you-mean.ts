@@ -19,7 +19,7 @@ export function closest(name: string, candidates: readonly string[]): string | u
  * Counts the characters to insert, delete, replace or swap with their neighbour to make one text of the other (optimal
  * string alignment distance).
  */
-export function editDistance(from: string, to: string): number {
+function editDistance(from: string, to: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: to.length + 1 }, (_, column) => column);
   for (let row = 1; row <= from.length; row += 1) {

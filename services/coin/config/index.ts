@@ -22,28 +22,28 @@ export type TlsFiles = NonNullable<Config['tls']>;
 /** Says what a token must contain besides the caller's id. */
 export type TokenRules = Config['tokenRules'];
 
-/** Limits of the transport. Each bounds what one peer can cost, and none depends on the size of an installation. */
+/** Limits of the transport, times in milliseconds. Each bounds what one peer can cost, and none depends on the size of an installation. */
 const TRANSPORT = {
   /** Calls at the same time on one connection. Clients that respect HTTP/2 queue further ones; others are refused. */
   maxStreams: 256,
   /** Size of the headers of one call, the token included, as HTTP/2 counts them (32 bytes more for each). */
   maxHeaderBytes: 16_384,
-  /** Upper bound for one call, from its first byte to the last byte of the response read, whatever its deadline. */
+  /** Upper bound for one call, from first request byte to last response byte read, regardless of the client's deadline. */
   callTimeoutMs: 60_000,
-  /** A connection that has not agreed on TLS by then is cut. */
+  /** A connection that has not finished its TLS handshake after this time is cut. */
   handshakeTimeoutMs: 10_000,
   /** A connection is closed at this age, so that new replicas get their share. Its calls are answered first. */
   maxAgeMs: 1_800_000,
   /** Interval of HTTP/2 keepalive pings. */
   keepaliveMs: 120_000,
-  /** How long a peer may take to answer a keepalive ping. */
+  /** Timeout for the answer to a keepalive ping. */
   keepaliveTimeoutMs: 20_000,
 } as const satisfies Readonly<Record<string, number>>;
 
 /** PostgreSQL ends a connection that has a transaction open and is idle, such as that of a stopped service, after this time. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 5000;
 
-/** How far the clocks of issuer and service may be apart, in seconds. */
+/** Allowed difference between the clocks of issuer and service, in seconds. */
 const TOKEN_CLOCK_SKEW_S = 30;
 
 /** A batched claim that takes longer no longer delays the next one, in milliseconds; see store/claim/batch-queue.ts. */
@@ -66,7 +66,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   return toConfig(values as SettingValues);
 }
 
-/** Explains what is wrong between settings each of which is accepted by itself. Rules about a setting that was not accepted are left out. */
+/** Explains which accepted settings contradict each other. A rule about a setting that was not accepted is left out. */
 function contradictions(values: Partial<SettingValues>): string[] {
   const { databaseUrl, readDatabaseUrl, tlsCertificate, tlsKey, tlsClientCa, tokenKeyFile, tokenJwksUrl } = values;
   const { workers = 1, areLimitsOn, limitsRedisUrl, pooler, plaintext, listen } = values;
@@ -138,7 +138,7 @@ function toConfig(values: SettingValues) {
       issuer: values.tokenIssuer,
       /** The required `aud`, or one of them; undefined: not checked. */
       audience: values.tokenAudience,
-      /** How far the clocks of issuer and service may be apart, in seconds. */
+      /** Allowed difference between the clocks of issuer and service, in seconds. */
       clockSkewSeconds: TOKEN_CLOCK_SKEW_S as number,
     },
     /** undefined: connections are in plain text. */
@@ -172,7 +172,7 @@ function toConfig(values: SettingValues) {
       maxPerAddress: values.maxPerAddress,
       idleTimeoutMs: values.idleTimeoutMs,
     },
-    /** How fetches that wait together share statements; see store/claim/batcher.ts. */
+    /** Rules by which waiting fetches share statements; see store/claim/batcher.ts. */
     batching: {
       batch: values.claimBatch,
       queues: isDistributed ? QUEUES_OF_DISTRIBUTED_TABLES : 1,

@@ -49,7 +49,7 @@ export function unknownNames(env: NodeJS.ProcessEnv): string[] {
   return Object.entries(env)
     .filter(([name, value]) => value && name.startsWith(PREFIX) && !known.includes(name))
     .map(([name]) => {
-      // Without the prefix, which makes all names look alike.
+      // Compared without the prefix, which would make all names similar.
       const meant = closest(
         name.slice(PREFIX.length),
         known.map((other) => other.slice(PREFIX.length)),

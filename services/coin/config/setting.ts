@@ -40,7 +40,7 @@ export interface Setting<Value> {
   readonly format: Format<Value>;
   /** The text that stands for a variable that is missing or empty; undefined: the setting then has no value. */
   readonly default?: string | ComputedDefault;
-  /** What the setting does, in one or more sentences of Markdown. */
+  /** Full sentences in Markdown: the effect of the setting, and what an operator must know about it. */
   readonly description: string;
 }
 

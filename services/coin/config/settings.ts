@@ -37,7 +37,7 @@ export const SETTINGS = {
     group: 'Network and process',
     format: integer(0, TEN_MINUTES_MS, 'ms'),
     default: '25000',
-    description: 'How long calls that were accepted may run after SIGTERM, before they are cut off.',
+    description: 'Time that accepted calls have to finish after SIGTERM, before they are cut off.',
   }),
   tlsCertificate: optionalSetting({
     env: 'AQM_TLS_CERT_FILE',
@@ -63,7 +63,8 @@ export const SETTINGS = {
     group: 'TLS',
     format: oneOf('loopback', 'anywhere'),
     default: 'loopback',
-    description: 'Where the service may listen without TLS. `anywhere` is for a service behind a proxy that ends TLS.',
+    description:
+      'Without TLS, the service listens on loopback only, unless this is `anywhere`. `anywhere` is for a service behind a proxy that ends TLS.',
   }),
   databaseUrl: optionalSetting({
     env: 'DATABASE_URL',
@@ -134,7 +135,7 @@ export const SETTINGS = {
     format: integer(10, TEN_MINUTES_MS, 'ms'),
     default: '1500',
     description:
-      'How long a call waits for a connection, a free one or a new one. While PostgreSQL cannot be reached, calls fail at once with `DATABASE_UNAVAILABLE`, and connections are retried with pauses that grow to one second.',
+      'Longest wait of a call for a connection, a free one or a new one. While PostgreSQL cannot be reached, calls fail at once with `DATABASE_UNAVAILABLE`, and connections are retried with pauses that grow to one second.',
   }),
   statementTimeoutMs: setting({
     env: 'AQM_STATEMENT_TIMEOUT_MS',
@@ -148,7 +149,7 @@ export const SETTINGS = {
     group: 'Database',
     format: integer(10, TEN_MINUTES_MS, 'ms'),
     default: '1000',
-    description: 'How long a fetch waits for coins that another transaction has locked.',
+    description: 'Longest wait of a fetch for coins that another transaction has locked.',
   }),
   postgresPackage: optionalSetting({
     env: 'AQM_POSTGRES_PACKAGE',
@@ -189,7 +190,7 @@ export const SETTINGS = {
     format: integer(1, WEEK_S, 's'),
     default: '3600',
     description:
-      'How long a fetch can be repeated with its `request_id` and returns the same coins. After that its coins are hard-deleted.',
+      'For this long, a fetch that is repeated with its `request_id` returns the same coins. Then its coins are hard-deleted.',
   }),
   stockLimit: setting({
     env: 'AQM_STOCK_LIMIT',

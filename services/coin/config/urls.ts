@@ -8,7 +8,7 @@ const HIDDEN = '***';
  * The query parameters that pg (8.23, with pg-connection-string 2) takes from a connection URL, without those that a
  * setting of the service governs.
  */
-const DATABASE_PARAMETERS = [
+export const DATABASE_PARAMETERS = [
   'host',
   'port',
   'user',

@@ -7,7 +7,7 @@ export interface Check {
   readonly verdict: Verdict;
   /** The finding, in one sentence. Contains no secret. */
   readonly found: string;
-  /** What to do about it; null if nothing is to be done. */
+  /** The remedy; null if nothing is to be done. */
   readonly advice: string | null;
 }
 

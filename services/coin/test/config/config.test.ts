@@ -5,6 +5,7 @@ import { readConfig } from '../../config';
 import { withSettingsTables } from '../../config/markdown';
 import { effectiveSettings, unknownNames } from '../../config/read-settings';
 import { ALL_SETTINGS } from '../../config/settings';
+import { DATABASE_PARAMETERS } from '../../config/urls';
 
 /** The lines of the error for an environment. */
 function problemsOf(env: NodeJS.ProcessEnv): string[] {
@@ -148,6 +149,12 @@ describe('query parameters of a database URL', () => {
     expect(problemsOf({ DATABASE_URL: url(''), AQM_READ_DATABASE_URL: url(query) })).toEqual([
       expect.stringContaining(`AQM_READ_DATABASE_URL ${sentence}`),
     ]);
+  });
+
+  test('docs/configuration.md lists all that are accepted', () => {
+    const document = readFileSync(join(ROOT, 'docs/configuration.md'), 'utf8');
+    const [, section = ''] = document.split('## Query parameters of a database URL');
+    for (const name of DATABASE_PARAMETERS) expect(section).toContain(`\`${name}\``);
   });
 
   test('a piece of a password that looks like a parameter is not repeated', () => {
