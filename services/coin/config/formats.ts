@@ -1,5 +1,4 @@
 import { resolve } from 'node:path';
-import { z } from 'zod';
 import type { Format } from './setting';
 import { isLoopback, maskUrl } from './urls';
 
@@ -12,7 +11,10 @@ export interface Rate {
 /** Accepts a whole number between two bounds, both included. */
 export function integer(min: number, max: number, unit = ''): Format<number> {
   return {
-    schema: z.string().regex(/^\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
+    parse: (given) => {
+      const value = Number(given);
+      return /^\d+$/.test(given) && value >= min && value <= max ? value : undefined;
+    },
     allowed: `be a whole number from ${min} to ${max}`,
     summary: `${min} to ${max}${unit && ` ${unit}`}`,
   };
@@ -21,7 +23,7 @@ export function integer(min: number, max: number, unit = ''): Format<number> {
 /** Accepts one of several words. */
 export function oneOf<const Word extends string>(...words: Word[]): Format<Word> {
   return {
-    schema: z.enum(words) as z.ZodType<Word, string>,
+    parse: (given) => words.find((word) => word === given),
     allowed: `be one of ${words.join(', ')}`,
     summary: words.map((word) => `\`${word}\``).join(', '),
   };
@@ -30,15 +32,15 @@ export function oneOf<const Word extends string>(...words: Word[]): Format<Word>
 /** Accepts `on` or `off`. */
 export const onOrOff: Format<boolean> = {
   ...oneOf('on', 'off'),
-  schema: z.enum(['on', 'off']).transform((word) => word === 'on') as z.ZodType<boolean, string>,
+  parse: (given) => (given === 'on' || given === 'off' ? given === 'on' : undefined),
 };
 
 /** Accepts any text. */
-export const text: Format<string> = { schema: z.string(), allowed: 'be a text', summary: 'text' };
+export const text: Format<string> = { parse: (given) => given, allowed: 'be a text', summary: 'text' };
 
 /** Accepts the path of a file or folder. A relative one is resolved against the working directory. */
 export const path: Format<string> = {
-  schema: z.string().transform((given) => resolve(given)),
+  parse: (given) => resolve(given),
   allowed: 'be a path',
   summary: 'path',
   show: (given) => resolve(given),
@@ -46,14 +48,10 @@ export const path: Format<string> = {
 
 /** Accepts `host:port`. An IPv6 address stands in brackets. */
 export const hostAndPort: Format<{ readonly host: string; readonly port: number }> = {
-  schema: z
-    .string()
-    .regex(/^.+:\d{1,5}$/)
-    .transform((given) => {
-      const colon = given.lastIndexOf(':');
-      return { host: given.slice(0, colon), port: Number(given.slice(colon + 1)) };
-    })
-    .refine(({ port }) => port <= 65_535),
+  parse: (given) => {
+    const [, host = '', port = ''] = /^(.+):(\d{1,5})$/.exec(given) ?? [];
+    return host !== '' && Number(port) <= 65_535 ? { host, port: Number(port) } : undefined;
+  },
   allowed: 'be host:port, for example 127.0.0.1:50051',
   summary: '`host:port`',
 };
@@ -61,14 +59,11 @@ export const hostAndPort: Format<{ readonly host: string; readonly port: number 
 /** Accepts `PER_HOUR/BURST`, or `PER_HOUR` alone for a burst of the same size. */
 export function rate(unit: 'coins' | 'calls', minBurst: number): Format<Rate> {
   return {
-    schema: z
-      .string()
-      .regex(/^\d{1,9}(\/\d{1,9})?$/)
-      .transform((given) => {
-        const [perHour = '', burst = perHour] = given.split('/');
-        return { perHour: Number(perHour), burst: Number(burst) };
-      })
-      .refine(({ perHour, burst }) => perHour >= 1 && burst >= minBurst),
+    parse: (given) => {
+      const [, perHour = '', burst = perHour] = /^(\d{1,9})(?:\/(\d{1,9}))?$/.exec(given) ?? [];
+      const isAccepted = Number(perHour) >= 1 && Number(burst) >= minBurst;
+      return isAccepted ? { perHour: Number(perHour), burst: Number(burst) } : undefined;
+    },
     allowed: `be PER_HOUR/BURST in ${unit}, with a burst of at least ${minBurst}, for example 600/200`,
     summary: `\`PER_HOUR/BURST\` in ${unit}, burst at least ${minBurst}`,
   };
@@ -76,7 +71,7 @@ export function rate(unit: 'coins' | 'calls', minBurst: number): Format<Rate> {
 
 /** Accepts the URL of a PostgreSQL database. */
 export const postgresUrl: Format<string> = {
-  schema: z.string().regex(/^postgres(ql)?:\/\//),
+  parse: (given) => (/^postgres(ql)?:\/\//.test(given) ? given : undefined),
   allowed: 'begin with postgresql://',
   summary: '`postgresql://…`',
   show: maskUrl,
@@ -85,9 +80,10 @@ export const postgresUrl: Format<string> = {
 
 /** Accepts the URL of a Redis server, or the path of its Unix socket. */
 export const redisUrl: Format<string> = {
-  schema: z
-    .string()
-    .refine((given) => given.startsWith('/') || ['redis:', 'rediss:'].includes(URL.parse(given)?.protocol ?? '')),
+  parse: (given) => {
+    const { protocol = '' } = URL.parse(given) ?? {};
+    return given.startsWith('/') || ['redis:', 'rediss:'].includes(protocol) ? given : undefined;
+  },
   allowed: 'be redis://… or rediss://… (TLS), or the path of a Unix socket',
   summary: '`redis://…`, `rediss://…` or a socket path',
   show: maskUrl,
@@ -96,10 +92,11 @@ export const redisUrl: Format<string> = {
 
 /** Accepts an `https://` URL, or an `http://` URL of this machine: over plain HTTP, others could answer in the server's place. */
 export const secureUrl: Format<string> = {
-  schema: z.string().refine((given) => {
+  parse: (given) => {
     const { protocol, hostname } = URL.parse(given) ?? {};
-    return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname ?? ''));
-  }),
+    const isAccepted = protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname ?? ''));
+    return isAccepted ? given : undefined;
+  },
   allowed: 'begin with https://, or with http:// on loopback',
   summary: '`https://…`',
   show: maskUrl,

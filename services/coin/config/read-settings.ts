@@ -35,8 +35,8 @@ export function readSettings(env: NodeJS.ProcessEnv, problems: string[]): Partia
   const values = Object.entries<Setting<unknown>>(SETTINGS).map(([key, { env: name, format }]) => {
     const text = effective.get(name);
     if (text === undefined) return [key, undefined];
-    const { success, data } = format.schema.safeParse(text);
-    if (success) return [key, data];
+    const value = format.parse(text);
+    if (value !== undefined) return [key, value];
     problems.push(`${name} must ${format.allowed}${format.isSecret ? '' : `; it is "${text}"`}`);
     return undefined;
   });

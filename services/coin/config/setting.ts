@@ -1,9 +1,7 @@
-import type { ZodType } from 'zod';
-
 /** Describes which texts a setting accepts and what they become. */
 export interface Format<Value> {
-  /** Parses the text of an environment variable. */
-  readonly schema: ZodType<Value, string>;
+  /** Returns the value that a text stands for, or undefined if the text is not accepted. */
+  readonly parse: (text: string) => Value | undefined;
   /** Completes the sentence "AQM_NAME must …", the error for a text that is not accepted. */
   readonly allowed: string;
   /** The accepted values in a few characters, for tables. */
