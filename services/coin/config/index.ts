@@ -1,14 +1,17 @@
 import { join } from 'node:path';
+import { ConfigError } from './config-error';
 import { packageRoot } from './package-root';
-import { readSettings, throwProblems } from './read-settings';
+import { readSettings } from './read-settings';
 import type { SettingValues } from './settings';
 import { isLoopback, wrongDatabaseParameters } from './urls';
 
-export { ConfigError } from './config-error';
 export type { Rate } from './formats';
+export { ConfigError };
 
 /** Typed configuration of one process, parsed from environment variables; see docs/configuration.md. */
-export type Config = ReturnType<typeof toConfig>;
+export type Config = Immutable<ReturnType<typeof toConfig>>;
+
+type Immutable<Value> = Value extends object ? { readonly [Key in keyof Value]: Immutable<Value[Key]> } : Value;
 
 /** Limits what a connection may do and how many there may be; see transport/. */
 export type ConnectionLimits = Config['connections'];
@@ -38,7 +41,7 @@ const TRANSPORT = {
   keepaliveMs: 120_000,
   /** Timeout for the answer to a keepalive ping. */
   keepaliveTimeoutMs: 20_000,
-} as const satisfies Readonly<Record<string, number>>;
+};
 
 /** PostgreSQL ends a connection that has a transaction open and is idle, such as that of a stopped service, after this time. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 5000;
@@ -61,7 +64,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const problems: string[] = [];
   const values = readSettings(env, problems);
   problems.push(...contradictions(values));
-  throwProblems(problems);
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
   // Without a problem, every setting has its value.
   return toConfig(values as SettingValues);
 }
@@ -139,7 +142,7 @@ function toConfig(values: SettingValues) {
       /** The required `aud`, or one of them; undefined: not checked. */
       audience: values.tokenAudience,
       /** Allowed difference between the clocks of issuer and service, in seconds. */
-      clockSkewSeconds: TOKEN_CLOCK_SKEW_S as number,
+      clockSkewSeconds: TOKEN_CLOCK_SKEW_S,
     },
     /** undefined: connections are in plain text. */
     tls: tlsFilesOf(values),
@@ -167,7 +170,7 @@ function toConfig(values: SettingValues) {
     /** While a call has waited longer for a connection to PostgreSQL, new ones are refused at once. In milliseconds. */
     maxWaitMs,
     connections: {
-      ...(TRANSPORT as Readonly<Record<keyof typeof TRANSPORT, number>>),
+      ...TRANSPORT,
       maxConnections: values.maxConnections,
       maxPerAddress: values.maxPerAddress,
       idleTimeoutMs: values.idleTimeoutMs,
@@ -178,7 +181,7 @@ function toConfig(values: SettingValues) {
       queues: isDistributed ? QUEUES_OF_DISTRIBUTED_TABLES : 1,
       targets: isDistributed ? 1 : TARGETS_OF_SHARED_TABLES,
       maxWaitMs,
-      stallTimeoutMs: CLAIM_STALL_TIMEOUT_MS as number,
+      stallTimeoutMs: CLAIM_STALL_TIMEOUT_MS,
     },
     poolSize: values.poolSize,
     /** transaction: connections to PostgreSQL keep nothing from one transaction to the next. */
@@ -187,9 +190,9 @@ function toConfig(values: SettingValues) {
     connectTimeoutMs: values.connectTimeoutMs,
     statementTimeoutMs: values.statementTimeoutMs,
     lockTimeoutMs: values.lockTimeoutMs,
-    idleInTransactionTimeoutMs: IDLE_IN_TRANSACTION_TIMEOUT_MS as number,
+    idleInTransactionTimeoutMs: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     drainTimeoutMs: values.drainTimeoutMs,
-    logLevel: values.logLevel as string,
+    logLevel: values.logLevel,
     /** The npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
     postgresPackage: values.postgresPackage,
     migrationsDir: join(packageRoot(), 'migrations'),

@@ -1,4 +1,3 @@
-import { ConfigError } from './config-error';
 import { closest } from './did-you-mean';
 import type { Setting } from './setting';
 import { ALL_SETTINGS, SETTINGS, type SettingValues } from './settings';
@@ -56,9 +55,4 @@ export function unknownNames(env: NodeJS.ProcessEnv): string[] {
       );
       return `${name} is not a setting${meant ? `; did you mean ${PREFIX}${meant}?` : ' ("aqm config" lists them)'}`;
     });
-}
-
-/** @throws ConfigError with one line for each problem, if there is one */
-export function throwProblems(problems: readonly string[]): void {
-  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
 }
