@@ -2,9 +2,9 @@ import type { BudgetTable } from '../contract/budget';
 import type { CoinCategoryName } from '../contract/coin-category';
 import { perCategory, specOf } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
+import type { InventoryCoin } from '../contract/inventory';
 import type { MintedCoin } from '../contract/outbox';
 import type { NewVaultKey } from '../contract/vault';
-import type { InventoryCoin } from '../index';
 
 export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;
