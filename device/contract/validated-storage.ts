@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../errors';
-import { COIN_CATEGORY_NAMES, withLowerCategories } from './coin-category';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, withLowerCategories } from './coin-category';
 import type { DeviceStorage } from './device-storage';
 import { INACTIVE_DAYS, type SmartInventory } from './inventory';
 import type { Outbox } from './outbox';
@@ -48,41 +48,54 @@ export function withValidation(engine: StorageEngine): DeviceStorage {
   };
 }
 
+/**
+ * Makes a call whose argument checks may throw, and turns their error into a rejection. The engine's own promise is
+ * returned: an async function would add one that waits for it, which costs 0.4 µs of the 11 µs of a fetch from SQLite.
+ */
+function attempt<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return call();
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
 function validatedVault(vault: VaultEngine, now: Clock): SecureVault {
   return {
-    storeKey: async (key) => vault.storeKey(checkVaultKey(key, now())),
-    fetchKey: async (keyId) => vault.fetchKey(checkUuid('keyId', keyId)),
-    burnKey: async (keyId) => vault.burnKey(checkUuid('keyId', keyId)),
-    getStatus: async (keyId) => vault.getStatus(checkUuid('keyId', keyId)),
-    countActive: async (coinCategory) => vault.countActive(checkCategory('coinCategory', coinCategory)),
-    listKeyIds: async (coinCategory) =>
-      vault.listKeyIds(
-        coinCategory === undefined ? COIN_CATEGORY_NAMES : [checkCategory('coinCategory', coinCategory)],
-      ),
-    purgeExpired: async (maxAgeDays, options) => vault.purgeExpired(checkPurgeAge(maxAgeDays, options)),
+    storeKey: (key) => attempt(() => vault.storeKey(checkVaultKey(key, now()))),
+    fetchKey: (keyId) => attempt(() => vault.fetchKey(checkUuid('keyId', keyId))),
+    burnKey: (keyId) => attempt(() => vault.burnKey(checkUuid('keyId', keyId))),
+    getStatus: (keyId) => attempt(() => vault.getStatus(checkUuid('keyId', keyId))),
+    countActive: (coinCategory) => attempt(() => vault.countActive(checkCategory('coinCategory', coinCategory))),
+    listKeyIds: (coinCategory) => attempt(() => vault.listKeyIds(checkCategories(coinCategory))),
+    purgeExpired: (maxAgeDays, options) => attempt(() => vault.purgeExpired(checkPurgeAge(maxAgeDays, options))),
   };
+}
+
+function checkCategories(coinCategory: CoinCategoryName | undefined): readonly CoinCategoryName[] {
+  return coinCategory === undefined ? COIN_CATEGORY_NAMES : [checkCategory('coinCategory', coinCategory)];
 }
 
 function validatedInventory(inventory: InventoryEngine, now: Clock): SmartInventory {
   return {
-    storeKey: async (coin) => inventory.storeKey(checkInventoryCoin(coin, now())),
-    selectCoin: async (contactId, desired) =>
-      inventory.selectCoin(checkContactId(contactId), withLowerCategories(checkCategory('desired', desired))),
-    getPriority: async (contactId) => inventory.getPriority(checkContactId(contactId)),
-    setPriority: async (contactId, priority) =>
-      inventory.setPriority(checkContactId(contactId), checkPriority(priority)),
-    getSummary: async (contactId) =>
-      inventory.getSummary(contactId === undefined ? undefined : checkContactId(contactId)),
+    storeKey: (coin) => attempt(() => inventory.storeKey(checkInventoryCoin(coin, now()))),
+    selectCoin: (contactId, desired) =>
+      attempt(() =>
+        inventory.selectCoin(checkContactId(contactId), withLowerCategories(checkCategory('desired', desired))),
+      ),
+    getPriority: (contactId) => attempt(() => inventory.getPriority(checkContactId(contactId))),
+    setPriority: (contactId, priority) =>
+      attempt(() => inventory.setPriority(checkContactId(contactId), checkPriority(priority))),
+    getSummary: (contactId) =>
+      attempt(() => inventory.getSummary(contactId === undefined ? undefined : checkContactId(contactId))),
     listContacts: () => inventory.listContacts(),
     getTotalStorageBytes: () => inventory.getTotalStorageBytes(),
-    garbageCollect: async (inactiveDays = INACTIVE_DAYS) =>
-      inventory.garbageCollect(checkDays('inactiveDays', inactiveDays)),
+    garbageCollect: (inactiveDays = INACTIVE_DAYS) =>
+      attempt(() => inventory.garbageCollect(checkDays('inactiveDays', inactiveDays))),
   };
 }
 
-/**
- * The ids of `acknowledge`, `remove` and `publishAgain` come from the outbox or the vault itself and are not checked.
- */
+/** The ids of `acknowledge`, `remove` and `publishAgain` are those of the outbox or the vault, and are not checked. */
 function validatedOutbox(outbox: OutboxEngine, now: Clock): Outbox {
   return {
     add: async (minted) => {
@@ -92,23 +105,27 @@ function validatedOutbox(outbox: OutboxEngine, now: Clock): Outbox {
       return coins.length === 0 ? [] : outbox.add(coins);
     },
     takeBatch: (databaseEpoch, afterSequence, limit) => outbox.takeBatch(databaseEpoch, afterSequence, limit),
-    acknowledge: async (keyIds) => (keyIds.length === 0 ? undefined : outbox.acknowledge(keyIds)),
-    remove: async (keyIds) => (keyIds.length === 0 ? undefined : outbox.remove(keyIds)),
+    acknowledge: async (keyIds) => {
+      if (keyIds.length > 0) await outbox.acknowledge(keyIds);
+    },
+    remove: async (keyIds) => {
+      if (keyIds.length > 0) await outbox.remove(keyIds);
+    },
     publishAgain: async (databaseEpoch, keyIds) =>
       keyIds.length === 0 ? [] : outbox.publishAgain(databaseEpoch, keyIds),
   };
 }
 
-/** A PendingRequest that is given back is the one that the engine returned, and is not checked. */
+/** A PendingRequest that is passed back is one that the engine returned, and is not checked. */
 function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
   return {
-    resumeTopUps: async (contacts) => requests.resumeTopUps(checkContacts(contacts)),
-    reserveRoom: async (contacts) => requests.reserveRoom(checkContacts(contacts)),
-    missingCoins: async (contacts) => requests.missingCoins(checkContacts(contacts)),
-    settleTopUp: async (request, coins) => requests.settleTopUp(request, coins.map(checkFetchedCoin)),
-    openOnDemand: async (wish, options) => requests.openOnDemand(checkWish(wish), options),
-    settleOnDemand: async (request, coin) =>
-      requests.settleOnDemand(request, coin === null ? null : checkFetchedCoin(coin)),
+    resumeTopUps: (contacts) => attempt(() => requests.resumeTopUps(checkContacts(contacts))),
+    reserveRoom: (contacts) => attempt(() => requests.reserveRoom(checkContacts(contacts))),
+    missingCoins: (contacts) => attempt(() => requests.missingCoins(checkContacts(contacts))),
+    settleTopUp: (request, coins) => attempt(() => requests.settleTopUp(request, coins.map(checkFetchedCoin))),
+    openOnDemand: (wish, options) => attempt(() => requests.openOnDemand(checkWish(wish), options)),
+    settleOnDemand: (request, coin) =>
+      attempt(() => requests.settleOnDemand(request, coin === null ? null : checkFetchedCoin(coin))),
     recordAttempts: (pending) => requests.recordAttempts(pending),
     release: (request) => requests.release(request),
     abandon: (request) => requests.abandon(request),

@@ -163,7 +163,7 @@ export class RecordReader {
       const contactId = known === undefined ? await this.#nameOf(tag) : known;
       names.set(tag, contactId);
       if (contactId !== null) yield { contact_id: contactId, key_id: id, expires_at: expiresAt };
-      // A name goes with the last of the ids that it stands for.
+      // The server keeps a name as long as any of the used ids that refer to it.
       else if (expiresAt > this.#connection.now()) throw new StorageCorruptedError();
     }
   }
