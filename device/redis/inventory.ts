@@ -10,6 +10,7 @@ import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, priorityIn, type Reply, rowsIn, textIn } from './reply';
 import { ttlMs } from './ttl';
 
+/** The inventory in Redis. Every call is one script or one command. */
 export class RedisInventory implements InventoryEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;

@@ -12,6 +12,7 @@ import { positionOf } from './vault';
 const REFUSALS = ['SAME_KEY_HELD', 'OTHER_KEY_HELD', 'BURNED', 'EXPIRED'] as const;
 const DROPS = ['BURNED', 'EXPIRED', 'EPOCH_CHANGED'] as const;
 
+/** The outbox in Redis, with the kept public halves in another index. */
 export class RedisOutbox implements OutboxEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;

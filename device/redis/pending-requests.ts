@@ -20,6 +20,7 @@ import { ttlMs } from './ttl';
 
 const FATES = ['STORED', 'HELD', 'EXPIRED', 'ALREADY_USED', 'OVER_BUDGET'] as const;
 
+/** The pending requests in Redis, one hash per contact. The field `asking` of a request is the count of attempts. */
 export class RedisPendingRequests implements PendingRequestsEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;

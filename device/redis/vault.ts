@@ -14,6 +14,7 @@ export function positionOf(category: CoinCategoryName): number {
   return COIN_CATEGORY_NAMES.indexOf(category) + 1;
 }
 
+/** The vault in Redis. Every call is one script or one command. */
 export class RedisVault implements VaultEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;

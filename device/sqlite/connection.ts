@@ -85,8 +85,7 @@ export class Connection {
   #transaction<T>(begin: Database.Statement, work: (nowMs: number) => T): T {
     begin.run();
     try {
-      // The clock is read under the lock, because a call that had to wait for it must not use the time of before the
-      // wait.
+      // The clock is read under the lock, because a call that had to wait must use the time after its wait.
       const result = work(this.now());
       this.#commit.run();
       return result;

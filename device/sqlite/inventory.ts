@@ -29,6 +29,7 @@ interface CountRow {
   readonly coins: number;
 }
 
+/** The inventory in SQLite. */
 export class SqliteInventory implements InventoryEngine {
   readonly #connection: Connection;
   readonly #cache: CoinCache;

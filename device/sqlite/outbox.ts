@@ -23,6 +23,7 @@ interface HeldRow {
   readonly encrypted_blob: Uint8Array;
 }
 
+/** The outbox in SQLite, with the kept public halves in published_coin. */
 export class SqliteOutbox implements OutboxEngine {
   readonly #connection: Connection;
   readonly #insertVaultKey: InsertVaultKey;

@@ -28,6 +28,7 @@ interface RequestRow {
   readonly allow_lower_categories: number;
 }
 
+/** The pending requests in SQLite, in the table open_request. Its column `asking` is the count of attempts. */
 export class SqlitePendingRequests implements PendingRequestsEngine {
   readonly #connection: Connection;
   readonly #cache: CoinCache;

@@ -46,6 +46,7 @@ export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
     ).changes === 1;
 }
 
+/** The vault in SQLite. Keys that must not come back are remembered in vault_tombstone. */
 export class SqliteVault implements VaultEngine {
   readonly #connection: Connection;
   readonly #insert: InsertVaultKey;
