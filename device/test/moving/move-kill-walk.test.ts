@@ -76,9 +76,9 @@ async function openingOf(config: AutoConfig | SqliteConfig | RedisConfig): Promi
 async function canBeUsed(target: SqliteConfig | RedisConfig): Promise<boolean> {
   try {
     const side = await openMoveEndpoint(checkConfig(target), { mustExist: true });
-    const { state, copyId } = await side.readState();
+    const { state, moveId } = await side.readState();
     await side.close();
-    return state === 'ACTIVE' && copyId !== null;
+    return state === 'ACTIVE' && moveId !== null;
   } catch (error) {
     if (error instanceof UnreachableError) return false;
     throw error;

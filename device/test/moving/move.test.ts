@@ -43,7 +43,7 @@ describe('copying a device from one storage to another', () => {
     expect(Object.values(before)).not.toContainEqual(NOTHING);
     const report = await moveDeviceStorage(from, to);
     expect(report).toMatchObject({ from: from.backend, to: to.backend });
-    expect(report.copied).toEqual({
+    expect(report.moved).toEqual({
       vault_key: 14,
       vault_tombstone: 2,
       outbox: 2,
@@ -108,7 +108,7 @@ describe('copying a device from one storage to another', () => {
         () => pendingRequests.reserveRoom([carol]),
         () => pendingRequests.missingCoins([carol]),
         () => pendingRequests.settleTopUp(request, []),
-        () => pendingRequests.askAgain([request]),
+        () => pendingRequests.recordAttempts([request]),
         () => pendingRequests.abandon(request),
       ];
       for (const call of calls)
@@ -133,9 +133,9 @@ describe('copying a device from one storage to another', () => {
     const before = await digestsOf(a);
     for (let round = 0; round < 2; round += 1) {
       await moveDeviceStorage(a, b);
-      expect(await moveDeviceStorage(a, b)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+      expect(await moveDeviceStorage(a, b)).toStrictEqual({ from: 'sqlite', to: 'redis', moved: {} });
       await moveDeviceStorage(b, a);
-      expect(await moveDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', copied: {} });
+      expect(await moveDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', moved: {} });
       expect(await digestsOf(a)).toStrictEqual(before);
     }
     // The first of the two is in use again, and its old copy is no reason to leave it.
@@ -149,7 +149,7 @@ describe('copying a device from one storage to another', () => {
     await moveDeviceStorage(from, to);
     await server.client().hset(`device:{${to.namespace}}`, 'copy_state', 'RECEIVING');
     await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
-    expect(await moveDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+    expect(await moveDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', moved: {} });
     expect(await digestsOf(to)).toStrictEqual(before);
     await (await openDeviceStorage(to)).close();
   });
@@ -267,7 +267,7 @@ describe('copying a device that chose its own backend', () => {
     await second.close();
     const back: RedisConfig = { backend: 'redis', url, namespace, key, now };
     await moveDeviceStorage(config, back);
-    expect(await moveDeviceStorage(config, back)).toMatchObject({ copied: {} });
+    expect(await moveDeviceStorage(config, back)).toMatchObject({ moved: {} });
     expect(choice(config)).toBe('redis');
     const third = await openDeviceStorage(config);
     expect([third.backend, await third.vault.getStatus(keyId(1))]).toEqual(['redis', 'ACTIVE']);

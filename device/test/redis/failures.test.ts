@@ -62,7 +62,7 @@ describe('a failing Redis server', () => {
       server.freeze();
       await expect(impatient.vault.listKeyIds()).rejects.toMatchObject({
         name: 'UnreachableError',
-        cause: { message: 'No answer within 50 ms.' },
+        cause: { message: 'The server did not reply within 50 ms.' },
       });
       server.thaw();
       expect(await impatient.vault.listKeyIds()).toStrictEqual([]);
