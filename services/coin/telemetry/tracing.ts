@@ -44,7 +44,7 @@ export interface CallEnd {
   /** Of its ErrorInfo. */
   readonly reason?: string;
   /** Whether it is our fault, and not the caller's. */
-  readonly isOurs?: boolean;
+  readonly isServerFault?: boolean;
 }
 
 /**
@@ -76,10 +76,10 @@ export function traceCall(
     return;
   }
   span.setAttributes({ 'rpc.system.name': 'grpc', 'rpc.method': method });
-  const ended = ({ code, reason, isOurs }: CallEnd): void => {
+  const ended = ({ code, reason, isServerFault }: CallEnd): void => {
     span.setAttribute('rpc.response.status_code', code);
     if (reason !== undefined) span.setAttributes({ 'error.type': code, 'aqm.reason': reason });
-    if (isOurs) span.setStatus({ code: SpanStatusCode.ERROR });
+    if (isServerFault) span.setStatus({ code: SpanStatusCode.ERROR });
     span.end();
   };
   context.with(trace.setSpan(ROOT_CONTEXT, span), work, undefined, ended);
