@@ -77,7 +77,12 @@ describe('the claims of a token', () => {
     ['no audience', { aud: undefined }, 'TOKEN_INVALID', 'its "aud" is missing or wrong'],
     ['no expiry', { exp: undefined }, 'TOKEN_INVALID', 'its "exp" is missing or wrong'],
     ['an expiry beyond the clock skew', { exp: seconds() - 31 }, 'TOKEN_EXPIRED', 'has expired'],
-    ['a not-before time beyond the clock skew', { nbf: seconds() + 31 }, 'TOKEN_INVALID', 'its "nbf" is missing or wrong'],
+    [
+      'a not-before time beyond the clock skew',
+      { nbf: seconds() + 31 },
+      'TOKEN_INVALID',
+      'its "nbf" is missing or wrong',
+    ],
   ])('a token with %s is refused', async (_what, claims, reason, sentence) => {
     await expect(verify(claims)).rejects.toMatchObject({ reason, message: expect.stringContaining(sentence) });
   });
