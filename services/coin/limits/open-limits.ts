@@ -5,13 +5,13 @@ import type { Limits } from './limits';
 import { MemoryLimits } from './memory-limits';
 import { RedisLimits } from './redis-limits';
 
-/** The limits that the configuration means. */
+/** Creates the configured rate limits. */
 export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLimits {
   const { isOn, redisUrl, rates } = config.limits;
-  if (!isOn) log.warn('AQM_LIMITS is off: everybody may fetch and upload as much as they like');
-  return new CoinLimits(isOn ? budgets(redisUrl, log) : undefined, rates);
+  if (!isOn) log.warn('AQM_LIMITS is off: fetches and uploads are not rate limited');
+  return new CoinLimits(isOn ? openBudgets(redisUrl, log) : undefined, rates);
 }
 
-function budgets(redisUrl: string | undefined, log: Logger): Limits {
+function openBudgets(redisUrl: string | undefined, log: Logger): Limits {
   return redisUrl === undefined ? new MemoryLimits() : new RedisLimits(redisUrl, log);
 }
