@@ -5,7 +5,7 @@ import type { Guard } from '../../fence/guard';
 import { startHousekeeping } from '../../housekeeping';
 import { createLogger } from '../../logger';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
-import { turnMetricsOn } from '../../telemetry/metrics';
+import { enableMetrics } from '../../telemetry/metrics';
 import { startTelemetry } from '../../telemetry/start-telemetry';
 
 const PAUSE_MS = 200;
@@ -13,7 +13,7 @@ const PAUSE_MS = 200;
 async function main(): Promise<void> {
   const log = createLogger('error');
   await startTelemetry(process.env, log);
-  turnMetricsOn([]);
+  enableMetrics([]);
   const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
   const gate: Guard = {
