@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { type AddressInfo, createServer as createListener } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { keepStreamsApart, OpenStreams } from '../../transport/open-streams';
+import { OpenStreams, replaceStreamMap } from '../../transport/open-streams';
 import { Sessions } from '../../transport/sessions';
 
 const stream = (name: string) => name as unknown as ServerHttp2Stream;
@@ -44,7 +44,7 @@ describe('the sessions of this Node', () => {
     let session: ServerHttp2Session | undefined;
     server.on('session', (opened) => {
       session = opened;
-      kept.push(keepStreamsApart(opened));
+      kept.push(replaceStreamMap(opened));
     });
     server.on('stream', (opened, headers) => {
       streams.push(opened);
@@ -94,10 +94,10 @@ describe('the sessions of this Node', () => {
   });
 
   test('that have streams already, or none that could be found, stay as they are', () => {
-    expect(keepStreamsApart({} as ServerHttp2Session)).toBe(false);
+    expect(replaceStreamMap({} as ServerHttp2Session)).toBe(false);
     const streams = new Map([[1, stream('open')]]);
     const other = { [Symbol('state')]: { streams } };
-    expect(keepStreamsApart(other as unknown as ServerHttp2Session)).toBe(false);
+    expect(replaceStreamMap(other as unknown as ServerHttp2Session)).toBe(false);
     expect(Object.getOwnPropertySymbols(other).map((symbol) => Reflect.get(other, symbol))).toEqual([{ streams }]);
   });
 });
