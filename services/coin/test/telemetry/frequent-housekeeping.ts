@@ -1,4 +1,4 @@
-// A part of the service on its own: the jobs of hygiene, run again and again instead of once an hour, on the database of DATABASE_URL.
+// Runs the hourly housekeeping jobs of the service every PAUSE_MS, on the database of DATABASE_URL.
 
 import { openDatabase } from '../../database/pool';
 import type { Guard } from '../../fence/guard';
@@ -17,7 +17,7 @@ async function main(): Promise<void> {
   const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
   const gate: Guard = {
-    pass: () => Promise.reject(new Error('housekeeping that needs no gate passes none')),
+    pass: () => Promise.reject(new Error('the hourly jobs need no fencing token')),
     acknowledge: () => {},
     recordRepeat: () => {},
   };
