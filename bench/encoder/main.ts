@@ -6,8 +6,8 @@ import { encodeFetchCoinsResponse } from '../../services/coin/rpc/encode';
 import { GOLD, mint } from '../../testkit/coins';
 
 const USAGE = `Usage: npm run bench -- encoder [--rounds 41] [--seconds 0.1]
-  Compares rpc/encode.ts with the generated code: CPU time and allocated bytes to encode a FetchCoins response of 1 and of 20
-  GOLD coins. The variants are interleaved; the figures are medians of the rounds.`;
+  Compares rpc/encode.ts with the generated code: CPU time and allocated bytes to encode a FetchCoins
+  response of 1 and of 20 GOLD coins. The variants are interleaved; the figures are medians of the rounds.`;
 
 type Encode = (response: FetchCoinsResponse) => Buffer;
 
@@ -16,7 +16,10 @@ const VARIANTS: readonly (readonly [name: string, encode: Encode])[] = [
   ['generated', CoinServiceService.fetchCoins.responseSerialize],
 ];
 const COIN_COUNTS = [1, 20];
-/** Coins per round of the memory measurement. Few enough that a round usually runs without a garbage collection. */
+/**
+ * Coins per round of the memory measurement. Few enough that a round usually runs without a garbage
+ * collection.
+ */
 const COINS_PER_MEMORY_ROUND = 60;
 
 setFlagsFromString('--expose-gc');
@@ -35,7 +38,10 @@ function encodingTimeUs(encode: Encode, response: FetchCoinsResponse, ms: number
   return (user + system) / encoded;
 }
 
-/** Returns the bytes that one encoding allocates on the heap and in buffers; undefined if a garbage collection ran meanwhile. */
+/**
+ * Returns the bytes that one encoding allocates on the heap and in buffers; undefined if a garbage
+ * collection ran meanwhile.
+ */
 function allocatedBytes(encode: Encode, response: FetchCoinsResponse): number | undefined {
   const responses = COINS_PER_MEMORY_ROUND / response.coins.length;
   collectGarbage();

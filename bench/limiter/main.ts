@@ -111,7 +111,10 @@ function median(numbers: readonly number[]): number {
   return [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 }
 
-/** Measures the variants in interleaved rounds and prints the medians. The first round only warms up. */
+/**
+ * Measures the variants in interleaved rounds and prints the medians. The first round only warms
+ * up.
+ */
 async function compare(
   title: string,
   variants: ReadonlyMap<string, ChargeFetch>,
@@ -131,9 +134,8 @@ async function compare(
   for (const [name, all] of samples) {
     const of = (field: keyof Sample) => median(all.map((sample) => sample[field]));
     const ofRedis = redis && `, ${of('commands').toFixed(1)} commands, ${of('redisCpuUs').toFixed(1)} µs CPU of Redis`;
-    process.stdout.write(
-      `  ${name.padEnd(22)} ${of('perSecond').toFixed(0).padStart(7)} fetches/s, ${of('cpuUs').toFixed(1).padStart(6)} µs CPU per fetch${ofRedis ?? ''}\n`,
-    );
+    const figures = `${of('perSecond').toFixed(0).padStart(7)} fetches/s, ${of('cpuUs').toFixed(1).padStart(6)} µs CPU`;
+    process.stdout.write(`  ${name.padEnd(22)} ${figures} per fetch${ofRedis ?? ''}\n`);
   }
 }
 

@@ -7,7 +7,10 @@ export interface Caller {
 
 const CALLER = Symbol('caller');
 
-/** The metadata object of a call, which also carries its caller. Neither a request nor a header can set a symbol key. */
+/**
+ * The metadata object of a call, which also carries its caller. Neither a request nor a header can
+ * set a symbol key.
+ */
 interface AuthenticatedMetadata {
   [CALLER]?: Caller;
 }
@@ -17,7 +20,10 @@ export function setCaller(metadata: object, caller: Caller): undefined {
   (metadata as AuthenticatedMetadata)[CALLER] = caller;
 }
 
-/** Returns the authenticated caller of a call. Throws if the call was not authenticated, which is a programming error. */
+/**
+ * Returns the authenticated caller of a call. Throws if the call was not authenticated, which is a
+ * programming error.
+ */
 export function callerOf(call: { readonly metadata: object }): Caller {
   const caller = (call.metadata as AuthenticatedMetadata)[CALLER];
   if (!caller) throw new Error('A guarded method was reached without authentication.');

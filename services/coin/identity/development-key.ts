@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { SignJWT } from 'jose';
 
 /**
- * Returns the key pair that signs tokens on a developer's machine. There is one per data folder, created at its first use.
- * Processes that create it concurrently all get the same one. It is accepted on loopback only (config.ts).
+ * Returns the key pair that signs tokens on a developer's machine. There is one per data folder,
+ * created at its first use. Processes that create it concurrently all get the same one. It is
+ * accepted on loopback only (config.ts).
  */
 export function developmentKey(dataDir: string): { privateKey: KeyObject; publicKey: KeyObject } {
   const path = join(dataDir, 'development-key.pem');
@@ -33,7 +34,8 @@ function create(path: string): string {
   const draft = `${path}.${randomUUID()}`;
   writeFileSync(draft, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
   try {
-    // link(2) is atomic and fails if the file exists, so it never replaces the key of a faster process.
+    // link(2) is atomic and fails if the file exists, so it never replaces the key of a faster
+    // process.
     linkSync(draft, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;

@@ -17,23 +17,30 @@ import { developmentKey } from './development-key';
 /** Finds the key that a token's header names. */
 export type FindKey = (header: JWTHeaderParameters, token: FlattenedJWSInput) => Promise<KeyObject | CryptoKey>;
 
-/** The public keys that tokens are verified with. They may change while the service runs (key rotation). */
+/**
+ * The public keys that tokens are verified with. They may change while the service runs (key
+ * rotation).
+ */
 export interface TokenKeys {
   /**
    * Finds the key that a token's header names.
-   * @throws jose errors if there is no such key, TokenKeysUnavailableError if the keys could never be fetched
+   * @throws jose errors if there is no such key, TokenKeysUnavailableError if the keys could never
+   * be fetched
    */
   readonly find: FindKey;
-  /** Counts the changes of the keys. A token that was verified under another generation must be verified again. */
+  /**
+   * Counts the changes of the keys. A token that was verified under another generation must be
+   * verified again.
+   */
   generation(): number;
 }
 
-/** How often a key file is checked for changes, in milliseconds. */
+/** Interval at which a key file is checked for changes, in milliseconds. */
 const FILE_CHECK_MS = 5_000;
 /** Timeout of one request to a JWK Set URL, in milliseconds. */
 const FETCH_TIMEOUT_MS = 5_000;
 
-/** How often a JWK Set may be fetched. */
+/** Intervals at which a JWK Set is fetched. */
 export interface FetchPace {
   /** Age at which fetched keys are fetched again, in milliseconds. */
   readonly refreshMs: number;
@@ -59,8 +66,8 @@ export function fixedKey(key: KeyObject): TokenKeys {
 }
 
 /**
- * Reads keys from a file: a PEM (SPKI), a JWK or a JWK Set (RFC 7517). A changed file takes effect within 5 s. If it is
- * unusable, an error is logged and the previous keys stay in use.
+ * Reads keys from a file: a PEM (SPKI), a JWK or a JWK Set (RFC 7517). A changed file takes effect
+ * within 5 s. If it is unusable, an error is logged and the previous keys stay in use.
  * @throws ConfigError if the file is unusable at startup
  */
 export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKeys {
@@ -94,8 +101,9 @@ export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKey
 }
 
 /**
- * Fetches keys from the JWK Set at a URL: when they are first needed, every ten minutes, and when a token names a key that
- * is not in the set. While the URL cannot be fetched, the last set stays in use.
+ * Fetches keys from the JWK Set at a URL: when they are first needed, every ten minutes, and when a
+ * token names a key that is not in the set. While the URL cannot be fetched, the last set stays in
+ * use.
  */
 export function keysOfUrl(url: string, log: Logger, { refreshMs, cooldownMs } = FETCH_PACE): TokenKeys {
   const address = new URL(url);
@@ -115,7 +123,8 @@ export function keysOfUrl(url: string, log: Logger, { refreshMs, cooldownMs } = 
     generation += 1;
   };
   let nextReloadMs = 0;
-  // Cached tokens need no key. Without this, a set would never be refreshed while only cached tokens arrive.
+  // Cached tokens need no key. Without this, a set would never be refreshed while only cached
+  // tokens arrive.
   const reloadIfStale = (): void => {
     if (remote.jwks() === undefined || remote.fresh || performance.now() < nextReloadMs) return;
     nextReloadMs = performance.now() + cooldownMs;

@@ -8,12 +8,15 @@ import type { Caller } from './caller';
 import type { TokenKeys } from './token-keys';
 
 /**
- * Verifies a JWT (RFC 7519) and returns the caller it names. The result is not a promise if the token is cached. Failures
- * are always rejections, never thrown.
+ * Verifies a JWT (RFC 7519) and returns the caller it names. The result is not a promise if the
+ * token is cached. Failures are always rejections, never thrown.
  */
 export type VerifyToken = (token: string) => Caller | Promise<Caller>;
 
-/** The accepted signature algorithms. All are asymmetric: the service can verify tokens but not issue them. */
+/**
+ * The accepted signature algorithms. All are asymmetric: the service can verify tokens but not
+ * issue them.
+ */
 const ALGORITHMS = ['EdDSA', 'ES256', 'RS256'];
 
 interface Verified {
@@ -24,13 +27,17 @@ interface Verified {
   readonly generation: number;
 }
 
-/** Maximum number of cached tokens, keyed by their hash: about 3 MB. Verifying an Ed25519 signature takes 0.2 ms. */
+/**
+ * Maximum number of cached tokens, keyed by their hash: about 3 MB. Verifying an Ed25519 signature
+ * takes 0.2 ms.
+ */
 const MAX_CACHED = 10_000;
 
 /**
- * Returns the verification of bearer tokens. A token must be signed with one of the keys and contain `sub` (a UUID), `exp`
- * and what the rules require. It may contain `scope` (words separated by spaces, RFC 8693), of which "admin" has a meaning
- * here. An accepted token is cached until it expires or the keys change.
+ * Returns the verification of bearer tokens. A token must be signed with one of the keys and
+ * contain `sub` (a UUID), `exp` and what the rules require. It may contain `scope` (words separated
+ * by spaces, RFC 8693), of which "admin" has a meaning here. An accepted token is cached until it
+ * expires or the keys change.
  * @throws TokenExpiredError, TokenInvalidError, TokenKeysUnavailableError
  */
 export function verifyWith(keys: TokenKeys, rules: TokenRules, now: () => Date): VerifyToken {
@@ -76,7 +83,10 @@ async function check(
   }
 }
 
-/** Describes why a token was rejected. The text is safe to send back: it never contains a part of the token. */
+/**
+ * Describes why a token was rejected. The text is safe to send back: it never contains a part of
+ * the token.
+ */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'its signature was made with another key';
   if (error instanceof errors.JWKSNoMatchingKey) return 'it names a key that is not known here';

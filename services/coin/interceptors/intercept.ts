@@ -1,12 +1,16 @@
 import { type Metadata, ServerInterceptingCall, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
 import { toStatus } from '../rpc/status';
 
-/** Decides if a call of this path is admitted. Returns undefined to admit it, or the status to refuse it with, unread. */
+/**
+ * Decides if a call of this path is admitted. Returns undefined to admit it, or the status to
+ * refuse it with, unread.
+ */
 export type AdmissionCheck = (path: string) => (StatusObject & Pick<CallOutcome, 'reason'>) | undefined;
 
 /**
- * Identifies the caller of a call and stores the result with the call's metadata. Returns undefined if that was possible
- * at once, else a promise. The promise rejects if the call must not be admitted.
+ * Identifies the caller of a call and stores the result with the call's metadata. Returns undefined
+ * if that was possible at once, else a promise. The promise rejects if the call must not be
+ * admitted.
  */
 export type Authenticate = (path: string, metadata: Metadata) => undefined | Promise<void>;
 
@@ -17,7 +21,10 @@ export interface CallOutcome {
   readonly reason?: string;
 }
 
-/** Is notified when a call begins. The function it returns is called once, when the call's status is sent. */
+/**
+ * Is notified when a call begins. The function it returns is called once, when the call's status is
+ * sent.
+ */
 export type CallObserver = (path: string) => (outcome: CallOutcome) => void;
 
 export interface Interception {
@@ -40,8 +47,8 @@ export function combineObservers(...observers: readonly CallObserver[]): CallObs
 }
 
 /**
- * Returns the one interceptor of the server, which observes, admits and authenticates every call. It is a single one
- * because grpc-js passes every event of a call through each interceptor.
+ * Returns the one interceptor of the server, which observes, admits and authenticates every call.
+ * It is a single one because grpc-js passes every event of a call through each interceptor.
  */
 export function intercept(interception: Interception): ServerInterceptor {
   return ({ path }, call) => new InterceptedCall(call, path, interception);
@@ -52,8 +59,8 @@ type Status = Parameters<ServerInterceptingCall['sendStatus']>[0];
 type Listener = Parameters<ServerInterceptingCall['start']>[0];
 
 /**
- * Passes every event on immediately. Its base class holds events back for interceptors that change messages, which this
- * one does not.
+ * Passes every event on immediately. Its base class holds events back for interceptors that change
+ * messages, which this one does not.
  */
 class InterceptedCall extends ServerInterceptingCall {
   readonly #call: Call;
@@ -105,15 +112,18 @@ class InterceptedCall extends ServerInterceptingCall {
 }
 
 /**
- * Passes a call's headers on once its caller is identified. grpc-js reads the message only after that, so no other event
- * can overtake them.
+ * Passes a call's headers on once its caller is identified. grpc-js reads the message only after
+ * that, so no other event can overtake them.
  */
 class AuthenticatingListener implements Listener {
   readonly #listener: Listener;
   readonly #authenticate: (metadata: Metadata) => undefined | Promise<boolean>;
   #isCancelled = false;
 
-  /** @param authenticate returns undefined if the caller was identified at once, else a promise of the admission */
+  /**
+   * @param authenticate returns undefined if the caller was identified at once, else a promise of
+   * the admission
+   */
   constructor(listener: Listener, authenticate: (metadata: Metadata) => undefined | Promise<boolean>) {
     this.#listener = listener;
     this.#authenticate = authenticate;

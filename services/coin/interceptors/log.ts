@@ -3,7 +3,10 @@ import type { Logger } from 'pino';
 import { isServerFault } from '../rpc/status';
 import type { CallObserver } from './intercept';
 
-/** Writes one line per call: method, code, duration in milliseconds. Server faults are logged at `warn`, all else at `debug`. */
+/**
+ * Writes one line per call: method, code, duration in milliseconds. Server faults are logged at
+ * `warn`, all else at `debug`.
+ */
 export function log(logger: Logger): CallObserver {
   return (method) => {
     const start = performance.now();

@@ -7,9 +7,9 @@ import { count } from '../telemetry/metrics';
 import type { Charge, Limits } from './limits';
 
 /**
- * Rate limits for fetched coins, uploaded coins and reconciled lists. A call is charged for what it requests before it
- * reaches the database. What it did not use is refunded: coins that were not in stock, repeats, and uploads of coins that
- * were present already.
+ * Rate limits for fetched coins, uploaded coins and reconciled lists. A call is charged for what it
+ * requests before it reaches the database. What it did not use is refunded: coins that were not in
+ * stock, repeats, and uploads of coins that were present already.
  */
 export class CoinLimits {
   readonly #limits: Limits | undefined;
@@ -22,8 +22,9 @@ export class CoinLimits {
   }
 
   /**
-   * Charges the fetches and answers them by `claim`. A fetch that is over a limit fails alone, with RateLimitedError,
-   * unless it repeats an answered one: repeats count against no limit (promise 2).
+   * Charges the fetches and answers them by `claim`. A fetch that is over a limit fails alone, with
+   * RateLimitedError, unless it repeats an answered one: repeats count against no limit (promise
+   * 2).
    * @throws LimitsUnavailableError, and what `claim` throws
    */
   async fetch(
@@ -57,8 +58,8 @@ export class CoinLimits {
   }
 
   /**
-   * Does the same for a single fetch, which most calls are. It stays apart from `fetch`: a batch of one would cost 2 µs more
-   * per call, on top of 4.9 µs.
+   * Does the same for a single fetch, which most calls are. It stays apart from `fetch`: a batch of
+   * one would cost 2 µs more per call, on top of 4.9 µs.
    * @throws LimitsUnavailableError, and what `claim` throws
    */
   async fetchOne(
@@ -81,7 +82,10 @@ export class CoinLimits {
     return answer;
   }
 
-  /** Charges an upload of `count` coins and runs it. @throws RateLimitedError, LimitsUnavailableError, and what `store` throws */
+  /**
+   * Charges an upload of `count` coins and runs it.
+   * @throws RateLimitedError, LimitsUnavailableError, and what `store` throws
+   */
   async upload(userId: string, count: number, store: () => Promise<UploadAnswer>): Promise<UploadAnswer> {
     const charge = (amount: number): Charge => ({
       budget: `upload:${userId}`,
@@ -105,7 +109,11 @@ export class CoinLimits {
     }
   }
 
-  /** Charges one reconcile and runs it. Every call is charged, because reading the stock is what costs. @throws RateLimitedError, LimitsUnavailableError, and what `read` throws */
+  /**
+   * Charges one reconcile and runs it. Every call is charged, because reading the stock is what
+   * costs.
+   * @throws RateLimitedError, LimitsUnavailableError, and what `read` throws
+   */
   async reconcile<T>(userId: string, read: () => Promise<T>): Promise<T> {
     const charge: Charge = { budget: `reconcile:${userId}`, rate: this.#rates.perReconciler, amount: 1 };
     const waitMs = (await this.#limits?.take([charge])) ?? 0;
@@ -143,7 +151,9 @@ function overLimit(limit: Parameters<typeof count.limitHit>[0], waitMs: number, 
   return new RateLimitedError(waitMs, limited);
 }
 
-/** Replaces the answer by an error if the fetch was over a limit and did not repeat an answered one. */
+/**
+ * Replaces the answer by an error if the fetch was over a limit and did not repeat an answered one.
+ */
 function refusedIf(waitMs: number | undefined, answer: FetchAnswer): FetchAnswer {
   if (!isOver(waitMs) || 'error' in answer || answer.coins.length > 0) return answer;
   count.limitHit('fetch');
@@ -158,7 +168,10 @@ function onlyRememberedIf(over: boolean, fetch: CoinFetch): CoinFetch {
   return over ? { ...fetch, onlyRemembered: true } : fetch;
 }
 
-/** Returns which fetches of a batch are charged. Several with the same id and target are one fetch: only the first counts. */
+/**
+ * Returns which fetches of a batch are charged. Several with the same id and target are one fetch:
+ * only the first counts.
+ */
 function chargedOf(fetches: readonly CoinFetch[]): boolean[] {
   if (fetches.length === 1) return [true];
   const seen = new Set<string>();
@@ -176,7 +189,10 @@ function usedBy(answer: FetchAnswer | undefined, count: number): number {
   return answer.isRepeat ? 0 : answer.coins.length;
 }
 
-/** Returns true if the failed statement may have been executed: a broken connection leaves that open. */
+/**
+ * Returns true if the failed statement may have been executed: a broken connection leaves that
+ * open.
+ */
 function mayHaveHappened(error: unknown): boolean {
   return error instanceof DatabaseUnavailableError;
 }

@@ -9,8 +9,9 @@ export interface Charge {
 }
 
 /**
- * Budgets that refill over time (token buckets). The state of a budget is the time at which it will be full again (GCRA,
- * generic cell rate algorithm), so a full budget needs no memory. docs/adr/rate-limits.md says why this is not a library.
+ * Budgets that refill over time (token buckets). The state of a budget is the time at which it will
+ * be full again (GCRA, generic cell rate algorithm), so a full budget needs no memory.
+ * docs/adr/rate-limits.md says why this is not a library.
  */
 export interface Limits {
   /**
@@ -19,7 +20,10 @@ export interface Limits {
    * @throws LimitsUnavailableError
    */
   take(charges: readonly Charge[]): Promise<number>;
-  /** Refunds amounts that were taken and not used. Never rejects: what cannot be refunded refills over time. */
+  /**
+   * Refunds amounts that were taken and not used. Never rejects: what cannot be refunded refills
+   * over time.
+   */
   refund(charges: readonly Charge[]): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,12 +1,20 @@
 import { type Charge, type Limits, ROUNDING_MS, refillMs } from './limits';
 
-/** Full budgets are removed whenever the number of budgets has doubled since the last removal, but not below this number. */
+/**
+ * Full budgets are removed whenever the number of budgets has doubled since the last removal, but
+ * not below this number.
+ */
 const MIN_SWEEP_SIZE = 10_000;
 
-/** Keeps the budgets of this process alone, in memory: about 100 bytes for each that is not full. */
+/**
+ * Keeps the budgets of this process alone, in memory: about 100 bytes for each that is not full.
+ */
 export class MemoryLimits implements Limits {
   readonly #now: () => number;
-  /** The time at which each budget will be full again, in milliseconds of the clock. Missing budgets are full. */
+  /**
+   * The time at which each budget will be full again, in milliseconds of the clock. Missing budgets
+   * are full.
+   */
   readonly #fullAt = new Map<string, number>();
   #sweepAt = MIN_SWEEP_SIZE;
 

@@ -17,8 +17,9 @@ interface Scripts {
 }
 
 /**
- * Keeps the budgets in one Redis that all servers share. Each method takes one round trip. While Redis is unreachable no
- * call is admitted (LimitsUnavailableError). If Redis loses its data, all budgets are full again once.
+ * Keeps the budgets in one Redis that all servers share. Each method takes one round trip. While
+ * Redis is unreachable no call is admitted (LimitsUnavailableError). If Redis loses its data, all
+ * budgets are full again once.
  */
 export class RedisLimits implements Limits {
   readonly #redis: Redis & Scripts;

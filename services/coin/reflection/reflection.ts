@@ -16,7 +16,8 @@ import {
 type Response = NonNullable<ServerReflectionResponse['messageResponse']>;
 
 /**
- * Implements gRPC server reflection for our descriptor set, for tools such as grpcurl. It is written by hand because
+ * Implements gRPC server reflection for our descriptor set, for tools such as grpcurl. It is
+ * written by hand because
  * @grpc/reflection omits the imported files, which real clients need.
  */
 export class Reflection {
@@ -29,7 +30,10 @@ export class Reflection {
     this.#services = services;
   }
 
-  /** Returns the reflection service as v1 and as v1alpha, which older clients use. Both have the same messages. */
+  /**
+   * Returns the reflection service as v1 and as v1alpha, which older clients use. Both have the
+   * same messages.
+   */
   definitions(): ServiceDefinition[] {
     const { serverReflectionInfo } = ServerReflectionService;
     return ['v1', 'v1alpha'].map((version) => ({

@@ -7,9 +7,9 @@ import type {
 } from '../../../gen/aqm/coin/v1/coin_service';
 
 /**
- * Encodes the response of FetchCoins to the same bytes as the generated code. It first computes the size, then writes
- * every byte once, at its final position. The generated code grows its buffer, and moves nested messages once it knows
- * their lengths (docs/adr/encoder.md).
+ * Encodes the response of FetchCoins to the same bytes as the generated code. It first computes the
+ * size, then writes every byte once, at its final position. The generated code grows its buffer,
+ * and moves nested messages once it knows their lengths (docs/adr/encoder.md).
  */
 export function encodeFetchCoinsResponse({ coins }: FetchCoinsResponse): Buffer {
   const bytes = Buffer.allocUnsafe(sizeOfCoins(coins));
@@ -100,7 +100,9 @@ function sizeOfTime(time: Date): number {
   return sizeOfNumber(secondsOf(time)) + sizeOfNumber(nanosOf(time));
 }
 
-/** Returns the seconds of a time after 1970. Every coin has such an expiry: uploads are validated. */
+/**
+ * Returns the seconds of a time after 1970. Every coin has such an expiry: uploads are validated.
+ */
 function secondsOf(time: Date): number {
   return Math.trunc(time.getTime() / 1000);
 }
@@ -118,7 +120,10 @@ function writeNumber(bytes: Buffer, offset: number, tag: number, value: number):
   return value === 0 ? offset : writeHeader(bytes, offset, tag, value);
 }
 
-/** Returns the size of a length-delimited field with its tag and length. An undefined length means an unset field. */
+/**
+ * Returns the size of a length-delimited field with its tag and length. An undefined length means
+ * an unset field.
+ */
 function sizeOfField(length: number | undefined): number {
   return length === undefined ? 0 : 1 + sizeOfVarint(length) + length;
 }

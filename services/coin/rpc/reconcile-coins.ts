@@ -28,7 +28,10 @@ export function reconcileCoins(
   };
 }
 
-/** Validates all but one rule: the store refuses a listed_at in the future, by the clock that server_time came from. */
+/**
+ * Validates all but one rule: the store refuses a listed_at in the future, by the clock that
+ * server_time came from.
+ */
 function validate({ coinCategory, keyIds, complete, listedAt, databaseEpoch }: ReconcileCoinsRequest): VaultListing {
   const violations = new Violations();
   violations.category('coin_category', coinCategory);

@@ -30,7 +30,9 @@ const CODES: Readonly<Record<string, status>> = {
 /** Codes of failures that the server is responsible for, not the caller. */
 const SERVER_FAULTS = new Set<status>([status.INTERNAL, status.UNKNOWN, status.UNAVAILABLE, status.DATA_LOSS]);
 
-/** Returns true if a call with this code failed because of the server, not because of its caller. */
+/**
+ * Returns true if a call with this code failed because of the server, not because of its caller.
+ */
 export function isServerFault(code: status): boolean {
   return SERVER_FAULTS.has(code);
 }
@@ -41,7 +43,10 @@ interface Failure {
   message: string;
 }
 
-/** Maps any error to its code, reason and message. An unexpected error becomes INTERNAL and reveals nothing to the caller. */
+/**
+ * Maps any error to its code, reason and message. An unexpected error becomes INTERNAL and reveals
+ * nothing to the caller.
+ */
 function toFailure(error: unknown): Failure {
   if (error instanceof DomainError) {
     return { code: CODES[error.reason] ?? status.INTERNAL, reason: error.reason, message: error.message };
@@ -62,7 +67,10 @@ export interface FailureStatus extends StatusObject {
   readonly reason: string;
 }
 
-/** Maps an error to a google.rpc.Status with ErrorInfo and, where they apply, BadRequest and RetryInfo. */
+/**
+ * Maps an error to a google.rpc.Status with ErrorInfo and, where they apply, BadRequest and
+ * RetryInfo.
+ */
 export function toStatus(error: unknown): FailureStatus {
   const { code, reason, message } = toFailure(error);
   const details = [

@@ -8,7 +8,10 @@ import { count } from '../telemetry/metrics';
 import { traceCall } from '../telemetry/tracing';
 import { isServerFault, toStatus } from './status';
 
-/** Implements one RPC method: returns the response, or rejects with a domain error. Must be async, so that it never throws directly. */
+/**
+ * Implements one RPC method: returns the response, or rejects with a domain error. Must be async,
+ * so that it never throws directly.
+ */
 export type Method<Request, Response> = (request: Request, caller: Caller, deadline: Deadline) => Promise<Response>;
 
 export interface UnaryOptions {
@@ -18,8 +21,8 @@ export interface UnaryOptions {
 }
 
 /**
- * Turns a method into a gRPC handler. Every error becomes a status with details here. An error that is not a domain error
- * is logged completely and answered as INTERNAL.
+ * Turns a method into a gRPC handler. Every error becomes a status with details here. An error that
+ * is not a domain error is logged completely and answered as INTERNAL.
  */
 export function unary<Request, Response>(
   { logger, now, calls }: UnaryOptions,
@@ -40,7 +43,8 @@ export function unary<Request, Response>(
         callback(failure);
       };
       const deadline = new Deadline(Number(call.getDeadline()), now);
-      // Emitted when the deadline passes, and when the caller cancels or disconnects; also, late, after every response.
+      // Emitted when the deadline passes, and when the caller cancels or disconnects; also, late,
+      // after every response.
       call.on('cancelled', () => deadline.end());
       let caller: Caller;
       try {

@@ -5,7 +5,9 @@ import { isUuid } from '../uuid';
 
 const CATEGORY_NAMES = COIN_CATEGORIES.map((spec) => `COIN_CATEGORY_${spec.name}`).join(', ');
 
-/** Collects all invalid fields of one request, so that the caller gets the whole list in one error. */
+/**
+ * Collects all invalid fields of one request, so that the caller gets the whole list in one error.
+ */
 export class Violations {
   readonly #found: FieldViolation[] = [];
 

@@ -1,8 +1,9 @@
 import type { Attributes, ObservableResult } from '@opentelemetry/api';
 
 /**
- * A counter with labels. A call adds to a plain number, which takes 0.1 µs; a counter of the SDK takes 0.7 µs. The SDK reads
- * the numbers at each export. Declared label combinations start at 0, so that their first event shows as an increase.
+ * A counter with labels. A call adds to a plain number, which takes 0.1 µs; a counter of the SDK
+ * takes 0.7 µs. The SDK reads the numbers at each export. Declared label combinations start at 0,
+ * so that their first event shows as an increase.
  */
 export class Counter {
   readonly #labels: readonly string[];

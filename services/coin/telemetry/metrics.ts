@@ -5,8 +5,8 @@ import { CoinUploadResult_Outcome as UploadOutcome } from '../../../gen/aqm/coin
 import { Counter } from './counters';
 
 /**
- * The metrics of the service. Counting is always on; exporting only if metrics are enabled. A label value is never chosen by
- * a caller: no id, no path of a method that is not served (promise 10).
+ * The metrics of the service. Counting is always on; exporting only if metrics are enabled. A label
+ * value is never chosen by a caller: no id, no path of a method that is not served (promise 10).
  */
 
 const CATEGORY = 'aqm.coin_category';

@@ -1,19 +1,26 @@
-/** Summary of an SQL statement, as defined by the OpenTelemetry semantic conventions for databases. */
+/**
+ * Summary of an SQL statement, as defined by the OpenTelemetry semantic conventions for databases.
+ */
 export interface QuerySummary {
-  /** Operations and tables in order of appearance, such as `DELETE coin_stock INSERT coin_fetch SELECT coin`. */
+  /**
+   * Operations and tables in order of appearance, such as `DELETE coin_stock INSERT coin_fetch
+   * SELECT coin`.
+   */
   readonly summary: string;
   /** The first operation that changes data, else SELECT. */
   readonly operation: string;
 }
 
-/** Never evicted: there are only as many texts as statements in the source, times a few variants. */
+/**
+ * Never evicted: there are only as many texts as statements in the source, times a few variants.
+ */
 const summaries = new Map<string, QuerySummary>();
 
 const NAMED_TABLE = /\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN)\s+((?:coin|database)(?:_\w+)?)\b/g;
 
 /**
- * Summarizes one of our statements. It relies on our naming: every table name begins with `coin` or `database`, and no name
- * of a WITH query does.
+ * Summarizes one of our statements. It relies on our naming: every table name begins with `coin` or
+ * `database`, and no name of a WITH query does.
  */
 export function summaryOf(text: string): QuerySummary {
   let found = summaries.get(text);

@@ -4,16 +4,25 @@ import { DiagLogLevel, diag } from '@opentelemetry/api';
 import type { Logger } from 'pino';
 import { enableTracing } from './tracing';
 
-/** Flush timeout at shutdown, in milliseconds. An unreachable collector must not delay the exit of the process. */
+/**
+ * Flush timeout at shutdown, in milliseconds. An unreachable collector must not delay the exit of
+ * the process.
+ */
 const FLUSH_TIMEOUT_MS = 2000;
-/** A repeated warning, such as that of an unreachable collector, is logged at most once in this time; in milliseconds. */
+/**
+ * A repeated warning, such as that of an unreachable collector, is logged at most once in this
+ * time; in milliseconds.
+ */
 const REPEAT_MS = 300_000;
 /** Maximum number of distinct warnings that are remembered. */
 const MAX_KINDS = 100;
 
 export interface Telemetry {
   readonly hasMetrics: boolean;
-  /** How often values that are costly to read may be read: OTEL_METRIC_EXPORT_INTERVAL, in milliseconds. */
+  /**
+   * Interval at which values that are costly to read may be read: OTEL_METRIC_EXPORT_INTERVAL, in
+   * milliseconds.
+   */
   readonly intervalMs: number;
   /** Exports what is pending, within 2 s. Never rejects. */
   stop(): Promise<void>;
@@ -22,7 +31,10 @@ export interface Telemetry {
 const DEFAULT_INTERVAL_MS = 60_000;
 const NONE: Telemetry = { hasMetrics: false, intervalMs: DEFAULT_INTERVAL_MS, stop: async () => {} };
 
-/** Returns the signals that the environment enables. By default the SDK would export everything to localhost. */
+/**
+ * Returns the signals that the environment enables. By default the SDK would export everything to
+ * localhost.
+ */
 export function signalsOf(env: NodeJS.ProcessEnv): { readonly traces: boolean; readonly metrics: boolean } {
   const isOn = (signal: 'TRACES' | 'METRICS') => {
     const exporter = env[`OTEL_${signal}_EXPORTER`]?.trim();
@@ -33,7 +45,10 @@ export function signalsOf(env: NodeJS.ProcessEnv): { readonly traces: boolean; r
   return { traces: isOn('TRACES'), metrics: isOn('METRICS') };
 }
 
-/** Returns the ratio of the sampler parentbased_traceidratio, from 0 to 1. Other samplers are left to the SDK. */
+/**
+ * Returns the ratio of the sampler parentbased_traceidratio, from 0 to 1. Other samplers are left
+ * to the SDK.
+ */
 function ratioOfNewTraces({
   OTEL_TRACES_SAMPLER: sampler,
   OTEL_TRACES_SAMPLER_ARG: argument,
@@ -44,16 +59,20 @@ function ratioOfNewTraces({
 
 const DEFAULT_METRICS_PORT = 9464;
 
-/** Returns the setting that gives each worker process its own metrics port: the configured one plus `index`. */
+/**
+ * Returns the setting that gives each worker process its own metrics port: the configured one plus
+ * `index`.
+ */
 export function metricsPortOf(env: NodeJS.ProcessEnv, index: number): NodeJS.ProcessEnv {
   const first = Number(env.OTEL_EXPORTER_PROMETHEUS_PORT || DEFAULT_METRICS_PORT);
   return { OTEL_EXPORTER_PROMETHEUS_PORT: String(first + index) };
 }
 
 /**
- * Starts the OpenTelemetry SDK if an OTEL_* variable names an endpoint or an exporter; otherwise the SDK is not even loaded.
- * It is configured by those variables alone (docs/observability.md), which the SDK reads from `process.env`. Failures, such
- * as an unreachable collector or a metrics port in use, are logged as warnings.
+ * Starts the OpenTelemetry SDK if an OTEL_* variable names an endpoint or an exporter; otherwise
+ * the SDK is not even loaded. It is configured by those variables alone (docs/observability.md),
+ * which the SDK reads from `process.env`. Failures, such as an unreachable collector or a metrics
+ * port in use, are logged as warnings.
  */
 export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promise<Telemetry> {
   const { traces, metrics } = signalsOf(env);
@@ -74,7 +93,8 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
     ...(!traces && { spanProcessors: [] }),
     ...(!metrics && { metricReaders: [] }),
   });
-  // Must follow the construction of the SDK, which sets a logger for stdout if OTEL_LOG_LEVEL is set.
+  // Must follow the construction of the SDK, which sets a logger for stdout if OTEL_LOG_LEVEL is
+  // set.
   diag.setLogger(warnings, { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
   sdk.start();
   if (traces) enableTracing(ratio);
@@ -90,7 +110,10 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
   };
 }
 
-/** Returns the default resource attributes. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override them. */
+/**
+ * Returns the default resource attributes. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override
+ * them.
+ */
 function defaultAttributes() {
   return { 'service.name': 'aqm-coin', 'service.instance.id': `${hostname()}:${process.pid}` };
 }

@@ -48,11 +48,11 @@ export interface TracedOutcome {
 }
 
 /**
- * Runs one call in a span that continues the caller's trace. `work` receives the function to call with the outcome, or
- * undefined if the call is not traced.
+ * Runs one call in a span that continues the caller's trace. `work` receives the function to call
+ * with the outcome, or undefined if the call is not traced.
  *
- * A call that is not sampled runs without any context, so its statements create no spans either. That makes sampling cheap.
- * Baggage of the caller is not propagated.
+ * A call that is not sampled runs without any context, so its statements create no spans either.
+ * That makes sampling cheap. Baggage of the caller is not propagated.
  */
 export function traceCall(
   path: string,
@@ -63,7 +63,8 @@ export function traceCall(
     work(undefined);
     return;
   }
-  // Sampling here costs nothing for a call that is not traced. The SDK would allocate a span before its sampler decides.
+  // Sampling here costs nothing for a call that is not traced. The SDK would allocate a span before
+  // its sampler decides.
   if (Math.random() >= ratio && !headers.some((name) => metadata.get(name).length > 0)) {
     work(undefined);
     return;
@@ -100,9 +101,10 @@ export class StatementSpan {
   }
 
   /**
-   * Starts the span of a statement that serves the running call, or the batched calls that `sharingOf` returns. A batch's span
-   * belongs to the trace of its first call and has links to all of them. Returns undefined if none of them is traced. The
-   * statement's text contains no values: parameters never appear in a span.
+   * Starts the span of a statement that serves the running call, or the batched calls that
+   * `sharingOf` returns. A batch's span belongs to the trace of its first call and has links to all
+   * of them. Returns undefined if none of them is traced. The statement's text contains no values:
+   * parameters never appear in a span.
    */
   static begin(text: string, waitMs: number, sharingOf?: () => readonly QueuedCall[]): StatementSpan | undefined {
     if (!tracer) return undefined;
@@ -134,7 +136,10 @@ export class StatementSpan {
     this.#span.end();
   }
 
-  /** Ends the span of a failed statement. Records only the SQLSTATE or the type: PostgreSQL's messages may quote values. */
+  /**
+   * Ends the span of a failed statement. Records only the SQLSTATE or the type: PostgreSQL's
+   * messages may quote values.
+   */
   failed(error: unknown): void {
     const { code, name } = error as { readonly code?: unknown; readonly name?: unknown };
     const isSqlState = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code);
@@ -179,7 +184,10 @@ export class QueuedCall {
   }
 }
 
-/** Returns the trace and span id of the running call for a log line; nothing if the call is not traced. */
+/**
+ * Returns the trace and span id of the running call for a log line; nothing if the call is not
+ * traced.
+ */
 export function traceIds(): Record<string, string> {
   // The span may have ended: the line about the call is written after its response.
   const span = tracer && trace.getSpan(context.active());

@@ -88,7 +88,8 @@ describe('while every connection to the database is taken', () => {
     await whileExhausted(async () => {
       const late = calls.map((start) => expect(start()).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' }));
       await Promise.all(late);
-      // Uses the same HTTP/2 connection: its response proves that the service has seen the end of the other calls.
+      // Uses the same HTTP/2 connection: its response proves that the service has seen the end of
+      // the other calls.
       await expect(fetched(fetchOf({ count: 0 }))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     });
     // Statements that still waited for the connection would have run before this one.
@@ -101,7 +102,8 @@ describe('while every connection to the database is taken', () => {
       for (let round = 0; round < 3; round++) {
         const calls = [fetched(fetchOf({}), DEADLINE_MS), fetched(fetchOf({}), DEADLINE_MS)];
         const answers = await Promise.allSettled(calls);
-        // A call that is still in flight makes the next one fail as OVERLOADED, so that round is repeated.
+        // A call that is still in flight makes the next one fail as OVERLOADED, so that round is
+        // repeated.
         const codes = answers.map((answer) => answer.status === 'rejected' && answer.reason.code);
         if (codes.includes('UNAVAILABLE')) round--;
         else expect(codes).toEqual(['DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED']);
@@ -135,8 +137,9 @@ describe('when the deadline passes during a statement', () => {
     const two = fetchOf({ requestId: randomUUID(), coinCategory: GOLD, count: 2, allowLowerCategories: true });
     const fail = async (late: Promise<unknown>) =>
       expect(late).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED', reason: '' });
-    // The first fetch runs and blocks; the second waits for the next batch until its deadline passes. On a busy machine the
-    // deadline may pass before the first one runs: then both are repeated with more time.
+    // The first fetch runs and blocks; the second waits for the next batch until its deadline
+    // passes. On a busy machine the deadline may pass before the first one runs: then both are
+    // repeated with more time.
     const { db } = service.database;
     for (let deadlineMs = DEADLINE_MS, hasRun = false; !hasRun; deadlineMs *= 2) {
       await db.transaction().execute(async (holder) => {

@@ -14,9 +14,10 @@ interface Loaded {
 }
 
 /**
- * Holds the server's certificate and key and, for mutual TLS, the certificate authority of its clients. Renewed files take
- * effect within a minute, for new connections. If the files are unusable, such as a certificate whose key is not written
- * yet, an error is logged and the previous ones stay in use.
+ * Holds the server's certificate and key and, for mutual TLS, the certificate authority of its
+ * clients. Renewed files take effect within a minute, for new connections. If the files are
+ * unusable, such as a certificate whose key is not written yet, an error is logged and the previous
+ * ones stay in use.
  */
 export class Certificates {
   readonly #files: TlsFiles;

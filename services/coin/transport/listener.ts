@@ -15,16 +15,24 @@ export interface ListenerOptions {
   readonly logger: Logger;
 }
 
-/** A connection that the server has half-closed is destroyed after one to two of these intervals, in milliseconds. */
+/**
+ * A connection that the server has half-closed is destroyed after one to two of these intervals, in
+ * milliseconds.
+ */
 const LINGER_MS = 2000;
 
-/** Accepts connections up to the limits, performs the TLS handshake, and passes usable connections to `accept`. */
+/**
+ * Accepts connections up to the limits, performs the TLS handshake, and passes usable connections
+ * to `accept`.
+ */
 export class Listener {
   readonly #options: ListenerOptions;
   readonly #accept: (socket: Socket) => void;
   readonly #server: Server;
   readonly #tls: TlsServer | undefined;
-  /** Open TCP sockets, and whether each was already half-closed by the server at the previous sweep. */
+  /**
+   * Open TCP sockets, and whether each was already half-closed by the server at the previous sweep.
+   */
   readonly #sockets = new Map<Socket, boolean>();
   readonly #countByNetwork = new Map<string, number>();
   readonly #timer: NodeJS.Timeout;
@@ -106,8 +114,9 @@ export class Listener {
   }
 
   /**
-   * Destroys connections that were half-closed a while ago, and logs refusals. A peer that does not read can keep a
-   * connection that HTTP/2 has ended open for as long as it likes, or until the network notices.
+   * Destroys connections that were half-closed a while ago, and logs refusals. A peer that does not
+   * read can keep a connection that HTTP/2 has ended open for as long as it likes, or until the
+   * network notices.
    */
   #sweep(): void {
     for (const [socket, wasHalfClosed] of this.#sockets) {
@@ -123,7 +132,10 @@ export class Listener {
   }
 }
 
-/** Returns the network that is counted as one client: an IPv4 address, or the /64 prefix of an IPv6 address. */
+/**
+ * Returns the network that is counted as one client: an IPv4 address, or the /64 prefix of an IPv6
+ * address.
+ */
 export function networkOf(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   if (mapped !== undefined) return mapped;

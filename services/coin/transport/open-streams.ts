@@ -9,12 +9,16 @@ interface Entry {
   next: Entry | undefined;
 }
 
-/** Number of hash chains, a power of two. A session has at most 256 streams (AQM_MAX_STREAMS), and mostly one or none. */
+/**
+ * Number of hash chains, a power of two. A session has at most 256 streams (AQM_MAX_STREAMS), and
+ * mostly one or none.
+ */
 const CHAINS = 16;
 
 /**
- * Maps the ids of a session's open streams, which are consecutive odd numbers, to the streams. Unlike a Map it never holds a
- * reference to a closed stream; linked-list.ts explains what a Map does.
+ * Maps the ids of a session's open streams, which are consecutive odd numbers, to the streams.
+ * Unlike a Map it never holds a reference to a closed stream; linked-list.ts explains what a Map
+ * does.
  */
 export class OpenStreams {
   readonly #chains: (Entry | undefined)[] = new Array(CHAINS).fill(undefined);
@@ -67,8 +71,9 @@ export class OpenStreams {
 }
 
 /**
- * Replaces the Map that holds a session's streams by OpenStreams. The Map is private to node:http2. If it is not found, as
- * may happen with another version of Node, or not empty, nothing changes (docs/adr/streams-without-a-map.md).
+ * Replaces the Map that holds a session's streams by OpenStreams. The Map is private to node:http2.
+ * If it is not found, as may happen with another version of Node, or not empty, nothing changes
+ * (docs/adr/streams-without-a-map.md).
  * @returns true if the Map was replaced
  */
 export function replaceStreamMap(session: ServerHttp2Session): boolean {

@@ -16,28 +16,39 @@ export interface SessionLimits {
   readonly maxStreams: number;
   /** Maximum size of a call's headers, in bytes as HTTP/2 counts them. */
   readonly maxHeaderBytes: number;
-  /** Maximum time from the first byte of a call to the last byte of its response, in milliseconds. */
+  /**
+   * Maximum time from the first byte of a call to the last byte of its response, in milliseconds.
+   */
   readonly callTimeoutMs: number;
 }
 
 export interface SessionsOptions extends SessionLimits {
-  /** Maximum number of open calls of all connections, including those that are not being processed. */
+  /**
+   * Maximum number of open calls of all connections, including those that are not being processed.
+   */
   readonly maxOpen: number;
 }
 
 /** Path of the health watch, a stream that lasts as long as its caller wants and has no timeout. */
 const WATCH = '/grpc.health.v1.Health/Watch';
 
-/** Maximum number of PING and SETTINGS frames without a new call in CONTROL_WINDOW_MS. gRPC clients send a few. */
+/**
+ * Maximum number of PING and SETTINGS frames without a new call in CONTROL_WINDOW_MS. gRPC clients
+ * send a few.
+ */
 const MAX_CONTROL_FRAMES = 200;
 const CONTROL_WINDOW_MS = 60_000;
 
 /**
- * Maximum size of all incomplete requests together, in bytes. A single request has at most 1 MiB. Beyond this, the largest
- * request of the connection that holds the most is refused, so that one peer cannot get the requests of others refused.
+ * Maximum size of all incomplete requests together, in bytes. A single request has at most 1 MiB.
+ * Beyond this, the largest request of the connection that holds the most is refused, so that one
+ * peer cannot get the requests of others refused.
  */
 const MAX_INCOMPLETE_BYTES = 64 * 1024 * 1024;
-/** Assumed size of a compressed request until its call ends. grpc-js inflates it internally, to at most four times as much. */
+/**
+ * Assumed size of a compressed request until its call ends. grpc-js inflates it internally, to at
+ * most four times as much.
+ */
 const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
 /** Size of the prefix of a gRPC message: compression flag (1 byte) and message length (4 bytes). */
@@ -67,8 +78,8 @@ interface OpenCall {
 }
 
 /**
- * Enforces limits that grpc-js does not have: the total time of a call, control frames without calls, open calls, and the
- * size of incomplete requests.
+ * Enforces limits that grpc-js does not have: the total time of a call, control frames without
+ * calls, open calls, and the size of incomplete requests.
  */
 export class Sessions {
   readonly #options: SessionsOptions;
@@ -125,7 +136,8 @@ export class Sessions {
     const call: OpenCall = { stream, receiving, bytes: 0, node: undefined, timeoutNode: undefined };
     if (headers[constants.HTTP2_HEADER_PATH] !== WATCH) call.timeoutNode = this.#timeouts.add(call);
     if ((headers['grpc-encoding'] ?? 'identity') === 'identity') {
-      // grpc-js has paused the stream, so this listener does not start the flow. Most requests arrive complete in one chunk.
+      // grpc-js has paused the stream, so this listener does not start the flow. Most requests
+      // arrive complete in one chunk.
       stream.on('data', (chunk: Buffer) => {
         if (call.bytes > 0 || !isComplete(chunk)) this.#hold(call, chunk.length);
       });
@@ -139,7 +151,10 @@ export class Sessions {
     });
   }
 
-  /** Counts received bytes of an incomplete request, and refuses requests while all together are too large. */
+  /**
+   * Counts received bytes of an incomplete request, and refuses requests while all together are too
+   * large.
+   */
   #hold(call: OpenCall, bytes: number): void {
     if (call.stream.closed) return;
     const { receiving } = call;
@@ -180,8 +195,8 @@ interface Timed<T> {
 }
 
 /**
- * Calls a function for each entry that lasts longer than a fixed time. One timer serves all entries, because a timer for
- * each call is a noticeable part of the cost of a call.
+ * Calls a function for each entry that lasts longer than a fixed time. One timer serves all
+ * entries, because a timer for each call is a noticeable part of the cost of a call.
  */
 class SharedTimeout<T> {
   readonly #ms: number;
@@ -233,8 +248,8 @@ function largest<T>(items: Iterable<T>, sizeOf: (item: T) => number): T {
 }
 
 /**
- * Ends a call whose request is incomplete or whose response was not read completely. Sends the error as its status if no
- * response headers were sent yet, else resets the stream.
+ * Ends a call whose request is incomplete or whose response was not read completely. Sends the
+ * error as its status if no response headers were sent yet, else resets the stream.
  */
 function endCall(stream: ServerHttp2Stream, error: DomainError): void {
   if (stream.headersSent) {
@@ -255,7 +270,10 @@ function endCall(stream: ServerHttp2Stream, error: DomainError): void {
   stream.close(NGHTTP2_NO_ERROR);
 }
 
-/** Returns the HTTP/2 servers of a gRPC server, from a private field: grpc-js has no public access to its sessions. */
+/**
+ * Returns the HTTP/2 servers of a gRPC server, from a private field: grpc-js has no public access
+ * to its sessions.
+ */
 function http2ServersOf(server: Server): Http2Server[] {
   const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
   return [...http2Servers.keys()];

@@ -8,7 +8,10 @@ const REFUSED: StatusObject = { code: status.UNAVAILABLE, details: 'not now', me
 const ALSO_REFUSED: StatusObject = { ...REFUSED, code: status.RESOURCE_EXHAUSTED };
 const { path } = CoinServiceService.getInventoryCount;
 
-/** Makes a call that never sends its message. Returns its gRPC code, and what the observer and the method were called with. */
+/**
+ * Makes a call that never sends its message. Returns its gRPC code, and what the observer and the
+ * method were called with.
+ */
 async function callWithoutMessage(interception: Partial<Interception>) {
   const seen: unknown[] = [];
   const server = new Server({

@@ -15,7 +15,10 @@ beforeAll(async () => {
 });
 afterAll(() => service.stop());
 
-/** Locks the stock table, starts the calls, and runs `work` once all of them wait for the lock. Returns their responses. */
+/**
+ * Locks the stock table, starts the calls, and runs `work` once all of them wait for the lock.
+ * Returns their responses.
+ */
 async function whileWaiting<T>(calls: () => Promise<T>[], work: () => Promise<void>): Promise<T[]> {
   const { db } = service.database;
   let waiting: Promise<T>[] = [];

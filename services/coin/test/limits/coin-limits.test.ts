@@ -236,7 +236,8 @@ describe('limits in a Redis', () => {
     try {
       for (;;) {
         const { coins, reasons } = await fetchFromBoth(servers.map(({ address }) => address));
-        // A server that did not hear from Redis in time may have been charged. That round proves nothing.
+        // A server that did not hear from Redis in time may have been charged. That round proves
+        // nothing.
         if (reasons.includes('LIMITS_UNAVAILABLE')) continue;
         expect(new Set(coins).size).toBe(100);
         expect(reasons).toEqual(Array(20).fill('RATE_LIMITED'));
@@ -247,7 +248,9 @@ describe('limits in a Redis', () => {
     }
   });
 
-  /** Sends 40 concurrent fetches of 5 coins of a new owner to these servers, for one new requester. */
+  /**
+   * Sends 40 concurrent fetches of 5 coins of a new owner to these servers, for one new requester.
+   */
   async function fetchFromBoth(addresses: readonly string[]): Promise<{ coins: string[]; reasons: string[] }> {
     [bob, alice] = [await service.user(), await service.user()];
     for (let n = 0; n < 3; n += 1) await bob.upload(mint(100));

@@ -5,7 +5,9 @@ import { BatchFetchCoinsResponse, FetchCoinsResponse } from '../../../../gen/aqm
 import { encodeBatchFetchCoinsResponse, encodeFetchCoinsResponse } from '../../rpc/encode';
 
 const bytes = fc.uint8Array({ maxLength: 3000 }).map((array) => Buffer.from(array));
-/** Contains every field, so that a new field fails to compile here until the encoder supports it. */
+/**
+ * Contains every field, so that a new field fails to compile here until the encoder supports it.
+ */
 const coin: fc.Arbitrary<Required<Coin>> = fc.record({
   keyId: fc.oneof(fc.uuid(), fc.string({ unit: 'binary' })),
   coinCategory: fc.constantFrom(0, ...COIN_CATEGORIES.map(({ category }) => category)),

@@ -71,7 +71,10 @@ afterAll(async () => {
   await empty.drop();
 });
 
-/** Repeats `work` until the signal aborts, by `concurrency` loops that pause after each run. Ignores results and errors. */
+/**
+ * Repeats `work` until the signal aborts, by `concurrency` loops that pause after each run. Ignores
+ * results and errors.
+ */
 async function repeat(signal: AbortSignal, work: () => Promise<unknown>, concurrency = 1, pauseMs = 50): Promise<void> {
   const loop = async () => {
     while (!signal.aborted) {
@@ -95,10 +98,13 @@ async function holdStock(signal: AbortSignal, work: () => Promise<void>): Promis
 }
 
 const fetchOf = (target: string, count = 1) => ({ targetUserId: target, coinCategory: BRONZE, count });
-/** These fire all the time here: the services' own jobs run once an hour only, or fail because tables are missing. */
+/**
+ * These fire all the time here: the services' own jobs run once an hour only, or fail because
+ * tables are missing.
+ */
 const ALWAYS_FIRING = ['AqmHousekeepingFails', 'AqmHousekeepingLate', 'AqmHousekeepingLateDaily', 'AqmStockEmpty'];
 
-/** What makes each alert fire. The order matters: the last ones stop what others need. */
+/** Actions that make each alert fire. The order matters: the last ones stop what others need. */
 const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: AbortSignal) => Promise<unknown>][] = [
   [ALWAYS_FIRING, async () => {}],
   [['AqmFetchesEmpty'], (signal) => repeat(signal, () => bob.fetch(fetchOf(randomUUID())))],
@@ -125,7 +131,8 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
     (signal) =>
       holdStock(signal, async () => {
         await Promise.all([
-          // Refused calls return at once. The pause keeps them few enough that one call in a hundred is a slow one.
+          // Refused calls return at once. The pause keeps them few enough that one call in a
+          // hundred is a slow one.
           repeat(signal, () => carol.upload(mint(1)), 20, 500),
           repeat(signal, () => bob.fetch(fetchOf(randomUUID())), 20, 500),
         ]);

@@ -16,13 +16,13 @@ async function main(): Promise<void> {
   enableMetrics([]);
   const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
-  const gate: Guard = {
+  const guard: Guard = {
     pass: () => Promise.reject(new Error('the hourly jobs need no fencing token')),
     acknowledge: () => {},
     recordRepeat: () => {},
   };
   const { jobs } = startHousekeeping(
-    new CoinInventoryServer(db, gate, { fetchGraceSeconds: 3600, stockLimit: 1 }),
+    new CoinInventoryServer(db, guard, { fetchGraceSeconds: 3600, stockLimit: 1 }),
     log,
   );
   process.stdout.write(`${JSON.stringify({ msg: 'ready', address: 'none' })}\n`);

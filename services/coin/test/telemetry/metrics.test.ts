@@ -35,7 +35,10 @@ const env = (at: number) => ({
   OTEL_METRIC_EXPORT_INTERVAL: '100',
 });
 
-/** Returns the non-zero samples of one scrape by name and label values, such as `aqm_fetches_total GOLD whole`. */
+/**
+ * Returns the non-zero samples of one scrape by name and label values, such as `aqm_fetches_total
+ * GOLD whole`.
+ */
 async function scrape(at = port, timeoutMs = 60_000): Promise<Map<string, number>> {
   // A connection that is opened while a worker dies may never be answered.
   const response = await fetch(`http://127.0.0.1:${at}/metrics`, { signal: AbortSignal.timeout(timeoutMs) });
@@ -67,7 +70,7 @@ test('fetches, coins, uploads, refusals and rate limits are counted by category 
   await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 1 });
   await alice.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 }).catch(() => {});
   await carol.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 });
-  await alice.fetch({ targetUserId: 'nobody', coinCategory: BRONZE, count: 1 }).catch(() => {});
+  await alice.fetch({ targetUserId: 'not a UUID', coinCategory: BRONZE, count: 1 }).catch(() => {});
   await bob.batchFetch([
     { ...ask, requestId: '' },
     { ...ask, targetUserId: alice.id },

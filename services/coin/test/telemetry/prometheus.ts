@@ -21,7 +21,10 @@ export function checkDeployedFiles(): void {
 
 export const readDeployed = (file: string) => readFileSync(join(DEPLOY, file), 'utf8');
 
-/** A real Prometheus with the deployed alerts. It scrapes often, and minutes in the alerts are replaced by seconds. */
+/**
+ * A real Prometheus with the deployed alerts. It scrapes often, and minutes in the alerts are
+ * replaced by seconds.
+ */
 export class Prometheus {
   readonly #child: ChildProcess;
   readonly #folder: string;

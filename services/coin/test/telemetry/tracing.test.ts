@@ -132,7 +132,10 @@ describe('a service', () => {
 
   const users = (count: number) =>
     Promise.all(Array.from({ length: count }, () => service.user({ address: running.address })));
-  /** Waits until Jaeger has at least this many spans of a service: at its exit the service waits for 2 s only. */
+  /**
+   * Waits until Jaeger has at least this many spans of a service: at its exit the service waits for
+   * 2 s only.
+   */
   const spansArrived = (name: string, min: number) =>
     eventually('the spans have arrived', async () => (await jaeger.traces(name)).flat().length >= min);
   const lines = (msg: string): { readonly trace_id?: string }[] =>

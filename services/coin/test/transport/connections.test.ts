@@ -44,7 +44,10 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await setImmediate();
 }
 
-/** Expects a call of Bob to succeed. Tries again if the short limits of a test end the call because the machine is busy. */
+/**
+ * Expects a call of Bob to succeed. Tries again if the short limits of a test end the call because
+ * the machine is busy.
+ */
 async function expectServed(): Promise<void> {
   for (;;) {
     const counted = await bob.count().catch((error: { readonly code: string }) => error);
@@ -155,7 +158,8 @@ describe('a call ends', () => {
       return Promise.all(calls.map(({ ended }) => ended));
     };
     let ends = await withSession(endsUnread, 0);
-    // On a busy machine calls may time out before they have a response. Then all are repeated with more time.
+    // On a busy machine calls may time out before they have a response. Then all are repeated with
+    // more time.
     for (let callTimeoutMs = 800; ends.some(({ grpcStatus }) => grpcStatus === '4'); callTimeoutMs *= 2) {
       await service.stop();
       await start({ callTimeoutMs });

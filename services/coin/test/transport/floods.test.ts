@@ -107,8 +107,8 @@ test.each([
 });
 
 /**
- * Returns how a stream ended: the error code of its RST_STREAM, or 'answered' if it got headers. The gRPC status in them is
- * not decoded.
+ * Returns how a stream ended: the error code of its RST_STREAM, or 'answered' if it got headers.
+ * The gRPC status in them is not decoded.
  */
 function endOf({ frames }: RawConnection, stream: number): 'answered' | number | undefined {
   const last = frames.findLast((one) => one.stream === stream && (one.type === RST_STREAM || one.type === HEADERS));
@@ -162,7 +162,10 @@ describe('headers', () => {
   });
 });
 
-/** Sends at most `max` pieces, and waits until the service closes the connection. Fails by timeout if it does not. */
+/**
+ * Sends at most `max` pieces, and waits until the service closes the connection. Fails by timeout
+ * if it does not.
+ */
 async function flood(opened: RawConnection, max: number, next: (sent: number) => Buffer): Promise<void> {
   for (let sent = 0; sent < max && !opened.hasEnded; sent++) await opened.write(next(sent));
   await opened.ended;
@@ -208,7 +211,10 @@ describe('a flood', () => {
 });
 
 describe('large messages', () => {
-  /** Sends each body in its own call and waits for `answered` responses. @returns their gRPC status codes */
+  /**
+   * Sends each body in its own call and waits for `answered` responses.
+   * @returns their gRPC status codes
+   */
   async function answers(
     path: string,
     bodies: readonly Buffer[],
