@@ -145,7 +145,7 @@ export class Sessions {
     } else this.#hold(call, COMPRESSED_BYTES);
     // Emitted once per stream; `once` would allocate one more function.
     stream.on('close', () => {
-      if (call.timeoutNode) this.#timeouts.leave(call.timeoutNode);
+      if (call.timeoutNode) this.#timeouts.remove(call.timeoutNode);
       this.#release(call);
       this.#open -= 1;
     });
@@ -170,13 +170,13 @@ export class Sessions {
   #release(call: OpenCall): void {
     const { receiving, bytes, node } = call;
     if (!node) return;
-    receiving.calls.leave(node);
+    receiving.calls.remove(node);
     call.node = undefined;
     call.bytes = 0;
     receiving.bytes -= bytes;
     this.#bytes -= bytes;
     if (receiving.calls.size > 0 || !receiving.node) return;
-    this.#receiving.leave(receiving.node);
+    this.#receiving.remove(receiving.node);
     receiving.node = undefined;
   }
 
@@ -214,11 +214,11 @@ class SharedTimeout<T> {
     return this.#entries.add({ value, since: performance.now() });
   }
 
-  leave(node: ListNode<Timed<T>>): void {
-    this.#entries.leave(node);
+  remove(node: ListNode<Timed<T>>): void {
+    this.#entries.remove(node);
   }
 
-  /** Reports the entries that have timed out. They stay in the list until they leave. */
+  /** Reports the entries that have timed out. They stay in the list until they are removed. */
   #check(): void {
     this.#timer = undefined;
     const timedOut: T[] = [];
