@@ -73,7 +73,7 @@ export class OpenStreams {
 /**
  * Replaces the Map that holds a session's streams by OpenStreams. The Map is private to node:http2.
  * If it is not found, as may happen with another version of Node, or not empty, nothing changes
- * (docs/adr/streams-without-a-map.md).
+ * (docs/adr/0009-streams-without-a-map.md).
  * @returns true if the Map was replaced
  */
 export function replaceStreamMap(session: ServerHttp2Session): boolean {
