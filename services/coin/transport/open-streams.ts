@@ -10,7 +10,7 @@ interface Entry {
 }
 
 /**
- * Number of hash chains, a power of two. A session has at most 256 streams (AQM_MAX_STREAMS), and
+ * Number of hash chains, a power of two. A session has at most 256 streams (maxStreams of config/), and
  * mostly one or none.
  */
 const CHAINS = 16;

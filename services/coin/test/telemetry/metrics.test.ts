@@ -150,7 +150,7 @@ test('a metrics port in use is logged as a warning, and the service still serves
 
 test('each of several workers has its own port, from the configured one on, also after a restart', async () => {
   const WORKERS = 2;
-  const started = await spawnService(service, { ...env(port), WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
+  const started = await spawnService(service, { ...env(port), AQM_WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
   running = started;
   const users = await Promise.all(Array.from({ length: 4 }, () => service.user({ address: started.address })));
   for (const user of users) await user.count();
