@@ -4,6 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { CoinServiceService, type FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
 import { encodeFetchCoinsResponse } from '../../services/coin/rpc/encode';
 import { GOLD, mint } from '../../testkit/coins';
+import { median } from '../harness/numbers';
 
 const USAGE = `Usage: npm run bench -- encoder [--rounds 41] [--seconds 0.1]
   Compares rpc/encode.ts with the generated code: CPU time and allocated bytes to encode a FetchCoins
@@ -52,10 +53,6 @@ function allocatedBytes(encode: Encode, response: FetchCoinsResponse): number | 
   const after = process.memoryUsage();
   if (profiler.stop().statistics.length > 0) return undefined;
   return (after.heapUsed - before.heapUsed + after.arrayBuffers - before.arrayBuffers) / responses;
-}
-
-function median(numbers: readonly number[]): number {
-  return [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 }
 
 /** Rotates the order of the variants, so that each one runs first equally often. */

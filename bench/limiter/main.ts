@@ -8,6 +8,7 @@ import type { Charge, Limits } from '../../services/coin/limits/limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
 import { RedisLimits } from '../../services/coin/limits/redis-limits';
 import { RedisServer } from '../../testkit/redis-server';
+import { median } from '../harness/numbers';
 
 const USAGE = `Usage: npm run bench -- limiter [--rounds 21] [--seconds 0.3] [--library FOLDER]
   Measures limits/: three budgets are charged per fetch, and a part is refunded. In memory one fetch at a time, in Redis
@@ -105,10 +106,6 @@ async function usageOf(redis: Redis): Promise<Usage> {
     commands: Number(/cmdstat_evalsha:calls=(\d+)/.exec(commands)?.[1] ?? 0),
     cpuUs: 1e6 * (seconds('user') + seconds('sys')),
   };
-}
-
-function median(numbers: readonly number[]): number {
-  return [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 }
 
 /**

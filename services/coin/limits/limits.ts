@@ -11,7 +11,7 @@ export interface Charge {
 /**
  * Budgets that refill over time (token buckets). The state of a budget is the time at which it will
  * be full again (GCRA, generic cell rate algorithm), so a full budget needs no memory.
- * docs/adr/rate-limits.md says why this is not a library.
+ * docs/adr/0017-rate-limits.md says why this is not a library.
  */
 export interface Limits {
   /**

@@ -9,7 +9,7 @@ import type {
 /**
  * Encodes the response of FetchCoins to the same bytes as the generated code. It first computes the
  * size, then writes every byte once, at its final position. The generated code grows its buffer,
- * and moves nested messages once it knows their lengths (docs/adr/encoder.md).
+ * and moves nested messages once it knows their lengths (docs/adr/0018-encoder.md).
  */
 export function encodeFetchCoinsResponse({ coins }: FetchCoinsResponse): Buffer {
   const bytes = Buffer.allocUnsafe(sizeOfCoins(coins));
