@@ -7,7 +7,7 @@ type Load = (request: string, ...rest: unknown[]) => unknown;
 const nothing = () => undefined;
 const OUT: Readonly<Record<string, object>> = {
   tracing: {
-    turnTracingOn: nothing,
+    enableTracing: nothing,
     traceIds: () => ({}),
     traceCall: (_path: string, _metadata: unknown, work: (ended: undefined) => void) => work(undefined),
     StatementSpan: { begin: nothing },
@@ -24,7 +24,7 @@ const OUT: Readonly<Record<string, object>> = {
       housekeeping: nothing,
     },
     measure: { isOn: false, call: nothing, batch: nothing },
-    turnMetricsOn: nothing,
+    enableMetrics: nothing,
   },
 };
 
