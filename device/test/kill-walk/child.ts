@@ -25,32 +25,37 @@ export type Flow = 'open' | 'publish' | 'top-up' | 'fetch-on-demand' | 'select' 
 export interface KillJob {
   readonly flow: Flow;
   readonly device: ChildConfig;
-  /** The boundary at which the flow's process dies. */
+  /** The boundary at which the process dies, counted from the start of the flow; 0: it lives. */
   readonly killAt: number;
-  /** Numbers of this round's keys, see keyId. */
+  /** The number of the round's first key, see keyId. */
   readonly first: number;
+  /** The address of the coin service. */
   readonly address: string;
-  /** Of the user whose device this is. */
+  /** The token of the user whose device this is. */
   readonly token: string;
-  /** The user whose coins are fetched. */
+  /** The id of the user whose coins are fetched. */
   readonly peer: string;
 }
 
-/** What the process says before it runs the flow: what it got by taking up what the last one left, or stored. */
+/** The line that the process prints before it runs the flow. */
 export interface Resumed {
   readonly event: 'resumed';
+  /** The ids of coins that it got by taking up what the previous process left, or that it stored. */
   readonly ids: string[];
 }
 
-/** The flow gave this to its caller. Not said when the process died before. */
+/** The line that the process prints when the flow has returned. */
 export interface Done {
   readonly event: 'done';
+  /** The ids that the flow returned to its caller. */
   readonly ids: string[];
+  /** The kinds of the flow's boundaries, in order. */
+  readonly boundaries: readonly string[];
 }
 
 export const KILL_WALK_KEY = bytes(32, 7);
 export const CONTACT = 'peer';
-/** Small enough to walk, with more than one coin in an item. */
+/** Budgets that are small enough to walk, with more than one coin in one of the items. */
 export const BUDGETS = {
   BESTIE: { ...NO_COINS, GOLD: 2, SILVER: 1, BRONZE: 1 },
   MATE: NO_COINS,
@@ -59,8 +64,9 @@ export const BUDGETS = {
 const DAY = 24 * 60 * 60_000;
 
 interface Work {
-  /** Takes up what was left, as a device does after restart, and prepares the next run. */
+  /** Takes up what the previous process left, as a device does after a restart, and prepares the next run. */
   resume(): Promise<string[]>;
+  /** Runs the flow that is killed. */
   run(): Promise<string[]>;
 }
 
@@ -129,8 +135,8 @@ function workOf({ flow, first, peer }: KillJob, storage: DeviceStorage, service:
   }
 }
 
-/** Written at once: a killed process must have said everything that happened before. */
-function say(message: Resumed | Done): void {
+/** Prints a message synchronously, so that a process that is killed has printed everything that happened before. */
+function print(message: Resumed | Done): void {
   writeSync(1, `${JSON.stringify(message)}\n`);
 }
 
@@ -142,16 +148,15 @@ async function main(job: KillJob): Promise<void> {
   const client = new CoinServiceClient(job.address, credentials.createInsecure());
   const work = workOf(job, storage, { client: watchCalls(client), token: () => job.token });
   const resumed = await work.resume();
-  say({ event: 'resumed', ids: resumed });
+  print({ event: 'resumed', ids: resumed });
   if (job.flow !== 'open') armKillPoint(job.killAt);
   const done = await work.run();
-  say({ event: 'done', ids: done });
-  disarmKillPoint();
+  print({ event: 'done', ids: done, boundaries: disarmKillPoint() });
   await storage.close();
   client.close();
 }
 
-// Imported for its types and constants, the program does not run.
+// The program does not run when this file is imported for its types and constants.
 if (require.main === module) {
   main(JSON.parse(process.argv[2] ?? '{}')).catch((error: unknown) => {
     console.error(error);
