@@ -19,18 +19,34 @@ export function disarmKillPoint(): readonly string[] {
   return passed;
 }
 
+/** The steps that change nothing. A kill next to one of them leaves what a kill at the step before it leaves. */
+const READS = new Set(['SELECT', 'PRAGMA', 'info', 'config', 'exists', 'hget', 'hkeys', 'hmget', 'scan', 'zrange']);
+
+interface Choice {
+  /** The distance of the boundaries in a full run. */
+  readonly fullRunStride?: number;
+  /** True if each commit is to be met outside of a full run too, instead of one of each kind of step. */
+  readonly everyCommit?: boolean;
+}
+
 /**
  * Returns the boundaries of a flow at which a test kills it, in ascending order, given the kinds of all its boundaries.
- * In a full run these are all of them, at the given stride. Otherwise they are the first and the last, the last one of
- * each kind, and the one after each step that made something durable.
+ * In a full run these are all of them. Otherwise they are the first, the last, the last one of each kind of step that
+ * changes something, and the one after each commit.
  */
-export function chooseKillPoints(kinds: readonly string[], fullRunStride = 1): number[] {
+export function chooseKillPoints(
+  kinds: readonly string[],
+  { fullRunStride = 1, everyCommit = true }: Choice = {},
+): number[] {
+  const steps = kinds.map((kind) => kind.replace(/^(before|during|after) /, ''));
   const points = new Set([1, kinds.length]);
-  for (const [index, kind] of kinds.entries()) {
-    const point = index + 1;
-    if (IS_FULL_RUN ? index % fullRunStride === 0 : kinds.lastIndexOf(kind) === index) points.add(point);
-    if (kind === 'COMMIT' && point < kinds.length) points.add(point + 1);
-    if (kind.startsWith('after ')) points.add(point);
+  for (const [index, step] of steps.entries()) {
+    if (IS_FULL_RUN && index % fullRunStride === 0) points.add(index + 1);
+    if (READS.has(step)) continue;
+    if (steps.lastIndexOf(step) === index) points.add(index + 1);
+    if (!everyCommit) continue;
+    if (step === 'COMMIT' && index + 1 < kinds.length) points.add(index + 2);
+    if (kinds[index]?.startsWith('after ')) points.add(index + 1);
   }
   return [...points].sort((a, b) => a - b);
 }
@@ -104,5 +120,5 @@ function watch(
 
 /** Returns the verb of an SQL statement, which is enough to tell its kind. */
 function firstWord(sql: unknown): string {
-  return /^\s*(\w+)/.exec(String(sql))?.[1] ?? '';
+  return /^(?:\s|--.*)*(\w+)/.exec(String(sql))?.[1] ?? '';
 }

@@ -3,10 +3,11 @@ import { armKillPoint, disarmKillPoint, watchFiles, watchRedis, watchSqlite } fr
 
 type Plain<Config> = Omit<Config, 'key' | 'now' | 'onWarning'> & { readonly key: readonly number[] };
 
-export interface CopyJob {
+/** The move that the process makes. */
+export interface MoveJob {
   readonly from: Plain<AutoConfig>;
   readonly to: Plain<SqliteConfig> | Plain<RedisConfig>;
-  /** The boundary at which the process dies. */
+  /** The number of the boundary at which the process dies; 0: it lives. */
   readonly killAt: number;
   readonly nowMs: number;
 }
@@ -15,13 +16,15 @@ function withKey<Config extends Plain<object>>({ key, ...config }: Config, nowMs
   return { ...config, key: Uint8Array.from(key), now: () => new Date(nowMs) };
 }
 
-async function main({ from, to, killAt, nowMs }: CopyJob): Promise<void> {
+/** Moves a device, and prints the kinds of the boundaries that it has passed. */
+async function main({ from, to, killAt, nowMs }: MoveJob): Promise<void> {
   watchSqlite();
   watchRedis();
   watchFiles();
   armKillPoint(killAt);
   await moveDeviceStorage(withKey(from, nowMs) as AutoConfig, withKey(to, nowMs) as SqliteConfig | RedisConfig);
-  disarmKillPoint();
+  const boundaries = disarmKillPoint();
+  process.stdout.write(JSON.stringify(boundaries));
 }
 
 if (require.main === module) {

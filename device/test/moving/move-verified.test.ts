@@ -5,21 +5,21 @@ import { vaultKey } from '../../conformance/harness';
 import type { RecordKind } from '../../contract/device-record';
 import { moveDeviceStorage, openDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
 import { decryptPage, deriveKeys, pagesOf } from '../sqlite/sqlcipher-format';
-import { CopyPlaces, digestsOf, filledDevice } from './move-kit';
+import { digestsOf, filledDevice, Locations } from './move-kit';
 
 let server: RedisServer;
-let places: CopyPlaces;
+let locations: Locations;
 beforeAll(async () => {
   server = await RedisServer.start();
 });
 afterAll(() => server.destroy());
 beforeEach(() => {
-  places = new CopyPlaces(server);
+  locations = new Locations(server);
 });
-afterEach(() => places.destroy());
+afterEach(() => locations.destroy());
 
 function freshFile(): SqliteConfig & { readonly key: Uint8Array } {
-  return places.fresh('sqlite') as SqliteConfig & { key: Uint8Array };
+  return locations.fresh('sqlite') as SqliteConfig & { key: Uint8Array };
 }
 
 /** A target that keeps records otherwise than it was given them, by a trigger of the engine's own. */
@@ -45,7 +45,7 @@ describe('what arrives otherwise than it was sent', () => {
     ['used_coin', 'DELETE FROM TABLE WHERE key_id = NEW.key_id'],
     ['open_request', 'UPDATE TABLE SET count = count + 1'],
   ])('is found, in %s; the source keeps everything and can go elsewhere', async (kind, damage) => {
-    const from = await filledDevice(places, 'redis');
+    const from = await filledDevice(locations, 'redis');
     const before = await digestsOf(from);
     const to = await damagingFile(kind, damage);
     await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'MoveVerificationError', differing: kind });
@@ -64,8 +64,8 @@ describe('two calls for the same copy at once', () => {
     const refusals = ['MoveOvertakenError', 'MoveVerificationError', 'TargetNotEmptyError', 'StorageMovedError'];
     let refused = 0;
     for (let round = 0; round < 6; round += 1) {
-      const from = await filledDevice(places, side);
-      const to = places.fresh(side === 'sqlite' ? 'redis' : 'sqlite');
+      const from = await filledDevice(locations, side);
+      const to = locations.fresh(side === 'sqlite' ? 'redis' : 'sqlite');
       const before = await digestsOf(from);
       // The second one starts in the middle of the first.
       const first = moveDeviceStorage(from, to);
@@ -91,9 +91,9 @@ it.each(['sqlite', 'redis'] as const)(
   async (side) => {
     let refused = 0;
     for (let round = 0; round < 12; round += 1) {
-      const from = places.fresh(side === 'sqlite' ? 'redis' : 'sqlite');
+      const from = locations.fresh(side === 'sqlite' ? 'redis' : 'sqlite');
       await (await openDeviceStorage(from)).close();
-      const to = places.fresh(side);
+      const to = locations.fresh(side);
       const other = await openDeviceStorage(to);
       const copy = moveDeviceStorage(from, to).catch((error: Error) => error.name);
       const stored: string[] = [];
@@ -114,7 +114,7 @@ it.each(['sqlite', 'redis'] as const)(
 
 it('leaves none of a blob in a source in SQLite, neither in its pages nor in its WAL, while others have it open', async () => {
   const blob = Buffer.from(vaultKey(1).encryptedBlob).subarray(0, 64);
-  const from = (await filledDevice(places, 'sqlite')) as SqliteConfig & { key: Uint8Array };
+  const from = (await filledDevice(locations, 'sqlite')) as SqliteConfig & { key: Uint8Array };
   const other = await openDeviceStorage(from);
   const clear = () => {
     const file = readFileSync(from.path);
@@ -125,7 +125,7 @@ it('leaves none of a blob in a source in SQLite, neither in its pages nor in its
   };
   expect(clear().includes(blob)).toBe(true);
   const size = statSync(from.path).size;
-  await moveDeviceStorage(from, places.fresh('redis') as RedisConfig);
+  await moveDeviceStorage(from, locations.fresh('redis') as RedisConfig);
   expect(clear().includes(blob)).toBe(false);
   expect(statSync(from.path).size).toBeLessThan(size);
   await other.close();

@@ -11,22 +11,22 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from '../../index';
-import { CopyPlaces, digestsOf, fill, filledDevice, observe, type SideName } from './move-kit';
+import { digestsOf, fill, filledDevice, type LocationKind, Locations, observe } from './move-kit';
 
 let server: RedisServer;
-let places: CopyPlaces;
+let locations: Locations;
 beforeAll(async () => {
   server = await RedisServer.start();
 });
 afterAll(() => server.destroy());
 beforeEach(() => {
-  places = new CopyPlaces(server);
+  locations = new Locations(server);
 });
-afterEach(() => places.destroy());
+afterEach(() => locations.destroy());
 
 const NOTHING = expect.stringMatching(/^0 /);
 
-const PAIRS: [SideName, SideName][] = [
+const PAIRS: [LocationKind, LocationKind][] = [
   ['sqlite', 'redis'],
   ['redis', 'sqlite'],
   ['redis without a key', 'sqlite'],
@@ -37,8 +37,8 @@ const PAIRS: [SideName, SideName][] = [
 
 describe('copying a device from one storage to another', () => {
   it.each(PAIRS)('brings everything from %s to %s, wipes the source and closes it for good', async (a, b) => {
-    const from = await filledDevice(places, a);
-    const to = places.fresh(b);
+    const from = await filledDevice(locations, a);
+    const to = locations.fresh(b);
     const before = await digestsOf(from);
     expect(Object.values(before)).not.toContainEqual(NOTHING);
     const report = await moveDeviceStorage(from, to);
@@ -61,14 +61,14 @@ describe('copying a device from one storage to another', () => {
 
   it.each(PAIRS)('gives a storage that behaves as the source did, from %s to %s', async (a, b) => {
     // Twins by everything but the ids of their requests.
-    const twin = new CopyPlaces(server);
+    const twin = new Locations(server);
     const stayed = await openDeviceStorage(await filledDevice(twin, a));
-    const to = places.fresh(b);
-    await moveDeviceStorage(await filledDevice(places, a), to);
+    const to = locations.fresh(b);
+    await moveDeviceStorage(await filledDevice(locations, a), to);
     const moved = await openDeviceStorage(to);
     const withoutIds = (value: unknown): unknown =>
       JSON.parse(JSON.stringify(value, (name, part) => (name === 'requestId' ? '' : part)));
-    expect(withoutIds(await observe(moved, places.clock))).toEqual(withoutIds(await observe(stayed, twin.clock)));
+    expect(withoutIds(await observe(moved, locations.clock))).toEqual(withoutIds(await observe(stayed, twin.clock)));
     await moved.close();
     await stayed.close();
     twin.destroy();
@@ -77,14 +77,14 @@ describe('copying a device from one storage to another', () => {
   it.each(['sqlite', 'redis'] as const)(
     'stops every call on handles that were open before, source in %s',
     async (side) => {
-      const from = places.fresh(side);
+      const from = locations.fresh(side);
       const storage = await openDeviceStorage(from);
       const { vault, inventory, outbox, pendingRequests, close } = storage;
-      await fill(storage, places.clock);
+      await fill(storage, locations.clock);
       const carol = { contactId: 'carol', userId: keyId(901) };
       const [request] = await pendingRequests.resumeTopUps([carol]);
       if (request === undefined) throw new Error('There is no open request.');
-      await moveDeviceStorage(from, places.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
+      await moveDeviceStorage(from, locations.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
       const calls: (() => Promise<unknown>)[] = [
         () => vault.storeKey(vaultKey(7)),
         () => vault.fetchKey(keyId(1)),
@@ -119,17 +119,17 @@ describe('copying a device from one storage to another', () => {
 
   it('lets handles on the target go on when it has arrived', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
-      const to = places.fresh(side);
+      const to = locations.fresh(side);
       const early = await openDeviceStorage(to);
-      await moveDeviceStorage(await filledDevice(places, 'sqlite'), to);
+      await moveDeviceStorage(await filledDevice(locations, 'sqlite'), to);
       expect(await early.vault.getStatus(keyId(1))).toBe('ACTIVE');
       await early.close();
     }
   });
 
   it('answers again when all was done, and moves back and forth', async () => {
-    const a = await filledDevice(places, 'sqlite');
-    const b = places.fresh('redis');
+    const a = await filledDevice(locations, 'sqlite');
+    const b = locations.fresh('redis');
     const before = await digestsOf(a);
     for (let round = 0; round < 2; round += 1) {
       await moveDeviceStorage(a, b);
@@ -143,8 +143,8 @@ describe('copying a device from one storage to another', () => {
   });
 
   it('opens a target that forgot its last step in a power cut', async () => {
-    const from = await filledDevice(places, 'sqlite');
-    const to = places.fresh('redis') as RedisConfig;
+    const from = await filledDevice(locations, 'sqlite');
+    const to = locations.fresh('redis') as RedisConfig;
     const before = await digestsOf(from);
     await moveDeviceStorage(from, to);
     await server.client().hset(`device:{${to.namespace}}`, 'copy_state', 'RECEIVING');
@@ -157,8 +157,8 @@ describe('copying a device from one storage to another', () => {
   it.each(['sqlite', 'redis'] as const)(
     'refuses a target in %s that holds anything, and changes neither',
     async (side) => {
-      const from = await filledDevice(places, side === 'sqlite' ? 'redis' : 'sqlite');
-      const to = places.fresh(side);
+      const from = await filledDevice(locations, side === 'sqlite' ? 'redis' : 'sqlite');
+      const to = locations.fresh(side);
       const other = await openDeviceStorage(to);
       const wish = { contactId: 'x', userId: keyId(1), coinCategory: 'GOLD', allowLowerCategories: false } as const;
       // The least that there can be.
@@ -173,18 +173,24 @@ describe('copying a device from one storage to another', () => {
   );
 
   it('leaves the source in use when the target cannot be opened', async () => {
-    const from = await filledDevice(places, 'sqlite');
+    const from = await filledDevice(locations, 'sqlite');
     const nowhere: RedisConfig = { backend: 'redis', url: 'redis://127.0.0.1:1', namespace: 'x' };
     await expect(moveDeviceStorage(from, nowhere)).rejects.toMatchObject({ name: 'UnreachableError' });
-    const folder: SqliteConfig = { backend: 'sqlite', path: join(places.folder, 'missing', 'x.db'), key: bytes(32, 1) };
+    const folder: SqliteConfig = {
+      backend: 'sqlite',
+      path: join(locations.folder, 'missing', 'x.db'),
+      key: bytes(32, 1),
+    };
     await expect(moveDeviceStorage(from, folder)).rejects.toMatchObject({ name: 'UnreachableError' });
     await (await openDeviceStorage(from)).close();
   });
 
   it('makes no source that is not there', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
-      const from = places.fresh(side);
-      await expect(moveDeviceStorage(from, places.fresh('sqlite'))).rejects.toMatchObject({ name: 'UnreachableError' });
+      const from = locations.fresh(side);
+      await expect(moveDeviceStorage(from, locations.fresh('sqlite'))).rejects.toMatchObject({
+        name: 'UnreachableError',
+      });
       if (from.backend === 'sqlite') expect(existsSync(from.path)).toBe(false);
       else expect(await server.client().exists(`device:{${from.namespace}}`)).toBe(0);
     }
@@ -193,13 +199,13 @@ describe('copying a device from one storage to another', () => {
   it('refuses a server that would forget: the source is fenced, and can go elsewhere', async () => {
     const forgetful = await RedisServer.start('--appendonly', 'no');
     try {
-      const from = await filledDevice(places, 'sqlite');
+      const from = await filledDevice(locations, 'sqlite');
       const before = await digestsOf(from);
       const to: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x', onWarning: () => undefined };
       await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'UnreachableError' });
       await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
       await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
-      const elsewhere = places.fresh('redis');
+      const elsewhere = locations.fresh('redis');
       await moveDeviceStorage(from, elsewhere);
       expect(await digestsOf(elsewhere)).toStrictEqual(before);
     } finally {
@@ -211,7 +217,7 @@ describe('copying a device from one storage to another', () => {
     const blob = Buffer.from(vaultKey(1).encryptedBlob);
     const own = await RedisServer.start();
     try {
-      const there = new CopyPlaces(own);
+      const there = new Locations(own);
       const from = await filledDevice(there, 'redis');
       expect(own.filesOnDisk().includes(blob.subarray(0, 24))).toBe(true);
       await moveDeviceStorage(from, there.fresh('sqlite'));
@@ -226,8 +232,8 @@ describe('copying a device from one storage to another', () => {
     ['to', { backend: 'auto' }],
     ['backend', { backend: 'paper' }],
   ])('refuses a target of another kind: %s', async (field, to) => {
-    const from = await filledDevice(places, 'sqlite');
-    const config = { path: join(places.folder, 'x'), key: bytes(32, 1), url: server.url, namespace: 'x', ...to };
+    const from = await filledDevice(locations, 'sqlite');
+    const config = { path: join(locations.folder, 'x'), key: bytes(32, 1), url: server.url, namespace: 'x', ...to };
     await expect(moveDeviceStorage(from, config as never)).rejects.toMatchObject({
       name: 'InvalidArgumentError',
       field,
@@ -236,7 +242,7 @@ describe('copying a device from one storage to another', () => {
 
   it('refuses to copy a storage onto itself', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
-      const config = await filledDevice(places, side);
+      const config = await filledDevice(locations, side);
       await expect(moveDeviceStorage(config, config)).rejects.toMatchObject({
         name: 'InvalidArgumentError',
         field: 'to',
@@ -248,8 +254,8 @@ describe('copying a device from one storage to another', () => {
 
 describe('copying a device that chose its own backend', () => {
   const auto = (): AutoConfig => {
-    const { url, namespace, key } = places.fresh('redis') as RedisConfig & { key: Uint8Array };
-    return { backend: 'auto', path: join(places.folder, 'auto.db'), key, url, namespace, now: places.clock.now };
+    const { url, namespace, key } = locations.fresh('redis') as RedisConfig & { key: Uint8Array };
+    return { backend: 'auto', path: join(locations.folder, 'auto.db'), key, url, namespace, now: locations.clock.now };
   };
   const choice = (config: AutoConfig): unknown => JSON.parse(readFileSync(choicePath(config.path), 'utf8')).backend;
 
@@ -257,7 +263,7 @@ describe('copying a device that chose its own backend', () => {
     const config = auto();
     const { path, key, url, namespace, now } = config;
     const first = await openDeviceStorage(config);
-    await fill(first, places.clock);
+    await fill(first, locations.clock);
     await first.close();
     expect(choice(config)).toBe('redis');
     await moveDeviceStorage(config, { backend: 'sqlite', path, key, now });
@@ -280,8 +286,8 @@ describe('copying a device that chose its own backend', () => {
     const refused = { name: 'InvalidArgumentError' };
     await expect(moveDeviceStorage(config, { backend: 'sqlite', path, key, now })).rejects.toMatchObject(refused);
     await (await openDeviceStorage(config)).close();
-    await expect(moveDeviceStorage(config, places.fresh('sqlite'))).rejects.toMatchObject(refused);
-    await expect(moveDeviceStorage(config, places.fresh('redis'))).rejects.toMatchObject(refused);
+    await expect(moveDeviceStorage(config, locations.fresh('sqlite'))).rejects.toMatchObject(refused);
+    await expect(moveDeviceStorage(config, locations.fresh('redis'))).rejects.toMatchObject(refused);
     expect(choice(config)).toBe('redis');
   });
 });
