@@ -20,7 +20,11 @@ export function disarmKillPoint(): readonly string[] {
 }
 
 /** The steps that change nothing. A kill next to one of them leaves what a kill at the step before it leaves. */
-const READS = new Set(['SELECT', 'PRAGMA', 'info', 'config', 'exists', 'hget', 'hkeys', 'hmget', 'scan', 'zrange']);
+const READS = new Set([
+  ...['BEGIN', 'PRAGMA', 'SELECT'],
+  ...['config', 'exists', 'hget', 'hkeys', 'hmget', 'info', 'scan', 'zrange'],
+  'getChannel',
+]);
 
 interface Choice {
   /** The distance of the boundaries in a full run. */
