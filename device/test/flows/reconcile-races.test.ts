@@ -28,7 +28,7 @@ function reconcileWith(device: Reconciled, storage: DeviceStorage, onStep: OnSte
   return reconcileCoins(watched.storage, { ...device.access, client: watched.client });
 }
 
-/** Every private half of the vault can still be fetched. */
+/** Expects that every coin whose private half is in the vault can still be fetched. */
 async function expectNothingLost(device: Reconciled, { vault }: DeviceStorage): Promise<void> {
   const held = await vault.listKeyIds();
   expect(await device.statesOf(held)).toStrictEqual(new Map([[State.STATE_IN_STOCK, held]]));

@@ -35,8 +35,8 @@ const PAIRS: [LocationKind, LocationKind][] = [
   ['sqlite', 'sqlite'],
 ];
 
-describe('copying a device from one storage to another', () => {
-  it.each(PAIRS)('brings everything from %s to %s, wipes the source and closes it for good', async (a, b) => {
+describe('moving a device from one storage to another', () => {
+  it.each(PAIRS)('moves everything from %s to %s, wipes the source and closes it for good', async (a, b) => {
     const from = await filledDevice(locations, a);
     const to = locations.fresh(b);
     const before = await digestsOf(from);
@@ -60,7 +60,7 @@ describe('copying a device from one storage to another', () => {
   });
 
   it.each(PAIRS)('gives a storage that behaves as the source did, from %s to %s', async (a, b) => {
-    // Twins by everything but the ids of their requests.
+    // Both devices have the same contents, except for the ids of their requests.
     const twin = new Locations(server);
     const stayed = await openDeviceStorage(await filledDevice(twin, a));
     const to = locations.fresh(b);
@@ -83,7 +83,7 @@ describe('copying a device from one storage to another', () => {
       await fill(storage, locations.clock);
       const carol = { contactId: 'carol', userId: keyId(901) };
       const [request] = await pendingRequests.resumeTopUps([carol]);
-      if (request === undefined) throw new Error('There is no open request.');
+      if (request === undefined) throw new Error('There is no pending request.');
       await moveDeviceStorage(from, locations.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
       const calls: (() => Promise<unknown>)[] = [
         () => vault.storeKey(vaultKey(7)),
@@ -117,7 +117,7 @@ describe('copying a device from one storage to another', () => {
     },
   );
 
-  it('lets handles on the target go on when it has arrived', async () => {
+  it('lets earlier handles on the target be used after the move', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const to = locations.fresh(side);
       const early = await openDeviceStorage(to);
@@ -127,7 +127,7 @@ describe('copying a device from one storage to another', () => {
     }
   });
 
-  it('answers again when all was done, and moves back and forth', async () => {
+  it('answers a repeated call when everything was moved, and moves back and forth', async () => {
     const a = await filledDevice(locations, 'sqlite');
     const b = locations.fresh('redis');
     const before = await digestsOf(a);
@@ -138,11 +138,11 @@ describe('copying a device from one storage to another', () => {
       expect(await moveDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', copied: {} });
       expect(await digestsOf(a)).toStrictEqual(before);
     }
-    // The first of the two is in use again, and its old copy is no reason to leave it.
+    // The first of the two is in use again: that it was moved away before does not matter.
     await (await openDeviceStorage(a)).close();
   });
 
-  it('opens a target that forgot its last step in a power cut', async () => {
+  it('completes a move whose target lost its last step in a power cut', async () => {
     const from = await filledDevice(locations, 'sqlite');
     const to = locations.fresh('redis') as RedisConfig;
     const before = await digestsOf(from);
@@ -161,7 +161,7 @@ describe('copying a device from one storage to another', () => {
       const to = locations.fresh(side);
       const other = await openDeviceStorage(to);
       const wish = { contactId: 'x', userId: keyId(1), coinCategory: 'GOLD', allowLowerCategories: false } as const;
-      // The least that there can be.
+      // One record is enough.
       await other.pendingRequests.openOnDemand(wish, { fresh: true });
       await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'TargetNotEmptyError' });
       expect(await other.vault.storeKey(vaultKey(1))).toBe(true);
@@ -185,7 +185,7 @@ describe('copying a device from one storage to another', () => {
     await (await openDeviceStorage(from)).close();
   });
 
-  it('makes no source that is not there', async () => {
+  it('does not create a source that does not exist', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const from = locations.fresh(side);
       await expect(moveDeviceStorage(from, locations.fresh('sqlite'))).rejects.toMatchObject({
@@ -196,7 +196,7 @@ describe('copying a device from one storage to another', () => {
     }
   });
 
-  it('refuses a server that would forget: the source is fenced, and can go elsewhere', async () => {
+  it('refuses a server without persistence: the source stays closed, and can be moved elsewhere', async () => {
     const forgetful = await RedisServer.start('--appendonly', 'no');
     try {
       const from = await filledDevice(locations, 'sqlite');
@@ -213,7 +213,7 @@ describe('copying a device from one storage to another', () => {
     }
   });
 
-  it('leaves none of a blob in what belonged to the source', async () => {
+  it('leaves nothing of a blob in the files of the source', async () => {
     const blob = Buffer.from(vaultKey(1).encryptedBlob);
     const own = await RedisServer.start();
     try {
@@ -240,7 +240,7 @@ describe('copying a device from one storage to another', () => {
     });
   });
 
-  it('refuses to copy a storage onto itself', async () => {
+  it('refuses to move a storage onto itself', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const config = await filledDevice(locations, side);
       await expect(moveDeviceStorage(config, config)).rejects.toMatchObject({
@@ -252,14 +252,14 @@ describe('copying a device from one storage to another', () => {
   });
 });
 
-describe('copying a device that chose its own backend', () => {
+describe('moving a device that chose its own backend', () => {
   const auto = (): AutoConfig => {
     const { url, namespace, key } = locations.fresh('redis') as RedisConfig & { key: Uint8Array };
     return { backend: 'auto', path: join(locations.folder, 'auto.db'), key, url, namespace, now: locations.clock.now };
   };
   const choice = (config: AutoConfig): unknown => JSON.parse(readFileSync(choicePath(config.path), 'utf8')).backend;
 
-  it('switches its record, there and back', async () => {
+  it('changes the recorded choice, there and back', async () => {
     const config = auto();
     const { path, key, url, namespace, now } = config;
     const first = await openDeviceStorage(config);
@@ -280,7 +280,7 @@ describe('copying a device that chose its own backend', () => {
     await third.close();
   });
 
-  it('refuses a target that is not of the device, and a device that was never opened', async () => {
+  it('refuses a target that does not belong to the device, and a device that was never opened', async () => {
     const config = auto();
     const { key, path, now } = config;
     const refused = { name: 'InvalidArgumentError' };
