@@ -10,7 +10,7 @@ function makeTerminal(options: { isTTY?: boolean; columns?: number } = {}) {
 describe('the journal', () => {
   const silent = { stepStarted() {}, happened() {}, stepEnded() {} };
 
-  it('keeps what happened as data', async () => {
+  it('records what happened as data', async () => {
     let now = 0;
     const journal = new Journal(silent, () => now);
     const result = await journal.step('one', 'Title', 'Why', async () => {
@@ -36,7 +36,7 @@ describe('the journal', () => {
     ]);
   });
 
-  it('fails a step in which one check did not hold, after the others were made', async () => {
+  it('fails a step in which one check failed, after the other checks were made', async () => {
     const journal = new Journal(silent, () => 0);
     const step = journal.step('one', 'Title', 'Why', async () => {
       journal.check('first', 1, 2);
@@ -70,7 +70,7 @@ describe('the terminal view', () => {
     return terminal.text();
   }
 
-  it('writes plain text where there is no terminal', async () => {
+  it('writes plain text without a terminal', async () => {
     expect(await show(makeTerminal())).toBe(
       [
         '',
@@ -88,12 +88,12 @@ describe('the terminal view', () => {
     );
   });
 
-  it('uses colours on a terminal only, and not when NO_COLOR asks for none', async () => {
+  it('uses colours only on a terminal, and not if NO_COLOR is set', async () => {
     expect(await show(makeTerminal({ isTTY: true }))).toContain('\u001b[');
     expect(await show(makeTerminal({ isTTY: true }), { NO_COLOR: '1' })).not.toContain('\u001b[');
   });
 
-  it('breaks lines where a narrow terminal ends', async () => {
+  it('breaks lines at the width of a narrow terminal', async () => {
     const lines = (await show(makeTerminal({ columns: 40 }))).split('\n');
     expect(lines).toContain('    · one two three four five six seven');
     expect(lines).toContain('      eight nine ten');
