@@ -43,7 +43,10 @@ export interface Contents {
   readonly contacts: string[];
 }
 
-/** Adds to a storage until it has `coins` private halves, and `coins` coins of contacts that are besties with ten coins each. */
+/**
+ * Adds to a storage until it has `coins` private halves, and `coins` coins of contacts that are besties with ten
+ * coins each.
+ */
 export async function fill(storage: DeviceStorage, coins: number, have: Contents): Promise<Contents> {
   const keyIds = [...have.keyIds];
   const contacts = [...have.contacts];

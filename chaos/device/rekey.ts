@@ -24,8 +24,8 @@ const SMALL_JOURNAL_BYTES = 100_000;
 const MAX_TRIES = 500;
 
 /**
- * The phases in which the process is killed. `journal`: the old pages are being written to the journal. `pages`: the pages
- * of the file are being replaced, and the first one is new. `end`: the journal has been deleted.
+ * The phases in which the process is killed. `journal`: the old pages are being written to the journal. `pages`: the
+ * pages of the file are being replaced, and the first one is new. `end`: the journal has been deleted.
  */
 const PHASES = ['pages', 'journal', 'pages', 'end'] as const;
 type Phase = (typeof PHASES)[number];

@@ -5,8 +5,9 @@ import { newCoin, newKey } from '../../testkit/device-contents';
 import { type Step, toConfig, type WorkerOrder } from './history';
 
 /**
- * Runs a device process that writes until it is killed or its storage fails. It prints a line before every step, and one
- * with the result after it. The pipe is written synchronously, so that a SIGKILL loses no line that was printed before.
+ * Runs a device process that writes until it is killed or its storage fails. It prints a line before every step, and
+ * one with the result after it. The pipe is written synchronously, so that a SIGKILL loses no line that was printed
+ * before.
  */
 async function main(): Promise<void> {
   const order: WorkerOrder = JSON.parse(process.argv[2] ?? '');
@@ -14,7 +15,9 @@ async function main(): Promise<void> {
   await Promise.all(order.contacts.map((contact) => work(storage, contact)));
 }
 
-/** Acts as one caller with a contact of its own, so that at most one of its steps is incomplete when the process dies. */
+/**
+ * Acts as one caller with a contact of its own, so that at most one of its steps is incomplete when the process dies.
+ */
 async function work(storage: DeviceStorage, contact: string): Promise<void> {
   const { vault, inventory } = storage;
   const keys: string[] = [];

@@ -42,7 +42,8 @@ backend.describe('public halves of acknowledged coins', () => {
       await publishThree(fixture);
       expect(await outbox.publishAgain(OTHER_EPOCH, [keyId(1)])).toStrictEqual([]);
       expect(await outbox.publishAgain(EPOCH, [1, 2].map(keyId))).toStrictEqual([keyId(2)]);
-      // A coin that was put back in one epoch and is taken in the next is dropped, like every coin that was sent before.
+      // A coin that was put back in one epoch and is taken in the next is dropped, like every coin that was sent
+      // before.
       const { coins, dropped } = await outbox.takeBatch(OTHER_EPOCH, 0, 100);
       expect(coins).toStrictEqual([]);
       expect(dropped).toStrictEqual([{ keyId: keyId(2), coinCategory: 'BRONZE', reason: 'EPOCH_CHANGED' }]);
@@ -71,7 +72,7 @@ backend.describe('public halves of acknowledged coins', () => {
       expect((await outbox.takeBatch(EPOCH, 0, 100)).dropped).toMatchObject([{ keyId: keyId(1), reason: 'BURNED' }]);
     }));
 
-  it('are forgotten when the coin service says that they cannot be fetched', () =>
+  it('are forgotten when the coin service reports that they cannot be fetched', () =>
     withStorage(async (fixture) => {
       const { outbox } = fixture.storage;
       await publishThree(fixture);

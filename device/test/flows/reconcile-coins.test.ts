@@ -49,7 +49,7 @@ backend.describe('reconciling the vault with the real coin service', () => {
       expect(await device.fetchAll()).toStrictEqual(ids(coins));
     }));
 
-  it('after the vault was restored from an old backup: coins that it lost are never fetched, coins that it got back are never published', () =>
+  it('after the vault was restored from a backup: coins it lost are never fetched, coins it got back never published', () =>
     withDevice(async (device) => {
       const early = device.mint(6);
       let storage = await device.open();

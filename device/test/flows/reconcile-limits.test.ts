@@ -26,7 +26,10 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** Returns the storage as if its vault held so many private halves: a reconcile reads nothing of a vault but their ids. */
+/**
+ * Returns the storage as if its vault held so many private halves: a reconcile reads nothing of a vault but their
+ * ids.
+ */
 function withKeyIds(count: number): DeviceStorage {
   const perName = count / COIN_CATEGORY_NAMES.length;
   const ids = perCategory(() => Array.from({ length: perName }, () => randomUUID()).sort());

@@ -11,7 +11,7 @@ import { chooseKillPoints } from './kill-points';
 
 const CHILD = compiled('device/test/kill-walk/child');
 
-/** What one process of a walk printed. */
+/** The output of one process of a walk. */
 export interface Round {
   /** The round's number, from 0. Each process of a walk has its own. */
   readonly number: number;
@@ -29,9 +29,9 @@ export interface Walk {
 }
 
 /**
- * Kills a flow at one boundary after the other, each time in a new process on the device that the previous process left:
- * it first takes up what was left, as an application does after a restart, and then runs the flow until it dies. The
- * first and the last process are not killed.
+ * Kills a flow at one boundary after the other, each time in a new process on the device that the previous process
+ * left: it first takes up what was left, as an application does after a restart, and then runs the flow until it
+ * dies. The first and the last process are not killed.
  * @param job describes the process of a round.
  * @param afterRound checks the device when the round's process has ended.
  */

@@ -107,7 +107,7 @@ describe.each(WALKED_BACKENDS)(PUBLISHING, (_, backend, expected) => {
         expect(new Set(handedOut).size).toBe(handedOut.length);
         // Whatever was handed out can be opened, also while its publisher is dead.
         expect(handedOut.filter((id) => !keys.includes(id))).toStrictEqual([]);
-        // What is not uploaded yet waits in the outbox: nothing is lost on the way.
+        // Coins that are not uploaded yet wait in the outbox: none is lost on the way.
         expect(keys.filter((id) => !handedOut.includes(id) && !outbox.includes(id))).toStrictEqual([]);
         // Either all private halves of a round are there, or none.
         const ofThisRound = [0, 1, 2].map((n) => keyId(first(number) + n)).filter((id) => keys.includes(id));

@@ -6,7 +6,7 @@ import type { Answer } from './steps';
 import type { StorageUnderTest } from './storage-under-test';
 import { textOf } from './text';
 
-/** What a run has tried so far. */
+/** Counts what a run has tried so far. */
 export interface Tried {
   sequences: number;
   calls: number;
@@ -22,10 +22,11 @@ export interface PossibleStates {
 }
 
 /**
- * Generates sequences of commands for fast-check's model runner. The model has the possible states of each storage, in the
- * order of the storages. The answers of the calls that a command makes at the same time must be those of the model for
- * some order of the calls, and for one of the possible states; the states that explain the answers are possible from then
- * on. When calls are made one by one, every storage must give the same answers, with the same errors.
+ * Generates sequences of commands for fast-check's model runner. The model has the possible states of each storage,
+ * in the order of the storages. The answers of the calls that a command makes at the same time must be those of the
+ * model for some order of the calls, and for one of the possible states; the states that explain the answers are
+ * possible from then on. When calls are made one by one, every storage must give the same answers, with the same
+ * errors.
  */
 export function sequencesOf(shape: Shape, tried: Tried) {
   const command = batchesOf(shape).map((batches) => new BatchCommand(batches, shape, tried));

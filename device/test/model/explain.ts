@@ -16,10 +16,10 @@ interface PartialOrder {
 }
 
 /**
- * Returns the states after every order of the calls that explains all answers; none if there is no such order. Orders that
- * lead to the same state with the same calls left are followed once, so the work grows with the number of states, not of
- * orders. Without that, a few contacts whose coins were stored three at a time cost tens of thousands of comparisons for
- * every batch.
+ * Returns the states after every order of the calls that explains all answers; none if there is no such order. Orders
+ * that lead to the same state with the same calls left are followed once, so the work grows with the number of
+ * states, not of orders. Without that, a few contacts whose coins were stored three at a time cost tens of thousands
+ * of comparisons for every batch.
  */
 export async function explain(
   before: readonly DeviceModel[],

@@ -5,8 +5,8 @@ import { redisHarness } from '../redis/harness';
 import { PASSPHRASE, RAW_KEY, sqliteHarness } from '../sqlite/harness';
 import { type RunOptions, tryAgainstModel } from './run';
 
-// Random sequences of calls and time steps, compared with the model of both interfaces in model.ts. `npm run model` tries
-// more of them by these variables, and repeats a failure by the seed and path that it printed.
+// Random sequences of calls and time steps, compared with the model of both interfaces in model.ts. `npm run model`
+// tries more of them by these variables, and repeats a failure by the seed and path that it printed.
 const wanted = numberIn('MODEL_SEQUENCES');
 const seed = numberIn('MODEL_SEED');
 const path = process.env.MODEL_PATH || undefined;

@@ -6,9 +6,9 @@ import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../..
 import { InvalidArgumentError } from '../../errors';
 import { textOf } from './text';
 
-// The promises of device/contract/vault.ts and device/contract/inventory.ts, kept with plain Maps. The model is written
-// from their doc comments, with sizes and times of its own, so that a wrong constant of the library is a difference too.
-// Where the contract leaves something open, a comment says what both backends do.
+// The promises of device/contract/vault.ts and device/contract/inventory.ts, kept with plain Maps. The model is
+// written from their doc comments, with sizes and times of its own, so that a wrong constant of the library is a
+// difference too. Where the contract leaves something open, a comment says what both backends do.
 
 const CATEGORIES: readonly CoinCategoryName[] = ['GOLD', 'SILVER', 'BRONZE'];
 /** The bytes of a coin: its public key, its signature and the text of its id. */
@@ -20,7 +20,10 @@ const COIN_BYTES: Partial<Record<CoinCategoryName, number>> = {
 const VAULT_LIFETIME = 30 * DAY;
 const CLOCK_SKEW = 5 * MINUTE;
 
-/** Everything that a storage remembers. Entries are replaced, never changed, so a copy of the Maps is a copy of the state. */
+/**
+ * Everything that a storage remembers. Entries are replaced, never changed, so a copy of the Maps is a copy of the
+ * state.
+ */
 class State {
   readonly keys = new Map<string, VaultEntry>();
   /** Ids of private halves that were destroyed before they expired, with their expiry. */

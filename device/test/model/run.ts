@@ -28,9 +28,10 @@ const ATTEMPTS = 5;
 type Sequence = Iterable<fc.AsyncCommand<readonly PossibleStates[], readonly StorageUnderTest[]>>;
 
 /**
- * Tries random sequences, each on new storages: one of every harness. At the end of a sequence, everything that a storage
- * holds is read and compared with the model.
- * @returns what was tried. Throws when a sequence fails; the command that repeats it is on stderr before it is shrunk.
+ * Tries random sequences, each on new storages: one of every harness. At the end of a sequence, everything that a
+ * storage holds is read and compared with the model.
+ * @returns what was tried. Throws when a sequence fails; the command that repeats it is on stderr before it is
+ * shrunk.
  */
 export async function tryAgainstModel(harnesses: readonly Harness[], options: RunOptions): Promise<Tried> {
   const { name, path, seed = Math.trunc(Math.random() * 2 ** 31) } = options;

@@ -37,8 +37,8 @@ const fresh = fc.integer({ min: 0x10, max: 0xff });
 const CONTACT = 'bob';
 
 /**
- * Prepares something that only one of several callers may get, and then requests it from every handle at the same time. A
- * step of the library that is not atomic gives it to two of them.
+ * Prepares something that only one of several callers may get, and then requests it from every handle at the same
+ * time. A step of the library that is not atomic gives it to two of them.
  */
 function race(handles: number): fc.Arbitrary<Batch[]> {
   const everyHandle = (call: (handle: number) => Call): Batch => ({ after: 0, calls: fromEveryHandle(handles, call) });
@@ -72,7 +72,7 @@ function race(handles: number): fc.Arbitrary<Batch[]> {
       ]),
     // The last room.
     ids.map((ids) => [...roomForOne, everyHandle((handle) => coin(ids[handle] ?? 0, 'GOLD'))]),
-    // The same coin.
+    // One coin that is stored by all.
     ids.map(([id = 0]) => [alone(BESTIE), everyHandle(() => coin(id, 'GOLD'))]),
     // A coin that is used while others store it again.
     ids.map(([id = 0]) => [...stocked([id], 1), everyHandle((handle) => (isEven(handle) ? SELECT : coin(id, 'GOLD')))]),

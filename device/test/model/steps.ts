@@ -19,7 +19,9 @@ export const MODEL_BUDGETS: BudgetTable = {
   STRANGER: { ...NO_COINS, BRONZE: 1 },
 };
 
-/** The ids are few, so that they collide, are stored again, and are used by several contacts. Their text has letters. */
+/**
+ * The ids are few, so that they collide, are stored again, and are used by several contacts. Their text has letters.
+ */
 const IDS = [0xa, 0xb, 0xc, 0xd, 0xe] as const;
 const CONTACTS = ['Bob', 'bob', 'zoë'] as const;
 const CATEGORIES = ['GOLD', 'SILVER', 'BRONZE'] as const;

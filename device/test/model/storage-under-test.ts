@@ -4,13 +4,14 @@ import type { ModelProcess } from './process';
 import type { Batch } from './sequences';
 import { type Answer, answerOf, type Call, MODEL_BUDGETS } from './steps';
 
-/** How the handles of a storage are held and used. */
+/** The handles of a storage. */
 export interface Handles {
   /** The number of handles. */
   readonly handles: number;
   /**
-   * Whose calls of a batch are made first. A call on SQLite blocks its process, so the calls of the other processes must
-   * be made before. Calls of this process to Redis always overlap, and other processes would win many races before them.
+   * Whose calls of a batch are made first. A call on SQLite blocks its process, so the calls of the other processes
+   * must be made before. Calls of this process to Redis always overlap, and other processes would win many races
+   * before them.
    */
   readonly first: 'own' | 'processes';
 }

@@ -3,8 +3,9 @@ import { types } from 'node:util';
 const known = new WeakMap<object, string>();
 
 /**
- * Returns the same text for equal values, independent of the order of an object's fields and a Map's entries, and of the
- * realm of the test runner that their prototypes belong to. The text of an object is cached, so objects must not change.
+ * Returns the same text for equal values, independent of the order of an object's fields and a Map's entries, and of
+ * the realm of the test runner that their prototypes belong to. The text of an object is cached, so objects must not
+ * change.
  */
 export function textOf(value: unknown): string {
   if (typeof value !== 'object' || value === null) {

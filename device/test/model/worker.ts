@@ -11,8 +11,8 @@ export type ModelTask = { readonly number: number; readonly nowMs: number } & (
 );
 
 /**
- * The time of the handle's clock. This process is started by fork. It holds one handle at a time, each for one sequence,
- * and answers every task with its number.
+ * The time of the handle's clock. This process is started by fork. It holds one handle at a time, each for one
+ * sequence, and answers every task with its number.
  */
 let nowMs = 0;
 const now = () => new Date(nowMs);

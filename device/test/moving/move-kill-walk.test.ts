@@ -145,7 +145,8 @@ describe.each(['redis', 'sqlite'] as const)('a move to %s, killed between any tw
         const isKilled = (await moveInChild(jobOf(device, killAt))) === null;
         if (!isKilled) lived += 1;
 
-        // One of these holds: the source is as it was; neither can be opened; the target is complete. No vault is empty.
+        // One of these holds: the source is as it was; neither can be opened; the target is complete. No vault is
+        // empty.
         const found = [await openingOf(device.auto), await openingOf(device[source])].join(', ');
         outcomes.add(found);
         expect([SOURCE_IN_USE, BOTH_CLOSED, '14 keys, StorageMovedError']).toContain(found);

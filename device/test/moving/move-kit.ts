@@ -103,7 +103,10 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
   };
 }
 
-/** Returns counts and digests of all records in a storage, whatever its state: they are read without the checks of opening. */
+/**
+ * Returns counts and digests of all records in a storage, whatever its state: they are read without the checks of
+ * opening.
+ */
 export async function digestsOf(config: SqliteConfig | RedisConfig): Promise<Record<RecordKind, string>> {
   const endpoint = await openMoveEndpoint(checkConfig(config), { mustExist: true });
   try {

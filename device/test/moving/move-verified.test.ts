@@ -62,7 +62,9 @@ describe('a record that arrives damaged', () => {
   });
 });
 
-/** Runs a race, each time with the second participant starting later, until one was refused; at least `rounds` times. */
+/**
+ * Runs a race, each time with the second participant starting later, until one was refused; at least `rounds` times.
+ */
 async function raceUntilRefused(rounds: number, race: (round: number) => Promise<number>): Promise<void> {
   let refused = 0;
   for (let round = 0; round < rounds || refused === 0; round += 1) {

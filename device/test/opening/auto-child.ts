@@ -8,7 +8,7 @@ export interface AutoJob extends Pick<AutoConfig, 'path' | 'url' | 'namespace'> 
   readonly killAt: number;
 }
 
-/** What the process prints when it has opened the device. */
+/** The output of the process when it has opened the device. */
 export interface AutoOpening {
   readonly backend: DeviceStorage['backend'];
   /** The calls that it made to change files, each with the kind of its target. */

@@ -147,7 +147,7 @@ describe('opening a device storage on Redis', () => {
     await expect(open({ url: `${server.url}?db=99` })).rejects.toMatchObject({ name: 'UnreachableError' });
   });
 
-  it('answers UnreachableError to a server that accepts the connection and then says nothing', async () => {
+  it('answers UnreachableError to a server that accepts the connection and never answers', async () => {
     const frozen = await RedisServer.start();
     try {
       frozen.freeze();

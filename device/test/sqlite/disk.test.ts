@@ -6,7 +6,10 @@ import { bytes, keyId, mintedCoin, vaultKey } from '../../conformance/harness';
 import { openDeviceStorage } from '../../index';
 import { RAW_KEY } from './harness';
 
-/** True if this process may mount a file system that is small enough to fill. Other users test with max_page_count alone. */
+/**
+ * True if this process may mount a file system that is small enough to fill. Other users test with max_page_count
+ * alone.
+ */
 const mayMount = process.platform === 'linux' && process.getuid?.() === 0;
 const describeWithDisk = mayMount ? describe : describe.skip;
 

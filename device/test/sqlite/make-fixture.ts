@@ -14,8 +14,8 @@ export function fixtureClock(): ManualClock {
 }
 
 /**
- * Writes a small database of this release's schema, and the digests of its records. It is run by hand when a release has a
- * new migration: `node dist/device/test/sqlite/make-fixture.js device/sqlite/fixtures 0002`.
+ * Writes a small database of this release's schema, and the digests of its records. It is run by hand when a release
+ * has a new migration: `node dist/device/test/sqlite/make-fixture.js device/sqlite/fixtures 0002`.
  */
 async function main(folder: string, schema: string): Promise<void> {
   mkdirSync(folder, { recursive: true });

@@ -3,10 +3,10 @@ import { createDecipheriv, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:
 // SQLCipher 4's file format, implemented from its published description with node:crypto alone.
 //
 // A file consists of pages of 4096 bytes. The last 80 bytes of each are reserved: 16 bytes of IV and 64 bytes of
-// HMAC-SHA512. The first 16 bytes of the file are the salt; they replace SQLite's header text. PBKDF2-HMAC-SHA512 with
-// 256,000 iterations makes the key from a passphrase; a raw key is used as it is. The HMAC key is PBKDF2 of the key with 2
-// iterations and the salt XOR 0x3a. The HMAC covers the ciphertext, the IV and the page number (4 bytes, little-endian).
-// Pages are encrypted with AES-256-CBC without padding.
+// HMAC-SHA512. The first 16 bytes of the file are the salt; they replace SQLite's header text. PBKDF2-HMAC-SHA512
+// with 256,000 iterations makes the key from a passphrase; a raw key is used as it is. The HMAC key is PBKDF2 of the
+// key with 2 iterations and the salt XOR 0x3a. The HMAC covers the ciphertext, the IV and the page number (4 bytes,
+// little-endian). Pages are encrypted with AES-256-CBC without padding.
 const PAGE = 4096;
 const SALT = 16;
 const IV = 16;
@@ -45,7 +45,10 @@ export function pagesOf(file: Uint8Array): Uint8Array[] {
   return Array.from({ length: file.length / PAGE }, (_, index) => file.subarray(index * PAGE, (index + 1) * PAGE));
 }
 
-/** Returns the pages of a WAL file in the order of writing. The file has a header of 32 bytes, and each page one of 24. */
+/**
+ * Returns the pages of a WAL file in the order of writing. The file has a header of 32 bytes, and each page one of
+ * 24.
+ */
 export function framesOf(wal: Uint8Array): { readonly number: number; readonly page: Uint8Array }[] {
   const frame = 24 + PAGE;
   return Array.from({ length: Math.floor((wal.length - 32) / frame) }, (_, index) => {
