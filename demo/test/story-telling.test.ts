@@ -42,7 +42,7 @@ describe('the journal', () => {
       journal.check('first', 1, 2);
       journal.check('second', 3, 3);
     });
-    await expect(step).rejects.toThrow('step 1 (one) did not hold: first');
+    await expect(step).rejects.toThrow(/step 1 \(one\).*: first/);
     expect(journal.steps[0]?.events).toHaveLength(2);
     expect(journal.steps[0]?.ok).toBe(false);
   });
@@ -52,7 +52,7 @@ describe('the journal', () => {
     const cause = new Error('no such thing');
     const failure = await journal.step('one', 'Title', 'Why', () => Promise.reject(cause)).catch((error) => error);
     expect(failure).toBeInstanceOf(StepFailedError);
-    expect(failure).toMatchObject({ message: 'step 1 (one) did not hold: no such thing', cause });
+    expect(failure).toMatchObject({ message: expect.stringMatching(/step 1 \(one\).*: no such thing/), cause });
   });
 });
 
@@ -106,14 +106,14 @@ describe('the command line', () => {
   });
 
   it('takes each option', () => {
-    expect(readArguments(['--json', '--backend', 'sqlite'])).toMatchObject({ json: true, backend: 'sqlite' });
+    expect(readArguments(['--json', '--backend', 'redis'])).toMatchObject({ json: true, backend: 'redis' });
   });
 
   it.each([
     [['--colour'], /--colour/],
     [['--backend'], /--backend/],
-    [['--backend', 'paper'], /Unknown backend 'paper'; there is: sqlite/],
-    [['--backend', 'toString'], /Unknown backend/],
+    [['--backend', 'paper'], /nknown backend 'paper'.*sqlite/],
+    [['--backend', 'toString'], /nknown backend/],
     [['extra'], /extra/],
   ])('refuses %j', (args, message) => {
     expect(() => readArguments(args)).toThrow(UsageError);

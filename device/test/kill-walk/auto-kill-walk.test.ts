@@ -9,7 +9,7 @@ import { compiled } from '../../../testkit/root';
 import { bytes } from '../../conformance/harness';
 import { openDeviceStorage } from '../../index';
 import type { AutoJob, AutoOpening } from '../opening/auto-child';
-import { chooseKillPoints } from './kill-points';
+import { chooseKillPoints, type KillPoint } from './kill-points';
 
 const CHILD = compiled('device/test/opening/auto-child');
 const KEY = bytes(32, 5);
@@ -40,14 +40,14 @@ async function open(job: AutoJob): Promise<AutoOpening | null> {
 }
 
 describe.each(['redis', 'sqlite'] as const)('a first opening that chooses %s', (backend) => {
-  const jobAt = (killAt: number): AutoJob => {
-    const path = join(folder, `${backend}-${killAt}.db`);
+  const jobAt = (killAt: KillPoint | null): AutoJob => {
+    const path = join(folder, `${backend}-${killAt?.replace(' ', '-') ?? 'lives'}.db`);
     const url = backend === 'redis' ? server.url : NO_REDIS;
     return { path, key: [...KEY], url, namespace: path, killAt };
   };
 
   it('killed at any change of a file, leaves no choice or a whole one', async () => {
-    const points = chooseKillPoints((await open(jobAt(0)))?.boundaries ?? []);
+    const points = chooseKillPoints((await open(jobAt(null)))?.boundaries ?? []);
     expect(points.length).toBeGreaterThan(3);
     for (const killAt of points) {
       const job = jobAt(killAt);
@@ -67,7 +67,7 @@ describe.each(['redis', 'sqlite'] as const)('a first opening that chooses %s', (
   });
 
   it('syncs the record before it gets its name, and the name before anything is stored', async () => {
-    const opened = await open({ ...jobAt(0), path: join(folder, `${backend}-synced.db`) });
+    const opened = await open({ ...jobAt(null), path: join(folder, `${backend}-synced.db`) });
     expect(opened?.backend).toBe(backend);
     // A power cut cannot be tried here, but the test can see that the syncs are made, and in this order.
     expect(opened?.calls.slice(0, 4)).toStrictEqual([

@@ -18,15 +18,15 @@ import {
   publishCoins,
   topUp,
 } from '../../index';
-import { armKillPoint, disarmKillPoint, watchCalls, watchRedis, watchSqlite } from './kill-points';
+import { armKillPoint, disarmKillPoint, type KillPoint, watchCalls, watchRedis, watchSqlite } from './kill-points';
 
 export type Flow = 'open' | 'publish' | 'top-up' | 'fetch-on-demand' | 'select' | 'burn';
 
 export interface KillJob {
   readonly flow: Flow;
   readonly device: ChildConfig;
-  /** The boundary at which the process dies, counted from the start of the flow; 0: it lives. */
-  readonly killAt: number;
+  /** The boundary of the flow at which the process dies; null if it lives. */
+  readonly killAt: KillPoint | null;
   /** The number of the round's first key, see keyId. */
   readonly first: number;
   /** The address of the coin service. */

@@ -4,18 +4,24 @@ import { Redis } from 'ioredis';
 import { IS_FULL_RUN } from '../../../testkit/tier';
 import type { CoinServiceClient } from '../../index';
 
-let passed: string[] = [];
-let killAt = 0;
+/**
+ * A boundary at which a process can be killed: its kind, and the number of boundaries of that kind up to it. That names
+ * the same step in every run, also if a flow repeats other steps while it waits, such as asking Redis for its state.
+ */
+export type KillPoint = `${string} ${number}`;
 
-/** Starts to record boundaries. The process dies by SIGKILL at the given one: 1 is the next boundary, 0 is none. */
-export function armKillPoint(boundary: number): void {
+let passed: string[] = [];
+let killAt: KillPoint | null = null;
+
+/** Starts to record boundaries. The process dies by SIGKILL at the given one; it lives if that is null. */
+export function armKillPoint(point: KillPoint | null): void {
   passed = [];
-  killAt = boundary;
+  killAt = point;
 }
 
 /** Makes sure that the process lives. Returns the kinds of the boundaries that it has passed, in order. */
 export function disarmKillPoint(): readonly string[] {
-  killAt = 0;
+  killAt = null;
   return passed;
 }
 
@@ -34,30 +40,36 @@ interface Choice {
 }
 
 /**
- * Returns the boundaries of a flow at which a test kills it, in ascending order, given the kinds of all its boundaries.
- * In a full run these are all of them. Otherwise they are the first, the last, the last one of each kind of step that
+ * Returns the boundaries of a flow at which a test kills it, in order, given the kinds of all its boundaries. In a full
+ * run these are all of them. Otherwise they are the first, the last, the last one of each kind of step that
  * changes something, and the one after each commit.
  */
 export function chooseKillPoints(
   kinds: readonly string[],
   { fullRunStride = 1, everyCommit = true }: Choice = {},
-): number[] {
+): KillPoint[] {
   const steps = kinds.map((kind) => kind.replace(/^(before|during|after) /, ''));
-  const points = new Set([1, kinds.length]);
+  const chosen = new Set([0, kinds.length - 1]);
   for (const [index, step] of steps.entries()) {
-    if (IS_FULL_RUN && index % fullRunStride === 0) points.add(index + 1);
+    if (IS_FULL_RUN && index % fullRunStride === 0) chosen.add(index);
     if (READS.has(step)) continue;
-    if (steps.lastIndexOf(step) === index) points.add(index + 1);
+    if (steps.lastIndexOf(step) === index) chosen.add(index);
     if (!everyCommit) continue;
-    if (step === 'COMMIT' && index + 1 < kinds.length) points.add(index + 2);
-    if (kinds[index]?.startsWith('after ')) points.add(index + 1);
+    if (step === 'COMMIT' && index + 1 < kinds.length) chosen.add(index + 1);
+    if (kinds[index]?.startsWith('after ')) chosen.add(index);
   }
-  return [...points].sort((a, b) => a - b);
+  return [...chosen].sort((a, b) => a - b).map((index) => pointAt(kinds.slice(0, index + 1)));
+}
+
+/** Returns the last one of some boundaries, which begin with the first of their flow. */
+function pointAt(kinds: readonly string[]): KillPoint {
+  const last = kinds.at(-1) ?? '';
+  return `${last} ${kinds.filter((kind) => kind === last).length}`;
 }
 
 function boundary(kind: string): void {
   passed.push(kind);
-  if (passed.length === killAt) process.kill(process.pid, 'SIGKILL');
+  if (killAt !== null && pointAt(passed) === killAt) process.kill(process.pid, 'SIGKILL');
 }
 
 /** Puts a boundary before every statement of SQLite, including BEGIN, COMMIT, PRAGMA and migrations. */

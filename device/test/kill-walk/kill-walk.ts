@@ -7,7 +7,7 @@ import { COIN_CATEGORY_NAMES, type CoinCategoryName, specOf } from '../../contra
 import { callService } from '../../flows/service-call';
 import type { CoinServiceAccess } from '../../index';
 import type { Done, KillJob, Resumed } from './child';
-import { chooseKillPoints } from './kill-points';
+import { chooseKillPoints, type KillPoint } from './kill-points';
 
 const CHILD = compiled('device/test/kill-walk/child');
 
@@ -21,6 +21,7 @@ export interface Round {
   readonly done: readonly string[] | null;
 }
 
+/** The size of a walk. */
 export interface Walk {
   /** The number of boundaries that the flow has. */
   readonly boundaries: number;
@@ -40,16 +41,16 @@ export async function walkKillPoints(
   afterRound: (round: Round) => Promise<void> | void,
 ): Promise<Walk> {
   let rounds = 0;
-  const run = async (killAt: number) => {
+  const run = async (killAt: KillPoint | null) => {
     const number = rounds++;
     const { resumed, done } = await runChild({ ...job(number), killAt });
     await afterRound({ number, resumed: resumed?.ids ?? null, done: done?.ids ?? null });
     return done;
   };
-  const whole = await run(0);
+  const whole = await run(null);
   if (!whole) throw new Error('The flow did not end, although its process was not killed.');
   for (const point of chooseKillPoints(whole.boundaries)) await run(point);
-  const last = await run(0);
+  const last = await run(null);
   // Otherwise a process may have lived through its kill point, or the walk has missed some.
   deepStrictEqual(last?.boundaries, whole.boundaries);
   return { boundaries: whole.boundaries.length, rounds };

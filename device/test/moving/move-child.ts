@@ -1,5 +1,12 @@
 import { type AutoConfig, moveDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
-import { armKillPoint, disarmKillPoint, watchFiles, watchRedis, watchSqlite } from '../kill-walk/kill-points';
+import {
+  armKillPoint,
+  disarmKillPoint,
+  type KillPoint,
+  watchFiles,
+  watchRedis,
+  watchSqlite,
+} from '../kill-walk/kill-points';
 
 type Plain<Config> = Omit<Config, 'key' | 'now' | 'onWarning'> & { readonly key: readonly number[] };
 
@@ -7,8 +14,8 @@ type Plain<Config> = Omit<Config, 'key' | 'now' | 'onWarning'> & { readonly key:
 export interface MoveJob {
   readonly from: Plain<AutoConfig>;
   readonly to: Plain<SqliteConfig> | Plain<RedisConfig>;
-  /** The number of the boundary at which the process dies; 0: it lives. */
-  readonly killAt: number;
+  /** The boundary at which the process dies; null if it lives. */
+  readonly killAt: KillPoint | null;
   readonly nowMs: number;
 }
 

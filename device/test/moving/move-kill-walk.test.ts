@@ -18,7 +18,7 @@ import {
   type SqliteConfig,
 } from '../../index';
 import { openMoveEndpoint } from '../../open-move-endpoint';
-import { chooseKillPoints } from '../kill-walk/kill-points';
+import { chooseKillPoints, type KillPoint } from '../kill-walk/kill-points';
 import type { MoveJob } from './move-child';
 import { digestsOf, fill, Locations } from './move-kit';
 
@@ -123,7 +123,7 @@ describe.each(['redis', 'sqlite'] as const)('a move to %s, killed between any tw
     return device;
   }
 
-  function jobOf(device: Device, killAt: number): MoveJob {
+  function jobOf(device: Device, killAt: KillPoint | null): MoveJob {
     const plain = <T extends object>(config: T) => ({ ...config, key: [...KEY] });
     const to = target === 'redis' ? plain(device.redis) : plain(device.sqlite);
     return { from: plain(device.auto), to, killAt, nowMs: locations.clock.now().getTime() };
@@ -134,13 +134,13 @@ describe.each(['redis', 'sqlite'] as const)('a move to %s, killed between any tw
     async () => {
       const outcomes = new Set<string>();
       const whole = await filledSource(`to-${target}`, vaultKey(10_000));
-      const boundaries = await moveInChild(jobOf(whole, 0));
+      const boundaries = await moveInChild(jobOf(whole, null));
       expect(boundaries?.length).toBeGreaterThan(100);
       const points = chooseKillPoints(boundaries ?? [], { fullRunStride: STRIDE, everyCommit: false });
       let lived = 0;
-      for (const killAt of points) {
-        const key = vaultKey(killAt + 10_000);
-        const device = await filledSource(`to-${target}-${killAt}`, key);
+      for (const [index, killAt] of points.entries()) {
+        const key = vaultKey(index + 10_001);
+        const device = await filledSource(`to-${target}-${index}`, key);
         const before = await digestsOf(device[source]);
         const isKilled = (await moveInChild(jobOf(device, killAt))) === null;
         if (!isKilled) lived += 1;
@@ -164,7 +164,7 @@ describe.each(['redis', 'sqlite'] as const)('a move to %s, killed between any tw
       }
       // The walk has met a source that was still in use, and two closed storages.
       expect([...outcomes]).toEqual(expect.arrayContaining([SOURCE_IN_USE, BOTH_CLOSED]));
-      // A move asks Redis repeatedly whether it has rewritten its files, so a later move may have fewer boundaries.
+      // A move asks Redis repeatedly whether it has rewritten its files, so a later move may have fewer of these steps.
       expect(lived).toBeLessThan(points.length / 4);
     },
     LONGEST_WALK_MS,

@@ -1,11 +1,11 @@
 import fs from 'node:fs';
 import { type AutoConfig, type DeviceStorage, openDeviceStorage } from '../../index';
-import { armKillPoint, disarmKillPoint, watchFiles } from '../kill-walk/kill-points';
+import { armKillPoint, disarmKillPoint, type KillPoint, watchFiles } from '../kill-walk/kill-points';
 
 export interface AutoJob extends Pick<AutoConfig, 'path' | 'url' | 'namespace'> {
   readonly key: readonly number[];
-  /** The number of the change of files at which the process dies; 0: it lives. */
-  readonly killAt: number;
+  /** The change of files at which the process dies; null if it lives. */
+  readonly killAt: KillPoint | null;
 }
 
 /** The output of the process when it has opened the device. */
