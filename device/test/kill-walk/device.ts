@@ -5,7 +5,7 @@ import Database from 'better-sqlite3';
 import type { Redis } from 'ioredis';
 import { RedisServer } from '../../../testkit/redis-server';
 import type { ChildConfig } from '../../conformance/harness';
-import { CONTACT, KILL_WALK_KEY } from './child';
+import { CONTACT, KILL_WALK_KEY } from './job';
 
 /** The key ids of everything that a device has on disk. */
 export interface DeviceContents {

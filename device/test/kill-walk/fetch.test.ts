@@ -4,8 +4,8 @@ import { keyId, publicHalf } from '../../conformance/harness';
 import { COIN_CATEGORY_NAMES, specOf } from '../../contract/coin-category';
 import { callService } from '../../flows/service-call';
 import { type CoinServiceAccess, CoinServiceClient } from '../../index';
-import { BUDGETS, type Flow } from './child';
 import { WALKED_BACKENDS, type WalkedBackend } from './device';
+import { BUDGETS, type Flow } from './job';
 import { stockOf, type Walk, walkKillPoints } from './kill-walk';
 
 const STOCK_PER_CATEGORY = 200;

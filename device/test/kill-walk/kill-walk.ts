@@ -6,7 +6,7 @@ import { compiled } from '../../../testkit/root';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, specOf } from '../../contract/coin-category';
 import { callService } from '../../flows/service-call';
 import type { CoinServiceAccess } from '../../index';
-import type { Done, KillJob, Resumed } from './child';
+import type { Done, KillJob, Resumed } from './job';
 import { chooseKillPoints, type KillPoint } from './kill-points';
 
 const CHILD = compiled('device/test/kill-walk/child');

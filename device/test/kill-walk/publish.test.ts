@@ -3,8 +3,8 @@ import { startService, type TestService } from '../../../testkit/service';
 import { type ChildConfig, keyId, vaultKey } from '../../conformance/harness';
 import { openInChild } from '../../conformance/open-in-child';
 import { CoinServiceClient } from '../../index';
-import type { Flow } from './child';
 import { WALKED_BACKENDS } from './device';
+import type { Flow } from './job';
 import { drainStock, walkKillPoints } from './kill-walk';
 
 /** A user id for flows that do not call the coin service. */

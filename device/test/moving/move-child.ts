@@ -1,4 +1,6 @@
-import { type AutoConfig, moveDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
+import type { AutoConfig, RedisConfig, SqliteConfig } from '../../index';
+// Not from index.ts, which also loads gRPC: that would double the start of a process of which a walk has hundreds.
+import { moveDeviceStorage } from '../../move-device-storage';
 import {
   armKillPoint,
   disarmKillPoint,
