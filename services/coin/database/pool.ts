@@ -4,12 +4,13 @@ import { Deadline } from '../deadline';
 import { type QueuedCall, StatementSpan } from '../telemetry/tracing';
 import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
+import type { DB } from './schema';
 import { toStoreError } from './sqlstate';
 import type { Timeouts } from './timeouts';
 import { QueueDelayEstimate } from './wait-estimate';
 
-/** Statements are written as SQL with bound parameters (docs/adr/0002-sql-as-sql.md), so the tables need no types. */
-export type Database = Kysely<unknown>;
+/** A pool of connections with the types of the tables (schema.ts), or one transaction on a connection of it. */
+export type Database = Kysely<DB>;
 
 export interface DatabaseSettings extends Timeouts {
   readonly connectionString: string;

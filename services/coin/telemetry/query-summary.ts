@@ -9,7 +9,8 @@ export interface QuerySummary {
 /** There are as many texts as there are statements in the source, times a few variants. */
 const known = new Map<string, QuerySummary>();
 
-const NAMED_TABLE = /\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN)\s+((?:coin|database)(?:_\w+)?)\b/g;
+/** Matches SQL templates, and what the query builder writes: key words in lower case, names in quotes. */
+const NAMED_TABLE = /\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN)\s+"?((?:coin|database)(?:_\w+)?)\b/gi;
 
 /** Reads a statement of ours: every table's name begins with `coin` or `database`, and no name of a WITH query does. */
 export function summaryOf(text: string): QuerySummary {
@@ -25,7 +26,7 @@ function summarise(text: string): QuerySummary {
   const parts = new Set<string>();
   const operations: string[] = [];
   for (const [, words = '', table = ''] of text.matchAll(NAMED_TABLE)) {
-    const [first = ''] = words.split(' ');
+    const [first = ''] = words.toUpperCase().split(' ');
     const operation = first === 'FROM' || first === 'JOIN' ? 'SELECT' : first;
     operations.push(operation);
     parts.add(`${operation} ${table}`);
