@@ -23,8 +23,8 @@ interface CoinRow {
 
 /** Lets everything through and remembers nothing. */
 const NO_GATE: Guard = {
-  pass: async (statement) => (await statement({ incarnation: '', opening: '' })) as never,
-  acknowledge() {},
+  run: async (statement) => (await statement({ incarnation: '', activation: '' })) as never,
+  recordHandedOut() {},
   recordRepeat() {},
 };
 

@@ -96,7 +96,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'store/claim/batch-queue.js',
-          from: '(0, answer_fetches_1.acknowledge)(this.#gate, { incarnation, opening }, items, rows);',
+          from: '(0, answer_fetches_1.acknowledge)(this.#gate, { incarnation, activation }, items, rows);',
           to: '',
         },
       ],

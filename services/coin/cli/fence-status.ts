@@ -1,7 +1,7 @@
 import type { Verification } from '../fence/verify';
 import { type Command, JSON_OPTION, print } from './command';
 import { EXIT } from './exit-codes';
-import { look, WHICH_WATERMARK } from './fence';
+import { inspect, WHICH_WATERMARK } from './fence';
 import { withDatabase } from './with-database';
 
 export const command: Command = {
@@ -10,17 +10,17 @@ export const command: Command = {
   exitCodes: { [EXIT.OK]: 'the database is open', [EXIT.STATE]: 'it is fenced: "aqm admin fence retire" or "accept"' },
   run: (args) =>
     withDatabase(async (db, config) => {
-      const { assessment, folder } = await look(db, config);
-      const { life, rings, fenceReason, unknownOpenings } = assessment;
+      const { verification, folder } = await inspect(db, config);
+      const { state, rings, fenceReason, unknownActivations } = verification;
       const status = {
         state: fenceReason ? 'fenced' : 'open',
         reason: fenceReason?.reason ?? null,
         explanation: fenceReason?.sentence ?? null,
-        epoch: life.epoch,
-        opening: life.opening?.id ?? null,
-        identity: life.identity,
-        openedAs: life.opening?.identity ?? null,
-        mark: { folder, rings, unknownOpenings },
+        epoch: state.epoch,
+        opening: state.activation?.id ?? null,
+        identity: state.identity,
+        openedAs: state.activation?.identity ?? null,
+        mark: { folder, rings, unknownOpenings: unknownActivations },
       };
       print(args, status, toLines(status));
       return fenceReason ? EXIT.STATE : EXIT.OK;
@@ -32,9 +32,9 @@ interface Status {
   explanation: string | null;
   epoch: string;
   opening: string | null;
-  identity: Verification['life']['identity'];
-  openedAs: Verification['life']['identity'] | null;
-  mark: { folder: string } & Pick<Verification, 'rings' | 'unknownOpenings'>;
+  identity: Verification['state']['identity'];
+  openedAs: Verification['state']['identity'] | null;
+  mark: { folder: string; unknownOpenings: readonly string[] } & Pick<Verification, 'rings'>;
 }
 
 function toLines({ state, explanation, epoch, opening, identity, openedAs, mark }: Status): string[] {

@@ -99,7 +99,7 @@ export class CoinInventoryServer {
   /** Counts what could be fetched of one user now, or with a replica a moment ago: nothing while the fence is up. */
   async getInventoryCount(userId: string, deadline = Deadline.NONE): Promise<StockCount> {
     try {
-      return await this.#gate.pass(async (passage) => {
+      return await this.#gate.run(async (passage) => {
         const count = this.#replica
           ? await countOnReplica(this.#db, this.#replica, userId, passage, deadline)
           : await countCoins(this.#db, userId, passage.incarnation, deadline);

@@ -16,7 +16,7 @@ export async function countOnReplica(
   db: Database,
   replica: CountReplica,
   userId: string,
-  { incarnation, opening: activation }: FencingToken,
+  { incarnation, activation }: FencingToken,
   deadline: Deadline,
 ): Promise<StockCount> {
   const [primary, copy] = await Promise.all([

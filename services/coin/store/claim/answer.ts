@@ -69,7 +69,7 @@ export async function answerAll(
   for (let round = 0; pending.length > 0; round++) {
     if (round === MAX_ROUNDS) throw new OverloadedError();
     try {
-      const rows = await gate.pass((passage) => claimOnce(db, gate, passage, { items: pending, options }));
+      const rows = await gate.run((passage) => claimOnce(db, gate, passage, { items: pending, options }));
       pending = settle(pending, rows, options);
       options = { ...options, held: 'wait', whole: false };
     } catch (error) {
@@ -111,7 +111,7 @@ export function acknowledge(
     // All coins of one fetch were committed together; one of them stands for all.
     else if (rows[index + 1]?.item !== row.item) gate.recordRepeat(passage, coin, row.fetch_time);
   });
-  gate.acknowledge(passage, handedOut);
+  gate.recordHandedOut(passage, handedOut);
 }
 
 /** By the leanest statement that can answer. */

@@ -171,7 +171,7 @@ export class BatchQueue {
    * along. @returns those whom the statement did not serve
    */
   async #send(attempt: Attempt): Promise<QueuedFetch[]> {
-    const left = await this.#gate.pass(async ({ incarnation, opening }) => {
+    const left = await this.#gate.run(async ({ incarnation, activation }) => {
       let statement: Statement | undefined;
       const compile = (db: Database) => {
         attempt.callers = (attempt.callers ?? attempt.choose()).filter((caller) => caller.isStillWaiting());
@@ -190,7 +190,7 @@ export class BatchQueue {
       const rows = (await run(this.#db, { compile, sharing })).map(toClaimRow);
       if (rows[0]?.kind === 'unverified') return UNVERIFIED;
       const items = itemsOf(attempt);
-      acknowledge(this.#gate, { incarnation, opening }, items, rows);
+      acknowledge(this.#gate, { incarnation, activation }, items, rows);
       return new Set(statement?.settle(items, rows));
     });
     const callers = attempt.callers ?? [];

@@ -112,7 +112,7 @@ test('while the replica is away the database counts', async () => {
 
 test('a replica that has not heard of the present opening is not believed', async () => {
   const store = storeWith(PATIENT_MS);
-  await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostOpenings: [] });
+  await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostActivations: [] });
   const { available, epoch } = await store.getInventoryCount(owner);
   expect(available).toEqual(new Map());
   expect(epoch).toBe((await readDatabaseState(db)).epoch);

@@ -227,9 +227,9 @@ const OF_ONE_USER: readonly Work[] = [
     holds: 'pg_last_wal_replay_lsn',
     work: async (user) => {
       const { db } = service.database;
-      const { incarnation, opening } = await readDatabaseState(db);
-      const passage = { incarnation, opening: opening?.id ?? '' };
-      const count = await countOnReplica(db, { db, maxLagMs: 0 }, user, passage, Deadline.NONE);
+      const { incarnation, activation } = await readDatabaseState(db);
+      const token = { incarnation, activation: activation?.id ?? '' };
+      const count = await countOnReplica(db, { db, maxLagMs: 0 }, user, token, Deadline.NONE);
       expect(count.available.size).toBe(3);
     },
   },
@@ -293,7 +293,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     touches: 'all',
     work: async () => {
       const { db } = service.database;
-      await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostOpenings: [] });
+      await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostActivations: [] });
       expect(await clearRetired(db)).toBe(3 * 90);
       for (const user of users) expect((await service.store.getInventoryCount(user)).available.size).toBe(0);
     },
