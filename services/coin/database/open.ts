@@ -12,7 +12,10 @@ export interface PostgresOptions extends Omit<DatabaseSettings, 'connectionStrin
   /** The URL of a replica that counts coins; undefined: the database counts them itself. */
   readonly readDatabaseUrl: string | undefined;
   readonly dataDir: string;
-  /** The npm package of the embedded PostgreSQL's programs; undefined: the default for this platform. */
+  /**
+   * The npm package of the embedded PostgreSQL's programs; undefined: the default for this
+   * platform.
+   */
   readonly postgresPackage: string | undefined;
 }
 
@@ -29,7 +32,9 @@ export interface OpenPostgres {
   close(): Promise<void>;
 }
 
-/** Connects to `databaseUrl`, or to the embedded PostgreSQL, which is started if it does not run. */
+/**
+ * Connects to `databaseUrl`, or to the embedded PostgreSQL, which is started if it does not run.
+ */
 export async function openPostgres(options: PostgresOptions, log: Logger): Promise<OpenPostgres> {
   const { databaseUrl, readDatabaseUrl, dataDir, postgresPackage } = options;
   const embedded =

@@ -8,11 +8,17 @@ export interface CountReplica {
   readonly maxLagMs: number;
 }
 
-/** The time after which the primary counts instead, in milliseconds: to connect, and for the statement. */
+/**
+ * The time after which the primary counts instead, in milliseconds: to connect, and for the
+ * statement.
+ */
 const REPLICA_TIMEOUT_MS = 500;
 const MAX_REPLICA_LAG_MS = 10_000;
 
-/** Opens the pool of connections to the replica, with short timeouts, because the primary can always count instead. */
+/**
+ * Opens the pool of connections to the replica, with short timeouts, because the primary can always
+ * count instead.
+ */
 export function openReplica(settings: DatabaseSettings, log: Logger): CountReplica {
   const timeouts = { statementTimeoutMs: REPLICA_TIMEOUT_MS, connectTimeoutMs: REPLICA_TIMEOUT_MS };
   const onLost = (error: Error) =>

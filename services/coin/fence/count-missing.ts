@@ -14,8 +14,8 @@ export interface WatermarkCount {
 }
 
 /**
- * Looks up each coin in the database. A spent coin has a row in coin and none in coin_stock. Coins that the database need
- * not remember any more are not counted.
+ * Looks up each coin in the database. A spent coin has a row in coin and none in coin_stock. Coins
+ * that the database need not remember any more are not counted.
  */
 export async function countMissing(db: Database, coins: readonly SpentCoin[]): Promise<WatermarkCount> {
   const total = { live: 0, missing: 0 };

@@ -3,7 +3,10 @@ import { type Database, run } from '../database/pool';
 import { DatabaseUnavailableError } from '../errors';
 import { currentIncarnation, isVerified } from './guard';
 
-/** Distinguishes a copy of a database from the original, and a promoted standby from its former primary. */
+/**
+ * Distinguishes a copy of a database from the original, and a promoted standby from its former
+ * primary.
+ */
 export interface Identity {
   /** Identifies the cluster. initdb makes it, and every physical copy keeps it. */
   readonly systemIdentifier: string;
@@ -17,16 +20,25 @@ export interface Identity {
 export interface DatabaseState {
   readonly incarnation: string;
   readonly epoch: string;
-  /** The first epoch that this database is known to have had. It names the database, and no restore changes it. */
+  /**
+   * The first epoch that this database is known to have had. It names the database, and no restore
+   * changes it.
+   */
   readonly firstEpoch: string;
   readonly identity: Identity;
-  /** The current activation, and the identity that the database had then; undefined before a service first started. */
+  /**
+   * The current activation, and the identity that the database had then; undefined before a service
+   * first started.
+   */
   readonly activation: { readonly id: string; readonly identity: Identity } | undefined;
   /** The ids of all activations, including the current one. */
   readonly history: ReadonlySet<string>;
 }
 
-/** Reads the state. @throws DatabaseUnavailableError also for a standby, which cannot hand out anything */
+/**
+ * Reads the state.
+ * @throws DatabaseUnavailableError also for a standby, which cannot hand out anything
+ */
 export async function readDatabaseState(db: Database): Promise<DatabaseState> {
   const [row] = await run(
     db,

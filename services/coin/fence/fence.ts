@@ -6,7 +6,10 @@ import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './gua
 import { currentActivation, type FenceReason, type Verification, verifyDatabase } from './verify';
 import { type RingRecords, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
 
-/** How often one statement is repeated because the database was replaced again after it had been verified. */
+/**
+ * The number of times that one statement is run because the database was replaced again after it
+ * had been verified.
+ */
 const MAX_ATTEMPTS = 5;
 
 export interface FenceOptions {
@@ -18,9 +21,9 @@ export interface FenceOptions {
 }
 
 /**
- * The restore fence. It lets statements hand out and store coins only while the database contains every hand-out that
- * was recorded. It verifies the database when it is opened, and whenever the incarnation has changed; see
- * docs/adr/0005-restore-fence.md.
+ * The restore fence. It lets statements hand out and store coins only while the database contains
+ * every hand-out that was recorded. It verifies the database when it is opened, and whenever the
+ * incarnation has changed; see docs/adr/0005-restore-fence.md.
  */
 export class Fence implements Guard {
   readonly #db: Database;
@@ -42,7 +45,10 @@ export class Fence implements Guard {
     this.#watermark = watermark;
   }
 
-  /** Opens the fence of the database that `db` reaches now. @throws WatermarkUnusableError, DatabaseUnavailableError */
+  /**
+   * Opens the fence of the database that `db` reaches now.
+   * @throws WatermarkUnusableError, DatabaseUnavailableError
+   */
   static async open(options: FenceOptions): Promise<Fence> {
     const { db, folder, poolSize, log } = options;
     const onError = (error: unknown) => log.error({ err: error }, 'cannot write the fence record');
@@ -58,7 +64,7 @@ export class Fence implements Guard {
     return fence;
   }
 
-  /** Why the database is fenced; undefined: it is not, as far as is known. */
+  /** The reason for which the database is fenced; undefined: it is not, as far as is known. */
   get fenceReason(): FenceReason | undefined {
     return this.#fenceReason;
   }
@@ -73,8 +79,8 @@ export class Fence implements Guard {
   }
 
   /**
-   * Checks that the running database is the one that was verified, and otherwise verifies it. Verifies a fenced database
-   * every time, so that an operator's decision reaches every service.
+   * Checks that the running database is the one that was verified, and otherwise verifies it.
+   * Verifies a fenced database every time, so that an operator's decision reaches every service.
    * @throws DatabaseUnavailableError
    */
   async check(): Promise<void> {
@@ -106,7 +112,10 @@ export class Fence implements Guard {
     this.#watermark.close();
   }
 
-  /** Writes a record. A hand-out without a record must not be answered; a repeat of the request finds it in the database. */
+  /**
+   * Writes a record. A hand-out without a record must not be answered; a repeat of the request
+   * finds it in the database.
+   */
   #write(write: () => void): void {
     try {
       write();
@@ -196,7 +205,9 @@ const COMMANDS = {
   accept: 'aqm admin fence accept',
 } as const;
 
-/** Returns a message of three lines: the reason, and the commands from which an operator chooses. */
+/**
+ * Returns a message of three lines: the reason, and the commands from which an operator chooses.
+ */
 export function explainFence({ sentence }: FenceReason): string {
   return `The database is fenced: fetches and uploads are refused. Reason: ${sentence.replace(/\.$/, '')}.
 Inspect with "${COMMANDS.inspect}". To discard all stock and start a new epoch (recommended after a restore): "${COMMANDS.retire}".

@@ -5,12 +5,16 @@ import { type FencingToken, type Guard, UNVERIFIED } from './guard';
 import { currentActivation, verifyDatabase } from './verify';
 import { readWatermark, watermarkFolder } from './watermark';
 
-/** How often one statement is repeated because the database was replaced after it had been verified. */
+/**
+ * The number of times that one statement is run because the database was replaced after it had been
+ * verified.
+ */
 const MAX_ATTEMPTS = 5;
 
 /**
- * Creates the guard for an operator's command. It verifies the database against the watermark as a service does, but
- * writes no watermark. So it is for statements that hand out nothing and make nothing spent.
+ * Creates the guard for an operator's command. It verifies the database against the watermark as a
+ * service does, but writes no watermark. So it is for statements that hand out nothing and make
+ * nothing spent.
  */
 export function readOnlyGuard(db: Database, fenceDir: string): Guard {
   let token: FencingToken | undefined;

@@ -17,15 +17,19 @@ export class DatabaseChangedError extends Error {
 export interface Decision {
   /** accepted: the stock stays. retired: all stock becomes spent, and a new epoch begins. */
   readonly kind: 'accepted' | 'retired';
-  /** The coins of the watermark. They were certainly handed out, even where the database does not know it. */
+  /**
+   * The coins of the watermark. They were certainly handed out, even where the database does not
+   * know it.
+   */
   readonly spent: readonly SpentCoin[];
   /** Activations that only the watermark contains. */
   readonly lostActivations: readonly string[];
 }
 
 /**
- * Carries out an operator's decision in one transaction. It creates a new activation with the present identity, which
- * makes every earlier record void. It waits for statements in progress; later ones find another incarnation.
+ * Carries out an operator's decision in one transaction. It creates a new activation with the
+ * present identity, which makes every earlier record void. It waits for statements in progress;
+ * later ones find another incarnation.
  * @throws DatabaseChangedError when the database is no longer the one that was verified
  */
 export async function resolveFence(
@@ -55,7 +59,8 @@ export async function resolveFence(
       database_oid: identity.databaseOid,
       timeline: identity.timeline,
     };
-    // A database that no service has used still had its first epoch, which names the folder of its watermark.
+    // A database that no service has used still had its first epoch, which names the folder of its
+    // watermark.
     await run(
       transaction,
       sql`

@@ -14,7 +14,10 @@ import { crc32 } from 'node:zlib';
 import { uuidAt, writeUuid } from '../uuid';
 import type { SpentCoin } from './guard';
 
-/** The record of one coin that was handed out or retired, and of the database's activation at that time. */
+/**
+ * The record of one coin that was handed out or retired, and of the database's activation at that
+ * time.
+ */
 export interface WatermarkRecord extends SpentCoin {
   readonly activation: string;
 }
@@ -22,7 +25,10 @@ export interface WatermarkRecord extends SpentCoin {
 /** The key id of a record that has no coin, and only says that the activation exists. */
 export const NO_COIN = '00000000-0000-0000-0000-000000000000';
 
-/** The number of slots for coins that a statement handed out, in the order in which they were recorded. */
+/**
+ * The number of slots for coins that a statement handed out, in the order in which they were
+ * recorded.
+ */
 export const CLAIM_SLOTS = 4096;
 /** The number of slots for coins of answers to repeated requests. They keep the latest fetches. */
 const REPEAT_SLOTS = 1024;
@@ -32,11 +38,13 @@ const CLOSED = -1;
 const FREE = { key: '', fetchTime: 0 };
 
 /**
- * A file of fixed-size slots in which one process records its latest hand-outs. When `append` or `keep` returns, the
- * kernel has the record, so it survives the death of the process. `sync` writes it to the disk.
+ * A file of fixed-size slots in which one process records its latest hand-outs. When `append` or
+ * `keep` returns, the kernel has the record, so it survives the death of the process. `sync` writes
+ * it to the disk.
  *
- * A slot has 64 bytes: activation, user id, key id (16 each), expire_time in seconds (4), sequence (6), coin category (2),
- * and the CRC-32 of all these (4). It begins at a multiple of 64, so no slot crosses a page. A torn slot is no record.
+ * A slot has 64 bytes: activation, user id, key id (16 each), expire_time in seconds (4), sequence
+ * (6), coin category (2), and the CRC-32 of all these (4). It begins at a multiple of 64, so no
+ * slot crosses a page. A torn slot is no record.
  */
 export class RingFile {
   readonly path: string;
@@ -79,7 +87,10 @@ export class RingFile {
     this.#write(from, slot);
   }
 
-  /** Keeps a record of an earlier fetch, unless all kept ones are of later fetches. Never overwrites a claim's record. */
+  /**
+   * Keeps a record of an earlier fetch, unless all kept ones are of later fetches. Never overwrites
+   * a claim's record.
+   */
   keep(record: WatermarkRecord, fetchTime: Date): void {
     const key = keyOf(record);
     if (this.#repeats.some((kept) => kept.key === key)) return;
@@ -91,7 +102,10 @@ export class RingFile {
     this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
   }
 
-  /** Returns the records from memory. They are right even if the file was replaced by an older copy with the database. */
+  /**
+   * Returns the records from memory. They are right even if the file was replaced by an older copy
+   * with the database.
+   */
   records(): WatermarkRecord[] {
     return readRecords(this.#slots);
   }

@@ -4,7 +4,10 @@ import { type DatabaseState, readDatabaseState, readIncarnation } from './databa
 import { NO_COIN, type WatermarkRecord } from './ring-file';
 import type { RingRecords } from './watermark';
 
-/** Why a database must not hand out coins: a name for programs, and a sentence about the database for operators. */
+/**
+ * The reason for which a database must not hand out coins: a name for programs, and a sentence
+ * about the database for operators.
+ */
 export interface FenceReason {
   readonly reason:
     | 'WATERMARK_NOT_REACHED'
@@ -30,11 +33,14 @@ export interface Verification {
   readonly rings: readonly RingCount[];
   /** Activations that the watermark contains and the database does not. */
   readonly unknownActivations: readonly string[];
-  /** Why the database is fenced; undefined: it may hand out coins. */
+  /** The reason for which the database is fenced; undefined: it may hand out coins. */
   readonly fenceReason: FenceReason | undefined;
 }
 
-/** Verifies the database against the watermark and against the identity that it recorded. Changes nothing. */
+/**
+ * Verifies the database against the watermark and against the identity that it recorded. Changes
+ * nothing.
+ */
 export async function verifyDatabase(
   db: Database,
   readRings: (state: DatabaseState) => readonly RingRecords[],
@@ -101,7 +107,10 @@ function reasonToFence(
   return undefined;
 }
 
-/** Returns the activation of the records that are written now. Before the first start, it is the one that will be made. */
+/**
+ * Returns the activation of the records that are written now. Before the first start, it is the one
+ * that will be made.
+ */
 export function currentActivation({ activation, epoch }: DatabaseState): string {
   return activation?.id ?? epoch;
 }

@@ -5,7 +5,10 @@ import type { Fence } from './fence';
 /** The time between two checks of the database, in milliseconds. */
 const INTERVAL_MS = 1000;
 
-/** Reports, at once and after every change, whether the database answers and whether the fence is up. */
+/**
+ * Reports, at once and after every change, whether the database answers and whether the fence is
+ * up.
+ */
 export function watchDatabase(fence: Fence, log: Logger, onChange: (state: ServingState) => void): { stop(): void } {
   let isUp = true;
   let isChecking = false;

@@ -32,7 +32,10 @@ export function watermarkFolder(fenceDir: string, { firstEpoch, identity }: Data
   return join(fenceDir, `${firstEpoch}-${identity.databaseOid}`);
 }
 
-/** Reads all ring files of a folder. Returns none where the folder does not exist. @throws WatermarkUnusableError */
+/**
+ * Reads all ring files of a folder. Returns none where the folder does not exist.
+ * @throws WatermarkUnusableError
+ */
 export function readWatermark(folder: string): RingRecords[] {
   for (;;) {
     try {
@@ -48,13 +51,13 @@ export function readWatermark(folder: string): RingRecords[] {
 }
 
 /**
- * The high-water mark of hand-outs, kept outside of the database: the coins that were handed out last. PostgreSQL's
- * write-ahead log has one order. So a restored database that lacks a commit lacks all later ones, and one that has the
- * latest commit has all.
+ * The high-water mark of hand-outs, kept outside of the database: the coins that were handed out
+ * last. PostgreSQL's write-ahead log has one order. So a restored database that lacks a commit
+ * lacks all later ones, and one that has the latest commit has all.
  *
- * Records can be written in another order than that of the commits. Only statements that run at the same time can change
- * places, and each connection runs at most one. So one statement writes at most its share of the slots, which keeps the
- * latest commit among the records.
+ * Records can be written in another order than that of the commits. Only statements that run at the
+ * same time can change places, and each connection runs at most one. So one statement writes at
+ * most its share of the slots, which keeps the latest commit among the records.
  */
 export class Watermark {
   readonly folder: string;
@@ -79,7 +82,8 @@ export class Watermark {
   recordHandedOut(activation: string, coins: readonly SpentCoin[]): void {
     if (coins.length <= this.#recordsPerStatement) this.#ringFile.append(activation, coins);
     else {
-      // All coins of a statement are committed together. Those that expire last can be checked for the longest time.
+      // All coins of a statement are committed together. Those that expire last can be checked for
+      // the longest time.
       const lasting = [...coins].sort((a, b) => b.expireTime.getTime() - a.expireTime.getTime());
       this.#ringFile.append(activation, lasting.slice(0, this.#recordsPerStatement));
     }
@@ -90,7 +94,10 @@ export class Watermark {
     this.#ringFile.keep({ ...coin, activation }, fetchTime);
   }
 
-  /** Records the activation itself, so that an older copy is noticed even if nothing was handed out since. */
+  /**
+   * Records the activation itself, so that an older copy is noticed even if nothing was handed out
+   * since.
+   */
   recordActivation(activation: string): void {
     this.#ringFile.append(activation, [{ userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
   }
@@ -110,9 +117,9 @@ export class Watermark {
 }
 
 /**
- * Returns the path of this process's ring file, `<host>-<pid>.ring`. Takes over the file of a dead process of this host by
- * renaming it, which succeeds for only one of several starting processes. So there are never more files than there were
- * processes at the same time.
+ * Returns the path of this process's ring file, `<host>-<pid>.ring`. Takes over the file of a dead
+ * process of this host by renaming it, which succeeds for only one of several starting processes.
+ * So there are never more files than there were processes at the same time.
  */
 function takeOver(folder: string): string {
   const prefix = `${hostname()}-`;

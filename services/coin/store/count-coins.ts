@@ -6,13 +6,19 @@ import type { Deadline } from '../deadline';
 import { isVerified } from '../fence/guard';
 
 export interface StockCount {
-  /** The number of coins that could be fetched now, by category. A category without any may be missing. */
+  /**
+   * The number of coins that could be fetched now, by category. A category without any may be
+   * missing.
+   */
   readonly available: ReadonlyMap<CoinCategory, number>;
   /** The UUID of the database's epoch. */
   readonly epoch: string;
   /** The time by the database's clock. */
   readonly serverTime: Date;
-  /** True if the database is the one that was verified. If not, no coin is counted, because none may be handed out. */
+  /**
+   * True if the database is the one that was verified. If not, no coin is counted, because none may
+   * be handed out.
+   */
   readonly verified: boolean;
 }
 
@@ -52,7 +58,10 @@ export async function countCoins(
   };
 }
 
-/** Builds the query that counts the coins of one user that could be handed out now, one row for each category. */
+/**
+ * Builds the query that counts the coins of one user that could be handed out now, one row for each
+ * category.
+ */
 export function availableByCategory(db: Database, userId: string) {
   return db
     .selectFrom('coin_stock')
@@ -62,7 +71,10 @@ export function availableByCategory(db: Database, userId: string) {
     .groupBy('coin_category');
 }
 
-/** Collects the counts of the rows of a left join; a user without coins has one row without a category. */
+/**
+ * Collects the counts of the rows of a left join; a user without coins has one row without a
+ * category.
+ */
 export function toAvailable(
   rows: readonly { readonly coin_category: CoinCategory | null; readonly available: number | null }[],
 ): Map<CoinCategory, number> {

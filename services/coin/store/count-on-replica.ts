@@ -7,10 +7,11 @@ import { type FencingToken, isVerified } from '../fence/guard';
 import { availableByCategory, countCoins, type StockCount, toAvailable } from './count-coins';
 
 /**
- * Counts one user's coins on the replica, and returns what `countCoins` would. Epoch, time and verification always come
- * from the database itself: devices retire coins by that time, and the epoch keeps a retry from crossing a restore. The
- * counts are at most `maxLagMs` old. The database counts where the replica is further behind, cannot be reached, or does
- * not have the current activation.
+ * Counts one user's coins on the replica, and returns what `countCoins` would. Epoch, time and
+ * verification always come from the database itself: devices retire coins by that time, and the
+ * epoch keeps a retry from crossing a restore. The counts are at most `maxLagMs` old. The database
+ * counts where the replica is further behind, cannot be reached, or does not have the current
+ * activation.
  */
 export async function countOnReplica(
   db: Database,
@@ -29,15 +30,18 @@ export async function countOnReplica(
 }
 
 /**
- * Returns true if the replica has replayed everything, or if its newest transaction is young. (An old one alone proves
- * nothing: there may have been no transaction since.)
+ * Returns true if the replica has replayed everything, or if its newest transaction is young. (An
+ * old one alone proves nothing: there may have been no transaction since.)
  */
 function isRecent(copy: Copy, primary: Primary, maxLagMs: number): boolean {
   return copy.replayed >= primary.written || copy.newest.getTime() > primary.serverTime.getTime() - maxLagMs;
 }
 
 interface Primary extends Omit<StockCount, 'available'> {
-  /** The position up to which the write-ahead log is written; -1 on a standby, which is never verified. */
+  /**
+   * The position up to which the write-ahead log is written; -1 on a standby, which is never
+   * verified.
+   */
   readonly written: bigint;
 }
 

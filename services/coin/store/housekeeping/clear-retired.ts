@@ -11,10 +11,11 @@ interface Slice {
 }
 
 /**
- * Removes the key bytes of coins that an operator retired. Only their bare ids are left, which forget-spent.ts removes
- * when their time is over. Walks `coin` along its primary key in small statements, and skips coins that are in stock or
- * that the answer to a repeated request still needs. Does nothing once a walk has been completed since the last retire.
- * It may be started again at any time, and by several servers at the same time.
+ * Removes the key bytes of coins that an operator retired. Only their bare ids are left, which
+ * forget-spent.ts removes when their time is over. Walks `coin` along its primary key in small
+ * statements, and skips coins that are in stock or that the answer to a repeated request still
+ * needs. Does nothing once a walk has been completed since the last retire. It may be started again
+ * at any time, and by several servers at the same time.
  * @returns the number of coins whose bytes were removed
  */
 export async function clearRetired(db: Database): Promise<number> {
@@ -56,7 +57,7 @@ retired AS MATERIALIZED (
   SELECT c.user_id, c.key_id
   FROM slice s
   JOIN coin c USING (user_id, key_id)
-  -- Of the row as it is once it is locked: another one may have cleared it.
+  -- Checked again on the locked row, which another server may have cleared.
   WHERE s.has_bytes AND c.public_key IS NOT NULL
     AND NOT EXISTS (
       SELECT FROM coin_stock t

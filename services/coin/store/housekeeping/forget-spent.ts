@@ -6,9 +6,9 @@ import { type Database, run } from '../../database/pool';
 const SLICE = 2000;
 
 /**
- * Forgets spent ids whose private half no vault can hold any more: those that were hard-deleted and whose `expire_time`
- * passed longer ago than the delivery window. Runs small statements along an index made for it. Several servers may
- * run it at the same time.
+ * Forgets spent ids whose private half no vault can hold any more: those that were hard-deleted and
+ * whose `expire_time` passed longer ago than the delivery window. Runs small statements along an
+ * index made for it. Several servers may run it at the same time.
  * @returns the number of ids that were forgotten
  */
 export async function forgetSpent(db: Database): Promise<number> {

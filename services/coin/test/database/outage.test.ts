@@ -177,7 +177,7 @@ describe('the embedded PostgreSQL', () => {
       timeout: 50_000,
       killSignal: 'SIGKILL',
     });
-    expect(ended.stdout.match(/"way":"\w+"/g)).toEqual(['"way":"fast"']);
+    expect(ended.stdout.match(/"mode":"\w+"/g)).toEqual(['"mode":"fast"']);
     expect(ended.status).toBe(0);
   });
 });
