@@ -200,7 +200,8 @@ test('running services hand out no coin twice when an older copy replaces the da
     );
   }
 
-  // Devices publish again. With the old epoch they are refused; without an epoch, the old coins are spent.
+  // Devices publish again. With the old epoch they are refused; without an epoch, the old coins are
+  // spent.
   await expect(bob.upload(before, epoch)).rejects.toMatchObject({ reason: 'EPOCH_CHANGED' });
   const again = await bobAgain.upload(before);
   expect(again.results.map((result) => result.outcome)).toEqual(Array(60).fill(Outcome.OUTCOME_SPENT));
@@ -221,7 +222,8 @@ test('running services hand out no coin twice when an older copy replaces the da
   expect(then).toEqual(expect.arrayContaining(ids(fresh)));
   expect(then.filter((keyId) => out.has(keyId))).toEqual([]);
 
-  // Retired coins have no key bytes any more, except those of the answer before the copy, which may be repeated.
+  // Retired coins have no key bytes any more, except those of the answer before the copy, which may
+  // be repeated.
   const withBytes = `SELECT count(public_key) FROM coin WHERE key_id = ANY ('{${ids(before).join()}}')`;
   expect(await queryOnce(url('aqm'), withBytes)).toBe('3');
 }, 120_000);

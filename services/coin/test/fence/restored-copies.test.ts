@@ -98,7 +98,10 @@ const inStock = async ({ store }: Service) => (await store.getInventoryCount(OWN
 const admin = (url: string, fenceDir: string, ...args: string[]) =>
   runCommand('admin', ['fence', ...args], { DATABASE_URL: url, AQM_FENCE_DIR: fenceDir });
 
-/** Of 20 coins, two are handed out before the backup and two after it. One standby lacks only the last hand-out. */
+/**
+ * Of 20 coins, two are handed out before the backup and two after it. One standby lacks only the
+ * last hand-out.
+ */
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'aqm-copies-'));
   const archive = join(folder, 'archive');
@@ -229,7 +232,8 @@ test('a promoted standby that lacks the last hand-out is fenced; after retire th
   expect(count.epoch).not.toBe(epoch);
   expect(await inStock(service)).toBe(0);
 
-  // The former primary returns. It has every coin of the old records, but not the operator's decision.
+  // The former primary returns. It has every coin of the old records, but not the operator's
+  // decision.
   await primary.start();
   expect((await connect(primary.url(), recordsAtDeath())).fence.fenceReason).toBeUndefined();
   expect((await connect(primary.url(), fenceDir)).fence.fenceReason?.reason).toBe('UNKNOWN_ACTIVATION');
