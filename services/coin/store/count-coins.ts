@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import { compileOnce, type ValueOf } from '../database/compile-once';
 import { type Database, run } from '../database/pool';
 import type { Deadline } from '../deadline';
 import { isVerified } from '../fence/guard';
@@ -32,22 +33,7 @@ export async function countCoins(
   incarnation: string,
   deadline: Deadline,
 ): Promise<StockCount> {
-  const rows = await run(
-    db,
-    db
-      .with(
-        (cte) => cte('gate').materialized(),
-        (query) => query.selectNoFrom(isVerified(incarnation).as('verified')),
-      )
-      .selectFrom('database_life as life')
-      .crossJoin('gate')
-      .leftJoin(availableByCategory(db, userId).where(sql<boolean>`(SELECT verified FROM gate)`).as('stock'), (join) =>
-        join.onTrue(),
-      )
-      .select(['life.epoch', 'gate.verified', 'stock.coin_category', 'stock.available'])
-      .select(sql<Date>`now()`.as('server_time')),
-    deadline,
-  );
+  const rows = await run(db, count({ userId, incarnation }), deadline);
   const [first] = rows;
   if (!first) throw new Error('The database has no epoch. Run the migrations.');
   return {
@@ -57,6 +43,22 @@ export async function countCoins(
     verified: first.verified,
   };
 }
+
+const count = compileOnce((db, value: ValueOf<{ userId: string; incarnation: string }>) =>
+  db
+    .with(
+      (cte) => cte('gate').materialized(),
+      (query) => query.selectNoFrom(isVerified(value('incarnation')).as('verified')),
+    )
+    .selectFrom('database_life as life')
+    .crossJoin('gate')
+    .leftJoin(
+      availableByCategory(db, value('userId')).where(sql<boolean>`(SELECT verified FROM gate)`).as('stock'),
+      (join) => join.onTrue(),
+    )
+    .select(['life.epoch', 'gate.verified', 'stock.coin_category', 'stock.available'])
+    .select(sql<Date>`now()`.as('server_time')),
+);
 
 /**
  * Builds the query that counts the coins of one user that could be handed out now, one row for each
@@ -72,7 +74,7 @@ export function availableByCategory(db: Database, userId: string) {
 }
 
 /**
- * Collects the counts of the rows of a left join; a user without coins has one row without a
+ * Collects the counts of the rows of a left join. A user without coins has one row without a
  * category.
  */
 export function toAvailable(

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
+import { compileOnce, type ValueOf } from '../database/compile-once';
 import { type Database, run } from '../database/pool';
 import type { CountReplica } from '../database/replica';
 import type { Deadline } from '../deadline';
@@ -46,21 +47,21 @@ interface Primary extends Omit<StockCount, 'available'> {
 }
 
 async function readPrimary(db: Database, incarnation: string, deadline: Deadline): Promise<Primary> {
-  const [row] = await run(
-    db,
-    db
-      .selectFrom('database_life')
-      .select('epoch')
-      .select([sql<Date>`now()`.as('server_time'), isVerified(incarnation).as('verified')])
-      .select(
-        sql<string | null>`
-CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') END::text`.as('written'),
-      ),
-    deadline,
-  );
+  const [row] = await run(db, primaryState({ incarnation }), deadline);
   if (!row) throw new Error('The database has no epoch. Run the migrations.');
   return { epoch: row.epoch, serverTime: row.server_time, verified: row.verified, written: BigInt(row.written ?? -1) };
 }
+
+const primaryState = compileOnce((db, value: ValueOf<{ incarnation: string }>) =>
+  db
+    .selectFrom('database_life')
+    .select('epoch')
+    .select([sql<Date>`now()`.as('server_time'), isVerified(value('incarnation')).as('verified')])
+    .select(
+      sql<string | null>`
+CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') END::text`.as('written'),
+    ),
+);
 
 interface Copy {
   readonly available: ReadonlyMap<CoinCategory, number>;
@@ -77,20 +78,20 @@ async function readCopy(
   activation: string,
   deadline: Deadline,
 ): Promise<Copy | undefined> {
-  const rows = await run(
-    db,
-    db
-      .selectFrom('database_life as life')
-      .leftJoin(availableByCategory(db, userId).as('stock'), (join) => join.onTrue())
-      .select(['stock.coin_category', 'stock.available'])
-      .select((eb) => eb('life.opening', '=', activation).as('same'))
-      .select([
-        sql<string | null>`pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::text`.as('replayed'),
-        sql<Date | null>`pg_last_xact_replay_timestamp()`.as('newest'),
-      ]),
-    deadline,
-  );
+  const rows = await run(db, copyState({ userId, activation }), deadline);
   const [first] = rows;
   if (!first?.same || first.replayed === null) return undefined;
   return { available: toAvailable(rows), replayed: BigInt(first.replayed), newest: first.newest ?? new Date(0) };
 }
+
+const copyState = compileOnce((db, value: ValueOf<{ userId: string; activation: string }>) =>
+  db
+    .selectFrom('database_life as life')
+    .leftJoin(availableByCategory(db, value('userId')).as('stock'), (join) => join.onTrue())
+    .select(['stock.coin_category', 'stock.available'])
+    .select((eb) => eb('life.opening', '=', value('activation')).as('same'))
+    .select([
+      sql<string | null>`pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::text`.as('replayed'),
+      sql<Date | null>`pg_last_xact_replay_timestamp()`.as('newest'),
+    ]),
+);
