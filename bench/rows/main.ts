@@ -21,7 +21,7 @@ const USAGE = `Usage: npm run bench -- rows [--rounds 40] [--seconds 0.25] [--ou
   --seconds  seconds per driver and round`;
 
 const [, SILVER, BRONZE] = COIN_CATEGORIES;
-/** The size of a large batch of fetches (docs/adr/gathered-claims.md). */
+/** The number of fetches in a large batch. */
 const BATCH = 85;
 const USERS = 100;
 
@@ -49,7 +49,9 @@ interface Case {
 
 interface Measurement {
   readonly perSecond: number;
-  /** Processor time of this process and of the PostgreSQL backend, in microseconds per row or item. */
+  /**
+   * Processor time of this process and of the PostgreSQL backend, in microseconds per row or item.
+   */
   readonly clientUs: number;
   readonly serverUs: number;
 }

@@ -98,7 +98,7 @@ test('purge-stale deletes what was uploaded long ago, and nothing while the data
   });
   fence.close();
   const refused = await admin('purge-stale', '--max-age-days', '7');
-  expect(refused).toMatchObject({ code: 3, stdout: '', stderr: expect.stringContaining('FENCED') });
+  expect(refused).toMatchObject({ code: 3, stdout: '', stderr: expect.stringContaining('The database is fenced: ') });
   expect(refused.stderr).not.toContain('    at ');
   expect((await stockOf(bob.id)).stock[2]).toMatchObject({ inStock: 3 });
   expect(await admin('fence', 'accept', '--json')).toMatchObject({
