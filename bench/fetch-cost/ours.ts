@@ -14,6 +14,7 @@ export function claimStatement(
     requesterId,
     userId,
     requestId: randomUUID(),
+    isRepeatable: false,
     coinCategory,
     count,
     allowLowerCategories: false,

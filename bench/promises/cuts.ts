@@ -87,7 +87,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       promise: '1',
       what: 'incarnation of the database',
       edits: [
-        { file: GATHERED, from: `\`\${gate_1.CURRENT_INCARNATION} = $11::text\``, to: "'$11::text IS NOT NULL'" },
+        { file: GATHERED, from: `\`\${guard_1.CURRENT_INCARNATION} = $11::text\``, to: "'$11::text IS NOT NULL'" },
       ],
     },
     {
@@ -96,7 +96,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'store/claim/batch-queue.js',
-          from: '(0, answer_fetches_1.acknowledge)(this.#gate, { incarnation, activation }, items, rows);',
+          from: '(0, answer_1.recordHandedOut)(guard, token, items, rows);',
           to: '',
         },
       ],
@@ -113,8 +113,8 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
         { file: 'rpc/unary.js', from: "call.on('cancelled', () => deadline.end());", to: '' },
         { file: 'rpc/unary.js', from: 'deadline.check();', to: '' },
         { file: 'store/claim/queued-fetch.js', from: 'this.deadline.check();', to: '' },
-        { file: 'store/claim/queued-fetch.js', from: 'deadline.tell(this);', to: '' },
-        { file: 'store/claim/queued-fetch.js', from: 'this.deadline.forget(this);', to: '' },
+        { file: 'store/claim/queued-fetch.js', from: 'deadline.subscribe(this);', to: '' },
+        { file: 'store/claim/queued-fetch.js', from: 'this.deadline.unsubscribe(this);', to: '' },
       ],
     },
     {
@@ -136,12 +136,12 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'server.js',
-          from: 'refusals: [(0, drain_1.drain)(() => this.#draining), (0, shed_1.shed)(calls)],',
-          to: 'refusals: [],',
+          from: 'admissionChecks: [(0, drain_1.drain)(() => this.#draining), (0, load_shedding_1.shedLoad)(calls)],',
+          to: 'admissionChecks: [],',
         },
         {
           file: 'server.js',
-          from: 'observer: (0, intercept_1.together)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
+          from: 'observer: (0, intercept_1.combineObservers)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
           to: 'observer: () => () => {},',
         },
         { file: 'rpc/unary.js', from: 'calls.enter();', to: '' },
@@ -184,10 +184,10 @@ WITH unread AS (
   SELECT $2::smallint[], $3::int[], $6::uuid[], $7::uuid[], $8::smallint[], $9::smallint[], $10::boolean[], $11::text
 ),
 picked AS MATERIALIZED (
-  SELECT i.item, s.place, s.key_id
+  SELECT i.item, s.location, s.key_id
   FROM unnest((SELECT $4::int[]), (SELECT $5::int[])) WITH ORDINALITY AS i (scan, upto, item)
   CROSS JOIN LATERAL (
-    SELECT s.ctid AS place, s.key_id
+    SELECT s.ctid AS location, s.key_id
     FROM coin_stock s
     WHERE s.user_id = (SELECT $1::uuid[])[i.scan] AND s.coin_category = ${category}
     ORDER BY s.upload_order
@@ -197,7 +197,7 @@ picked AS MATERIALIZED (
 )
 DELETE FROM coin_stock s
 USING (SELECT * FROM picked LIMIT (SELECT 1000000)) p
-WHERE s.ctid = p.place
+WHERE s.ctid = p.location
 RETURNING p.item::int, p.key_id, ${bytes}\``,
         },
       ],

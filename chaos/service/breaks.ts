@@ -21,39 +21,26 @@ export interface Break {
   readonly timing?: Partial<Timing>;
 }
 
-/** The claim of several items, and that of one: a break is made in both, and then in CLAIM_WHOLE and CLAIM_GATHERED or without them. */
-const CLAIM = 'store/claim/claim-many.js';
+/** The full claim, and the fast claims that are tried first. */
 const CLAIM_ONE = 'store/claim/claim-one.js';
-/** The claims that are tried first, of one item and of gathered ones, and a break that leaves them out. */
-const CLAIM_WHOLE = 'store/claim/claim-one-fast.js';
-const CLAIM_GATHERED = 'store/claim/claim-many-fast.js';
-const WITHOUT_LEAN: readonly Edit[] = [
-  {
-    file: 'store/claim/answer.js',
-    from: 'first.categories.length === 1 && options.whole',
-    to: 'false && options.whole',
-  },
+const CLAIM_ONE_FAST = 'store/claim/claim-one-fast.js';
+const CLAIM_MANY_FAST = 'store/claim/claim-many-fast.js';
+/** Sends every fetch straight to the full claim. */
+const WITHOUT_FAST: readonly Edit[] = [
+  { file: 'store/claim/claim-alone.js', from: 'isFast && item.categories', to: 'false && item.categories' },
   {
     file: 'store/claim/batch-queue.js',
-    from: 'this.#claim(() => this.#takeTurn(), waited)',
-    to: 'this.#leave(this.#takeTurn())',
+    from: 'this.#unlessStalled(this.#claimBatch())',
+    to: 'Promise.resolve(this.#takeBatch().forEach((fetch) => void this.#claimEachAlone([fetch])))',
   },
 ];
 
-const WITHOUT_LOCK: readonly Edit[] = [
-  ...WITHOUT_LEAN,
-  {
-    file: CLAIM,
-    from: "options.held === 'skip' ? (0, kysely_1.sql) `FOR UPDATE SKIP LOCKED` : (0, kysely_1.sql) `FOR UPDATE`",
-    to: '(0, kysely_1.sql) ``',
-  },
-  { file: CLAIM_ONE, from: `\n  \${lock}\``, to: '`' },
-];
+const WITHOUT_LOCK: readonly Edit[] = [...WITHOUT_FAST, { file: CLAIM_ONE, from: `\n  \${lock}\``, to: '`' }];
 
-/** Deleting in one order, for two that wait for each other would fail in another way. */
-const GATHERED_WITHOUT_LOCK: readonly Edit[] = [
-  { file: CLAIM_GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' },
-  { file: CLAIM_GATHERED, from: 'LIMIT (SELECT 1000000)', to: 'ORDER BY place LIMIT (SELECT 1000000)' },
+/** Deletes in one order, because two statements that wait for each other would fail in another way. */
+const BATCHED_WITHOUT_LOCK: readonly Edit[] = [
+  { file: CLAIM_MANY_FAST, from: '\n      FOR UPDATE SKIP LOCKED', to: '' },
+  { file: CLAIM_MANY_FAST, from: 'LIMIT (SELECT 1000000)', to: 'ORDER BY location LIMIT (SELECT 1000000)' },
 ];
 
 /** Everybody asks the same owner, who has plenty, for a coin or two: races, and no shortage. */
@@ -83,45 +70,30 @@ export const BREAKS: Readonly<Record<string, Break>> = {
         to: `removed AS (
   DELETE FROM coin_stock s
   USING picked p
-  WHERE s.user_id = $1::uuid AND s.ctid = p.place
+  WHERE s.user_id = $1::uuid AND s.ctid = p.location
 ),
 taken AS (
   SELECT s.key_id, p.rank, s.upload_order
   FROM coin_stock s, picked p`,
       },
       { file: CLAIM_ONE, from: 'RETURNING s.key_id, p.rank, s.upload_order', to: '' },
-      {
-        file: CLAIM,
-        from: `taken AS (
-  DELETE FROM coin_stock s
-  USING picked p, served f`,
-        to: `removed AS (
-  DELETE FROM coin_stock s
-  USING picked p
-  WHERE s.user_id = p.user_id AND s.coin_category = p.coin_category AND s.upload_order = p.upload_order
-),
-taken AS (
-  SELECT f.item, p.position, s.user_id, s.key_id
-  FROM coin_stock s, picked p, served f`,
-      },
-      { file: CLAIM, from: 'RETURNING f.item, p.position, s.user_id, s.key_id', to: '' },
     ],
     expected: 'once',
     implied: [],
     workload: CROWD,
   },
-  'no-lock-whole': {
+  'no-lock-fast': {
     why: 'Without the locking clause in the claims that are tried first, two claims record the same coins, and who loses the race for the row is answered from its record.',
-    edits: [{ file: CLAIM_WHOLE, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }, ...GATHERED_WITHOUT_LOCK],
+    edits: [{ file: CLAIM_ONE_FAST, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }, ...BATCHED_WITHOUT_LOCK],
     expected: 'once',
     // Its record names coins that it did not delete: a repeat gets fewer, and the rest is missed elsewhere. The second time that a
     // coin is handed out may come after younger ones.
     implied: ['repeat', 'short', 'order'],
     workload: CROWD,
   },
-  'no-lock-gathered': {
+  'no-lock-batched': {
     why: 'The same in the claim of gathered calls, when two services gather calls for one owner.',
-    edits: GATHERED_WITHOUT_LOCK,
+    edits: BATCHED_WITHOUT_LOCK,
     expected: 'once',
     implied: ['repeat', 'short'],
     workload: CROWD,
@@ -136,15 +108,9 @@ taken AS (
   'no-replay': {
     why: 'An earlier answer is not looked up, and its record is no obstacle: a repeat takes new coins.',
     edits: [
-      ...WITHOUT_LEAN,
-      { file: CLAIM, from: 'WHERE f.fetch_time > now()', to: 'WHERE false AND f.fetch_time > now()' },
+      ...WITHOUT_FAST,
       { file: CLAIM_ONE, from: 'AND f.fetch_time > now()', to: 'AND false AND f.fetch_time > now()' },
       { file: CLAIM_ONE, from: 'HAVING count(*) > 0\n)', to: 'HAVING count(*) > 0\n  ON CONFLICT DO NOTHING\n)' },
-      {
-        file: CLAIM,
-        from: 'ORDER BY a.user_id, a.requester_id, a.request_id\n)',
-        to: 'ORDER BY a.user_id, a.requester_id, a.request_id\n  ON CONFLICT DO NOTHING\n)',
-      },
     ],
     expected: 'repeat',
     implied: [],
@@ -171,11 +137,9 @@ taken AS (
   'reversed-order': {
     why: 'The claim takes the youngest coins.',
     edits: [
-      { file: CLAIM, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM_ONE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
-      { file: CLAIM_WHOLE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
-      { file: CLAIM_GATHERED, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
-      { file: CLAIM, from: 'ORDER BY s.rank, s.upload_order)', to: 'ORDER BY s.rank, s.upload_order DESC)' },
+      { file: CLAIM_ONE_FAST, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
+      { file: CLAIM_MANY_FAST, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
     ],
     expected: 'order',
     implied: [],
@@ -197,8 +161,8 @@ taken AS (
       },
       {
         file: 'store/claim/batch-queue.js',
-        from: 'else if (error instanceof errors_1.DomainError)',
-        to: 'else if (error)',
+        from: '!batch || error instanceof errors_1.DomainError',
+        to: 'true',
       },
     ],
     expected: 'available',

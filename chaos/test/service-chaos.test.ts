@@ -32,7 +32,7 @@ test('every break finds the pieces that it replaces', () => {
 });
 
 test('a break whose piece is not there says so', () => {
-  expect(() => brokenCopy([{ file: 'store/claim/claim-many.js', from: 'no such piece', to: '' }])).toThrow('0 times');
+  expect(() => brokenCopy([{ file: 'store/claim/claim-one.js', from: 'no such piece', to: '' }])).toThrow('0 times');
 });
 
 test('an unknown break is refused with the names that there are', async () => {

@@ -18,7 +18,9 @@ import { startService, type TestService, type User } from '../../../../testkit/s
 import { spawnService } from '../../../../testkit/service-process';
 import { CLAIM_SLOTS, RingFile, readRecords, type WatermarkRecord } from '../../fence/ring-file';
 import { readWatermark, Watermark } from '../../fence/watermark';
-import { claim } from '../../store/claim/claim-many';
+import { claimManyFast } from '../../store/claim/claim-many-fast';
+import { claimOne } from '../../store/claim/claim-one';
+import { claimOneFast } from '../../store/claim/claim-one-fast';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 
 let folder: string;
@@ -168,18 +170,18 @@ describe('the guard', () => {
   test('a one-time filter stops a claim under another incarnation', async () => {
     await bob.upload(mint(1));
     const who = { userId: bob.id, requesterId: bob.id, requestId: randomUUID() };
-    const item = { ...who, coinCategory: BRONZE, count: 1, categories: [BRONZE] };
-    const compiled = claim([{ ...item, allowLowerCategories: false }], {
-      graceSeconds: 3600,
-      held: 'skip',
-      acceptShort: false,
-      incarnation: 'another',
-    }).compile(service.database.db);
-    const explain = CompiledQuery.raw(`EXPLAIN (ANALYZE, COSTS OFF) ${compiled.sql}`, [...compiled.parameters]);
-    const { rows } = await service.database.db.executeQuery<{ 'QUERY PLAN': string }>(explain);
-    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
-    expect(plan).toMatch(/One-Time Filter/);
-    expect(plan).toMatch(/Index Scan using coin_stock_pkey on coin_stock s.*never executed/);
+    const item = { ...who, isRepeatable: false, coinCategory: BRONZE, count: 1, allowLowerCategories: false };
+    const asked = { ...item, categories: [BRONZE] };
+    const fast = { incarnation: 'another', targets: 'several' } as const;
+    const full = { ...fast, graceSeconds: 3600, held: 'skip', acceptShort: false } as const;
+    for (const claim of [claimOne(asked, full), claimOneFast(asked, fast), claimManyFast([asked], fast)]) {
+      const { sql: text, parameters } = claim.compile();
+      const explain = CompiledQuery.raw(`EXPLAIN (ANALYZE, COSTS OFF) ${text}`, [...parameters]);
+      const { rows } = await service.database.db.executeQuery<{ 'QUERY PLAN': string }>(explain);
+      const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+      expect(plan).toMatch(/One-Time Filter/);
+      expect(plan).toMatch(/Index Scan using coin_stock_pkey on coin_stock s.*never executed/);
+    }
     expect((await bob.count()).available?.bronze).toBe(1);
   });
 
