@@ -3,15 +3,14 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { ROOT } from './root';
 
-/** Of the source as of the compiled file. */
-
+/** The exit code and the output of a finished command. */
 export interface CommandResult {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs one command of the compiled `aqm` to its end. */
+/** Runs one command of the compiled `aqm` and waits for its end. DATABASE_URL is empty unless `env` sets it. */
 export async function runCommand(
   command: string,
   args: readonly string[],
@@ -21,7 +20,7 @@ export async function runCommand(
   const child = spawn(process.execPath, [program, command, ...args], {
     env: { ...process.env, DATABASE_URL: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    // Only for a failing test: a service that should have refused to serve would serve for ever.
+    // Matters only if a test fails: a service that should have refused to start would never end.
     timeout: 40_000,
   });
   let stdout = '';

@@ -169,8 +169,8 @@ const NO_LIMITS = new CoinLimits(undefined, {
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
 /** Of the environment: how claims are made, so that the suite runs each way. */
-const { AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS } = process.env;
-const { connections: CONNECTIONS, batching: BATCHING } = readConfig({ AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS });
+const { AQM_CLAIM_BATCH, AQM_DISTRIBUTED } = process.env;
+const { connections: CONNECTIONS, batching: BATCHING } = readConfig({ AQM_CLAIM_BATCH, AQM_DISTRIBUTED });
 /** Whether a batch is one statement, or one for each item. */
 export const IS_DISTRIBUTED = BATCHING.targets === 1;
 

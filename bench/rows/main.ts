@@ -9,14 +9,16 @@ import { integers, smallints, uuids } from '../../services/coin/database/binary-
 import { FIELD_TYPES } from '../../services/coin/database/binary-rows';
 import { clientClass } from '../../services/coin/database/client';
 import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
-import { type Outcome, runCommand } from '../service/command';
-import { columns, median, positive, progress } from '../service/numbers';
-import { treeCpuMs } from '../service/processor';
+import { type BenchResult, runCommand } from '../harness/command';
+import { columns, median, positive, progress } from '../harness/numbers';
+import { treeCpuMs } from '../harness/processor';
 
-const USAGE = `Usage: npm run bench -- rows [--rounds 40] [--seconds 0.25] [--out docs/performance]
-  Compares our binary rows and array parameters with the text format of the pg driver (docs/adr/binary-rows.md).
-  One connection each runs the same prepared statement, in interleaved rounds.
-  Prints medians (of the server's processor time: means).
+const USAGE = `Usage: npm run bench -- rows [--rounds 40] [--seconds 0.3] [--out docs/performance]
+
+  Compares our binary rows and array parameters with the text format of the pg driver
+  (docs/adr/0019-binary-rows.md). One connection each runs the same prepared statement, in interleaved
+  rounds. Prints medians (means of the server's processor time).
+
   --rounds   rounds per case
   --seconds  seconds per driver and round`;
 
@@ -132,7 +134,7 @@ async function measure(driver: Driver, backend: number, { items, next }: Case, s
   };
 }
 
-runCommand(USAGE, { rounds: '40', seconds: '0.25' }, async (options): Promise<Outcome> => {
+runCommand(USAGE, { rounds: '40', seconds: '0.3' }, async (options): Promise<BenchResult> => {
   const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
   const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-rows-'));
   const postgres = await EmbeddedPostgres.open(folder, { log: pino({ level: 'error' }, pino.destination(2)) });
@@ -212,7 +214,7 @@ function summarize(what: string, results: Readonly<Record<'text' | 'binary', rea
   };
 }
 
-function outcomeOf(settings: object, summary: readonly ReturnType<typeof summarize>[]): Outcome {
+function outcomeOf(settings: object, summary: readonly ReturnType<typeof summarize>[]): BenchResult {
   const us = (value: number) => value.toFixed(2);
   return {
     name: 'rows',

@@ -6,8 +6,8 @@ import { Client } from 'pg';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { startService } from '../../testkit/service';
 import { spawnService } from '../../testkit/service-process';
-import { stockUp } from '../service/stock';
-import { Crowd } from '../users/spawn-crowd';
+import { stockUp } from '../harness/fill-stock';
+import { LoadGenerator } from '../users/spawn-load-generator';
 
 /** Has V8 write a line for every collection on stdout, once it is asked to. */
 const PROBE = `process.on('SIGUSR2', () => require('node:v8').setFlagsFromString('--trace-gc-nvp'));`;
@@ -48,16 +48,16 @@ test('next to nothing of what a call allocates outlives the young generation', a
   process.child.stdout?.on('data', (text: Buffer) => {
     said += text;
   });
-  const crowd = new Crowd();
+  const generator = new LoadGenerator();
   try {
     const tokens = users.map(({ token }) => token);
-    await crowd.connect(process.address, tokens, { ids: targets, category: BRONZE.category });
-    await crowd.order({ do: 'greet' });
+    await generator.connect(process.address, tokens, { ids: targets, category: BRONZE.category });
+    await generator.run({ do: 'greet' });
     // What the compiler makes lasts.
-    for (let load = 1; load < LOADS; load += 1) await crowd.order(LOAD);
+    for (let load = 1; load < LOADS; load += 1) await generator.run(LOAD);
     process.child.kill('SIGUSR2');
-    const { ends } = await crowd.order(LOAD);
-    expect(Object.keys(ends)).toEqual(['answered']);
+    const { outcomes } = await generator.run(LOAD);
+    expect(Object.keys(outcomes)).toEqual(['answered']);
     // Of the young generation: a full collection promotes what it finds there.
     const young = said
       .split('\n')
@@ -67,7 +67,7 @@ test('next to nothing of what a call allocates outlives the young generation', a
     expect(allocated).toBeGreaterThan(10_000_000);
     expect(promoted / allocated).toBeLessThan(MAX_PROMOTED);
   } finally {
-    crowd.close();
+    generator.close();
     await process.stop();
     await client.end();
     await service.stop();

@@ -16,7 +16,7 @@ afterAll(() => rmSync(out, { recursive: true }));
 
 interface Written {
   readonly verdicts: readonly string[];
-  readonly summary?: readonly { readonly arm: string; readonly perSecond: number }[];
+  readonly summary?: readonly { readonly variant: string; readonly perSecond: number }[];
   readonly settings?: { readonly AQM_CLAIM_BATCH?: string };
   readonly sources?: readonly { readonly figure: string; readonly from: string }[];
 }
@@ -53,26 +53,27 @@ test.each([
 test.each([
   ['mixed', '--rounds 1 --seconds 0.5 --lanes 4 --users 4 --targets 50'],
   ['promises', '--rounds 1 --warm-up 0 --seconds 0.3 --targets 50'],
+  ['rows', '--rounds 1 --seconds 0.05'],
   ['scale', '--only growth --coins 10000 --blocks 1 --block-ms 100 --batch 64'],
 ])('bench:%s in short answers every call', async (bench, args) => {
   const written = await run(bench, args);
   expect(notOfSpeed(written).filter((sentence) => sentence.startsWith('NOT'))).toEqual([]);
 });
 
-test('bench:fetch in short has every arm hand coins out', async () => {
+test('bench:fetch in short has every variant hand coins out', async () => {
   const { summary = [] } = await run(
     'fetch',
     '--rounds 1 --warm-up 0 --seconds 1 --tier BRONZE --targets 20 --connections 2',
   );
-  const arms = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone', 'once alone'];
-  expect(summary.map(({ arm }) => arm)).toEqual(arms);
+  const variants = ['batched', 'unbatched', 'plain claim', 'echo', 'store alone', 'once alone'];
+  expect(summary.map(({ variant }) => variant)).toEqual(variants);
   expect(summary.filter(({ perSecond }) => perSecond === 0)).toEqual([]);
 });
 
 test('bench:capacity takes its costs from what other benches wrote, and says what it assumes', async () => {
   const { sources = [] } = await run('capacity', `--from ${out}`);
   const from = (figure: string) => sources.find((source) => source.figure.startsWith(figure))?.from;
-  expect(from('CPU µs of a gathered fetch')).toBe('fetch.json');
+  expect(from('CPU µs of a batched fetch')).toBe('fetch.json');
   expect(from('CPU µs of an uploaded coin')).toBe('upload.json');
   expect(from('bytes on disk of a spent id')).toBe('ASSUMED, not measured');
 });

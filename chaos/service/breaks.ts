@@ -1,21 +1,21 @@
 import type { Promised } from './checker/breach';
 import type { Timing, Workload } from './workload';
 
-/** One exact piece of the compiled service, and what it is replaced by. */
+/** An edit of the compiled service: one exact piece of code and its replacement. */
 export interface Edit {
-  /** Below dist/services/coin. */
+  /** The path below dist/services/coin. */
   readonly file: string;
-  /** Must be there exactly once. */
+  /** The piece to replace. It must occur exactly once. */
   readonly from: string;
   readonly to: string;
 }
 
-/** A promise broken on purpose, and what the checker must then report. */
+/** A deliberate violation of a promise, and what the checker must report. */
 export interface Break {
   readonly why: string;
   readonly edits: readonly Edit[];
   readonly expected: Promised;
-  /** What follows from it of necessity. */
+  /** The promises that are inevitably violated as well. */
   readonly implied: readonly Promised[];
   readonly workload?: Partial<Workload>;
   readonly timing?: Partial<Timing>;
@@ -43,8 +43,8 @@ const BATCHED_WITHOUT_LOCK: readonly Edit[] = [
   { file: CLAIM_MANY_FAST, from: 'LIMIT (SELECT 1000000)', to: 'ORDER BY location LIMIT (SELECT 1000000)' },
 ];
 
-/** Everybody asks the same owner, who has plenty, for a coin or two: races, and no shortage. */
-const CROWD: Partial<Workload> = {
+/** All requesters fetch one or two coins from one owner with a large stock: contention without shortage. */
+const CONTENTION: Partial<Workload> = {
   hotOwners: 1,
   hotShare: 0.9,
   hotStock: 500,
@@ -56,10 +56,10 @@ const CROWD: Partial<Workload> = {
   doubleShare: 0,
 };
 
-/** What each break changes, nothing else. No fault from outside is needed to see any of them. */
+/** All breaks, by name. Each changes nothing else, and none needs an injected fault to be detected. */
 export const BREAKS: Readonly<Record<string, Break>> = {
   'no-lock': {
-    why: 'Without the locking clause, and answering with what was picked rather than with what was deleted, two claims that read the same snapshot hand out the same coins.',
+    why: 'Without the locking clause, and with an answer of the selected instead of the deleted rows, two claims that read the same snapshot hand out the same coins.',
     edits: [
       ...WITHOUT_LOCK,
       {
@@ -80,33 +80,33 @@ taken AS (
     ],
     expected: 'once',
     implied: [],
-    workload: CROWD,
+    workload: CONTENTION,
   },
   'no-lock-fast': {
-    why: 'Without the locking clause in the claims that are tried first, two claims record the same coins, and who loses the race for the row is answered from its record.',
+    why: 'Without the locking clause in the fast claims, two claims record the same coins, and the one that loses the race for the row is answered from its record.',
     edits: [{ file: CLAIM_ONE_FAST, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }, ...BATCHED_WITHOUT_LOCK],
     expected: 'once',
-    // Its record names coins that it did not delete: a repeat gets fewer, and the rest is missed elsewhere. The second time that a
-    // coin is handed out may come after younger ones.
+    // Its record names coins that it did not delete, so a repeat gets fewer and the rest is missing elsewhere. The
+    // second hand-out of a coin may follow younger ones.
     implied: ['repeat', 'short', 'order'],
-    workload: CROWD,
+    workload: CONTENTION,
   },
   'no-lock-batched': {
-    why: 'The same in the claim of gathered calls, when two services gather calls for one owner.',
+    why: 'The same violation in the fast claim of a batch, when two services batch calls for one owner.',
     edits: BATCHED_WITHOUT_LOCK,
     expected: 'once',
     implied: ['repeat', 'short'],
-    workload: CROWD,
+    workload: CONTENTION,
   },
   'no-lock-recheck': {
-    why: 'Without the locking clause the deletion itself checks again, so no coin is handed out twice; but who loses the race goes away empty while there is stock.',
+    why: 'Without the locking clause the DELETE rechecks the row, so no coin is handed out twice, but the claim that loses the race gets nothing while there is stock.',
     edits: WITHOUT_LOCK,
     expected: 'short',
     implied: [],
-    workload: CROWD,
+    workload: CONTENTION,
   },
   'no-replay': {
-    why: 'An earlier answer is not looked up, and its record is no obstacle: a repeat takes new coins.',
+    why: 'An earlier answer is not looked up and its record does not conflict, so a repeat takes new coins.',
     edits: [
       ...WITHOUT_FAST,
       { file: CLAIM_ONE, from: 'AND f.fetch_time > now()', to: 'AND false AND f.fetch_time > now()' },
@@ -114,10 +114,10 @@ taken AS (
     ],
     expected: 'repeat',
     implied: [],
-    workload: { repeatShare: 0.3, batchMost: 5 },
+    workload: { repeatShare: 0.3, maxBatch: 5 },
   },
   'no-spent-memory': {
-    why: 'The hard delete removes the whole coin, so that uploading it again puts it back in stock.',
+    why: 'The hard delete removes the whole row, so another upload of the coin puts it back in stock.',
     edits: [
       {
         file: 'store/housekeeping/hard-delete-fetched.js',
@@ -129,13 +129,13 @@ taken AS (
       },
     ],
     expected: 'spent',
-    // A coin that is in stock again is handed out again.
+    // A coin that is back in stock is handed out again.
     implied: ['once'],
-    workload: { reuploadShare: 0.9, batchMost: 5 },
+    workload: { reuploadShare: 0.9, maxBatch: 5 },
     timing: { graceMs: 1000 },
   },
   'reversed-order': {
-    why: 'The claim takes the youngest coins.',
+    why: 'The claim takes the youngest coins first.',
     edits: [
       { file: CLAIM_ONE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM_ONE_FAST, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
@@ -143,10 +143,10 @@ taken AS (
     ],
     expected: 'order',
     implied: [],
-    workload: { batchMost: 5 },
+    workload: { maxBatch: 5 },
   },
   'serializable-no-retry': {
-    why: 'Under SERIALIZABLE claims on one target abort each other, and without a retry the caller gets the error.',
+    why: 'Under SERIALIZABLE, claims on one target abort each other, and without a retry the caller gets the error.',
     edits: [
       {
         file: 'database/pool.js',
@@ -167,6 +167,6 @@ taken AS (
     ],
     expected: 'available',
     implied: [],
-    workload: CROWD,
+    workload: CONTENTION,
   },
 };

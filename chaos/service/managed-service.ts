@@ -8,7 +8,7 @@ import type { TcpLink } from './tcp-link';
 const LOG_LINES = 40;
 const STOP_TIMEOUT_MS = 20_000;
 
-/** One coin service in a process of its own, behind a link that stays when the process does not. */
+/** Runs one coin service as a separate process, behind a TCP link that survives restarts of the process. */
 export class ManagedService {
   readonly front: TcpLink;
   readonly #program: string;
@@ -19,7 +19,7 @@ export class ManagedService {
 
   /**
    * @param dist a folder of compiled code: dist/, or a copy in which a promise is broken
-   * @param env its configuration; the port is picked anew at each start
+   * @param env its configuration; each start uses a new port
    */
   constructor(dist: string, front: TcpLink, env: NodeJS.ProcessEnv) {
     this.#program = join(dist, 'services/coin/aqm.js');
@@ -28,7 +28,7 @@ export class ManagedService {
     this.#env = { ...process.env, ...env, AQM_LISTEN: '127.0.0.1:0' };
   }
 
-  /** Starts it, again and again while its database is away. Resolves when it accepts calls. */
+  /** Starts the service, and retries while its database is unreachable. Resolves when it accepts calls. */
   async start(): Promise<void> {
     for (let tries = 0; tries < 50; tries++) {
       const child = spawn(process.execPath, [this.#program, 'serve'], {
@@ -47,10 +47,10 @@ export class ManagedService {
       }
       await setTimeout(200);
     }
-    throw new Error(`the coin service does not start:\n${this.#log.join('\n')}`);
+    throw new Error(`the coin service did not start:\n${this.#log.join('\n')}`);
   }
 
-  /** SIGKILL. */
+  /** Sends SIGKILL, and resolves when the process has exited. */
   async kill(): Promise<void> {
     this.front.retarget(undefined);
     const child = this.#child;
@@ -59,7 +59,7 @@ export class ManagedService {
     await once(child, 'exit');
   }
 
-  /** SIGTERM; calls that run are answered. */
+  /** Sends SIGTERM, on which the service finishes its calls, and resolves when the process has exited. */
   async stop(): Promise<void> {
     const child = this.#child;
     if (!child || hasEnded(child)) return;
@@ -76,7 +76,7 @@ export class ManagedService {
     await this.front.close();
   }
 
-  /** The last lines that it logged. */
+  /** The last lines of its log. */
   get log(): readonly string[] {
     return this.#log;
   }

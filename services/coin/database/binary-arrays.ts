@@ -3,7 +3,7 @@ import { writeUuid } from '../uuid';
 /**
  * Array parameters in PostgreSQL's binary format. PostgreSQL parses an array in text format
  * character by character, which took a tenth of its time for a batched claim
- * (docs/adr/binary-rows.md). pg sends a Buffer unchanged and marks it as binary.
+ * (docs/adr/0019-binary-rows.md). pg sends a Buffer unchanged and marks it as binary.
  */
 
 /** The size of an array's header: dimension count, null flag, element oid, length, lower bound. */

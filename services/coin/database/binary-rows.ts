@@ -3,8 +3,8 @@ import { Parser } from 'pg-protocol/dist/parser';
 import { uuidAt } from '../uuid';
 
 /**
- * Rows in PostgreSQL's binary format (docs/adr/binary-rows.md). pg reads every field as UTF-8 text,
- * in which a bytea has two hexadecimal digits for each byte. Here a field is decoded from the
+ * Rows in PostgreSQL's binary format (docs/adr/0019-binary-rows.md). pg reads every field as UTF-8
+ * text, in which a bytea has two hexadecimal digits for each byte. Here a field is decoded from the
  * received bytes, to the same value as from text: int8 as its digits, timestamptz as a Date that is
  * rounded down to the millisecond.
  */

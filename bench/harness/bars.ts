@@ -5,12 +5,12 @@ const ROW = 30;
 export interface Bar {
   readonly name: string;
   readonly value: number;
-  /** The lowest and the highest of the rounds. */
+  /** The lowest and highest value of any round. */
   readonly from: number;
   readonly to: number;
 }
 
-/** Horizontal bars with what the rounds spanned, as SVG. */
+/** Draws an SVG bar chart: one horizontal bar per row, with the range of its rounds as a line on top. */
 export function bars(title: string, rows: readonly Bar[], unit: string): string {
   const most = Math.max(...rows.map(({ to }) => to), 1);
   const x = (value: number) => (LEFT + (value / most) * (WIDTH - LEFT - 130)).toFixed(1);

@@ -12,9 +12,9 @@ export interface GhzLoad {
   /** For example aqm.coin.v1.CoinService/FetchCoins. */
   readonly call: string;
   readonly token: string;
-  /** One request, or several that take turns. */
+  /** One request, or several that ghz sends round-robin. */
   readonly data: unknown;
-  /** Calls in flight, each lane with one after the other. */
+  /** The number of calls in flight. Each ghz worker sends one call after the other. */
   readonly concurrency: number;
   readonly connections: number;
   readonly seconds: number;
@@ -23,9 +23,9 @@ export interface GhzLoad {
 export interface GhzResult {
   readonly seconds: number;
   readonly calls: number;
-  /** Of those that were answered, in milliseconds, from the moment each was sent. */
+  /** Latency of the answered calls, in milliseconds from the moment each was sent. */
   readonly latency: Latency;
-  /** By gRPC code; OK is not there. */
+  /** The number of failed calls, by gRPC code. */
   readonly failures: Readonly<Record<string, number>>;
   readonly cpuMs: number;
 }
@@ -37,7 +37,10 @@ interface Report {
 
 let found: string | undefined;
 
-/** Where ghz is; built where it is not there yet. @throws when it cannot be had; the reason is on stderr */
+/**
+ * Returns the path of ghz, and builds it first if it is missing.
+ * @throws if it cannot be built; the reason is on stderr
+ */
 export function ghzProgram(): string {
   found ??= execFileSync(process.execPath, [join(ROOT, 'build/go-tool.mjs'), 'ghz'], {
     encoding: 'utf8',
@@ -46,7 +49,7 @@ export function ghzProgram(): string {
   return found;
 }
 
-/** Closed-loop load by ghz: it waits for the calls that are in flight at the end. */
+/** Runs closed-loop load with ghz. Calls that are in flight when the time is up are waited for. */
 export async function runGhz(load: GhzLoad): Promise<GhzResult> {
   return await runGhzConfig({
     call: load.call,
@@ -69,7 +72,7 @@ function protoOf(call: string): string {
   return join(ROOT, `proto/aqm/coin/v1/${file}.proto`);
 }
 
-/** @throws when ghz fails, with what it said */
+/** Runs ghz with a complete configuration. @throws if ghz fails; the message holds what it wrote to stderr */
 export async function runGhzConfig(config: object): Promise<GhzResult> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-ghz-'));
   const [file, output] = [join(folder, 'config.json'), join(folder, 'report.json')];
@@ -79,13 +82,13 @@ export async function runGhzConfig(config: object): Promise<GhzResult> {
     const child = spawn(ghzProgram(), ['--config', file], { cwd: ROOT, stdio: ['ignore', 'ignore', 'pipe'] });
     const killed = () => child.kill('SIGKILL');
     process.once('exit', killed);
-    let said = '';
+    let errors = '';
     child.stderr.on('data', (text: Buffer) => {
-      said += text;
+      errors += text;
     });
     const [code] = await once(child, 'close');
     process.off('exit', killed);
-    if (code !== 0) throw new Error(`ghz ended with ${code}: ${said.trim()}`);
+    if (code !== 0) throw new Error(`ghz ended with exit code ${code}: ${errors.trim()}`);
     const { total, details } = JSON.parse(readFileSync(output, 'utf8')) as Report;
     const failures: Record<string, number> = {};
     const answered: number[] = [];

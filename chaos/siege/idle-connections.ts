@@ -1,10 +1,9 @@
 import { connect, type Socket } from 'node:net';
 import { frame, PREFACE, SETTINGS } from '../../testkit/raw-http2';
 
-/**
- * A child process that holds idle HTTP/2 connections open: `node crowd.js PORT COUNT FIRST_ADDRESS`. It comes from
- * 127.0.0.x, 500 connections of each, says how many it has on stdout, and how many it lost when it is told to end.
- */
+// A program that holds idle HTTP/2 connections open: `node idle-connections.js PORT COUNT FIRST_ADDRESS`. It connects
+// from 127.0.0.x, 500 connections per address, and prints the number of open connections. When stdin ends, it prints
+// the number of connections that were lost.
 const [port = 0, count = 0, firstAddress = 1] = process.argv.slice(2).map(Number);
 const PER_ADDRESS = 500;
 const AT_ONCE = 100;
@@ -16,7 +15,7 @@ function open(index: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host: '127.0.0.1', port, localAddress }, () => {
       socket.write(Buffer.concat([PREFACE, frame(SETTINGS, 0, 0)]));
-      // The service has answered: the connection is more than an entry in a queue of the kernel.
+      // The service has answered, so the connection is more than an entry in the kernel's backlog.
       socket.once('data', () => resolve(socket));
     });
     socket.on('error', reject);

@@ -1,46 +1,49 @@
 import { createInterface } from 'node:readline';
 import { FetchCoinsRequest, FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
-import { type Latency, latencyOf } from '../service/numbers';
+import { type Latency, latencyOf } from '../harness/numbers';
 import { type Answer, Http2User } from './http2-user';
 
-/**
- * A process with many connected users: `node crowd.js`, told what to do by lines of JSON on stdin, one answer each on stdout. They
- * come from 127.0.0.x, 500 from each, as few as one address may have with the settings that ship.
- */
-export type Order =
+// The program of the load generator: a separate process that holds many connected users. It reads one LoadCommand per
+// line of JSON on stdin and answers each with one line on stdout. The users connect from 127.0.0.x, 500 per address,
+// which is the default limit of connections per address.
+
+/** One command for the load generator process. */
+export type LoadCommand =
   | { readonly do: 'connect'; readonly port: number; readonly tokens: readonly string[]; readonly targets: Targets }
-  /** Calls that come when they are due, whatever became of those before: at random times, each by a random user. */
+  /** Open-loop load: calls at random times (Poisson arrivals), each by a random user, regardless of earlier calls. */
   | { readonly do: 'load'; readonly perSecond: number; readonly ms: number }
-  /** One call of every user, all at once. */
+  /** Every user sends one call at the same moment. */
   | { readonly do: 'burst'; readonly targets: readonly string[] }
-  /** One call of every user, some at a time: so that the service has seen each token. */
+  /** Every user sends one call, 32 at a time, so that the service has verified each token once. */
   | { readonly do: 'greet' };
 
+/** The users whose coins are fetched, and the category. */
 export interface Targets {
   readonly ids: readonly string[];
   readonly category: number;
 }
 
+/** The result of one load. */
 export interface Load {
   readonly sent: number;
-  /** By what they ended with. */
-  readonly ends: Readonly<Record<string, number>>;
-  /** Of those that were answered with a coin, in milliseconds from when they were due. */
+  /** The number of calls by outcome. */
+  readonly outcomes: Readonly<Record<string, number>>;
+  /** Latency of the calls that were answered with a coin, in milliseconds from the time at which each was due. */
   readonly latency: Latency;
-  /** Of all calls, by how much they were sent later than they were due. */
+  /** The delay with which the generator sent its calls, in milliseconds after each was due. */
   readonly late: Latency;
   readonly lostConnections: number;
-  /** From the first call that was due to the last answer. */
+  /** The time from the first due time to the last answer, in milliseconds. */
   readonly ms: number;
-  /** Different coins in the answers; of a burst only. */
+  /** The number of different coins in the answers. Only counted for a burst. */
   readonly distinct?: number;
 }
 
 const PER_ADDRESS = 500;
 const CONNECT_AT_ONCE = 100;
 const GREET_AT_ONCE = 32;
-/** A call that has no answer by then is not waited for. */
-const PATIENCE_MS = 30_000;
+/** After a load, answers are awaited this long. */
+const ANSWER_TIMEOUT_MS = 30_000;
 const TICK_MS = 1;
 
 const users: Http2User[] = [];
@@ -50,7 +53,7 @@ async function connectAll({
   port,
   tokens,
   targets,
-}: Extract<Order, { do: 'connect' }>): Promise<{ connected: number }> {
+}: Extract<LoadCommand, { do: 'connect' }>): Promise<{ connected: number }> {
   requests = encode(targets.ids, targets.category);
   for (let from = users.length; from < tokens.length; from += CONNECT_AT_ONCE) {
     const some = tokens.slice(from, from + CONNECT_AT_ONCE);
@@ -66,13 +69,13 @@ function encode(targets: readonly string[], coinCategory: number): Buffer[] {
   );
 }
 
-/** What a load saw, while it is under way. */
-class Sheet {
+/** Records the calls of one load. */
+class LoadRecorder {
   readonly #begin = performance.now();
-  readonly #ends: Record<string, number> = {};
+  readonly #outcomes: Record<string, number> = {};
   readonly #durations: number[] = [];
   readonly #late: number[] = [];
-  /** Read when everything is over: that takes time, too. */
+  /** Decoded after the load, because decoding takes time. */
   readonly #messages: Buffer[] | undefined;
   #open = 0;
   #sent = 0;
@@ -87,16 +90,16 @@ class Sheet {
     return performance.now() - this.#begin;
   }
 
-  /** @param due in milliseconds since the load began */
+  /** Sends one call and resolves with its answer recorded. @param due in milliseconds since the load began */
   send(user: Http2User, request: Buffer, due: number): Promise<void> {
     this.#sent += 1;
     this.#open += 1;
     this.#late.push(this.ms - due);
     return new Promise((resolve) => {
-      const onAnswer = ({ end, message }: Answer): void => {
+      const onAnswer = ({ outcome, message }: Answer): void => {
         this.#lastAnswer = this.ms;
-        this.#ends[end] = (this.#ends[end] ?? 0) + 1;
-        if (end === 'answered') {
+        this.#outcomes[outcome] = (this.#outcomes[outcome] ?? 0) + 1;
+        if (outcome === 'answered') {
           this.#durations.push(this.#lastAnswer - due);
           this.#messages?.push(message);
         }
@@ -108,17 +111,17 @@ class Sheet {
     });
   }
 
-  /** Waits for the answers that are still to come. */
+  /** Waits for outstanding answers. @returns the result of the load */
   async close(): Promise<Load> {
     if (this.#open > 0) {
       await new Promise<void>((resolve) => {
         this.#whenDone = resolve;
-        setTimeout(resolve, PATIENCE_MS).unref();
+        setTimeout(resolve, ANSWER_TIMEOUT_MS).unref();
       });
     }
     return {
       sent: this.#sent,
-      ends: this.#open > 0 ? { ...this.#ends, 'no answer': this.#open } : this.#ends,
+      outcomes: this.#open > 0 ? { ...this.#outcomes, 'no answer': this.#open } : this.#outcomes,
       latency: latencyOf(this.#durations),
       late: latencyOf(this.#late),
       lostConnections: users.filter(({ isLost }) => isLost).length,
@@ -135,51 +138,51 @@ function distinctCoins(messages: readonly Buffer[]): number {
 
 const any = <T>(from: readonly T[]): T => from[Math.floor(Math.random() * from.length)] as T;
 
-async function load({ perSecond, ms }: Extract<Order, { do: 'load' }>): Promise<Load> {
-  const sheet = new Sheet();
+async function load({ perSecond, ms }: Extract<LoadCommand, { do: 'load' }>): Promise<Load> {
+  const recorder = new LoadRecorder();
   const pause = () => (-Math.log(1 - Math.random()) * 1000) / perSecond;
   let due = pause();
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {
-      // From when it was due: a crowd that is late must not hide how long its users waited.
-      for (; due <= Math.min(sheet.ms, ms); due += pause()) void sheet.send(any(users), any(requests), due);
-      if (sheet.ms < ms) return;
+      // Counted from the due time, so that a generator that falls behind does not hide waiting time.
+      for (; due <= Math.min(recorder.ms, ms); due += pause()) void recorder.send(any(users), any(requests), due);
+      if (recorder.ms < ms) return;
       clearInterval(timer);
       resolve();
     }, TICK_MS);
   });
-  return sheet.close();
+  return recorder.close();
 }
 
-async function burst({ targets }: Extract<Order, { do: 'burst' }>, category: number): Promise<Load> {
+async function burst({ targets }: Extract<LoadCommand, { do: 'burst' }>, category: number): Promise<Load> {
   const messages = encode(targets, category);
-  const sheet = new Sheet({ keepsMessages: true });
-  for (const [index, user] of users.entries()) void sheet.send(user, messages[index % messages.length] as Buffer, 0);
-  return sheet.close();
+  const recorder = new LoadRecorder({ keepsMessages: true });
+  for (const [index, user] of users.entries()) void recorder.send(user, messages[index % messages.length] as Buffer, 0);
+  return recorder.close();
 }
 
 async function greet(): Promise<Load> {
-  const sheet = new Sheet();
+  const recorder = new LoadRecorder();
   const waiting = [...users];
-  const lane = async (): Promise<void> => {
-    for (let user = waiting.pop(); user; user = waiting.pop()) await sheet.send(user, any(requests), sheet.ms);
+  const worker = async (): Promise<void> => {
+    for (let user = waiting.pop(); user; user = waiting.pop()) await recorder.send(user, any(requests), recorder.ms);
   };
-  await Promise.all(Array.from({ length: GREET_AT_ONCE }, lane));
-  return sheet.close();
+  await Promise.all(Array.from({ length: GREET_AT_ONCE }, worker));
+  return recorder.close();
 }
 
 async function main(): Promise<void> {
   let category = 0;
   for await (const line of createInterface(process.stdin)) {
-    const order = JSON.parse(line) as Order;
-    if (order.do === 'connect') category = order.targets.category;
+    const command = JSON.parse(line) as LoadCommand;
+    if (command.do === 'connect') category = command.targets.category;
     const answer =
-      order.do === 'connect'
-        ? await connectAll(order)
-        : order.do === 'load'
-          ? await load(order)
-          : order.do === 'burst'
-            ? await burst(order, category)
+      command.do === 'connect'
+        ? await connectAll(command)
+        : command.do === 'load'
+          ? await load(command)
+          : command.do === 'burst'
+            ? await burst(command, category)
             : await greet();
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   }

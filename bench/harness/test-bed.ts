@@ -8,24 +8,24 @@ import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/co
 import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
 import { type ServiceProcess, spawnMain, spawnProgram } from '../../testkit/service-process';
+import { settle, stockMixed, stockUp } from './fill-stock';
 import { treeCpuMs } from './processor';
-import { settle, stockMixed, stockUp } from './stock';
 
 const BRONZE = COIN_CATEGORIES[2];
 const TOKEN_LIFE_S = 86_400;
 
-export interface StageOptions {
+export interface TestBedOptions {
   readonly postgresSettings?: readonly string[];
   readonly env: NodeJS.ProcessEnv;
-  /** Their users; or how many, whose ids it chooses. */
+  /** The user ids whose coins are fetched, or how many random ones to create. */
   readonly targets: number | readonly string[];
   readonly coinsPerTarget: number;
-  /** BRONZE unless told. */
+  /** The category of the coins. Default: BRONZE. */
   readonly spec?: CoinCategorySpec;
 }
 
-/** A service in a process of its own, on a PostgreSQL of its own, with coins in stock. */
-export class Stage {
+/** Runs the service under test as a separate process on its own PostgreSQL, with coins in stock. */
+export class TestBed {
   readonly targets: readonly string[];
   readonly #folder: string;
   readonly #postgres: EmbeddedPostgres;
@@ -47,7 +47,7 @@ export class Stage {
     this.targets = targets;
   }
 
-  static async open(options: StageOptions): Promise<Stage> {
+  static async open(options: TestBedOptions): Promise<TestBed> {
     const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-'));
     const postgres = await EmbeddedPostgres.open(join(folder, 'postgres'), {
       log: pino({ level: 'silent' }),
@@ -59,21 +59,24 @@ export class Stage {
     await client.connect();
     const { targets, coinsPerTarget, spec = BRONZE } = options;
     const users = typeof targets === 'number' ? Array.from({ length: targets }, () => randomUUID()) : targets;
-    const stage = new Stage(folder, postgres, client, service, users);
-    await stage.stock([{ spec, perUser: coinsPerTarget }]);
-    return stage;
+    const testBed = new TestBed(folder, postgres, client, service, users);
+    await testBed.stock([{ spec, perUser: coinsPerTarget }]);
+    return testBed;
   }
 
   get service(): ServiceProcess {
     return this.#services[0];
   }
 
-  /** Of its PostgreSQL. */
+  /** The connection string of the PostgreSQL. */
   get url(): string {
     return this.#postgres.connectionString();
   }
 
-  /** One more service on the same PostgreSQL, with the same keys. @param program compiled from other code */
+  /**
+   * Starts one more service on the same PostgreSQL, with the same token key.
+   * @param program default: the service as shipped
+   */
   async spawnService(env: NodeJS.ProcessEnv, program?: string): Promise<ServiceProcess> {
     const dataDir = join(this.#folder, `service-${this.#services.length + 1}`);
     mkdirSync(dataDir);
@@ -86,12 +89,12 @@ export class Stage {
     return service;
   }
 
-  /** The same. @returns its address */
+  /** Starts one more service, like {@link spawnService}. @returns its address */
   async addService(env: NodeJS.ProcessEnv): Promise<string> {
     return (await this.spawnService(env)).address;
   }
 
-  /** Tokens of callers that nobody else is. */
+  /** Issues tokens for new users. */
   tokens(count: number): Promise<string[]> {
     return Promise.all(Array.from({ length: count }, () => this.token(randomUUID())));
   }
@@ -101,7 +104,7 @@ export class Stage {
     return issueToken(this.#privateKey, { userId, isAdmin, ttlSeconds: TOKEN_LIFE_S, now: new Date() });
   }
 
-  /** More coins for each of the targets, or of others. */
+  /** Adds coins to the stock of each target, or of the given users. */
   async stock(
     coins: readonly { readonly spec: CoinCategorySpec; readonly perUser: number }[],
     users: readonly string[] = this.targets,
@@ -109,14 +112,17 @@ export class Stage {
     await stockUp(this.#client, users, coins);
   }
 
-  /** New users with coins of mixed categories; see stockMixed. @returns their ids */
+  /** Adds new users with coins of mixed categories; see stockMixed. @returns their ids */
   async addUsers(count: number, coinsPerUser: number, shares: readonly number[]): Promise<string[]> {
     const users = Array.from({ length: count }, () => randomUUID());
     await stockMixed(this.#client, users, coinsPerUser, shares);
     return users;
   }
 
-  /** Coins of the target that has the fewest. @param stock a query of their owners */
+  /**
+   * Returns the smallest number of coins that any target has.
+   * @param stock a query that returns one user_id per coin
+   */
   async fewest(stock = 'SELECT user_id FROM coin_stock'): Promise<number> {
     const [row] = await this.query<{ coins: number }>(
       `SELECT min(coins)::int AS coins FROM (
@@ -127,7 +133,7 @@ export class Stage {
     return row?.coins ?? 0;
   }
 
-  /** Vacuums, analyses and writes what its tables hold, and other ones. */
+  /** Vacuums and analyses the coin tables and the given ones, and runs a checkpoint. */
   async settle(others: readonly string[] = []): Promise<void> {
     await settle(this.#client, others);
   }
@@ -136,7 +142,7 @@ export class Stage {
     return (await this.#client.query<Row>(text, values)).rows;
   }
 
-  /** Bytes on disk of what its tables are made of, indexes and out-of-line bytes included. */
+  /** Returns the bytes on disk of each coin table (with TOAST) and of each of their indexes, by name. */
   async sizes(): Promise<Record<string, number>> {
     const rows = await this.query<{ part: string; bytes: string }>(
       `SELECT c.relname AS part, pg_table_size(c.oid) AS bytes FROM pg_class c
@@ -146,7 +152,7 @@ export class Stage {
     return Object.fromEntries(rows.map(({ part, bytes }) => [part, Number(bytes)]));
   }
 
-  /** Coins that were handed out so far, and not hard-deleted. */
+  /** Returns the number of coins handed out so far and not hard-deleted. */
   async coinsFetched(): Promise<number> {
     const [row] = await this.query<{ coins: string }>(
       'SELECT coalesce(sum(cardinality(key_ids)), 0) AS coins FROM coin_fetch',
@@ -154,7 +160,7 @@ export class Stage {
     return Number(row?.coins);
   }
 
-  /** Processor time that its services took so far, in milliseconds. */
+  /** Returns the processor time of all services so far, in milliseconds. */
   serviceCpuMs(): number {
     return this.#services.reduce((sum, { child }) => sum + treeCpuMs(child.pid ?? 0), 0);
   }

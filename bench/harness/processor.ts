@@ -1,19 +1,22 @@
 import { readFileSync } from 'node:fs';
 
-/** Of the clock in which /proc counts processor time. */
+/** The frequency of the clock in which /proc counts processor time (USER_HZ). */
 const TICKS_PER_S = 100;
 
-/** Processor time that a process took so far, with its children, those that have ended included; in milliseconds. */
+/**
+ * Returns the processor time of a process and its children so far, in milliseconds. Children that have ended are
+ * included.
+ */
 export function treeCpuMs(pid: number): number {
   return familyOf(pid).reduce((sum, member) => sum + times(String(member)).all, 0);
 }
 
-/** The same of the children of this process that have ended. */
+/** Returns the processor time of the ended children of this process, in milliseconds. */
 export function endedChildrenCpuMs(): number {
   return times('self').ended;
 }
 
-/** Resident memory of a process with its children, in MiB. Pages that they share count once for each. */
+/** Returns the resident memory of a process and its children, in MiB. Shared pages count once per process. */
 export function treeResidentMiB(pid: number): number {
   return familyOf(pid).reduce((sum, member) => sum + residentMiB(member), 0);
 }
@@ -35,7 +38,7 @@ function times(process: string): { readonly all: number; readonly ended: number 
   return { all: ((user + system) * 1000) / TICKS_PER_S + ended, ended };
 }
 
-/** Empty for a process that is gone by now. */
+/** Reads a file of /proc. Returns an empty text for a process that has ended. */
 function read(file: string): string {
   try {
     return readFileSync(file, 'utf8');

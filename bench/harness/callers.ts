@@ -5,16 +5,20 @@ import { toCallError } from '../../testkit/service';
 
 const DEADLINE_MS = 10_000;
 
-/** One call. */
+/** One finished FetchCoins call. */
 export interface Call {
-  /** When it was due, in milliseconds since its stretch began. */
+  /** The time at which the call was due, in milliseconds since its load phase began. */
   readonly at: number;
+  /** The duration of the call, in milliseconds, counted from the time at which it was due. */
   readonly ms: number;
-  /** answered: with its coin. shed: OVERLOADED. Anything else: what it ended with. */
-  readonly end: string;
+  /**
+   * `answered`: the response carried a coin. `empty`: it carried none. `rejected`: load shedding refused the call with
+   * OVERLOADED. Any other value is the gRPC code or the reason of the error.
+   */
+  readonly outcome: string;
 }
 
-/** Fetches of one coin, each by the next of several callers, of the next of several targets. */
+/** Sends FetchCoins calls for one BRONZE coin each, rotating through several callers and several targets. */
 export class Callers {
   readonly #clients: CoinServiceClient[];
   readonly #metadata: Metadata[];
@@ -32,7 +36,7 @@ export class Callers {
     this.#targets = targets;
   }
 
-  /** @returns what it ended with; never fails */
+  /** Sends one call. The promise never rejects. @returns the outcome, as in {@link Call} */
   fetch(): Promise<string> {
     const n = this.#next++;
     const client = this.#clients[n % this.#clients.length];
@@ -41,7 +45,7 @@ export class Callers {
     const request = { ...FetchCoinsRequest.create(), targetUserId, coinCategory: BRONZE, count: 1 };
     return new Promise((resolve) => {
       client?.fetchCoins(request, metadata ?? new Metadata(), { deadline: Date.now() + DEADLINE_MS }, (error, answer) =>
-        resolve(error ? endOf(error) : answer.coins.length === 1 ? 'answered' : 'empty'),
+        resolve(error ? outcomeOf(error) : answer.coins.length === 1 ? 'answered' : 'empty'),
       );
     });
   }
@@ -53,33 +57,33 @@ export class Callers {
 
 const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 
-function endOf(error: ServiceError): string {
+function outcomeOf(error: ServiceError): string {
   if (error.code !== status.UNAVAILABLE) return status[error.code];
   const { reason } = toCallError(error);
-  return reason === 'OVERLOADED' ? 'shed' : reason;
+  return reason === 'OVERLOADED' ? 'rejected' : reason;
 }
 
-/** So many calls a second, evenly, for so long. */
-export interface Stretch {
+/** A period of load at a constant rate. */
+export interface LoadPhase {
   readonly perSecond: number;
   readonly ms: number;
 }
 
 /**
- * Calls that come when they are due, whatever became of those before, one stretch right after the other. `onStretch` hears
- * when one begins, and when the last one is over.
- * @returns the calls of each stretch
+ * Runs open-loop load: each call is sent when it is due, regardless of earlier calls. The phases follow each other
+ * without a pause. `onPhase` is called when each phase begins, and once more when the last one is over.
+ * @returns the calls of each phase
  */
 export async function openLoop(
   callers: Callers,
-  stretches: readonly Stretch[],
-  onStretch: () => void = () => {},
+  phases: readonly LoadPhase[],
+  onPhase: () => void = () => {},
 ): Promise<Call[][]> {
   const pending: Promise<void>[] = [];
   const calls: Call[][] = [];
   let begin = performance.now();
-  for (const { perSecond, ms } of stretches) {
-    onStretch();
+  for (const { perSecond, ms } of phases) {
+    onPhase();
     const mine: Call[] = [];
     calls.push(mine);
     const from = begin;
@@ -89,10 +93,10 @@ export async function openLoop(
     const sendDue = (): boolean => {
       const due = Math.min(total, 1 + Math.floor(((performance.now() - from) * perSecond) / 1000));
       for (; sent < due; sent += 1) {
-        // From when it was due: a generator that is late must not hide how long the caller waited.
+        // Counted from the due time, so that a load generator that falls behind does not hide waiting time.
         const at = (sent * 1000) / perSecond;
-        const note = (end: string) => void mine.push({ at, ms: performance.now() - from - at, end });
-        pending.push(callers.fetch().then(note));
+        const record = (outcome: string) => void mine.push({ at, ms: performance.now() - from - at, outcome });
+        pending.push(callers.fetch().then(record));
       }
       return performance.now() - from >= ms;
     };
@@ -104,23 +108,25 @@ export async function openLoop(
       }, 2);
     });
   }
-  onStretch();
+  onPhase();
   await Promise.all(pending);
   return calls;
 }
 
-/** As many calls at a time as there are lanes, each after the other. */
-export async function closedLoop(callers: Callers, lanes: number, ms: number): Promise<Call[]> {
+/**
+ * Runs closed-loop load: `concurrency` workers, each of which sends its next call when the previous one has finished.
+ */
+export async function closedLoop(callers: Callers, concurrency: number, ms: number): Promise<Call[]> {
   const calls: Call[] = [];
   const begin = performance.now();
-  const lane = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     for (;;) {
       const at = performance.now() - begin;
       if (at >= ms) return;
-      const end = await callers.fetch();
-      calls.push({ at, ms: performance.now() - begin - at, end });
+      const outcome = await callers.fetch();
+      calls.push({ at, ms: performance.now() - begin - at, outcome });
     }
   };
-  await Promise.all(Array.from({ length: lanes }, lane));
+  await Promise.all(Array.from({ length: concurrency }, worker));
   return calls;
 }

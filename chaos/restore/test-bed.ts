@@ -9,14 +9,14 @@ import { baseBackup, Cluster } from '../../testkit/postgres-cluster';
 import { User } from '../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 
-/** As an operator runs it; the clusters of the tests do without. */
+/** Durability settings as in production. The clusters of the tests run without them. */
 const DURABLE = ['fsync=on', 'full_page_writes=on', 'synchronous_commit=on'];
 
 /**
- * One deployment in a temporary folder: a PostgreSQL whose WAL is archived, reached by a name that outlives it, a service,
- * and a folder for the mark that no backup brings back.
+ * Runs one deployment in a temporary folder: a PostgreSQL with WAL archiving, reached by a name that survives it, a
+ * service, and a folder for the fence's watermark that is in no backup.
  */
-export class Stage {
+export class TestBed {
   readonly #folder: string;
   readonly #binaries: Binaries;
   readonly #privateKey: KeyObject;
@@ -34,15 +34,15 @@ export class Stage {
     mkdirSync(this.archive, { mode: 0o777 });
   }
 
-  static async open(): Promise<Stage> {
-    return new Stage(await findBinaries(process.env.AQM_POSTGRES_PACKAGE || undefined));
+  static async open(): Promise<TestBed> {
+    return new TestBed(await findBinaries(process.env.AQM_POSTGRES_PACKAGE || undefined));
   }
 
   get archive(): string {
     return join(this.#folder, 'archive');
   }
 
-  /** For a device's storage. */
+  /** The path of the device's storage. */
   get deviceFile(): string {
     return join(this.#folder, 'device.db');
   }
@@ -64,7 +64,7 @@ export class Stage {
     };
   }
 
-  /** A new cluster that archives its WAL, with an empty database. */
+  /** Starts a new cluster that archives its WAL, with an empty database. */
   async startPrimary(): Promise<Cluster> {
     const primary = this.#cluster('primary');
     await primary.init();
@@ -74,7 +74,9 @@ export class Stage {
     return primary;
   }
 
-  /** What pg_basebackup does: a copy of the running cluster that is consistent together with the archive. */
+  /**
+   * Makes a base backup like pg_basebackup: a copy of the running cluster that is consistent together with the archive.
+   */
   async backUp(primary: Cluster): Promise<Cluster> {
     const backup = this.#cluster('backup');
     mkdirSync(backup.folder);
@@ -82,7 +84,7 @@ export class Stage {
     return backup;
   }
 
-  /** The base backup, rolled forward through the archive as far as the restore point, and opened. */
+  /** Starts the base backup, rolls it forward through the archive to the restore point, and promotes it. */
   async recover(backup: Cluster, restorePoint: string): Promise<Cluster> {
     const restored = this.#cluster('restored');
     const settings = [
@@ -96,7 +98,7 @@ export class Stage {
     return restored;
   }
 
-  /** What a changed name in the network does: DATABASE_URL leads to this cluster from now on. */
+  /** Points DATABASE_URL to this cluster, as a changed DNS name would. */
   leadTo(cluster: Cluster): void {
     const current = join(this.#folder, 'current');
     if (existsSync(current)) unlinkSync(current);
@@ -114,13 +116,13 @@ export class Stage {
     await service?.stop();
   }
 
-  /** `aqm` with the environment of the service. */
+  /** Runs `aqm` with the environment of the service. */
   aqm(command: string, ...args: string[]): Promise<CommandResult> {
     return runCommand(command, args, this.#env);
   }
 
   async user(id: string = randomUUID()): Promise<User> {
-    if (!this.#service) throw new Error('no service runs');
+    if (!this.#service) throw new Error('the service is not running');
     const token = { userId: id, isAdmin: false, ttlSeconds: 3600, now: new Date() };
     const user = new User(this.#service.address, id, await issueToken(this.#privateKey, token));
     this.#users.push(user);

@@ -2,26 +2,26 @@ import { randomUUID } from 'node:crypto';
 import { BRONZE, GOLD, mint, SILVER } from '../../testkit/coins';
 import { CallError, User } from '../../testkit/service';
 
-/** What callers do, and how often, in percent. */
+/** The kinds of calls and their shares, in percent. */
 export const SHARES = { upload: 5, fetch: 70, 'batch fetch': 10, count: 15 } as const;
 export type Kind = keyof typeof SHARES;
 
-/** Each kind as often as its share says. */
-const HAT = (Object.keys(SHARES) as Kind[]).flatMap((kind) => Array.from({ length: SHARES[kind] }, () => kind));
-/** Coins of one upload, of each category: GOLD, SILVER, BRONZE. */
+/** Holds each kind as often as its share says, to draw from at random. */
+const KIND_POOL = (Object.keys(SHARES) as Kind[]).flatMap((kind) => Array.from({ length: SHARES[kind] }, () => kind));
+/** The number of coins per upload, as GOLD, SILVER, BRONZE. */
 const UPLOADED = [6, 12, 12] as const;
 const BATCHED = 10;
 
-export interface Done {
+export interface CompletedCall {
   readonly kind: Kind;
   readonly ms: number;
-  /** Handed out or stored. */
+  /** The number of coins handed out or stored. */
   readonly coins: number;
-  /** undefined: it was answered. */
+  /** The reason or code of the error. undefined: the call was answered. */
   readonly failure: string | undefined;
 }
 
-/** Users who upload, fetch with fallback, fetch in batches, and count, in turn, each with a connection. */
+/** Makes calls of random kinds, rotating through users with a connection each. */
 export class MixedCallers {
   readonly #users: readonly User[];
   readonly #targets: readonly string[];
@@ -36,12 +36,17 @@ export class MixedCallers {
     this.#targets = targets;
   }
 
-  async call(): Promise<Done> {
+  async call(): Promise<CompletedCall> {
     const kind = anyKind();
     const user = this.#users[this.#next++ % this.#users.length];
-    if (!user) throw new Error('there is nobody to call');
+    if (!user) throw new Error('at least one user is required');
     const start = performance.now();
-    const ended = (coins: number, failure?: string): Done => ({ kind, ms: performance.now() - start, coins, failure });
+    const ended = (coins: number, failure?: string): CompletedCall => ({
+      kind,
+      ms: performance.now() - start,
+      coins,
+      failure,
+    });
     try {
       return ended(await this.#do(kind, user));
     } catch (error) {
@@ -50,7 +55,7 @@ export class MixedCallers {
     }
   }
 
-  /** @returns how many coins it moved */
+  /** Makes one call. @returns the number of coins handed out or stored */
   async #do(kind: Kind, user: User): Promise<number> {
     if (kind === 'upload') {
       const [gold, silver, bronze] = UPLOADED;
@@ -76,5 +81,5 @@ export class MixedCallers {
 }
 
 function anyKind(): Kind {
-  return HAT[Math.floor(Math.random() * HAT.length)] ?? 'fetch';
+  return KIND_POOL[Math.floor(Math.random() * KIND_POOL.length)] ?? 'fetch';
 }

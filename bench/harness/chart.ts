@@ -7,7 +7,7 @@ export interface Line {
   readonly name: string;
   readonly points: readonly (readonly [x: number, y: number])[];
   readonly isDashed?: boolean;
-  /** Of COLOURS; unless told, that of its place. */
+  /** An index into COLOURS. Default: the position of the line. */
   readonly colour?: number;
 }
 
@@ -16,11 +16,11 @@ export interface ChartOptions {
   readonly x: string;
   readonly isLogX?: boolean;
   readonly isLogY?: boolean;
-  /** A bound that is drawn across. */
+  /** A limit, drawn as a dotted horizontal line. */
   readonly limit?: number;
 }
 
-/** Lines over one axis, as SVG. */
+/** Draws an SVG line chart with one x axis and one y axis. */
 export function chart(
   { title, x: xName, isLogX = false, isLogY = false, limit }: ChartOptions,
   lines: readonly Line[],
@@ -73,9 +73,9 @@ function ticksOf(from: number, to: number, isLog: boolean): number[] {
   return Array.from({ length: Math.max(0, Math.floor(Math.log10(to)) - first + 1) }, (_, step) => 10 ** (first + step));
 }
 
-/** So many of them, evenly. */
-function spread(values: readonly number[], most: number): number[] {
-  const step = Math.ceil(values.length / most);
+/** Returns at most `max` of the values, at even distances. */
+function spread(values: readonly number[], max: number): number[] {
+  const step = Math.ceil(values.length / max);
   return values.filter((_, index) => index % step === 0);
 }
 

@@ -1,13 +1,13 @@
 import type { Client } from 'pg';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 
-/** Users of one statement: their rows stay a transaction of some seconds. */
+/** The maximum number of users per statement, which keeps each transaction to a few seconds. */
 const USERS_AT_ONCE = 50_000;
 const TABLES = ['coin', 'coin_stock', 'coin_fetch'];
 
 /**
- * Coins as uploads leave them, made inside PostgreSQL: what each user gets comes after what it has. All bytes of a key are the
- * same; nobody compresses them (STORAGE EXTERNAL).
+ * Adds coins as uploads leave them, but generates them inside PostgreSQL. A user's new coins come after the existing
+ * ones. All bytes of a key are equal; the columns are not compressed (STORAGE EXTERNAL).
  */
 export async function stockUp(
   client: Client,
@@ -16,7 +16,7 @@ export async function stockUp(
 ): Promise<void> {
   for (const { spec, perUser } of coins) {
     if (perUser === 0) continue;
-    // A batch of their own for the coins of each place in the order: upload_order is batch * 128 + place in the batch.
+    // One upload batch per position in the order: upload_order is batch * 128 + position in the batch.
     const { rows } = await client.query<{ first: string }>(
       `SELECT setval('coin_upload_batch', nextval('coin_upload_batch') + $1) - $1 AS first`,
       [perUser],
@@ -46,15 +46,15 @@ export async function stockUp(
   await settle(client);
 }
 
-/** Vacuumed, analysed, and written: what follows pays for nothing that was before. */
+/** Vacuums, analyses and runs a checkpoint, so that a measurement does not pay for earlier work. */
 export async function settle(client: Client, others: readonly string[] = []): Promise<void> {
   for (const table of [...TABLES, ...others]) await client.query(`VACUUM ANALYZE ${table}`);
   await client.query('CHECKPOINT');
 }
 
 /**
- * Coins of mixed categories for users that are new: `shares` of them in percent, in the order of COIN_CATEGORIES, each coin by
- * chance.
+ * Adds coins of mixed categories for new users. The category of each coin is random; `shares` gives the probabilities
+ * in percent, in the order of COIN_CATEGORIES.
  */
 export async function stockMixed(
   client: Client,

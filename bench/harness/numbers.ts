@@ -1,4 +1,4 @@
-/** The one in the middle; 0 of none. */
+/** Returns the median. Returns 0 for an empty list. */
 export function median(numbers: readonly number[]): number {
   return percentile(
     [...numbers].sort((a, b) => a - b),
@@ -6,11 +6,12 @@ export function median(numbers: readonly number[]): number {
   );
 }
 
-/** Of sorted numbers; 0 of none. */
+/** Returns the value at `share` (0 to 1) of an ascending list. Returns 0 for an empty list. */
 export function percentile(sorted: ArrayLike<number>, share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
 }
 
+/** Percentiles of durations, in milliseconds. */
 export interface Latency {
   readonly count: number;
   readonly p50: number;
@@ -25,7 +26,7 @@ export function latencyOf(durations: Iterable<number>): Latency {
   return { count: sorted.length, p50: at(0.5), p95: at(0.95), p99: at(0.99), max: sorted.at(-1) ?? 0 };
 }
 
-/** Lines of columns; the first column is text. */
+/** Formats rows as aligned columns. The first column is aligned left, the others right. */
 export function columns(rows: readonly (readonly (string | number)[])[], width = 12): string {
   const first = Math.max(...rows.map(([name]) => String(name).length)) + 2;
   return rows
@@ -33,19 +34,19 @@ export function columns(rows: readonly (readonly (string | number)[])[], width =
     .join('\n');
 }
 
-/** A positive number of the command line. @throws when it is something else */
+/** Parses the value of a command line option. @throws if it is not a positive number */
 export function positive(name: string, text: string): number {
   const value = Number(text);
   if (!(value > 0)) throw new Error(`--${name} must be a positive number; it is "${text}"`);
   return value;
 }
 
-/** A sentence that holds; those that do not begin with NOT. */
+/** Returns the sentence, with NOT in front if it does not hold. */
 export function verdict(holds: boolean, sentence: string): string {
   return `${holds ? '' : 'NOT '}${sentence}`;
 }
 
-/** For whoever watches; results go to stdout. */
+/** Prints a line of progress to stderr. Results go to stdout. */
 export function progress(line: string): void {
   process.stderr.write(`${line}\n`);
 }

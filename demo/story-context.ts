@@ -7,44 +7,45 @@ import { fetchOwnStock, type PostOffice } from './network-layer';
 import type { Person } from './person';
 import { fromInventoryCount, type TierCounts, tierCounts } from './tiers';
 
-/** What the story needs from whoever runs it. */
-export interface Stage {
+/** The resources that the runner provides to the story. */
+export interface RunContext {
   readonly journal: Journal;
   readonly backend: BackendName;
-  /** Empty, and removed afterwards; holds one folder per device. */
+  /** An empty folder for the devices, which the runner removes. */
   readonly folder: string;
   readonly service: CoinServiceProcess;
-  /** The Redis of the devices; empty where the backend needs none. */
+  /** The URL of the devices' Redis. Empty if the backend needs none. */
   readonly redisUrl: string;
-  /** Everybody who has a device; the runner switches them off, also when the story breaks off. */
+  /** All people with a device. The runner closes the devices, also if the story fails. */
   readonly people: Person[];
 }
 
-/** Everybody and everything, once the devices are set up. */
-export interface Scene {
+/** The people and objects of the story, once the devices are set up. */
+export interface StoryContext {
   readonly journal: Journal;
   readonly backend: BackendName;
   readonly postOffice: PostOffice;
   readonly alice: Person;
   readonly bob: Person;
   readonly carol: Person;
-  /** Given to Alice and Carol out of band. */
+  /** Bob's public identity keys, given to Alice and Carol out of band. */
   readonly bobsKeys: IdentityPublicKeys;
   readonly minted: Map<string, SignedCoin>;
   readonly deliveries: Delivery[];
 }
 
-export function conversationWithBob(scene: Scene, sender: Person): Conversation {
-  const { journal, postOffice, bob, bobsKeys, minted } = scene;
+/** Creates a conversation from `sender` to Bob. */
+export function conversationWithBob(context: StoryContext, sender: Person): Conversation {
+  const { journal, postOffice, bob, bobsKeys, minted } = context;
   return { journal, postOffice, sender, recipient: bob, recipientKeys: bobsKeys, minted };
 }
 
-/** What the coin service could hand out of this person's coins. */
+/** Returns the coins of this person that the coin service can hand out. */
 export async function stockOnServer({ service }: Person): Promise<TierCounts> {
   return fromInventoryCount(await fetchOwnStock(service));
 }
 
-/** What this person could still open. */
+/** Returns the private halves in this person's vault. */
 export async function stockInVault({ storage: { vault } }: Person): Promise<TierCounts> {
   return tierCounts(
     await vault.countActive('GOLD'),
@@ -53,7 +54,7 @@ export async function stockInVault({ storage: { vault } }: Person): Promise<Tier
   );
 }
 
-/** What this person could write to that contact without asking the server. */
+/** Returns the coins that this person's inventory holds for a contact. */
 export async function stockForContact({ storage: { inventory } }: Person, contactId: string): Promise<TierCounts> {
   const [summary] = await inventory.getSummary(contactId);
   return summary ? summary.counts : tierCounts(0, 0, 0);

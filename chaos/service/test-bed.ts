@@ -9,27 +9,27 @@ import { ManagedService } from './managed-service';
 import { TcpLink } from './tcp-link';
 import type { Timing } from './workload';
 
-/** What the clients of a run call, and what may be broken there. */
-export interface Stage {
-  /** One link before each service; clients call through it. */
+/** The services that the clients of a run call, and what can be broken there. */
+export interface TestBed {
+  /** One link in front of each service. Clients call through it. */
   readonly fronts: readonly TcpLink[];
-  /** What only a set-up of our own has: processes to kill, and links to the database. */
-  readonly own?: {
+  /** Only present if the run started the services itself: processes to kill, and links to the database. */
+  readonly local?: {
     readonly services: readonly ManagedService[];
     /** One link between each service and the database. */
     readonly backs: readonly TcpLink[];
     readonly postgres: ManagedPostgres;
   };
   readonly databaseUrl: string;
-  /** Signs the tokens of the clients. */
+  /** The private key that signs the tokens of the clients. */
   readonly tokenKey: KeyObject;
-  /** Lets every call that is under way come to its end; the tables do not change any more after it. */
+  /** Resolves when all calls in flight have finished, after which the tables do not change any more. */
   settle(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Services and a PostgreSQL of the run's own, in a temporary folder. */
-export async function openOwnStage(services: number, dist: string, timing: Timing): Promise<Stage> {
+/** Starts services and a PostgreSQL in a temporary folder. */
+export async function openLocalTestBed(services: number, dist: string, timing: Timing): Promise<TestBed> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-chaos-'));
   const postgres = await ManagedPostgres.start(join(folder, 'postgres'));
   const env = {
@@ -64,7 +64,7 @@ export async function openOwnStage(services: number, dist: string, timing: Timin
   }
   return {
     fronts: running.map((service) => service.front),
-    own: { services: running, backs, postgres },
+    local: { services: running, backs, postgres },
     databaseUrl: postgres.url,
     tokenKey: developmentKey(folder).privateKey,
     settle: async () => {
@@ -74,17 +74,18 @@ export async function openOwnStage(services: number, dist: string, timing: Timin
   };
 }
 
+/** A service that was deployed by others. */
 export interface Deployment {
   readonly addresses: readonly string[];
   readonly databaseUrl: string;
-  /** PEM of the private key whose public half the services know. */
+  /** The path of a PEM with the private key that signs tokens for the services. */
   readonly tokenKeyFile: string;
-  /** How long a call may be at work after its client gave up, in milliseconds. */
+  /** The longest time that a call may remain at work after its failure, in milliseconds. */
   readonly zombieMs: number;
 }
 
-/** A deployment of somebody else: nothing is killed there, only the links of our clients fail. */
-export async function openDeployment(deployment: Deployment): Promise<Stage> {
+/** Opens an existing deployment. Nothing is killed there; only the links of the clients fail. */
+export async function openDeployment(deployment: Deployment): Promise<TestBed> {
   const fronts = await Promise.all(
     deployment.addresses.map((address) => {
       const [, host = '', port] = /^(.+):(\d+)$/.exec(address) ?? [];
