@@ -57,7 +57,7 @@ const SCENES: Readonly<Record<string, (...blocks: Commands[]) => Promise<void>>>
     const { databaseEpoch: epoch } = await bob.count();
     await operation.loseACoin();
     await answers('FENCED');
-    expect(await operation.type(status)).toMatch(/^fence: fenced: it does not know that 1 of the /m);
+    expect(await operation.type(status)).toMatch(/^fence: fenced: it lacks 1 of the /m);
     expect(await fetchOne()).toBe('FENCED');
     expect(await operation.type(retire)).toMatch(/^fence: open$/m);
     await answers(0);

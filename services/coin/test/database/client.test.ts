@@ -8,7 +8,10 @@ import { DatabaseUnavailableError } from '../../errors';
 type GcEntry = PerformanceEntry & { readonly detail: { readonly kind: number } };
 /** NODE_PERFORMANCE_GC_MAJOR */
 const FULL = 4;
-/** What they allocate would bring about some, if it lasted; too few for V8 to optimize all that is run. */
+/**
+ * So many that their allocations would cause full collections if they lasted; too few for V8 to
+ * optimize all code that runs.
+ */
 const STATEMENTS = 5000;
 const ROWS = 85;
 
@@ -18,14 +21,20 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-/** One connection, past any pooler. */
+/** Opens one connection, not through a pooler. */
 const open = (statementTimeoutMs = 5000) =>
   openDatabase({ ...databaseSettings(database.name), poolSize: 1, statementTimeoutMs }, () => {});
 
-/** How often it is looked, at most: a collection may come for what ran before, but where `work` brings one about it does so each time. */
-const MAX_TIMES = 6;
+/**
+ * The largest number of measurements. A collection may be due to earlier code, but one that `work`
+ * causes occurs each time.
+ */
+const MAX_MEASUREMENTS = 6;
 
-/** The fewest full collections while `work` ran, of some times. Once more before, for what is compiled lasts. */
+/**
+ * Returns the smallest number of full collections during `work`. A first run is not counted,
+ * because compiled code lasts.
+ */
 async function fullCollections(work: () => Promise<void>): Promise<number> {
   const counts: number[] = [];
   let count = 0;
@@ -33,10 +42,10 @@ async function fullCollections(work: () => Promise<void>): Promise<number> {
     count += (entries.getEntries() as GcEntry[]).filter(({ detail }) => detail.kind === FULL).length;
   });
   observer.observe({ entryTypes: ['gc'] });
-  for (let time = 0; time <= MAX_TIMES && !counts.includes(0); time += 1) {
+  for (let time = 0; time <= MAX_MEASUREMENTS && !counts.includes(0); time += 1) {
     count = 0;
     await work();
-    // An entry comes two turns of the loop after its collection.
+    // An entry arrives two turns of the event loop after its collection.
     for (let turn = 0; turn < 2; turn += 1) await setImmediate();
     if (time > 0) counts.push(count);
   }
@@ -44,7 +53,7 @@ async function fullCollections(work: () => Promise<void>): Promise<number> {
   return Math.min(...counts);
 }
 
-test('rows and parameters of a statement are gone with it', async () => {
+test('rows and parameters of a statement do not outlive it', async () => {
   const db = open();
   try {
     const collections = await fullCollections(async () => {
@@ -62,7 +71,7 @@ test('rows and parameters of a statement are gone with it', async () => {
   }
 });
 
-test('a server that does not answer is not waited for for ever', async () => {
+test('a statement fails when the server does not respond', async () => {
   const db = open(200);
   const [{ pid } = { pid: 0 }] = await run(db, sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`);
   process.kill(pid, 'SIGSTOP');
