@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
+import { run } from './connection';
 import { migrateUp, type SchemaState, schemaState } from './migrate';
-import { type Database, run } from './pool';
+import type { Database } from './pool';
 import { readTimeouts, type Timeouts } from './timeouts';
 
 /** The database cannot be used as it is. The message says what to do. */

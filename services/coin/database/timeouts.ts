@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
-import { type Database, run } from './pool';
+import { run } from './connection';
+import type { Database } from './pool';
 
 /** The timeouts that PostgreSQL enforces, in milliseconds. */
 export interface Timeouts {
