@@ -1,4 +1,4 @@
-// A device in a process with an OpenTelemetry SDK, as an application would have it; for tests that look at it from outside.
+// A device in a process with an OpenTelemetry SDK, as an application has one, for tests that observe it from outside.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
