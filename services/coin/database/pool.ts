@@ -3,7 +3,6 @@ import { Pool, type PoolClient } from 'pg';
 import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
 import type { DB } from './schema';
-import type { Timeouts } from './timeouts';
 import { QueueDelayEstimate } from './wait-estimate';
 
 /**
@@ -11,6 +10,19 @@ import { QueueDelayEstimate } from './wait-estimate';
  * connection of it.
  */
 export type Database = Kysely<DB>;
+
+/** The timeouts that PostgreSQL enforces, in milliseconds. */
+export interface Timeouts {
+  /** The longest duration of a statement. */
+  readonly statementTimeoutMs: number;
+  /** The longest wait for a lock. */
+  readonly lockTimeoutMs: number;
+  /**
+   * The longest idle time in an open transaction, after which the connection is closed; undefined:
+   * `statementTimeoutMs`.
+   */
+  readonly idleInTransactionTimeoutMs?: number;
+}
 
 export interface DatabaseSettings extends Timeouts {
   readonly connectionString: string;

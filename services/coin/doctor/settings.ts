@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import { run } from '../database/connection';
-import type { Database } from '../database/pool';
-import { readTimeouts, type Timeouts } from '../database/timeouts';
+import type { Database, Timeouts } from '../database/pool';
+import { readTimeouts } from '../database/timeouts';
 import { type Check, fail, ok } from './check';
 
 interface Found {
