@@ -19,7 +19,7 @@ const SAME_FOR_EVERY_DATABASE = [
   'tls',
   'token-keys',
   'tracing',
-  'wait-estimate',
+  'queue-delay-estimate',
   'workers',
 ];
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { type Database, type DatabaseSettings, openDatabase } from '../services/coin/database/pool';
-import { QueueDelayEstimate } from '../services/coin/database/wait-estimate';
+import { QueueDelayEstimate } from '../services/coin/database/queue-delay-estimate';
 import { ROOT } from './root';
 
 export const TEMPLATE = 'aqm_template';

@@ -15,7 +15,7 @@ export interface Cut {
   readonly inOnceAlone?: boolean;
 }
 
-const GATHERED = 'store/claim/claim-many-fast.js';
+const CLAIM_MANY_FAST = 'store/claim/claim-many-fast.js';
 
 /**
  * Returns the cuts in the order in which they are made; each copy has those before it as well. The order of upload is
@@ -47,7 +47,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       what: 'check of expire_time',
       edits: [
         {
-          file: GATHERED,
+          file: CLAIM_MANY_FAST,
           from: `AND s.expire_time > now() + interval '\${coin_1.HAND_OUT_MARGIN_S} seconds'`,
           to: '',
         },
@@ -58,7 +58,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       what: 'record of the answer (repeats)',
       edits: [
         {
-          file: GATHERED,
+          file: CLAIM_MANY_FAST,
           // The branch for requests without a request_id, as the bench sends them.
           from: `recorded AS (
   INSERT INTO coin_fetch
@@ -76,7 +76,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       what: 'key bytes kept after hand-out',
       edits: [
         {
-          file: GATHERED,
+          file: CLAIM_MANY_FAST,
           from: `FROM coin c
   WHERE c.user_id = \${user('v')} AND c.key_id = k.key_id
   OFFSET 0`,
@@ -90,7 +90,11 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       promise: '1',
       what: 'check of the incarnation',
       edits: [
-        { file: GATHERED, from: `\`\${guard_1.CURRENT_INCARNATION} = $11::text\``, to: "'$11::text IS NOT NULL'" },
+        {
+          file: CLAIM_MANY_FAST,
+          from: `\`\${guard_1.CURRENT_INCARNATION} = $11::text\``,
+          to: "'$11::text IS NOT NULL'",
+        },
       ],
     },
     {
@@ -172,7 +176,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       what: 'row locks',
       inOnceAlone: true,
       collides: true,
-      edits: [{ file: GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
+      edits: [{ file: CLAIM_MANY_FAST, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
     },
     {
       promise: '1, 4',
@@ -180,7 +184,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       collides: true,
       edits: [
         {
-          file: GATHERED,
+          file: CLAIM_MANY_FAST,
           from: "random: textFor(pieces, { record: '', served: 'item' })",
           to: `random: \`
 WITH unread AS (

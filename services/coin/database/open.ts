@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { EmbeddedPostgres } from './embedded-postgres';
 import { type Database, type DatabaseSettings, openDatabase, type PoolCounts } from './pool';
+import { QueueDelayEstimate } from './queue-delay-estimate';
 import { type CountReplica, openReplica } from './replica';
-import { QueueDelayEstimate } from './wait-estimate';
 
 /** The settings by which the service reaches PostgreSQL. */
 export interface PostgresOptions extends Omit<DatabaseSettings, 'connectionString'> {

@@ -2,8 +2,8 @@ import { Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
 import { Pool, type PoolClient } from 'pg';
 import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
+import { QueueDelayEstimate } from './queue-delay-estimate';
 import type { DB } from './schema';
-import { QueueDelayEstimate } from './wait-estimate';
 
 /**
  * A pool of connections with the types of the tables (schema.ts), or one transaction on a

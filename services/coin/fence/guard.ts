@@ -70,7 +70,7 @@ export const CURRENT_INCARNATION = `(
  * distributed, so that it runs on the node that received the statement: every other node has
  * another incarnation.
  */
-export const guardOnOneNode = (parameter: '$7' | '$10' | '$11'): string => `gate AS MATERIALIZED (
+export const guardOnOneNode = (parameter: '$7' | '$10' | '$11'): string => `guard AS MATERIALIZED (
   SELECT ${CURRENT_INCARNATION} = ${parameter}::text AS verified FROM database_life
 )`;
 

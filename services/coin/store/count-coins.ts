@@ -48,16 +48,16 @@ export async function countCoins(
 const count = compileOnce((db, value: ValueOf<{ userId: string; incarnation: string }>) =>
   db
     .with(
-      (cte) => cte('gate').materialized(),
+      (cte) => cte('guard').materialized(),
       (query) => query.selectNoFrom(isVerified(value('incarnation')).as('verified')),
     )
     .selectFrom('database_life as life')
-    .crossJoin('gate')
+    .crossJoin('guard')
     .leftJoin(
-      availableByCategory(db, value('userId')).where(sql<boolean>`(SELECT verified FROM gate)`).as('stock'),
+      availableByCategory(db, value('userId')).where(sql<boolean>`(SELECT verified FROM guard)`).as('stock'),
       (join) => join.onTrue(),
     )
-    .select(['life.epoch', 'gate.verified', 'stock.coin_category', 'stock.available'])
+    .select(['life.epoch', 'guard.verified', 'stock.coin_category', 'stock.available'])
     .select(sql<Date>`now()`.as('server_time')),
 );
 

@@ -76,7 +76,7 @@ interface Scan {
 
 /** The parts in which the statement texts for one and for several users differ. */
 interface Pieces {
-  readonly gate: string;
+  readonly guard: string;
   readonly verified: string;
   readonly scans: string;
   readonly user: (of: string) => string;
@@ -92,7 +92,7 @@ interface Pieces {
 
 const TEXTS = {
   several: textsFor({
-    gate: '',
+    guard: '',
     verified: `${CURRENT_INCARNATION} = $11::text`,
     location: 's.ctid',
     at: 's.ctid = v.location',
@@ -102,9 +102,9 @@ const TEXTS = {
     user: (of: string) => `${of}.user_id`,
   }),
   one: textsFor({
-    gate: `${guardOnOneNode('$11')},
+    guard: `${guardOnOneNode('$11')},
 `,
-    verified: '(SELECT verified FROM gate)',
+    verified: '(SELECT verified FROM guard)',
     location: 's.upload_order',
     at: 's.coin_category = v.category AND s.upload_order = v.location',
     category: (of: string) => `, ${of}.category`,
@@ -140,11 +140,11 @@ served AS MATERIALIZED (
  * fallback as asked; $11 the verified incarnation.
  */
 function textFor(
-  { gate, verified, scans, user, location, at, category }: Pieces,
+  { guard, verified, scans, user, location, at, category }: Pieces,
   { record, served }: { readonly record: string; readonly served: string },
 ): string {
   return `
-WITH ${gate}scan AS MATERIALIZED (
+WITH ${guard}scan AS MATERIALIZED (
   SELECT q.scan, ${user('q')} AS user_id${category('q')}, p.locations, p.key_ids
   FROM ${scans}
   CROSS JOIN LATERAL (

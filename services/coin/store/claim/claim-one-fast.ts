@@ -57,11 +57,11 @@ const several = (count: number) => ({
 
 /** The check of the incarnation, and the condition by which the deletion finds the locked rows. */
 const ACCESS = {
-  several: { gate: '', verified: `${CURRENT_INCARNATION} = $7::text`, location: 's.ctid', at: 's.ctid' },
+  several: { guard: '', verified: `${CURRENT_INCARNATION} = $7::text`, location: 's.ctid', at: 's.ctid' },
   one: {
-    gate: `${guardOnOneNode('$7')},
+    guard: `${guardOnOneNode('$7')},
 `,
-    verified: '(SELECT verified FROM gate)',
+    verified: '(SELECT verified FROM guard)',
     location: 's.upload_order',
     at: 's.coin_category = $4::smallint AND s.upload_order',
   },
@@ -79,10 +79,10 @@ function textsFor(targets: Targets): string[] {
  * claim-one.ts.
  */
 function textFor(count: number, targets: Targets): string {
-  const { gate, verified, location, at } = ACCESS[targets];
+  const { guard, verified, location, at } = ACCESS[targets];
   const { keyIds, locations, from, keyId, order } = count === 1 ? ONE : several(count);
   return `
-WITH ${gate}picked AS MATERIALIZED (
+WITH ${guard}picked AS MATERIALIZED (
   SELECT ${location} AS location, s.upload_order, s.key_id
   FROM coin_stock s
   WHERE s.user_id = $1::uuid AND s.coin_category = $4::smallint

@@ -67,14 +67,14 @@ export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile()
  */
 const ACCESS = {
   several: {
-    gate: `gate AS MATERIALIZED (
+    guard: `guard AS MATERIALIZED (
   SELECT ${CURRENT_INCARNATION} = $10::text AS verified
 )`,
     location: 's.ctid',
     at: 's.ctid = p.location',
   },
   one: {
-    gate: guardOnOneNode('$10'),
+    guard: guardOnOneNode('$10'),
     location: 's.coin_category',
     at: 's.coin_category = p.location AND s.upload_order = p.upload_order',
   },
@@ -97,13 +97,13 @@ function textsFor(targets: Targets) {
  * the verified incarnation.
  */
 function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
-  const { gate, location, at } = ACCESS[targets];
+  const { guard, location, at } = ACCESS[targets];
   const handedOut = `s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'`;
   const queue = (category: string, rank: string) => `
   SELECT ${location} AS location, ${rank} AS rank, s.upload_order
   FROM coin_stock s
   WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND ${handedOut}
-    AND (SELECT verified FROM gate) AND NOT EXISTS (SELECT FROM remembered)
+    AND (SELECT verified FROM guard) AND NOT EXISTS (SELECT FROM remembered)
   ORDER BY s.upload_order
   LIMIT ${count}
   ${lock}`;
@@ -117,20 +117,20 @@ function text(count: number, lock: string, categories: 'one' | 'several', target
   LIMIT ${count}`;
   const wanted = categories === 'one' ? '= $7::smallint' : '= ANY ($7::smallint[])';
   return `
-WITH ${gate},
+WITH ${guard},
 remembered AS MATERIALIZED (
   SELECT f.key_ids, f.fetch_time,
     (f.coin_category, f.coin_count, f.allow_lower_categories) = ($4::smallint, $5::smallint, $6::boolean) AS same
   FROM coin_fetch f
   WHERE f.user_id = $1::uuid AND f.requester_id = $2::uuid AND f.request_id = $3::uuid
-    AND f.fetch_time > now() - make_interval(secs => $8) AND (SELECT verified FROM gate)
+    AND f.fetch_time > now() - make_interval(secs => $8) AND (SELECT verified FROM guard)
 ),
 picked AS MATERIALIZED (${picked}
 ),
 settled AS MATERIALIZED (
   SELECT CASE
     WHEN p.found = ${count} OR $9::boolean OR EXISTS (SELECT FROM remembered) THEN true
-    WHEN NOT (SELECT verified FROM gate) THEN true
+    WHEN NOT (SELECT verified FROM guard) THEN true
     ELSE p.found >= (
     SELECT count(*)
     FROM (
@@ -162,7 +162,7 @@ FROM (
   UNION ALL
   SELECT 'contended', 0, 0, NULL, NULL FROM settled WHERE NOT settled
   UNION ALL
-  SELECT 'unverified', 0, 0, NULL, NULL FROM gate WHERE NOT verified
+  SELECT 'unverified', 0, 0, NULL, NULL FROM guard WHERE NOT verified
 ) answer
 LEFT JOIN LATERAL (
   SELECT c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time

@@ -44,13 +44,13 @@ export async function purgeStale(db: Database, guard: Guard, maxAgeDays: number,
 
 function purgeSlice(after: RawBuilder<unknown>, maxAgeDays: number, incarnation: string) {
   return sql<Slice>`
-WITH gate AS MATERIALIZED (
+WITH guard AS MATERIALIZED (
   SELECT ${isVerified(incarnation)} AS verified
 ),
 slice AS MATERIALIZED (
   SELECT user_id, coin_category, upload_order, upload_time, expire_time
   FROM coin_stock
-  WHERE (SELECT verified FROM gate) AND ${after}
+  WHERE (SELECT verified FROM guard) AND ${after}
   ORDER BY user_id, coin_category, upload_order
   LIMIT ${SLICE}
 ),
@@ -72,8 +72,8 @@ purged AS (
 erased AS (
   DELETE FROM coin c USING purged p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING c.key_id
 )
-SELECT gate.verified, (SELECT count(*) FROM erased)::int AS deleted, last.*
-FROM gate
+SELECT guard.verified, (SELECT count(*) FROM erased)::int AS deleted, last.*
+FROM guard
 LEFT JOIN (
   SELECT user_id, coin_category, upload_order FROM slice
   ORDER BY user_id DESC, coin_category DESC, upload_order DESC LIMIT 1

@@ -186,7 +186,11 @@ WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execu
         .rejects.toThrow()
         .then(() => []);
     const answers = await duringClaim(once, [...Array(9).fill(once), failing, ...Array(9).fill(once)]);
-    expect(answers.flat().sort()).toEqual(minted.slice(0, 19).sort());
+    // The coin that the failing fetch held for a moment may be skipped, so any one of them is left.
+    const handedOut = answers.flat();
+    expect(handedOut).toHaveLength(19);
+    expect(minted).toEqual(expect.arrayContaining(handedOut));
+    expect(new Set(handedOut).size).toBe(19);
     expect((await owner.count()).available?.bronze).toBe(1);
   });
 

@@ -1,5 +1,5 @@
 import { CallsInFlight } from '../../calls-in-flight';
-import { QueueDelayEstimate } from '../../database/wait-estimate';
+import { QueueDelayEstimate } from '../../database/queue-delay-estimate';
 
 let now: number;
 let waiting: QueueDelayEstimate;
