@@ -1,5 +1,5 @@
 # The coin service: docker build -t aqm-coin-service . (docker-compose.yml runs it, read-only and without capabilities).
-# deploy/test/dockerfile.test.ts runs these steps as plain processes, for there is no engine where the tests run.
+# deploy/test/dockerfile.long.test.ts runs these steps as plain processes, for there is no engine where the tests run.
 
 FROM node:24.21.0-bookworm-slim AS build
 WORKDIR /app
@@ -32,4 +32,4 @@ USER node
 EXPOSE 50051 9464
 # Whether the process serves; a fenced database does not make it unhealthy, for a restart would not help.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["node", "dist/services/coin/cli/health.js"]
-CMD ["node", "dist/services/coin/aqm.js", "serve"]
+CMD ["node", "--enable-source-maps", "dist/services/coin/aqm.js", "serve"]

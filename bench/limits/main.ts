@@ -7,7 +7,7 @@ import { readConfig } from '../../services/coin/config';
 import { CoinLimits } from '../../services/coin/limits/coin-limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
 import type { FetchAnswer } from '../../services/coin/store/claim/fetch-coins';
-import { RedisProcess } from '../../testkit/redis-process';
+import { RedisServer } from '../../testkit/redis-server';
 import { Callers, closedLoop } from '../service/callers';
 import { Stage } from '../service/stage';
 
@@ -70,7 +70,7 @@ async function main(): Promise<void> {
   });
   const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
   if (!(rounds >= 1 && seconds > 0)) throw new Error('--rounds and --seconds must be positive');
-  const redis = await RedisProcess.start();
+  const redis = await RedisServer.startInMemory();
   const stage = await Stage.open({
     env: { AQM_LIMITS: 'off', AQM_LOG_LEVEL: 'error' },
     targets: TARGETS,

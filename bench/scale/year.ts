@@ -1,5 +1,5 @@
 import { GOLD, mint, SILVER } from '../../testkit/coins';
-import { User } from '../../testkit/service';
+import { User } from '../../testkit/user';
 import type { Stage } from '../service/stage';
 
 /** Coins of one upload: 100 of each mix that the growth has by default. */

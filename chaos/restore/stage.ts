@@ -6,8 +6,9 @@ import { type Binaries, findBinaries } from '../../services/coin/database/embedd
 import { issueToken } from '../../services/coin/identity/development-key';
 import { type CommandResult, runCommand } from '../../testkit/command';
 import { baseBackup, Cluster } from '../../testkit/postgres-cluster';
-import { User } from '../../testkit/service';
+import { postgresModule } from '../../testkit/postgres-versions';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
+import { User } from '../../testkit/user';
 
 /** As an operator runs it; the clusters of the tests do without. */
 const DURABLE = ['fsync=on', 'full_page_writes=on', 'synchronous_commit=on'];
@@ -35,7 +36,7 @@ export class Stage {
   }
 
   static async open(): Promise<Stage> {
-    return new Stage(await findBinaries(process.env.AQM_POSTGRES_PACKAGE || undefined));
+    return new Stage(await findBinaries(postgresModule()));
   }
 
   get archive(): string {

@@ -1,6 +1,4 @@
 import { type CallOptions, type Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { ErrorInfo } from 'nice-grpc-error-details';
-import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import type { Coin } from '../../gen/aqm/coin/v1/coin';
 import { CoinAdminServiceClient } from '../../gen/aqm/coin/v1/coin_admin_service';
 import {
@@ -8,6 +6,7 @@ import {
   type FetchCoinsResult,
   CoinUploadResult_Outcome as Outcome,
 } from '../../gen/aqm/coin/v1/coin_service';
+import { toCallError } from '../../testkit/call';
 import { isIntact } from './coin-bytes';
 import type { Failure, FetchCall, FetchedCoin, FetchItem, Millis, OtherCall, UploadCall } from './history';
 import type { Recorder } from './recorder';
@@ -205,8 +204,6 @@ function nameOf(outcome: Outcome): string {
 }
 
 function toFailure(error: ServiceError): Failure {
-  const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
-  const details = packed instanceof Buffer ? Status.decode(packed).details : [];
-  const info = details.find(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo'));
-  return { code: status[error.code] ?? 'UNKNOWN', reason: info ? ErrorInfo.decode(info.value).reason : '' };
+  const { code, reason } = toCallError(error);
+  return { code, reason };
 }

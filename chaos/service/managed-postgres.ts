@@ -4,6 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Client } from 'pg';
 import pino from 'pino';
 import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
+import { postgresModule } from '../../testkit/postgres-versions';
 import type { Target } from './tcp-link';
 
 /** A PostgreSQL that belongs to the run: it kills it, and starts it again. The services know only the links to it. */
@@ -20,7 +21,7 @@ export class ManagedPostgres {
 
   static async start(folder: string): Promise<ManagedPostgres> {
     const log = pino({ level: 'silent' });
-    const binariesPackage = process.env.AQM_POSTGRES_PACKAGE || undefined;
+    const binariesPackage = postgresModule();
     return new ManagedPostgres(
       folder,
       await EmbeddedPostgres.open(folder, { log, ...(binariesPackage ? { binariesPackage } : {}) }),

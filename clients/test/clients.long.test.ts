@@ -2,7 +2,8 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '../../testkit/root';
-import { startService, type TestService, type User } from '../../testkit/service';
+import { startService, type TestService } from '../../testkit/service';
+import type { User } from '../../testkit/user';
 import { buildExample, EXPECTED, missingTools, runExample } from '../example';
 import { LANGUAGES, type Language } from '../languages';
 import { type Faults, FaultyProxy, RETRY_AFTER_MS } from './faulty-proxy';

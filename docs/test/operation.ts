@@ -11,9 +11,9 @@ import { Fence } from '../../services/coin/fence/fence';
 import { PgBouncer } from '../../testkit/pgbouncer';
 import { baseBackup, Cluster } from '../../testkit/postgres-cluster';
 import { ROOT } from '../../testkit/root';
-import { User } from '../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 import { databaseSettings } from '../../testkit/test-database';
+import { User } from '../../testkit/user';
 import type { Commands } from './sections';
 
 const DURABLE = ['fsync=on'];

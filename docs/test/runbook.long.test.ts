@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import type { CallError } from '../../testkit/call';
 import { BRONZE, mint } from '../../testkit/coins';
 import { eventually } from '../../testkit/eventually';
-import type { CallError, User } from '../../testkit/service';
+import type { User } from '../../testkit/user';
 import { Operation } from './operation';
 import { type Commands, commandsBySection } from './sections';
 

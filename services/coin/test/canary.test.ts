@@ -14,9 +14,9 @@ import {
   UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { ServerReflectionClient, ServerReflectionResponse } from '../../../gen/grpc/reflection/v1/reflection';
+import { type CallError, toCallError } from '../../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../../testkit/coins';
 import { Secrets } from '../../../testkit/secrets';
-import { type CallError, toCallError } from '../../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../../testkit/service-process';
 import { developmentKey, issueToken } from '../identity/development-key';
 

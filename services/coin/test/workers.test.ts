@@ -3,10 +3,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { sql } from 'kysely';
+import type { CallError } from '../../../testkit/call';
 import { ids, mint } from '../../../testkit/coins';
 import { runCommand } from '../../../testkit/command';
-import { type CallError, startService, type TestService, type User } from '../../../testkit/service';
+import { startService, type TestService } from '../../../testkit/service';
 import { type ServiceProcess, spawnService } from '../../../testkit/service-process';
+import type { User } from '../../../testkit/user';
 
 const WORKERS = 3;
 

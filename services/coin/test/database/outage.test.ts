@@ -4,10 +4,12 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
+import type { CallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
 import { compiled } from '../../../../testkit/root';
-import { type CallError, startService, type TestService, User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnMain, spawnService } from '../../../../testkit/service-process';
+import { User } from '../../../../testkit/user';
 import { developmentKey, issueToken } from '../../identity/development-key';
 
 /** A call that is not answered within this time ends as DEADLINE_EXCEEDED, which no test here accepts. */

@@ -4,8 +4,9 @@ import {
   HealthClient,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../../../gen/grpc/health/v1/health';
+import { type CallError, call } from '../../../../testkit/call';
 import { mint } from '../../../../testkit/coins';
-import { type CallError, call, startService, type TestService } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
 import { CallsInFlight } from '../../calls-in-flight';
 

@@ -2,10 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import pino from 'pino';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
+import { CallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
-import { RedisProcess } from '../../../../testkit/redis-process';
-import { CallError, REPLICAS, startService, type TestService, type User } from '../../../../testkit/service';
+import { RedisServer } from '../../../../testkit/redis-server';
+import { REPLICAS, startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
+import type { User } from '../../../../testkit/user';
 import { type CoinRates, readConfig } from '../../config';
 import { CoinLimits } from '../../limits/coin-limits';
 import type { Limits } from '../../limits/limits';
@@ -31,13 +33,13 @@ let alice: User;
 
 const SILENT = pino({ level: 'silent' });
 /** What several replicas share. */
-let shared: RedisProcess | undefined;
+let shared: RedisServer | undefined;
 const opened: Limits[] = [];
 
 /** The budgets of each replica: of a single one in memory, of several in a Redis. */
 async function budgets(): Promise<readonly Limits[]> {
   if (REPLICAS === 1) return [new MemoryLimits()];
-  shared ??= await RedisProcess.start();
+  shared ??= await RedisServer.startInMemory();
   const { socket } = shared;
   const each = Array.from({ length: REPLICAS }, () => new RedisLimits(socket, SILENT));
   opened.push(...each);
@@ -198,9 +200,9 @@ test('a top-up of five besties meets no limit', async () => {
 });
 
 describe('limits in a Redis', () => {
-  let redis: RedisProcess;
+  let redis: RedisServer;
   beforeEach(async () => {
-    redis = await RedisProcess.start();
+    redis = await RedisServer.startInMemory();
   });
   afterEach(() => redis.destroy());
 

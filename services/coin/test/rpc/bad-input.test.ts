@@ -2,8 +2,10 @@ import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
+import { CallError, toCallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../testkit/coins';
-import { CallError, startService, type TestService, toCallError, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
+import type { User } from '../../../../testkit/user';
 import { issueToken } from '../../identity/development-key';
 
 const DAY = 86_400_000;

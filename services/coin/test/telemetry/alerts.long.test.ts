@@ -6,9 +6,10 @@ import { BRONZE, mint } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
 import { freePorts } from '../../../../testkit/free-port';
 import { compiled } from '../../../../testkit/root';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnProgram, spawnService } from '../../../../testkit/service-process';
 import { asAdmin, createDatabase, type TestDatabase } from '../../../../testkit/test-database';
+import type { User } from '../../../../testkit/user';
 import { checkDeployedFiles, Prometheus, readDeployed } from './prometheus';
 
 const HOUSEKEEPING = compiled('services/coin/test/telemetry/frequent-housekeeping');
