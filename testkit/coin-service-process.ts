@@ -1,12 +1,8 @@
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { compiled } from './root';
-
-const AQM = compiled('services/coin/aqm');
+import { AQM, startProgram } from './service-process';
 
 /** The real coin service in a process of its own, with its own PostgreSQL in a temporary folder. */
 export interface CoinServiceProcess {
@@ -32,7 +28,9 @@ export async function startCoinService(): Promise<CoinServiceProcess> {
       const output = execFileSync(process.execPath, [AQM, 'token', ...args], { env });
       return output.toString().trim().split('\n');
     },
-    kill: () => running.end('SIGKILL'),
+    async kill() {
+      await running.end('SIGKILL');
+    },
     async restart() {
       running = await serve(env, address);
     },
@@ -43,26 +41,4 @@ export async function startCoinService(): Promise<CoinServiceProcess> {
   };
 }
 
-/** Resolves when it accepts calls. */
-async function serve(env: NodeJS.ProcessEnv, listen: string) {
-  const child = spawn(process.execPath, [AQM, 'serve'], {
-    env: { ...env, AQM_LISTEN: listen },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let log = '';
-  child.stderr.on('data', (text: Buffer) => {
-    log += text;
-  });
-  const exited = once(child, 'exit');
-  const ended = exited.then(() => Promise.reject(new Error(`The coin service ended: ${log}`)));
-  ended.catch(() => undefined);
-  const [ready] = (await Promise.race([once(createInterface(child.stdout), 'line'), ended])) as [string];
-  const address: string = JSON.parse(ready).address;
-  return {
-    address,
-    async end(signal: NodeJS.Signals): Promise<void> {
-      child.kill(signal);
-      await exited;
-    },
-  };
-}
+const serve = (env: NodeJS.ProcessEnv, listen: string) => startProgram(AQM, ['serve'], { ...env, AQM_LISTEN: listen });

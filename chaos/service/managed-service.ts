@@ -1,11 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
+import { type ReadyProcess, startProgram } from '../../testkit/service-process';
 import type { TcpLink } from './tcp-link';
 
-const LOG_LINES = 40;
 const STOP_TIMEOUT_MS = 20_000;
 
 /** One coin service in a process of its own, behind a link that stays when the process does not. */
@@ -13,80 +10,50 @@ export class ManagedService {
   readonly front: TcpLink;
   readonly #program: string;
   readonly #env: NodeJS.ProcessEnv;
-  readonly #log: string[] = [];
-  #child: ChildProcess | undefined;
-  readonly #abandon = (): void => void this.#child?.kill('SIGKILL');
+  #running: ReadyProcess | undefined;
 
   /**
    * @param dist a folder of compiled code: dist/, or a copy in which a promise is broken
-   * @param env its configuration; the port is picked anew at each start
+   * @param env its configuration; each start picks another port
    */
   constructor(dist: string, front: TcpLink, env: NodeJS.ProcessEnv) {
     this.#program = join(dist, 'services/coin/aqm.js');
     this.front = front;
-    process.once('exit', this.#abandon);
     this.#env = { ...process.env, ...env, AQM_LISTEN: '127.0.0.1:0' };
   }
 
-  /** Starts it, again and again while its database is away. Resolves when it accepts calls. */
+  /** Starts it, repeatedly while its database is away. Resolves when it accepts calls. */
   async start(): Promise<void> {
+    let failure: unknown;
     for (let tries = 0; tries < 50; tries++) {
-      const child = spawn(process.execPath, [this.#program, 'serve'], {
-        env: this.#env,
-        stdio: ['ignore', 'pipe', 'pipe'],
-      });
-      this.#child = child;
-      createInterface(child.stderr).on('line', (line) => this.#remember(line));
-      const ended = once(child, 'exit');
-      const ready = once(createInterface(child.stdout), 'line') as Promise<[string]>;
-      const first = await Promise.race([ready, ended.then(() => undefined)]);
-      if (first) {
-        const [host = '', port] = String(JSON.parse(first[0]).address).split(':');
+      try {
+        this.#running = await startProgram(this.#program, ['serve'], this.#env);
+        const [host = '', port] = this.#running.address.split(':');
         this.front.retarget({ host, port: Number(port) });
         return;
+      } catch (error) {
+        failure = error;
+        await setTimeout(200);
       }
-      await setTimeout(200);
     }
-    throw new Error(`the coin service does not start:\n${this.#log.join('\n')}`);
+    throw new Error('the coin service does not start', { cause: failure });
   }
 
-  /** SIGKILL. */
+  /** Kills it (SIGKILL). */
   async kill(): Promise<void> {
     this.front.retarget(undefined);
-    const child = this.#child;
-    if (!child || hasEnded(child)) return;
-    child.kill('SIGKILL');
-    await once(child, 'exit');
+    await this.#running?.end('SIGKILL');
   }
 
-  /** SIGTERM; calls that run are answered. */
+  /** Stops it in order (SIGTERM): it answers the calls that run. Kills it if that takes too long. */
   async stop(): Promise<void> {
-    const child = this.#child;
-    if (!child || hasEnded(child)) return;
-    const ended = once(child, 'exit');
-    child.kill('SIGTERM');
-    const timer = globalThis.setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
-    await ended;
+    const timer = globalThis.setTimeout(() => void this.#running?.end('SIGKILL'), STOP_TIMEOUT_MS);
+    await this.#running?.end('SIGTERM');
     clearTimeout(timer);
   }
 
   async close(): Promise<void> {
     await this.kill();
-    process.off('exit', this.#abandon);
     await this.front.close();
   }
-
-  /** The last lines that it logged. */
-  get log(): readonly string[] {
-    return this.#log;
-  }
-
-  #remember(line: string): void {
-    this.#log.push(line);
-    if (this.#log.length > LOG_LINES) this.#log.shift();
-  }
-}
-
-function hasEnded(child: ChildProcess): boolean {
-  return child.exitCode !== null || child.signalCode !== null;
 }
