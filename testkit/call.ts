@@ -1,4 +1,4 @@
-import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { type Client, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 
@@ -7,7 +7,10 @@ const DEADLINE_MS = 120_000;
 
 /** A failed call, with the parts of its google.rpc.Status as fields. */
 export class CallError extends Error {
+  declare readonly cause: ServiceError;
+
   constructor(
+    cause: ServiceError,
     /** The name of the gRPC status code. */
     readonly code: string,
     /** The reason of the ErrorInfo; empty without one. */
@@ -16,9 +19,8 @@ export class CallError extends Error {
     readonly fields: string[],
     /** The delay of the RetryInfo in milliseconds; undefined without one. */
     readonly retryAfterMs: number | undefined,
-    message: string,
   ) {
-    super(message);
+    super(cause.details, { cause });
   }
 }
 
@@ -33,11 +35,11 @@ export function toCallError(error: ServiceError): CallError {
   const retry = detail('RetryInfo');
   const delay = retry ? RetryInfo.decode(retry).retryDelay : undefined;
   return new CallError(
+    error,
     status[error.code] ?? 'UNKNOWN',
     info ? ErrorInfo.decode(info).reason : '',
     bad ? BadRequest.decode(bad).fieldViolations.map((violation) => violation.field) : [],
     delay ? delay.seconds * 1000 + delay.nanos / 1e6 : undefined,
-    error.details,
   );
 }
 
@@ -73,4 +75,16 @@ export function call<Request, Response>(
       error ? reject(toCallError(error)) : resolve(response),
     );
   });
+}
+
+/**
+ * Makes one call whose request and answer are bytes, also those of no valid message.
+ * @param path of the method, such as `/aqm.coin.v1.CoinService/FetchCoins`
+ * @throws {CallError} if it fails
+ */
+export function callBytes(client: Client, path: string, request: Uint8Array, metadata: Metadata): Promise<Buffer> {
+  const same = (bytes: Buffer) => bytes;
+  const method: Unary<Buffer, Buffer | undefined> = (bytes, headers, options, callback) =>
+    client.makeUnaryRequest(path, same, same, bytes, headers, options, callback);
+  return call(method, Buffer.from(request), metadata).then((answer) => answer ?? Buffer.alloc(0));
 }

@@ -13,6 +13,7 @@ import type { Coin, ItemError } from '../../../gen/aqm/coin/v1/coin';
 import {
   type BatchFetchCoinsRequest,
   CoinServiceClient,
+  type CoinServiceServer,
   CoinServiceService,
   type FetchCoinsRequest,
   CoinUploadResult_Outcome as Outcome,
@@ -57,7 +58,7 @@ export class ScriptedCoinService {
 
   static async start(): Promise<ScriptedCoinService> {
     const service = new ScriptedCoinService();
-    service.#server.addService(CoinServiceService, {
+    const methods: CoinServiceServer = {
       uploadCoins: service.#handler('uploadCoins', (request: UploadCoinsRequest) => service.#upload(request)),
       fetchCoins: service.#handler('fetchCoins', (request: FetchCoinsRequest) => ({ coins: service.#fetch(request) })),
       batchFetchCoins: service.#handler('batchFetchCoins', ({ requests }: BatchFetchCoinsRequest) => ({
@@ -77,7 +78,8 @@ export class ScriptedCoinService {
         retiredCount: 0,
         databaseEpoch: service.epoch,
       })),
-    });
+    };
+    service.#server.addService(CoinServiceService, methods);
     const port = await new Promise<number>((resolve, reject) => {
       service.#server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
         error ? reject(error) : resolve(bound),

@@ -1,8 +1,8 @@
 import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
-import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
-import { CallError, toCallError } from '../../../../testkit/call';
+import { CallError, callBytes } from '../../../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../testkit/coins';
 import { startService, type TestService } from '../../../../testkit/service';
 import type { User } from '../../../../testkit/user';
@@ -50,12 +50,7 @@ afterEach(async () => {
 function sendRaw(path: string, bytes: Buffer, headers: Record<string, string> = {}): Promise<Buffer> {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-  const same = (buffer: Buffer) => buffer;
-  return new Promise((resolve, reject) => {
-    wire.makeUnaryRequest(path, same, same, bytes, metadata, (error: ServiceError | null, answer?: Buffer) =>
-      error ? reject(toCallError(error)) : resolve(answer ?? Buffer.alloc(0)),
-    );
-  });
+  return callBytes(wire, path, bytes, metadata);
 }
 
 const coin = (fields: object) =>

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { credentials, Metadata } from '@grpc/grpc-js';
+import { credentials } from '@grpc/grpc-js';
 import { CoinServiceClient } from '../../../../gen/aqm/coin/v1/coin_service';
+import { bearer, call } from '../../../../testkit/call';
 import { BRONZE, ids, mint } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
 import { freePorts } from '../../../../testkit/free-port';
@@ -229,11 +230,10 @@ describe('a service', () => {
       ['a'.repeat(32), '01'],
       ['b'.repeat(32), '00'],
     ]) {
-      const metadata = new Metadata();
-      metadata.set('authorization', `Bearer ${token}`);
+      const metadata = bearer(token);
       metadata.set('traceparent', `00-${traceId}-${'c'.repeat(16)}-${flag}`);
       metadata.set('baggage', `user=${id}`);
-      await new Promise((resolve) => client.getInventoryCount({}, metadata, resolve));
+      await call(client.getInventoryCount.bind(client), {}, metadata);
     }
     client.close();
     expect(await running.stop()).toBe(0);
