@@ -6,7 +6,7 @@ import { measureCosts } from './measure';
 import { readCosts } from './measured';
 import { type Assumptions, type Capacity, capacityOf, daysInStock, daysSpent } from './model';
 
-const USAGE = `Usage: npm run bench:capacity [-- --measure yes] [--from docs/performance] [--stock 30] [--mix 5,15,80] [--fetches 2] [--peak 5]
+const USAGE = `Usage: npm run bench -- capacity [--measure yes] [--from docs/performance] [--stock 30] [--mix 5,15,80] [--fetches 2] [--peak 5]
                                 [--shard-gb 1000] [--shard-cores 16] [--users 1e4,1e6,1e8,1e9] [--out docs/performance]
   What so many users would need, by the formulas of docs/capacity.md and what the benches measured: it reads the JSON that they wrote
   (fetch, upload, spent, costs), and says which figures it had to assume. --measure yes measures bytes on disk and in the log first

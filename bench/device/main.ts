@@ -9,7 +9,7 @@ import { timeOperations } from './operations';
 import { plot } from './plot';
 import { type BackendResult, type SizeResult, table } from './report';
 
-const USAGE = `Usage: npm run bench:device [-- --quick] [--backend NAME …] [--out FOLDER]
+const USAGE = `Usage: npm run bench -- device [--quick] [--backend NAME …] [--out FOLDER]
   Times every operation of both backends at 10, 100, 1,000 and 10,000 stored coins, with the settings they ship with.
   --quick    fewer runs, up to 1,000 coins: does it run, not how fast
   --backend  sqlite, redis-always or redis-everysec; all three unless named

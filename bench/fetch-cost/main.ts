@@ -11,7 +11,7 @@ import { ROOT } from '../../testkit/root';
 import { ARMS, type Arm, type Effort, measure, type Round, type Scenario } from './scenario';
 import { measureThroughService } from './through-service';
 
-const USAGE = `Usage: npm run bench:fetch-cost [-- --quick] [--callers 8] [--json FILE]
+const USAGE = `Usage: npm run bench -- fetch-cost [--quick] [--callers 8] [--json FILE]
   Fetching with everything (repeats, spent memory, fence, recheck of short answers, key bytes) against the plain claim on one
   table, in alternating rounds: the statement alone, by the same driver; then FetchCoins over gRPC, by the service as it
   ships and by the same service with the plain claim. Behind each plain figure stands by how much slower ours was: 10 % are 90

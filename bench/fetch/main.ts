@@ -5,7 +5,7 @@ import { columns, type Latency, median, positive, progress, verdict } from '../s
 import { ARMS, type Arm, Contest, type Round } from './contest';
 import { IN_FLIGHT, POSTGRES } from './load';
 
-const USAGE = `Usage: npm run bench:fetch [-- --rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--request-ids none|new] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- fetch [--rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--request-ids none|new] [--out docs/performance]
   Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),
   an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, the service's store in the bench's own process, without a wire (its callers
   are the client), and the least that hands a coin to one caller only, with no other promise, over gRPC; and single calls, idle. In rounds by turns.

@@ -6,7 +6,7 @@ import { columns, positive, verdict } from '../service/numbers';
 import { Stage } from '../service/stage';
 import { type Configuration, configurations, runConfiguration, TARGETS } from './configurations';
 
-const USAGE = `Usage: npm run bench:ghz [-- --only FetchCoins] [--total 0] [--address 127.0.0.1:50051 --token JWT] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- ghz [--only FetchCoins] [--total 0] [--address 127.0.0.1:50051 --token JWT] [--out docs/performance]
   Runs ghz with each configuration of bench/ghz/, one for every method, against a service of its own, or against one that runs (the token
   needs the admin scope for the purges). ghz is found on PATH, in GOBIN or in GOPATH, or built with Go. One configuration alone:
   ghz --config bench/ghz/fetch-coins.json -m '{"authorization":"Bearer JWT"}'`;

@@ -5,7 +5,7 @@ import { Stage } from '../service/stage';
 import type { Load } from '../users/crowd';
 import { Crowd } from '../users/spawn-crowd';
 
-const USAGE = `Usage: npm run bench:hot [-- --fetches 10000] [--rounds 3] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- hot [--fetches 10000] [--rounds 3] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
   So many connected users who all fetch one coin at the same moment: of one user who has as many, and of as many users who have one
   each, by turns. The service may have all of them in its queue (AQM_MAX_CALLS, AQM_MAX_WAIT_MS, AQM_CONNECT_TIMEOUT_MS), which it
   would refuse with the settings that ship. Exit code 1 when a fetch came out empty or twice, or the one user's took too long.`;

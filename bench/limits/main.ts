@@ -11,7 +11,7 @@ import { RedisServer } from '../../testkit/redis-server';
 import { Callers, closedLoop } from '../service/callers';
 import { Stage } from '../service/stage';
 
-const USAGE = `Usage: npm run bench:limits [-- --rounds 40] [--seconds 0.5] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- limits [--rounds 40] [--seconds 0.5] [--out docs/performance]
   Fetches a second of services that differ in their limits alone, on one PostgreSQL, in rounds by turns: without limits, with
   those of one process, with those that are shared through a Redis.`;
 

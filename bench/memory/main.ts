@@ -6,7 +6,7 @@ import { treeResidentMiB } from '../service/processor';
 import { Stage } from '../service/stage';
 import { Crowd } from '../users/spawn-crowd';
 
-const USAGE = `Usage: npm run bench:memory [-- --minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- memory [--minutes 10] [--users 10000] [--rate 500] ${BATCH_USAGE} [--out docs/performance]
   Resident memory of the service: alone, with so many connected users who have each made a call, and then every few seconds of a
   load by them in open loop (so many fetches a second). Settings of the environment reach the service. Exit code 1 when it grows.`;
 

@@ -5,7 +5,7 @@ import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
 import { type Done, type Kind, MixedCallers, SHARES } from './callers';
 
-const USAGE = `Usage: npm run bench:mixed [-- --rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--targets 1000] [--batch 256] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- mixed [--rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--targets 1000] [--batch 256] [--out docs/performance]
   Uploads, fetches of GOLD with fallback, batch fetches and counts, by shares (${JSON.stringify(SHARES)} percent of the calls), so many at a
   time: against a service with gathered claims and one without (AQM_CLAIM_BATCH=1), on one PostgreSQL, in rounds by turns. The
   generator is grpc-js on the same cores. Settings of the environment reach both services.`;

@@ -6,7 +6,7 @@ import { Stage } from '../service/stage';
 import { plot } from './plot';
 import { distribution, type OverloadResult, phaseOf, table, verdicts } from './report';
 
-const USAGE = `Usage: npm run bench:overload [-- --seconds 60] [--times 5] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- overload [--seconds 60] [--times 5] [--out docs/performance]
   Lowers the capacity of a service by configuration, measures it, and then sends so many times as many calls, which come
   when they are due whatever becomes of the others. Exit code 1 when the service does not stand it.`;
 

@@ -11,7 +11,7 @@ import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
 import { type Cut, cutsFor } from './cuts';
 
-const USAGE = `Usage: npm run bench:promises [-- --rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--connections 4] [--workers 2] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- promises [--rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--connections 4] [--workers 2] [--out docs/performance]
   What each promise costs a fetch: the service as it ships; the same with what keeps one promise after the other cut out of its
   compiled code, and then what its contract asks for besides; the least that hands a coin to one caller only; and an empty echo. By turns
   on one PostgreSQL; 256 calls in flight from ghz, one coin each.`;

@@ -3,7 +3,7 @@ import { positive } from '../service/numbers';
 import { churn } from './churn';
 import { growth } from './growth';
 
-const USAGE = `Usage: npm run bench:scale [-- --only growth|churn] [--coins 10000000] [--mix 5,15,80] [--blocks 20] [--block-ms 400]
+const USAGE = `Usage: npm run bench -- scale [--only growth|churn] [--coins 10000000] [--mix 5,15,80] [--blocks 20] [--block-ms 400]
                             [--days 365] [--day-ms 500] [--daily 2000] ${BATCH_USAGE} [--out docs/performance]
   growth: p50 and p99 of a fetch from 10,000 to so many coins (shares of GOLD, SILVER, BRONZE in percent), at each size by turns with a
   service that has 10,000. With a --mix of more GOLD it no longer fits in memory (10 million coins of 40,30,30 are some 25 GB).

@@ -11,7 +11,7 @@ import { type Database, openDatabase } from '../../services/coin/database/pool';
 import { forgetSpent } from '../../services/coin/store/housekeeping/forget-spent';
 import { ROOT } from '../../testkit/root';
 
-const USAGE = `Usage: npm run bench:spent [-- --coins 1000000] [--out FOLDER]
+const USAGE = `Usage: npm run bench -- spent [--coins 1000000] [--out FOLDER]
   Fills a PostgreSQL of its own with spent coins and says what they take, and how long forgetting them takes.
   --coins  how many (a tenth of them is due to be forgotten)
   --out    where spent.json goes (docs/performance)`;

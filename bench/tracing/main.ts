@@ -9,7 +9,7 @@ import { columns, median, positive, progress, verdict } from '../service/numbers
 import { treeCpuMs } from '../service/processor';
 import { Stage } from '../service/stage';
 
-const USAGE = `Usage: npm run bench:tracing [-- --pairs 7] [--seconds 3] [--concurrency 64] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- tracing [--pairs 7] [--seconds 3] [--concurrency 64] [--out docs/performance]
   Fetches of one coin from ghz against services that differ in their telemetry alone, by turns: with it cut out of the code, off, on with
   1 % of the traces, with all of them, and with metrics. A Jaeger takes the traces. Each round is held against the one that is off
   beside it. Exit code 1 when 1 % costs more than 5 % of throughput.`;

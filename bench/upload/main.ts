@@ -5,7 +5,7 @@ import { Stage } from '../service/stage';
 import { copyRows } from './copy';
 import { BATCH, Uploaders } from './uploaders';
 
-const USAGE = `Usage: npm run bench:upload [-- --rounds 5] [--seconds 4] [--lanes 8] [--users 1000] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- upload [--rounds 5] [--seconds 4] [--lanes 8] [--users 1000] ${BATCH_USAGE} [--out docs/performance]
   Uploads of ${BATCH} coins, a third of each category, by users in turn, against COPY of the same rows into the same tables, in rounds
   by turns. Only coins that were answered as inserted count. Settings of the environment reach the service. Exit code 1 when
   it is slower than it must be.`;

@@ -7,7 +7,7 @@ import { Stage } from '../service/stage';
 import type { Load } from './crowd';
 import { Crowd } from './spawn-crowd';
 
-const USAGE = `Usage: npm run bench:users [-- --users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
+const USAGE = `Usage: npm run bench -- users [--users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
   Connected users, each with a connection and a token of its own, who fetch one coin at random times, whatever became of the calls before
   (open loop; a call counts from when it was due). First at the first rate, for seconds that do not count; then the rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
   /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;

@@ -1,4 +1,4 @@
-// `npm run api-reference`: writes docs/api.md from the comments in proto/, the limits and error codes in services/coin,
+// `npm run generate`: writes docs/api.md from the comments in proto/, the limits and error codes in services/coin,
 // and the examples beside this file. With `--check` it writes nothing, and its exit code is 1 when docs/api.md differs.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -27,7 +27,7 @@ const files = fromBinary(FileDescriptorSetSchema, image).file.filter((file) => f
 const methodsOf = (file) => file.service.reduce((sum, { method }) => sum + method.length, 0);
 const { services, types } = describe(files.sort((a, b) => methodsOf(b) - methodsOf(a)));
 
-const text = `<!-- Written by "npm run api-reference" from proto/, services/coin and build/api-reference. Do not edit. -->
+const text = `<!-- Written by "npm run generate" from proto/, services/coin and build/api-reference. Do not edit. -->
 
 # API of the coin service
 
@@ -104,7 +104,7 @@ ${types.map(typeSection).join('\n')}`;
 if (!process.argv.includes('--check')) {
   writeFileSync(target, text);
 } else if (readFileSync(target, 'utf8') !== text) {
-  console.error('docs/api.md is not what proto/, services/coin and build/api-reference say: npm run api-reference');
+  console.error('docs/api.md is not what proto/, services/coin and build/api-reference say: npm run generate');
   process.exit(1);
 }
 

@@ -3,7 +3,7 @@ import type { Finding } from './ledger';
 import { rehearse } from './rehearse';
 import { Stage } from './stage';
 
-const USAGE = `Usage: npm run rehearse:restore [-- --coins 200] [--json]
+const USAGE = `Usage: npm run rehearse-restore [-- --coins 200] [--json]
   Rehearses a restore on a PostgreSQL, service and device of its own: base backup and WAL archive, clients fetch on, an accident, recovery
   to a point in time before some of it, the restore fence, the operator's decision, devices publish anew. Exit code 0 when every line of the
   verdict holds, 1 when one does not, 2 for a wrong command line.

@@ -122,7 +122,7 @@ function configure(database: Database.Database): void {
   database.pragma('temp_store = MEMORY');
   database.pragma('journal_mode = WAL');
   // At most 64 MB of decrypted pages in memory, taken page by page as they are read: about 8 MB at 1,000 coins, and all
-  // private halves of 10,000. A page that is not there costs a read, a decryption and an HMAC (bench:device).
+  // private halves of 10,000. A page that is not there costs a read, a decryption and an HMAC (npm run bench -- device).
   database.pragma('cache_size = -65536');
   // The WAL goes back into the file every 2,000 pages (8 MB) instead of 1,000: with six to eight pages a write that is
   // less than one write in a hundred, so that its cost stays out of the p99.

@@ -6,7 +6,7 @@ import type { ClaimItem, ClaimOptions, ClaimRow, Targets } from './claim-many';
 /**
  * The claim of one item: what nearly every call is. It promises what claim-many.ts promises, row for row, and needs neither shared scans
  * nor window functions for it, so that PostgreSQL sets up a third of the plan: twice the fetches per second
- * (npm run bench:fetch-cost). The text is built once, with numbered parameters, instead of at every call.
+ * (npm run bench -- fetch-cost). The text is built once, with numbered parameters, instead of at every call.
  *
  * - `picked` is by ctid: rows of coin_stock are never updated, and these are locked, so the deletion finds them without
  *   the index. A ctid is unique in one partition only, and a user's rows are in one. Where the tables are distributed: by key.
