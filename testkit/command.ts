@@ -1,9 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { ROOT } from './root';
-
-/** Of the source as of the compiled file. */
+import { AQM } from './service-process';
 
 export interface CommandResult {
   readonly code: number | null;
@@ -17,12 +14,11 @@ export async function runCommand(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<CommandResult> {
-  const program = join(ROOT, 'dist/services/coin/aqm.js');
-  const child = spawn(process.execPath, [program, command, ...args], {
+  const child = spawn(process.execPath, ['--enable-source-maps', AQM, command, ...args], {
     env: { ...process.env, DATABASE_URL: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    // Only for a failing test: a service that should have refused to serve would serve for ever.
-    timeout: 40_000,
+    // Ends a service that should have refused to serve, so that the test fails with its output.
+    timeout: 180_000,
   });
   let stdout = '';
   let stderr = '';

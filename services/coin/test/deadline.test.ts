@@ -5,7 +5,7 @@ import { CoinAdminServiceClient } from '../../../gen/aqm/coin/v1/coin_admin_serv
 import { CoinServiceClient, FetchCoinsRequest } from '../../../gen/aqm/coin/v1/coin_service';
 import { call } from '../../../testkit/call';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../testkit/coins';
-import { startService, type TestService } from '../../../testkit/service';
+import { startService, type TestService, type TestServiceOptions } from '../../../testkit/service';
 import type { User } from '../../../testkit/user';
 import { Deadline } from '../deadline';
 import { CancelledError, DeadlineExceededError } from '../errors';
@@ -19,7 +19,7 @@ let owner: User;
 let coins: CoinServiceClient;
 let admin: CoinAdminServiceClient;
 
-async function start(options: { maxCalls?: number; poolSize?: number }): Promise<void> {
+async function start(options: TestServiceOptions): Promise<void> {
   service = await startService({}, { replicas: 1, ...options });
   owner = await service.user({ isAdmin: true });
   coins = new CoinServiceClient(service.address, credentials.createInsecure());
@@ -170,7 +170,8 @@ describe('a statement that runs past the deadline', () => {
   });
 
   test('what a batch got before is its answer, so that it is charged for', async () => {
-    await start({});
+    // The batch waits for the lock that long, in vain.
+    await start({ timeouts: { lockTimeoutMs: 3000 } });
     await owner.upload([...mint(1, SILVER), ...mint(1)]);
     const item = { targetUserId: owner.id, count: 1, allowLowerCategories: false, requestId: undefined };
     const batch = [BRONZE, SILVER].map((coinCategory) => ({ ...item, coinCategory }));

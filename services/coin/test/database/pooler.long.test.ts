@@ -116,7 +116,7 @@ describe('a service behind it', () => {
   /** Repeats one fetch, by its request id, until it is answered or refused for another reason than the outage. */
   async function fetchThrough(): Promise<string> {
     const request = one();
-    for (const giveUp = Date.now() + 40_000; ; await setTimeout(20)) {
+    for (const giveUp = Date.now() + 180_000; ; await setTimeout(20)) {
       try {
         return ids((await alice.fetch(request, 8000)).coins)[0] ?? 'none';
       } catch (error) {

@@ -8,8 +8,8 @@ import { MemoryLimits } from '../../limits/memory-limits';
 import { RedisLimits } from '../../limits/redis-limits';
 
 const SILENT = pino({ level: 'silent' });
-/** Refills by one in 3.6 s: nothing that a test could notice. */
-const SLOW: Rate = { perHour: 1000, burst: 200 };
+/** Refills by one in a minute: nothing that a test could notice, also on a busy machine. */
+const SLOW: Rate = { perHour: 60, burst: 200 };
 /** Refills by one in 1 ms. */
 const FAST: Rate = { perHour: 3_600_000, burst: 50 };
 

@@ -47,6 +47,10 @@ beforeAll(async () => {
     AQM_POOL_SIZE: '2',
     AQM_MAX_CALLS: '8',
     AQM_CLAIM_BATCH: '16',
+    // Calls fail after the timeouts of an operation, not after those of the other tests.
+    AQM_CONNECT_TIMEOUT_MS: '1500',
+    AQM_STATEMENT_TIMEOUT_MS: '5000',
+    AQM_LOCK_TIMEOUT_MS: '1000',
   };
   [main, withoutRedis, housekeeping, device] = await Promise.all([
     spawnService(service, { ...env, ...metricsAt(first) }),

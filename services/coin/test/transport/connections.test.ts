@@ -31,6 +31,9 @@ import { CertificateAuthority } from './certificate-authority';
 const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
 const RECONCILE = '/aqm.coin.v1.CoinService/ReconcileCoins';
 
+/** Short enough to wait for, and long enough for every peer that answers, also on a busy machine. */
+const KEEPALIVE = { keepaliveMs: 200, keepaliveTimeoutMs: 2000 };
+
 let service: TestService;
 let bob: User;
 
@@ -90,7 +93,8 @@ async function withSession<T>(work: (session: ClientHttp2Session) => Promise<T>,
 }
 
 describe('a call takes its time and no more', () => {
-  beforeEach(() => start({ callTimeoutMs: 400 }));
+  // Long enough for every call that behaves, also on a busy machine.
+  beforeEach(() => start({ callTimeoutMs: 3000 }));
 
   test('when its request does not come', () =>
     withSession(async (session) => {
@@ -147,7 +151,7 @@ describe('a call takes its time and no more', () => {
 
 describe('a connection ends', () => {
   test('when its peer has vanished', async () => {
-    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200 });
+    await start(KEEPALIVE);
     const link = await TcpLink.open({ host: '127.0.0.1', port: portOf(service.address) });
     const far = await service.user({ address: `127.0.0.1:${link.port}` });
     await far.count();
@@ -158,13 +162,13 @@ describe('a connection ends', () => {
   });
 
   test('when its peer answers nothing from the first byte on', async () => {
-    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200 });
+    await start(KEEPALIVE);
     const silent = await RawConnection.open(service.address, { first: Buffer.alloc(0) });
     await silent.ended;
   });
 
   test('when its peer does not read, with answers that wait for it', async () => {
-    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200, callTimeoutMs: 400 });
+    await start({ ...KEEPALIVE, callTimeoutMs: 3000 });
     const keyIds = mint(1000).map((coin) => coin.keyId);
     const listing = framed(
       ReconcileCoinsRequest.encode(ReconcileCoinsRequest.create({ coinCategory: BRONZE, keyIds })).finish(),

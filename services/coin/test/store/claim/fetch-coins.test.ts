@@ -207,6 +207,9 @@ test('items of one target whose fallbacks overlap share its coins, and none is c
 });
 
 test('a long wait for coins that somebody holds ends with what is free, or with "come again"', async () => {
+  await service.stop();
+  service = await startService({}, { timeouts: { lockTimeoutMs: 1000 } });
+  [bob, alice] = await Promise.all([service.user(), service.user()]);
   const coins = mint(2);
   await bob.upload(coins);
   const { db } = service.database;
