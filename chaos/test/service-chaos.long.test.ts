@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { brokenCopy } from '../../testkit/broken-copy';
 import { compiled } from '../../testkit/root';
 import { BREAKS } from '../service/breaks';
 
@@ -25,14 +24,6 @@ test.concurrent.each(['no-lock', 'no-replay'])('broken on purpose, %s, the right
   const said = await chaos('--break', name, '--clients', '12');
   expect(said).toContain(`ok: expected ${BREAKS[name]?.expected}`);
   expect(said).toContain('exit code 0');
-});
-
-test('every break finds the pieces that it replaces', () => {
-  for (const { edits } of Object.values(BREAKS)) brokenCopy(edits).remove();
-});
-
-test('a break whose piece is not there says so', () => {
-  expect(() => brokenCopy([{ file: 'store/claim/claim-many.js', from: 'no such piece', to: '' }])).toThrow('0 times');
 });
 
 test('an unknown break is refused with the names that there are', async () => {

@@ -1,0 +1,58 @@
+import { type PerformanceEntry, PerformanceObserver } from 'node:perf_hooks';
+import { setImmediate } from 'node:timers/promises';
+import { sql } from 'kysely';
+import { createDatabase, databaseSettings, type TestDatabase } from '../../../../testkit/test-database';
+import { openDatabase, run } from '../../database/pool';
+
+type GcEntry = PerformanceEntry & { readonly detail: { readonly kind: number } };
+/** NODE_PERFORMANCE_GC_MAJOR */
+const FULL = 4;
+/** What they allocate would cause some collections if it lasted. They are too few for V8 to optimize all of the code. */
+const STATEMENTS = 5000;
+const ROWS = 85;
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createDatabase();
+});
+afterAll(() => database.drop());
+
+/** The measurements at most. A collection may be due to what ran before; but one that `work` causes comes at each of them. */
+const MAX_TIMES = 6;
+
+/** Returns the fewest full collections while `work` ran, of several times. A first run does not count: compiled code lasts. */
+async function fullCollections(work: () => Promise<void>): Promise<number> {
+  const counts: number[] = [];
+  let count = 0;
+  const observer = new PerformanceObserver((entries) => {
+    count += (entries.getEntries() as GcEntry[]).filter(({ detail }) => detail.kind === FULL).length;
+  });
+  observer.observe({ entryTypes: ['gc'] });
+  for (let time = 0; time <= MAX_TIMES && !counts.includes(0); time += 1) {
+    count = 0;
+    await work();
+    // An entry arrives two iterations of the event loop after its collection.
+    for (let iteration = 0; iteration < 2; iteration += 1) await setImmediate();
+    if (time > 0) counts.push(count);
+  }
+  observer.disconnect();
+  return Math.min(...counts);
+}
+
+test('rows and parameters of a statement are gone with it', async () => {
+  const db = openDatabase({ ...databaseSettings(database.name), poolSize: 1 }, () => {});
+  try {
+    const collections = await fullCollections(async () => {
+      for (let statement = 0; statement < STATEMENTS; statement += 1) {
+        const key = Buffer.allocUnsafe(2000);
+        await run(
+          db,
+          sql`SELECT gen_random_uuid(), now(), substr(${key}::bytea, 1, 64) AS key FROM generate_series(1, ${ROWS}::int) i`,
+        );
+      }
+    });
+    expect(collections).toBe(0);
+  } finally {
+    await db.destroy();
+  }
+});
