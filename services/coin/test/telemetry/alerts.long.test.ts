@@ -13,7 +13,7 @@ import type { User } from '../../../../testkit/user';
 import { checkDeployedFiles, Prometheus, readDeployed } from './prometheus';
 
 const HOUSEKEEPING = compiled('services/coin/test/telemetry/frequent-housekeeping');
-const DEVICE = compiled('device/test/observed-device');
+const DEVICE = compiled('testkit/observed-device');
 
 let service: TestService;
 let prometheus: Prometheus;

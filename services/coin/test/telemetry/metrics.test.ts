@@ -12,7 +12,7 @@ import { type ServiceProcess, spawnProgram, spawnService } from '../../../../tes
 import type { User } from '../../../../testkit/user';
 import { readStockLevels } from '../../store/stock-levels';
 
-const DEVICE = compiled('device/test/observed-device');
+const DEVICE = compiled('testkit/observed-device');
 
 let service: TestService;
 let running: ServiceProcess | undefined;

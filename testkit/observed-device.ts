@@ -1,10 +1,10 @@
-// A device in a process with an OpenTelemetry SDK, as an application would have it; for tests that look at it from outside.
+// A device in a process with an OpenTelemetry SDK, as an application has one, for tests that observe it from outside.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NodeSDK } from '@opentelemetry/sdk-node';
-import { openDeviceStorage } from '..';
+import { openDeviceStorage } from '../device';
 
 const HOUR_MS = 3_600_000;
 
