@@ -40,7 +40,7 @@ runCommand(USAGE, { users: '500', rate: '1500', seconds: '6' }, async (options):
   const stage = await Stage.open({
     env: { AQM_LOG_LEVEL: 'error', AQM_MAX_CALLS: '10000', NODE_OPTIONS: `--require=${probe}` },
     targets: TARGETS,
-    coinsPerTarget: Math.ceil((1.3 * fetches) / TARGETS),
+    coinsPerTarget: Math.ceil((1.3 * fetches) / TARGETS) + 20,
     spec: BRONZE,
   });
   const crowd = new Crowd();
