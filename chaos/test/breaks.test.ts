@@ -5,6 +5,6 @@ test('every break finds the pieces that it replaces', () => {
   for (const { edits } of Object.values(BREAKS)) brokenCopy(edits).remove();
 });
 
-test('a break whose piece is not there says so', () => {
+test('a break whose piece is missing is an error', () => {
   expect(() => brokenCopy([{ file: 'store/claim/claim-many.js', from: 'no such piece', to: '' }])).toThrow('0 times');
 });
