@@ -23,7 +23,7 @@ const image = execFileSync(join(root, 'node_modules/.bin/buf'), ['build', 'proto
   cwd: root,
 });
 const files = fromBinary(FileDescriptorSetSchema, image).file.filter((file) => file.package === 'aqm.coin.v1');
-// The services first, the one that everybody uses before the other: coin.proto is what they share.
+// The services first, the one with more methods before the other; then coin.proto, which they share.
 const methodsOf = (file) => file.service.reduce((sum, { method }) => sum + method.length, 0);
 const { services, types } = describe(files.sort((a, b) => methodsOf(b) - methodsOf(a)));
 
@@ -110,7 +110,7 @@ if (!process.argv.includes('--check')) {
 
 function serviceComment(name) {
   const { comment } = services.find((service) => service.name === name);
-  // What is set in by two spaces in the comment is the table of errors.
+  // Lines of the comment that are indented by two spaces are the table of errors.
   return comment.replace(/:\n(?: {2}.*\n)+/, ' ([below](#errors)).\n');
 }
 
@@ -142,7 +142,7 @@ function example(file) {
   return readFileSync(join(here, 'examples', file), 'utf8').trimEnd();
 }
 
-/** Every reason that the service gives a code to, in its order; one without a description is an error. */
+/** Returns the reasons of the service in their order. @throws if one has no description */
 function reasonRows() {
   const source = readFileSync(join(root, 'services/coin/rpc/status.ts'), 'utf8');
   const codes = [...source.matchAll(/^ {2}([A-Z_]+): status\.([A-Z_]+),$/gm)].map(([, reason, code]) => [reason, code]);

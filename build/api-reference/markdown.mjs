@@ -1,4 +1,4 @@
-// Messages, enums and methods of a FileDescriptorSet with its comments, as Markdown.
+// Renders messages, enums and methods of a FileDescriptorSet with their comments as Markdown.
 
 /** The name of each field type of google.protobuf.FieldDescriptorProto that the contract may use. */
 const SCALARS = { 3: 'int64', 5: 'int32', 8: 'bool', 9: 'string', 12: 'bytes', 13: 'uint32' };
@@ -6,7 +6,7 @@ const MESSAGE = 11;
 const ENUM = 14;
 const REPEATED = 3;
 
-/** @returns every service, message and enum of the files, with its comment, in the order of the files */
+/** Returns every service, message and enum of the files with its comment, in the order of the files. */
 export function describe(files) {
   const services = [];
   const types = [];
@@ -60,7 +60,7 @@ export function table(head, rows) {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-/** A link to the section of a type of ours; google.protobuf's by name. */
+/** Returns a link to the section of a type of the contract, or the name of a type of google.protobuf. */
 export function link(name) {
   return name.startsWith('google.') ? name : `[${name}](#${name.toLowerCase().replaceAll('.', '')})`;
 }
@@ -73,7 +73,7 @@ function typeOf({ type, typeName, label }) {
 
 const shortName = (name) => name.replace(/^\./, '').replace(/^aqm\.coin\.v1\./, '');
 
-/** Comments keep their lines; only the space after the slashes goes. */
+/** Removes the space after the slashes of a comment; its lines stay. */
 const clean = (comment) => comment.replace(/^ /gm, '').trimEnd();
 
 const cell = (comment) => comment.replaceAll('\n', ' ').replaceAll('|', '\\|');

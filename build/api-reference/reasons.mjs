@@ -1,4 +1,4 @@
-/** What each reason means for the caller, and whether its error carries a RetryInfo. */
+/** For each reason: its meaning for the caller, and whether the error carries a RetryInfo. */
 export const REASONS = {
   INVALID_FIELD: { means: '`BadRequest.field_violations` names every field that was wrong, and what is allowed' },
   UNDECODABLE_MESSAGE: { means: 'the bytes are no message of this method' },

@@ -4,7 +4,7 @@ import { compiled } from '../../testkit/root';
 const MAIN = compiled('chaos/restore/main');
 const rehearse = (...args: string[]) => spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
 
-test('a restore to a point in time, as npm run rehearse-restore rehearses it: every line of the verdict holds', () => {
+test('every verdict of npm run rehearse-restore, a restore to a point in time, holds', () => {
   const { status, stdout, stderr } = rehearse('--coins', '40', '--json');
   const { holds, findings } = JSON.parse(stdout || `{"findings":[],"holds":${JSON.stringify(stderr)}}`);
   expect({ status, holds }).toEqual({ status: 0, holds: true });

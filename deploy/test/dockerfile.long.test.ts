@@ -30,14 +30,14 @@ describe('the image that its steps make', () => {
 
   const workdir = (stage: Stage | undefined) => join(folder, stage === final ? 'final' : (stage?.name ?? ''), 'app');
 
-  /** A stage as a folder. Its steps run as they are written, but for two that need what only an image has. */
+  /** Makes a folder of a stage. Its steps run as they are written, except for two that need an image. */
   async function make(stage: Stage): Promise<void> {
     const app = workdir(stage);
     mkdirSync(app, { recursive: true });
     for (const copy of stage.copies) copyInto(app, copy);
     for (const command of stage.runs) {
       if (command === 'npm ci') {
-        // npm ci of this checkout was run already; of this folder only the build is.
+        // npm ci was run in this checkout already. Only the build runs in this folder.
         symlinkSync(join(ROOT, 'node_modules'), join(app, 'node_modules'));
         await run('npm', ['run', 'build'], { cwd: app });
       } else if (command.startsWith('npm ci ')) {
@@ -55,7 +55,7 @@ describe('the image that its steps make', () => {
       mkdirSync(dirname(to), { recursive: true });
       cpSync(path, to, {
         recursive: true,
-        // As .dockerignore has it.
+        // The patterns of .dockerignore.
         filter: (file) => from !== undefined || !/[\\/](test|conformance|node_modules)$/.test(file),
       });
     }
