@@ -33,9 +33,10 @@ export default async function startPostgres(): Promise<void> {
   const postgres = await EmbeddedPostgres.open(folder, {
     log: pino({ level: 'error' }, pino.destination(2)),
     binariesPackage,
-    // Room for every worker of jest; and no checkpoint but those of CREATE and DROP DATABASE.
+    // Room for every worker of jest and for the statements of every database, and no checkpoints but those of DROP DATABASE.
     settings: [
       'shared_preload_libraries=pg_stat_statements',
+      'pg_stat_statements.max=50000',
       'max_connections=500',
       'max_wal_size=8GB',
       'checkpoint_timeout=1h',

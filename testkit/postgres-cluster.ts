@@ -9,7 +9,10 @@ import { type Binaries, spawnUnprivileged } from '../services/coin/database/embe
 const PORT = 5432;
 const usual = (): Binaries => JSON.parse(process.env.TEST_BINARIES ?? '{}');
 
-/** Runs a PostgreSQL cluster that a test can kill, copy, recover and promote. */
+/**
+ * Runs a PostgreSQL cluster that a test can kill, copy, recover and promote. A test that only needs a database clones one in the
+ * PostgreSQL of the run (test-database.ts); chaos and benches run the service's own EmbeddedPostgres.
+ */
 export class Cluster {
   readonly data: string;
   readonly socketFolder: string;

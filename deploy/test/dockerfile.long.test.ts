@@ -1,13 +1,12 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
-import { once } from 'node:events';
 import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { ROOT } from '../../testkit/root';
 import { startService, type TestService } from '../../testkit/service';
+import { startProcess } from '../../testkit/service-process';
 import { type Copy, readDockerfile, type Stage } from './dockerfile';
 
 const run = promisify(execFile);
@@ -87,12 +86,8 @@ describe('the image that its steps make', () => {
       AQM_LISTEN: '0.0.0.0:0',
     };
     const [program = '', ...args] = final.command;
-    const child = spawn(program, args, { cwd: app, env, stdio: ['ignore', 'pipe', 'inherit'] });
-    const exited = once(child, 'exit');
-    const ended = exited.then(() => Promise.reject(new Error('it ended before it was ready')));
-    const [line] = (await Promise.race([once(createInterface(child.stdout), 'line'), ended])) as [string];
-    ended.catch(() => undefined);
-    const port = JSON.parse(line).address.split(':').at(-1);
+    const running = await startProcess(program, args, { cwd: app, env });
+    const port = running.address.split(':').at(-1);
     const checkHealth = async () => {
       const [check = '', ...words] = final.healthCheck;
       const asked = await run(check, words, { cwd: app, env: { ...env, AQM_LISTEN: `0.0.0.0:${port}` } }).catch(
@@ -103,8 +98,7 @@ describe('the image that its steps make', () => {
     expect(await checkHealth()).toEqual({ code: 0, stdout: 'SERVING\n' });
     const user = await service.user({ address: `127.0.0.1:${port}` });
     expect((await user.count()).available).toEqual({ gold: 0, silver: 0, bronze: 0 });
-    child.kill('SIGTERM');
-    expect(await exited).toEqual([0, null]);
+    expect(await running.end('SIGTERM')).toBe(0);
     expect((await checkHealth()).code).toBe(1);
     expect(files()).toBe(before);
   });
