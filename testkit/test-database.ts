@@ -60,8 +60,10 @@ export async function createDatabase(
   const name = `test_${randomUUID().replaceAll('-', '')}`;
   const template = from === 'migrated' ? TEMPLATE : 'template0';
   await asAdmin(`CREATE DATABASE ${name} TEMPLATE ${template}`);
+  const timeouts = { ...TIMEOUTS, ...settings };
+  const isUnusual = Object.entries(TIMEOUTS).some(([timeout, ms]) => timeouts[timeout as keyof Timeouts] !== ms);
   // Connections of a pooler take their timeouts from the role.
-  if (POOLER() !== undefined) await setRoleTimeouts({ ...TIMEOUTS, ...settings }, `IN DATABASE ${name}`);
+  if (POOLER() !== undefined && isUnusual) await setRoleTimeouts(timeouts, `IN DATABASE ${name}`);
   return open(name, settings, () => asAdmin(`DROP DATABASE ${name} WITH (FORCE)`));
 }
 
