@@ -188,7 +188,12 @@ describe('a service', () => {
     await asAdmin(`ALTER DATABASE ${service.database.name} SET default_transaction_read_only = on`);
     // The connections that there are do not know of it.
     await asAdmin(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${service.database.name}'`);
-    await bob?.upload(mint(1)).catch(() => {});
+    // The first calls may meet connections that have just been ended.
+    await eventually('PostgreSQL refuses a statement', async () => {
+      await bob?.upload(mint(1)).catch(() => {});
+      const known = (await collector.traces('refusing')).flat();
+      return known.some(({ attributes }) => attributes['db.response.status_code'] === '25006');
+    });
     await running.stop();
     const spans = (await collector.traces('refusing')).flat();
     const [refused] = spans.filter(({ attributes }) => attributes['aqm.reason'] === 'INVALID_FIELD');
