@@ -18,6 +18,6 @@ serveInWorkers(() => {
   const server = new Server();
   server.addService({ fetchCoins }, {
     fetchCoins: (_call: unknown, answer: (error: null, bytes: Buffer) => void) => answer(null, reply),
-  } as never);
+  });
   return server;
 });

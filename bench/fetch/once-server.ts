@@ -64,6 +64,6 @@ serveInWorkers(() => {
   server.addService({ fetchCoins }, {
     fetchCoins: ({ request }: ServerUnaryCall<FetchCoinsRequest, Buffer>, answer: Answer) =>
       once.fetch(request.targetUserId, answer),
-  } as never);
+  });
   return server;
 });
