@@ -59,10 +59,10 @@ export async function runExample(
   env: NodeJS.ProcessEnv = {},
 ): Promise<unknown> {
   const who = {
-    AQM_ADDRESS: address,
-    AQM_OWNER: owner.id,
-    AQM_OWNER_TOKEN: owner.token,
-    AQM_REQUESTER_TOKEN: requester.token,
+    COIN_SERVICE_ADDRESS: address,
+    OWNER_ID: owner.id,
+    OWNER_TOKEN: owner.token,
+    REQUESTER_TOKEN: requester.token,
   };
   return JSON.parse(await run(language, root, language.run, { ...env, ...who }, LONGEST_RUN_MS));
 }

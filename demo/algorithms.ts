@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { COIN_CATEGORIES, type CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 
-/** The algorithm names that coin.proto uses. */
+/** A name of a key algorithm in coin.proto. */
 export type PublicKeyAlgorithm = (typeof COIN_CATEGORIES)[number]['publicKeyAlgorithm'];
 export type SignatureAlgorithm = (typeof COIN_CATEGORIES)[number]['signatureAlgorithm'];
 
@@ -10,7 +10,7 @@ export interface KeyPair {
   readonly privateKey: KeyObject;
 }
 
-/** Node calls an algorithm as its standard does, in lower case; its own types know each name, not any text. */
+/** Returns Node's name of an algorithm: the name in the standard, in lower case. */
 function nodeKeyType<Algorithm extends PublicKeyAlgorithm | SignatureAlgorithm>(algorithm: Algorithm) {
   return algorithm.toLowerCase() as Lowercase<Algorithm>;
 }
@@ -18,13 +18,13 @@ function nodeKeyType<Algorithm extends PublicKeyAlgorithm | SignatureAlgorithm>(
 const ENCAPSULATION_SIZES: Partial<Record<PublicKeyAlgorithm, number>> = { 'ML-KEM-768': 1088, X25519: 32 };
 
 /**
- * How many bytes the sender adds so that the recipient can derive the same secret. ML-KEM-768: the ciphertext,
- * FIPS 203 table 3. X25519: the ephemeral public key, RFC 7748 section 5.
+ * Returns the number of bytes that the sender adds so that the recipient can derive the same secret. ML-KEM-768: the
+ * ciphertext (FIPS 203, table 3). X25519: the ephemeral public key (RFC 7748, section 5).
  */
 export function encapsulationSize(coinCategory: CoinCategoryName): number {
   const { publicKeyAlgorithm } = specOf(coinCategory);
   const size = ENCAPSULATION_SIZES[publicKeyAlgorithm];
-  if (size === undefined) throw new Error(`the demo does not speak ${publicKeyAlgorithm}`);
+  if (size === undefined) throw new Error(`the demo does not support ${publicKeyAlgorithm}`);
   return size;
 }
 
@@ -32,12 +32,15 @@ export function generateKeyPair(algorithm: PublicKeyAlgorithm | SignatureAlgorit
   return generateKeyPairSync(nodeKeyType(algorithm) as 'ed25519');
 }
 
-/** The bytes that travel: FIPS 203 section 7.1 (1184 bytes) or RFC 7748 section 5 (32 bytes), no ASN.1 around them. */
+/** Exports the raw public key without ASN.1: 1184 bytes (FIPS 203, section 7.1) or 32 bytes (RFC 7748, section 5). */
 export function exportPublicKey(publicKey: KeyObject): Buffer {
   return publicKey.export({ format: 'raw-public' });
 }
 
-/** Throws when the bytes are no key of that algorithm, for example ML-KEM coefficients above the modulus. */
+/**
+ * Imports a raw public key.
+ * @throws if the bytes are not a key of that algorithm, for example ML-KEM coefficients above the modulus
+ */
 export function importPublicKey(algorithm: PublicKeyAlgorithm, bytes: Uint8Array): KeyObject {
   return createPublicKey({
     key: Buffer.from(bytes),
@@ -46,7 +49,7 @@ export function importPublicKey(algorithm: PublicKeyAlgorithm, bytes: Uint8Array
   });
 }
 
-/** PKCS #8 (RFC 5958), because it names its algorithm itself. */
+/** Exports a private key as PKCS #8 (RFC 5958), a format that names its algorithm. */
 export function exportPrivateKey(privateKey: KeyObject): Buffer {
   return privateKey.export({ type: 'pkcs8', format: 'der' });
 }
@@ -55,9 +58,9 @@ export function importPrivateKey(bytes: Buffer): KeyObject {
   return createPrivateKey({ key: bytes, type: 'pkcs8', format: 'der' });
 }
 
-/** What coin.proto says about a category. */
+/** Returns the specification of a category in coin.proto. */
 export function specOf(coinCategory: CoinCategoryName): (typeof COIN_CATEGORIES)[number] {
   const spec = COIN_CATEGORIES.find(({ name }) => name === coinCategory);
-  if (!spec) throw new Error(`coin.proto knows no category ${coinCategory}`);
+  if (!spec) throw new Error(`coin.proto has no category ${coinCategory}`);
   return spec;
 }

@@ -4,20 +4,22 @@ import { BACKENDS, type BackendName, isBackendName } from './backends';
 export const USAGE = `Usage: npm run demo [-- --json] [-- --backend ${Object.keys(BACKENDS).join('|')}]
 
   --json      print one JSON document at the end instead of the story
-  --backend   where the devices keep their coins (default sqlite)
-  --help      print this`;
+  --backend   storage backend of the devices (default sqlite)
+  --help      print this help`;
 
+/** The parsed command line. */
 export interface Arguments {
   readonly json: boolean;
   readonly backend: BackendName;
   readonly help: boolean;
 }
 
-/** The command line asks for something that the demo does not have. */
+/** The command line is invalid. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+/** Parses the command line. @throws UsageError */
 export function readArguments(args: readonly string[]): Arguments {
   const { json, backend, help } = parse(args);
   if (!isBackendName(backend)) {

@@ -1,18 +1,18 @@
 import { join } from 'node:path';
 import type { DeviceStorageConfig } from '../device';
 
-/** What one device has for itself. */
+/** The resources of one device. */
 export interface DeviceFolder {
-  /** A name that no other device of this run has. */
+  /** A name that is unique in this run. */
   readonly name: string;
   readonly folder: string;
-  /** 32 bytes, random. */
+  /** 32 random bytes. */
   readonly key: Uint8Array;
-  /** The Redis of this run; empty where the backend needs none. */
+  /** The URL of the Redis server. Empty if the backend needs none. */
   readonly redisUrl: string;
 }
 
-/** Where the devices keep their coins. Another backend is another line here. */
+/** The storage backends that the devices can use, each with its configuration. */
 export const BACKENDS = {
   sqlite: ({ folder, key }: DeviceFolder) => ({ backend: 'sqlite', path: join(folder, 'coins.db'), key }),
   redis: ({ name, key, redisUrl }: DeviceFolder) => ({ backend: 'redis', url: redisUrl, namespace: name, key }),

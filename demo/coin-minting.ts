@@ -1,4 +1,4 @@
-// Stand-in for the Coin Minting module.
+// A stand-in for the Coin Minting module.
 import { randomUUID } from 'node:crypto';
 import type { MintedCoin } from '../device';
 import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
@@ -6,7 +6,9 @@ import { exportPrivateKey, exportPublicKey, generateKeyPair, specOf } from './al
 import { coinName, type Identity, signCoin } from './coin-signature';
 import type { HardwareKey } from './hardware-key';
 
-/** One new coin: a fresh key pair, the public half signed, the private half sealed. Nothing is stored or sent yet. */
+/**
+ * Mints one coin: a new key pair with a signed public half and a sealed private half. Nothing is stored or sent yet.
+ */
 export function mintCoin(coinCategory: CoinCategoryName, identity: Identity, hardwareKey: HardwareKey): MintedCoin {
   const keyId = randomUUID();
   const pair = generateKeyPair(specOf(coinCategory).publicKeyAlgorithm);

@@ -2,7 +2,7 @@ import { type KeyObject, sign, verify } from 'node:crypto';
 import { COIN_CATEGORIES, type CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 import { generateKeyPair, type KeyPair, type SignatureAlgorithm, specOf } from './algorithms';
 
-/** What a coin signature covers, and what a sender must check before using a coin. */
+/** A public half with its signature, which a sender must verify before using the coin. */
 export interface SignedCoin {
   readonly keyId: string;
   readonly coinCategory: CoinCategoryName;
@@ -10,10 +10,13 @@ export interface SignedCoin {
   readonly signature: Uint8Array;
 }
 
-/** A user's long-lived signing keys; coins of each category are signed with one of them. */
+/** The long-lived signing keys of a user, one per signature algorithm. */
 export type Identity = Record<SignatureAlgorithm, KeyPair>;
 
-/** The half that others hold. They get it out of band, for example by scanning a code: never from the coin service. */
+/**
+ * The public halves of an identity. Others receive them out of band, for example by scanning a code, never from the
+ * coin service.
+ */
 export type IdentityPublicKeys = Record<SignatureAlgorithm, KeyObject>;
 
 export function createIdentity(): Identity {
@@ -32,26 +35,34 @@ function forEachAlgorithm<T>(key: (algorithm: SignatureAlgorithm) => T): Record<
   >;
 }
 
-/** Pure ML-DSA (FIPS 204 section 5.2) or Ed25519 (RFC 8032): both hash by themselves, hence no digest name. */
+/**
+ * Signs a coin with pure ML-DSA (FIPS 204, section 5.2) or Ed25519 (RFC 8032). Both hash internally, so no digest is
+ * named.
+ */
 export function signCoin(coin: Omit<SignedCoin, 'signature'>, identity: Identity): Buffer {
   return sign(null, signedBytes(coin), identity[specOf(coin.coinCategory).signatureAlgorithm].privateKey);
 }
 
+/** True if the coin has the sizes of its category and is signed by its owner. */
 export function verifyCoin(coin: SignedCoin, owner: IdentityPublicKeys): boolean {
   const { publicKeySize, signatureSize, signatureAlgorithm } = specOf(coin.coinCategory);
   if (coin.publicKey.length !== publicKeySize || coin.signature.length !== signatureSize) return false;
   return verify(null, signedBytes(coin), owner[signatureAlgorithm], coin.signature);
 }
 
-/** Domain separation: a signature made for a coin is valid for nothing else that the same identity key signs. */
+/** Separates domains: the signature of a coin is not valid for anything else that the same identity key signs. */
 const LABEL = Buffer.from('aqm.coin.v1 coin signature\0');
 
-/** All parts before the last have a fixed length, so no two coins give the same bytes. */
+/**
+ * Returns the bytes that are signed. All parts but the last have a fixed length, so no two coins have the same bytes.
+ */
 function signedBytes({ keyId, coinCategory, publicKey }: Omit<SignedCoin, 'signature'>): Buffer {
   return Buffer.concat([LABEL, coinName(keyId, coinCategory), publicKey]);
 }
 
-/** 17 bytes: the UUID (RFC 9562 section 4) and the category's number in coin.proto. */
+/**
+ * Returns the name of a coin, 17 bytes: the UUID (RFC 9562, section 4) and the number of the category in coin.proto.
+ */
 export function coinName(keyId: string, coinCategory: CoinCategoryName): Buffer {
   return Buffer.concat([uuidBytes(keyId), Buffer.of(specOf(coinCategory).category)]);
 }

@@ -1,19 +1,20 @@
-// Stand-in for the Context Manager module.
+// A stand-in for the Context Manager module.
 import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 
-/** What the phone knows about itself when a message is about to be sent. */
+/** The state of the phone when a message is about to be sent. */
 export interface Situation {
   readonly link: 'Wi-Fi' | 'cellular';
   /** 0 (empty) to 1 (full). */
   readonly battery: number;
 }
 
+/** The recommended category, and the reason in words. */
 export interface Advice {
   readonly coinCategory: CoinCategoryName;
   readonly because: string;
 }
 
-/** The battery decides first: a phone that dies sends nothing, by whatever link. */
+/** Recommends a category. A low battery takes precedence over the type of link. */
 export function adviseTier({ link, battery }: Situation): Advice {
   if (battery < 0.15) return { coinCategory: 'BRONZE', because: 'the battery is nearly empty and every byte counts' };
   if (link === 'cellular')

@@ -9,27 +9,28 @@ import type { PostOffice } from './network-layer';
 import { decodeParcel, PARCEL_OVERHEAD } from './parcel';
 import type { Person } from './person';
 
-/** Who writes to whom, and what the sender knows about the recipient without asking the coin service. */
+/** The sender, the recipient, and what the sender knows about the recipient without the coin service. */
 export interface Conversation {
   readonly journal: Journal;
   readonly postOffice: PostOffice;
   readonly sender: Person;
   readonly recipient: Person;
   readonly recipientKeys: IdentityPublicKeys;
-  /** Every coin that the recipient ever minted, by key id: the truth to compare with. */
+  /** Every coin that the recipient has minted, by key id, for comparison. */
   readonly minted: ReadonlyMap<string, SignedCoin>;
 }
 
+/** A delivered message. */
 export interface Delivery {
   readonly keyId: string;
   readonly coinCategory: CoinCategoryName;
-  /** The parcel as it travelled; somebody may have recorded it. */
+  /** The parcel as it was transmitted, which an attacker may have recorded. */
   readonly parcel: Buffer;
 }
 
 /**
- * Sends one message the way the phone would: the context manager says which tier, the inventory gives the best coin
- * it has of that tier or below. Null when it has none.
+ * Sends one message as the phone would: the context manager recommends a tier, and the inventory selects its best coin
+ * of that tier or below. Returns null if it has none.
  */
 export async function sendMessage(
   conversation: Conversation,
@@ -45,7 +46,10 @@ export async function sendMessage(
   return delivery;
 }
 
-/** Encrypts to the coin, carries the parcel, lets the recipient open it and burn the private half; checks it all. */
+/**
+ * Encrypts to the coin, transmits the parcel, and has the recipient open it and burn the private half. Checks every
+ * step.
+ */
 export async function deliver(
   { journal, postOffice, sender, recipient, recipientKeys, minted }: Conversation,
   text: string,

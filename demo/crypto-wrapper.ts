@@ -1,5 +1,5 @@
-// Stand-in for the Crypto Wrapper module. A real session would now be carried on by the ratchet, which also tells the
-// recipient who wrote; here one coin carries one message.
+// A stand-in for the Crypto Wrapper module. In a real session the ratchet would continue from here and authenticate the
+// sender; in the demo one coin carries one message.
 import {
   createCipheriv,
   createDecipheriv,
@@ -16,7 +16,7 @@ import { coinName, type IdentityPublicKeys, type SignedCoin, verifyCoin } from '
 import type { HardwareKey } from './hardware-key';
 import type { Parcel } from './parcel';
 
-/** The coin is not signed by the person it claims to come from. Nothing was encrypted with it. */
+/** The coin is not signed by its alleged owner. Nothing was encrypted with it. */
 export class ForgedCoinError extends Error {
   override readonly name = 'ForgedCoinError';
 
@@ -25,7 +25,9 @@ export class ForgedCoinError extends Error {
   }
 }
 
-/** Encrypts one text for the owner of a coin. Verifies first: an unsigned key could be anybody's. */
+/**
+ * Encrypts a text for the owner of a coin. It verifies the signature first, because an unsigned key could be anyone's.
+ */
 export function sealMessage(text: string, coin: SignedCoin, owner: IdentityPublicKeys): Parcel {
   if (!verifyCoin(coin, owner)) throw new ForgedCoinError(coin.keyId);
   const { keyId, coinCategory } = coin;
@@ -46,7 +48,7 @@ export function sealMessage(text: string, coin: SignedCoin, owner: IdentityPubli
   }
 }
 
-/** What the recipient keeps on the device to open parcels. */
+/** The parts of the recipient's device that open parcels. */
 export interface Opener {
   readonly vault: Pick<SecureVault, 'fetchKey' | 'burnKey' | 'getStatus'>;
   readonly hardwareKey: HardwareKey;
@@ -54,12 +56,12 @@ export interface Opener {
 
 export type OpenedParcel =
   | { readonly opened: true; readonly text: string; readonly coinCategory: CoinCategoryName }
-  /** BURNED: a replay. ABSENT, EXPIRED: no such private half (any more). DAMAGED: changed on the way. */
+  /** BURNED: a replay. ABSENT, EXPIRED: the private half does not exist (any more). DAMAGED: modified in transit. */
   | { readonly opened: false; readonly reason: VaultKeyStatus | 'DAMAGED' };
 
 /**
- * Decrypts a parcel and burns its coin. A damaged parcel burns nothing: else anybody who guesses a key id could
- * destroy coins. Of two parcels that race for one coin only the one whose burn succeeded is shown.
+ * Decrypts a parcel and burns its coin. A damaged parcel burns nothing, or anyone who guesses a key id could destroy
+ * coins. If two parcels race for one coin, only the one whose burn succeeded is shown.
  */
 export async function openParcel(parcel: Parcel, { vault, hardwareKey }: Opener): Promise<OpenedParcel> {
   const entry = await vault.fetchKey(parcel.keyId);
@@ -84,13 +86,13 @@ function unseal(entry: VaultEntry, hardwareKey: HardwareKey): KeyObject {
   }
 }
 
-/** Null when the parcel is not what the sender made. */
+/** Decrypts a parcel. Returns null if the parcel is not what the sender created. */
 function decrypt(parcel: Parcel, coinCategory: CoinCategoryName, privateKey: KeyObject): string | null {
   const { keyId, encapsulation, iv, ciphertext, tag } = parcel;
   const context = parcelContext(keyId, coinCategory);
   try {
-    // A changed ML-KEM ciphertext does not fail here but gives another secret (implicit rejection, FIPS 203 section
-    // 6.3), and then AES-GCM refuses. A bad X25519 point does fail here.
+    // A modified ML-KEM ciphertext does not fail here but yields another secret (implicit rejection, FIPS 203, section
+    // 6.3), which AES-GCM then rejects. An invalid X25519 point does fail here.
     const key = messageKey(decapsulate(privateKey, encapsulation), context);
     try {
       const decipher = createDecipheriv('aes-256-gcm', key, iv, { authTagLength: 16 });
@@ -106,12 +108,18 @@ function decrypt(parcel: Parcel, coinCategory: CoinCategoryName, privateKey: Key
 
 const LABEL = Buffer.from('aqm.coin.v1 parcel\0');
 
-/** Binds the message to this coin: as HKDF info and, with the encapsulation, as additional data of AES-GCM. */
+/**
+ * Returns the bytes that bind a message to its coin: the HKDF info and, with the encapsulation, the AES-GCM additional
+ * data.
+ */
 function parcelContext(keyId: string, coinCategory: CoinCategoryName): Buffer {
   return Buffer.concat([LABEL, coinName(keyId, coinCategory)]);
 }
 
-/** HKDF-SHA256, RFC 5869, without salt (section 3.1: allowed, the shared secret is uniformly random). Wipes its input. */
+/**
+ * Derives the message key with HKDF-SHA256 (RFC 5869) without salt, which section 3.1 allows because the shared secret
+ * is uniformly random. Wipes the shared secret.
+ */
 function messageKey(sharedKey: Buffer, info: Buffer): Buffer {
   const key = Buffer.from(hkdfSync('sha256', sharedKey, Buffer.alloc(0), info, 32));
   sharedKey.fill(0);

@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 
-/** What the vault stores of a private half. Field names are those of a vault entry. */
+/** A sealed private half as the vault stores it. The field names are those of a vault entry. */
 export interface SealedPrivateKey {
   readonly encryptedBlob: Uint8Array;
   /** 12 bytes. */
@@ -10,13 +10,16 @@ export interface SealedPrivateKey {
 }
 
 /**
- * Stand-in for the key inside a phone's secure element: it never leaves this object, and without it nothing that
- * the vault stores can be read. AES-256-GCM (NIST SP 800-38D) with a random 96-bit IV.
+ * Is a stand-in for the key inside a phone's secure element. The key never leaves this object, and nothing that the
+ * vault stores can be read without it. It uses AES-256-GCM (NIST SP 800-38D) with a random 96-bit IV.
  */
 export class HardwareKey {
   readonly #key: KeyObject = createSecretKey(randomBytes(32));
 
-  /** `name` is authenticated, not stored: a blob moved to another coin's entry does not open. */
+  /**
+   * Seals a private key. `name` is authenticated but not stored, so a blob that is moved to the entry of another coin
+   * does not open.
+   */
   seal(privateKey: Uint8Array, name: Uint8Array): SealedPrivateKey {
     const encryptionIv = randomBytes(12);
     const cipher = createCipheriv('aes-256-gcm', this.#key, encryptionIv).setAAD(name);
@@ -24,7 +27,10 @@ export class HardwareKey {
     return { encryptedBlob, encryptionIv, authTag: cipher.getAuthTag() };
   }
 
-  /** Throws when the blob, its IV, its tag or the name is not what `seal` saw. The caller wipes the result. */
+  /**
+   * Opens a sealed private key. The caller wipes the result.
+   * @throws if the blob, IV, tag or name differs from what was sealed
+   */
   open({ encryptedBlob, encryptionIv, authTag }: SealedPrivateKey, name: Uint8Array): Buffer {
     const decipher = createDecipheriv('aes-256-gcm', this.#key, encryptionIv, { authTagLength: 16 });
     decipher.setAAD(name).setAuthTag(authTag);

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 
-/** Anything that JSON can carry. */
+/** A value that JSON can represent. */
 export type Fact = string | number | boolean | null | readonly Fact[] | { readonly [name: string]: Fact };
 
-/** One thing that had to hold. */
+/** One checked claim. */
 export interface Check {
   readonly type: 'check';
   readonly claim: string;
@@ -12,6 +12,7 @@ export interface Check {
   readonly found: Fact;
 }
 
+/** A table in the story. */
 export interface Table {
   readonly type: 'table';
   readonly columns: readonly string[];
@@ -20,9 +21,10 @@ export interface Table {
 
 export type StoryEvent = { readonly type: 'note'; readonly text: string } | Check | Table;
 
+/** One step of the story. */
 export interface Step {
   readonly number: number;
-  /** Stable, for programs. */
+  /** A stable identifier for programs. */
   readonly id: string;
   readonly title: string;
   readonly explanation: string;
@@ -32,14 +34,14 @@ export interface Step {
   durationMs?: number;
 }
 
-/** Shows a story while it happens. */
+/** Displays a story while it runs. */
 export interface View {
   stepStarted(step: Step): void;
   happened(event: StoryEvent): void;
   stepEnded(step: Step): void;
 }
 
-/** The story stops at the first step that does not hold; what follows would only repeat the failure. */
+/** A step failed. The story stops there, because later steps depend on it. */
 export class StepFailedError extends Error {
   override readonly name = 'StepFailedError';
 
@@ -52,7 +54,7 @@ export class StepFailedError extends Error {
   }
 }
 
-/** Everything that happened in one run of the story, as data. */
+/** Records everything that happens in one run of the story, as data. */
 export class Journal {
   readonly steps: Step[] = [];
 
@@ -61,7 +63,7 @@ export class Journal {
     private readonly clock: () => number,
   ) {}
 
-  /** Runs one step; throws StepFailedError when it throws or when a check in it does not hold. */
+  /** Runs one step. @throws StepFailedError if the step throws or if one of its checks does not hold */
   async step<T>(id: string, title: string, explanation: string, body: () => Promise<T>): Promise<T> {
     const step: Step = { number: this.steps.length + 1, id, title, explanation, events: [] };
     this.steps.push(step);
@@ -98,12 +100,13 @@ export class Journal {
 
   private add(event: StoryEvent): void {
     const step = this.steps.at(-1);
-    if (!step) throw new Error('nothing happens outside a step');
+    if (!step) throw new Error('an event must be inside a step');
     step.events.push(event);
     this.view.happened(event);
   }
 }
 
+/** Returns the checks of a step. */
 export function checksOf(step: Step): Check[] {
   return step.events.filter((event) => event.type === 'check');
 }

@@ -1,4 +1,4 @@
-// Compiled imports run in order: better-sqlite3 crashes on an old Node, so the check comes before everything else.
+// Compiled imports run in order. better-sqlite3 crashes on an old Node, so the version check must be first.
 import './require-node';
 import { constants } from 'node:os';
 import { type Arguments, readArguments, USAGE, UsageError } from './arguments';
@@ -19,7 +19,9 @@ class InterruptedError extends Error {
 
 const SILENT: View = { stepStarted() {}, happened() {}, stepEnded() {} };
 
-/** Resolves to the exit code: 0 all held, 1 something did not, 2 wrong arguments, 128 + n stopped by signal n. */
+/**
+ * Resolves to the exit code. 0: every step held. 1: a step failed. 2: invalid arguments. 128 + n: stopped by signal n.
+ */
 async function main(args: readonly string[]): Promise<number> {
   let options: Arguments;
   try {
@@ -70,7 +72,7 @@ async function printStory({ backend }: Arguments, interrupted: AbortSignal): Pro
 }
 
 main(process.argv.slice(2)).then(
-  // Not process.exitCode: after an interruption the story may still wait for something.
+  // process.exit, not process.exitCode, because after an interruption the story may still wait for something.
   (code) => process.stdout.write('', () => process.exit(code)),
   (error: unknown) => {
     console.error(error);

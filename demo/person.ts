@@ -7,7 +7,7 @@ import { createIdentity, type Identity } from './coin-signature';
 import { HardwareKey } from './hardware-key';
 import { connect } from './network-layer';
 
-/** Somebody with a device. Everything random is new in each run, so that runs can share one database. */
+/** A person with a device. Ids and keys are random in each run, so that runs can share one database. */
 export interface Person {
   readonly name: string;
   readonly userId: string;
@@ -19,7 +19,7 @@ export interface Person {
   readonly service: CoinServiceAccess;
 }
 
-/** Who somebody is, before there is a device. */
+/** The identity of a person before the device is set up. */
 export interface Account {
   readonly name: string;
   readonly userId: string;
@@ -29,6 +29,7 @@ export function createAccount(name: string): Account {
   return { name, userId: randomUUID() };
 }
 
+/** Creates the device of a person: a folder, an encrypted storage, a hardware key and a connection to the service. */
 export async function setUpDevice(
   { name, userId }: Account,
   options: { backend: BackendName; folder: string; redisUrl: string; address: string; token: string },
@@ -48,12 +49,13 @@ export async function setUpDevice(
   };
 }
 
+/** Closes the connection and the storage of a device. */
 export async function switchOff({ storage, service }: Person): Promise<void> {
   service.client.close();
   await storage.close();
 }
 
-/** All bytes that the device has on its disk now. */
+/** Returns all bytes on the disk of the device. */
 export async function readDisk({ disk }: Person): Promise<Buffer> {
   const files = await readdir(disk);
   return Buffer.concat(await Promise.all(files.map((file) => readFile(join(disk, file)))));

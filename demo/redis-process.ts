@@ -21,7 +21,7 @@ export class RedisProcess {
     this.#child = spawn('redis-server', args, { stdio: 'ignore', detached: true });
     this.#child.on('error', () => {
       this.#failure =
-        'redis-server is not on PATH (on Debian: apt-get install redis-server), and AQM_REDIS_URL is not set';
+        'redis-server is not on PATH (on Debian: apt-get install redis-server), and DEMO_REDIS_URL is not set';
     });
     this.#child.on('exit', (code) => {
       this.#failure ??= `redis-server ended with exit code ${code}`;

@@ -6,26 +6,26 @@ import { CoinServiceProcess } from './coin-service-process';
 import { checksOf, Journal, type Step, StepFailedError, type View } from './journal';
 import { type Person, switchOff } from './person';
 import { RedisProcess } from './redis-process';
-import type { Stage } from './scene';
 import type { FinalStock } from './steps/compare-stocks';
 import { tellStory } from './story';
+import type { RunContext } from './story-context';
 
-/** The outcome of one run; this is the document that --json prints. */
+/** The outcome of one run. It is the document that --json prints. */
 export interface DemoReport {
   readonly ok: boolean;
   readonly backend: BackendName;
   readonly durationMs: number;
   readonly checks: { readonly held: number; readonly broken: number };
-  /** Only when all steps held. */
+  /** Only present if every step held. */
   readonly finalStock?: FinalStock;
-  /** Only when one did not. */
+  /** Only present if a step failed. */
   readonly failure?: { readonly step: string; readonly reason: string; readonly serviceLog: readonly string[] };
   readonly steps: readonly Step[];
 }
 
 /**
- * Tells the story in a fresh temporary folder and leaves nothing behind, whatever happens. A step that does not hold
- * is reported, not thrown; when `interrupted` aborts, its reason is thrown after cleaning up.
+ * Runs the story in a new temporary folder, which is always removed. A failed step is part of the report.
+ * @throws the reason of `interrupted` if it aborts, after cleaning up
  */
 export async function runDemo(backend: BackendName, view: View, interrupted: AbortSignal): Promise<DemoReport> {
   const startedAt = performance.now();
@@ -50,10 +50,10 @@ export async function runDemo(backend: BackendName, view: View, interrupted: Abo
   const people: Person[] = [];
   let redis: RedisProcess | undefined;
   try {
-    const redisUrl = process.env.AQM_REDIS_URL ?? '';
+    const redisUrl = process.env.DEMO_REDIS_URL ?? '';
     if (backend === 'redis' && redisUrl === '') redis = await RedisProcess.start(join(folder, 'redis'));
-    const stage: Stage = { journal, backend, folder, service, redisUrl: redis?.url ?? redisUrl, people };
-    const finalStock = await Promise.race([tellStory(stage), rejectOnAbort(interrupted)]);
+    const runContext: RunContext = { journal, backend, folder, service, redisUrl: redis?.url ?? redisUrl, people };
+    const finalStock = await Promise.race([tellStory(runContext), rejectOnAbort(interrupted)]);
     return report({ ok: true, finalStock });
   } catch (error) {
     if (!(error instanceof StepFailedError)) throw error;
@@ -66,7 +66,10 @@ export async function runDemo(backend: BackendName, view: View, interrupted: Abo
   }
 }
 
-/** When root runs the demo, the service starts its PostgreSQL as another user, who must be able to pass through. */
+/**
+ * Creates the temporary folder. If root runs the demo, PostgreSQL runs as another user, who needs search permission on
+ * it.
+ */
 async function makeFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'aqm-demo-'));
   await chmod(folder, 0o711);

@@ -1,21 +1,21 @@
-import type { Scene, Stage } from './scene';
 import { tryReplay, writeInThreeSituations, writeUntilTiersRunOut } from './steps/alice-writes';
 import { carolWrites } from './steps/carol-writes';
 import { compareStocks, type FinalStock } from './steps/compare-stocks';
 import { setUpDevices, startService, stopService } from './steps/set-up';
 import { befriendAndTopUp, mintAndPublish } from './steps/stock-up';
+import type { RunContext, StoryContext } from './story-context';
 
-/** The whole life of a coin, told with three people. Throws StepFailedError at the first step that does not hold. */
-export async function tellStory(stage: Stage): Promise<FinalStock> {
-  const address = await startService(stage);
-  const scene: Scene = await setUpDevices(stage, address);
-  await mintAndPublish(scene);
-  await befriendAndTopUp(scene);
-  await writeInThreeSituations(scene);
-  await writeUntilTiersRunOut(scene);
-  await tryReplay(scene);
-  await carolWrites(scene);
-  const finalStock = await compareStocks(scene);
-  await stopService(stage);
+/** Runs the whole life of a coin with three people. @throws StepFailedError at the first step that fails */
+export async function tellStory(runContext: RunContext): Promise<FinalStock> {
+  const address = await startService(runContext);
+  const context: StoryContext = await setUpDevices(runContext, address);
+  await mintAndPublish(context);
+  await befriendAndTopUp(context);
+  await writeInThreeSituations(context);
+  await writeUntilTiersRunOut(context);
+  await tryReplay(context);
+  await carolWrites(context);
+  const finalStock = await compareStocks(context);
+  await stopService(runContext);
   return finalStock;
 }

@@ -1,12 +1,12 @@
-// What an application around the device library does so that its operations are seen: it registers an OpenTelemetry SDK.
+// Shows how an application enables the telemetry of the device library: it registers an OpenTelemetry SDK.
 import { setTimeout } from 'node:timers/promises';
 
-/** What is not delivered by then is given up; in milliseconds. */
-const STOP_PATIENCE_MS = 2000;
+/** The flush timeout at the end, in milliseconds. */
+const FLUSH_TIMEOUT_MS = 2000;
 
 /**
- * Traces of the devices, if an OTEL_* variable names an exporter of traces or where to send them; else nothing is loaded.
- * @returns what to call at the end; it never fails
+ * Starts tracing of the devices if an OTEL_* variable names a trace exporter or endpoint. Otherwise no SDK is loaded.
+ * @returns a function that flushes and stops; it never fails
  */
 export async function startTelemetry(env: NodeJS.ProcessEnv): Promise<() => Promise<void>> {
   const exporter = env.OTEL_TRACES_EXPORTER ?? '';
@@ -21,6 +21,6 @@ export async function startTelemetry(env: NodeJS.ProcessEnv): Promise<() => Prom
   });
   sdk.start();
   return async () => {
-    await Promise.race([sdk.shutdown().catch(() => {}), setTimeout(STOP_PATIENCE_MS)]);
+    await Promise.race([sdk.shutdown().catch(() => {}), setTimeout(FLUSH_TIMEOUT_MS)]);
   };
 }

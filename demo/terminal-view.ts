@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import type { Fact, Step, StoryEvent, Table, View } from './journal';
 
-/** Where the view writes; process.stdout is one. */
+/** The output of the view, for example process.stdout. */
 export interface Terminal {
   write(text: string): unknown;
   readonly isTTY?: boolean;
@@ -13,7 +13,7 @@ type Style = 'bold' | 'dim' | 'green' | 'red';
 const MAX_WIDTH = 100;
 const INDENT = '    ';
 
-/** Prints the story for a reader, each line as it happens. Colours on a terminal only, and not under NO_COLOR. */
+/** Prints the story while it runs. It uses colours on a terminal only, and not if NO_COLOR is set. */
 export class TerminalView implements View {
   readonly #terminal: Terminal;
   readonly #colours: boolean;
@@ -22,7 +22,7 @@ export class TerminalView implements View {
   constructor(terminal: Terminal, env: { readonly NO_COLOR?: string } = process.env) {
     this.#terminal = terminal;
     this.#colours = terminal.isTTY === true && !env.NO_COLOR;
-    // A terminal that does not know its width says 0.
+    // A terminal of unknown width reports 0.
     this.#width = Math.min(terminal.columns || MAX_WIDTH, MAX_WIDTH);
   }
 
@@ -49,7 +49,7 @@ export class TerminalView implements View {
 
   stepEnded(_step: Step): void {}
 
-  /** The verdict, below everything. */
+  /** Prints the verdict at the end. */
   end(ok: boolean, text: string): void {
     this.#line('');
     this.#line(this.#style(ok ? 'green' : 'red', text));
@@ -71,7 +71,7 @@ export class TerminalView implements View {
   }
 
   #style(style: Style, text: string): string {
-    // validateStream off: whether to colour is decided above, once.
+    // validateStream is off because the constructor decides about colours.
     return this.#colours ? styleText(style, text, { validateStream: false }) : text;
   }
 

@@ -1,17 +1,17 @@
 import type { InventoryCount } from '../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES, type CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 
-/** GOLD, SILVER, BRONZE: the most preferred first. */
+/** The tiers, the most preferred first: GOLD, SILVER, BRONZE. */
 export const TIERS: readonly CoinCategoryName[] = COIN_CATEGORIES.map(({ name }) => name);
 
-/** How many coins of each tier. */
+/** The number of coins of each tier. */
 export type TierCounts = Readonly<Record<CoinCategoryName, number>>;
 
 export function tierCounts(gold: number, silver: number, bronze: number): TierCounts {
   return { ...NONE, GOLD: gold, SILVER: silver, BRONZE: bronze };
 }
 
-/** Also of tiers that this story does not mint. */
+/** Zero coins of every tier, including those that the story does not mint. */
 const NONE = fromEach(() => 0);
 
 function fromEach(count: (tier: (typeof COIN_CATEGORIES)[number]) => number): TierCounts {
@@ -32,12 +32,12 @@ export function addTiers(left: TierCounts, right: TierCounts): TierCounts {
   return fromEach(({ name }) => left[name] + right[name]);
 }
 
-/** '5 GOLD, 4 SILVER, 1 BRONZE' */
+/** Formats counts, for example '5 GOLD, 4 SILVER, 1 BRONZE'. */
 export function describeTiers(counts: TierCounts): string {
   return TIERS.map((tier) => `${counts[tier]} ${tier}`).join(', ');
 }
 
-/** '5 GOLD, 3 SILVER' or 'nothing' */
+/** Formats the counts above zero, for example '5 GOLD, 3 SILVER'; 'nothing' if there are none. */
 export function describeNonzeroTiers(counts: TierCounts): string {
   const nonzero = TIERS.filter((tier) => counts[tier] > 0);
   return nonzero.map((tier) => `${counts[tier]} ${tier}`).join(', ') || 'nothing';

@@ -1,19 +1,19 @@
 #!/bin/sh
-# A base backup of the coin database, for a recovery to any point in time together with the WAL archive (docs/runbook.md,
-# "Backup"). Run it daily, on another machine than PostgreSQL's, with its client programs of the same major version.
+# Makes a base backup of the coin database. Together with the WAL archive it allows point-in-time recovery (docs/runbook.md,
+# "Backup"). Run it daily, on another machine than PostgreSQL, with client programs of the same major version.
 #   BACKUP_URL=postgresql://backup@db.example.org/postgres deploy/backup.sh /var/backups/aqm
-# The role needs REPLICATION and a line "replication" in pg_hba.conf; its password comes from ~/.pgpass.
-# KEEP: how many backups stay (7). The WAL archive must reach back to the oldest that stays.
-# Never put AQM_FENCE_DIR into a backup: the mark tells a restored database from the one before only as long as it is not restored with it.
+# The role requires REPLICATION and a "replication" line in pg_hba.conf. Its password is read from ~/.pgpass.
+# KEEP: the number of backups to keep (default 7). The WAL archive must reach back to the oldest one.
+# Never back up AQM_FENCE_DIR: its watermark detects a restored database only if it is not restored together with it.
 set -eu
 
 folder=${1:?"usage: BACKUP_URL=postgresql://… backup.sh FOLDER"}
-: "${BACKUP_URL:?"BACKUP_URL must name the server"}"
+: "${BACKUP_URL:?"BACKUP_URL must be set to the connection string of the server"}"
 keep=${KEEP:-7}
 
 mkdir -p "$folder"
 target=$folder/$(date -u +%Y%m%dT%H%M%SZ)
-# A backup that is not whole never has the name of one.
+# An incomplete backup keeps the suffix .partial and is removed.
 trap 'rm -rf "$target.partial"' EXIT
 pg_basebackup --dbname="$BACKUP_URL" --pgdata="$target.partial" --checkpoint=fast --wal-method=stream --no-password
 pg_verifybackup --quiet "$target.partial"

@@ -72,7 +72,7 @@ class Copy {
     this.#switchRecord = switchRecord;
   }
 
-  /** The order of these steps is the promise; docs/adr/device-choice.md says why. */
+  /** The order of these steps is the promise; docs/adr/0012-device-choice.md says why. */
   async run(): Promise<MoveReport> {
     let copied: MoveReport['copied'] = {};
     let { copyId, runId, state } = await this.#source.readState();

@@ -1,16 +1,21 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Outcome, runCommand } from '../service/command';
-import { columns, positive } from '../service/numbers';
+import { type BenchResult, runCommand } from '../harness/command';
+import { columns, positive } from '../harness/numbers';
 import { measureCosts } from './measure';
 import { readCosts } from './measured';
 import { type Assumptions, type Capacity, capacityOf, daysInStock, daysSpent } from './model';
 
-const USAGE = `Usage: npm run bench -- capacity [--measure yes] [--from docs/performance] [--stock 30] [--mix 5,15,80] [--fetches 2] [--peak 5]
-                                [--shard-gb 1000] [--shard-cores 16] [--users 1e4,1e6,1e8,1e9] [--out docs/performance]
-  What so many users would need, by the formulas of docs/capacity.md and what the benches measured: it reads the JSON that they wrote
-  (fetch, upload, spent, costs), and says which figures it had to assume. --measure yes measures bytes on disk and in the log first
-  (half a minute) and writes costs.json.`;
+const USAGE = `Usage: npm run bench -- capacity [--measure yes] [--from docs/performance] [--stock 30]
+                                 [--mix 5,15,80] [--fetches 2] [--peak 5] [--shard-gb 1000]
+                                 [--shard-cores 16] [--users 1e4,1e6,1e8,1e9]
+                                 [--out docs/performance]
+
+  Estimates what a number of users would need in disk, processors and network. It applies the
+  formulas of docs/capacity.md to the results that the benches fetch, upload and spent wrote, and to
+  costs.json. Read the first table for the source of each figure: a figure without a measurement is
+  marked ASSUMED. --measure yes first measures bytes on disk and in the WAL (half a minute) and
+  writes costs.json.`;
 
 const DEFAULTS = {
   measure: 'no',
@@ -24,7 +29,7 @@ const DEFAULTS = {
   users: '1e4,1e6,1e8,1e9',
 };
 
-runCommand(USAGE, DEFAULTS, async (options): Promise<Outcome> => {
+runCommand(USAGE, DEFAULTS, async (options): Promise<BenchResult> => {
   const mix = options.mix.split(',').map(Number);
   if (mix.length !== 3 || !mix.every((share) => share >= 0) || !(mix.reduce((sum, share) => sum + share, 0) > 0)) {
     throw new Error(`--mix must be three shares in percent; it is "${options.mix}"`);
@@ -56,7 +61,7 @@ runCommand(USAGE, DEFAULTS, async (options): Promise<Outcome> => {
         [['figure', 'value', ' from'], ...sources.map(({ figure, value, from }) => [figure, value, `  ${from}`])],
         20,
       ),
-      `a coin is ${daysInStock(assumptions).toFixed(1)} days in stock, and its id is remembered for ${daysSpent(assumptions).toFixed(1)} days more`,
+      `a coin stays in stock for ${daysInStock(assumptions).toFixed(1)} days, and its id is remembered for ${daysSpent(assumptions).toFixed(1)} more days`,
       columns([['users', ...sizes.map(({ users }) => users.toLocaleString('en'))], ...rowsOf(sizes)], 16),
       assumed.length === 0 ? 'every cost was measured' : `assumed, not measured: ${assumed.join('; ')}`,
     ].join('\n\n'),
@@ -70,8 +75,8 @@ function rowsOf(sizes: readonly Capacity[]): string[][] {
   return [
     row('stock on disk', ({ stockBytes }) => unit(stockBytes, 'B')),
     row('spent ids on disk', ({ spentBytes }) => unit(spentBytes, 'B')),
-    row('log a day', ({ walPerDay }) => unit(walPerDay, 'B')),
-    row('log a day, every page whole', ({ maxWalPerDay }) => unit(maxWalPerDay, 'B')),
+    row('WAL per day', ({ walPerDay }) => unit(walPerDay, 'B')),
+    row('WAL per day, full pages', ({ maxWalPerDay }) => unit(maxWalPerDay, 'B')),
     row('fetches/s, average', ({ fetchesPerSecond }) => unit(fetchesPerSecond)),
     row('fetches/s, peak', ({ peakFetchesPerSecond }) => unit(peakFetchesPerSecond)),
     row('uploaded coins/s, peak', ({ peakUploadedPerSecond }) => unit(peakUploadedPerSecond)),

@@ -5,29 +5,29 @@ import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { CoinServiceClient, FetchCoinsRequest, UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { call } from '../../testkit/call';
 import { mint } from '../../testkit/coins';
-import { Stage } from '../service/stage';
+import { TestBed } from '../harness/test-bed';
 import type { Costs } from './model';
 
 const USERS = 20;
 const UPLOADS_PER_USER = 10;
 const BATCH = 100;
 const FETCHES = 2000;
-/** No checkpoint falls into it, and no page is logged whole because one was before: what the statements themselves log. */
+/** No checkpoint and no full-page writes, so that only the WAL of the statements themselves is measured. */
 const POSTGRES = ['full_page_writes=off', 'checkpoint_timeout=1h', 'max_wal_size=8GB', 'autovacuum=off'];
 
-/** Bytes on disk and in the log, of coins that the service stored and handed out itself. */
+/** Measures bytes on disk and in the WAL for coins that a real service stores and hands out. */
 export async function measureCosts(): Promise<Pick<Costs, 'coinBytes' | 'recordBytes' | 'fetchWal' | 'uploadWal'>> {
   const env = { AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '100000', AQM_CLAIM_BATCH: '1' };
-  const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets: USERS, coinsPerTarget: 0 });
-  const client = new CoinServiceClient(stage.service.address, credentials.createInsecure());
-  const admin = new CoinAdminServiceClient(stage.service.address, credentials.createInsecure());
+  const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets: USERS, coinsPerTarget: 0 });
+  const client = new CoinServiceClient(testBed.service.address, credentials.createInsecure());
+  const admin = new CoinAdminServiceClient(testBed.service.address, credentials.createInsecure());
   try {
     const log = async () => {
-      const [row] = await stage.query<{ at: string }>("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') AS at");
+      const [row] = await testBed.query<{ at: string }>("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') AS at");
       return Number(row?.at);
     };
     const bytes = async (tables: readonly string[]) => {
-      const [row] = await stage.query<{ bytes: string }>(
+      const [row] = await testBed.query<{ bytes: string }>(
         'SELECT sum(pg_total_relation_size(t::regclass)) AS bytes FROM unnest($1::text[]) t',
         [tables],
       );
@@ -36,8 +36,8 @@ export async function measureCosts(): Promise<Pick<Costs, 'coinBytes' | 'recordB
     const [coinBytes, uploadWal]: [number[], number[]] = [[], []];
     for (const { category } of COIN_CATEGORIES) {
       const [before, begin] = [await bytes(['coin', 'coin_stock']), await log()];
-      for (const user of stage.targets) {
-        const token = await stage.token(user);
+      for (const user of testBed.targets) {
+        const token = await testBed.token(user);
         for (let upload = 0; upload < UPLOADS_PER_USER; upload += 1) {
           const request = UploadCoinsRequest.create();
           request.coins = mint(BATCH, category);
@@ -48,18 +48,18 @@ export async function measureCosts(): Promise<Pick<Costs, 'coinBytes' | 'recordB
       coinBytes.push(((await bytes(['coin', 'coin_stock'])) - before) / coins);
       uploadWal.push(((await log()) - begin) / coins);
     }
-    const token = await stage.token(randomUUID());
+    const token = await testBed.token(randomUUID());
     const begin = await log();
     for (let fetch = 0; fetch < FETCHES; fetch += 1) {
-      const targetUserId = stage.targets[fetch % USERS] ?? '';
+      const targetUserId = testBed.targets[fetch % USERS] ?? '';
       const request = FetchCoinsRequest.create({ targetUserId, coinCategory: COIN_CATEGORIES[2].category, count: 1 });
       await call(client.fetchCoins.bind(client), request, token);
     }
     const fetchLog = (await log()) - begin;
     const recordBytes = (await bytes(['coin_fetch'])) / FETCHES;
-    await stage.query("UPDATE coin_fetch SET fetch_time = fetch_time - interval '2 hours'");
+    await testBed.query("UPDATE coin_fetch SET fetch_time = fetch_time - interval '2 hours'");
     const beforeDelete = await log();
-    const adminToken = await stage.token(randomUUID(), true);
+    const adminToken = await testBed.token(randomUUID(), true);
     const { deletedCount } = await call(admin.hardDeleteFetched.bind(admin), { graceHours: 0 }, adminToken);
     if (Number(deletedCount) !== FETCHES) throw new Error(`${deletedCount} of ${FETCHES} coins were hard-deleted`);
     const fetchWal = (fetchLog + (await log()) - beforeDelete) / FETCHES;
@@ -73,6 +73,6 @@ export async function measureCosts(): Promise<Pick<Costs, 'coinBytes' | 'recordB
   } finally {
     client.close();
     admin.close();
-    await stage.close();
+    await testBed.close();
   }
 }

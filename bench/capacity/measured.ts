@@ -6,24 +6,24 @@ import type { Costs } from './model';
 type Three = readonly [number, number, number];
 type Cpu = { readonly service: number; readonly postgres: number };
 
-/** Headers, token and framing of a call that is one of many on its connection, both ways. */
+/** Bytes of headers, token and framing per call in both directions, on a connection with many calls. */
 const CALL_BYTES = 300;
 
 interface Files {
   readonly costs?: Pick<Costs, 'coinBytes' | 'recordBytes' | 'fetchWal' | 'uploadWal'>;
   readonly spent?: { readonly bytesPerMillion: { readonly all: number } };
-  readonly fetch?: { readonly summary: readonly { readonly arm: string; readonly cpuUs: Cpu }[] };
+  readonly fetch?: { readonly summary: readonly { readonly variant: string; readonly cpuUs: Cpu }[] };
   readonly upload?: { readonly rounds: readonly { readonly cpuUs: Cpu }[] };
 }
 
-/** Where a figure came from. */
+/** The source of a figure. */
 export interface Source {
   readonly figure: string;
   readonly value: string;
   readonly from: string;
 }
 
-/** What is taken where a bench has not written its file. */
+/** The values that are used if a bench has not written its file. */
 const ASSUMED = {
   coinBytes: [4400, 1600, 350] as Three,
   spentBytes: 185,
@@ -35,7 +35,7 @@ const ASSUMED = {
   uploadCpu: { service: 40, postgres: 40 },
 };
 
-/** The costs as the files in `folder` say, and in words where each is from. */
+/** Reads the costs from the files in `folder`. @returns the costs, and the source of each figure in words */
 export function readCosts(folder: string): { readonly costs: Costs; readonly sources: readonly Source[] } {
   const files = Object.fromEntries(
     ['costs', 'spent', 'fetch', 'upload'].map((name) => [name, read(join(folder, `${name}.json`))]),
@@ -52,7 +52,7 @@ export function readCosts(folder: string): { readonly costs: Costs; readonly sou
     sources.push({ figure, value: text, from: found === undefined ? 'ASSUMED, not measured' : file });
     return value;
   }
-  const arm = (name: string) => files.fetch?.summary.find((one) => one.arm === name)?.cpuUs;
+  const variant = (name: string) => files.fetch?.summary.find((one) => one.variant === name)?.cpuUs;
   const rounds = files.upload?.rounds.map(({ cpuUs }) => cpuUs);
   const middle = (of: keyof Cpu) => rounds?.map((cpu) => cpu[of]).sort((a, b) => a - b)[rounds.length >> 1] ?? 0;
   const { costs, spent } = files;
@@ -77,27 +77,27 @@ export function readCosts(folder: string): { readonly costs: Costs; readonly sou
         ASSUMED.recordBytes,
       ),
       fetchWal: take(
-        'bytes of log of a fetch of one coin and its hard delete',
+        'bytes of WAL of a fetch of one coin and its hard delete',
         'costs.json',
         costs?.fetchWal,
         ASSUMED.fetchWal,
       ),
       uploadWal: take(
-        'bytes of log of an uploaded coin, GOLD / SILVER / BRONZE',
+        'bytes of WAL of an uploaded coin, GOLD / SILVER / BRONZE',
         'costs.json',
         costs?.uploadWal,
         ASSUMED.uploadWal,
       ),
       fetchCpu: take(
-        'CPU µs of a gathered fetch, service / PostgreSQL',
+        'CPU µs of a batched fetch, service / PostgreSQL',
         'fetch.json',
-        pick(arm('gathered')),
+        pick(variant('batched')),
         ASSUMED.fetchCpu,
       ),
       singleFetchCpu: take(
-        'CPU µs of a fetch with a statement of its own, service / PostgreSQL',
+        'CPU µs of an unbatched fetch, service / PostgreSQL',
         'fetch.json',
-        pick(arm('not gathered')),
+        pick(variant('unbatched')),
         ASSUMED.singleFetchCpu,
       ),
       uploadCpu: take(

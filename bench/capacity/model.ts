@@ -1,46 +1,51 @@
-/** What people do and how machines are chosen: stated, not measured. */
+/** Assumptions about user behaviour and hardware. They are stated, not measured. */
 export interface Assumptions {
   /** Coins that an average user has in stock. */
   readonly stock: number;
   /** Shares of GOLD, SILVER, BRONZE among coins, in percent. */
   readonly mix: readonly [number, number, number];
-  /** Coins of an average user that are fetched in a day. */
+  /** Coins of an average user that are fetched per day. */
   readonly fetches: number;
-  /** The busiest second against the average one. */
+  /** The ratio of the busiest second to the average one. */
   readonly peak: number;
-  /** Coins of one UploadCoins. */
+  /** Coins per UploadCoins call. */
   readonly uploadBatch: number;
-  /** Share of a core that may be busy at the peak. */
+  /** The maximum utilization of a core at the peak, from 0 to 1. */
   readonly busy: number;
-  /** Of one PostgreSQL server: bytes of tables, and cores. */
+  /** The capacity of one PostgreSQL server: bytes of tables, and cores. */
   readonly shardBytes: number;
   readonly shardCores: number;
-  /** Commits that share one sync of the log at the peak. */
+  /** Commits that share one WAL sync at the peak. */
   readonly commitsPerSync: number;
-  /** Pages that a fetch, or an upload, is the first to change since a checkpoint, at most: each is logged and written whole. */
+  /**
+   * The maximum number of pages that one fetch, or one upload, is the first to change since a checkpoint. Each is
+   * logged and written in full.
+   */
   readonly pagesPerFetch: number;
   readonly pagesPerUpload: number;
-  /** Pages that a fetch reads from disk where memory holds none of what it needs. */
+  /** Pages that a fetch reads from disk if nothing that it needs is cached. */
   readonly readsPerFetch: number;
 }
 
-/** What the benches measured; bytes, and microseconds of processor time. */
+/** Measured costs, in bytes and in microseconds of processor time. */
 export interface Costs {
-  /** On disk, indexes included, of a coin in stock, by category. */
+  /** Bytes on disk of a coin in stock, with indexes, by category. */
   readonly coinBytes: readonly [number, number, number];
-  /** Of an id that is spent and hard-deleted. */
+  /** Bytes on disk of a spent and hard-deleted id. */
   readonly spentBytes: number;
-  /** Of the record of a fetch. */
+  /** Bytes on disk of the record of a fetch. */
   readonly recordBytes: number;
-  /** Log without whole pages, of a fetch of one coin with its hard delete, and of an uploaded coin by category. */
+  /**
+   * Bytes of WAL, without full pages: of a single-coin fetch with its hard delete, and of an uploaded coin by category.
+   */
   readonly fetchWal: number;
   readonly uploadWal: readonly [number, number, number];
   readonly fetchCpu: { readonly service: number; readonly postgres: number };
-  /** Of a fetch with a statement of its own: what a distributed database gets. */
+  /** Processor time of an unbatched fetch, which is what a distributed database gets. */
   readonly singleFetchCpu: { readonly service: number; readonly postgres: number };
-  /** Of an uploaded coin. */
+  /** Processor time of an uploaded coin. */
   readonly uploadCpu: { readonly service: number; readonly postgres: number };
-  /** On the wire, of a coin by category, with its share of the call. */
+  /** Bytes on the wire of a coin with its share of the call, by category. */
   readonly wireBytes: readonly [number, number, number];
 }
 
@@ -53,31 +58,32 @@ export interface Capacity {
   readonly peakFetchesPerSecond: number;
   readonly peakUploadedPerSecond: number;
   readonly walPerDay: number;
-  /** The same where every page is logged whole. */
+  /** The upper bound: with full pages. */
   readonly maxWalPerDay: number;
   readonly serviceCores: number;
   readonly postgresCores: number;
   readonly shards: number;
-  /** Of all shards at the peak: syncs of the log, pages written, pages read, each at most. */
+  /** The upper bound of disk operations of all shards at the peak: WAL syncs, pages written, pages read. */
   readonly peakIops: number;
   readonly peakBitsPerSecond: number;
 }
 
 const DAY_S = 86_400;
 const PAGE = 8192;
-/** Coin lifetime, delivery window, and the last day of the first, on which nothing is handed out; in days. */
+/** Coin lifetime, delivery window, and the last part of the lifetime in which nothing is handed out; in days. */
 const [LIFETIME, DELIVERY, MARGIN] = [23, 7, 1];
 
-/** How long a coin is in stock, in days: until it is fetched, or no longer handed out. */
+/** Returns how many days a coin stays in stock: until it is fetched, or until it is no longer handed out. */
 export function daysInStock({ stock, fetches }: Assumptions): number {
   return Math.min(LIFETIME - MARGIN, fetches > 0 ? stock / fetches : Number.POSITIVE_INFINITY);
 }
 
-/** How long its id is remembered after that, in days: until no vault can hold its private half. */
+/** Returns how many more days its id is remembered: until no vault can hold its private half. */
 export function daysSpent(assumptions: Assumptions): number {
   return LIFETIME + DELIVERY - daysInStock(assumptions);
 }
 
+/** Estimates the resources that `users` users need. */
 export function capacityOf(users: number, a: Assumptions, c: Costs): Capacity {
   const mixed = (of: readonly [number, number, number]) =>
     (of[0] * a.mix[0] + of[1] * a.mix[1] + of[2] * a.mix[2]) / (a.mix[0] + a.mix[1] + a.mix[2]);

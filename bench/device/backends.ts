@@ -6,23 +6,24 @@ import { type DeviceStorage, openDeviceStorage } from '../../device';
 import { RedisServer } from '../../testkit/redis-server';
 import { openRawRedis, openRawSqlite, type RawEngine } from './raw-engines';
 
+/** A device storage under test, with the raw engine for comparison. */
 export interface Bench {
   readonly name: string;
   readonly storage: DeviceStorage;
-  /** Moves the storage's injected clock, in milliseconds. */
+  /** Shifts the clock that is injected into the storage, in milliseconds. */
   readonly clock: { shiftMs: number };
-  /** The engine under it, with the same durability. */
+  /** The same engine without the library, with the same durability. */
   readonly raw: RawEngine;
-  /** Another, empty device on the same engine, to be closed by whoever opened it. */
+  /** Opens another, empty device on the same engine. The caller closes it. */
   openAnother(): Promise<DeviceStorage>;
-  /** The engine alone with so many entries, on the same server or beside the same file. */
+  /** Opens the raw engine with `entries` entries, on the same server or in the same folder. */
   openAnotherRaw(entries: number): Promise<RawEngine>;
-  /** Bytes of the files on disk, and of memory where the engine is a process of its own. */
+  /** Returns the bytes of the files on disk, and of memory if the engine is a separate process. */
   size(): Promise<{ diskBytes: number; memoryBytes: number | undefined }>;
   close(): Promise<void>;
 }
 
-/** The encrypted SQLite file with the settings it ships with. */
+/** Opens the encrypted SQLite backend with its default settings. */
 export async function openSqliteBench(): Promise<Bench> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-'));
   const clock = { shiftMs: 0 };
@@ -52,7 +53,10 @@ export async function openSqliteBench(): Promise<Bench> {
   };
 }
 
-/** A redis-server of its own with deploy/redis.conf, or with another fsync policy to see what it costs. */
+/**
+ * Opens the Redis backend on its own redis-server with deploy/redis.conf and the given fsync policy (`always` is the
+ * default).
+ */
 export async function openRedisBench(appendfsync: 'always' | 'everysec'): Promise<Bench> {
   const server = await RedisServer.start('--appendfsync', appendfsync);
   const engine = server.client();

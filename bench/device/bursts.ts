@@ -2,7 +2,10 @@ import type { DeviceStorage } from '../../device';
 import { addBestie, type Contents, newKey } from '../../testkit/device-contents';
 import { type Timing, toTiming } from './stopwatch';
 
-/** Five besties, each sending and receiving ten messages in quick succession: select to send; fetch and burn to receive. */
+/**
+ * Times ten messages each from and to five contacts of priority BESTIE, concurrently. A message selects a coin (to
+ * send), then fetches and burns a private half (to receive).
+ */
 export async function timeBestieBurst(storage: DeviceStorage): Promise<{ messages: Timing; totalMs: number }> {
   const besties = Array.from({ length: 5 }, (_, index) => `burst-${index}`);
   for (const bestie of besties) await addBestie(storage, bestie);
@@ -27,7 +30,10 @@ export async function timeBestieBurst(storage: DeviceStorage): Promise<{ message
   return { messages: toTiming(durations), totalMs };
 }
 
-/** The roadmap's comparison of the backends: 100 key look-ups and 10 coin selections, one after the other. */
+/**
+ * Times 100 key look-ups and 10 coin selections in sequence, the roadmap's comparison of the backends.
+ * @returns milliseconds
+ */
 export async function timeLookups(storage: DeviceStorage, contents: Contents): Promise<number> {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T;
   const contacts = Array.from({ length: 10 }, () => pick(contents.contacts));

@@ -3,19 +3,23 @@ import { type Contents, newCoin, renewKey } from '../../testkit/device-contents'
 import type { RawEngine } from './raw-engines';
 import { type PairedTiming, stop, toTiming } from './stopwatch';
 
-/** A storage with what it holds, and the engine alone with as many entries. */
+/** A filled storage, its contents, and the raw engine with as many entries. */
 export interface Filled {
   readonly storage: DeviceStorage;
   readonly raw: RawEngine;
   readonly contents: Contents;
 }
 
-/** Calls in a row on one device. Each device then meets its own data in the processor's caches, not the other's. */
+/**
+ * The number of consecutive calls on one device, so that the processor's caches hold its own data, not that of the
+ * other.
+ */
 const BLOCK = 100;
 
 /**
- * The operations that must not grow with the number of coins, on a large device and (as `raw`) on a small one of the same
- * engine, in blocks by turns: two runs some minutes apart would tell more of the machine's mood than of the storage.
+ * Times the operations that must not slow down with the number of coins, on a large device and (as `raw`) on a small
+ * one of the same engine. The blocks alternate, because runs some minutes apart differ more by the state of the machine
+ * than by the storage.
  */
 export async function timeGrowth(small: Filled, large: Filled, runs: number): Promise<Record<string, PairedTiming>> {
   const fetchKey = async ({ storage, contents }: Filled) => {
@@ -30,7 +34,7 @@ export async function timeGrowth(small: Filled, large: Filled, runs: number): Pr
     await raw.key.take();
     return duration;
   };
-  // Few keys, read over and over with nothing between, never leave the processor's innermost cache; no device does that.
+  // A few keys that are read repeatedly with nothing in between stay in the processor's L1 cache; no device does that.
   const fetchAgain = ({ storage, contents }: Filled) => {
     const keyId = pick(contents.keyIds);
     return stop(() => storage.vault.fetchKey(keyId));
@@ -38,11 +42,11 @@ export async function timeGrowth(small: Filled, large: Filled, runs: number): Pr
   const readAgain = ({ raw }: Filled) => stop(() => raw.key.read());
   const selectCoin = async ({ storage, contents }: Filled) => {
     const contact = pick(contents.contacts);
-    // Fills the gap that an earlier call left.
+    // Replaces the coin that an earlier call took.
     await storage.inventory.storeKey(newCoin(contact, 'GOLD'));
     return stop(() => storage.inventory.selectCoin(contact, 'GOLD'));
   };
-  const byTurns = async (operation: (device: Filled) => Promise<number>): Promise<PairedTiming> => {
+  const alternate = async (operation: (device: Filled) => Promise<number>): Promise<PairedTiming> => {
     const durations = { small: [] as number[], large: [] as number[] };
     for (let run = 0; run < runs; run += BLOCK) {
       for (let call = 0; call < BLOCK; call++) durations.small.push(await operation(small));
@@ -51,11 +55,11 @@ export async function timeGrowth(small: Filled, large: Filled, runs: number): Pr
     return { ...toTiming(durations.large), raw: toTiming(durations.small) };
   };
   return {
-    'vault.fetchKey': await byTurns(fetchKey),
-    "the engine's own look-up": await byTurns(read),
-    'inventory.selectCoin': await byTurns(selectCoin),
-    'vault.fetchKey, over and over': await byTurns(fetchAgain),
-    "the engine's own, over and over": await byTurns(readAgain),
+    'vault.fetchKey': await alternate(fetchKey),
+    "the engine's own look-up": await alternate(read),
+    'inventory.selectCoin': await alternate(selectCoin),
+    'vault.fetchKey, repeated': await alternate(fetchAgain),
+    "the engine's own look-up, repeated": await alternate(readAgain),
   };
 }
 

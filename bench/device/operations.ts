@@ -3,18 +3,19 @@ import { addBestie, COINS_PER_CONTACT, type Contents, newCoin, newKey, renewKey 
 import type { RawEngine } from './raw-engines';
 import { type PairedTiming, time } from './stopwatch';
 
-/** How often each operation runs, and how many coins a purge or garbage collection removes at once. */
+/** The number of runs of each operation, and of each purge and garbage collection. */
 export interface Effort {
   readonly runs: number;
   readonly removals: number;
 }
 
+/** The number of entries that one purge or garbage collection removes. */
 export const REMOVED_AT_ONCE = 100;
 const DAY_MS = 86_400_000;
 
 /**
- * Every operation of both interfaces on a storage that holds `contents`, which it leaves as it found it. `clock.shiftMs`
- * moves the storage's injected clock.
+ * Times every operation of both interfaces on a storage that holds `contents`, and leaves it unchanged. `clock.shiftMs`
+ * shifts the clock that is injected into the storage.
  */
 export async function timeOperations(
   storage: DeviceStorage,
@@ -74,7 +75,7 @@ export async function timeOperations(
     raw.coin.take,
     async () => {
       const contactId = contact();
-      // Fills the gap that an earlier run left, so that there is always a coin to select.
+      // Replaces the coin that an earlier run took, so that there is always a coin to select.
       await inventory.storeKey(newCoin(contactId, 'GOLD'));
       return contactId;
     },
@@ -126,7 +127,7 @@ export async function timeOperations(
     removals,
     raw.coin.write,
     async (run) => {
-      // Contacts whose last use lies two days back, among others of today.
+      // Contacts that were last used two days ago, among others used today.
       clock.shiftMs -= 2 * DAY_MS;
       for (let i = 0; i < REMOVED_AT_ONCE / COINS_PER_CONTACT; i++) await addBestie(storage, `idle-${run}-${i}`);
       clock.shiftMs += 2 * DAY_MS;

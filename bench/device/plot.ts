@@ -3,11 +3,11 @@ import type { BackendResult } from './report';
 const PLOTTED = ['vault.storeKey', 'vault.fetchKey', 'vault.burnKey', 'inventory.selectCoin'];
 const COLOURS = ['#1b6ca8', '#d1495b', '#3a7d44', '#8d5a97'];
 const PANEL = { width: 340, height: 240, left: 56, top: 48, gap: 40 };
-/** The vertical axis, logarithmic, in milliseconds. */
+/** The lower limit of the logarithmic vertical axis, in milliseconds. */
 const LOW = 0.01;
 const HIGH = 10;
 
-/** p50 (solid) and p99 (dashed) of the four hot operations over the number of coins, one panel a backend. */
+/** Draws p50 (solid) and p99 (dashed) of the four hot operations over the number of coins, one panel per backend. */
 export function plot(results: readonly BackendResult[]): string {
   const width = PANEL.left + results.length * (PANEL.width + PANEL.gap);
   const height = PANEL.top + PANEL.height + 70;

@@ -2,33 +2,36 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import Database from 'better-sqlite3';
 import type { Redis } from 'ioredis';
 
-/** Bytes that one write carries: a private half with IV and tag, or a GOLD coin's key and signature. */
+/** The bytes of one entry: a private half with IV and tag, or the key and signature of a GOLD coin. */
 export const ENTRY_BYTES = { key: 2400 + 12 + 16, coin: 1184 + 2420 } as const;
 
 export type EntryKind = keyof typeof ENTRY_BYTES;
 
-/** Entries of either kind that are there to be read, and to be taken, unless told otherwise. */
+/** The default number of entries of each kind. */
 const ENTRIES = 10_000;
 
-/** What the engine itself needs for the same steps on as many bytes, with the same durability and nothing around them. */
+/** The raw operations of an engine: the same steps on as many bytes, with the same durability, without the library. */
 export interface RawSteps {
   /** Stores an entry. */
   write(): unknown;
   /** Reads an entry by its id. */
   read(): unknown;
-  /** Takes an entry out and remembers its id, in one step: what a burn and a selection cannot do without. */
+  /** Removes an entry and remembers its id in one transaction, the minimum of a burn or a selection. */
   take(): unknown;
 }
 
 export type RawEngine = Readonly<Record<EntryKind, RawSteps>>;
 
-/** One better-sqlite3 transaction on a SQLCipher 4 file: WAL, synchronous FULL, secure_delete, as the vault has it. */
+/**
+ * Opens raw SQLite: each step is one better-sqlite3 transaction on a SQLCipher 4 file with the vault's settings (WAL,
+ * synchronous FULL, secure_delete).
+ */
 export function openRawSqlite(path: string, entries = ENTRIES): RawEngine & { close(): void } {
   const database = new Database(path);
   database.pragma("cipher = 'sqlcipher'");
   database.pragma('legacy = 4');
   database.pragma(`key = "x'${randomBytes(32).toString('hex')}'"`);
-  // The cache holds both kinds of entries, so that its look-ups too find their pages decrypted.
+  // The cache holds all entries, so that look-ups find their pages decrypted, as in the library.
   const settings = ['journal_mode = WAL', 'synchronous = FULL', 'secure_delete = ON', 'cache_size = -131072'];
   for (const setting of settings) database.pragma(setting);
   return {
@@ -69,7 +72,10 @@ function sqliteSteps(database: Database.Database, kind: EntryKind, entries: numb
   };
 }
 
-/** One ioredis round trip each to the same server with the same fsync policy: HSET, HGETALL, and a MULTI that takes out. */
+/**
+ * Opens raw Redis: each step is one ioredis round trip to the same server with the same fsync policy (HSET, HGETALL,
+ * and a MULTI that removes an entry).
+ */
 export async function openRawRedis(redis: Redis, entries = ENTRIES): Promise<RawEngine> {
   return { key: await redisSteps(redis, 'key', entries), coin: await redisSteps(redis, 'coin', entries) };
 }

@@ -1,5 +1,6 @@
 import type { PairedTiming, Timing } from './stopwatch';
 
+/** The measurements at one number of coins. */
 export interface SizeResult {
   readonly coins: number;
   readonly operations: Record<string, PairedTiming>;
@@ -7,16 +8,17 @@ export interface SizeResult {
   readonly memoryBytes: number | undefined;
 }
 
+/** All measurements of one backend. */
 export interface BackendResult {
   readonly backend: string;
   readonly sizes: SizeResult[];
   readonly burst: { readonly messages: Timing; readonly totalMs: number };
   readonly lookupsMs: number;
-  /** Timings with `to` coins; beside them, as `raw`, those with `from` coins, taken in turn. */
+  /** Timings with `to` coins and, as `raw`, those with `from` coins, interleaved. */
   readonly growth: { readonly from: number; readonly to: number; readonly operations: Record<string, PairedTiming> };
 }
 
-/** Durations per operation and size, with those of the engine's own write or read, taken in turn, beside them. */
+/** Formats the durations per operation and size, next to those of the interleaved raw operation. */
 export function table(result: BackendResult): string {
   const lines = [`\n${result.backend}`];
   for (const { coins, operations, diskBytes, memoryBytes } of result.sizes) {
@@ -27,14 +29,14 @@ export function table(result: BackendResult): string {
   }
   const { messages, totalMs } = result.burst;
   lines.push(
-    `\n  five besties, 50 messages (select, fetch, burn): ${totalMs.toFixed(0)} ms; one message p50 ${messages.p50.toFixed(2)} ms, p99 ${messages.p99.toFixed(2)} ms`,
+    `\n  five contacts, 50 messages (select, fetch, burn): ${totalMs.toFixed(0)} ms; one message p50 ${messages.p50.toFixed(2)} ms, p99 ${messages.p99.toFixed(2)} ms`,
     `  100 key look-ups and 10 coin selections: ${result.lookupsMs.toFixed(1)} ms`,
   );
   const { from, to, operations } = result.growth;
   for (const [name, { p50, raw }] of Object.entries(operations)) {
     const ratio = (p50 / raw.p50).toFixed(2);
     lines.push(
-      `  ${name}, by turns: p50 ${p50.toFixed(3)} ms with ${to} coins, ${raw.p50.toFixed(3)} with ${from}: ${ratio} times`,
+      `  ${name}, interleaved: p50 ${p50.toFixed(3)} ms with ${to} coins, ${raw.p50.toFixed(3)} with ${from}: ${ratio} times`,
     );
   }
   return lines.join('\n');

@@ -7,17 +7,17 @@ export interface Timing {
   readonly max: number;
 }
 
-/** An operation's durations, and those of the engine's own step, taken in turn with it. */
+/** The durations of an operation, and those of the interleaved raw operation. */
 export interface PairedTiming extends Timing {
   readonly raw: Timing;
 }
 
-/** Runs that are not counted, for the just-in-time compiler. */
+/** The number of uncounted runs, for the just-in-time compiler. */
 const WARM_UP = 20;
 
 /**
- * Runs `raw` and `operation` in turn and times each, so that both meet the same moods of the machine. `prepare` makes
- * what the run needs, off the clock.
+ * Runs `raw` and `operation` alternately and times each, so that both meet the same conditions of the machine.
+ * `prepare` creates the input of the run and is not timed.
  */
 export async function time<Input>(
   runs: number,
@@ -29,7 +29,7 @@ export async function time<Input>(
   const ofRaw: number[] = [];
   for (let run = 0; run < WARM_UP + runs; run++) {
     const input = await prepare(run);
-    // Whoever goes first also pays for what the preparation pushed out of the processor's caches.
+    // The order alternates, because the first of the two also pays for the cache misses that the preparation caused.
     const rawFirst = run % 2 === 0;
     if (rawFirst) ofRaw.push(await stop(raw));
     durations.push(await stop(() => operation(input)));
@@ -38,7 +38,7 @@ export async function time<Input>(
   return { ...toTiming(durations.slice(WARM_UP)), raw: toTiming(ofRaw.slice(WARM_UP)) };
 }
 
-/** Milliseconds. */
+/** Times one piece of work. @returns milliseconds */
 export async function stop(work: () => unknown): Promise<number> {
   const start = process.hrtime.bigint();
   await work();

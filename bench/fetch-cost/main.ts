@@ -8,14 +8,18 @@ import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres
 import { migrateUp } from '../../services/coin/database/migrate';
 import { openDatabase } from '../../services/coin/database/pool';
 import { ROOT } from '../../testkit/root';
-import { ARMS, type Arm, type Effort, measure, type Round, type Scenario } from './scenario';
+import { purposeOf } from '../harness/command';
+import { median, progress } from '../harness/numbers';
+import { type Effort, measure, type Round, type Scenario, VARIANTS, type Variant } from './scenario';
 import { measureThroughService } from './through-service';
 
 const USAGE = `Usage: npm run bench -- fetch-cost [--quick] [--callers 8] [--json FILE]
-  Fetching with everything (repeats, spent memory, fence, recheck of short answers, key bytes) against the plain claim on one
-  table, in alternating rounds: the statement alone, by the same driver; then FetchCoins over gRPC, by the service as it
-  ships and by the same service with the plain claim. Behind each plain figure stands by how much slower ours was: 10 % are 90
-  fetches where the plain claim makes 100.`;
+
+  Measures what the promises cost a single fetch (repeats, memory of spent ids, fence, recheck of
+  short answers, key bytes). Compares, in alternating rounds, the service's claim with a plain claim
+  on one table: first as a statement through the same driver, then as FetchCoins over gRPC, by the
+  service as shipped and by the same service with the plain claim. Each plain figure is followed by
+  how much slower ours is: 10 % means 90 fetches in the time of 100.`;
 
 const [GOLD, , BRONZE] = COIN_CATEGORIES;
 const SCENARIOS: readonly Scenario[] = [
@@ -29,36 +33,37 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     callers: { type: 'string', default: '8' },
     json: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
   },
 });
 
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? 0;
-}
-
-/** Of each arm that was measured: median speed, and what share of its fetches ours missed in the round beside it. */
+/** Returns the median speed of each measured variant, and by which share ours was slower in the adjacent round. */
 function summarise(rounds: readonly Round[]) {
-  const speeds = (arm: Arm) => rounds.filter((round) => round.arm === arm);
+  const speeds = (variant: Variant) => rounds.filter((round) => round.variant === variant);
   const ours = speeds('ours');
-  return ARMS.filter((arm) => speeds(arm).length > 0).map((arm) => ({
-    arm,
-    perSecond: median(speeds(arm).map(({ perSecond }) => perSecond)),
-    p50: median(speeds(arm).map(({ p50 }) => p50)),
-    // Both met the same mood of the machine.
-    oursSlower: median(speeds(arm).map(({ perSecond }, index) => 1 - (ours[index]?.perSecond ?? 0) / perSecond)),
+  return VARIANTS.filter((variant) => speeds(variant).length > 0).map((variant) => ({
+    variant,
+    perSecond: median(speeds(variant).map(({ perSecond }) => perSecond)),
+    p50: median(speeds(variant).map(({ p50 }) => p50)),
+    // Compared with the adjacent round, because the speed of the machine drifts.
+    oursSlower: median(speeds(variant).map(({ perSecond }, index) => 1 - (ours[index]?.perSecond ?? 0) / perSecond)),
   }));
 }
 
 function printRow(name: string, summary: ReturnType<typeof summarise>): void {
-  const cells = summary.map(({ arm, perSecond, p50, oursSlower }) => {
-    const beside = arm === 'ours' ? '' : ` ${(100 * oursSlower).toFixed(1)} % slower`;
+  const cells = summary.map(({ variant, perSecond, p50, oursSlower }) => {
+    const beside = variant === 'ours' ? '' : ` ${(100 * oursSlower).toFixed(1)} % slower`;
     return `${Math.round(perSecond)}/s (${p50.toFixed(2)} ms)${beside}`.padEnd(36);
   });
   process.stdout.write(`${name.padEnd(20)}${cells.join('')}\n`);
 }
 
 async function main(): Promise<void> {
+  if (values.help) {
+    process.stdout.write(`${USAGE}\n`);
+    return;
+  }
+  progress(purposeOf(USAGE));
   const effort: Effort = {
     callers: Number(values.callers),
     rounds: values.quick ? 4 : 40,
@@ -78,7 +83,7 @@ async function main(): Promise<void> {
       ['statement', measure],
       ['service', measureThroughService],
     ] as const) {
-      process.stdout.write(`${`by ${way}`.padEnd(20)}${ARMS.map((arm) => arm.padEnd(36)).join('')}\n`);
+      process.stdout.write(`${`by ${way}`.padEnd(20)}${VARIANTS.map((variant) => variant.padEnd(36)).join('')}\n`);
       for (const scenario of SCENARIOS) {
         const summary = summarise(await measured(url, scenario, effort));
         printRow(scenario.name, summary);

@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { claimOneFast } from '../../services/coin/store/claim/claim-one-fast';
 
-/** The claim as a fetch of one item sends it: lookup of an earlier answer, claim, recheck of a short one, record, fence. */
+/**
+ * Returns the service's claim statement for one request: look-up of an earlier answer, claim, recheck, record, fence.
+ */
 export function claimStatement(
   userId: string,
   requesterId: string,
@@ -14,6 +16,7 @@ export function claimStatement(
     requesterId,
     userId,
     requestId: randomUUID(),
+    isRepeatable: false,
     coinCategory,
     count,
     allowLowerCategories: false,

@@ -21,14 +21,14 @@ interface CoinRow {
   readonly expire_time: Date;
 }
 
-/** Lets everything through and remembers nothing. */
+/** A guard that admits every statement and records nothing. */
 const NO_GATE: Guard = {
-  pass: async (statement) => (await statement({ incarnation: '', opening: '' })) as never,
-  acknowledge() {},
+  run: async (statement) => (await statement({ incarnation: '', opening: '' })) as never,
+  recordHandedOut() {},
   recordRepeat() {},
 };
 
-/** Fetches by the plain claim: no repeats, no spent memory, no fence, no second look at short answers. */
+/** Fetches with the plain claim: no repeats, no memory of spent ids, no fence, no recheck of short answers. */
 class PlainStore extends CoinInventoryServer {
   readonly #plain: Database;
 
@@ -37,25 +37,21 @@ class PlainStore extends CoinInventoryServer {
     this.#plain = db;
   }
 
-  override fetchCoins(requesterId: string, fetches: readonly CoinFetch[]): Promise<FetchAnswer[]> {
-    return Promise.all(
-      fetches.map(async ({ targetUserId, coinCategory, count }) => {
-        const values = [targetUserId, coinCategory, requesterId];
-        const { rows } = await this.#plain.executeQuery<CoinRow>(CompiledQuery.raw(usualClaim(count), values));
-        const coins = rows.map((row) => ({
-          keyId: row.key_id,
-          coinCategory: row.coin_category,
-          publicKey: row.public_key,
-          signature: row.signature,
-          expireTime: row.expire_time,
-        }));
-        return { coins, isRepeat: false };
-      }),
-    );
+  override async fetchOne(requesterId: string, { targetUserId, coinCategory, count }: CoinFetch): Promise<FetchAnswer> {
+    const values = [targetUserId, coinCategory, requesterId];
+    const { rows } = await this.#plain.executeQuery<CoinRow>(CompiledQuery.raw(usualClaim(count), values));
+    const coins = rows.map((row) => ({
+      keyId: row.key_id,
+      coinCategory: row.coin_category,
+      publicKey: row.public_key,
+      signature: row.signature,
+      expireTime: row.expire_time,
+    }));
+    return { coins, isRepeat: false };
   }
 }
 
-/** The coin service as main.ts starts it, but for its store and what watches over it. */
+/** Starts the coin service like main.ts, but with the plain store and without the restore fence. */
 async function main(): Promise<void> {
   const config = readConfig(process.env);
   const logger = createLogger(config.logLevel);

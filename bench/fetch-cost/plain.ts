@@ -1,9 +1,10 @@
 /**
- * The plain claim: what a service with none of our promises but "once" would send. One wide table with the key bytes in it and
- * three partial indexes: for the queue, and for the two purges; the same filter, order and lock as ours, and a constant LIMIT,
- * so that its plan is kept, too. Two forms:
- * - the usual one marks the row with who fetched it and when, and finds it again by its primary key;
- * - the leanest one deletes, forgets at once (so that it needs no purge), and finds the row again by ctid.
+ * Creates the table of the plain claim, the statement of a service whose only promise is that no coin is handed out
+ * twice. It is one wide table that includes the key bytes, with three partial indexes: one for the queue and two for
+ * the purges. Filter, order and lock are the same as ours, and LIMIT is constant, so that the plan is cached as well.
+ * There are two forms:
+ * - the usual one updates the row with the requester and the time, and finds it by primary key;
+ * - the leanest one deletes the row (so that it needs no purge), and finds it by ctid.
  */
 export const PLAIN_TABLE = `
 CREATE TABLE plain_coin (
@@ -35,14 +36,14 @@ WITH picked AS (
 
 const RETURNED = 'c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time';
 
-/** Parameters: user, category, requester. */
+/** Returns the usual form. Parameters: user, category, requester. */
 export function usualClaim(count: number): string {
   return `${picked('user_id, key_id', count)}
 UPDATE plain_coin c SET fetch_time = now(), fetched_by = $3
 FROM picked p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING ${RETURNED}`;
 }
 
-/** Parameters: user, category. */
+/** Returns the leanest form. Parameters: user, category. */
 export function leanestClaim(count: number): string {
   return `${picked('ctid AS place', count)}
 DELETE FROM plain_coin c USING picked p WHERE c.user_id = $1 AND c.ctid = p.place RETURNING ${RETURNED}`;

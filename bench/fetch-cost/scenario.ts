@@ -5,6 +5,7 @@ import { CURRENT_INCARNATION } from '../../services/coin/fence/guard';
 import { claimStatement } from './ours';
 import { leanestClaim, PLAIN_TABLE, usualClaim } from './plain';
 
+/** The coins that each fetch asks for. */
 export interface Scenario {
   readonly name: string;
   readonly spec: CoinCategorySpec;
@@ -12,35 +13,39 @@ export interface Scenario {
   readonly count: number;
 }
 
-/** What is measured: one statement per fetch, named, so that it is parsed and planned once per connection. */
-export const ARMS = ['ours', 'plain, usual', 'plain, leanest'] as const;
-export type Arm = (typeof ARMS)[number];
+/** The measured statements. Each fetch is one named statement, which is parsed and planned once per connection. */
+export const VARIANTS = ['ours', 'plain, usual', 'plain, leanest'] as const;
+export type Variant = (typeof VARIANTS)[number];
 
 const TARGETS = 500;
-/** Rounds on the same stock. The first ones only warm up. */
+/** The number of rounds on the same stock. The first stock serves for warm-up rounds. */
 export const ROUNDS_PER_FILL = 4;
-/** More than they need of half of the users. */
+/** Coins per user, in fetches; more than the rounds take from half of the users. */
 const FETCHES_PER_USER = 80;
 
+/** The speed of one round. */
 export interface Speed {
   readonly perSecond: number;
   /** Median of one fetch, in milliseconds. */
   readonly p50: number;
 }
 
-/** One arm's speed in one round. */
+/** The speed of one variant in one round. */
 export interface Round extends Speed {
-  readonly arm: Arm;
+  readonly variant: Variant;
 }
 
+/** The size of a run. */
 export interface Effort {
   readonly callers: number;
   readonly rounds: number;
-  /** Of one arm. */
+  /** The duration of one round of one variant, in milliseconds. */
   readonly roundMs: number;
 }
 
-/** Statements by several callers at once, the arms in turn, each on tables that hold the same coins. */
+/**
+ * Measures the statements with several concurrent callers. The variants alternate, on tables that hold the same coins.
+ */
 export async function measure(url: string, scenario: Scenario, effort: Effort): Promise<Round[]> {
   const setUp = await connect(url);
   const rounds: Round[] = [];
@@ -56,17 +61,17 @@ export async function measure(url: string, scenario: Scenario, effort: Effort): 
         const { rows } = await setUp.query<{ incarnation: string }>(`SELECT ${CURRENT_INCARNATION} AS incarnation`);
         incarnation = rows[0]?.incarnation ?? '';
       }
-      // The order changes, so that none always runs on what another left warm.
-      const shift = (round + ROUNDS_PER_FILL) % ARMS.length;
-      for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
-        const speed = await run(effort, stock.usersOf(arm), async (user, caller) => {
+      // The order rotates, so that no variant always runs after the same one.
+      const shift = (round + ROUNDS_PER_FILL) % VARIANTS.length;
+      for (const variant of [...VARIANTS.slice(shift), ...VARIANTS.slice(0, shift)]) {
+        const speed = await run(effort, stock.usersOf(variant), async (user, caller) => {
           const { spec, count } = scenario;
           const { rows } = await (callers[caller] ?? setUp).query(
-            statement(arm, user, requester, spec.category, count, incarnation),
+            statement(variant, user, requester, spec.category, count, incarnation),
           );
-          if (rows.length !== count) throw new Error(`${arm}: ${rows.length} coins instead of ${count}`);
+          if (rows.length !== count) throw new Error(`${variant}: ${rows.length} coins instead of ${count}`);
         });
-        if (round >= 0) rounds.push({ arm, ...speed });
+        if (round >= 0) rounds.push({ variant, ...speed });
       }
     }
   } finally {
@@ -75,7 +80,7 @@ export async function measure(url: string, scenario: Scenario, effort: Effort): 
   return rounds;
 }
 
-/** So many callers, each with one fetch after the other, for one round. */
+/** Runs one round of closed-loop load. */
 export async function run(
   { callers, roundMs }: Effort,
   users: readonly string[],
@@ -85,9 +90,9 @@ export async function run(
   const begin = performance.now();
   await Promise.all(
     Array.from({ length: callers }, async (_, caller) => {
-      for (let turn = caller; performance.now() - begin < roundMs; turn += callers) {
+      for (let fetch = caller; performance.now() - begin < roundMs; fetch += callers) {
         const start = performance.now();
-        await fetchOne(users[turn % users.length] ?? '', caller);
+        await fetchOne(users[fetch % users.length] ?? '', caller);
         durations.push(performance.now() - start);
       }
     }),
@@ -104,8 +109,8 @@ export async function connect(url: string): Promise<Client> {
 }
 
 /**
- * The same coins in our tables and in the plain one: new ones of new users, vacuumed, before a few rounds, so that no arm
- * pays for another's garbage and none runs dry.
+ * Holds the same coins in our tables and in the plain one. Before every few rounds it is filled with new coins of new
+ * users and vacuumed, so that no variant pays for dead rows of another and none runs out of coins.
  */
 export class Stock {
   #users: string[] = [];
@@ -121,12 +126,17 @@ export class Stock {
     return new Stock(client, scenario);
   }
 
-  /** The plain arms share a table and each has half of its users; ours has half of them too. */
-  usersOf(arm: Arm): string[] {
-    return this.#users.filter((_, index) => (arm === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
+  /**
+   * Returns the users of a variant. The plain variants share a table and have half of its users each; ours has one
+   * half, too.
+   */
+  usersOf(variant: Variant): string[] {
+    return this.#users.filter((_, index) => (variant === 'plain, usual' ? index % 2 === 1 : index % 2 === 0));
   }
 
-  /** Not while a service runs on it: its fence would notice that coins which it handed out are gone. */
+  /**
+   * Empties all tables. Must not be called while a service runs, because its fence would miss coins that it handed out.
+   */
   async empty(): Promise<void> {
     await this.client.query('TRUNCATE coin, coin_stock, coin_fetch, plain_coin');
   }
@@ -144,7 +154,7 @@ async function fill(
   fetchesPerUser: number,
 ): Promise<void> {
   for (const half of [0, 1]) {
-    // Two tables' worth for the two plain arms, which share one table: each takes from its own users.
+    // The two plain variants share this table; each takes from its own half of the users.
     await client.query(
       `INSERT INTO plain_coin (user_id, key_id, coin_category, upload_order, expire_time, public_key, signature)
        SELECT u, gen_random_uuid(), $2, n, now() + interval '20 days', decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex')
@@ -166,7 +176,7 @@ async function fill(
      FROM coin WHERE user_id = ANY ($1) ORDER BY upload_order, user_id`,
     [users],
   );
-  // Fetches of the last hour, as there would be: the look-up of an earlier answer has something to look through.
+  // Records of the last hour's fetches, as in production, for the look-up of an earlier answer.
   await client.query(
     `INSERT INTO coin_fetch (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
      SELECT u, gen_random_uuid(), gen_random_uuid(), $2, 1, false, ARRAY[gen_random_uuid()]
@@ -177,8 +187,16 @@ async function fill(
   await client.query('CHECKPOINT');
 }
 
-function statement(arm: Arm, user: string, requester: string, category: number, count: number, incarnation: string) {
-  if (arm === 'plain, usual') return { name: arm, text: usualClaim(count), values: [user, category, requester] };
-  if (arm === 'plain, leanest') return { name: arm, text: leanestClaim(count), values: [user, category] };
+function statement(
+  variant: Variant,
+  user: string,
+  requester: string,
+  category: number,
+  count: number,
+  incarnation: string,
+) {
+  if (variant === 'plain, usual')
+    return { name: variant, text: usualClaim(count), values: [user, category, requester] };
+  if (variant === 'plain, leanest') return { name: variant, text: leanestClaim(count), values: [user, category] };
   return claimStatement(user, requester, category, count, incarnation);
 }

@@ -10,20 +10,20 @@ import { type ServiceProcess, spawnMain, spawnProgram } from '../../testkit/serv
 import { connect, type Effort, ROUNDS_PER_FILL, type Round, run, type Scenario, Stock } from './scenario';
 
 const HOUR_S = 3600;
-/** More than the rounds on it need of half of the users. */
+/** Coins per user, in fetches; more than the rounds take from half of the users. */
 const FETCHES_PER_USER = 25;
 
-/** A service and a client of it. */
+/** A service with a client. */
 interface Served {
-  readonly arm: 'ours' | 'plain, usual';
+  readonly variant: 'ours' | 'plain, usual';
   readonly process: ServiceProcess;
   readonly client: CoinServiceClient;
   readonly token: string;
 }
 
 /**
- * Calls of FetchCoins by several callers at once: to the service as it ships, and to the same service with the plain claim
- * for its store, each a process of its own; in turn, on tables that hold the same coins.
+ * Measures FetchCoins with several concurrent callers, alternately on the service as shipped and on the same service
+ * with the plain claim as its store. Each is a separate process, on tables that hold the same coins.
  */
 export async function measureThroughService(url: string, scenario: Scenario, effort: Effort): Promise<Round[]> {
   const setUp = await connect(url);
@@ -34,15 +34,16 @@ export async function measureThroughService(url: string, scenario: Scenario, eff
   try {
     for (let round = -ROUNDS_PER_FILL; round < effort.rounds; round++) {
       if (round % ROUNDS_PER_FILL === 0) await stock.fill(FETCHES_PER_USER);
-      for (const { arm, client, token } of round % 2 === 0 ? served : [...served].reverse()) {
+      for (const { variant, client, token } of round % 2 === 0 ? served : [...served].reverse()) {
         const fetchCoins = client.fetchCoins.bind(client);
-        const speed = await run(effort, stock.usersOf(arm), async (targetUserId) => {
+        const speed = await run(effort, stock.usersOf(variant), async (targetUserId) => {
           const wanted = { targetUserId, coinCategory: scenario.spec.category, count: scenario.count };
           const request = FetchCoinsRequest.create({ ...wanted, requestId: randomUUID() });
           const { coins } = await call(fetchCoins, request, token);
-          if (coins.length !== scenario.count) throw new Error(`${arm}: ${coins.length} of ${scenario.count} coins`);
+          if (coins.length !== scenario.count)
+            throw new Error(`${variant}: ${coins.length} of ${scenario.count} coins`);
         });
-        if (round >= 0) rounds.push({ arm, ...speed });
+        if (round >= 0) rounds.push({ variant, ...speed });
       }
     }
   } finally {
@@ -55,16 +56,16 @@ export async function measureThroughService(url: string, scenario: Scenario, eff
   return rounds;
 }
 
-async function serve(arm: Served['arm'], url: string): Promise<Served> {
+async function serve(variant: Served['variant'], url: string): Promise<Served> {
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-fetch-cost-'));
   const env = { DATABASE_URL: url, AQM_LOG_LEVEL: 'error' };
   const process =
-    arm === 'ours'
+    variant === 'ours'
       ? await spawnMain(dataDir, env)
       : await spawnProgram(join(__dirname, 'plain-service.js'), dataDir, env);
   const requester = { userId: randomUUID(), isAdmin: false, ttlSeconds: HOUR_S, now: new Date() };
   return {
-    arm,
+    variant,
     process,
     client: new CoinServiceClient(process.address, credentials.createInsecure()),
     token: await issueToken(developmentKey(dataDir).privateKey, requester),

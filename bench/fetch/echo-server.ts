@@ -3,8 +3,8 @@ import { CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
 import { serveInWorkers } from './workers';
 
 /**
- * What the wire alone costs: FetchCoins by grpc-js, which answers every call with the same
- * coin, encoded once; it looks neither at the request nor at a token.
+ * The answer of the echo, which shows what gRPC alone costs: FetchCoins on grpc-js, answered with the same encoded coin
+ * every time. The server decodes neither the request nor a token.
  */
 const reply = Buffer.from(process.env.ECHO_ANSWER ?? '', 'hex');
 
@@ -16,8 +16,11 @@ const fetchCoins = {
 
 serveInWorkers(() => {
   const server = new Server();
-  server.addService({ fetchCoins }, {
-    fetchCoins: (_call: unknown, answer: (error: null, bytes: Buffer) => void) => answer(null, reply),
-  });
+  server.addService(
+    { fetchCoins },
+    {
+      fetchCoins: (_call: unknown, answer: (error: null, bytes: Buffer) => void) => answer(null, reply),
+    },
+  );
   return server;
 });

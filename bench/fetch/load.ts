@@ -1,32 +1,37 @@
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
-import { type GhzResult, runGhz } from '../service/ghz';
+import { type GhzResult, runGhz } from '../harness/ghz';
 
+/** The number of concurrent calls of a load. */
 export const IN_FLIGHT = 256;
 
-/** The hot tables fit, and no checkpoint falls into a round. Everything that makes a commit durable is as it ships. */
+/** The hot tables fit in memory, and no checkpoint falls into a round. All durability settings keep their defaults. */
 export const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
 
-/** Before each round, of load that does not count: while others had their turns V8 may have dropped code that was compiled for this load. */
+/**
+ * Seconds of unmeasured load before each round. While other variants ran, V8 may have dropped code compiled for this
+ * load.
+ */
 export const LEAD_IN_S = 1;
 
-/** Fetches of one coin each, of all targets by turns. */
+/** A load of single-coin fetches that rotates through the targets. */
 export interface FetchLoad {
   readonly address: string;
   readonly token: string;
   readonly targets: readonly string[];
   readonly category: CoinCategory;
-  /** IN_FLIGHT unless told. */
+  /** Default: IN_FLIGHT. */
   readonly concurrency?: number;
-  /** That ghz spreads its calls over. */
+  /** The number of connections over which ghz spreads its calls. */
   readonly connections: number;
   readonly seconds: number;
-  /** Each call with a new request_id; else with none. */
+  /** True if each call has a new request_id. Default: none. */
   readonly named?: boolean;
 }
 
+/** Runs the load with ghz. */
 export function fetchByGhz(fetchLoad: FetchLoad): Promise<GhzResult> {
   const { targets, category, concurrency = IN_FLIGHT, named = false, ...load } = fetchLoad;
-  // By ghz's own template, https://ghz.sh/docs/calldata
+  // A template of ghz, https://ghz.sh/docs/calldata
   const name = named ? { request_id: '{{newUUID}}' } : {};
   return runGhz({
     ...load,
@@ -36,7 +41,7 @@ export function fetchByGhz(fetchLoad: FetchLoad): Promise<GhzResult> {
   });
 }
 
-/** What comes before a round of this load. */
+/** Runs the unmeasured load before a round. */
 export async function leadIn(load: FetchLoad): Promise<void> {
   await fetchByGhz({ ...load, seconds: Math.min(LEAD_IN_S, load.seconds) });
 }

@@ -1,24 +1,29 @@
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { bars } from '../service/bars';
-import { type Outcome, runCommand } from '../service/command';
-import { columns, type Latency, median, positive, progress, verdict } from '../service/numbers';
-import { ARMS, type Arm, Contest, type Round } from './contest';
+import { bars } from '../harness/bars';
+import { type BenchResult, runCommand } from '../harness/command';
+import { columns, type Latency, median, positive, progress, verdict } from '../harness/numbers';
+import { Comparison, type Round, VARIANTS, type Variant } from './comparison';
 import { IN_FLIGHT, POSTGRES } from './load';
 
-const USAGE = `Usage: npm run bench -- fetch [--rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD] [--targets 1000] [--connections 16] [--batch 256] [--workers 1] [--request-ids none|new] [--out docs/performance]
-  Fetches of one coin, ${IN_FLIGHT} calls in flight from ghz, against a service with gathered claims, the same without (AQM_CLAIM_BATCH=1),
-  an empty grpc-js echo, pgbench running the plain claim in the same PostgreSQL, the service's store in the bench's own process, without a wire (its callers
-  are the client), and the least that hands a coin to one caller only, with no other promise, over gRPC; and single calls, idle. In rounds by turns.
-  Only answers with a coin count: what coin_fetch has more after a round. AQM_CLAIM_LANES and other settings of the environment
-  reach both services; --workers is for all that answer over gRPC; with --request-ids new each call of ghz has an id, so that it could be
-  repeated. Exit code 1 when a ratio is not what it must be.`;
+const USAGE = `Usage: npm run bench -- fetch [--rounds 5] [--warm-up 1] [--seconds 5] [--tier GOLD]
+                              [--targets 1000] [--connections 16] [--batch 256] [--workers 1]
+                              [--request-ids none|new] [--out docs/performance]
 
-/** More than anything that takes coins over a wire does on two cores. */
+  Measures the throughput and latency of single-coin fetches with ${IN_FLIGHT} calls in flight, and
+  the latency of single calls on an idle service. Compares, in interleaved rounds: the service with
+  batched claims; the same without batching (AQM_CLAIM_BATCH=1); an empty grpc-js echo; pgbench with
+  the plain claim on the same PostgreSQL; the service's store without gRPC; and a minimal gRPC
+  server that only hands no coin out twice. Read the ratios between the variants: absolute rates
+  depend on the machine. Only coins that left the stock count. Settings in the environment reach
+  both services; --workers applies to every gRPC server; with --request-ids new each call has a
+  request_id. Exit code 1: a required ratio was missed.`;
+
+/** An upper bound of what any variant over gRPC reaches on two cores. */
 const MAX_PER_SECOND = 16_000;
 
 interface Idle {
-  readonly gathered: Latency;
-  readonly ungathered: Latency;
+  readonly batched: Latency;
+  readonly unbatched: Latency;
 }
 
 runCommand(
@@ -31,10 +36,10 @@ runCommand(
     targets: '1000',
     connections: '16',
     batch: process.env.AQM_CLAIM_BATCH ?? '256',
-    workers: process.env.WORKERS ?? '1',
+    workers: process.env.AQM_WORKERS ?? '1',
     'request-ids': 'none',
   },
-  async (options): Promise<Outcome> => {
+  async (options): Promise<BenchResult> => {
     const rounds = positive('rounds', options.rounds);
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
@@ -47,34 +52,34 @@ runCommand(
       workers: positive('workers', options.workers),
       named: isNamed(options['request-ids']),
     };
-    const results: Record<Arm, Round[]> = {
-      gathered: [],
-      'not gathered': [],
+    const results: Record<Variant, Round[]> = {
+      batched: [],
+      unbatched: [],
       'plain claim': [],
       echo: [],
       'store alone': [],
       'once alone': [],
     };
     const idle: Idle[] = [];
-    const contest = await Contest.open(plan);
+    const comparison = await Comparison.open(plan);
     try {
-      // Rounds that only warm up come first.
+      // Warm-up rounds first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
-        await contest.stockUp(Math.max(...results.gathered.map(({ perSecond }) => 1.5 * perSecond), MAX_PER_SECOND));
-        // The order changes, so that none always runs on what another left warm.
-        const shift = (round + ARMS.length) % ARMS.length;
-        for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
-          const result = await contest.round(arm);
-          progress(`round ${round + 1}, ${arm}: ${result.perSecond.toFixed(0)} coins/s${complaint(result)}`);
-          if (round >= 0) results[arm].push(result);
+        await comparison.stockUp(Math.max(...results.batched.map(({ perSecond }) => 1.5 * perSecond), MAX_PER_SECOND));
+        // The order rotates, so that no variant always runs after the same one.
+        const shift = (round + VARIANTS.length) % VARIANTS.length;
+        for (const variant of [...VARIANTS.slice(shift), ...VARIANTS.slice(0, shift)]) {
+          const result = await comparison.round(variant);
+          progress(`round ${round + 1}, ${variant}: ${result.perSecond.toFixed(0)} coins/s${complaint(result)}`);
+          if (round >= 0) results[variant].push(result);
         }
-        const single = await idleCalls(contest, round % 2 === 0);
+        const single = await idleCalls(comparison, round % 2 === 0);
         if (round >= 0) idle.push(single);
       }
     } finally {
-      await contest.close();
+      await comparison.close();
     }
-    return outcomeOf({ tier: spec.name, ...plan, spec: undefined, rounds, inFlight: IN_FLIGHT }, results, idle);
+    return resultOf({ tier: spec.name, ...plan, spec: undefined, rounds, inFlight: IN_FLIGHT }, results, idle);
   },
 );
 
@@ -83,10 +88,10 @@ function isNamed(requestIds: string): boolean {
   return requestIds === 'new';
 }
 
-async function idleCalls(contest: Contest, gatheredFirst: boolean): Promise<Idle> {
-  const first = await contest.idle(gatheredFirst ? 'gathered' : 'not gathered');
-  const second = await contest.idle(gatheredFirst ? 'not gathered' : 'gathered');
-  return gatheredFirst ? { gathered: first, ungathered: second } : { gathered: second, ungathered: first };
+async function idleCalls(comparison: Comparison, batchedFirst: boolean): Promise<Idle> {
+  const first = await comparison.idle(batchedFirst ? 'batched' : 'unbatched');
+  const second = await comparison.idle(batchedFirst ? 'unbatched' : 'batched');
+  return batchedFirst ? { batched: first, unbatched: second } : { batched: second, unbatched: first };
 }
 
 function complaint({ empty, failures }: Round): string {
@@ -94,9 +99,13 @@ function complaint({ empty, failures }: Round): string {
   return `${empty > 0 ? `, ${empty} EMPTY` : ''}${failed.join('')}`;
 }
 
-function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Round[]>>, idle: readonly Idle[]): Outcome {
-  const rate = (arm: Arm) => median(results[arm].map(({ perSecond }) => perSecond));
-  const [ours, ungathered, plain, echo, alone, once] = ARMS.map(rate) as [
+function resultOf(
+  settings: object,
+  results: Readonly<Record<Variant, readonly Round[]>>,
+  idle: readonly Idle[],
+): BenchResult {
+  const rate = (variant: Variant) => median(results[variant].map(({ perSecond }) => perSecond));
+  const [ours, unbatched, plain, echo, alone, once] = VARIANTS.map(rate) as [
     number,
     number,
     number,
@@ -105,20 +114,20 @@ function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Roun
     number,
   ];
   const single = {
-    gathered: median(idle.map(({ gathered }) => gathered.p50)),
-    ungathered: median(idle.map(({ ungathered: { p50 } }) => p50)),
+    batched: median(idle.map(({ batched }) => batched.p50)),
+    unbatched: median(idle.map(({ unbatched: { p50 } }) => p50)),
   };
   const ratios = {
     toPlainClaim: ours / plain,
     toEcho: ours / echo,
-    toUngathered: ours / ungathered,
+    toUnbatched: ours / unbatched,
     storeAloneToPlainClaim: alone / plain,
     onceAloneToEcho: once / echo,
-    idleToUngathered: single.gathered / single.ungathered,
+    idleToUnbatched: single.batched / single.unbatched,
   };
-  const summary = ARMS.map((arm) => ({ arm, perSecond: rate(arm), ...details(results[arm]) }));
-  const row = ({ arm, perSecond, p50, p99, cpuUs, failed, empty }: (typeof summary)[number]) => [
-    arm,
+  const summary = VARIANTS.map((variant) => ({ variant, perSecond: rate(variant), ...details(results[variant]) }));
+  const row = ({ variant, perSecond, p50, p99, cpuUs, failed, empty }: (typeof summary)[number]) => [
+    variant,
     perSecond.toFixed(0),
     p50.toFixed(1),
     p99?.toFixed(1) ?? '',
@@ -135,7 +144,7 @@ function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Roun
     name: 'fetch',
     table: [
       columns([heads, ...summary.map(row)]),
-      `idle, one call after the other: p50 ${single.gathered.toFixed(2)} ms gathered, ${single.ungathered.toFixed(2)} ms not gathered`,
+      `idle, one call at a time: p50 ${single.batched.toFixed(2)} ms batched, ${single.unbatched.toFixed(2)} ms unbatched`,
     ].join('\n'),
     json: {
       settings: { ...settings, postgres: POSTGRES },
@@ -146,24 +155,24 @@ function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Roun
       idleRounds: idle,
     },
     svg: bars(
-      'Coins fetched a second: median of the rounds, and what they spanned',
-      summary.map(({ arm, perSecond, from, to }) => ({ name: arm, value: perSecond, from, to })),
+      'Coins fetched per second: median and range of the rounds',
+      summary.map(({ variant, perSecond, from, to }) => ({ name: variant, value: perSecond, from, to })),
       '/s',
     ),
     verdicts: [
       verdict(
         ours >= wanted,
-        `at least 1.5 times the plain claim, or 0.72 of the echo where that is less: ${ratios.toPlainClaim.toFixed(2)} times, ${ratios.toEcho.toFixed(2)} of the echo`,
+        `throughput is at least 1.5 times the plain claim, or 0.72 of the echo if that is less: ${ratios.toPlainClaim.toFixed(2)} times, ${ratios.toEcho.toFixed(2)} of the echo`,
       ),
       verdict(
-        ratios.toUngathered >= 3,
-        `at least 3 times the service with batching off: ${ratios.toUngathered.toFixed(2)} times`,
+        ratios.toUnbatched >= 3,
+        `throughput is at least 3 times that without batching: ${ratios.toUnbatched.toFixed(2)} times`,
       ),
       verdict(
-        ratios.idleToUngathered <= 1.1,
-        `a single call takes at most 1.1 times as long as with batching off: ${ratios.idleToUngathered.toFixed(2)} times`,
+        ratios.idleToUnbatched <= 1.1,
+        `a single call takes at most 1.1 times as long as without batching: ${ratios.idleToUnbatched.toFixed(2)} times`,
       ),
-      verdict(failures === 0, `every call was answered, with a coin: ${failures} were not`),
+      verdict(failures === 0, `every call was answered with a coin: ${failures} were not`),
     ],
   };
 }

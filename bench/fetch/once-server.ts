@@ -14,9 +14,10 @@ interface Row {
 }
 
 /**
- * The least that hands a coin to one caller only, to see what the wire and PostgreSQL leave: FetchCoins by grpc-js, fetches that wait
- * share a statement, and a coin is the bytes of its answer, taken from one table and passed on unread. Nothing else: no token, no record, no
- * look at the database, at expire_time, at limits, at deadlines; who finds no coin gets an error.
+ * Is the minimal server that hands no coin out twice. It shows the upper limit that gRPC and PostgreSQL set: FetchCoins
+ * on grpc-js; waiting fetches share a statement; a coin is the bytes of its encoded answer, deleted from one table and
+ * passed on undecoded. It has no token verification, no record of the answer, no check of the database, of expire_time,
+ * of limits or of deadlines. A fetch that finds no coin gets an error.
  */
 class OnceServer {
   readonly #client = new (clientClass({ answerTimeoutMs: 10_000, named: true }))({
@@ -61,9 +62,12 @@ serveInWorkers(() => {
   const once = new OnceServer();
   const server = new Server();
   const fetchCoins = { ...CoinServiceService.fetchCoins, responseSerialize: (bytes: Buffer) => bytes };
-  server.addService({ fetchCoins }, {
-    fetchCoins: ({ request }: ServerUnaryCall<FetchCoinsRequest, Buffer>, answer: Answer) =>
-      once.fetch(request.targetUserId, answer),
-  });
+  server.addService(
+    { fetchCoins },
+    {
+      fetchCoins: ({ request }: ServerUnaryCall<FetchCoinsRequest, Buffer>, answer: Answer) =>
+        once.fetch(request.targetUserId, answer),
+    },
+  );
   return server;
 });

@@ -1,4 +1,4 @@
-/** Coins as the bytes of their answers: what once-server.ts takes from. */
+/** Creates the table of once-server.ts: each coin is stored as the bytes of its encoded answer. */
 export const ONCE_TABLE = `
 CREATE TABLE once_coin (
   user_id       uuid     NOT NULL,
@@ -8,7 +8,10 @@ CREATE TABLE once_coin (
   PRIMARY KEY (user_id, coin_category, upload_order)
 ) WITH (fillfactor = 90)`;
 
-/** $1 targets and $2 how many coins of each, $3 the category. A row for each coin: which of the targets, and the bytes of the answer. */
+/**
+ * Takes coins. Parameters: $1 the targets, $2 the number of coins for each, $3 the category. Returns one row per coin:
+ * the position of its target and the bytes of the answer.
+ */
 export const ONCE_CLAIM = `
 WITH picked AS MATERIALIZED (
   SELECT q.target, s.place

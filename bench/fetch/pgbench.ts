@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { usualClaim } from '../fetch-cost/plain';
-import { endedChildrenCpuMs } from '../service/processor';
+import { endedChildrenCpuMs } from '../harness/processor';
 
 const CLIENTS = 32;
-/** Its threads; the machine has two cores. */
+/** Threads of pgbench; the reference machine has two cores. */
 const THREADS = 2;
 const FOLDERS = [
   '/usr/lib/postgresql/*/bin',
@@ -18,28 +18,29 @@ const FOLDERS = [
 
 export interface PgbenchResult {
   readonly transactions: number;
-  /** By pgbench: without the time that its connections took. */
+  /** The rate that pgbench reports, without the time to connect. */
   readonly perSecond: number;
   readonly latencyMs: number;
   readonly cpuMs: number;
 }
 
-/** @throws with what to install */
+/** Returns the path of pgbench. @throws if it is not installed; the message says what to install */
 export function findPgbench(): string {
   const onPath = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'pgbench'));
   const [found] = globSync([...onPath, ...FOLDERS.map((folder) => join(folder, 'pgbench')).reverse()]);
   if (found) return found;
   throw new Error(
-    'pgbench is neither on PATH nor where PostgreSQL installs it. On Debian: sudo apt-get install -y postgresql',
+    'pgbench was not found on PATH or in the usual folders of PostgreSQL. On Debian: sudo apt-get install -y postgresql',
   );
 }
 
-/** A target that pgbench can choose by its number. */
+/** Returns the user id of a target that pgbench can choose by number. */
 export const targetId = (number: number): string => `00000000-0000-4000-8000-${100_000_000_000 + number}`;
 
 /**
- * One plain claim of one coin per transaction, each of any target: the statement that a service with no promise but "once" would
- * send, prepared, its answer with the key bytes read and dropped.
+ * Runs pgbench with one plain claim of one coin per transaction, each for a random target. The plain claim is the
+ * prepared statement of a service whose only promise is that no coin is handed out twice. pgbench reads the key bytes
+ * and drops them.
  */
 export async function pgbench(
   url: string,
@@ -58,7 +59,7 @@ export async function pgbench(
     const { stdout } = await promisify(execFile)(findPgbench(), args.map(String));
     const number = (pattern: RegExp): number => {
       const [, text] = pattern.exec(stdout) ?? [];
-      if (text === undefined) throw new Error(`pgbench said nothing like ${pattern}: ${stdout}`);
+      if (text === undefined) throw new Error(`the output of pgbench does not match ${pattern}: ${stdout}`);
       return Number(text);
     };
     return {

@@ -5,55 +5,55 @@ import { join } from 'node:path';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import { FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
 import { type ServiceProcess, spawnProgram } from '../../testkit/service-process';
-import type { Stage } from '../service/stage';
+import type { TestBed } from '../harness/test-bed';
 import { ONCE_TABLE } from './once-table';
 
-/** The empty echo, in so many processes. */
-export function spawnEcho(spec: CoinCategorySpec, workers: number): Promise<ServiceProcess> {
-  return spawn('echo-server.js', workers, { ECHO_ANSWER: answerOf(spec).toString('hex') });
+/** Starts the empty echo. */
+export function spawnEcho(spec: CoinCategorySpec, processes: number): Promise<ServiceProcess> {
+  return spawn('echo-server.js', processes, { ECHO_ANSWER: answerOf(spec).toString('hex') });
 }
 
-/** The least that hands a coin to one caller only, in so many processes, on a table of its own in the stage's database. */
+/** Runs the minimal server of once-server.ts on a table of its own in the database of the test bed. */
 export class OnceAlone {
   readonly service: ServiceProcess;
-  readonly #stage: Stage;
+  readonly #testBed: TestBed;
   readonly #spec: CoinCategorySpec;
 
-  private constructor(stage: Stage, spec: CoinCategorySpec, service: ServiceProcess) {
-    this.#stage = stage;
+  private constructor(testBed: TestBed, spec: CoinCategorySpec, service: ServiceProcess) {
+    this.#testBed = testBed;
     this.#spec = spec;
     this.service = service;
   }
 
-  static async open(stage: Stage, spec: CoinCategorySpec, workers: number): Promise<OnceAlone> {
-    await stage.query(ONCE_TABLE);
-    const env = { ONCE_DATABASE_URL: stage.url, ONCE_CATEGORY: String(spec.category) };
-    return new OnceAlone(stage, spec, await spawn('once-server.js', workers, env));
+  static async open(testBed: TestBed, spec: CoinCategorySpec, processes: number): Promise<OnceAlone> {
+    await testBed.query(ONCE_TABLE);
+    const env = { ONCE_DATABASE_URL: testBed.url, ONCE_CATEGORY: String(spec.category) };
+    return new OnceAlone(testBed, spec, await spawn('once-server.js', processes, env));
   }
 
-  /** Until each of the targets has so many. */
+  /** Fills up the stock until each target has `perTarget` coins. */
   async stockUp(perTarget: number): Promise<void> {
-    const missing = perTarget - (await this.#stage.fewest('SELECT user_id FROM once_coin'));
-    await this.#stage.query(
+    const missing = perTarget - (await this.#testBed.fewest('SELECT user_id FROM once_coin'));
+    await this.#testBed.query(
       `INSERT INTO once_coin SELECT u, $2, nextval('coin_upload_batch') * 128, $3
        FROM generate_series(1, $4::int) n, unnest($1::uuid[]) u`,
-      [this.#stage.targets, this.#spec.category, answerOf(this.#spec), Math.max(0, missing)],
+      [this.#testBed.targets, this.#spec.category, answerOf(this.#spec), Math.max(0, missing)],
     );
-    await this.#stage.settle(['once_coin']);
+    await this.#testBed.settle(['once_coin']);
   }
 
   async inStock(): Promise<number> {
-    const [row] = await this.#stage.query<{ coins: string }>('SELECT count(*) AS coins FROM once_coin');
+    const [row] = await this.#testBed.query<{ coins: string }>('SELECT count(*) AS coins FROM once_coin');
     return Number(row?.coins);
   }
 }
 
-function spawn(program: string, workers: number, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
+function spawn(program: string, processes: number, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-fetch-'));
-  return spawnProgram(join(__dirname, program), folder, { WORKERS: String(workers), ...env });
+  return spawnProgram(join(__dirname, program), folder, { PROCESSES: String(processes), ...env });
 }
 
-/** An answer with one coin, encoded. */
+/** Encodes an answer with one random coin. */
 function answerOf(spec: CoinCategorySpec): Buffer {
   const coin = {
     keyId: randomUUID(),

@@ -9,9 +9,9 @@ import { type Database, openDatabase } from '../../services/coin/database/pool';
 import { Deadline } from '../../services/coin/deadline';
 import { Fence } from '../../services/coin/fence/fence';
 import { CoinInventoryServer } from '../../services/coin/store/coin-inventory-server';
-import { type Latency, latencyOf } from '../service/numbers';
+import { type Latency, latencyOf } from '../harness/numbers';
 
-/** What the service does for its fetches below gRPC, with everything that keeps its promises, in this process. */
+/** Runs the store of the service in this process, without gRPC but with everything that keeps the promises. */
 export class StoreAlone {
   readonly #store: CoinInventoryServer;
   readonly #db: Database;
@@ -38,7 +38,7 @@ export class StoreAlone {
     return new StoreAlone(new CoinInventoryServer(db, fence, config), db, fence, folder);
   }
 
-  /** Callers who each fetch one coin after the other, of one target after the other. */
+  /** Runs closed-loop load of single-coin fetches that rotates through the targets. */
   async load(load: {
     readonly targets: readonly string[];
     readonly coinCategory: CoinCategory;

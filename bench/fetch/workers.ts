@@ -1,24 +1,27 @@
 import cluster from 'node:cluster';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 
-/** Serves in as many processes as WORKERS says, as the service does, and then says "ready" as it does; until SIGTERM. */
+/**
+ * Serves in as many processes as the environment variable PROCESSES says, and prints the same "ready" line as the
+ * service. Ends on SIGTERM.
+ */
 export function serveInWorkers(build: () => Server): void {
-  const { WORKERS = '1' } = process.env;
+  const { PROCESSES = '1' } = process.env;
   process.once('SIGTERM', () => process.exit(0));
-  if (cluster.isWorker || WORKERS === '1') {
+  if (cluster.isWorker || PROCESSES === '1') {
     build().bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) => {
       if (error) throw error;
       if (cluster.isPrimary) ready(port);
     });
     return;
   }
-  let left = Number(WORKERS);
-  // A port 0 is one and the same for all workers.
+  let left = Number(PROCESSES);
+  // With port 0, node:cluster gives all workers the same port.
   cluster.on('listening', (_worker, { port }) => {
     left -= 1;
     if (left === 0) ready(port);
   });
-  for (let worker = 0; worker < Number(WORKERS); worker += 1) cluster.fork();
+  for (let worker = 0; worker < Number(PROCESSES); worker += 1) cluster.fork();
 }
 
 function ready(port: number): void {

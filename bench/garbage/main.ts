@@ -2,15 +2,18 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { type Outcome, runCommand } from '../service/command';
-import { columns, positive, verdict } from '../service/numbers';
-import { Stage } from '../service/stage';
-import { Crowd } from '../users/spawn-crowd';
+import { type BenchResult, runCommand } from '../harness/command';
+import { columns, positive, verdict } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
+import { LoadGenerator } from '../users/spawn-load-generator';
 
-const USAGE = `Usage: npm run bench -- garbage [--users 500] [--rate 1500] [--seconds 6] [--out docs/performance]
-  The share of what the calls of a service allocate that outlives V8's young generation, from V8's own trace of each collection.
-  Connected users fetch one coin each at random times, at a fixed rate. Two loads that do not count come first, because compiled
-  code lasts. Exit code 1 if the share is too large.`;
+const USAGE = `Usage: npm run bench -- garbage [--users 500] [--rate 1500] [--seconds 6]
+                                [--out docs/performance]
+
+  Measures the share of what the calls of a service allocate that outlives V8's young generation,
+  from V8's own trace of each collection. Connected users fetch one coin each at random times, at a
+  fixed rate. Two loads that do not count come first, because compiled code lasts. Exit code 1: the
+  share is too large, or a call failed.`;
 
 /** Makes V8 write a line for every collection to stdout after a signal. */
 const PROBE = `process.on('SIGUSR2', () => require('node:v8').setFlagsFromString('--trace-gc-nvp'));`;
@@ -26,7 +29,7 @@ const MAX_PROMOTED = 0.04;
 /** Fewer bytes than these would be no measurement. */
 const MIN_ALLOCATED = 10_000_000;
 
-runCommand(USAGE, { users: '500', rate: '1500', seconds: '6' }, async (options): Promise<Outcome> => {
+runCommand(USAGE, { users: '500', rate: '1500', seconds: '6' }, async (options): Promise<BenchResult> => {
   const users = positive('users', options.users);
   const load = {
     do: 'load',
@@ -37,40 +40,40 @@ runCommand(USAGE, { users: '500', rate: '1500', seconds: '6' }, async (options):
   const probe = join(folder, 'probe.cjs');
   writeFileSync(probe, PROBE);
   const fetches = users + ((WARM_UPS + 1) * load.perSecond * load.ms) / 1000;
-  const stage = await Stage.open({
+  const testBed = await TestBed.open({
     env: { AQM_LOG_LEVEL: 'error', AQM_MAX_CALLS: '10000', NODE_OPTIONS: `--require=${probe}` },
     targets: TARGETS,
     coinsPerTarget: Math.ceil((1.3 * fetches) / TARGETS) + 20,
     spec: BRONZE,
   });
-  const crowd = new Crowd();
+  const generator = new LoadGenerator();
   let printed = '';
-  stage.service.child.stdout?.on('data', (text: Buffer) => {
+  testBed.service.child.stdout?.on('data', (text: Buffer) => {
     printed += text;
   });
   try {
-    const targets = { ids: stage.targets, category: BRONZE.category };
-    await crowd.connect(stage.service.address, await stage.tokens(users), targets);
-    await crowd.order({ do: 'greet' });
-    for (let warmUp = 0; warmUp < WARM_UPS; warmUp += 1) await crowd.order(load);
-    stage.service.child.kill('SIGUSR2');
-    const { ends } = await crowd.order(load);
-    return outcomeOf({ users, ...load }, printed, ends);
+    const targets = { ids: testBed.targets, category: BRONZE.category };
+    await generator.connect(testBed.service.address, await testBed.tokens(users), targets);
+    await generator.run({ do: 'greet' });
+    for (let warmUp = 0; warmUp < WARM_UPS; warmUp += 1) await generator.run(load);
+    testBed.service.child.kill('SIGUSR2');
+    const { outcomes } = await generator.run(load);
+    return resultOf({ users, ...load }, printed, outcomes);
   } finally {
-    crowd.close();
-    await stage.close();
+    generator.close();
+    await testBed.close();
     rmSync(folder, { recursive: true });
   }
 });
 
-function outcomeOf(settings: object, printed: string, ends: Readonly<Record<string, number>>): Outcome {
+function resultOf(settings: object, printed: string, outcomes: Readonly<Record<string, number>>): BenchResult {
   // Of the young generation alone: a full collection promotes whatever it finds there.
   const collections = printed.split('\n').filter((line) => line.includes(' gc=s '));
   const sumOf = (field: 'allocated' | 'promoted') =>
     collections.reduce((sum, line) => sum + Number(new RegExp(` ${field}=(\\d+)`).exec(line)?.[1] ?? 0), 0);
   const [allocated, promoted] = [sumOf('allocated'), sumOf('promoted')];
   const share = promoted / allocated;
-  const { answered = 0, ...others } = ends;
+  const { answered = 0, ...others } = outcomes;
   return {
     name: 'garbage',
     table: columns([
@@ -79,7 +82,7 @@ function outcomeOf(settings: object, printed: string, ends: Readonly<Record<stri
       ['promoted', promoted.toLocaleString('en')],
       ['collections', String(collections.length)],
     ]),
-    json: { settings, allocated, promoted, share, collections: collections.length, ends },
+    json: { settings, allocated, promoted, share, collections: collections.length, outcomes },
     verdicts: [
       verdict(
         allocated >= MIN_ALLOCATED && share < MAX_PROMOTED,

@@ -1,17 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { type Outcome, runCommand } from '../service/command';
-import { type GhzResult, ghzProgram } from '../service/ghz';
-import { columns, positive, verdict } from '../service/numbers';
-import { Stage } from '../service/stage';
+import { type BenchResult, runCommand } from '../harness/command';
+import { type GhzResult, ghzProgram } from '../harness/ghz';
+import { columns, positive, verdict } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
 import { type Configuration, configurations, runConfiguration, TARGETS } from './configurations';
 
-const USAGE = `Usage: npm run bench -- ghz [--only FetchCoins] [--total 0] [--address 127.0.0.1:50051 --token JWT] [--out docs/performance]
-  Runs ghz with each configuration of bench/ghz/, one for every method, against a service of its own, or against one that runs (the token
-  needs the admin scope for the purges). ghz is found on PATH, in GOBIN or in GOPATH, or built with Go. One configuration alone:
+const USAGE = `Usage: npm run bench -- ghz [--only FetchCoins] [--total 0] [--address 127.0.0.1:50051 --token JWT]
+                            [--out docs/performance]
+
+  Measures throughput and latency of every method with ghz, by the configurations in bench/ghz/, one
+  per method. It compares nothing; use it to look at one method, or at a deployed service. It starts
+  its own service, or calls the one at --address (the token needs the admin scope for the purges).
+  ghz is looked up on PATH, in GOBIN and in GOPATH, or built with Go.
+
+  To run one configuration by hand:
   ghz --config bench/ghz/fetch-coins.json -m '{"authorization":"Bearer JWT"}'`;
 
-/** More than the configurations ask for. */
+/** More coins than the configurations fetch. */
 const COINS_PER_TARGET = 5000;
 
 interface Service {
@@ -20,9 +26,9 @@ interface Service {
   close(): Promise<void>;
 }
 
-runCommand(USAGE, { only: '', total: '0', address: '', token: '' }, async (options): Promise<Outcome> => {
+runCommand(USAGE, { only: '', total: '0', address: '', token: '' }, async (options): Promise<BenchResult> => {
   const chosen = configurations().filter(({ name }) => options.only === '' || name === options.only);
-  if (chosen.length === 0) throw new Error(`no configuration has the name ${options.only}`);
+  if (chosen.length === 0) throw new Error(`unknown configuration "${options.only}"; see bench/ghz/`);
   if (options.total !== '0') positive('total', options.total);
   ghzProgram();
   const service = options.address === '' ? await ownService() : { ...options, close: async () => {} };
@@ -52,15 +58,15 @@ runCommand(USAGE, { only: '', total: '0', address: '', token: '' }, async (optio
     verdicts: [
       verdict(
         failed.length === 0,
-        `every call of every configuration was answered: ${failed.map(({ configuration }) => configuration.name).join() || 'none failed'}`,
+        `every call of every configuration was answered; failed: ${failed.map(({ configuration }) => configuration.name).join() || 'none'}`,
       ),
     ],
   };
 });
 
 async function ownService(): Promise<Service> {
-  const stage = await Stage.open({ env: { AQM_LOG_LEVEL: 'error' }, targets: TARGETS, coinsPerTarget: 0 });
-  await stage.stock(COIN_CATEGORIES.map((spec) => ({ spec, perUser: COINS_PER_TARGET })));
-  const token = await stage.token(randomUUID(), true);
-  return { address: stage.service.address, token, close: () => stage.close() };
+  const testBed = await TestBed.open({ env: { AQM_LOG_LEVEL: 'error' }, targets: TARGETS, coinsPerTarget: 0 });
+  await testBed.stock(COIN_CATEGORIES.map((spec) => ({ spec, perUser: COINS_PER_TARGET })));
+  const token = await testBed.token(randomUUID(), true);
+  return { address: testBed.service.address, token, close: () => testBed.close() };
 }

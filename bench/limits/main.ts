@@ -1,24 +1,26 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { StoredCoin } from '../../services/coin/coin';
 import { readConfig } from '../../services/coin/config';
 import { CoinLimits } from '../../services/coin/limits/coin-limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
 import type { FetchAnswer } from '../../services/coin/store/claim/fetch-coins';
 import { RedisServer } from '../../testkit/redis-server';
-import { Callers, closedLoop } from '../service/callers';
-import { Stage } from '../service/stage';
+import { Callers, closedLoop } from '../harness/callers';
+import { type BenchResult, runCommand } from '../harness/command';
+import { median, positive } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
 
 const USAGE = `Usage: npm run bench -- limits [--rounds 40] [--seconds 0.5] [--out docs/performance]
-  Fetches a second of services that differ in their limits alone, on one PostgreSQL, in rounds by turns: without limits, with
-  those of one process, with those that are shared through a Redis.`;
 
-const ARMS = ['off', 'memory', 'redis'] as const;
-type Arm = (typeof ARMS)[number];
+  Measures what rate limits cost a fetch. Compares, in interleaved rounds on one PostgreSQL,
+  services that differ only in their limits: none, in the memory of the process, shared through
+  Redis. Read the percentage: throughput relative to the service without limits in the same round.
+  The last line gives the cost of the in-memory limits alone, in microseconds per fetch.`;
 
-/** Counted like any, and met by nobody. */
+const VARIANTS = ['off', 'memory', 'redis'] as const;
+type Variant = (typeof VARIANTS)[number];
+
+/** Limits that are counted but never reached. */
 const WIDE = {
   AQM_LIMITS: 'on',
   AQM_LIMIT_PER_REQUESTER: '100000000',
@@ -26,10 +28,13 @@ const WIDE = {
   AQM_LIMIT_PER_TARGET: '100000000',
 };
 const CALLERS = 16;
-const LANES = 32;
+const CONCURRENCY = 32;
 const TARGETS = 2000;
 
-/** What the limits of one process take of a fetch, in microseconds of its processor, without the noise of everything else. */
+/**
+ * Measures what the in-memory limits take per fetch, in microseconds of processor time, without the noise of a whole
+ * service.
+ */
 async function costOfChargesUs(): Promise<number> {
   const { rates } = readConfig(WIDE).limits;
   const users = Array.from({ length: TARGETS }, () => randomUUID());
@@ -55,86 +60,61 @@ async function costOfChargesUs(): Promise<number> {
   return median(extra);
 }
 
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? 0;
-}
-
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '40' },
-      seconds: { type: 'string', default: '0.5' },
-      out: { type: 'string', default: 'docs/performance' },
-    },
-  });
-  const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
-  if (!(rounds >= 1 && seconds > 0)) throw new Error('--rounds and --seconds must be positive');
+runCommand(USAGE, { rounds: '40', seconds: '0.5' }, async (options): Promise<BenchResult> => {
+  const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
   const redis = await RedisServer.startInMemory();
-  const stage = await Stage.open({
+  const testBed = await TestBed.open({
     env: { AQM_LIMITS: 'off', AQM_LOG_LEVEL: 'error' },
     targets: TARGETS,
-    coinsPerTarget: Math.ceil(((rounds + 1) * ARMS.length * seconds * 4000) / TARGETS),
+    coinsPerTarget: Math.ceil(((rounds + 1) * VARIANTS.length * seconds * 4000) / TARGETS),
   });
-  const tokens = await stage.tokens(CALLERS);
-  const callers = new Map<Arm, Callers>();
+  const tokens = await testBed.tokens(CALLERS);
+  const callers = new Map<Variant, Callers>();
   try {
-    for (const arm of ARMS) {
-      const env = { off: {}, memory: WIDE, redis: { ...WIDE, AQM_LIMITS_REDIS_URL: redis.socket } }[arm];
-      const address = arm === 'off' ? stage.service.address : await stage.addService(env);
-      callers.set(arm, new Callers(address, tokens, stage.targets));
+    for (const variant of VARIANTS) {
+      const env = { off: {}, memory: WIDE, redis: { ...WIDE, AQM_LIMITS_REDIS_URL: redis.socket } }[variant];
+      const address = variant === 'off' ? testBed.service.address : await testBed.addService(env);
+      callers.set(variant, new Callers(address, tokens, testBed.targets));
     }
-    const perSecond: Record<Arm, number[]> = { off: [], memory: [], redis: [] };
-    const cpuMs: Record<Arm, number[]> = { off: [], memory: [], redis: [] };
+    const perSecond: Record<Variant, number[]> = { off: [], memory: [], redis: [] };
+    const cpuMs: Record<Variant, number[]> = { off: [], memory: [], redis: [] };
     for (let round = -1; round < rounds; round += 1) {
-      // The order changes, so that none always runs on what another left warm.
-      const shift = (round + ARMS.length) % ARMS.length;
-      for (const arm of [...ARMS.slice(shift), ...ARMS.slice(0, shift)]) {
-        const before = stage.serviceCpuMs();
-        const calls = await closedLoop(callers.get(arm) as Callers, LANES, seconds * 1000);
-        const failed = calls.find(({ end }) => end !== 'answered');
-        if (failed) throw new Error(`a call of the arm "${arm}" ended with ${failed.end}`);
-        // The first round only warms up.
+      // The order rotates, so that no variant always runs after the same one.
+      const shift = (round + VARIANTS.length) % VARIANTS.length;
+      for (const variant of [...VARIANTS.slice(shift), ...VARIANTS.slice(0, shift)]) {
+        const before = testBed.serviceCpuMs();
+        const calls = await closedLoop(callers.get(variant) as Callers, CONCURRENCY, seconds * 1000);
+        const failed = calls.find(({ outcome }) => outcome !== 'answered');
+        if (failed) throw new Error(`a call of the variant "${variant}" failed: ${failed.outcome}`);
+        // The first round is a warm-up.
         if (round < 0) continue;
-        perSecond[arm].push(calls.length / seconds);
-        cpuMs[arm].push((stage.serviceCpuMs() - before) / calls.length);
+        perSecond[variant].push(calls.length / seconds);
+        cpuMs[variant].push((testBed.serviceCpuMs() - before) / calls.length);
       }
     }
-    const result = ARMS.map((arm) => ({
-      limits: arm,
-      perSecond: median(perSecond[arm]),
-      // Each round against the one without limits beside it, so that both met the same mood of the machine.
-      ofThatWithout: median(perSecond[arm].map((rate, round) => rate / (perSecond.off[round] ?? 0))),
-      serviceCpuUsPerCall: 1000 * median(cpuMs[arm]),
-      rounds: perSecond[arm],
+    const result = VARIANTS.map((variant) => ({
+      limits: variant,
+      perSecond: median(perSecond[variant]),
+      // Relative to the adjacent round without limits, because the speed of the machine drifts.
+      ofThatWithout: median(perSecond[variant].map((rate, round) => rate / (perSecond.off[round] ?? 0))),
+      serviceCpuUsPerCall: 1000 * median(cpuMs[variant]),
+      rounds: perSecond[variant],
     }));
-    process.stdout.write(`${LANES} calls at a time, medians of ${rounds} rounds of ${seconds} s by turns\n`);
-    for (const { limits, perSecond, ofThatWithout, serviceCpuUsPerCall } of result) {
-      process.stdout.write(
-        `limits ${limits.padEnd(8)} ${perSecond.toFixed(0).padStart(6)} fetches/s  ${(100 * ofThatWithout).toFixed(1)} %  ${serviceCpuUsPerCall.toFixed(0)} µs of the service's processor time a call\n`,
-      );
-    }
     const costUs = await costOfChargesUs();
     const share = (100 * costUs) / (result[0]?.serviceCpuUsPerCall ?? 0);
-    process.stdout.write(
-      `the charges of one fetch in memory, measured alone: ${costUs.toFixed(1)} µs, ${share.toFixed(1)} % of the service's processor time a call\n`,
-    );
-    mkdirSync(values.out, { recursive: true });
-    writeFileSync(
-      join(values.out, 'limits.json'),
-      `${JSON.stringify({ lanes: LANES, seconds, result, memoryCostUs: costUs }, undefined, 1)}\n`,
-    );
+    const table = [
+      `${CONCURRENCY} concurrent calls, medians of ${rounds} interleaved rounds of ${seconds} s`,
+      ...result.map(
+        ({ limits, perSecond, ofThatWithout, serviceCpuUsPerCall }) =>
+          `limits ${limits.padEnd(8)} ${perSecond.toFixed(0).padStart(6)} fetches/s  ${(100 * ofThatWithout).toFixed(1)} %  ${serviceCpuUsPerCall.toFixed(0)} µs of service processor time per call`,
+      ),
+      `in-memory limits alone: ${costUs.toFixed(1)} µs per fetch, ${share.toFixed(1)} % of the service processor time per call`,
+    ].join('\n');
+    const json = { concurrency: CONCURRENCY, seconds, result, memoryCostUs: costUs };
+    return { name: 'limits', table, json, verdicts: [] };
   } finally {
     for (const each of callers.values()) each.close();
-    await stage.close();
+    await testBed.close();
     await redis.destroy();
   }
-}
-
-main().then(
-  () => process.exit(0),
-  (error: unknown) => {
-    console.error(error, `\n${USAGE}`);
-    process.exit(1);
-  },
-);
+});

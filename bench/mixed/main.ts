@@ -1,20 +1,24 @@
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { type Outcome, runCommand } from '../service/command';
-import { columns, type Latency, latencyOf, median, positive, progress, verdict } from '../service/numbers';
-import { treeCpuMs } from '../service/processor';
-import { Stage } from '../service/stage';
-import { type Done, type Kind, MixedCallers, SHARES } from './callers';
+import { type BenchResult, runCommand } from '../harness/command';
+import { columns, type Latency, latencyOf, median, positive, progress, verdict } from '../harness/numbers';
+import { treeCpuMs } from '../harness/processor';
+import { TestBed } from '../harness/test-bed';
+import { type CompletedCall, type Kind, MixedCallers, SHARES } from './mixed-callers';
 
-const USAGE = `Usage: npm run bench -- mixed [--rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--targets 1000] [--batch 256] [--out docs/performance]
-  Uploads, fetches of GOLD with fallback, batch fetches and counts, by shares (${JSON.stringify(SHARES)} percent of the calls), so many at a
-  time: against a service with gathered claims and one without (AQM_CLAIM_BATCH=1), on one PostgreSQL, in rounds by turns. The
-  generator is grpc-js on the same cores. Settings of the environment reach both services.`;
+const USAGE = `Usage: npm run bench -- mixed [--rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--targets 1000]
+                              [--batch 256] [--out docs/performance]
+
+  Measures a mix of calls: uploads, GOLD fetches with fallback, batch fetches and counts, by shares
+  (${JSON.stringify(SHARES)} percent). Compares the service with batched claims and without
+  (AQM_CLAIM_BATCH=1), in interleaved rounds on one PostgreSQL. The load generator is grpc-js on the
+  same cores, so read the two variants against each other. --lanes is the number of concurrent
+  calls. Settings in the environment reach both services.`;
 
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
-/** So that most fetches fall back: GOLD, SILVER, BRONZE of each target before a round. */
+/** Coins added per target before a round, as GOLD, SILVER, BRONZE. GOLD is scarce, so that most fetches fall back. */
 const STOCK = [5, 20, 60] as const;
-const ARMS = ['gathered', 'not gathered'] as const;
-type Arm = (typeof ARMS)[number];
+const VARIANTS = ['batched', 'unbatched'] as const;
+type Variant = (typeof VARIANTS)[number];
 
 interface KindOfRound {
   readonly callsPerSecond: number;
@@ -26,67 +30,67 @@ interface KindOfRound {
 interface Round {
   readonly callsPerSecond: number;
   readonly kinds: Readonly<Record<Kind, KindOfRound>>;
-  /** Of the machine's cores. */
+  /** The average number of busy cores. */
   readonly cores: { readonly service: number; readonly generator: number; readonly postgres: number };
 }
 
 runCommand(
   USAGE,
   { rounds: '5', seconds: '5', lanes: '64', users: '100', targets: '1000', batch: '256' },
-  async (options): Promise<Outcome> => {
+  async (options): Promise<BenchResult> => {
     const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
-    const [lanes, users] = [positive('lanes', options.lanes), positive('users', options.users)];
+    const [concurrency, users] = [positive('lanes', options.lanes), positive('users', options.users)];
     const targets = positive('targets', options.targets);
     const env = { AQM_LOG_LEVEL: 'error', AQM_CLAIM_BATCH: options.batch };
-    const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
-    const ungathered = await stage.spawnService({ ...env, AQM_CLAIM_BATCH: '1' });
-    const ids = stage.targets.slice(0, users);
-    const who = await Promise.all(ids.map(async (id) => ({ id, token: await stage.token(id) })));
-    const services = { gathered: stage.service, 'not gathered': ungathered };
+    const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
+    const unbatched = await testBed.spawnService({ ...env, AQM_CLAIM_BATCH: '1' });
+    const ids = testBed.targets.slice(0, users);
+    const who = await Promise.all(ids.map(async (id) => ({ id, token: await testBed.token(id) })));
+    const services = { batched: testBed.service, unbatched: unbatched };
     const callers = {
-      gathered: new MixedCallers(stage.service.address, who, stage.targets),
-      'not gathered': new MixedCallers(ungathered.address, who, stage.targets),
+      batched: new MixedCallers(testBed.service.address, who, testBed.targets),
+      unbatched: new MixedCallers(unbatched.address, who, testBed.targets),
     };
-    const results: Record<Arm, Round[]> = { gathered: [], 'not gathered': [] };
+    const results: Record<Variant, Round[]> = { batched: [], unbatched: [] };
     try {
-      // The first round only warms up.
+      // The first round is a warm-up.
       for (let round = -1; round < rounds; round += 1) {
-        for (const arm of round % 2 === 0 ? ARMS : [...ARMS].reverse()) {
-          await stage.stock(COIN_CATEGORIES.map((spec, place) => ({ spec, perUser: STOCK[place] ?? 0 })));
-          const serviceCpu = () => treeCpuMs(services[arm].child.pid ?? 0);
-          const result = await runRound(stage, callers[arm], serviceCpu, lanes, seconds);
-          progress(`round ${round + 1}, ${arm}: ${result.callsPerSecond.toFixed(0)} calls/s`);
-          if (round >= 0) results[arm].push(result);
+        for (const variant of round % 2 === 0 ? VARIANTS : [...VARIANTS].reverse()) {
+          await testBed.stock(COIN_CATEGORIES.map((spec, place) => ({ spec, perUser: STOCK[place] ?? 0 })));
+          const serviceCpu = () => treeCpuMs(services[variant].child.pid ?? 0);
+          const result = await runRound(testBed, callers[variant], serviceCpu, concurrency, seconds);
+          progress(`round ${round + 1}, ${variant}: ${result.callsPerSecond.toFixed(0)} calls/s`);
+          if (round >= 0) results[variant].push(result);
         }
       }
     } finally {
       for (const each of Object.values(callers)) each.close();
-      await stage.close();
+      await testBed.close();
     }
-    return outcomeOf(
-      { rounds, seconds, lanes, users, batch: options.batch, targets, shares: SHARES, postgres: POSTGRES },
+    return resultOf(
+      { rounds, seconds, concurrency, users, batch: options.batch, targets, shares: SHARES, postgres: POSTGRES },
       results,
     );
   },
 );
 
 async function runRound(
-  stage: Stage,
+  testBed: TestBed,
   callers: MixedCallers,
   serviceCpuMs: () => number,
-  lanes: number,
+  concurrency: number,
   seconds: number,
 ): Promise<Round> {
   const cpu = () => {
     const { user, system } = process.cpuUsage();
-    return { generator: (user + system) / 1000, service: serviceCpuMs(), postgres: stage.postgresCpuMs() };
+    return { generator: (user + system) / 1000, service: serviceCpuMs(), postgres: testBed.postgresCpuMs() };
   };
-  const calls: Done[] = [];
+  const calls: CompletedCall[] = [];
   const [before, begin] = [cpu(), performance.now()];
-  const lane = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     while (performance.now() - begin < seconds * 1000) calls.push(await callers.call());
   };
-  await Promise.all(Array.from({ length: lanes }, lane));
+  await Promise.all(Array.from({ length: concurrency }, worker));
   const [ms, after] = [performance.now() - begin, cpu()];
   const cores = (of: 'generator' | 'service' | 'postgres') => (after[of] - before[of]) / ms;
   const kinds = Object.keys(SHARES).map((kind) => [
@@ -103,7 +107,7 @@ async function runRound(
   };
 }
 
-function summaryOf(calls: readonly Done[], ms: number): KindOfRound {
+function summaryOf(calls: readonly CompletedCall[], ms: number): KindOfRound {
   const answered = calls.filter(({ failure }) => failure === undefined);
   const failures: Record<string, number> = {};
   for (const { failure } of calls) if (failure) failures[failure] = (failures[failure] ?? 0) + 1;
@@ -115,14 +119,14 @@ function summaryOf(calls: readonly Done[], ms: number): KindOfRound {
   };
 }
 
-function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Round[]>>): Outcome {
-  const of = (arm: Arm, value: (round: Round) => number) => median(results[arm].map(value));
-  const rows = ARMS.flatMap((arm) => [
+function resultOf(settings: object, results: Readonly<Record<Variant, readonly Round[]>>): BenchResult {
+  const of = (variant: Variant, value: (round: Round) => number) => median(results[variant].map(value));
+  const rows = VARIANTS.flatMap((variant) => [
     ...(Object.keys(SHARES) as Kind[]).map((kind) => {
-      const ofKind = (value: (of: KindOfRound) => number) => of(arm, ({ kinds }) => value(kinds[kind]));
+      const ofKind = (value: (of: KindOfRound) => number) => of(variant, ({ kinds }) => value(kinds[kind]));
       const failed = ofKind(({ failures }) => Object.values(failures).reduce((sum, count) => sum + count, 0));
       return [
-        `${arm}, ${kind}`,
+        `${variant}, ${kind}`,
         ofKind(({ callsPerSecond }) => callsPerSecond).toFixed(0),
         ofKind(({ coinsPerSecond }) => coinsPerSecond).toFixed(0),
         ...(['p50', 'p95', 'p99'] as const).map((which) => ofKind(({ latency }) => latency[which]).toFixed(1)),
@@ -130,16 +134,16 @@ function outcomeOf(settings: object, results: Readonly<Record<Arm, readonly Roun
       ];
     }),
     [
-      `${arm}, all`,
-      of(arm, ({ callsPerSecond }) => callsPerSecond).toFixed(0),
-      of(arm, ({ kinds }) => Object.values(kinds).reduce((sum, { coinsPerSecond }) => sum + coinsPerSecond, 0)).toFixed(
-        0,
-      ),
+      `${variant}, all`,
+      of(variant, ({ callsPerSecond }) => callsPerSecond).toFixed(0),
+      of(variant, ({ kinds }) =>
+        Object.values(kinds).reduce((sum, { coinsPerSecond }) => sum + coinsPerSecond, 0),
+      ).toFixed(0),
     ],
   ]);
-  const busy = ARMS.map((arm) => {
-    const cores = (whose: keyof Round['cores']) => of(arm, (round) => round.cores[whose]).toFixed(2);
-    return `cores, ${arm}: service ${cores('service')}, generator ${cores('generator')}, PostgreSQL ${cores('postgres')}`;
+  const busy = VARIANTS.map((variant) => {
+    const cores = (whose: keyof Round['cores']) => of(variant, (round) => round.cores[whose]).toFixed(2);
+    return `cores, ${variant}: service ${cores('service')}, generator ${cores('generator')}, PostgreSQL ${cores('postgres')}`;
   });
   const failed = Object.values(results)
     .flat()

@@ -1,14 +1,15 @@
-import type { Call, Stretch } from '../service/callers';
+import type { Call, LoadPhase } from '../harness/callers';
 
-/** What every second of a phase saw. */
+/** The calls that were due in one second of a phase. */
 export interface Second {
   readonly answered: number;
-  readonly shed: number;
+  readonly rejected: number;
   readonly other: number;
-  /** Of the answered ones that were due in it, in milliseconds. */
+  /** p99 latency of the answered calls, in milliseconds. */
   readonly p99: number;
 }
 
+/** Percentiles of durations, in milliseconds. */
 export interface Distribution {
   readonly count: number;
   readonly p50: number;
@@ -16,30 +17,34 @@ export interface Distribution {
   readonly max: number;
 }
 
+/** The measurements of one phase of load. */
 export interface Phase {
   readonly perSecond: number;
   readonly seconds: readonly Second[];
-  /** Calls that were admitted and answered with a coin, a second. */
+  /** Calls that were admitted and answered with a coin, per second. */
   readonly goodput: number;
   readonly answered: Distribution;
-  /** As the caller saw it. */
-  readonly shed: Distribution;
-  /** Neither answered nor shed, by what they ended with. */
+  /** Latency of rejected calls as the caller sees it. */
+  readonly rejected: Distribution;
+  /** Calls that were neither answered nor rejected, by outcome. */
   readonly others: Readonly<Record<string, number>>;
 }
 
 export interface OverloadResult {
   readonly settings: Readonly<Record<string, string>>;
-  /** Answered calls a second, by as many callers at once as may be worked on. */
+  /** Answered calls per second under closed-loop load that keeps the service busy. */
   readonly capacity: number;
   readonly before: Phase;
   readonly overload: Phase;
   readonly after: Phase;
-  /** Shed calls, from their arrival to their answer, as the server logged them. */
-  readonly shedByServer: Distribution;
-  /** From the end of the overload to the last call that was not answered, or took twice the p99 of before, in milliseconds. */
+  /** Duration of rejected calls from arrival to answer, as the service logged it. */
+  readonly rejectedByServer: Distribution;
+  /**
+   * The time from the end of the overload to the last call that failed or took longer than twice the earlier p99, in
+   * milliseconds.
+   */
   readonly recoveryMs: number;
-  /** Shares of one core during the overload. */
+  /** The average number of busy cores during the overload. */
   readonly cores: { readonly generator: number; readonly service: number };
 }
 
@@ -49,31 +54,33 @@ export function distribution(values: readonly number[]): Distribution {
   return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
 }
 
-export function phaseOf(calls: readonly Call[], { perSecond, ms }: Stretch): Phase {
+export function phaseOf(calls: readonly Call[], { perSecond, ms }: LoadPhase): Phase {
   const seconds = Array.from({ length: Math.ceil(ms / 1000) }, (_, second): Second => {
     const due = calls.filter(({ at }) => Math.floor(at / 1000) === second);
-    const answered = due.filter(({ end }) => end === 'answered');
-    const shed = due.filter(({ end }) => end === 'shed').length;
+    const answered = due.filter(({ outcome }) => outcome === 'answered');
+    const rejected = due.filter(({ outcome }) => outcome === 'rejected').length;
     const p99 = distribution(answered.map((call) => call.ms)).p99;
-    return { answered: answered.length, shed, other: due.length - answered.length - shed, p99 };
+    return { answered: answered.length, rejected, other: due.length - answered.length - rejected, p99 };
   });
-  const durations = (end: string) => calls.filter((call) => call.end === end).map((call) => call.ms);
+  const durations = (outcome: string) => calls.filter((call) => call.outcome === outcome).map((call) => call.ms);
   const others: Record<string, number> = {};
-  for (const { end } of calls) if (end !== 'answered' && end !== 'shed') others[end] = (others[end] ?? 0) + 1;
+  for (const { outcome } of calls) {
+    if (outcome !== 'answered' && outcome !== 'rejected') others[outcome] = (others[outcome] ?? 0) + 1;
+  }
   const answered = distribution(durations('answered'));
   return {
     perSecond,
     seconds,
     goodput: (answered.count * 1000) / ms,
     answered,
-    shed: distribution(durations('shed')),
+    rejected: distribution(durations('rejected')),
     others,
   };
 }
 
-/** What must hold, as sentences; those that do not begin with NOT. */
+/** Returns the requirements as sentences. One that is not met begins with NOT. */
 export function verdicts(
-  { capacity, overload, shedByServer, recoveryMs, cores }: OverloadResult,
+  { capacity, overload, rejectedByServer, recoveryMs, cores }: OverloadResult,
   boundMs: number,
 ): string[] {
   const share = overload.goodput / capacity;
@@ -86,18 +93,22 @@ export function verdicts(
     ),
     verdict(
       Object.keys(overload.others).length === 0,
-      `every call is answered or shed: ${JSON.stringify(overload.others)}`,
+      `every call is answered or rejected by load shedding: other outcomes ${JSON.stringify(overload.others)}`,
     ),
-    verdict(shedByServer.max < 50, `shed calls are answered in under 50 ms: ${shedByServer.max.toFixed(1)} ms at most`),
-    verdict(recoveryMs < 5000, `recovered within 5 s: ${recoveryMs.toFixed(0)} ms`),
-    verdict(cores.generator < 0.5, `the generator takes less than half a core: ${cores.generator.toFixed(2)}`),
+    verdict(
+      rejectedByServer.max < 50,
+      `rejected calls are answered in under 50 ms: ${rejectedByServer.max.toFixed(1)} ms at most`,
+    ),
+    verdict(recoveryMs < 5000, `the service recovers within 5 s: ${recoveryMs.toFixed(0)} ms`),
+    verdict(cores.generator < 0.5, `the load generator takes less than half a core: ${cores.generator.toFixed(2)}`),
   ];
 }
 
-export function table(result: OverloadResult): string {
+/** Formats the result as a table. @param times the overload as a multiple of capacity */
+export function table(result: OverloadResult, times: number): string {
   const row = (...cells: (string | number)[]) =>
     cells.map((cell, index) => (index === 0 ? String(cell).padEnd(26) : String(cell).padStart(13))).join('');
-  const phase = (name: string, { perSecond, goodput, answered, shed }: Phase) =>
+  const phase = (name: string, { perSecond, goodput, answered, rejected }: Phase) =>
     row(
       name,
       perSecond.toFixed(0),
@@ -105,17 +116,17 @@ export function table(result: OverloadResult): string {
       `${((100 * goodput) / result.capacity).toFixed(0)} %`,
       answered.p50.toFixed(0),
       answered.p99.toFixed(0),
-      shed.count,
-      shed.p99.toFixed(1),
+      rejected.count,
+      rejected.p99.toFixed(1),
     );
-  const { shedByServer, cores } = result;
+  const { rejectedByServer, cores } = result;
   return [
     `capacity ${result.capacity.toFixed(0)}/s with ${JSON.stringify(result.settings)}`,
-    row('', 'calls/s', 'answered/s', 'of capacity', 'p50 ms', 'p99 ms', 'shed', 'shed p99 ms'),
+    row('', 'calls/s', 'answered/s', 'of capacity', 'p50 ms', 'p99 ms', 'rejected', 'rej. p99 ms'),
     phase('half of capacity', result.before),
-    phase('five times capacity', result.overload),
+    phase(`${times} times capacity`, result.overload),
     phase('half of capacity again', result.after),
-    `shed as the server measured it: ${shedByServer.count}, p50 ${shedByServer.p50.toFixed(2)} ms, p99 ${shedByServer.p99.toFixed(2)} ms, max ${shedByServer.max.toFixed(2)} ms`,
-    `cores: generator ${cores.generator.toFixed(2)}, service ${cores.service.toFixed(2)}`,
+    `rejections as the service measured them: ${rejectedByServer.count}, p50 ${rejectedByServer.p50.toFixed(2)} ms, p99 ${rejectedByServer.p99.toFixed(2)} ms, max ${rejectedByServer.max.toFixed(2)} ms`,
+    `cores: load generator ${cores.generator.toFixed(2)}, service ${cores.service.toFixed(2)}`,
   ].join('\n');
 }

@@ -1,31 +1,34 @@
 import type { Edit } from '../../chaos/service/breaks';
 import type { CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 
-/** What keeps a promise of the service (by its number), or else what its contract asks for, and the compiled code without it. */
+/**
+ * Describes one guarantee and the edits that remove it from the compiled code. `promise` is the number of the promise
+ * that it keeps; it is empty for what only the contract requires.
+ */
 export interface Cut {
   readonly promise: string;
   readonly what: string;
   readonly edits: readonly Edit[];
-  /** Processes then take the same coin at the same time, and one of the calls gets none. */
+  /** True if, without it, processes take the same coin at the same time and one of the calls gets none. */
   readonly collides?: boolean;
-  /** The least that promises "once" has it, too. */
+  /** True if the minimal server has it, too. */
   readonly inOnceAlone?: boolean;
 }
 
 const GATHERED = 'store/claim/claim-many-fast.js';
 
 /**
- * In the order in which they are cut, each with those before it. Not the order of upload: it is that of the index, and without ORDER BY
- * PostgreSQL may choose a plan that costs three times as much.
+ * Returns the cuts in the order in which they are made; each copy has those before it as well. The order of upload is
+ * not cut: the index provides it, and without ORDER BY PostgreSQL may choose a plan that costs three times as much.
  */
 export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategorySpec): readonly Cut[] {
-  /** In the place of what is read from the table of coins. */
+  /** Constants in place of the columns that are read from the table of coins. */
   const bytes = `${category}::smallint AS coin_category, decode(repeat('ab', ${publicKeySize}), 'hex') AS public_key,
       decode(repeat('cd', ${signatureSize}), 'hex') AS signature, now() AS expire_time`;
   return [
     {
       promise: '9',
-      what: 'token of every call',
+      what: 'token verification',
       edits: [
         {
           file: 'interceptors/authenticate.js',
@@ -41,7 +44,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '5',
-      what: 'look at expire_time',
+      what: 'check of expire_time',
       edits: [
         {
           file: GATHERED,
@@ -52,11 +55,11 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '2',
-      what: 'record of the answer',
+      what: 'record of the answer (repeats)',
       edits: [
         {
           file: GATHERED,
-          // Of requests without an id, as these are.
+          // The branch for requests without a request_id, as the bench sends them.
           from: `recorded AS (
   INSERT INTO coin_fetch
     (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
@@ -70,7 +73,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '1, 2',
-      what: 'bytes that stay when the coin is handed out',
+      what: 'key bytes kept after hand-out',
       edits: [
         {
           file: GATHERED,
@@ -85,41 +88,41 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '1',
-      what: 'incarnation of the database',
+      what: 'check of the incarnation',
       edits: [
-        { file: GATHERED, from: `\`\${gate_1.CURRENT_INCARNATION} = $11::text\``, to: "'$11::text IS NOT NULL'" },
+        { file: GATHERED, from: `\`\${guard_1.CURRENT_INCARNATION} = $11::text\``, to: "'$11::text IS NOT NULL'" },
       ],
     },
     {
       promise: '1',
-      what: 'mark beside the database',
+      what: 'watermark outside the database',
       edits: [
         {
           file: 'store/claim/batch-queue.js',
-          from: '(0, answer_fetches_1.acknowledge)(this.#gate, { incarnation, opening }, items, rows);',
+          from: '(0, answer_1.recordHandedOut)(guard, token, items, rows);',
           to: '',
         },
       ],
     },
     {
       promise: '',
-      what: 'bounds of a connection',
+      what: 'connection limits',
       edits: [{ file: 'transport/sessions.js', from: 'this.#limit(stream, headers, receiving);', to: '' }],
     },
     {
       promise: '',
-      what: 'deadline, and callers that give up',
+      what: 'deadlines and cancellation',
       edits: [
         { file: 'rpc/unary.js', from: "call.on('cancelled', () => deadline.end());", to: '' },
         { file: 'rpc/unary.js', from: 'deadline.check();', to: '' },
         { file: 'store/claim/queued-fetch.js', from: 'this.deadline.check();', to: '' },
-        { file: 'store/claim/queued-fetch.js', from: 'deadline.tell(this);', to: '' },
-        { file: 'store/claim/queued-fetch.js', from: 'this.deadline.forget(this);', to: '' },
+        { file: 'store/claim/queued-fetch.js', from: 'deadline.subscribe(this);', to: '' },
+        { file: 'store/claim/queued-fetch.js', from: 'this.deadline.unsubscribe(this);', to: '' },
       ],
     },
     {
       promise: '',
-      what: 'checks of the request',
+      what: 'request validation',
       edits: [
         { file: 'rpc/fetch-coins.js', from: "violations.uuid('target_user_id', request.targetUserId);", to: '' },
         { file: 'rpc/fetch-coins.js', from: "violations.category('coin_category', request.coinCategory);", to: '' },
@@ -132,16 +135,16 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '',
-      what: 'room for calls, log and metrics',
+      what: 'load shedding, log and metrics',
       edits: [
         {
           file: 'server.js',
-          from: 'refusals: [(0, drain_1.drain)(() => this.#draining), (0, shed_1.shed)(calls)],',
-          to: 'refusals: [],',
+          from: 'admissionChecks: [(0, drain_1.drain)(() => this.#draining), (0, load_shedding_1.shedLoad)(calls)],',
+          to: 'admissionChecks: [],',
         },
         {
           file: 'server.js',
-          from: 'observer: (0, intercept_1.together)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
+          from: 'observer: (0, intercept_1.combineObservers)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
           to: 'observer: () => () => {},',
         },
         { file: 'rpc/unary.js', from: 'calls.enter();', to: '' },
@@ -149,7 +152,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '8',
-      what: 'wait for the disk',
+      what: 'wait for the disk (fsync)',
       inOnceAlone: true,
       edits: [
         {
@@ -166,14 +169,14 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     },
     {
       promise: '1',
-      what: 'lock of the coins',
+      what: 'row locks',
       inOnceAlone: true,
       collides: true,
       edits: [{ file: GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' }],
     },
     {
       promise: '1, 4',
-      what: 'one scan for all who ask one user, counts, categories',
+      what: 'shared scan, counts, categories',
       collides: true,
       edits: [
         {
@@ -184,10 +187,10 @@ WITH unread AS (
   SELECT $2::smallint[], $3::int[], $6::uuid[], $7::uuid[], $8::smallint[], $9::smallint[], $10::boolean[], $11::text
 ),
 picked AS MATERIALIZED (
-  SELECT i.item, s.place, s.key_id
+  SELECT i.item, s.location, s.key_id
   FROM unnest((SELECT $4::int[]), (SELECT $5::int[])) WITH ORDINALITY AS i (scan, upto, item)
   CROSS JOIN LATERAL (
-    SELECT s.ctid AS place, s.key_id
+    SELECT s.ctid AS location, s.key_id
     FROM coin_stock s
     WHERE s.user_id = (SELECT $1::uuid[])[i.scan] AND s.coin_category = ${category}
     ORDER BY s.upload_order
@@ -197,7 +200,7 @@ picked AS MATERIALIZED (
 )
 DELETE FROM coin_stock s
 USING (SELECT * FROM picked LIMIT (SELECT 1000000)) p
-WHERE s.ctid = p.place
+WHERE s.ctid = p.location
 RETURNING p.item::int, p.key_id, ${bytes}\``,
         },
       ],

@@ -4,35 +4,40 @@ import { brokenCopy } from '../../testkit/broken-copy';
 import type { ServiceProcess } from '../../testkit/service-process';
 import { type FetchLoad, fetchByGhz, IN_FLIGHT, LEAD_IN_S, leadIn, POSTGRES } from '../fetch/load';
 import { OnceAlone, spawnEcho } from '../fetch/servers';
-import { bars } from '../service/bars';
-import { type Outcome, runCommand } from '../service/command';
-import { columns, median, positive, progress, verdict } from '../service/numbers';
-import { treeCpuMs } from '../service/processor';
-import { Stage } from '../service/stage';
+import { bars } from '../harness/bars';
+import { type BenchResult, runCommand } from '../harness/command';
+import { columns, median, positive, progress, verdict } from '../harness/numbers';
+import { treeCpuMs } from '../harness/processor';
+import { TestBed } from '../harness/test-bed';
 import { type Cut, cutsFor } from './cuts';
 
-const USAGE = `Usage: npm run bench -- promises [--rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE] [--targets 1000] [--connections 4] [--workers 2] [--out docs/performance]
-  What each promise costs a fetch: the service as it ships; the same with what keeps one promise after the other cut out of its
-  compiled code, and then what its contract asks for besides; the least that hands a coin to one caller only; and an empty echo. By turns
-  on one PostgreSQL; 256 calls in flight from ghz, one coin each.`;
+const USAGE = `Usage: npm run bench -- promises [--rounds 5] [--warm-up 1] [--seconds 3] [--tier BRONZE]
+                                 [--targets 1000] [--connections 4] [--workers 2]
+                                 [--out docs/performance]
 
-/** What a service with all promises is to reach, of the echo. */
+  Measures what each promise costs a fetch, with 256 single-coin calls in flight. Compares, in
+  interleaved rounds on one PostgreSQL: the service as shipped; copies with one guarantee after the
+  other removed from the compiled code (each copy lacks those above it, too); a minimal server that
+  only hands no coin out twice; and an empty echo. The difference between two consecutive rows is
+  the cost of the guarantee named in the second one.`;
+
+/** The throughput goal of the service with all promises, relative to the echo. */
 const GOAL = 0.72;
 
-/** More than any of them takes out of the stock on two cores. */
+/** An upper bound of what any variant takes from the stock on two cores. */
 const MAX_PER_SECOND = 18_000;
 
-/** Something that answers fetches. */
-interface Arm extends Omit<Cut, 'edits'> {
+/** A server that answers fetches. */
+interface Variant extends Omit<Cut, 'edits'> {
   readonly service: ServiceProcess;
-  /** Coins that it could still hand out; undefined: it hands out the same one for ever. */
+  /** Counts the coins left in stock. undefined: the server always answers with the same coin. */
   readonly inStock: (() => Promise<number>) | undefined;
   readonly rounds: Round[];
 }
 
 interface Round {
   readonly perSecond: number;
-  /** Processor time, in microseconds a coin. */
+  /** Processor time, in microseconds per coin. */
   readonly serviceUs: number;
   readonly clientUs: number;
   readonly postgresUs: number;
@@ -42,74 +47,80 @@ interface Round {
 runCommand(
   USAGE,
   { rounds: '5', 'warm-up': '1', seconds: '3', tier: 'BRONZE', targets: '1000', connections: '4', workers: '2' },
-  async (options): Promise<Outcome> => {
+  async (options): Promise<BenchResult> => {
     const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
     const [targets, workers] = [positive('targets', options.targets), positive('workers', options.workers)];
     const connections = positive('connections', options.connections);
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
-    // Whoever has 256 calls in flight wants them answered, late rather than never.
-    const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000', WORKERS: String(workers) };
-    const stage = await Stage.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, spec });
+    // With 256 calls in flight, a late answer is better than a refusal.
+    const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000', AQM_WORKERS: String(workers) };
+    const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, spec });
     const copies: ReturnType<typeof brokenCopy>[] = [];
-    const arms: Arm[] = [];
+    const variants: Variant[] = [];
     const others: ServiceProcess[] = [];
     try {
-      const ladder: Cut[] = [{ promise: '', what: 'as it ships', edits: [] }, ...cutsFor(spec)];
+      const ladder: Cut[] = [{ promise: '', what: 'as shipped', edits: [] }, ...cutsFor(spec)];
       for (const [index, { edits: _, ...cut }] of ladder.entries()) {
         const copy = brokenCopy(ladder.slice(0, index + 1).flatMap(({ edits }) => edits));
         copies.push(copy);
-        const service = await stage.spawnService(env, join(copy.dist, 'services/coin/aqm.js'));
-        // By what is gone from the stock: not all of them record what they hand out.
-        arms.push({ ...cut, service, inStock: () => inStock(stage), rounds: [] });
+        const service = await testBed.spawnService(env, join(copy.dist, 'services/coin/aqm.js'));
+        // Counted by what left the stock, because not all copies record what they hand out.
+        variants.push({ ...cut, service, inStock: () => inStock(testBed), rounds: [] });
       }
-      const once = await OnceAlone.open(stage, spec, workers);
+      const once = await OnceAlone.open(testBed, spec, workers);
       const echo = await spawnEcho(spec, workers);
       others.push(once.service, echo);
       const none = { promise: '' };
-      arms.push({ ...none, what: '"once" alone', service: once.service, inStock: () => once.inStock(), rounds: [] });
-      arms.push({ ...none, what: 'empty echo', service: echo, inStock: undefined, rounds: [] });
-      const [token = ''] = await stage.tokens(1);
-      const load = { token, targets: stage.targets, category: spec.category, connections, seconds };
+      variants.push({
+        ...none,
+        what: '"once" alone',
+        service: once.service,
+        inStock: () => once.inStock(),
+        rounds: [],
+      });
+      variants.push({ ...none, what: 'empty echo', service: echo, inStock: undefined, rounds: [] });
+      const [token = ''] = await testBed.tokens(1);
+      const load = { token, targets: testBed.targets, category: spec.category, connections, seconds };
       const ofRound = (MAX_PER_SECOND * (seconds + LEAD_IN_S + 1)) / targets;
-      // Rounds that only warm up come first.
+      // Warm-up rounds first.
       for (let round = -Number(options['warm-up']); round < rounds; round += 1) {
-        // They do not take as much on average.
+        // The average is below the upper bound.
         const perTarget = Math.ceil((ofRound * ladder.length) / 1.5);
-        await stage.stock([{ spec, perUser: Math.max(0, perTarget - (await stage.fewest())) }]);
-        await stage.settle();
+        await testBed.stock([{ spec, perUser: Math.max(0, perTarget - (await testBed.fewest())) }]);
+        await testBed.settle();
         await once.stockUp(Math.ceil(ofRound));
-        // The order changes, so that none always runs on what another left warm.
-        const shift = (round + arms.length) % arms.length;
-        for (const arm of [...arms.slice(shift), ...arms.slice(0, shift)]) {
-          const result = await runRound(stage, arm, { ...load, address: arm.service.address });
-          progress(`round ${round + 1}, ${arm.what}: ${result.perSecond.toFixed(0)} coins/s`);
-          if (round >= 0) arm.rounds.push(result);
+        // The order rotates, so that no variant always runs after the same one.
+        const shift = (round + variants.length) % variants.length;
+        for (const variant of [...variants.slice(shift), ...variants.slice(0, shift)]) {
+          const result = await runRound(testBed, variant, { ...load, address: variant.service.address });
+          progress(`round ${round + 1}, ${variant.what}: ${result.perSecond.toFixed(0)} coins/s`);
+          if (round >= 0) variant.rounds.push(result);
         }
       }
     } finally {
       for (const other of others) await other.stop();
-      await stage.close();
+      await testBed.close();
       for (const copy of copies) copy.remove();
     }
     const settings = { rounds, seconds, tier: spec.name, targets, connections, workers, inFlight: IN_FLIGHT };
-    return outcomeOf({ ...settings, postgres: POSTGRES }, arms);
+    return resultOf({ ...settings, postgres: POSTGRES }, variants);
   },
 );
 
-async function inStock(stage: Stage): Promise<number> {
-  const [row] = await stage.query<{ coins: string }>('SELECT count(*) AS coins FROM coin_stock');
+async function inStock(testBed: TestBed): Promise<number> {
+  const [row] = await testBed.query<{ coins: string }>('SELECT count(*) AS coins FROM coin_stock');
   return Number(row?.coins);
 }
 
-async function runRound(stage: Stage, arm: Arm, load: FetchLoad): Promise<Round> {
-  await stage.query('CHECKPOINT');
+async function runRound(testBed: TestBed, variant: Variant, load: FetchLoad): Promise<Round> {
+  await testBed.query('CHECKPOINT');
   await leadIn(load);
-  const cpu = () => ({ service: treeCpuMs(arm.service.child.pid ?? 0), postgres: stage.postgresCpuMs() });
-  const [stock, before] = [(await arm.inStock?.()) ?? 0, cpu()];
+  const cpu = () => ({ service: treeCpuMs(variant.service.child.pid ?? 0), postgres: testBed.postgresCpuMs() });
+  const [stock, before] = [(await variant.inStock?.()) ?? 0, cpu()];
   const result = await fetchByGhz(load);
   const after = cpu();
-  const coins = arm.inStock ? stock - (await arm.inStock()) : result.latency.count;
+  const coins = variant.inStock ? stock - (await variant.inStock()) : result.latency.count;
   const us = (ms: number) => (1000 * ms) / coins;
   return {
     perSecond: coins / result.seconds,
@@ -120,47 +131,50 @@ async function runRound(stage: Stage, arm: Arm, load: FetchLoad): Promise<Round>
   };
 }
 
-/** What as many coins as GOAL of the echo leave of the processors for each, and what the least and the promises beyond it take of them. */
-function budgetOf(arms: readonly Arm[], allUs: (arm: Arm) => number) {
-  const [once, echo] = arms.slice(-2).map(allUs) as [number, number];
-  const beyond = arms.map(({ promise, inOnceAlone }, index) => {
-    const [above, arm] = [arms[index - 1], arms[index]];
-    return promise !== '' && !inOnceAlone && above && arm ? allUs(above) - allUs(arm) : 0;
+/**
+ * Returns the processor time per coin, in microseconds: what the goal leaves, what the minimal server takes, and what
+ * the promises beyond it take.
+ */
+function budgetOf(variants: readonly Variant[], allUs: (variant: Variant) => number) {
+  const [once, echo] = variants.slice(-2).map(allUs) as [number, number];
+  const beyond = variants.map(({ promise, inOnceAlone }, index) => {
+    const [above, variant] = [variants[index - 1], variants[index]];
+    return promise !== '' && !inOnceAlone && above && variant ? allUs(above) - allUs(variant) : 0;
   });
   return { goalUs: echo / GOAL, onceUs: once, beyondUs: beyond.reduce((sum, us) => sum + us, 0) };
 }
 
-function outcomeOf(settings: object, arms: readonly Arm[]): Outcome {
-  const of = ({ rounds }: Arm, what: keyof Round) => median(rounds.map((round) => round[what]));
-  const allUs = (arm: Arm) => of(arm, 'serviceUs') + of(arm, 'clientUs') + of(arm, 'postgresUs');
-  // Each round against another's of the same turn: the machine is not equally fast all the time.
-  const against = (other: Arm | undefined, { rounds }: Arm) =>
+function resultOf(settings: object, variants: readonly Variant[]): BenchResult {
+  const of = ({ rounds }: Variant, what: keyof Round) => median(rounds.map((round) => round[what]));
+  const allUs = (variant: Variant) => of(variant, 'serviceUs') + of(variant, 'clientUs') + of(variant, 'postgresUs');
+  // Each round is compared with the other variant's in the same round, because the speed of the machine drifts.
+  const against = (other: Variant | undefined, { rounds }: Variant) =>
     median(rounds.map(({ perSecond }, index) => perSecond / (other?.rounds[index]?.perSecond ?? perSecond)));
-  const summary = arms.map((arm) => ({
-    promise: arm.promise,
-    without: arm.what,
-    perSecond: of(arm, 'perSecond'),
-    ofWhole: against(arms[0], arm),
-    ofEcho: against(arms.at(-1), arm),
-    serviceUs: of(arm, 'serviceUs'),
-    clientUs: of(arm, 'clientUs'),
-    postgresUs: of(arm, 'postgresUs'),
-    allUs: allUs(arm),
-    rounds: arm.rounds,
+  const summary = variants.map((variant) => ({
+    promise: variant.promise,
+    without: variant.what,
+    perSecond: of(variant, 'perSecond'),
+    ofWhole: against(variants[0], variant),
+    ofEcho: against(variants.at(-1), variant),
+    serviceUs: of(variant, 'serviceUs'),
+    clientUs: of(variant, 'clientUs'),
+    postgresUs: of(variant, 'postgresUs'),
+    allUs: allUs(variant),
+    rounds: variant.rounds,
   }));
-  const budget = budgetOf(arms, allUs);
+  const budget = budgetOf(variants, allUs);
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-  const sound = arms.filter(({ collides }) => !collides).flatMap(({ rounds }) => rounds);
+  const sound = variants.filter(({ collides }) => !collides).flatMap(({ rounds }) => rounds);
   const failed = sound.reduce((sum, round) => sum + round.failed, 0);
   return {
     name: 'promises',
     table: [
       columns([
         [
-          'without, and without those above',
+          'without this and those above',
           'promise',
           'coins/s',
-          'of whole',
+          'of shipped',
           'of echo',
           'service µs',
           'client µs',
@@ -179,19 +193,19 @@ function outcomeOf(settings: object, arms: readonly Arm[]): Outcome {
           allUs.toFixed(0),
         ]),
       ]),
-      `${GOAL} of the echo leaves ${budget.goalUs.toFixed(0)} µs a coin; "once" alone takes ${budget.onceUs.toFixed(0)}, the promises beyond it ${budget.beyondUs.toFixed(0)}`,
+      `a goal of ${GOAL} of the echo leaves ${budget.goalUs.toFixed(0)} µs per coin; the minimal server takes ${budget.onceUs.toFixed(0)} µs, the promises beyond it ${budget.beyondUs.toFixed(0)} µs`,
     ].join('\n'),
     json: { settings, summary, budget },
     svg: bars(
-      'Coins fetched a second without what keeps a promise, and those above: median of the rounds, and what they spanned',
-      arms.map((arm) => ({
-        name: arm.what,
-        value: of(arm, 'perSecond'),
-        from: Math.min(...arm.rounds.map(({ perSecond }) => perSecond)),
-        to: Math.max(...arm.rounds.map(({ perSecond }) => perSecond)),
+      'Coins fetched per second without this guarantee and those above: median and range of the rounds',
+      variants.map((variant) => ({
+        name: variant.what,
+        value: of(variant, 'perSecond'),
+        from: Math.min(...variant.rounds.map(({ perSecond }) => perSecond)),
+        to: Math.max(...variant.rounds.map(({ perSecond }) => perSecond)),
       })),
       '/s',
     ),
-    verdicts: [verdict(failed === 0, `every call was answered, with a coin: ${failed} were not`)],
+    verdicts: [verdict(failed === 0, `every call was answered with a coin: ${failed} were not`)],
   };
 }

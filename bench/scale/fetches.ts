@@ -1,37 +1,37 @@
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { Callers, closedLoop } from '../service/callers';
-import { type Latency, latencyOf } from '../service/numbers';
-import type { Stage } from '../service/stage';
+import { Callers, closedLoop } from '../harness/callers';
+import { type Latency, latencyOf } from '../harness/numbers';
+import type { TestBed } from '../harness/test-bed';
 
-const LANES = 4;
+const CONCURRENCY = 4;
 const CALLERS = 4;
 
-/** Fetches of the BRONZE coins of some users of a stage. What they take is brought again after each block. */
+/** Fetches BRONZE coins of some users of a test bed, in blocks. The coins that a block took are replaced after it. */
 export class Fetches {
-  readonly #stage: Stage;
+  readonly #testBed: TestBed;
   readonly #callers: Callers;
   readonly #users: readonly string[];
   readonly #durations: number[] = [];
   readonly failures: Record<string, number> = {};
 
-  private constructor(stage: Stage, callers: Callers, users: readonly string[]) {
-    this.#stage = stage;
+  private constructor(testBed: TestBed, callers: Callers, users: readonly string[]) {
+    this.#testBed = testBed;
     this.#callers = callers;
     this.#users = users;
   }
 
-  static async of(stage: Stage, users: readonly string[]): Promise<Fetches> {
-    return new Fetches(stage, new Callers(stage.service.address, await stage.tokens(CALLERS), users), users);
+  static async of(testBed: TestBed, users: readonly string[]): Promise<Fetches> {
+    return new Fetches(testBed, new Callers(testBed.service.address, await testBed.tokens(CALLERS), users), users);
   }
 
   async block(ms: number, isWarmUp: boolean): Promise<void> {
-    const calls = await closedLoop(this.#callers, LANES, ms);
-    for (const { ms: duration, end } of calls) {
-      if (end !== 'answered') this.failures[end] = (this.failures[end] ?? 0) + 1;
+    const calls = await closedLoop(this.#callers, CONCURRENCY, ms);
+    for (const { ms: duration, outcome } of calls) {
+      if (outcome !== 'answered') this.failures[outcome] = (this.failures[outcome] ?? 0) + 1;
       else if (!isWarmUp) this.#durations.push(duration);
     }
     const perUser = Math.max(1, Math.round(calls.length / this.#users.length));
-    await this.#stage.stock([{ spec: COIN_CATEGORIES[2], perUser }], this.#users);
+    await this.#testBed.stock([{ spec: COIN_CATEGORIES[2], perUser }], this.#users);
   }
 
   get latency(): Latency {
@@ -43,8 +43,10 @@ export class Fetches {
   }
 }
 
-/** So many blocks of each, by turns, so that both meet the same moods of the machine. The first one only warms up. */
-export async function byTurns(one: Fetches, other: Fetches, blocks: number, ms: number): Promise<void> {
+/**
+ * Runs blocks of both alternately, so that both meet the same conditions of the machine. The first block is a warm-up.
+ */
+export async function runAlternately(one: Fetches, other: Fetches, blocks: number, ms: number): Promise<void> {
   for (let block = -1; block < blocks; block += 1) {
     for (const fetches of block % 2 === 0 ? [one, other] : [other, one]) await fetches.block(ms, block < 0);
   }

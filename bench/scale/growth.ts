@@ -1,23 +1,23 @@
-import { chart } from '../service/chart';
-import type { Outcome } from '../service/command';
-import { columns, type Latency, progress, verdict } from '../service/numbers';
-import { Stage } from '../service/stage';
-import { byTurns, Fetches } from './fetches';
+import { chart } from '../harness/chart';
+import type { BenchResult } from '../harness/command';
+import { columns, type Latency, progress, verdict } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
+import { Fetches, runAlternately } from './fetches';
 
-/** Against which the larger tables are held. */
+/** The size with which the larger tables are compared. */
 const SMALL = { coins: 10_000, users: 100 };
 const FETCHED_USERS = 1000;
-/** The coins fit, and no checkpoint falls into a block. */
+/** The coins fit in memory, and no checkpoint falls into a block. */
 const POSTGRES = ['shared_buffers=4GB', 'max_wal_size=32GB', 'checkpoint_timeout=2h'];
 
 export interface GrowthPlan {
-  /** Of the largest table. */
+  /** The number of coins in the largest table. */
   readonly coins: number;
-  /** Percent of GOLD, SILVER, BRONZE. */
+  /** Shares of GOLD, SILVER, BRONZE, in percent. */
   readonly mix: readonly number[];
   readonly blocks: number;
   readonly blockMs: number;
-  /** What the services are told. */
+  /** Settings of the services. */
   readonly service: NodeJS.ProcessEnv;
 }
 
@@ -27,27 +27,29 @@ interface Size {
   readonly bytes: number;
   readonly fillSeconds: number;
   readonly latency: Latency;
-  /** With 10,000 coins, in blocks by turns with these. */
+  /** Latency with 10,000 coins, in blocks interleaved with these. */
   readonly small: Latency;
   readonly failures: Readonly<Record<string, number>>;
 }
 
-/** p50 and p99 of a fetch while the table grows, at each size by turns with a service that has 10,000 coins. */
-export async function growth(plan: GrowthPlan): Promise<Outcome> {
+/**
+ * Measures p50 and p99 of a fetch while the table grows, at each size interleaved with a service that has 10,000 coins.
+ */
+export async function growth(plan: GrowthPlan): Promise<BenchResult> {
   const open = () =>
-    Stage.open({
+    TestBed.open({
       postgresSettings: POSTGRES,
       env: { AQM_LOG_LEVEL: 'error', ...plan.service },
       targets: 0,
       coinsPerTarget: 0,
     });
-  const stages: Stage[] = [];
+  const testBeds: TestBed[] = [];
   const sizes: Size[] = [];
   try {
     const small = await open();
-    stages.push(small);
+    testBeds.push(small);
     const large = await open();
-    stages.push(large);
+    testBeds.push(large);
     const smallUsers = await small.addUsers(SMALL.users, SMALL.coins / SMALL.users, plan.mix);
     const users: string[] = [];
     let stored = 0;
@@ -55,17 +57,17 @@ export async function growth(plan: GrowthPlan): Promise<Outcome> {
       const begin = performance.now();
       const added = usersOf(coins) - users.length;
       const perUser = Math.max(1, Math.round((coins - stored) / added));
-      progress(`${coins.toLocaleString('en')} coins of ${usersOf(coins).toLocaleString('en')} users: storing them …`);
+      progress(`${coins.toLocaleString('en')} coins of ${usersOf(coins).toLocaleString('en')} users: storing …`);
       for (const user of await large.addUsers(added, perUser, plan.mix)) users.push(user);
       stored += added * perUser;
       await large.settle();
       const fillSeconds = (performance.now() - begin) / 1000;
-      progress(`  ${fillSeconds.toFixed(0)} s; fetching by turns …`);
-      // Users from anywhere in the table.
+      progress(`  ${fillSeconds.toFixed(0)} s; fetching from both alternately …`);
+      // Random users from the whole table.
       const some = Array.from({ length: Math.min(FETCHED_USERS, users.length) }, () => Math.random() * users.length);
       const fetched = [...new Set(some.map(Math.floor))].map((index) => users[index] ?? '');
       const [one, other] = [await Fetches.of(small, smallUsers), await Fetches.of(large, fetched)];
-      await byTurns(one, other, plan.blocks, plan.blockMs);
+      await runAlternately(one, other, plan.blocks, plan.blockMs);
       one.close();
       other.close();
       const bytes = Object.values(await large.sizes()).reduce((sum, size) => sum + size, 0);
@@ -82,24 +84,24 @@ export async function growth(plan: GrowthPlan): Promise<Outcome> {
       progress(`  p50 ${size.latency.p50.toFixed(2)} ms, ${size.small.p50.toFixed(2)} ms with 10,000`);
     }
   } finally {
-    for (const stage of stages) await stage.close();
+    for (const testBed of testBeds) await testBed.close();
   }
-  return outcomeOf(plan, sizes);
+  return resultOf(plan, sizes);
 }
 
-/** 10,000, ten times as many, and so on; the last is what was asked for. */
-function sizesUpTo(most: number): number[] {
+/** Returns 10,000, ten times as many, and so on up to `max`. */
+function sizesUpTo(max: number): number[] {
   const sizes: number[] = [];
-  for (let coins = SMALL.coins; coins < most; coins *= 10) sizes.push(coins);
-  return [...sizes, most];
+  for (let coins = SMALL.coins; coins < max; coins *= 10) sizes.push(coins);
+  return [...sizes, max];
 }
 
-/** From 100 users at 10,000 coins to a million at ten million. */
+/** Returns the number of users: from 100 at 10,000 coins to a million at ten million coins. */
 function usersOf(coins: number): number {
   return Math.round(SMALL.users * (coins / SMALL.coins) ** (4 / 3));
 }
 
-function outcomeOf(plan: GrowthPlan, sizes: readonly Size[]): Outcome {
+function resultOf(plan: GrowthPlan, sizes: readonly Size[]): BenchResult {
   const ratio = (size: Size | undefined, which: 'p50' | 'p99') => (size ? size.latency[which] / size.small[which] : 0);
   const row = (size: Size) => [
     size.coins.toLocaleString('en'),
@@ -124,12 +126,15 @@ function outcomeOf(plan: GrowthPlan, sizes: readonly Size[]): Outcome {
       ...sizes.map(row),
     ]),
     json: { settings: { ...plan, postgres: POSTGRES }, sizes },
-    svg: chart({ title: 'Time of a fetch in ms, by turns with 10,000 coins', x: 'coins in stock', isLogX: true }, [
-      line('p50', ({ latency }) => latency.p50, 0),
-      line('p99', ({ latency }) => latency.p99, 2),
-      line('p50 with 10,000', ({ small }) => small.p50, 0, true),
-      line('p99 with 10,000', ({ small }) => small.p99, 2, true),
-    ]),
+    svg: chart(
+      { title: 'Latency of a fetch in ms, interleaved with 10,000 coins', x: 'coins in stock', isLogX: true },
+      [
+        line('p50', ({ latency }) => latency.p50, 0),
+        line('p99', ({ latency }) => latency.p99, 2),
+        line('p50 with 10,000', ({ small }) => small.p50, 0, true),
+        line('p99 with 10,000', ({ small }) => small.p99, 2, true),
+      ],
+    ),
     verdicts: [
       verdict(
         Math.max(ratio(last, 'p50'), ratio(last, 'p99')) <= 1.3,

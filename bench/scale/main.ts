@@ -1,14 +1,19 @@
-import { BATCH_USAGE, batchOf, runCommand } from '../service/command';
-import { positive } from '../service/numbers';
+import { BATCH_USAGE, batchOf, runCommand } from '../harness/command';
+import { positive } from '../harness/numbers';
 import { churn } from './churn';
 import { growth } from './growth';
 
-const USAGE = `Usage: npm run bench -- scale [--only growth|churn] [--coins 10000000] [--mix 5,15,80] [--blocks 20] [--block-ms 400]
-                            [--days 365] [--day-ms 500] [--daily 2000] ${BATCH_USAGE} [--out docs/performance]
-  growth: p50 and p99 of a fetch from 10,000 to so many coins (shares of GOLD, SILVER, BRONZE in percent), at each size by turns with a
-  service that has 10,000. With a --mix of more GOLD it no longer fits in memory (10 million coins of 40,30,30 are some 25 GB).
-  churn: a year in fast motion: a day takes half a second, and in each so many coins are uploaded, most of them fetched, and the
-  rest purged, all hard-deleted and forgotten when it is time; sizes of tables and indexes; then a fetch by turns with a fresh one.`;
+const USAGE = `Usage: npm run bench -- scale [--only growth|churn] [--coins 10000000] [--mix 5,15,80] [--blocks 20]
+                              [--block-ms 400] [--days 365] [--day-ms 500] [--daily 2000]
+                              ${BATCH_USAGE} [--out docs/performance]
+
+  Measures whether fetches slow down and tables grow with size and age. growth: latency from 10,000
+  to --coins coins (--mix: shares of GOLD, SILVER, BRONZE in percent), at each size interleaved with
+  a service that has 10,000. With more GOLD the tables no longer fit in memory (10 million coins of
+  40,30,30 are some 25 GB). churn: a year in fast motion, in which a day takes half a second and
+  --daily coins are uploaded, fetched, purged, hard-deleted and forgotten; then latency, interleaved
+  with a fresh service of the same size. Read the ratios: fetches should take at most 1.3 times as
+  long, tables should stop growing. Exit code 1: they do not.`;
 
 const DEFAULTS = {
   only: '',
@@ -30,7 +35,7 @@ runCommand(USAGE, DEFAULTS, async (options) => {
   };
   const mix = options.mix.split(',').map(Number);
   if (mix.length !== 3 || !mix.every((share) => share >= 0) || !mix[2]) {
-    throw new Error(`--mix must be three shares in percent, of which BRONZE has some; it is "${options.mix}"`);
+    throw new Error(`--mix must be three shares in percent with more than 0 for BRONZE; it is "${options.mix}"`);
   }
   const parts = [];
   if (options.only !== 'churn') parts.push(await growth({ coins: positive('coins', options.coins), mix, ...blocks }));

@@ -1,49 +1,54 @@
 import { GOLD, mint, SILVER } from '../../testkit/coins';
 import { User } from '../../testkit/user';
-import type { Stage } from '../service/stage';
+import type { TestBed } from '../harness/test-bed';
 
-/** Coins of one upload: 100 of each mix that the growth has by default. */
+/** The 100 coins of one upload, in the default mix of growth.ts. */
 const UPLOAD = { gold: 5, silver: 15, bronze: 80 };
 const BATCH = 100;
-/** Of the coins that are uploaded; the rest is purged. */
+/** The share of uploaded coins that are fetched. The rest is purged. */
 const FETCHED_SHARE = 0.8;
 const PER_ITEM = 4;
 const ITEMS = 20;
-const LANES = 4;
+const CONCURRENCY = 4;
 const DAY_MS = 86_400_000;
-/** From upload to the end of handing out, and from there until no vault can hold the private half. */
+/** Days from upload until a coin is no longer handed out, and from then until no vault can hold its private half. */
 const HANDED_OUT_DAYS = 22;
 const FORGOTTEN_DAYS = 8;
 
-/** Devices, requesters and hygiene of a service for which a day takes `dayMs`. */
+/** Plays the devices, the requesters and the housekeeping of a service for which a day takes `dayMs` milliseconds. */
 export class Year {
-  readonly #stage: Stage;
+  readonly #testBed: TestBed;
   readonly #devices: readonly User[];
   readonly #admin: User;
   readonly #dayMs: number;
-  #turn = 0;
+  #calls = 0;
   readonly totals = { uploaded: 0, fetched: 0, purged: 0, hardDeleted: 0, forgotten: 0 };
 
-  private constructor(stage: Stage, devices: readonly User[], admin: User, dayMs: number) {
-    this.#stage = stage;
+  private constructor(testBed: TestBed, devices: readonly User[], admin: User, dayMs: number) {
+    this.#testBed = testBed;
     this.#devices = devices;
     this.#admin = admin;
     this.#dayMs = dayMs;
   }
 
-  static async begin(stage: Stage, dayMs: number): Promise<Year> {
-    const { address } = stage.service;
-    const devices = stage.targets.map(async (id) => new User(address, id, await stage.token(id)));
-    const [first = ''] = stage.targets;
-    return new Year(stage, await Promise.all(devices), new User(address, first, await stage.token(first, true)), dayMs);
+  static async begin(testBed: TestBed, dayMs: number): Promise<Year> {
+    const { address } = testBed.service;
+    const devices = testBed.targets.map(async (id) => new User(address, id, await testBed.token(id)));
+    const [first = ''] = testBed.targets;
+    return new Year(
+      testBed,
+      await Promise.all(devices),
+      new User(address, first, await testBed.token(first, true)),
+      dayMs,
+    );
   }
 
-  /** So many coins are uploaded, most of them fetched, and everything is removed whose time has come. */
+  /** Simulates one day: uploads coins, fetches most of them, and runs all housekeeping. */
   async day(coins: number): Promise<void> {
     const end = performance.now() + this.#dayMs;
-    await this.#inLanes(Math.round(coins / BATCH), () => this.#upload());
+    await this.#concurrently(Math.round(coins / BATCH), () => this.#upload());
     await this.#hardDelete();
-    await this.#inLanes(Math.round((coins * FETCHED_SHARE) / (ITEMS * PER_ITEM)), () => this.#fetch());
+    await this.#concurrently(Math.round((coins * FETCHED_SHARE) / (ITEMS * PER_ITEM)), () => this.#fetch());
     await this.#hardDelete();
     const purged = await this.#admin.purgeStale();
     this.totals.purged += purged;
@@ -52,7 +57,7 @@ export class Year {
   }
 
   async #upload(): Promise<void> {
-    // It is handed out until 24 hours before its end, as always; only what comes before that is short.
+    // A coin is handed out until 24 hours before it expires, as always. Only the time before that is shortened.
     const expireTime = new Date(Date.now() + DAY_MS + HANDED_OUT_DAYS * this.#dayMs);
     const coins = [
       ...mint(UPLOAD.gold, GOLD, { expireTime }),
@@ -79,9 +84,9 @@ export class Year {
     this.totals.hardDeleted += deleted;
   }
 
-  /** What store/housekeeping/forget-spent.ts does, with its window as short as the days. */
+  /** Does what store/housekeeping/forget-spent.ts does, with its window scaled to the length of a simulated day. */
   async #forget(): Promise<void> {
-    const [row] = await this.#stage.query<{ forgotten: number }>(
+    const [row] = await this.#testBed.query<{ forgotten: number }>(
       `WITH gone AS (
          DELETE FROM coin WHERE public_key IS NULL
            AND expire_time < now() + interval '24 hours' - make_interval(secs => $1)
@@ -93,19 +98,19 @@ export class Year {
     this.totals.forgotten += row?.forgotten ?? 0;
   }
 
-  async #inLanes(times: number, work: () => Promise<void>): Promise<void> {
+  async #concurrently(times: number, work: () => Promise<void>): Promise<void> {
     let left = times;
-    const lane = async (): Promise<void> => {
+    const worker = async (): Promise<void> => {
       while (left > 0) {
         left -= 1;
         await work();
       }
     };
-    await Promise.all(Array.from({ length: LANES }, lane));
+    await Promise.all(Array.from({ length: CONCURRENCY }, worker));
   }
 
   #next(): User {
-    return this.#devices[this.#turn++ % this.#devices.length] as User;
+    return this.#devices[this.#calls++ % this.#devices.length] as User;
   }
 
   end(): void {

@@ -1,7 +1,6 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { sql } from 'kysely';
 import pino from 'pino';
 import { DELIVERY_WINDOW_S } from '../../services/coin/coin';
@@ -10,13 +9,16 @@ import { migrateUp } from '../../services/coin/database/migrate';
 import { type Database, openDatabase } from '../../services/coin/database/pool';
 import { forgetSpent } from '../../services/coin/store/housekeeping/forget-spent';
 import { ROOT } from '../../testkit/root';
+import { type BenchResult, runCommand } from '../harness/command';
+import { progress } from '../harness/numbers';
 
-const USAGE = `Usage: npm run bench -- spent [--coins 1000000] [--out FOLDER]
-  Fills a PostgreSQL of its own with spent coins and says what they take, and how long forgetting them takes.
-  --coins  how many (a tenth of them is due to be forgotten)
-  --out    where spent.json goes (docs/performance)`;
+const USAGE = `Usage: npm run bench -- spent [--coins 1000000] [--out docs/performance]
 
-/** Coins per user; the ids of one user lie together in the primary key. */
+  Measures what spent coins take on disk, and how long forgetting them takes. It fills its own
+  PostgreSQL with --coins spent coins, a tenth of them due to be forgotten. It compares nothing;
+  read the figures per million coins as input of the capacity estimate.`;
+
+/** Coins per user. The ids of one user are adjacent in the primary key. */
 const COINS_PER_USER = 1000;
 const MIGRATIONS = join(ROOT, 'migrations');
 
@@ -27,7 +29,7 @@ interface Result {
   readonly secondsPer100000: number;
 }
 
-/** Rows as the hard delete leaves them, in an order of ids that is as random as that of devices. */
+/** Inserts rows as the hard delete leaves them, with random ids as devices create them. */
 async function fill(db: Database, coins: number): Promise<void> {
   const users = Math.max(1, Math.round(coins / COINS_PER_USER));
   await sql`
@@ -52,12 +54,12 @@ UNION ALL SELECT 'all', pg_total_relation_size('coin')`.execute(db);
 }
 
 async function measure(db: Database, coins: number): Promise<Result> {
-  console.error(`storing ${coins.toLocaleString('en')} spent coins …`);
+  progress(`storing ${coins.toLocaleString('en')} spent coins …`);
   await fill(db, coins);
   const bytes = Object.entries(await sizes(db)).map(
     ([part, size]) => [part, Math.round((size / coins) * 1e6)] as const,
   );
-  console.error('forgetting those that are due …');
+  progress('forgetting the coins that are due …');
   const start = process.hrtime.bigint();
   const forgotten = await forgetSpent(db);
   const seconds = Number(process.hrtime.bigint() - start) / 1e9;
@@ -73,19 +75,14 @@ function table({ coins, bytesPerMillion, forgotten, secondsPer100000 }: Result):
   const row = (what: string, value: string) => `  ${what.padEnd(40)}${value.padStart(12)}`;
   return [
     `${coins.toLocaleString('en')} spent coins`,
-    ...Object.entries(bytesPerMillion).map(([part, bytes]) =>
-      row(`MB for a million: ${part}`, (bytes / 1e6).toFixed(1)),
-    ),
-    row(`seconds to forget 100,000 (of ${forgotten})`, secondsPer100000.toFixed(2)),
+    ...Object.entries(bytesPerMillion).map(([part, bytes]) => row(`MB per million: ${part}`, (bytes / 1e6).toFixed(1))),
+    row(`seconds per 100,000 forgotten (of ${forgotten})`, secondsPer100000.toFixed(2)),
   ].join('\n');
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { coins: { type: 'string', default: '1000000' }, out: { type: 'string', default: 'docs/performance' } },
-  });
-  const coins = Number(values.coins);
-  if (!Number.isInteger(coins) || coins < 1000) throw new Error('--coins must be a whole number from 1000');
+runCommand(USAGE, { coins: '1000000' }, async (options): Promise<BenchResult> => {
+  const coins = Number(options.coins);
+  if (!Number.isInteger(coins) || coins < 1000) throw new Error('--coins must be an integer of at least 1000');
   const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-spent-'));
   const postgres = await EmbeddedPostgres.open(folder, { log: pino({ level: 'error' }, pino.destination(2)) });
   const db = openDatabase(
@@ -102,18 +99,10 @@ async function main(): Promise<void> {
   try {
     await migrateUp(db, MIGRATIONS);
     const result = await measure(db, coins);
-    process.stdout.write(`${table(result)}\n`);
-    mkdirSync(values.out, { recursive: true });
-    writeFileSync(join(values.out, 'spent.json'), `${JSON.stringify(result, undefined, 1)}\n`);
-    console.error(`wrote spent.json to ${values.out}`);
+    return { name: 'spent', table: table(result), json: result, verdicts: [] };
   } finally {
     await db.destroy();
     await postgres.close();
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-main().catch((error: unknown) => {
-  console.error(error, `\n${USAGE}`);
-  process.exit(1);
 });

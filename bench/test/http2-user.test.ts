@@ -33,24 +33,24 @@ test('a user of the load generator gets the coins of a target, several at once o
   await target.upload(coins);
   const user = await connect((await service.user()).token);
   const answers = await Promise.all(coins.map(() => fetch(user, target.id)));
-  expect(answers.map(({ end }) => end)).toEqual(coins.map(() => 'answered'));
+  expect(answers.map(({ outcome }) => outcome)).toEqual(coins.map(() => 'answered'));
   const got = answers.flatMap(({ message }) => FetchCoinsResponse.decode(message).coins);
   expect(ids(got).sort()).toEqual(ids(coins).sort());
-  expect(await fetch(user, target.id)).toEqual({ end: 'empty', message: Buffer.alloc(0) });
+  expect(await fetch(user, target.id)).toEqual({ outcome: 'empty', message: Buffer.alloc(0) });
 });
 
 test('a user of the load generator reports how a call failed, and calls again', async () => {
   const stranger = await connect('no token');
-  expect((await fetch(stranger, randomUUID())).end).toBe('UNAUTHENTICATED');
+  expect((await fetch(stranger, randomUUID())).outcome).toBe('UNAUTHENTICATED');
   const user = await connect((await service.user()).token);
-  expect((await fetch(user, 'no id')).end).toBe('INVALID_ARGUMENT');
-  expect((await fetch(user, randomUUID(), BRONZE)).end).toBe('empty');
+  expect((await fetch(user, 'no id')).outcome).toBe('INVALID_ARGUMENT');
+  expect((await fetch(user, randomUUID(), BRONZE)).outcome).toBe('empty');
 });
 
 test('a user of the load generator reports a lost connection for every call', async () => {
   const user = await connect((await service.user()).token);
-  expect((await fetch(user, randomUUID())).end).toBe('empty');
+  expect((await fetch(user, randomUUID())).outcome).toBe('empty');
   user.close();
-  expect((await fetch(user, randomUUID())).end).toBe('connection lost');
+  expect((await fetch(user, randomUUID())).outcome).toBe('connection lost');
   expect(user.isLost).toBe(true);
 });

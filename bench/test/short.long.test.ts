@@ -16,7 +16,7 @@ afterAll(() => rmSync(out, { recursive: true }));
 
 interface Written {
   readonly verdicts: readonly string[];
-  readonly summary?: readonly { readonly arm: string; readonly perSecond: number }[];
+  readonly summary?: readonly { readonly variant: string; readonly perSecond: number }[];
   readonly settings?: { readonly AQM_CLAIM_BATCH?: string };
   readonly sources?: readonly { readonly figure: string; readonly from: string }[];
 }
@@ -76,15 +76,15 @@ test('a short run of the bench fetch hands out coins in every variant', async ()
     'fetch',
     '--rounds 1 --warm-up 0 --seconds 1 --tier BRONZE --targets 20 --connections 2',
   );
-  const arms = ['gathered', 'not gathered', 'plain claim', 'echo', 'store alone', 'once alone'];
-  expect(summary.map(({ arm }) => arm)).toEqual(arms);
+  const variants = ['batched', 'unbatched', 'plain claim', 'echo', 'store alone', 'once alone'];
+  expect(summary.map(({ variant }) => variant)).toEqual(variants);
   expect(summary.filter(({ perSecond }) => perSecond === 0)).toEqual([]);
 });
 
 test('the bench capacity takes its costs from the results of other benches, and names what it assumes', async () => {
   const { sources = [] } = await run('capacity', `--from ${out}`);
   const from = (figure: string) => sources.find((source) => source.figure.startsWith(figure))?.from;
-  expect(from('CPU µs of a gathered fetch')).toBe('fetch.json');
+  expect(from('CPU µs of a batched fetch')).toBe('fetch.json');
   expect(from('CPU µs of an uploaded coin')).toBe('upload.json');
   expect(from('bytes on disk of a spent id')).toBe('ASSUMED, not measured');
 });

@@ -1,4 +1,5 @@
-// Loaded before the service (node --require), it takes its telemetry out: what is left is a service that never heard of any.
+// Loaded before the service (node --require), it replaces the telemetry modules by stubs, as if the code had no
+// telemetry.
 import Module from 'node:module';
 
 type Load = (request: string, ...rest: unknown[]) => unknown;

@@ -5,9 +5,10 @@ import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { CoinServiceClient, UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { CallError, call } from '../../testkit/call';
 
+/** Coins per upload. */
 export const BATCH = 100;
 
-/** Uploads of a batch of all categories in turn, each by the next of several users. */
+/** Uploads batches that rotate through the categories, as several users in rotation. */
 export class Uploaders {
   readonly #clients: readonly CoinServiceClient[];
   readonly #tokens: readonly string[];
@@ -27,15 +28,15 @@ export class Uploaders {
     this.#tokens = tokens;
   }
 
-  /** @returns how many coins were stored, and what the call ended with when it failed */
+  /** Makes one upload. @returns the number of coins stored, and the reason or code of the error if the call failed */
   async upload(): Promise<{ readonly inserted: number; readonly failure?: string }> {
-    const turn = this.#next++;
-    const client = this.#clients[turn % this.#clients.length];
-    if (!client) throw new Error('an uploader needs a connection');
+    const index = this.#next++;
+    const client = this.#clients[index % this.#clients.length];
+    if (!client) throw new Error('at least one connection is required');
     const request = UploadCoinsRequest.create({ databaseEpoch: '' });
     request.coins = Array.from({ length: BATCH }, (_, place) => this.#coin(place));
     try {
-      const answer = await call(client.uploadCoins.bind(client), request, this.#tokens[turn % this.#tokens.length]);
+      const answer = await call(client.uploadCoins.bind(client), request, this.#tokens[index % this.#tokens.length]);
       return { inserted: answer.insertedCount };
     } catch (error) {
       if (!(error instanceof CallError)) throw error;

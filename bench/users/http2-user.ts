@@ -20,21 +20,29 @@ import {
 
 const PATH = '/aqm.coin.v1.CoinService/FetchCoins';
 const FRAME_HEAD = 9;
-/** Of a message of gRPC: whether it is compressed, and how long it is. */
+/** Bytes before a gRPC message: the compressed flag and the length. */
 const MESSAGE_HEAD = 5;
-/** SETTINGS_HEADER_TABLE_SIZE 0: the service writes out the names of its trailers every time, and nobody need remember them. */
+/**
+ * SETTINGS_HEADER_TABLE_SIZE 0: the service sends its trailers in full every time, so that no HPACK table is needed.
+ */
 const NO_HEADER_TABLE = Buffer.from([0, 1, 0, 0, 0, 0]);
-/** From the window that every connection begins with to the largest one. */
+/** The WINDOW_UPDATE from the initial connection window (65,535 bytes) to the largest one. */
 const WINDOW = uint32(2 ** 31 - 1 - 65_535);
-/** The number of the newest header in the table, RFC 7541, section 2.3.3. */
+/** The index of the newest entry in the HPACK dynamic table (RFC 7541, section 2.3.3). */
 const NEWEST_HEADER = 62;
-/** "grpc-status" in the Huffman code of HPACK, which is how it comes; its value comes as it is, since the code would not shorten it. */
+/**
+ * "grpc-status" in HPACK's Huffman code, as the service sends it. Its value is sent literally, because the code would
+ * not shorten it.
+ */
 const GRPC_STATUS = Buffer.from('889acac8b21234da8f', 'hex');
 
+/** The answer to one call. */
 export interface Answer {
-  /** answered: with a coin. empty: without. Else the gRPC code, or what became of the connection. */
-  readonly end: string;
-  /** The FetchCoinsResponse; of a user that keeps none: empty. */
+  /**
+   * `answered`: with a coin. `empty`: without. Any other value is the gRPC code, or what happened to the connection.
+   */
+  readonly outcome: string;
+  /** The encoded FetchCoinsResponse. Empty if the call was made with `keepsMessage: false`. */
   readonly message: Buffer;
 }
 
@@ -42,27 +50,27 @@ const NOTHING: Buffer = Buffer.alloc(0);
 
 interface Pending {
   readonly onAnswer: (answer: Answer) => void;
-  /** Of DATA frames. */
+  /** The number of bytes in DATA frames so far. */
   bytes: number;
-  /** undefined: only counted. */
+  /** The DATA frames. undefined: they are only counted. */
   readonly data: Buffer[] | undefined;
 }
 
 /**
- * What arrives on any of the connections, until it is looked at. A buffer for each read would make the collector look through the
- * whole crowd every second, and its pauses would count as the service's.
+ * The read buffer that all connections share. A buffer per read would make V8 trace all users every second, and its
+ * pauses would be measured as latency of the service.
  */
 const ARRIVED = Buffer.alloc(256 * 1024);
 
 /**
- * A connected user who calls FetchCoins, with as much of HTTP/2 as that takes. A client of grpc-js takes several times as much
- * processor time, and ghz gives all its connections one token. As other clients do it writes out its headers once, and then
- * says their numbers.
+ * Is one connected user who calls FetchCoins, with the minimum of HTTP/2 that this takes. A grpc-js client takes
+ * several times as much processor time, and ghz uses one token for all its connections. Like other clients, it sends
+ * its headers in full once and then as indexes of the HPACK table.
  */
 export class Http2User {
   readonly #socket: Socket;
   readonly #pending = new Map<number, Pending>();
-  /** Of the next call. */
+  /** The header block of the next call. */
   #headers: Buffer;
   readonly #headersAgain: Buffer;
   #stream = 1;
@@ -81,7 +89,10 @@ export class Http2User {
     });
   }
 
-  /** Resolves when the service has said something: the connection is more than an entry in a queue of the kernel. */
+  /**
+   * Connects. Resolves on the first bytes from the service, when the connection is more than an entry in the kernel's
+   * backlog.
+   */
   static connect(port: number, localAddress: string, token: string): Promise<Http2User> {
     return new Promise((resolve, reject) => {
       let user: Http2User | undefined;
@@ -109,10 +120,10 @@ export class Http2User {
     });
   }
 
-  /** @param message a FetchCoinsRequest */
+  /** Sends one call. @param message an encoded FetchCoinsRequest */
   call(message: Buffer, onAnswer: (answer: Answer) => void, { keepsMessage = true } = {}): void {
     if (this.isLost) {
-      onAnswer({ end: 'connection lost', message: NOTHING });
+      onAnswer({ outcome: 'connection lost', message: NOTHING });
       return;
     }
     const stream = this.#stream;
@@ -162,11 +173,11 @@ export class Http2User {
     this.#pending.delete(stream);
     const { bytes, data = [], onAnswer } = pending;
     const message = Buffer.concat(data).subarray(MESSAGE_HEAD);
-    onAnswer({ end: how !== 'OK' ? how : bytes > MESSAGE_HEAD ? 'answered' : 'empty', message });
+    onAnswer({ outcome: how !== 'OK' ? how : bytes > MESSAGE_HEAD ? 'answered' : 'empty', message });
   }
 }
 
-/** The name of the code in the trailers of a call. */
+/** Returns the name of the gRPC code in the trailers of a call. */
 function statusIn(trailers: Buffer): string {
   const at = trailers.indexOf(GRPC_STATUS) + GRPC_STATUS.length;
   const code = Number(trailers.subarray(at + 1, at + 1 + (trailers[at] ?? 0)).toString());

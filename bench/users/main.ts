@@ -1,19 +1,24 @@
 import { availableParallelism } from 'node:os';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
-import { chart } from '../service/chart';
-import { BATCH_USAGE, batchOf, type Outcome, runCommand } from '../service/command';
-import { columns, positive, progress, verdict } from '../service/numbers';
-import { Stage } from '../service/stage';
-import type { Load } from './crowd';
-import { Crowd } from './spawn-crowd';
+import { chart } from '../harness/chart';
+import { BATCH_USAGE, type BenchResult, batchOf, runCommand } from '../harness/command';
+import { columns, positive, progress, verdict } from '../harness/numbers';
+import { TestBed } from '../harness/test-bed';
+import type { Load } from './load-generator';
+import { LoadGenerator } from './spawn-load-generator';
 
-const USAGE = `Usage: npm run bench -- users [--users 10000] [--seconds 10] [--from 500] [--step 500] [--to 20000] [--tier GOLD] ${BATCH_USAGE} [--out docs/performance]
-  Connected users, each with a connection and a token of its own, who fetch one coin at random times, whatever became of the calls before
-  (open loop; a call counts from when it was due). First at the first rate, for seconds that do not count; then the rate grows by a step until p99 passes 50 ms or calls fail. Who was busy, from
-  /proc. Settings of the environment reach the service. Exit code 1 when it does not reach what it must.`;
+const USAGE = `Usage: npm run bench -- users [--users 10000] [--warm-up 40] [--seconds 60] [--from 1000]
+                              [--step 1000] [--to 20000] [--tier GOLD] ${BATCH_USAGE}
+                              [--out docs/performance]
+
+  Measures the latency of single-coin fetches by many connected users, each with its own connection
+  and token, under open-loop load. Compares increasing rates, after a warm-up at the first one,
+  until p99 passes 50 ms or calls fail; the highest rate below that is the capacity. Latency counts
+  from the time at which a call was due; the last columns show which process was busy, in cores.
+  Settings in the environment reach the service. Exit code 1: a required rate or latency was missed.`;
 
 const MAX_P99_MS = 50;
-/** More calls than these of a step fail: it was too much. */
+/** A step with a larger share of failed calls exceeds the capacity. */
 const MAX_FAILED = 0.001;
 const TARGETS = 1000;
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
@@ -22,19 +27,19 @@ interface Step {
   readonly perSecond: number;
   readonly load: Load;
   readonly answeredPerSecond: number;
-  /** Of all calls that were due. */
+  /** The number of due calls that were not answered with a coin. */
   readonly failed: number;
-  /** Cores that were busy, of the machine's. */
+  /** The average number of busy cores, by process. */
   readonly cores: { readonly service: number; readonly generator: number; readonly postgres: number };
   readonly bottleneck: string;
-  /** Which was too much, so that it was tried again. */
+  /** The first attempt, if it exceeded the limits and the step was repeated. */
   readonly firstTry?: Step;
 }
 
 runCommand(
   USAGE,
   { users: '10000', 'warm-up': '40', seconds: '60', from: '1000', step: '1000', to: '20000', tier: 'GOLD', batch: '' },
-  async (options): Promise<Outcome> => {
+  async (options): Promise<BenchResult> => {
     const [users, seconds] = [positive('users', options.users), positive('seconds', options.seconds)];
     const [from, step, to] = [
       positive('from', options.from),
@@ -43,25 +48,25 @@ runCommand(
     ];
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
-    const stage = await Stage.open({
+    const testBed = await TestBed.open({
       postgresSettings: POSTGRES,
       env: { AQM_LOG_LEVEL: 'error', ...batchOf(options.batch) },
       targets: TARGETS,
       coinsPerTarget: Math.ceil((2 * users) / TARGETS) + 20,
       spec,
     });
-    const crowd = new Crowd();
+    const generator = new LoadGenerator();
     const steps: Step[] = [];
     try {
-      const tokens = await stage.tokens(users);
-      await crowd.connect(stage.service.address, tokens, { ids: stage.targets, category: spec.category });
-      const { ends } = await crowd.order({ do: 'greet' });
-      progress(`${users} users are connected, and had their first coin: ${JSON.stringify(ends)}`);
+      const tokens = await testBed.tokens(users);
+      await generator.connect(testBed.service.address, tokens, { ids: testBed.targets, category: spec.category });
+      const { outcomes } = await generator.run({ do: 'greet' });
+      progress(`${users} users are connected and have fetched one coin each: ${JSON.stringify(outcomes)}`);
       const stepOf = (perSecond: number, forSeconds: number) =>
-        runStep(stage, crowd, perSecond, forSeconds, () =>
-          stage.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
+        runStep(testBed, generator, perSecond, forSeconds, () =>
+          testBed.stock([{ spec, perUser: Math.ceil((1.3 * perSecond * forSeconds) / TARGETS) + 20 }]),
         );
-      // Until most is compiled: before, what calls leave behind lasts longer.
+      // Until most code is compiled: before that, garbage lives longer.
       const warmUp = await stepOf(from, positive('warm-up', options['warm-up']));
       progress(`${rowOf(warmUp).join('  ')}  (warming up)`);
       for (let perSecond = from; perSecond <= to; perSecond += step) {
@@ -69,7 +74,7 @@ runCommand(
         let taken = await once();
         progress(rowOf(taken).join('  '));
         if (isTooMuch(taken)) {
-          // A hiccup of the machine is no limit of the service.
+          // A stall of the machine is not a limit of the service.
           taken = { ...(await once()), firstTry: taken };
           progress(`again: ${rowOf(taken).join('  ')}`);
         }
@@ -77,10 +82,10 @@ runCommand(
         if (isTooMuch(taken)) break;
       }
     } finally {
-      crowd.close();
-      await stage.close();
+      generator.close();
+      await testBed.close();
     }
-    return outcomeOf(
+    return resultOf(
       { users, seconds, tier: spec.name, ...batchOf(options.batch), targets: TARGETS, postgres: POSTGRES },
       steps,
     );
@@ -88,20 +93,25 @@ runCommand(
 );
 
 async function runStep(
-  stage: Stage,
-  crowd: Crowd,
+  testBed: TestBed,
+  generator: LoadGenerator,
   perSecond: number,
   seconds: number,
   stockUp: () => Promise<void>,
 ): Promise<Step> {
   await stockUp();
-  const cpu = () => ({ service: stage.serviceCpuMs(), generator: crowd.cpuMs(), postgres: stage.postgresCpuMs() });
-  const [before, coins, begin] = [cpu(), await stage.coinsFetched(), performance.now()];
-  const load = await crowd.order({ do: 'load', perSecond, ms: seconds * 1000 });
+  const cpu = () => ({
+    service: testBed.serviceCpuMs(),
+    generator: generator.cpuMs(),
+    postgres: testBed.postgresCpuMs(),
+  });
+  const [before, coins, begin] = [cpu(), await testBed.coinsFetched(), performance.now()];
+  const load = await generator.run({ do: 'load', perSecond, ms: seconds * 1000 });
   const [ms, after] = [performance.now() - begin, cpu()];
-  const answered = load.ends.answered ?? 0;
-  const handedOut = (await stage.coinsFetched()) - coins;
-  if (handedOut < answered) throw new Error(`${answered} answers with a coin, but ${handedOut} were handed out`);
+  const answered = load.outcomes.answered ?? 0;
+  const handedOut = (await testBed.coinsFetched()) - coins;
+  if (handedOut < answered)
+    throw new Error(`${answered} answers carried a coin, but only ${handedOut} coins were handed out`);
   const cores = {
     service: (after.service - before.service) / ms,
     generator: (after.generator - before.generator) / ms,
@@ -117,11 +127,11 @@ async function runStep(
   };
 }
 
-/** A Node process has one thread that matters; together they have the machine. */
+/** Names the bottleneck of a step. Each Node process has one busy thread; all processes share the machine. */
 function bottleneckOf(cores: Step['cores']): string {
   const { service, generator, postgres } = cores;
   const all = service + generator + postgres;
-  if (service > 0.9 && !process.env.WORKERS) return "the service's thread";
+  if (service > 0.9 && !process.env.AQM_WORKERS) return "the service's thread";
   if (generator > 0.8) return "the generator's thread";
   if (all > 0.9 * availableParallelism()) return 'all cores';
   return postgres > service ? 'none; PostgreSQL is the busiest' : 'none; the service is the busiest';
@@ -150,10 +160,10 @@ function rowOf({ perSecond, answeredPerSecond, load: { latency }, failed, cores,
   return [String(perSecond), answeredPerSecond.toFixed(0), ...numbers, String(failed), ...busy, `  ${bottleneck}`];
 }
 
-function outcomeOf(
+function resultOf(
   settings: { readonly users: number; readonly [name: string]: unknown },
   steps: readonly Step[],
-): Outcome {
+): BenchResult {
   const good = steps.filter((step) => !isTooMuch(step));
   const highest = good.at(-1);
   const atThousand = steps.find(({ perSecond }) => perSecond === 1000);
@@ -168,14 +178,11 @@ function outcomeOf(
     name: 'users',
     table: columns([HEADS, ...steps.map(rowOf)], 11),
     json: { settings, highestPerSecond: highest?.perSecond ?? 0, steps },
-    svg: chart(
-      { title: 'Time of a fetch in ms', x: 'fetches that were due a second', isLogY: true, limit: MAX_P99_MS },
-      [
-        line('p50', ({ load }) => load.latency.p50),
-        line('p95', ({ load }) => load.latency.p95, false, 1),
-        line('p99', ({ load }) => load.latency.p99, true, 2),
-      ],
-    ),
+    svg: chart({ title: 'Latency of a fetch, ms', x: 'fetches due per second', isLogY: true, limit: MAX_P99_MS }, [
+      line('p50', ({ load }) => load.latency.p50),
+      line('p95', ({ load }) => load.latency.p95, false, 1),
+      line('p99', ({ load }) => load.latency.p99, true, 2),
+    ]),
     verdicts: [
       verdict(
         (highest?.perSecond ?? 0) >= 2000,
@@ -189,7 +196,7 @@ function outcomeOf(
             ),
           ]
         : []),
-      verdict(lost === 0, `every connection was held: ${lost} were lost`),
+      verdict(lost === 0, `every connection stayed open: ${lost} were lost`),
     ],
   };
 }

@@ -1,12 +1,12 @@
-// Renders messages, enums and methods of a FileDescriptorSet with their comments as Markdown.
+// Renders the messages, enums and methods of a FileDescriptorSet, with their comments, as Markdown.
 
-/** The name of each field type of google.protobuf.FieldDescriptorProto that the contract may use. */
+/** Names of the field types of google.protobuf.FieldDescriptorProto that the contract may use. */
 const SCALARS = { 3: 'int64', 5: 'int32', 8: 'bool', 9: 'string', 12: 'bytes', 13: 'uint32' };
 const MESSAGE = 11;
 const ENUM = 14;
 const REPEATED = 3;
 
-/** Returns every service, message and enum of the files with its comment, in the order of the files. */
+/** Returns every service, message and enum of the files, with its comment, in the order of the files. */
 export function describe(files) {
   const services = [];
   const types = [];
@@ -52,7 +52,9 @@ export function typeSection({ name, comment, fields, values }) {
   const rows = fields
     ? fields.map((field) => `| \`${field.name}\` = ${field.number} | ${field.type} | ${cell(field.comment)} |`)
     : values.map((value) => `| \`${value.name}\` = ${value.number} | ${cell(value.comment)} |`);
-  const head = fields ? ['| field | type | |', '| --- | --- | --- |'] : ['| value | |', '| --- | --- |'];
+  const head = fields
+    ? ['| field | type | meaning |', '| --- | --- | --- |']
+    : ['| value | meaning |', '| --- | --- |'];
   return [`### ${name}`, '', comment, ...(rows.length > 0 ? ['', ...head, ...rows] : []), ''].join('\n');
 }
 
@@ -60,20 +62,21 @@ export function table(head, rows) {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-/** Returns a link to the section of a type of the contract, or the name of a type of google.protobuf. */
+/** Returns a link to the section of one of our types, or the name of a google.protobuf type. */
 export function link(name) {
   return name.startsWith('google.') ? name : `[${name}](#${name.toLowerCase().replaceAll('.', '')})`;
 }
 
 function typeOf({ type, typeName, label }) {
   const name = type === MESSAGE || type === ENUM ? link(shortName(typeName)) : SCALARS[type];
-  if (!name) throw new Error(`a field of type ${type}, which this table does not know`);
+  if (!name) throw new Error(`SCALARS has no name for field type ${type}`);
   return label === REPEATED ? `repeated ${name}` : name;
 }
 
 const shortName = (name) => name.replace(/^\./, '').replace(/^aqm\.coin\.v1\./, '');
 
-/** Removes the space after the slashes of a comment; its lines stay. */
+/** Removes the space after the slashes and keeps the lines. */
 const clean = (comment) => comment.replace(/^ /gm, '').trimEnd();
 
-const cell = (comment) => comment.replaceAll('\n', ' ').replaceAll('|', '\\|');
+/** Joins the lines of a comment for a table cell. Paragraphs stay apart. */
+const cell = (comment) => comment.replaceAll('\n\n', '<br><br>').replaceAll('\n', ' ').replaceAll('|', '\\|');

@@ -41,6 +41,7 @@ afterAll(() => rmSync(project, { recursive: true, force: true }));
 test('the package holds the two libraries, their types and the contract, and nothing else', () => {
   const folders = new Set(packed.map((path) => path.split('/').slice(0, 2).join('/')));
   expect([...folders].sort()).toEqual([
+    'LICENSE',
     'README.md',
     'dist/coin-client',
     'dist/device',

@@ -12,14 +12,20 @@ import { anyRequest, type Request, validRequests } from './requests';
 import { framed, type Reply, Wire } from './wire';
 
 const USAGE = `Usage: npm run fuzz [-- --bytes 200000] [--messages 50000] [--seed N]
-  Sends mutated request bytes and generated messages to a live service of its own. Exit code 1 when it crashes, hangs,
-  answers INTERNAL or UNKNOWN, complains of an unexpected error, or grows.`;
+
+  Fuzzes a service that it starts itself: sends mutated request bytes, then generated messages.
+  Exit code 1: the service crashed, hung, answered INTERNAL or UNKNOWN, logged an unexpected error,
+  or its memory grew. Exit code 2: the run could not start.
+
+  --bytes     number of mutated requests (default 200000)
+  --messages  number of generated messages (default 50000)
+  --seed      repeats the inputs of a run (default random; printed at the start)`;
 
 const CONNECTIONS = 8;
 const AT_ONCE = 64;
 const DAY_S = 86_400;
 
-/** How the service may answer what it does not like. Anything else is a finding. */
+/** The codes with which the service may answer bad input. Any other answer is a finding. */
 const ALLOWED: readonly Reply['status'][] = [
   status.OK,
   status.INVALID_ARGUMENT,
@@ -28,7 +34,7 @@ const ALLOWED: readonly Reply['status'][] = [
   status.UNIMPLEMENTED,
   status.UNAVAILABLE,
 ];
-/** So that limits are counted, and met by nobody. */
+/** Limits that are counted but never reached. */
 const WIDE_LIMITS = {
   AQM_LIMITS: 'on',
   AQM_LIMIT_PER_REQUESTER: '999999999',
@@ -37,14 +43,15 @@ const WIDE_LIMITS = {
   AQM_LIMIT_PER_UPLOADER: '999999999',
   AQM_LIMIT_PER_RECONCILER: '999999999',
 };
-/** Growth of the resident memory from the second quarter of a part of the run to its last that is still called flat. */
+/** The maximum ratio of resident memory in the last quarter of a part of the run to the second quarter. */
 const FLAT = 1.2;
 
-interface Tally {
+/** The counts and findings of a run. */
+interface RunResult {
   sent: number;
   readonly answers: Map<string, number>;
   readonly findings: string[];
-  /** Of the service, sampled every 1,000 requests, for each part of the run. */
+  /** Resident memory of the service, sampled every 1,000 requests, for each part of the run. */
   readonly memoryMiB: number[][];
 }
 
@@ -54,10 +61,16 @@ async function main(): Promise<number> {
       bytes: { type: 'string', default: '200000' },
       messages: { type: 'string', default: '50000' },
       seed: { type: 'string', default: String(randomInt(2 ** 31)) },
+      help: { type: 'boolean', default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
   const [bytes, messages, seed] = [values.bytes, values.messages, values.seed].map(Number) as [number, number, number];
-  if (![bytes, messages, seed].every(Number.isSafeInteger)) throw new Error(`Numbers are needed. ${USAGE}`);
+  if (![bytes, messages, seed].every(Number.isSafeInteger))
+    throw new Error(`--bytes, --messages and --seed must be integers\n${USAGE}`);
   console.error(`seed ${seed}`);
 
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-fuzz-'));
@@ -66,23 +79,23 @@ async function main(): Promise<number> {
   const { privateKey } = developmentKey(dataDir);
   const token = await issueToken(privateKey, { userId: user, isAdmin: true, ttlSeconds: DAY_S, now: new Date() });
   const wire = await Wire.open(service.address, token, CONNECTIONS);
-  const tally: Tally = { sent: 0, answers: new Map(), findings: [], memoryMiB: [] };
+  const result: RunResult = { sent: 0, answers: new Map(), findings: [], memoryMiB: [] };
   try {
     const random = randomFrom(seed);
     const valid = validRequests(user);
-    await checkValid(wire, valid, tally);
-    await run(wire, service, bytes, () => mutation(valid, random), tally);
+    await checkValid(wire, valid, result);
+    await run(wire, service, bytes, () => mutation(valid, random), result);
     const generated = fc.sample(anyRequest(user), { numRuns: 1000, seed });
-    await run(wire, service, messages, (n) => whole(next(generated, n, user, seed)), tally);
-    await checkValid(wire, validRequests(user), tally);
+    await run(wire, service, messages, (n) => whole(next(generated, n, user, seed)), result);
+    await checkValid(wire, validRequests(user), result);
   } finally {
     wire.close();
     const code = await service.stop();
-    if (code !== 0) tally.findings.push(`the service ended with exit code ${code}`);
+    if (code !== 0) result.findings.push(`the service exited with code ${code}`);
     rmSync(dataDir, { recursive: true, force: true });
   }
-  for (const line of new Set(service.log().split('\n'))) if (line !== '') tally.findings.push(`log: ${line}`);
-  return report(tally);
+  for (const line of new Set(service.log().split('\n'))) if (line !== '') result.findings.push(`log: ${line}`);
+  return report(result);
 }
 
 interface Sent {
@@ -90,7 +103,7 @@ interface Sent {
   readonly body: Buffer;
 }
 
-/** Mostly a mutated message in a frame that fits it, sometimes mutated with its frame. */
+/** Returns a mutated message, mostly in a correct frame; one in five is mutated together with its frame. */
 function mutation(valid: readonly Request[], random: Random): Sent {
   const { path, bytes } = pick(valid, random);
   const other = pick(valid, random).bytes;
@@ -102,18 +115,21 @@ function whole({ path, bytes }: Request): Sent {
   return { path, body: framed(bytes) };
 }
 
-/** Generated a thousand at a time: all at once would fill the memory. */
+/**
+ * Returns the next generated message. They are generated a thousand at a time, because all at once would fill the
+ * memory.
+ */
 function next(batch: Request[], n: number, user: string, seed: number): Request {
   const place = n % 1000;
   if (place === 0 && n > 0) batch.splice(0, 1000, ...fc.sample(anyRequest(user), { numRuns: 1000, seed: seed + n }));
   return batch[place] as Request;
 }
 
-/** Whatever came before, a valid request is answered as ever. */
-async function checkValid(wire: Wire, requests: readonly Request[], tally: Tally): Promise<void> {
+/** Checks that valid requests are answered, whatever was sent before. */
+async function checkValid(wire: Wire, requests: readonly Request[], result: RunResult): Promise<void> {
   for (const request of requests) {
     const reply = await wire.send(request.path, framed(request.bytes));
-    if (reply.status !== status.OK) tally.findings.push(`a valid ${request.path}: ${shown(reply)}`);
+    if (reply.status !== status.OK) result.findings.push(`a valid ${request.path}: ${shown(reply)}`);
   }
 }
 
@@ -122,27 +138,27 @@ async function run(
   service: ServiceProcess,
   count: number,
   make: (n: number) => Sent,
-  tally: Tally,
+  result: RunResult,
 ): Promise<void> {
   let started = 0;
   const memoryMiB: number[] = [];
-  tally.memoryMiB.push(memoryMiB);
-  const lane = async (): Promise<void> => {
+  result.memoryMiB.push(memoryMiB);
+  const worker = async (): Promise<void> => {
     while (started < count) {
       const n = started++;
       const { path, body } = make(n);
       const reply = await wire.send(path, body);
       const name = typeof reply.status === 'number' ? (status[reply.status] ?? String(reply.status)) : reply.status;
-      tally.answers.set(name, (tally.answers.get(name) ?? 0) + 1);
-      tally.sent += 1;
-      if (!ALLOWED.includes(reply.status) && tally.findings.length < 20) {
-        tally.findings.push(`${path} ${body.subarray(0, 400).toString('hex')}: ${shown(reply)}`);
+      result.answers.set(name, (result.answers.get(name) ?? 0) + 1);
+      result.sent += 1;
+      if (!ALLOWED.includes(reply.status) && result.findings.length < 20) {
+        result.findings.push(`${path} ${body.subarray(0, 400).toString('hex')}: ${shown(reply)}`);
       }
-      if (tally.sent % 1000 === 0) memoryMiB.push(residentMiB(service));
-      if (tally.sent % 20_000 === 0) console.error(`${tally.sent} requests, ${memoryMiB.at(-1)?.toFixed(0)} MiB`);
+      if (result.sent % 1000 === 0) memoryMiB.push(residentMiB(service));
+      if (result.sent % 20_000 === 0) console.error(`${result.sent} requests, ${memoryMiB.at(-1)?.toFixed(0)} MiB`);
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, lane));
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
 }
 
 function residentMiB({ child }: ServiceProcess): number {
@@ -154,7 +170,7 @@ function shown({ status: code, message }: Reply): string {
   return `${typeof code === 'number' ? status[code] : code} ${message}`;
 }
 
-function report({ sent, answers, findings, memoryMiB }: Tally): number {
+function report({ sent, answers, findings, memoryMiB }: RunResult): number {
   process.stdout.write(`${sent} requests\n`);
   for (const [name, count] of [...answers].sort(([, a], [, b]) => b - a)) {
     process.stdout.write(`  ${name.padEnd(22)}${String(count).padStart(10)}\n`);
@@ -164,8 +180,9 @@ function report({ sent, answers, findings, memoryMiB }: Tally): number {
     if (quarter < 5) continue;
     const before = median(part.slice(quarter, 2 * quarter));
     const after = median(part.slice(3 * quarter));
-    process.stdout.write(`memory of the service: ${before.toFixed(0)} MiB, at the end ${after.toFixed(0)} MiB\n`);
-    if (after > before * FLAT) findings.push(`the service grows: ${before.toFixed(0)} to ${after.toFixed(0)} MiB`);
+    process.stdout.write(`memory of the service: ${before.toFixed(0)} MiB early, ${after.toFixed(0)} MiB at the end\n`);
+    if (after > before * FLAT)
+      findings.push(`the memory of the service grew from ${before.toFixed(0)} to ${after.toFixed(0)} MiB`);
   }
   for (const finding of findings) process.stdout.write(`FOUND ${finding}\n`);
   process.stdout.write(findings.length === 0 ? 'no crash, no hang, no INTERNAL\n' : 'PROMISES BROKEN\n');

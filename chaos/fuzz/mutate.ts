@@ -1,7 +1,7 @@
-/** Random numbers that a seed repeats. */
+/** A seeded random number generator: returns an integer from 0 to `below` - 1. */
 export type Random = (below: number) => number;
 
-/** xorshift32. */
+/** Creates a generator (xorshift32). */
 export function randomFrom(seed: number): Random {
   let state = (seed ^ 0x9e3779b9) >>> 0 || 1;
   return (below) => {
@@ -14,7 +14,7 @@ export function randomFrom(seed: number): Random {
   };
 }
 
-/** Bytes that decoders of lengths, tags and varints stumble over. */
+/** Byte sequences that break naive decoders of lengths, tags and varints. */
 const TROUBLE = [
   [0x00],
   [0xff],
@@ -32,31 +32,31 @@ const TROUBLE = [
 type Mutation = (bytes: Buffer, random: Random, other: Buffer) => Buffer;
 
 const MUTATIONS: readonly Mutation[] = [
-  // One bit.
+  // Flips one bit.
   (bytes, random) => replaced(bytes, random(bytes.length), (byte) => byte ^ (1 << random(8))),
-  // One byte.
+  // Replaces one byte.
   (bytes, random) => replaced(bytes, random(bytes.length), () => random(256)),
-  // Cut off.
+  // Truncates.
   (bytes, random) => bytes.subarray(0, random(bytes.length)),
-  // Trouble put in, or over what was there.
+  // Inserts a troublesome sequence, or overwrites with it.
   (bytes, random) => splice(bytes, random(bytes.length), 0, pick(TROUBLE, random)),
   (bytes, random) => splice(bytes, random(bytes.length), 1 + random(4), pick(TROUBLE, random)),
-  // A part left out, or there twice.
+  // Removes a part, or duplicates it.
   (bytes, random) => splice(bytes, random(bytes.length), 1 + random(40), Buffer.alloc(0)),
   (bytes, random) => {
     const start = random(bytes.length);
     return splice(bytes, start, 0, bytes.subarray(start, start + 1 + random(200)));
   },
-  // A part of another request.
+  // Inserts a part of another request.
   (bytes, random, other) => {
     const start = random(other.length);
     return splice(bytes, random(bytes.length), random(20), other.subarray(start, start + 1 + random(100)));
   },
-  // Noise at the end.
+  // Appends random bytes.
   (bytes, random) => Buffer.concat([bytes, Buffer.from(Array.from({ length: 1 + random(30) }, () => random(256)))]),
 ];
 
-/** One to four mutations of `bytes`. */
+/** Applies one to four random mutations to `bytes`. */
 export function mutated(bytes: Buffer, random: Random, other: Buffer): Buffer {
   let result = bytes;
   for (let left = 1 + random(4); left > 0 && result.length > 0; left -= 1) {

@@ -10,7 +10,7 @@ import {
   UploadCoinsRequest,
 } from '../../gen/aqm/coin/v1/coin_service';
 
-/** A request to a method, before it is framed. */
+/** An encoded request to a method, without its gRPC frame. */
 export interface Request {
   readonly path: string;
   readonly bytes: Buffer;
@@ -20,7 +20,7 @@ const COINS = '/aqm.coin.v1.CoinService';
 const ADMIN = '/aqm.coin.v1.CoinAdminService';
 const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 
-/** A valid request of every kind. */
+/** Returns a valid request of every kind. */
 export function validRequests(user: string): Request[] {
   const bronze = () => coin(BRONZE, 32, 64);
   const fetch = () => ({ ...FetchCoinsRequest.create(), targetUserId: user, coinCategory: BRONZE, count: 1 });
@@ -51,7 +51,7 @@ export function validRequests(user: string): Request[] {
   ];
 }
 
-/** Well-formed messages whose fields hold anything: what a careless client, or a malicious one, would send. */
+/** Generates well-formed messages with arbitrary field values, as a careless or malicious client would send them. */
 export function anyRequest(user: string): fc.Arbitrary<Request> {
   const text = fc.oneof(
     fc.constantFrom('', user, user.toUpperCase(), `${user} `, `{${user}}`, '\0', 'ü'.repeat(36), '0'.repeat(70_000)),

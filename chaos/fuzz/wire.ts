@@ -1,17 +1,17 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 
-/** What came back for one request. */
+/** The reply to one request. */
 export interface Reply {
-  /** grpc-status; 'NO_STATUS' when the stream ended without one, 'NO_ANSWER' when nothing came in time. */
+  /** The grpc-status; 'NO_STATUS' if the stream ended without one, 'NO_ANSWER' if nothing arrived in time. */
   readonly status: number | 'NO_STATUS' | 'NO_ANSWER';
   readonly message: string;
 }
 
-/** Longer than any deadline of the service's own. */
+/** The time after which a request counts as unanswered; longer than any deadline of the service. */
 const LONGEST_ANSWER_MS = 20_000;
 
-/** Sends bytes to gRPC methods without any gRPC library in between, which would not send what is wrong. */
+/** Sends raw bytes to gRPC methods over node:http2. A gRPC library would refuse to send invalid ones. */
 export class Wire {
   readonly #sessions: ClientHttp2Session[];
   readonly #token: string;
@@ -29,7 +29,9 @@ export class Wire {
     return new Wire(sessions, token);
   }
 
-  /** `body` is everything after the headers: each message with its 5 bytes of flag and length. */
+  /**
+   * Sends one request. `body` is everything after the headers: messages with their 5-byte prefix of flag and length.
+   */
   async send(path: string, body: Uint8Array): Promise<Reply> {
     const session = this.#sessions[this.#next++ % this.#sessions.length];
     if (!session || session.destroyed) return { status: 'NO_STATUS', message: 'the connection was lost' };
@@ -58,7 +60,7 @@ function replyOf(stream: ClientHttp2Stream): Promise<Reply> {
       reply = { status: Number(headers['grpc-status']), message };
     };
     const timer = setTimeout(() => {
-      reply = { status: 'NO_ANSWER', message: `nothing for ${LONGEST_ANSWER_MS} ms` };
+      reply = { status: 'NO_ANSWER', message: `no answer within ${LONGEST_ANSWER_MS} ms` };
       stream.close();
     }, LONGEST_ANSWER_MS);
     stream.on('response', take);
@@ -72,7 +74,7 @@ function replyOf(stream: ClientHttp2Stream): Promise<Reply> {
   });
 }
 
-/** A message as it goes over the wire: not compressed, its length, its bytes. */
+/** Prefixes a message with its gRPC frame header: the flag for "not compressed" and the length. */
 export function framed(message: Uint8Array): Buffer {
   const prefix = Buffer.alloc(5);
   prefix.writeUInt32BE(message.length, 1);

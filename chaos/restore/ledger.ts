@@ -1,10 +1,10 @@
-/** Everything that clients were told, over the whole rehearsal: what the verdict is about. */
+/** Records every answer that clients got over the whole rehearsal. The verdict is based on it. */
 export class Ledger {
-  /** How often each coin was handed out, by key id. Repeats with the same request_id are not counted again. */
+  /** The number of times that each coin was handed out, by key id. A repeat with the same request_id does not count. */
   readonly #times = new Map<string, number>();
   readonly #requests = new Map<string, string>();
 
-  note(requestId: string, keyIds: readonly string[]): void {
+  record(requestId: string, keyIds: readonly string[]): void {
     const answer = keyIds.join();
     const before = this.#requests.get(requestId);
     if (before === answer) return;

@@ -1,14 +1,17 @@
 import { parseArgs } from 'node:util';
 import type { Finding } from './ledger';
 import { rehearse } from './rehearse';
-import { Stage } from './stage';
+import { TestBed } from './test-bed';
 
 const USAGE = `Usage: npm run rehearse-restore [-- --coins 200] [--json]
-  Rehearses a restore on a PostgreSQL, service and device of its own: base backup and WAL archive, clients fetch on, an accident, recovery
-  to a point in time before some of it, the restore fence, the operator's decision, devices publish anew. Exit code 0 when every line of the
-  verdict holds, 1 when one does not, 2 for a wrong command line.
-  --coins  coins that the device publishes; 20 to 900
-  --json   the verdict for programs, on stdout; steps go to stderr`;
+
+  Rehearses a restore with its own PostgreSQL, service and device: base backup and WAL archive, more
+  fetches, data loss, recovery to a point in time before some of the fetches, the restore fence, the
+  operator's decision, and devices that publish again. Exit code 0: every line of the verdict holds.
+  1: at least one does not. 2: invalid command line.
+
+  --coins  number of coins that the device publishes, from 20 to 900 (default 200)
+  --json   print the verdict as JSON on stdout; the steps go to stderr`;
 
 class UsageError extends Error {}
 
@@ -22,7 +25,7 @@ function options(): { coins: number; json: boolean } | undefined {
   });
   if (values.help) return undefined;
   const coins = Number(values.coins);
-  // 1,000 of one category is what the service takes, and a tenth is published on top.
+  // The service accepts 1,000 coins of one category, and a tenth more is published later.
   if (!(Number.isInteger(coins) && coins >= 20 && coins <= 900)) {
     throw new UsageError(`--coins must be a whole number from 20 to 900; it is "${values.coins}"`);
   }
@@ -43,14 +46,14 @@ async function main(): Promise<number> {
     const line = `${String(step).padStart(2)}. ${((performance.now() - started) / 1000).toFixed(1).padStart(5)} s  ${what}\n`;
     (json ? process.stderr : process.stdout).write(line);
   };
-  const stage = await Stage.open();
+  const testBed = await TestBed.open();
   try {
-    const findings = await rehearse(stage, { coins, onStep });
+    const findings = await rehearse(testBed, { coins, onStep });
     const holds = findings.every((finding) => finding.holds);
     process.stdout.write(json ? `${JSON.stringify({ holds, findings })}\n` : table(findings, holds));
     return holds ? 0 : 1;
   } finally {
-    await stage.close();
+    await testBed.close();
   }
 }
 
@@ -62,7 +65,7 @@ function table(findings: readonly Finding[], holds: boolean): string {
   return `\n${rows.join('\n')}\n\n${holds ? 'The rehearsal succeeded.' : 'THE REHEARSAL FAILED.'}\n`;
 }
 
-// Whatever was started is ended on the way out, also by Ctrl-C.
+// On exit, also after Ctrl-C, all started processes are stopped.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 
 main().then(

@@ -14,21 +14,21 @@ import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_
 import { CallError } from '../../testkit/call';
 import type { User } from '../../testkit/user';
 import { type Finding, Ledger } from './ledger';
-import type { Stage } from './stage';
+import type { TestBed } from './test-bed';
 
 const RESTORE_POINT = 'before_the_accident';
-/** How long a service may take to notice another database, or an operator's decision, before the rehearsal gives up. */
-const PATIENCE_MS = 60_000;
+/** The time that a service may take to notice another database, or an operator's decision. */
+const REACTION_TIMEOUT_MS = 60_000;
 
 export interface Plan {
-  /** Coins that are published at first; a tenth is handed out in each part. */
+  /** The number of coins published first. A tenth of them is handed out in each part. */
   readonly coins: number;
-  /** Hears of each step when it begins. */
+  /** Called when a step begins. */
   readonly onStep: (what: string) => void;
 }
 
-/** Bob's device, Alice who fetches, and what both were told. */
-class Cast {
+/** Holds Bob's device, Alice who fetches, and the record of all answers. */
+class Participants {
   readonly ledger: Ledger;
   readonly published: ReturnType<typeof mintedCoin>[];
   refused = 0;
@@ -37,13 +37,13 @@ class Cast {
     readonly device: DeviceStorage,
     readonly bob: User,
     readonly alice: User,
-    before?: Cast,
+    before?: Participants,
   ) {
     this.ledger = before?.ledger ?? new Ledger();
     this.published = before?.published ?? [];
   }
 
-  /** Mints on the device and publishes. @returns how many came into the stock */
+  /** Mints coins on the device and publishes them. @returns the number of coins that the service stored */
   async publish(count: number, address: string): Promise<number> {
     const minted = Array.from({ length: count }, () => {
       const number = this.published.length + 1;
@@ -57,7 +57,7 @@ class Cast {
     });
   }
 
-  /** What the device learns of the coins that it holds. */
+  /** Reconciles the coins of the device with the service. */
   reconcile(address: string): Promise<unknown> {
     return this.#withClient(address, (access) => reconcileCoins(this.device, access));
   }
@@ -66,14 +66,14 @@ class Cast {
     for (let n = 0; n < times; n += 1) await this.tryFetch();
   }
 
-  /** @returns how many coins came, or the reason why none could */
+  /** Fetches one coin. @returns the number of coins in the answer, or the reason of the error */
   async tryFetch(): Promise<number | string> {
     const requestId = randomUUID();
     const wish = { targetUserId: this.bob.id, coinCategory: CoinCategory.COIN_CATEGORY_BRONZE, count: 1, requestId };
     try {
       const { coins } = await this.alice.fetch(wish);
       const keyIds = coins.map(({ keyId }) => keyId);
-      this.ledger.note(requestId, keyIds);
+      this.ledger.record(requestId, keyIds);
       return coins.length;
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
@@ -100,83 +100,84 @@ class Cast {
 }
 
 /**
- * A base backup, work, an accident, a restore to a point in time before some of the work, and the operator's decision, on a
- * real PostgreSQL with real processes and the command line that an operator types.
+ * Runs the rehearsal on a real PostgreSQL with real processes and the operator's command line: a base backup, more
+ * work, data loss, a restore to a point in time before some of the work, and the operator's decision.
  */
-export async function rehearse(stage: Stage, { coins, onStep }: Plan): Promise<Finding[]> {
+export async function rehearse(testBed: TestBed, { coins, onStep }: Plan): Promise<Finding[]> {
   const findings: Finding[] = [];
   const find = (what: string, holds: boolean, seen: string) => findings.push({ what, holds, seen });
   const some = Math.ceil(coins / 10);
 
-  onStep('a PostgreSQL that archives its WAL, and a service on it');
-  const primary = await stage.startPrimary();
-  let address = await stage.startService();
-  const [bob, alice] = [await stage.user(), await stage.user()];
-  const device = await openDeviceStorage({ backend: 'sqlite', path: stage.deviceFile, key: 'rehearsal' });
-  const cast = new Cast(device, bob, alice);
+  onStep('start a PostgreSQL that archives its WAL, and a service');
+  const primary = await testBed.startPrimary();
+  let address = await testBed.startService();
+  const [bob, alice] = [await testBed.user(), await testBed.user()];
+  const device = await openDeviceStorage({ backend: 'sqlite', path: testBed.deviceFile, key: 'rehearsal' });
+  const participants = new Participants(device, bob, alice);
   try {
     onStep(`Bob's device publishes ${coins} coins; Alice fetches ${some}`);
-    await cast.publish(coins, address);
+    await participants.publish(coins, address);
     const { databaseEpoch: epoch } = await bob.count();
-    await cast.fetch(some);
+    await participants.fetch(some);
 
     onStep('base backup: pg_backup_start, copy of the files, pg_backup_stop');
-    const backup = await stage.backUp(primary);
+    const backup = await testBed.backUp(primary);
 
-    onStep(`Alice fetches ${some} more, then a restore point is set`);
-    await cast.fetch(some);
+    onStep(`Alice fetches ${some} more; a restore point is set`);
+    await participants.fetch(some);
     await primary.query(`SELECT pg_create_restore_point('${RESTORE_POINT}')`);
 
     onStep(
-      `Alice fetches ${some} more, Bob publishes ${some} more and Alice fetches on: the restore will know nothing of this`,
+      `Alice fetches ${some} more, Bob publishes ${some} more, Alice fetches again; the restore will not contain this`,
     );
-    await cast.fetch(some);
-    await cast.publish(some, address);
-    await cast.fetch(some);
-    const outBefore = cast.ledger.handedOut.size;
+    await participants.fetch(some);
+    await participants.publish(some, address);
+    await participants.fetch(some);
+    const outBefore = participants.ledger.handedOut.size;
     const lastFile = await primary.query('SELECT pg_walfile_name(pg_switch_wal())');
     await primary.until(`(SELECT last_archived_wal >= '${lastFile}' FROM pg_stat_archiver)`);
 
-    onStep('disaster: PostgreSQL is gone, its disk with it');
+    onStep('disaster: PostgreSQL and its disk are lost');
     await primary.stop('SIGQUIT');
 
-    onStep('the base backup is restored, and rolled forward to the restore point; DATABASE_URL leads to it');
-    const restored = await stage.recover(backup, RESTORE_POINT);
-    stage.leadTo(restored);
+    onStep('the base backup is restored and rolled forward to the restore point; DATABASE_URL points to it');
+    const restored = await testBed.recover(backup, RESTORE_POINT);
+    testBed.leadTo(restored);
 
-    onStep('what the running service answers now');
-    const first = await until(cast, (answer) => answer === 'FENCED');
-    const whileFenced = [await cast.tryFetch(), await cast.tryFetch(), await cast.tryFetch()];
+    onStep('the running service meets the restored database');
+    const first = await until(participants, (answer) => answer === 'FENCED');
+    const whileFenced = [await participants.tryFetch(), await participants.tryFetch(), await participants.tryFetch()];
     find('the running service notices by itself', first === 'FENCED', `a fetch was answered with ${first}`);
-    const isQuiet = whileFenced.every((answer) => answer === 'FENCED') && cast.ledger.handedOut.size === outBefore;
+    const isQuiet =
+      whileFenced.every((answer) => answer === 'FENCED') && participants.ledger.handedOut.size === outBefore;
     find(
       'nothing is handed out while it is fenced',
       isQuiet,
-      `${cast.refused} fetches refused, stock ${await cast.stock()}`,
+      `${participants.refused} fetches refused, stock ${await participants.stock()}`,
     );
 
     onStep('a restart of the service, aqm admin fence status, aqm doctor');
-    await stage.stopService();
-    address = await stage.startService();
-    const bobAgain = await stage.user(bob.id);
-    const later = new Cast(device, bobAgain, await stage.user(alice.id), cast);
+    await testBed.stopService();
+    address = await testBed.startService();
+    const bobAgain = await testBed.user(bob.id);
+    const later = new Participants(device, bobAgain, await testBed.user(alice.id), participants);
     const afterRestart = await later.tryFetch();
-    find('a restart changes nothing', afterRestart === 'FENCED', `a fetch was answered with ${afterRestart}`);
-    const status = await stage.aqm('admin', 'fence', 'status', '--json');
+    find('a restart does not clear the fence', afterRestart === 'FENCED', `a fetch was answered with ${afterRestart}`);
+    const status = await testBed.aqm('admin', 'fence', 'status', '--json');
     const { reason = '' } = status.stdout ? JSON.parse(status.stdout) : {};
     const isNamed = status.code === 3 && reason === 'WATERMARK_NOT_REACHED';
-    find('aqm admin fence status says why', isNamed, `exit code ${status.code}, ${reason}`);
-    const doctor = await stage.aqm('doctor', '--least-free', '0', '--json');
+    find('aqm admin fence status gives the reason', isNamed, `exit code ${status.code}, ${reason}`);
+    const doctor = await testBed.aqm('doctor', '--least-free', '0', '--json');
     const failed = JSON.parse(doctor.stdout).checks.filter(({ verdict }: { verdict: string }) => verdict === 'fail');
     const names = failed.map(({ name }: { name: string }) => name).join(', ');
     find(
-      'aqm doctor names the fence and nothing else',
+      'aqm doctor reports the fence and nothing else',
       doctor.code === 1 && names === 'fence',
       `exit code ${doctor.code}, ${names}`,
     );
 
     onStep('the decision: aqm admin fence retire');
-    const retired = await stage.aqm('admin', 'fence', 'retire', '--json');
+    const retired = await testBed.aqm('admin', 'fence', 'retire', '--json');
     find(
       'aqm admin fence retire',
       retired.code === 0,
@@ -186,49 +187,49 @@ export async function rehearse(stage: Stage, { coins, onStep }: Plan): Promise<F
     const { databaseEpoch: next } = await bobAgain.count();
     const isOpen = next !== epoch && (await later.stock()) === 0;
     find(
-      'the service opens without a restart, in a new epoch, with an empty stock',
+      'the service resumes without a restart, in a new epoch, with an empty stock',
       isOpen,
       `stock ${await later.stock()}`,
     );
 
-    onStep("Bob's device learns of it and publishes anew; somebody uploads every older coin again");
-    const older = [...cast.published];
+    onStep("Bob's device reconciles and publishes again; every older coin is uploaded a second time");
+    const older = [...participants.published];
     await later.reconcile(address);
     const inserted = await later.publish(coins, address);
-    find('the device publishes anew', inserted === coins, `${inserted} of ${coins} coins in stock`);
+    find('the device publishes again', inserted === coins, `${inserted} of ${coins} coins in stock`);
     const outcomes = await uploadAgain(bobAgain, older);
     const accepted = [...outcomes]
       .filter(([, outcome]) => outcome === Outcome.OUTCOME_INSERTED)
       .map(([keyId]) => keyId);
-    const wrong = accepted.filter((keyId) => cast.ledger.handedOut.has(keyId));
+    const wrong = accepted.filter((keyId) => participants.ledger.handedOut.has(keyId));
     find(
       'what was handed out before is refused as spent',
       wrong.length === 0,
-      `${outcomes.size - accepted.length} of ${outcomes.size} refused, ${accepted.length} taken that nobody ever got`,
+      `${outcomes.size - accepted.length} of ${outcomes.size} refused; ${accepted.length} accepted, none of them ever handed out`,
     );
 
-    onStep('Alice fetches all that there is');
+    onStep('Alice fetches the whole stock');
     while ((await later.tryFetch()) === 1);
-    const { twice, handedOut } = cast.ledger;
-    const seen = `${handedOut.size} coins were handed out, ${outBefore} of them before the accident; ${twice.length} twice`;
+    const { twice, handedOut } = participants.ledger;
+    const seen = `${handedOut.size} coins were handed out, ${outBefore} of them before the data loss; ${twice.length} twice`;
     find('no coin is handed out twice', twice.length === 0 && handedOut.size >= outBefore + coins, seen);
-    const last = await stage.aqm('admin', 'fence', 'status');
-    find('the fence is open', last.code === 0, `exit code ${last.code}`);
+    const last = await testBed.aqm('admin', 'fence', 'status');
+    find('the fence is clear', last.code === 0, `exit code ${last.code}`);
     return findings;
   } finally {
     await device.close();
   }
 }
 
-/** The last answer: the one that was waited for, unless patience ends. */
-async function until(cast: Cast, isIt: (answer: number | string) => boolean): Promise<number | string> {
-  for (const giveUp = Date.now() + PATIENCE_MS; ; await setTimeout(20)) {
-    const answer = await cast.tryFetch();
+/** Fetches until the answer is the expected one, or until the time is up. @returns the last answer */
+async function until(participants: Participants, isIt: (answer: number | string) => boolean): Promise<number | string> {
+  for (const giveUp = Date.now() + REACTION_TIMEOUT_MS; ; await setTimeout(20)) {
+    const answer = await participants.tryFetch();
     if (isIt(answer) || Date.now() > giveUp) return answer;
   }
 }
 
-/** As a device would that knows of no epoch. */
+/** Uploads coins as a device that does not know the epoch. @returns the outcome by key id */
 async function uploadAgain(bob: User, coins: readonly ReturnType<typeof mintedCoin>[]): Promise<Map<string, Outcome>> {
   const outcomes = new Map<string, Outcome>();
   for (let from = 0; from < coins.length; from += 100) {

@@ -1,63 +1,50 @@
 import type { Promised } from './checker/breach';
 import type { Timing, Workload } from './workload';
 
-/** One exact piece of the compiled service, and what it is replaced by. */
+/** An edit of the compiled service: one exact piece of code and its replacement. */
 export interface Edit {
-  /** Below dist/services/coin. */
+  /** The path below dist/services/coin. */
   readonly file: string;
-  /** Must be there exactly once. */
+  /** The piece to replace. It must occur exactly once. */
   readonly from: string;
   readonly to: string;
 }
 
-/** A promise broken on purpose, and what the checker must then report. */
+/** A deliberate violation of a promise, and what the checker must report. */
 export interface Break {
   readonly why: string;
   readonly edits: readonly Edit[];
   readonly expected: Promised;
-  /** What follows from it of necessity. */
+  /** The promises that are inevitably violated as well. */
   readonly implied: readonly Promised[];
   readonly workload?: Partial<Workload>;
   readonly timing?: Partial<Timing>;
 }
 
-/** The claim of several items, and that of one: a break is made in both, and then in CLAIM_WHOLE and CLAIM_GATHERED or without them. */
-const CLAIM = 'store/claim/claim-many.js';
+/** The full claim, and the fast claims that are tried first. */
 const CLAIM_ONE = 'store/claim/claim-one.js';
-/** The claims that are tried first, of one item and of gathered ones, and a break that leaves them out. */
-const CLAIM_WHOLE = 'store/claim/claim-one-fast.js';
-const CLAIM_GATHERED = 'store/claim/claim-many-fast.js';
-const WITHOUT_LEAN: readonly Edit[] = [
-  {
-    file: 'store/claim/answer.js',
-    from: 'first.categories.length === 1 && options.whole',
-    to: 'false && options.whole',
-  },
+const CLAIM_ONE_FAST = 'store/claim/claim-one-fast.js';
+const CLAIM_MANY_FAST = 'store/claim/claim-many-fast.js';
+/** Sends every fetch straight to the full claim. */
+const WITHOUT_FAST: readonly Edit[] = [
+  { file: 'store/claim/claim-alone.js', from: 'isFast && item.categories', to: 'false && item.categories' },
   {
     file: 'store/claim/batch-queue.js',
-    from: 'this.#claim(() => this.#takeTurn(), waited)',
-    to: 'this.#leave(this.#takeTurn())',
+    from: 'this.#unlessStalled(this.#claimBatch())',
+    to: 'Promise.resolve(this.#takeBatch().forEach((fetch) => void this.#claimEachAlone([fetch])))',
   },
 ];
 
-const WITHOUT_LOCK: readonly Edit[] = [
-  ...WITHOUT_LEAN,
-  {
-    file: CLAIM,
-    from: "options.held === 'skip' ? (0, kysely_1.sql) `FOR UPDATE SKIP LOCKED` : (0, kysely_1.sql) `FOR UPDATE`",
-    to: '(0, kysely_1.sql) ``',
-  },
-  { file: CLAIM_ONE, from: `\n  \${lock}\``, to: '`' },
+const WITHOUT_LOCK: readonly Edit[] = [...WITHOUT_FAST, { file: CLAIM_ONE, from: `\n  \${lock}\``, to: '`' }];
+
+/** Deletes in one order, because two statements that wait for each other would fail in another way. */
+const BATCHED_WITHOUT_LOCK: readonly Edit[] = [
+  { file: CLAIM_MANY_FAST, from: '\n      FOR UPDATE SKIP LOCKED', to: '' },
+  { file: CLAIM_MANY_FAST, from: 'LIMIT (SELECT 1000000)', to: 'ORDER BY location LIMIT (SELECT 1000000)' },
 ];
 
-/** Deleting in one order, for two that wait for each other would fail in another way. */
-const GATHERED_WITHOUT_LOCK: readonly Edit[] = [
-  { file: CLAIM_GATHERED, from: '\n      FOR UPDATE SKIP LOCKED', to: '' },
-  { file: CLAIM_GATHERED, from: 'LIMIT (SELECT 1000000)', to: 'ORDER BY place LIMIT (SELECT 1000000)' },
-];
-
-/** Everybody asks the same owner, who has plenty, for a coin or two: races, and no shortage. */
-const CROWD: Partial<Workload> = {
+/** All requesters fetch one or two coins from one owner with a large stock: contention without shortage. */
+const CONTENTION: Partial<Workload> = {
   hotOwners: 1,
   hotShare: 0.9,
   hotStock: 500,
@@ -69,10 +56,10 @@ const CROWD: Partial<Workload> = {
   doubleShare: 0,
 };
 
-/** What each break changes, nothing else. No fault from outside is needed to see any of them. */
+/** All breaks, by name. Each changes nothing else, and none needs an injected fault to be detected. */
 export const BREAKS: Readonly<Record<string, Break>> = {
   'no-lock': {
-    why: 'Without the locking clause, and answering with what was picked rather than with what was deleted, two claims that read the same snapshot hand out the same coins.',
+    why: 'Without the locking clause, and with an answer of the selected instead of the deleted rows, two claims that read the same snapshot hand out the same coins.',
     edits: [
       ...WITHOUT_LOCK,
       {
@@ -83,75 +70,54 @@ export const BREAKS: Readonly<Record<string, Break>> = {
         to: `removed AS (
   DELETE FROM coin_stock s
   USING picked p
-  WHERE s.user_id = $1::uuid AND s.ctid = p.place
+  WHERE s.user_id = $1::uuid AND s.ctid = p.location
 ),
 taken AS (
   SELECT s.key_id, p.rank, s.upload_order
   FROM coin_stock s, picked p`,
       },
       { file: CLAIM_ONE, from: 'RETURNING s.key_id, p.rank, s.upload_order', to: '' },
-      {
-        file: CLAIM,
-        from: `taken AS (
-  DELETE FROM coin_stock s
-  USING picked p, served f`,
-        to: `removed AS (
-  DELETE FROM coin_stock s
-  USING picked p
-  WHERE s.user_id = p.user_id AND s.coin_category = p.coin_category AND s.upload_order = p.upload_order
-),
-taken AS (
-  SELECT f.item, p.position, s.user_id, s.key_id
-  FROM coin_stock s, picked p, served f`,
-      },
-      { file: CLAIM, from: 'RETURNING f.item, p.position, s.user_id, s.key_id', to: '' },
     ],
     expected: 'once',
     implied: [],
-    workload: CROWD,
+    workload: CONTENTION,
   },
-  'no-lock-whole': {
-    why: 'Without the locking clause in the claims that are tried first, two claims record the same coins, and who loses the race for the row is answered from its record.',
-    edits: [{ file: CLAIM_WHOLE, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }, ...GATHERED_WITHOUT_LOCK],
+  'no-lock-fast': {
+    why: 'Without the locking clause in the fast claims, two claims record the same coins, and the one that loses the race for the row is answered from its record.',
+    edits: [{ file: CLAIM_ONE_FAST, from: '\n  FOR UPDATE SKIP LOCKED', to: '' }, ...BATCHED_WITHOUT_LOCK],
     expected: 'once',
-    // Its record names coins that it did not delete: a repeat gets fewer, and the rest is missed elsewhere. The second time that a
-    // coin is handed out may come after younger ones.
+    // Its record names coins that it did not delete, so a repeat gets fewer and the rest is missing elsewhere. The
+    // second hand-out of a coin may follow younger ones.
     implied: ['repeat', 'short', 'order'],
-    workload: CROWD,
+    workload: CONTENTION,
   },
-  'no-lock-gathered': {
-    why: 'The same in the claim of gathered calls, when two services gather calls for one owner.',
-    edits: GATHERED_WITHOUT_LOCK,
+  'no-lock-batched': {
+    why: 'The same violation in the fast claim of a batch, when two services batch calls for one owner.',
+    edits: BATCHED_WITHOUT_LOCK,
     expected: 'once',
     implied: ['repeat', 'short'],
-    workload: CROWD,
+    workload: CONTENTION,
   },
   'no-lock-recheck': {
-    why: 'Without the locking clause the deletion itself checks again, so no coin is handed out twice; but who loses the race goes away empty while there is stock.',
+    why: 'Without the locking clause the DELETE rechecks the row, so no coin is handed out twice, but the claim that loses the race gets nothing while there is stock.',
     edits: WITHOUT_LOCK,
     expected: 'short',
     implied: [],
-    workload: CROWD,
+    workload: CONTENTION,
   },
   'no-replay': {
-    why: 'An earlier answer is not looked up, and its record is no obstacle: a repeat takes new coins.',
+    why: 'An earlier answer is not looked up and its record does not conflict, so a repeat takes new coins.',
     edits: [
-      ...WITHOUT_LEAN,
-      { file: CLAIM, from: 'WHERE f.fetch_time > now()', to: 'WHERE false AND f.fetch_time > now()' },
+      ...WITHOUT_FAST,
       { file: CLAIM_ONE, from: 'AND f.fetch_time > now()', to: 'AND false AND f.fetch_time > now()' },
       { file: CLAIM_ONE, from: 'HAVING count(*) > 0\n)', to: 'HAVING count(*) > 0\n  ON CONFLICT DO NOTHING\n)' },
-      {
-        file: CLAIM,
-        from: 'ORDER BY a.user_id, a.requester_id, a.request_id\n)',
-        to: 'ORDER BY a.user_id, a.requester_id, a.request_id\n  ON CONFLICT DO NOTHING\n)',
-      },
     ],
     expected: 'repeat',
     implied: [],
-    workload: { repeatShare: 0.3, batchMost: 5 },
+    workload: { repeatShare: 0.3, maxBatch: 5 },
   },
   'no-spent-memory': {
-    why: 'The hard delete removes the whole coin, so that uploading it again puts it back in stock.',
+    why: 'The hard delete removes the whole row, so another upload of the coin puts it back in stock.',
     edits: [
       {
         file: 'store/housekeeping/hard-delete-fetched.js',
@@ -163,26 +129,24 @@ taken AS (
       },
     ],
     expected: 'spent',
-    // A coin that is in stock again is handed out again.
+    // A coin that is back in stock is handed out again.
     implied: ['once'],
-    workload: { reuploadShare: 0.9, batchMost: 5 },
+    workload: { reuploadShare: 0.9, maxBatch: 5 },
     timing: { graceMs: 1000 },
   },
   'reversed-order': {
-    why: 'The claim takes the youngest coins.',
+    why: 'The claim takes the youngest coins first.',
     edits: [
-      { file: CLAIM, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
       { file: CLAIM_ONE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
-      { file: CLAIM_WHOLE, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
-      { file: CLAIM_GATHERED, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
-      { file: CLAIM, from: 'ORDER BY s.rank, s.upload_order)', to: 'ORDER BY s.rank, s.upload_order DESC)' },
+      { file: CLAIM_ONE_FAST, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
+      { file: CLAIM_MANY_FAST, from: 'ORDER BY s.upload_order\n', to: 'ORDER BY s.upload_order DESC\n' },
     ],
     expected: 'order',
     implied: [],
-    workload: { batchMost: 5 },
+    workload: { maxBatch: 5 },
   },
   'serializable-no-retry': {
-    why: 'Under SERIALIZABLE claims on one target abort each other, and without a retry the caller gets the error.',
+    why: 'Under SERIALIZABLE, claims on one target abort each other, and without a retry the caller gets the error.',
     edits: [
       {
         file: 'database/pool.js',
@@ -197,12 +161,12 @@ taken AS (
       },
       {
         file: 'store/claim/batch-queue.js',
-        from: 'else if (error instanceof errors_1.DomainError)',
-        to: 'else if (error)',
+        from: '!batch || error instanceof errors_1.DomainError',
+        to: 'true',
       },
     ],
     expected: 'available',
     implied: [],
-    workload: CROWD,
+    workload: CONTENTION,
   },
 };

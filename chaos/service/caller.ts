@@ -11,7 +11,7 @@ import { isIntact } from './coin-bytes';
 import type { Failure, FetchCall, FetchedCoin, FetchItem, Millis, OtherCall, UploadCall } from './history';
 import type { Recorder } from './recorder';
 
-/** How one client is known and where it calls. */
+/** The identity of one client, and the services that it calls. */
 export interface CallerOptions {
   readonly name: string;
   readonly userId: string;
@@ -21,7 +21,7 @@ export interface CallerOptions {
   readonly recorder: Recorder;
 }
 
-/** Calls the service under one identity, each call once, and records what was asked and what came of it. */
+/** Calls the services under one identity, without retries, and records every request and its result. */
 export class Caller {
   readonly #options: CallerOptions;
   readonly #metadata = new Metadata();
@@ -32,16 +32,16 @@ export class Caller {
     this.#options = options;
     this.#metadata.set('authorization', `Bearer ${options.token}`);
     const channel = {
-      // Connections of its own, as every device has.
+      // Separate connections per client, as every device has its own.
       'grpc.use_local_subchannel_pool': 1,
-      // The history shall show every attempt.
+      // Every attempt must appear in the history.
       'grpc.enable_retries': 0,
       'grpc.initial_reconnect_backoff_ms': 50,
       'grpc.max_reconnect_backoff_ms': 400,
     };
     const insecure = credentials.createInsecure();
     this.#coins = options.addresses.map((address) => new CoinServiceClient(address, insecure, channel));
-    // One connection for both services.
+    // CoinService and CoinAdminService share a connection.
     this.#admin = this.#coins.map((client, index) => {
       const channelOverride = client.getChannel();
       return new CoinAdminServiceClient(options.addresses[index] ?? '', insecure, { channelOverride });
@@ -75,7 +75,7 @@ export class Caller {
     return call;
   }
 
-  /** One item goes as FetchCoins unless `asBatch` says otherwise. */
+  /** Sends a fetch. A single item is sent as FetchCoins unless `asBatch` is true; several items as BatchFetchCoins. */
   async fetch(
     server: number,
     items: readonly FetchItem[],
@@ -112,7 +112,7 @@ export class Caller {
     return call;
   }
 
-  /** @returns the stock by category number; undefined when the call failed */
+  /** Counts the stock. @returns the counts by category number; undefined if the call failed */
   async count(server: number, timeoutMs: Millis): Promise<Map<number, number> | undefined> {
     const result = await this.#call(server, this.#coins[server], (client) => client.getInventoryCount, {}, timeoutMs);
     this.#recordOther('count', result.facts);
@@ -141,7 +141,7 @@ export class Caller {
     this.#recordOther('hard-delete', result.facts);
   }
 
-  /** Resolves when it is connected with every service, or could not connect for so long. */
+  /** Resolves when every service is connected, or after `withinMs`. */
   async connected(withinMs: Millis): Promise<void> {
     const deadline = Date.now() + withinMs;
     await Promise.all(

@@ -8,48 +8,51 @@ import { coinOf, mint } from './coin-bytes';
 import type { Failure, FetchCall, FetchItem, Millis } from './history';
 import type { Random } from './random';
 import type { Recorder } from './recorder';
-import { patience, type Timing, type Workload } from './workload';
+import { retryWindow, type Timing, type Workload } from './workload';
 
-/** What all clients of a run share. */
-export interface World {
+/** The state that all clients of a run share. */
+export interface RunContext {
   readonly recorder: Recorder;
   readonly workload: Workload;
   readonly timing: Timing;
   readonly services: number;
-  /** Something is broken at the moment. */
-  stormy: boolean;
+  /** True while faults are injected. */
+  faultsActive: boolean;
   stopped: boolean;
 }
 
 const CATEGORIES = COIN_CATEGORIES.map((spec) => spec.category);
-/** Those with small keys are asked for more often, so that more calls fit into a run. */
+/**
+ * The categories to choose from when fetching. Those with small keys occur more often, so that more calls fit into a
+ * run.
+ */
 const ASKED = COIN_CATEGORIES.flatMap((spec, index) => Array.from({ length: index + 1 }, () => spec.category));
 
-/** Waiting helps, and whether the call happened is unknown. */
-function isPassing(failure: Failure | undefined): boolean {
+/** True if the failure is transient: a retry may succeed, and it is unknown if the call took effect. */
+function isTransient(failure: Failure | undefined): boolean {
   return failure === undefined || !['INTERNAL', 'INVALID_FIELD', 'REQUEST_ID_REUSED'].includes(failure.reason);
 }
 
 abstract class Loop {
   constructor(
-    protected readonly world: World,
+    protected readonly context: RunContext,
     protected readonly caller: Caller,
     protected readonly random: Random,
   ) {}
 
   async run(): Promise<void> {
-    while (!this.world.stopped) await this.step();
+    while (!this.context.stopped) await this.step();
   }
 
   protected abstract step(): Promise<void>;
 
   protected anyServer(): number {
-    return this.random.between(0, this.world.services - 1);
+    return this.random.between(0, this.context.services - 1);
   }
 
   protected get deadlineMs(): Millis {
-    const { timing, stormy } = this.world;
-    return stormy ? timing.stormDeadlineMs : timing.calmDeadlineMs;
+    const { timing, faultsActive } = this.context;
+    return faultsActive ? timing.faultDeadlineMs : timing.calmDeadlineMs;
   }
 
   protected pause(maxMs: Millis): Promise<void> {
@@ -58,22 +61,22 @@ abstract class Loop {
 }
 
 export interface OwnerOptions {
-  /** Stock per category that it keeps up. */
+  /** The stock per category that it maintains. */
   readonly stock: number;
-  /** Coins per upload, at most. */
+  /** The maximum number of coins per upload. */
   readonly batch: number;
   readonly pauseMs: Millis;
 }
 
-/** Uploads coins of its own: new ones to keep its stock up, and at times old ones again, spent or not. */
+/** Uploads coins: new ones to maintain its stock, and sometimes old ones again, whether spent or not. */
 export class Owner extends Loop {
   readonly #options: OwnerOptions;
-  /** How far its clock is off, in milliseconds. */
+  /** The error of its clock, in milliseconds. */
   readonly #skewMs: number;
   readonly #uploaded: Coin[] = [];
 
-  constructor(world: World, caller: Caller, random: Random, options: OwnerOptions) {
-    super(world, caller, random);
+  constructor(context: RunContext, caller: Caller, random: Random, options: OwnerOptions) {
+    super(context, caller, random);
     this.#options = options;
     this.#skewMs = random.between(-240_000, 240_000);
   }
@@ -82,7 +85,7 @@ export class Owner extends Loop {
     const available = await this.caller.count(this.anyServer(), this.deadlineMs);
     if (available) {
       for (const category of CATEGORIES) await this.#fillUp(category, available.get(category) ?? 0);
-      if (this.random.chance(this.world.workload.reuploadShare)) await this.#uploadAgain();
+      if (this.random.chance(this.context.workload.reuploadShare)) await this.#uploadAgain();
     }
     await this.pause(this.#options.pauseMs);
   }
@@ -92,12 +95,12 @@ export class Owner extends Loop {
     if (available >= stock) return;
     const count = Math.min(stock - available, this.random.between(1, batch), LIMITS.coinsPerUpload);
     const coins = Array.from({ length: count }, () => mint(category, this.#expiry()));
-    // Until it is known that they are stored; the devices' outbox does the same.
+    // Repeated until they are known to be stored, as the devices' outbox does.
     while (!(await this.#upload(coins))) await this.pause(100);
     for (const { keyId, coinCategory, expireTime } of coins) this.#remember({ keyId, coinCategory, expireTime });
   }
 
-  /** The bytes follow from the name, so they need not be kept. */
+  /** Remembers an uploaded coin without its bytes, which can be derived from the key id. */
   #remember(coin: Pick<Coin, 'keyId' | 'coinCategory' | 'expireTime'>): void {
     const place = this.#uploaded.length < 2000 ? this.#uploaded.length : this.random.between(0, 1999);
     this.#uploaded[place] = { ...coin, publicKey: Buffer.alloc(0), signature: Buffer.alloc(0) };
@@ -105,7 +108,7 @@ export class Owner extends Loop {
 
   #expiry(): Date | undefined {
     const dice = this.random.next();
-    if (dice < this.world.workload.fadingShare) {
+    if (dice < this.context.workload.fadingShare) {
       return new Date(Date.now() + HAND_OUT_MARGIN_S * 1000 + this.random.between(1000, 20_000));
     }
     return dice < 0.5 ? undefined : new Date(Date.now() + this.#skewMs + 23 * 86_400_000);
@@ -119,35 +122,39 @@ export class Owner extends Loop {
 
   async #upload(coins: readonly Coin[]): Promise<boolean> {
     const call = await this.caller.upload(this.anyServer(), coins, this.deadlineMs);
-    return call.failure === undefined || !isPassing(call.failure);
+    return call.failure === undefined || !isTransient(call.failure);
   }
 }
 
+/** The owners from whom a requester fetches. */
 export interface Targets {
   readonly hot: readonly string[];
   readonly busy: readonly string[];
-  /** The owner whom only this requester asks. */
+  /** The owner from whom only this requester fetches. */
   readonly own: string;
 }
 
-/** Fetches coins, repeats what failed with the same ids until there is an answer, and repeats what was answered. */
+/**
+ * Fetches coins. It repeats failed requests with the same request_ids until they are answered, and sometimes answered
+ * ones.
+ */
 export class Requester extends Loop {
   readonly #targets: Targets;
   #answered: { items: FetchItem[]; begin: Millis }[] = [];
 
-  constructor(world: World, caller: Caller, random: Random, targets: Targets) {
-    super(world, caller, random);
+  constructor(context: RunContext, caller: Caller, random: Random, targets: Targets) {
+    super(context, caller, random);
     this.#targets = targets;
   }
 
   protected async step(): Promise<void> {
     const { random } = this;
-    const { workload } = this.world;
+    const { workload } = this.context;
     if (random.chance(workload.repeatShare) && (await this.#repeatAnswered())) return;
-    const size = random.chance(workload.batchShare) ? random.between(2, workload.batchMost) : 1;
+    const size = random.chance(workload.batchShare) ? random.between(2, workload.maxBatch) : 1;
     const asBatch = size > 1 || random.chance(0.05);
     const items = Array.from({ length: size }, () => this.#newItem());
-    const begin = this.world.recorder.now();
+    const begin = this.context.recorder.now();
     const first = random.chance(workload.doubleShare)
       ? await this.#twice(items, asBatch)
       : await this.caller.fetch(this.anyServer(), items, this.deadlineMs, asBatch);
@@ -158,7 +165,7 @@ export class Requester extends Loop {
 
   #newItem(): FetchItem {
     const { random } = this;
-    const { workload } = this.world;
+    const { workload } = this.context;
     return {
       targetUserId: this.#target(),
       category: random.pick(ASKED) ?? COIN_CATEGORIES[0].category,
@@ -171,11 +178,11 @@ export class Requester extends Loop {
   #target(): string {
     const { hot, busy, own } = this.#targets;
     const dice = this.random.next();
-    if (dice < this.world.workload.hotShare) return this.random.pick(hot) ?? own;
+    if (dice < this.context.workload.hotShare) return this.random.pick(hot) ?? own;
     return dice < 0.85 ? (this.random.pick(busy) ?? own) : own;
   }
 
-  /** The same at the same moment, at two services where there are two. */
+  /** Sends the same requests twice at the same moment, to two services if there are several. */
   async #twice(items: readonly FetchItem[], asBatch: boolean): Promise<FetchCall> {
     const named = items.filter((item) => item.requestId !== '');
     if (named.length === 0) return this.caller.fetch(this.anyServer(), items, this.deadlineMs, asBatch);
@@ -187,13 +194,13 @@ export class Requester extends Loop {
   }
 
   async #untilAnswered(first: FetchCall, begin: Millis, asBatch: boolean): Promise<void> {
-    const { recorder, timing } = this.world;
+    const { recorder, timing } = this.context;
     const failed = (call: FetchCall) =>
       call.items.filter(
-        (item) => !item.coins && item.requestId !== '' && isPassing(item.failure) && isPassing(call.failure),
+        (item) => !item.coins && item.requestId !== '' && isTransient(item.failure) && isTransient(call.failure),
       );
     let open = failed(first);
-    while (open.length > 0 && recorder.now() - begin < patience(timing)) {
+    while (open.length > 0 && recorder.now() - begin < retryWindow(timing)) {
       await this.pause(100);
       const timeoutMs = Math.min(this.deadlineMs, timing.graceMs - (recorder.now() - begin));
       open = failed(await this.caller.fetch(this.anyServer(), open, timeoutMs, asBatch || open.length > 1));
@@ -201,8 +208,8 @@ export class Requester extends Loop {
   }
 
   async #repeatAnswered(): Promise<boolean> {
-    const { recorder, timing } = this.world;
-    this.#answered = this.#answered.filter(({ begin }) => recorder.now() - begin < patience(timing));
+    const { recorder, timing } = this.context;
+    this.#answered = this.#answered.filter(({ begin }) => recorder.now() - begin < retryWindow(timing));
     const known = this.random.pick(this.#answered);
     if (!known || known.items.length === 0) return false;
     await this.caller.fetch(this.anyServer(), known.items, this.deadlineMs);
@@ -210,7 +217,7 @@ export class Requester extends Loop {
   }
 }
 
-/** Purges and hard-deletes, far more often than the schedule of the service does. */
+/** Purges and hard-deletes, far more often than the housekeeping schedule of the service. */
 export class Operator extends Loop {
   protected async step(): Promise<void> {
     if (this.random.chance(0.6)) await this.caller.hardDelete(this.anyServer(), this.deadlineMs);

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import type { Coin, CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 
-/** The public half of a coin whose bytes follow from its name, so that whoever fetches it can tell whether it is the one. */
+/** Derives the bytes of a coin from its key id, so that a requester can verify that it received the right ones. */
 export function coinOf(keyId: string, coinCategory: CoinCategory, expireTime: Date | undefined): Coin {
   const spec = COIN_CATEGORIES.find(({ category }) => category === coinCategory) ?? COIN_CATEGORIES[0];
   const seed = createHash('sha256').update(keyId).digest();
@@ -15,10 +15,12 @@ export function coinOf(keyId: string, coinCategory: CoinCategory, expireTime: Da
   };
 }
 
+/** Creates a coin with a new key id. */
 export function mint(coinCategory: CoinCategory, expireTime: Date | undefined): Coin {
   return coinOf(randomUUID(), coinCategory, expireTime);
 }
 
+/** True if the bytes of a coin are those that its key id determines. */
 export function isIntact(coin: Coin): boolean {
   const minted = coinOf(coin.keyId, coin.coinCategory, undefined);
   return minted.publicKey.equals(coin.publicKey) && minted.signature.equals(coin.signature);

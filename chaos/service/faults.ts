@@ -2,18 +2,18 @@ import { setTimeout } from 'node:timers/promises';
 import type { Fault, Millis } from './history';
 import type { Random } from './random';
 import type { Recorder } from './recorder';
-import type { Stage } from './stage';
 import type { TcpLink } from './tcp-link';
+import type { TestBed } from './test-bed';
 
-/** One way to break something. */
+/** One kind of fault. */
 interface FaultKind {
   readonly name: string;
-  /** How often it is chosen, against the others. */
+  /** The relative frequency. */
   readonly weight: number;
-  /** What must not be broken twice at once. */
+  /** The component that it affects. A component has at most one fault at a time. */
   readonly hits: 'front' | 'back' | 'service' | 'postgres';
-  /** Breaks it, and resolves when it is whole again. */
-  readonly run: (stage: Stage, server: number, chance: { random: Random; maxPauseMs: Millis }) => Promise<void>;
+  /** Injects the fault, and resolves when it is repaired. */
+  readonly run: (testBed: TestBed, server: number, chance: { random: Random; maxPauseMs: Millis }) => Promise<void>;
 }
 
 const FAULTS: readonly FaultKind[] = [
@@ -22,87 +22,89 @@ const FAULTS: readonly FaultKind[] = [
     name: 'PostgreSQL killed',
     weight: 1,
     hits: 'postgres',
-    run: (stage) => breakPostgres(stage, async (one) => one.kill()),
+    run: (testBed) => breakPostgres(testBed, async (one) => one.kill()),
   },
   {
     name: 'database backend killed',
     weight: 1,
     hits: 'postgres',
-    run: (stage) => breakPostgres(stage, (one) => one.killBackend()),
+    run: (testBed) => breakPostgres(testBed, (one) => one.killBackend()),
   },
   {
     name: 'database connections ended',
     weight: 1,
     hits: 'postgres',
-    run: (stage) => breakPostgres(stage, (one) => one.terminateBackends()),
+    run: (testBed) => breakPostgres(testBed, (one) => one.terminateBackends()),
   },
-  { name: 'clients cut off', weight: 4, hits: 'front', run: async (stage, server) => void stage.fronts[server]?.cut() },
+  {
+    name: 'clients cut off',
+    weight: 4,
+    hits: 'front',
+    run: async (testBed, server) => void testBed.fronts[server]?.cut(),
+  },
   {
     name: 'clients paused',
     weight: 3,
     hits: 'front',
-    run: (stage, server, chance) => pause(stage.fronts[server], chance),
+    run: (testBed, server, chance) => pause(testBed.fronts[server], chance),
   },
   {
     name: 'replies to clients dropped',
     weight: 4,
     hits: 'front',
-    run: (stage, server, chance) => dropReplies(stage.fronts[server], chance),
+    run: (testBed, server, chance) => dropReplies(testBed.fronts[server], chance),
   },
   {
     name: 'database cut off',
     weight: 3,
     hits: 'back',
-    run: async (stage, server) => void backOf(stage, server)?.cut(),
+    run: async (testBed, server) => void backOf(testBed, server)?.cut(),
   },
   {
     name: 'database paused',
     weight: 3,
     hits: 'back',
-    run: (stage, server, chance) => pause(backOf(stage, server), chance),
+    run: (testBed, server, chance) => pause(backOf(testBed, server), chance),
   },
   {
     name: 'replies of the database dropped',
     weight: 3,
     hits: 'back',
-    run: (stage, server, chance) => dropReplies(backOf(stage, server), chance),
+    run: (testBed, server, chance) => dropReplies(backOf(testBed, server), chance),
   },
 ];
 
-/** In a history: the time that clients take to connect again. Not a fault of ours. */
+/** The kind of history entry that covers the time in which clients reconnect. It is not an injected fault. */
 export const RECONNECTING = 'clients reconnecting';
 
 export const FAULT_NAMES = FAULTS.map((fault) => fault.name);
 
-/**
- * Breaks things at random for a while, several at once, and resolves when everything is whole again. Every fault is
- * recorded.
- */
-export async function storm(
-  stage: Stage,
+/** Injects random faults for a while, several at once, and records each. Resolves when all of them are repaired. */
+export async function injectFaults(
+  testBed: TestBed,
   recorder: Recorder,
   random: Random,
   plan: { durationMs: Millis; everyMs: Millis; maxPauseMs: Millis },
 ): Promise<void> {
-  const kinds = FAULTS.filter((kind) => stage.own || kind.hits === 'front');
-  const urn = kinds.flatMap((kind) => Array.from({ length: kind.weight }, () => kind));
+  const kinds = FAULTS.filter((kind) => testBed.local || kind.hits === 'front');
+  const pool = kinds.flatMap((kind) => Array.from({ length: kind.weight }, () => kind));
   const busy = new Set<string>();
   const running: Promise<void>[] = [];
   const until = recorder.now() + plan.durationMs;
   while (recorder.now() < until) {
-    const kind = random.pick(urn);
-    const server = random.between(0, stage.fronts.length - 1);
+    const kind = random.pick(pool);
+    const server = random.between(0, testBed.fronts.length - 1);
     const place = kind?.hits === 'postgres' ? 'postgres' : `${kind?.hits} ${server}`;
     if (kind && !busy.has(place)) {
       busy.add(place);
       const chance = { random: random.fork(), maxPauseMs: plan.maxPauseMs };
       const start = recorder.now();
       const about = kind.hits === 'postgres' ? { kind: kind.name } : { kind: kind.name, server };
-      // While it lasts, whatever fails may fail because of it.
+      // Until it is repaired, the fault may explain any failure.
       const fault: { -readonly [Key in keyof Fault]: Fault[Key] } = { ...about, start, end: Number.MAX_SAFE_INTEGER };
       recorder.faults.push(fault);
       running.push(
-        kind.run(stage, server, chance).then(() => {
+        kind.run(testBed, server, chance).then(() => {
           fault.end = recorder.now();
           busy.delete(place);
         }),
@@ -113,22 +115,22 @@ export async function storm(
   await Promise.all(running);
 }
 
-function backOf(stage: Stage, server: number): TcpLink | undefined {
-  return stage.own?.backs[server];
+function backOf(testBed: TestBed, server: number): TcpLink | undefined {
+  return testBed.local?.backs[server];
 }
 
-async function killService(stage: Stage, server: number): Promise<void> {
-  const service = stage.own?.services[server];
+async function killService(testBed: TestBed, server: number): Promise<void> {
+  const service = testBed.local?.services[server];
   await service?.kill();
   await service?.start();
 }
 
 async function breakPostgres(
-  stage: Stage,
-  harm: (postgres: NonNullable<Stage['own']>['postgres']) => Promise<unknown>,
+  testBed: TestBed,
+  harm: (postgres: NonNullable<TestBed['local']>['postgres']) => Promise<unknown>,
 ): Promise<void> {
-  const postgres = stage.own?.postgres;
-  // It may be down already, by a kill a moment ago.
+  const postgres = testBed.local?.postgres;
+  // It may still be down after the previous fault.
   await postgres?.healed();
   if (postgres) await harm(postgres).catch(() => undefined);
   await setTimeout(100);

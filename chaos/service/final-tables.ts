@@ -2,7 +2,7 @@ import { Client } from 'pg';
 import type { FinalTables } from './history';
 import type { Recorder } from './recorder';
 
-/** Reads what the tables hold of these users. */
+/** Reads the rows of these users from the tables at the end of a run. */
 export async function readFinalTables(
   databaseUrl: string,
   userIds: readonly string[],
@@ -18,7 +18,7 @@ export async function readFinalTables(
        WHERE c.user_id = ANY ($1)`,
       [userIds],
     );
-    // A row of the queue without a coin could not be seen from there.
+    // Rows of coin_stock without a row of coin, which the first query cannot return.
     const strays = await client.query<{ user_id: string; key_id: string; in_stock: boolean }>(
       `SELECT s.user_id, s.key_id, true AS in_stock
        FROM coin_stock s

@@ -1,23 +1,23 @@
-/** All times are milliseconds since the run began, on one monotonic clock, unless a name says otherwise. */
+/** A time in milliseconds since the run began, on one monotonic clock; or a duration in milliseconds. */
 export type Millis = number;
 
-/** Why a call or an item got no answer. Whether it happened is unknown then. */
+/** The reason why a call or an item got no answer. It is then unknown if it took effect. */
 export interface Failure {
-  /** gRPC code by name, for example 'UNAVAILABLE'. */
+  /** The name of the gRPC code, for example 'UNAVAILABLE'. */
   readonly code: string;
-  /** The service's own reason; empty when the failure came from the transport. */
+  /** The ErrorInfo reason of the service. Empty if the failure came from the transport. */
   readonly reason: string;
 }
 
 interface CallFacts {
-  /** Number of the call in this history. */
+  /** The number of the call in this history. */
   readonly call: number;
-  /** Which client called. */
+  /** The name of the client. */
   readonly client: string;
-  /** Which address it called: an index into the services of the run. */
+  /** The called service, as an index into the services of the run. */
   readonly server: number;
   readonly start: Millis;
-  /** When the answer or the failure was there. */
+  /** The time at which the answer or the failure arrived. */
   readonly end: Millis;
   readonly failure?: Failure;
 }
@@ -25,7 +25,7 @@ interface CallFacts {
 export interface UploadedCoin {
   readonly keyId: string;
   readonly category: number;
-  /** When the service stops handing it out; absent when that is far beyond the run. */
+  /** The time at which the service stops handing it out. Absent if that is far beyond the run. */
   readonly handOutEnd?: Millis;
 }
 
@@ -33,14 +33,14 @@ export interface UploadCall extends CallFacts {
   readonly kind: 'upload';
   readonly userId: string;
   readonly coins: readonly UploadedCoin[];
-  /** One per coin: 'INSERTED', 'ALREADY_PRESENT', … ; absent when the call failed. */
+  /** One outcome per coin: 'INSERTED', 'ALREADY_PRESENT', … Absent if the call failed. */
   readonly outcomes?: readonly string[];
 }
 
 export interface FetchedCoin {
   readonly keyId: string;
   readonly category: number;
-  /** The key material is not what was uploaded under this id. */
+  /** Present if the key material differs from what was uploaded under this id. */
   readonly altered?: true;
 }
 
@@ -51,7 +51,7 @@ export interface FetchItem {
   readonly allowLower: boolean;
   /** Empty: a fetch that cannot be repeated. */
   readonly requestId: string;
-  /** The answer. Absent when the item, or the whole call, failed. */
+  /** The answer. Absent if the item or the whole call failed. */
   readonly coins?: readonly FetchedCoin[];
   readonly failure?: Failure;
 }
@@ -62,7 +62,7 @@ export interface FetchCall extends CallFacts {
   readonly items: readonly FetchItem[];
 }
 
-/** A call of the admin service, a count, or a reconcile that retired coins. */
+/** A call of the admin service, or a count. */
 export interface OtherCall extends CallFacts {
   readonly kind: 'purge' | 'hard-delete' | 'count';
 }
@@ -71,16 +71,16 @@ export interface RetireCall extends CallFacts {
   readonly kind: 'retire';
   readonly userId: string;
   readonly category: number;
-  /** Absent when the call failed: any number of coins may have been retired. */
+  /** Absent if the call failed. Any number of coins may have been retired then. */
   readonly retiredCount?: number;
 }
 
 export type Call = UploadCall | FetchCall | OtherCall | RetireCall;
 
-/** Something that was broken on purpose, from its beginning until it was whole again. */
+/** An injected fault, from its start until it was repaired. */
 export interface Fault {
   readonly kind: string;
-  /** The service whose links or process it hit; absent: all of them. */
+  /** The service whose links or process it affected. Absent: all services. */
   readonly server?: number;
   readonly start: Millis;
   readonly end: Millis;
@@ -91,7 +91,7 @@ export interface History {
   readonly faults: readonly Fault[];
 }
 
-/** What the tables hold after the last call, of the users of this run. */
+/** The rows of the users of this run after the last call. */
 export interface FinalTables {
   readonly readAt: Millis;
   /** Every row of coin. */
@@ -105,19 +105,19 @@ export interface FinalTables {
   }[];
 }
 
-/** What the checker must know about the deployment. */
+/** The properties of the deployment that the checker needs. */
 export interface Rules {
   /** AQM_FETCH_GRACE. */
   readonly graceMs: Millis;
-  /** AQM_LOCK_TIMEOUT_MS: a call answered faster never waited for coins in vain. */
+  /** AQM_LOCK_TIMEOUT_MS. A call that was answered faster did not give up waiting for locked coins. */
   readonly lockTimeoutMs: Millis;
   /**
-   * How long after its failure a call may still be at work, with every part up: the longest wait for a connection, and
-   * the statement timeout, as often as one call may meet them.
+   * The longest time that a call may remain at work after its failure while every component is up: the longest wait for
+   * a connection and the statement timeout, as often as one call may meet them.
    */
   readonly zombieMs: Millis;
-  /** How long after the last fault calls may still fail. */
+  /** The time after the last fault in which calls may still fail. */
   readonly settleMs: Millis;
-  /** How far the database's clock may be from ours. */
+  /** The maximum difference between the database's clock and ours. */
   readonly skewMs: Millis;
 }

@@ -5,26 +5,32 @@ import { BREAKS, type Break } from './breaks';
 import type { Recorder } from './recorder';
 import { describeOutcome, figuresOf, isClean } from './report';
 import { type Outcome, type Plan, run } from './run';
-import { openDeployment, openOwnStage } from './stage';
+import { openDeployment, openLocalTestBed } from './test-bed';
 import { longestWork, TIMING, WORKLOAD } from './workload';
 
-const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 24] [--seed N] [--json FILE] [--history FILE]
+const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 24] [--seed N]
+                             [--json FILE] [--history FILE]
        npm run chaos -- --break NAME|all
        DATABASE_URL=… npm run chaos -- --address HOST:PORT … --token-key FILE --grace SECONDS
-  Lets many clients work against several services while processes are killed and connections cut, and holds what they
-  saw, and the final tables, against the promises. Exit code 1 when one is broken (with --break: when not exactly the
-  right one is reported).
-  --minutes   how long; 1 unless said otherwise
-  --services  service processes
-  --clients   fetching clients
-  --seed      repeats the choices of a run; the timing of the machine is not repeated
-  --break     breaks a promise in a copy of the service: ${Object.keys(BREAKS).join(', ')}
-  --json      writes verdict and figures; --history writes every call and fault as a line of JSON
-  --address   a service that runs elsewhere: nothing is killed, only the clients' own connections fail. Needs the
-              private key of its tokens, its AQM_FETCH_GRACE, and in DATABASE_URL its database, for the final tables.
-              Take more than 20 s of grace, and AQM_LIMITS=off`;
 
-/** A break is seen within seconds. */
+  Runs many clients against several services while processes are killed and connections cut. Then it
+  checks the recorded calls and the final tables against the promises. Exit code 0: every promise
+  held (with --break: exactly the broken one was reported). 1: a promise was violated (with --break:
+  another report was expected). 2: the run could not start.
+
+  --minutes   duration of the run (default 1)
+  --services  number of service processes (default 3)
+  --clients   number of fetching clients (default 24)
+  --seed      repeats the random choices of a run, but not the timing of the machine (default random)
+  --break     breaks a promise in a copy of the compiled service: ${Object.keys(BREAKS).join(', ')}
+  --json      writes the verdict and the figures to a file
+  --history   writes every call and fault to a file, one JSON object per line
+  --address   tests a deployed service (may be repeated): nothing is killed, only the clients' own
+              connections fail. Requires the private key of its tokens, its AQM_FETCH_GRACE (more
+              than 20 s) and, in DATABASE_URL, its database for the final tables. The service must
+              run with AQM_LIMITS=off`;
+
+/** The duration of a run with --break. A broken promise shows within seconds. */
 const BREAK_MS = 5000;
 
 const { values } = parseArgs({
@@ -48,10 +54,10 @@ class UsageError extends Error {}
 function positive(name: 'minutes' | 'services' | 'clients' | 'seed' | 'grace'): number {
   const value = Number(values[name]);
   if (Number.isFinite(value) && value > 0) return value;
-  throw new UsageError(`--${name} must be a number above 0`);
+  throw new UsageError(`--${name} must be a positive number`);
 }
 
-function say(text: string): void {
+function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
@@ -65,7 +71,7 @@ function onProgress(recorder: Recorder): void {
 
 async function whole(): Promise<number> {
   const elsewhere = values.address.length > 0;
-  // The services of a deployment are taken to have their default timeouts.
+  // Deployed services are assumed to have default timeouts.
   const timing = elsewhere ? { ...TIMING, graceMs: positive('grace') * 1000, statementTimeoutMs: 5000 } : TIMING;
   const durationMs = positive('minutes') * 60_000;
   const plan: Plan = {
@@ -73,30 +79,30 @@ async function whole(): Promise<number> {
     seed: positive('seed'),
     workload: { ...WORKLOAD, requesters: positive('clients') },
     timing,
-    storms: { lastMs: 8000, everyMs: 350, calmMs: Math.min(6000, 0.15 * durationMs) },
+    faultWindows: { lastMs: 8000, everyMs: 350, calmMs: Math.min(6000, 0.15 * durationMs) },
     onProgress,
   };
-  const stage = elsewhere
+  const testBed = elsewhere
     ? await openDeployment({
         addresses: values.address,
         databaseUrl: process.env.DATABASE_URL ?? '',
         tokenKeyFile: values['token-key'] ?? '',
         zombieMs: longestWork(timing),
       })
-    : await openOwnStage(positive('services'), DIST, timing);
+    : await openLocalTestBed(positive('services'), DIST, timing);
   try {
-    const outcome = await run(stage, plan);
-    say(describeOutcome(outcome));
+    const outcome = await run(testBed, plan);
+    print(describeOutcome(outcome));
     save(outcome, plan);
     const clean = isClean(outcome);
-    say(clean ? `\nevery promise held (--seed ${plan.seed})` : `\nPROMISES BROKEN (--seed ${plan.seed})`);
+    print(clean ? `\nevery promise held (--seed ${plan.seed})` : `\nPROMISES BROKEN (--seed ${plan.seed})`);
     return clean ? 0 : 1;
   } finally {
-    await stage.close();
+    await testBed.close();
   }
 }
 
-/** @returns whether exactly what was broken was reported */
+/** Runs with one broken promise. @returns true if exactly that promise was reported */
 async function broken(name: string, { edits, expected, implied, workload, timing, why }: Break): Promise<boolean> {
   const copy = brokenCopy(edits);
   const times = { ...TIMING, ...timing };
@@ -105,23 +111,23 @@ async function broken(name: string, { edits, expected, implied, workload, timing
     seed: positive('seed'),
     workload: { ...WORKLOAD, requesters: positive('clients'), ...workload },
     timing: times,
-    storms: undefined,
+    faultWindows: undefined,
     onProgress,
   };
   try {
-    const stage = await openOwnStage(2, copy.dist, times);
+    const testBed = await openLocalTestBed(2, copy.dist, times);
     try {
-      const outcome = await run(stage, plan);
+      const outcome = await run(testBed, plan);
       const reported = outcome.verdict.findings.filter(({ breaches }) => breaches.length > 0).map((one) => one.promise);
       const right = reported.includes(expected) && reported.every((one) => one === expected || implied.includes(one));
-      say(`\n${name}: ${why}\n`);
-      say(describeOutcome(outcome));
+      print(`\n${name}: ${why}\n`);
+      print(describeOutcome(outcome));
       const also = implied.length > 0 ? ` (which may imply: ${implied.join(', ')})` : '';
-      say(`\n${right ? 'ok' : 'WRONG'}: expected ${expected}${also}; reported ${reported.join(', ') || 'nothing'}`);
+      print(`\n${right ? 'ok' : 'WRONG'}: expected ${expected}${also}; reported ${reported.join(', ') || 'nothing'}`);
       save(outcome, plan);
       return right;
     } finally {
-      await stage.close();
+      await testBed.close();
     }
   } finally {
     copy.remove();
@@ -143,7 +149,7 @@ function save(outcome: Outcome, plan: Plan): void {
 
 async function main(): Promise<number> {
   if (values.help) {
-    say(USAGE);
+    print(USAGE);
     return 0;
   }
   if (values.break === undefined) return whole();
@@ -151,13 +157,13 @@ async function main(): Promise<number> {
   let right = true;
   for (const name of names) {
     const found = BREAKS[name];
-    if (!found) throw new UsageError(`"${name}" is not one of ${Object.keys(BREAKS).join(', ')}, all`);
+    if (!found) throw new UsageError(`unknown break "${name}"; choose from ${Object.keys(BREAKS).join(', ')}, all`);
     if (!(await broken(name, found))) right = false;
   }
   return right ? 0 : 1;
 }
 
-// Processes of the run are ended on the way out, whichever way it is.
+// On exit, also after a signal, all processes of the run are stopped.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 
 main().then(

@@ -7,7 +7,7 @@ import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres
 import { postgresModule } from '../../testkit/postgres-versions';
 import type { Target } from './tcp-link';
 
-/** A PostgreSQL that belongs to the run: it kills it, and starts it again. The services know only the links to it. */
+/** Runs a PostgreSQL that can be killed and is restarted. The services reach it only through TCP links. */
 export class ManagedPostgres {
   readonly #folder: string;
   readonly #embedded: EmbeddedPostgres;
@@ -15,7 +15,7 @@ export class ManagedPostgres {
   private constructor(folder: string, embedded: EmbeddedPostgres) {
     this.#folder = folder;
     this.#embedded = embedded;
-    // Only when the run itself dies: EmbeddedPostgres makes its server outlive the process that started it.
+    // Needed only if the run itself dies, because EmbeddedPostgres lets its server outlive the parent process.
     process.once('exit', this.#quit);
   }
 
@@ -37,12 +37,12 @@ export class ManagedPostgres {
     return { path: `${searchParams.get('host')}/.s.PGSQL.${searchParams.get('port')}` };
   }
 
-  /** SIGKILL for the postmaster. What its backends were doing they may still finish. */
+  /** Sends SIGKILL to the postmaster. Its backends may still finish what they are doing. */
   kill(): void {
     process.kill(this.#pid(), 'SIGKILL');
   }
 
-  /** SIGKILL for one backend that serves the services; PostgreSQL then ends all others and recovers. */
+  /** Sends SIGKILL to one backend of the services. PostgreSQL then terminates all others and recovers. */
   async killBackend(): Promise<void> {
     const pids = await this.#query<{ pid: number }>(
       "SELECT pid FROM pg_stat_activity WHERE application_name = 'aqm-coin' ORDER BY state = 'active' DESC LIMIT 1",
@@ -50,12 +50,12 @@ export class ManagedPostgres {
     for (const { pid } of pids) process.kill(pid, 'SIGKILL');
   }
 
-  /** Ends every connection of the services. */
+  /** Terminates every connection of the services. */
   async terminateBackends(): Promise<void> {
     await this.#query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aqm-coin'");
   }
 
-  /** Until it answers. */
+  /** Resolves when it answers queries. */
   async healed(): Promise<void> {
     for (;;) {
       const answer = await this.#query('SELECT').then(
@@ -80,7 +80,7 @@ export class ManagedPostgres {
     try {
       process.kill(this.#pid(), 'SIGQUIT');
     } catch {
-      // It is gone already.
+      // It has already exited.
     }
   };
 

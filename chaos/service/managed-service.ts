@@ -5,7 +5,7 @@ import type { TcpLink } from './tcp-link';
 
 const STOP_TIMEOUT_MS = 20_000;
 
-/** One coin service in a process of its own, behind a link that stays when the process does not. */
+/** Runs one coin service as a separate process, behind a TCP link that survives restarts of the process. */
 export class ManagedService {
   readonly front: TcpLink;
   readonly #program: string;
@@ -14,7 +14,7 @@ export class ManagedService {
 
   /**
    * @param dist a folder of compiled code: dist/, or a copy in which a promise is broken
-   * @param env its configuration; each start picks another port
+   * @param env its configuration; each start uses a new port
    */
   constructor(dist: string, front: TcpLink, env: NodeJS.ProcessEnv) {
     this.#program = join(dist, 'services/coin/aqm.js');
@@ -22,7 +22,7 @@ export class ManagedService {
     this.#env = { ...process.env, ...env, AQM_LISTEN: '127.0.0.1:0' };
   }
 
-  /** Starts it, repeatedly while its database is away. Resolves when it accepts calls. */
+  /** Starts the service, and retries while its database is unreachable. Resolves when it accepts calls. */
   async start(): Promise<void> {
     let failure: unknown;
     for (let tries = 0; tries < 50; tries++) {
@@ -36,16 +36,16 @@ export class ManagedService {
         await setTimeout(200);
       }
     }
-    throw new Error('the coin service does not start', { cause: failure });
+    throw new Error('the coin service did not start', { cause: failure });
   }
 
-  /** Kills it (SIGKILL). */
+  /** Sends SIGKILL, and resolves when the process has exited. */
   async kill(): Promise<void> {
     this.front.retarget(undefined);
     await this.#running?.end('SIGKILL');
   }
 
-  /** Stops it in order (SIGTERM): it answers the calls that run. Kills it if that takes too long. */
+  /** Sends SIGTERM, on which the service finishes its calls, and resolves when the process has exited. */
   async stop(): Promise<void> {
     const timer = globalThis.setTimeout(() => void this.#running?.end('SIGKILL'), STOP_TIMEOUT_MS);
     await this.#running?.end('SIGTERM');

@@ -1,4 +1,7 @@
-/** Seeded choices (mulberry32). The machine's own timing is not seeded, so two runs with one seed are alike, not equal. */
+/**
+ * Makes seeded random choices (mulberry32). The timing of the machine is not seeded, so two runs with the same seed are
+ * similar, not equal.
+ */
 export class Random {
   #state: number;
 
@@ -6,7 +9,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** From 0 to 1, without 1. */
+  /** Returns a number from 0 (inclusive) to 1 (exclusive). */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = this.#state;
@@ -15,7 +18,7 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number; both ends are possible. */
+  /** Returns an integer from `low` to `high`, both inclusive. */
   between(low: number, high: number): number {
     return low + Math.floor(this.next() * (high - low + 1));
   }
@@ -30,7 +33,7 @@ export class Random {
     return from[Math.floor(this.next() * from.length)];
   }
 
-  /** A generator of its own, so that one client's choices do not depend on another's pace. */
+  /** Returns an independent generator, so that the choices of one client do not depend on the pace of another. */
   fork(): Random {
     return new Random(Math.floor(this.next() * 2 ** 32));
   }

@@ -1,7 +1,7 @@
 import { HAND_OUT_MARGIN_S } from '../../services/coin/coin';
 import type { Call, Fault, History, Millis } from './history';
 
-/** The one clock of a run, and everything that was called and broken. */
+/** Holds the clock of a run, and records all calls and faults. */
 export class Recorder implements History {
   readonly calls: Call[] = [];
   readonly faults: Fault[] = [];
@@ -17,7 +17,7 @@ export class Recorder implements History {
     return ++this.#called;
   }
 
-  /** When a coin with this end stops being handed out, on the clock of the run. */
+  /** Returns the time at which a coin with this expiry stops being handed out, on the clock of the run. */
   handOutEnd(expireTime: Date): Millis {
     return expireTime.getTime() - HAND_OUT_MARGIN_S * 1000 - this.#wallZero;
   }

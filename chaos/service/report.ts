@@ -3,7 +3,7 @@ import { FAULT_NAMES } from './faults';
 import type { Call, Failure } from './history';
 import type { Outcome } from './run';
 
-/** The figures of a run, beside the verdict. */
+/** The figures of a run, in addition to the verdict. */
 export interface Figures {
   readonly seconds: number;
   readonly killsAndCuts: number;
@@ -11,14 +11,14 @@ export interface Figures {
   readonly calls: Record<string, number>;
   readonly fetches: number;
   readonly coinsFetched: number;
-  /** Attempts at a request after its first. */
+  /** The number of attempts at requests after the first attempt. */
   readonly repeats: number;
   readonly shortAnswers: number;
   readonly failures: Record<string, number>;
   readonly balance: Outcome['verdict']['balance'];
 }
 
-/** How many breaches of one promise are spelt out; the rest are counted. */
+/** The maximum number of breaches that are printed per promise. The rest is only counted. */
 const BREACHES_SHOWN = 5;
 
 export function figuresOf({ recorder, verdict }: Outcome): Figures {
@@ -63,7 +63,7 @@ function count(names: readonly string[]): Record<string, number> {
   return counts;
 }
 
-/** The verdict table, the breaches, and the figures, for people. */
+/** Formats the verdict table, the breaches and the figures for people. */
 export function describeOutcome(outcome: Outcome): string {
   const figures = figuresOf(outcome);
   const { balance } = figures;
@@ -81,9 +81,9 @@ export function describeOutcome(outcome: Outcome): string {
   }
   lines.push(
     '',
-    `${number(figures.killsAndCuts)} kills, cuts and pauses in ${figures.seconds} s: ${list(figures.faults)}`,
+    `${number(figures.killsAndCuts)} faults injected in ${figures.seconds} s: ${list(figures.faults)}`,
     `${number(figures.fetches)} fetches answered (${number(figures.shortAnswers)} short), ${number(figures.repeats)} repeats; calls: ${list(figures.calls)}`,
-    `${number(balance.uploaded)} coins uploaded = ${number(balance.inStock)} in stock + ${number(balance.fetched)} fetched + ${number(balance.unanswered)} taken by requests that were given up + ${number(balance.purged)} purged`,
+    `${number(balance.uploaded)} coins uploaded = ${number(balance.inStock)} in stock + ${number(balance.fetched)} fetched + ${number(balance.unanswered)} taken by requests without an answer + ${number(balance.purged)} purged`,
     `failures: ${list(figures.failures) || 'none'}`,
   );
   return lines.join('\n');

@@ -3,13 +3,13 @@ import { setTimeout } from 'node:timers/promises';
 import { issueToken } from '../../services/coin/identity/development-key';
 import { Caller } from './caller';
 import { check, type Verdict } from './checker/check';
-import { Operator, Owner, Requester, type World } from './clients';
-import { RECONNECTING, storm } from './faults';
+import { Operator, Owner, Requester, type RunContext } from './clients';
+import { injectFaults, RECONNECTING } from './faults';
 import { readFinalTables } from './final-tables';
 import type { FinalTables, Millis, Rules } from './history';
 import { Random } from './random';
 import { Recorder } from './recorder';
-import type { Stage } from './stage';
+import type { TestBed } from './test-bed';
 import { longestWork, type Timing, type Workload } from './workload';
 
 export interface Plan {
@@ -17,8 +17,8 @@ export interface Plan {
   readonly seed: number;
   readonly workload: Workload;
   readonly timing: Timing;
-  /** Undefined: nothing is broken from outside. */
-  readonly storms: { readonly lastMs: Millis; readonly everyMs: Millis; readonly calmMs: Millis } | undefined;
+  /** The windows in which faults are injected. undefined: none. */
+  readonly faultWindows: { readonly lastMs: Millis; readonly everyMs: Millis; readonly calmMs: Millis } | undefined;
   readonly onProgress: (recorder: Recorder) => void;
 }
 
@@ -31,82 +31,93 @@ export interface Outcome {
 
 const TOKEN_TTL_S = 24 * 3600;
 const PROGRESS_EVERY_MS = 10_000;
-/** How long clients have to connect again after a storm; who cannot then is failed by the services. */
+/** The time that clients have to reconnect after a fault window. A client that cannot is a failure of the services. */
 const RECONNECT_MS = 10_000;
 
-/** Lets clients work and things break for a while, then reads the tables and has everything checked. */
-export async function run(stage: Stage, plan: Plan): Promise<Outcome> {
+/** Runs clients and injects faults for a while, then reads the tables and checks everything. */
+export async function run(testBed: TestBed, plan: Plan): Promise<Outcome> {
   const { workload, timing } = plan;
   const random = new Random(plan.seed);
   const recorder = new Recorder();
-  const world: World = { recorder, workload, timing, services: stage.fronts.length, stormy: false, stopped: false };
-  const { loops, callers, owners } = await engage(stage, world, random);
+  const context: RunContext = {
+    recorder,
+    workload,
+    timing,
+    services: testBed.fronts.length,
+    faultsActive: false,
+    stopped: false,
+  };
+  const { loops, callers, owners } = await createClients(testBed, context, random);
 
   const progress = setInterval(() => plan.onProgress(recorder), PROGRESS_EVERY_MS);
   const working = Promise.all(loops.map((loop) => loop.run()));
-  // A client that dies of a bug of ours must end the run, not wait for its end.
-  const directing = direct(stage, world, callers, random.fork(), plan);
-  await Promise.race([directing, working]);
-  await directing;
-  world.stopped = true;
+  // A client that throws (a bug in the harness) must end the run at once.
+  const schedule = runSchedule(testBed, context, callers, random.fork(), plan);
+  await Promise.race([schedule, working]);
+  await schedule;
+  context.stopped = true;
   await working;
   clearInterval(progress);
 
-  await stage.settle();
+  await testBed.settle();
   for (const caller of callers) caller.close();
-  const final = await readFinalTables(stage.databaseUrl, owners, recorder);
+  const final = await readFinalTables(testBed.databaseUrl, owners, recorder);
   const rules: Rules = {
     graceMs: timing.graceMs,
     lockTimeoutMs: timing.lockTimeoutMs * 0.9,
     zombieMs: longestWork(timing),
     settleMs: timing.settleMs,
-    skewMs: stage.own ? 100 : 5000,
+    skewMs: testBed.local ? 100 : 5000,
   };
   return { recorder, final, rules, verdict: check(recorder, final, rules) };
 }
 
-/** Calm, storm, calm, storm … and calm at the end. */
-async function direct(
-  stage: Stage,
-  world: World,
+/** Alternates quiet periods and fault windows. The run begins and ends with a quiet period. */
+async function runSchedule(
+  testBed: TestBed,
+  context: RunContext,
   callers: readonly Caller[],
   random: Random,
   plan: Plan,
 ): Promise<void> {
-  const { recorder, timing } = world;
+  const { recorder, timing } = context;
   const end = recorder.now() + plan.durationMs;
-  const { storms } = plan;
-  if (!storms) {
+  const { faultWindows } = plan;
+  if (!faultWindows) {
     await setTimeout(plan.durationMs);
     return;
   }
-  const calmMs = timing.settleMs + storms.calmMs;
-  await setTimeout(Math.min(storms.calmMs, plan.durationMs / 10));
+  const calmMs = timing.settleMs + faultWindows.calmMs;
+  await setTimeout(Math.min(faultWindows.calmMs, plan.durationMs / 10));
   while (recorder.now() < end - calmMs) {
-    world.stormy = true;
-    const durationMs = Math.min(storms.lastMs, end - calmMs - recorder.now());
-    await storm(stage, recorder, random, { durationMs, everyMs: storms.everyMs, maxPauseMs: timing.maxPauseMs });
-    world.stormy = false;
+    context.faultsActive = true;
+    const durationMs = Math.min(faultWindows.lastMs, end - calmMs - recorder.now());
+    await injectFaults(testBed, recorder, random, {
+      durationMs,
+      everyMs: faultWindows.everyMs,
+      maxPauseMs: timing.maxPauseMs,
+    });
+    context.faultsActive = false;
     const start = recorder.now();
     await Promise.all(callers.map((caller) => caller.connected(RECONNECT_MS)));
-    // A client that has not connected again yet fails its calls by itself.
+    // Until a client has reconnected, its calls fail without a fault of the services.
     recorder.faults.push({ kind: RECONNECTING, start, end: recorder.now() });
     await setTimeout(calmMs);
   }
 }
 
-async function engage(stage: Stage, world: World, random: Random) {
-  const { workload } = world;
-  const addresses = stage.fronts.map((front) => `127.0.0.1:${front.port}`);
+async function createClients(testBed: TestBed, context: RunContext, random: Random) {
+  const { workload } = context;
+  const addresses = testBed.fronts.map((front) => `127.0.0.1:${front.port}`);
   const callers: Caller[] = [];
   const caller = async (name: string, userId: string = randomUUID(), isAdmin = false) => {
     const token = { userId, isAdmin, ttlSeconds: TOKEN_TTL_S, now: new Date() };
     const made = new Caller({
       name,
       userId,
-      token: await issueToken(stage.tokenKey, token),
+      token: await issueToken(testBed.tokenKey, token),
       addresses,
-      recorder: world.recorder,
+      recorder: context.recorder,
     });
     callers.push(made);
     return made;
@@ -117,7 +128,7 @@ async function engage(stage: Stage, world: World, random: Random) {
   const owner = async (name: string, options: ConstructorParameters<typeof Owner>[3]) => {
     const made = await caller(name);
     owners.push(made.userId);
-    loops.push(new Owner(world, made, random.fork(), options));
+    loops.push(new Owner(context, made, random.fork(), options));
     return made.userId;
   };
   const hot: string[] = [];
@@ -131,10 +142,10 @@ async function engage(stage: Stage, world: World, random: Random) {
   }
   for (let index = 0; index < workload.requesters; index++) {
     const own = await owner(`owner of requester ${index}`, { stock: 60, batch: 30, pauseMs: 1500 });
-    loops.push(new Requester(world, await caller(`requester ${index}`), random.fork(), { hot, busy, own }));
+    loops.push(new Requester(context, await caller(`requester ${index}`), random.fork(), { hot, busy, own }));
   }
   if (workload.housekeeping) {
-    loops.push(new Operator(world, await caller('operator', undefined, true), random.fork()));
+    loops.push(new Operator(context, await caller('operator', undefined, true), random.fork()));
   }
   return { loops, callers, owners };
 }

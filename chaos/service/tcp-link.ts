@@ -1,21 +1,21 @@
 import { createServer, connect as dial, type Server, type Socket } from 'node:net';
 
-/** Where connections go: host and port, or the path of a Unix socket. */
+/** The destination of connections: host and port, or the path of a Unix socket. */
 export type Target = { readonly host: string; readonly port: number } | { readonly path: string };
 
 /**
- * flowing: bytes pass. paused: half-open, nothing passes in either direction, new connections included, nobody is told.
- * replies-dropped: requests pass, replies are swallowed.
+ * The state of a link. `flowing`: bytes pass. `paused`: nothing passes in either direction, on existing and new
+ * connections, and neither side is notified. `replies-dropped`: requests pass, replies are discarded.
  */
 type Mode = 'flowing' | 'paused' | 'replies-dropped';
 
 interface Pair {
   readonly near: Socket;
-  /** Undefined while the link is paused and the connection waits to be made. */
+  /** undefined if the connection arrived while the link was paused, until it is resumed. */
   far: Socket | undefined;
 }
 
-/** A TCP proxy that can fail like a network does. */
+/** Is a TCP proxy that can fail like a network. */
 export class TcpLink {
   readonly #server: Server;
   readonly #pairs = new Set<Pair>();
@@ -26,7 +26,7 @@ export class TcpLink {
     this.#server = createServer({ noDelay: true }, (near) => this.#accept(near));
   }
 
-  /** Listens on a free port of 127.0.0.1. Without a target connections are refused (reset). */
+  /** Listens on a free port of 127.0.0.1. Without a target, connections are reset. */
   static async open(target?: Target): Promise<TcpLink> {
     const link = new TcpLink();
     link.#target = target;
@@ -47,12 +47,12 @@ export class TcpLink {
     return this.#pairs.size;
   }
 
-  /** For connections made from now on. */
+  /** Changes the target of new connections. */
   retarget(target: Target | undefined): void {
     this.#target = target;
   }
 
-  /** Resets every connection (RST), at both ends. @returns how many there were */
+  /** Resets every connection (RST) at both ends. @returns the number of connections */
   cut(): number {
     const pairs = [...this.#pairs];
     for (const pair of pairs) this.#end(pair);
@@ -71,7 +71,7 @@ export class TcpLink {
     this.#mode = 'replies-dropped';
   }
 
-  /** Lets everything flow again, what waited in a paused link first. */
+  /** Resumes. Bytes and connections that waited in the paused link pass first. */
   flow(): void {
     this.#mode = 'flowing';
     for (const pair of this.#pairs) {
@@ -124,7 +124,7 @@ export class TcpLink {
   #end(pair: Pair): void {
     if (!this.#pairs.delete(pair)) return;
     pair.near.resetAndDestroy();
-    // A Unix socket knows no reset; its other end reads the end of the connection.
+    // A Unix socket has no reset; the other end reads end of file.
     if (this.#target && 'path' in this.#target) pair.far?.destroy();
     else pair.far?.resetAndDestroy();
   }

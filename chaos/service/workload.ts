@@ -1,37 +1,37 @@
 import type { Millis } from './history';
 
-/** What the clients do. Numbers that a break needs otherwise are overruled in breaks.ts. */
+/** The parameters of the clients. Breaks override some of them; see breaks.ts. */
 export interface Workload {
-  /** Owners with little stock, which everybody asks: contention and stock-outs. */
+  /** The number of owners with little stock from whom all requesters fetch, for contention and empty stocks. */
   readonly hotOwners: number;
-  /** Owners with deep stock. */
+  /** The number of owners with a large stock. */
   readonly busyOwners: number;
-  /** Fetching clients; each has an owner of its own beside, whom nobody else asks. */
+  /** The number of fetching clients. Each also has one owner from whom no other requester fetches. */
   readonly requesters: number;
-  /** Coins per upload for a hot owner, at most, and the stock above which it uploads nothing. */
+  /** The maximum number of coins per upload of a hot owner, and the stock above which it uploads nothing. */
   readonly hotBatch: number;
   readonly hotStock: number;
-  /** Pause between two looks of a hot owner at its stock, at most. */
+  /** The maximum pause between two stock checks of a hot owner. */
   readonly hotPauseMs: Millis;
-  /** Stock per category of a busy owner. */
+  /** The stock per category of a busy owner. */
   readonly busyStock: number;
-  /** This and the shares below: from 0 to 1. */
+  /** The share of fetches from hot owners. This and all other shares are from 0 to 1. */
   readonly hotShare: number;
   readonly batchShare: number;
-  /** Fetches per batch, at most. */
-  readonly batchMost: number;
+  /** The maximum number of fetches per batch. */
+  readonly maxBatch: number;
   readonly fallbackShare: number;
-  /** Fetches without a request id. */
+  /** The share of fetches without a request_id. */
   readonly unnamedShare: number;
-  /** Requests that are sent twice at once. */
+  /** The share of requests that are sent twice at the same moment. */
   readonly doubleShare: number;
-  /** Steps that repeat an answered request. */
+  /** The share of steps that repeat an answered request. */
   readonly repeatShare: number;
-  /** Coins that stop being handed out within seconds. */
+  /** The share of coins that stop being handed out within seconds. */
   readonly fadingShare: number;
-  /** Looks of an owner at its stock that upload earlier coins again. */
+  /** The share of stock checks after which an owner uploads earlier coins again. */
   readonly reuploadShare: number;
-  /** Coins per fetch, at most. */
+  /** The maximum number of coins per fetch. */
   readonly maxCount: number;
   readonly housekeeping: boolean;
 }
@@ -46,7 +46,7 @@ export const WORKLOAD: Workload = {
   busyStock: 600,
   hotShare: 0.3,
   batchShare: 0.4,
-  batchMost: 30,
+  maxBatch: 30,
   fallbackShare: 0.3,
   unnamedShare: 0.03,
   doubleShare: 0.03,
@@ -57,14 +57,14 @@ export const WORKLOAD: Workload = {
   housekeeping: true,
 };
 
-/** The times that clients, services and checker must agree about. */
+/** The times on which clients, services and checker must agree. */
 export interface Timing {
   /** AQM_FETCH_GRACE. */
   readonly graceMs: Millis;
   readonly statementTimeoutMs: Millis;
   readonly lockTimeoutMs: Millis;
-  /** Deadline of a call that begins while something is broken, and of one that begins while nothing is. */
-  readonly stormDeadlineMs: Millis;
+  /** The deadline of a call that begins in a fault window, and of one that begins outside. */
+  readonly faultDeadlineMs: Millis;
   readonly calmDeadlineMs: Millis;
   readonly maxPauseMs: Millis;
   readonly settleMs: Millis;
@@ -74,24 +74,24 @@ export const TIMING: Timing = {
   graceMs: 12_000,
   statementTimeoutMs: 2000,
   lockTimeoutMs: 1000,
-  stormDeadlineMs: 1500,
+  faultDeadlineMs: 1500,
   calmDeadlineMs: 10_000,
   maxPauseMs: 1500,
   settleMs: 3000,
 };
 
-/** Longest wait for a connection of the service's pool. */
+/** The longest wait for a connection of the service's pool. */
 const CONNECT_TIMEOUT_MS = 1500;
 
-/** How long a call may be at work on a service that is whole. */
+/** Returns the longest time that a call may be at work on a healthy service. */
 export function longestWork({ statementTimeoutMs, lockTimeoutMs }: Timing): Millis {
   return CONNECT_TIMEOUT_MS + lockTimeoutMs + statementTimeoutMs + 1000;
 }
 
 /**
- * Until when, after its first attempt, a request may be repeated, so that even an attempt that lies in a paused
- * link for long is not taken for a new request after the grace.
+ * Returns the time after its first attempt within which a request may be repeated. It is short enough that an attempt
+ * delayed in a paused link is not taken for a new request after the grace.
  */
-export function patience(timing: Timing): Millis {
-  return Math.max(0, timing.graceMs - timing.stormDeadlineMs - timing.maxPauseMs - timing.statementTimeoutMs);
+export function retryWindow(timing: Timing): Millis {
+  return Math.max(0, timing.graceMs - timing.faultDeadlineMs - timing.maxPauseMs - timing.statementTimeoutMs);
 }

@@ -11,35 +11,47 @@ import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 import { User } from '../../testkit/user';
 
 const USAGE = `Usage: npm run siege [-- --connections 10000]
-  Holds idle connections to a live service of its own, and makes calls meanwhile. Exit code 1 when one of them is lost or
-  costs too much, or a call fails. The service needs as many file descriptors (ulimit -n).`;
+
+  Soak test of connections: holds many idle connections to a service that it starts, and makes calls
+  at the same time. Exit code 1: a connection was lost or takes more than 64 KiB, or a call failed.
+  Exit code 2: the run could not start. The service needs as many file descriptors (ulimit -n).
+
+  --connections  number of idle connections (default 10000)`;
 
 const PER_CHILD = 5000;
-/** Addresses that one child needs, see crowd.ts. */
+/** The number of addresses that one child process needs; see idle-connections.ts. */
 const ADDRESSES_PER_CHILD = PER_CHILD / 500;
 const CALLS = 200;
-/** What a connection may cost, in KiB of resident memory of the service. */
+/** The maximum cost of a connection, in KiB of resident memory of the service. */
 const MAX_KIB = 64;
 const TIME_LIMIT_MS = 180_000;
 
-interface Crowd {
+/** A child process with idle connections. */
+interface IdleConnections {
   readonly child: ChildProcess;
   readonly lines: Interface;
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { connections: { type: 'string', default: '10000' } } });
+  const { values } = parseArgs({
+    options: { connections: { type: 'string', default: '10000' }, help: { type: 'boolean', default: false } },
+  });
+  if (values.help) {
+    print(USAGE);
+    return 0;
+  }
   const connections = Number(values.connections);
-  if (!Number.isSafeInteger(connections) || connections < 1) throw new Error(`A number is needed. ${USAGE}`);
+  if (!Number.isSafeInteger(connections) || connections < 1)
+    throw new Error(`--connections must be a positive integer\n${USAGE}`);
   const findings: string[] = [];
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-siege-'));
   const service = await spawnMain(dataDir, { AQM_LOG_LEVEL: 'warn' });
-  const crowds: Crowd[] = [];
+  const children: IdleConnections[] = [];
   process.once('exit', () => {
-    for (const { child } of [service, ...crowds]) child.kill('SIGKILL');
+    for (const { child } of [service, ...children]) child.kill('SIGKILL');
   });
   setTimeout(() => {
-    say('FOUND it takes too long');
+    print(`FOUND the run took longer than ${TIME_LIMIT_MS / 1000} s`);
     process.exit(1);
   }, TIME_LIMIT_MS).unref();
   try {
@@ -51,54 +63,59 @@ async function main(): Promise<number> {
     const alone = residentMiB(service);
     const start = Date.now();
     for (let rest = connections; rest > 0; rest -= PER_CHILD) {
-      crowds.push(openCrowd(service, Math.min(rest, PER_CHILD), 2 + crowds.length * ADDRESSES_PER_CHILD));
+      children.push(openIdleConnections(service, Math.min(rest, PER_CHILD), 2 + children.length * ADDRESSES_PER_CHILD));
     }
-    const held = (await Promise.all(crowds.map(next))).reduce((sum, count) => sum + count, 0);
-    say(`${held} idle connections in ${Date.now() - start} ms`);
-    if (held !== connections) findings.push(`${connections - held} connections could not be made`);
-    const crowded = residentMiB(service);
-    const kib = ((crowded - alone) * 1024) / connections;
-    say(
-      `memory of the service: ${alone.toFixed(0)} MiB, with them ${crowded.toFixed(0)} MiB: ${kib.toFixed(1)} KiB each`,
+    const held = (await Promise.all(children.map(next))).reduce((sum, count) => sum + count, 0);
+    print(`${held} idle connections in ${Date.now() - start} ms`);
+    if (held !== connections) findings.push(`${connections - held} connections could not be opened`);
+    const loaded = residentMiB(service);
+    const kib = ((loaded - alone) * 1024) / connections;
+    print(
+      `memory of the service: ${alone.toFixed(0)} MiB alone, ${loaded.toFixed(0)} MiB with them: ${kib.toFixed(1)} KiB per connection`,
     );
     if (connections >= 1000 && kib > MAX_KIB) findings.push(`a connection costs ${kib.toFixed(1)} KiB`);
-    say(`${CALLS} calls meanwhile, median ${(await calls(user)).toFixed(2)} ms`);
-    const newcomer = new User(service.address, id, token);
-    await newcomer.count();
-    newcomer.close();
+    print(`${CALLS} calls at the same time, median ${(await calls(user)).toFixed(2)} ms`);
+    const newUser = new User(service.address, id, token);
+    await newUser.count();
+    newUser.close();
     user.close();
-    for (const { child } of crowds) child.stdin?.end();
-    const lost = (await Promise.all(crowds.map(next))).reduce((sum, count) => sum + count, 0);
+    for (const { child } of children) child.stdin?.end();
+    const lost = (await Promise.all(children.map(next))).reduce((sum, count) => sum + count, 0);
     if (lost > 0) findings.push(`${lost} connections were lost`);
   } catch (error) {
     findings.push(String(error));
   } finally {
-    for (const { child } of crowds) child.kill('SIGKILL');
+    for (const { child } of children) child.kill('SIGKILL');
     const code = await service.stop();
-    if (code !== 0) findings.push(`the service ended with exit code ${code}`);
+    if (code !== 0) findings.push(`the service exited with code ${code}`);
     rmSync(dataDir, { recursive: true, force: true });
   }
   for (const line of service.log().split('\n')) if (/"level":(50|60)/.test(line)) findings.push(`log: ${line}`);
-  for (const finding of findings) say(`FOUND ${finding}`);
-  say(findings.length === 0 ? 'every connection was held, every call answered' : 'NOT WITHSTOOD');
+  for (const finding of findings) print(`FOUND ${finding}`);
+  print(findings.length === 0 ? 'every connection stayed open, every call was answered' : 'FAILED');
   return findings.length === 0 ? 0 : 1;
 }
 
-function openCrowd({ address }: ServiceProcess, count: number, firstAddress: number): Crowd {
-  const args = [join(__dirname, 'crowd.js'), address.split(':')[1] ?? '', String(count), String(firstAddress)];
+function openIdleConnections({ address }: ServiceProcess, count: number, firstAddress: number): IdleConnections {
+  const args = [
+    join(__dirname, 'idle-connections.js'),
+    address.split(':')[1] ?? '',
+    String(count),
+    String(firstAddress),
+  ];
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   return { child, lines: createInterface(child.stdout) };
 }
 
-/** The next number it says. */
-async function next({ child, lines }: Crowd): Promise<number> {
-  const said = once(lines, 'line') as Promise<[string]>;
-  const ended = once(child, 'exit').then(() => Promise.reject(new Error('a crowd ended before its time')));
-  const [line] = await Promise.race([said, ended]);
+/** Reads the next number that the child prints. */
+async function next({ child, lines }: IdleConnections): Promise<number> {
+  const output = once(lines, 'line') as Promise<[string]>;
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error('a child process exited unexpectedly')));
+  const [line] = await Promise.race([output, ended]);
   return Number(line);
 }
 
-/** @returns the median time of a call, in milliseconds */
+/** Makes calls. @returns their median duration, in milliseconds */
 async function calls(user: User): Promise<number> {
   const times: number[] = [];
   for (let call = 0; call < CALLS; call++) {
@@ -114,7 +131,7 @@ function residentMiB({ child }: ServiceProcess): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1024;
 }
 
-function say(line: string): void {
+function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 

@@ -6,5 +6,5 @@ test('every break finds the pieces that it replaces', () => {
 });
 
 test('a break whose piece is missing is an error', () => {
-  expect(() => brokenCopy([{ file: 'store/claim/claim-many.js', from: 'no such piece', to: '' }])).toThrow('0 times');
+  expect(() => brokenCopy([{ file: 'store/claim/claim-one.js', from: 'no such piece', to: '' }])).toThrow('0 times');
 });

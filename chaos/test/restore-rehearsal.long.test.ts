@@ -4,7 +4,7 @@ import { compiled } from '../../testkit/root';
 const MAIN = compiled('chaos/restore/main');
 const rehearse = (...args: string[]) => spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
 
-test('every verdict of npm run rehearse-restore, a restore to a point in time, holds', () => {
+test('a restore to a point in time, as npm run rehearse-restore rehearses it: every line of the verdict holds', () => {
   const { status, stdout, stderr } = rehearse('--coins', '40', '--json');
   const { holds, findings } = JSON.parse(stdout || `{"findings":[],"holds":${JSON.stringify(stderr)}}`);
   expect({ status, holds }).toEqual({ status: 0, holds: true });
@@ -12,9 +12,9 @@ test('every verdict of npm run rehearse-restore, a restore to a point in time, h
     expect.arrayContaining([
       'the running service notices by itself',
       'nothing is handed out while it is fenced',
-      'aqm admin fence status says why',
+      'aqm admin fence status gives the reason',
       'aqm admin fence retire',
-      'the device publishes anew',
+      'the device publishes again',
       'no coin is handed out twice',
     ]),
   );

@@ -1,11 +1,11 @@
 // Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
 //
 //   make
-//   export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
-//   export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+//   export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
+//   export OWNER_TOKEN=<JWT of that user> REQUESTER_TOKEN=<JWT of another user>
 //   build/example
 //
-// Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+// Prints one JSON object. The keys are random bytes of the correct sizes; creating real ones is the task of the
 // minting module.
 #include <grpcpp/grpcpp.h>
 
@@ -31,7 +31,7 @@ constexpr int kAttempts = 8;
 constexpr auto kDeadline = 10s;
 std::random_device entropy;
 
-// What the google.rpc.Status of a failed call says.
+// The details in the google.rpc.Status of a failed call.
 struct Details {
   std::string reason;
   std::vector<std::string> fields;
@@ -59,7 +59,7 @@ using Stub = CoinService::Stub;
 template <class Request, class Response>
 using Method = grpc::Status (Stub::*)(grpc::ClientContext*, const Request&, Response*);
 
-// Sends the same request, and so the same request_id, again while the service is away for a moment.
+// Sends the request, and repeats it with the same request_id while the service is temporarily unavailable.
 template <class Request, class Response>
 grpc::Status Call(Stub& stub, Method<Request, Response> method, const std::string& token, const Request& request,
                   Response* response) {
@@ -67,18 +67,18 @@ grpc::Status Call(Stub& stub, Method<Request, Response> method, const std::strin
     grpc::ClientContext context;
     context.AddMetadata("authorization", "Bearer " + token);
     context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-    // Until its deadline it waits for a connection.
+    // The call waits for a connection until its deadline.
     context.set_wait_for_ready(true);
     const grpc::Status status = (stub.*method)(&context, request, response);
     const auto code = status.error_code();
-    const bool passing = code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::DEADLINE_EXCEEDED;
-    if (!passing || attempt == kAttempts) return status;
+    const bool transient = code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::DEADLINE_EXCEEDED;
+    if (!transient || attempt == kAttempts) return status;
     const Details details(status);
     const int backoff = std::min(100 << attempt, 5000);
     const milliseconds jittered(std::uniform_int_distribution(backoff / 2, backoff)(entropy));
-    // Never sooner than the service asks for.
+    // Never earlier than the service requests.
     const auto pause = std::max(jittered, details.retry_delay);
-    std::cerr << code << " " << details.reason << ": again in " << pause.count() << " ms\n";
+    std::cerr << code << " " << details.reason << ": retrying in " << pause.count() << " ms\n";
     std::this_thread::sleep_for(pause);
   }
 }
@@ -89,14 +89,14 @@ std::string RandomBytes(size_t size) {
   return bytes;
 }
 
-// Linux makes one at each reading.
+// Linux generates a new UUID on each read.
 std::string Uuid() {
   std::string text;
   std::ifstream("/proc/sys/kernel/random/uuid") >> text;
   return text;
 }
 
-// Adds coins of a category; the sizes come from the options in coin.proto.
+// Creates coins of a category. The sizes come from the options in coin.proto.
 void Mint(CoinCategory category, int count, Coins* coins) {
   const auto& options = CoinCategory_descriptor()->FindValueByNumber(category)->options();
   const CoinCategorySpec& spec = options.GetExtension(coin_category_spec);
@@ -125,12 +125,12 @@ void Check(const grpc::Status& status) {
 }
 
 int main() {
-  const std::string owner = std::getenv("AQM_OWNER_TOKEN"), requester = std::getenv("AQM_REQUESTER_TOKEN");
+  const std::string owner = std::getenv("OWNER_TOKEN"), requester = std::getenv("REQUESTER_TOKEN");
   grpc::ChannelArguments arguments;
-  // A connection that was refused is tried again soon, not after gRPC's second or two.
+  // Retries a refused connection after 100 ms instead of gRPC's default of about 1 s.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   const auto channel =
-      grpc::CreateCustomChannel(std::getenv("AQM_ADDRESS"), grpc::InsecureChannelCredentials(), arguments);
+      grpc::CreateCustomChannel(std::getenv("COIN_SERVICE_ADDRESS"), grpc::InsecureChannelCredentials(), arguments);
   Stub stub(channel);
 
   UploadCoinsRequest upload;
@@ -140,9 +140,9 @@ int main() {
   UploadCoinsResponse uploaded;
   Check(Call(stub, &Stub::UploadCoins, owner, upload, &uploaded));
 
-  // The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+  // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
   FetchCoinsRequest fetch;
-  fetch.set_target_user_id(std::getenv("AQM_OWNER"));
+  fetch.set_target_user_id(std::getenv("OWNER_ID"));
   fetch.set_coin_category(COIN_CATEGORY_GOLD);
   fetch.set_count(3);
   fetch.set_request_id(Uuid());
@@ -156,12 +156,12 @@ int main() {
   const InventoryCount& left = counted.available();
 
   FetchCoinsRequest wrong;
-  wrong.set_target_user_id("nobody");
+  wrong.set_target_user_id("not-a-uuid");
   FetchCoinsResponse nothing;
   const grpc::Status refused = Call(stub, &Stub::FetchCoins, requester, wrong, &nothing);
   const Details details(refused);
 
-  // What a repeated upload whose first reply was lost answers is a success, too.
+  // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
   const auto stored = std::count_if(uploaded.results().begin(), uploaded.results().end(), [](const auto& result) {
     return result.outcome() == CoinUploadResult::OUTCOME_INSERTED ||
            result.outcome() == CoinUploadResult::OUTCOME_ALREADY_PRESENT;

@@ -1,11 +1,11 @@
 // Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
 //
 //	buf generate
-//	export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
-//	export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+//	export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
+//	export OWNER_TOKEN=<JWT of that user> REQUESTER_TOKEN=<JWT of another user>
 //	go run .
 //
-// Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+// Prints one JSON object. The keys are random bytes of the correct sizes; creating real ones is the task of the
 // minting module.
 package main
 
@@ -43,7 +43,7 @@ const (
 	inserted, alreadyPresent = coinv1.CoinUploadResult_OUTCOME_INSERTED, coinv1.CoinUploadResult_OUTCOME_ALREADY_PRESENT
 )
 
-// details is what the google.rpc.Status of a failed call says.
+// details holds the details in the google.rpc.Status of a failed call.
 type details struct {
 	Code   codes.Code `json:"code"`
 	Reason string     `json:"reason"`
@@ -69,30 +69,30 @@ func detailsOf(err error) details {
 	return found
 }
 
-// call sends the same request, and so the same request_id, again while the service is away for a moment.
+// call sends the request, and repeats it with the same request_id while the service is temporarily unavailable.
 func call[Request, Response any](
 	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), token string, request *Request,
 ) (*Response, error) {
 	for attempt := 1; ; attempt++ {
 		ctx, cancel := context.WithTimeout(context.Background(), deadline)
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
-		// Until its deadline it waits for a connection.
+		// The call waits for a connection until its deadline.
 		response, err := method(ctx, request, grpc.WaitForReady(true))
 		cancel()
-		passing := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded
-		if !passing || attempt == attempts {
+		transient := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded
+		if !transient || attempt == attempts {
 			return response, err
 		}
 		backoff := min(100*time.Millisecond<<attempt, 5*time.Second)
 		found := detailsOf(err)
-		// Never sooner than the service asks for.
+		// Never earlier than the service requests.
 		pause := max(backoff/2+mathrand.N(backoff/2), found.retry)
-		log.Printf("%s %s: again in %v", found.Code, found.Reason, pause)
+		log.Printf("%s %s: retrying in %v", found.Code, found.Reason, pause)
 		time.Sleep(pause)
 	}
 }
 
-// mint makes coins of a category; the sizes come from the options in coin.proto.
+// mint creates coins of a category. The sizes come from the options in coin.proto.
 func mint(category coinv1.CoinCategory, count int) []*coinv1.Coin {
 	value := category.Descriptor().Values().ByNumber(category.Number())
 	spec := proto.GetExtension(value.Options(), coinv1.E_CoinCategorySpec).(*coinv1.CoinCategorySpec)
@@ -112,17 +112,17 @@ func sameKeys(a, b *coinv1.Coin) bool {
 }
 
 func main() {
-	owner, requester := os.Getenv("AQM_OWNER_TOKEN"), os.Getenv("AQM_REQUESTER_TOKEN")
-	connection := must(grpc.NewClient(os.Getenv("AQM_ADDRESS"), grpc.WithTransportCredentials(insecure.NewCredentials())))
+	owner, requester := os.Getenv("OWNER_TOKEN"), os.Getenv("REQUESTER_TOKEN")
+	connection := must(grpc.NewClient(os.Getenv("COIN_SERVICE_ADDRESS"), grpc.WithTransportCredentials(insecure.NewCredentials())))
 	defer connection.Close()
 	service := coinv1.NewCoinServiceClient(connection)
 
 	coins := slices.Concat(mint(gold, 2), mint(silver, 1), mint(bronze, 3))
 	uploaded := must(call(service.UploadCoins, owner, &coinv1.UploadCoinsRequest{Coins: coins}))
 
-	// The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+	// The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
 	fetch := &coinv1.FetchCoinsRequest{
-		TargetUserId: os.Getenv("AQM_OWNER"), CoinCategory: gold, Count: 3,
+		TargetUserId: os.Getenv("OWNER_ID"), CoinCategory: gold, Count: 3,
 		RequestId: uuid.NewString(), AllowLowerCategories: true,
 	}
 	fetched := must(call(service.FetchCoins, requester, fetch))
@@ -130,9 +130,9 @@ func main() {
 
 	left := must(call(service.GetInventoryCount, owner, &coinv1.GetInventoryCountRequest{})).Available
 
-	_, refused := call(service.FetchCoins, requester, &coinv1.FetchCoinsRequest{TargetUserId: "nobody"})
+	_, refused := call(service.FetchCoins, requester, &coinv1.FetchCoinsRequest{TargetUserId: "not-a-uuid"})
 
-	// What a repeated upload whose first reply was lost answers is a success, too.
+	// ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
 	stored := 0
 	for _, result := range uploaded.Results {
 		if result.Outcome == inserted || result.Outcome == alreadyPresent {
@@ -153,7 +153,7 @@ func main() {
 	})))
 }
 
-// must ends the example at the first error.
+// must exits at the first error.
 func must[T any](value T, err error) T {
 	if err != nil {
 		log.Fatal(err)

@@ -1,12 +1,12 @@
 """Uploads coins as one user, fetches them as another, and counts what is left.
 
     clients/python/generate /tmp/aqm-stubs
-    export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
-    export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
-    PYTHONPATH=/tmp/aqm-stubs /usr/bin/python3 clients/python/example.py    # Debian's; it has python3-grpcio
+    export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
+    export OWNER_TOKEN=<JWT of that user> REQUESTER_TOKEN=<JWT of another user>
+    PYTHONPATH=/tmp/aqm-stubs /usr/bin/python3 clients/python/example.py    # the Python of Debian, which has python3-grpcio
 
-Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the
-business of the minting module.
+Prints one JSON object. The keys are random bytes of the correct sizes; creating real ones is the task
+of the minting module.
 """
 
 import json
@@ -22,15 +22,15 @@ from google.rpc import error_details_pb2, status_pb2
 
 GOLD, SILVER, BRONZE = coin_pb2.COIN_CATEGORY_GOLD, coin_pb2.COIN_CATEGORY_SILVER, coin_pb2.COIN_CATEGORY_BRONZE
 DEADLINE_SECONDS = 10
-# A connection that was refused is tried again soon, not after gRPC's second or two.
+# Retries a refused connection after 100 ms instead of gRPC's default of about 1 s.
 RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 5000))
-# What a repeated upload whose first reply was lost answers is a success, too.
+# ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
 STORED = (coin_service_pb2.CoinUploadResult.OUTCOME_INSERTED, coin_service_pb2.CoinUploadResult.OUTCOME_ALREADY_PRESENT)
-ATTEMPTS, PASSING = 8, (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+ATTEMPTS, TRANSIENT = 8, (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Details:
-    """What the google.rpc.Status of a failed call says."""
+    """The details in the google.rpc.Status of a failed call."""
 
     def __init__(self, error):
         self.reason, self.fields, self.retry_seconds = "", [], 0.0
@@ -46,22 +46,22 @@ class Details:
 
 
 def call(method, request, user):
-    """Sends the same request, and so the same request_id, again while the service is away for a moment."""
+    """Sends the request, and repeats it with the same request_id while the service is temporarily unavailable."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return method(request, **user)
         except grpc.RpcError as error:
-            if error.code() not in PASSING or attempt == ATTEMPTS:
+            if error.code() not in TRANSIENT or attempt == ATTEMPTS:
                 raise
             details = Details(error)
-            # Never sooner than the service asks for.
+            # Never earlier than the service requests.
             pause = max(random.uniform(0.5, 1) * min(0.1 * 2**attempt, 5), details.retry_seconds)
-            print(f"{error.code().name} {details.reason}: again in {pause:.2f} s", file=sys.stderr)
+            print(f"{error.code().name} {details.reason}: retrying in {pause:.2f} s", file=sys.stderr)
         time.sleep(pause)
 
 
 def mint(category, count):
-    """Coins of a category; the sizes come from the options in coin.proto."""
+    """Creates coins of a category. The sizes come from the options in coin.proto."""
     value = coin_pb2.CoinCategory.DESCRIPTOR.values_by_number[category]
     spec = value.GetOptions().Extensions[coin_pb2.coin_category_spec]
     return [
@@ -76,7 +76,7 @@ def mint(category, count):
 
 
 def as_user(token):
-    """What every call of this user carries. Until its deadline it waits for a connection."""
+    """Returns the options of every call by this user. A call waits for a connection until its deadline."""
     return {
         "metadata": (("authorization", f"Bearer {token}"),),
         "timeout": DEADLINE_SECONDS,
@@ -89,16 +89,16 @@ def key_bytes(coins):
 
 
 def main():
-    owner, owner_id = as_user(os.environ["AQM_OWNER_TOKEN"]), os.environ["AQM_OWNER"]
-    requester = as_user(os.environ["AQM_REQUESTER_TOKEN"])
+    owner, owner_id = as_user(os.environ["OWNER_TOKEN"]), os.environ["OWNER_ID"]
+    requester = as_user(os.environ["REQUESTER_TOKEN"])
     coins = mint(GOLD, 2) + mint(SILVER, 1) + mint(BRONZE, 3)
 
-    with grpc.insecure_channel(os.environ["AQM_ADDRESS"], options=RECONNECT) as channel:
+    with grpc.insecure_channel(os.environ["COIN_SERVICE_ADDRESS"], options=RECONNECT) as channel:
         service = coin_service_pb2_grpc.CoinServiceStub(channel)
 
         uploaded = call(service.UploadCoins, coin_service_pb2.UploadCoinsRequest(coins=coins), owner)
 
-        # The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+        # The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
         fetch = coin_service_pb2.FetchCoinsRequest(
             target_user_id=owner_id,
             coin_category=GOLD,
@@ -112,7 +112,7 @@ def main():
         left = call(service.GetInventoryCount, coin_service_pb2.GetInventoryCountRequest(), owner).available
 
         try:
-            call(service.FetchCoins, coin_service_pb2.FetchCoinsRequest(target_user_id="nobody"), requester)
+            call(service.FetchCoins, coin_service_pb2.FetchCoinsRequest(target_user_id="not-a-uuid"), requester)
             refused = None
         except grpc.RpcError as error:
             details = Details(error)

@@ -9,12 +9,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.include_imports(true).open_file("aqm/coin/v1/coin_service.proto")?;
     tonic_prost_build::configure().build_server(false).compile_fds(compiler.file_descriptor_set())?;
 
-    let sizes = category_sizes(&compiler.descriptor_pool()).ok_or("coin.proto names no sizes")?;
+    let sizes = category_sizes(&compiler.descriptor_pool()).ok_or("coin.proto defines no sizes")?;
     fs::write(Path::new(&env::var("OUT_DIR")?).join("category_sizes.rs"), sizes)?;
     Ok(())
 }
 
-/// Rust source: an array of (number of the category, public_key_size, signature_size).
+/// Returns Rust source: an array of (number of the category, public_key_size, signature_size).
 fn category_sizes(pool: &DescriptorPool) -> Option<String> {
     let extension = pool.get_extension_by_name("aqm.coin.v1.coin_category_spec")?;
     let mut rows = String::new();

@@ -2,11 +2,11 @@
  * Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
  *
  *     npm ci && npm run build
- *     export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
- *     export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+ *     export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
+ *     export OWNER_TOKEN=<JWT of that user> REQUESTER_TOKEN=<JWT of another user>
  *     npm --silent start
  *
- * Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+ * Prints one JSON object. The keys are random bytes of the correct sizes; creating real ones is the task of the
  * minting module.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
@@ -30,7 +30,7 @@ const ATTEMPTS = 8;
 const DEADLINE_MS = 10_000;
 const STORED = [Outcome.INSERTED, Outcome.ALREADY_PRESENT];
 
-/** What the google.rpc.Status of a failed call says. */
+/** Returns the details in the google.rpc.Status of a failed call. */
 function detailsOf(error: ConnectError) {
   const [info] = error.findDetails(ErrorInfoSchema);
   const [bad] = error.findDetails(BadRequestSchema);
@@ -43,30 +43,30 @@ function detailsOf(error: ConnectError) {
 }
 
 /**
- * Whether the service, or the way to it, was only away for a moment. A connection that breaks under a call is no UNAVAILABLE
- * to Connect: it is CANCELED, or has Node's error as its cause, which no answer has.
+ * True if the failure is transient. Connect does not report UNAVAILABLE if a connection breaks during a call: it reports
+ * CANCELED, or has Node's error as its cause, which no answer of the service has.
  */
-function isPassing({ code, cause }: ConnectError): boolean {
+function isTransient({ code, cause }: ConnectError): boolean {
   return [Code.Unavailable, Code.DeadlineExceeded, Code.Canceled].includes(code) || cause !== undefined;
 }
 
-/** Makes the same call, and so sends the same request_id, again while the service is away for a moment. */
+/** Makes the call, and repeats it with the same request_id while the service is temporarily unavailable. */
 async function call<T>(token: string, method: (options: CallOptions) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await method({ headers: { authorization: `Bearer ${token}` }, timeoutMs: DEADLINE_MS });
     } catch (error) {
-      if (!(error instanceof ConnectError) || !isPassing(error) || attempt === ATTEMPTS) throw error;
+      if (!(error instanceof ConnectError) || !isTransient(error) || attempt === ATTEMPTS) throw error;
       const { reason, retryDelayMs } = detailsOf(error);
-      // Never sooner than the service asks for.
+      // Never earlier than the service requests.
       const pauseMs = Math.max((0.5 + Math.random() / 2) * Math.min(100 * 2 ** attempt, 5000), retryDelayMs);
-      console.error(`${Code[error.code]} ${reason}: again in ${Math.round(pauseMs)} ms`);
+      console.error(`${Code[error.code]} ${reason}: retrying in ${Math.round(pauseMs)} ms`);
       await setTimeout(pauseMs);
     }
   }
 }
 
-/** Coins of a category; the sizes come from the options in coin.proto. */
+/** Creates coins of a category. The sizes come from the options in coin.proto. */
 function mint(coinCategory: CoinCategory, count: number): Coin[] {
   const spec = getOption(CoinCategorySchema.value[coinCategory], coin_category_spec);
   return Array.from({ length: count }, () =>
@@ -82,15 +82,15 @@ function mint(coinCategory: CoinCategory, count: number): Coin[] {
 const keyBytes = (coins: Coin[]) =>
   coins.map(({ keyId, publicKey, signature }) => [keyId, Buffer.from(publicKey), Buffer.from(signature)]);
 
-const { AQM_ADDRESS, AQM_OWNER = '', AQM_OWNER_TOKEN: owner = '', AQM_REQUESTER_TOKEN: requester = '' } = process.env;
-const service = createClient(CoinService, createGrpcTransport({ baseUrl: `http://${AQM_ADDRESS}` }));
+const { COIN_SERVICE_ADDRESS, OWNER_ID = '', OWNER_TOKEN: owner = '', REQUESTER_TOKEN: requester = '' } = process.env;
+const service = createClient(CoinService, createGrpcTransport({ baseUrl: `http://${COIN_SERVICE_ADDRESS}` }));
 
 const coins = [...mint(CoinCategory.GOLD, 2), ...mint(CoinCategory.SILVER, 1), ...mint(CoinCategory.BRONZE, 3)];
 const uploaded = await call(owner, (options) => service.uploadCoins({ coins }, options));
 
-// The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+// The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
 const request = {
-  targetUserId: AQM_OWNER,
+  targetUserId: OWNER_ID,
   coinCategory: CoinCategory.GOLD,
   count: 3,
   requestId: randomUUID(),
@@ -101,14 +101,14 @@ const repeated = await call(requester, (options) => service.fetchCoins(request, 
 
 const { available } = await call(owner, (options) => service.getInventoryCount({}, options));
 
-const refused = await call(requester, (options) => service.fetchCoins({ targetUserId: 'nobody' }, options)).then(
+const refused = await call(requester, (options) => service.fetchCoins({ targetUserId: 'not-a-uuid' }, options)).then(
   () => null,
   (error: ConnectError) => ({ code: error.code, reason: detailsOf(error).reason, fields: detailsOf(error).fields }),
 );
 
 process.stdout.write(
   JSON.stringify({
-    // What a repeated upload whose first reply was lost answers is a success, too.
+    // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
     uploaded: uploaded.results.filter(({ outcome }) => STORED.includes(outcome)).length,
     fetched: fetched.coins.map(({ coinCategory }) => CoinCategorySchema.value[coinCategory].name),
     fetched_as_uploaded: isDeepStrictEqual(keyBytes(fetched.coins), keyBytes(coins.slice(0, 3))),

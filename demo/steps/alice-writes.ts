@@ -3,7 +3,7 @@ import { adviseTier, type Situation } from '../context-manager';
 import { sendMessage } from '../conversation';
 import { openParcel } from '../crypto-wrapper';
 import { decodeParcel } from '../parcel';
-import { conversationWithBob, type Scene, stockForContact, stockInVault, stockOnServer } from '../scene';
+import { conversationWithBob, type StoryContext, stockForContact, stockInVault, stockOnServer } from '../story-context';
 import { describeTiers, tierCounts } from '../tiers';
 import { topUpFromBob } from './stock-up';
 
@@ -15,18 +15,18 @@ const SITUATIONS: readonly (readonly [where: string, Situation, text: string, Co
   ['Cellular, battery at 4 %', { link: 'cellular', battery: 0.04 }, 'Phone is dying!', 'BRONZE'],
 ];
 
-export function writeInThreeSituations(scene: Scene): Promise<void> {
-  const { journal, alice, bob } = scene;
+export function writeInThreeSituations(context: StoryContext): Promise<void> {
+  const { journal, alice, bob } = context;
   return journal.step(
     'three-situations',
     'Alice writes to Bob in three situations',
-    'The context manager on her phone picks the tier from link and battery. She verifies that Bob signed the coin, ' +
-      'encrypts with it and sends; Bob opens the parcel with the private half from his vault and burns that half.',
+    'The context manager on her phone chooses the tier from link and battery. She verifies that Bob signed the coin, ' +
+      'encrypts with it and sends. Bob opens the parcel with the private half from his vault and burns that half.',
     async () => {
       for (const [where, situation, text, tier] of SITUATIONS) {
         const { coinCategory, because } = adviseTier(situation);
         journal.note(`${where}: ${coinCategory}, because ${because}.`);
-        await send(scene, text, situation, tier);
+        await send(context, text, situation, tier);
       }
       const cached = tierCounts(4, 3, 0);
       journal.check(`Alice keeps ${describeTiers(cached)}`, await stockForContact(alice, bob.name), cached);
@@ -36,15 +36,15 @@ export function writeInThreeSituations(scene: Scene): Promise<void> {
   );
 }
 
-export function writeUntilTiersRunOut(scene: Scene): Promise<void> {
-  const { journal, alice, bob } = scene;
+export function writeUntilTiersRunOut(context: StoryContext): Promise<void> {
+  const { journal, alice, bob } = context;
   return journal.step(
     'tiers-run-out',
     'Alice tops up and sends photos until nothing is left',
-    'A top-up fetches only what is missing. At home she always wants GOLD; when a tier is used up, the next lower one ' +
-      'serves: GOLD, then SILVER, then BRONZE. When nothing is left she is told so, and nothing is sent unprotected.',
+    'A top-up fetches only what is missing. At home she always wants GOLD; when a tier is used up, the next lower one is ' +
+      'used: GOLD, then SILVER, then BRONZE. When nothing is left she gets an error, and nothing is sent unprotected.',
     async () => {
-      await topUpFromBob(scene, tierCounts(1, 0, 0));
+      await topUpFromBob(context, tierCounts(1, 0, 0));
       const cached = tierCounts(4, 4, 1);
       journal.check(
         `the server had no GOLD left, so Alice now keeps ${describeTiers(cached)}`,
@@ -55,36 +55,36 @@ export function writeUntilTiersRunOut(scene: Scene): Promise<void> {
       const expected = (['GOLD', 'SILVER', 'BRONZE'] as const).flatMap((tier) =>
         Array.from({ length: cached[tier] }, () => tier),
       );
-      for (const [index, tier] of expected.entries()) await send(scene, `Photo ${index + 1}`, AT_HOME, tier);
-      const refused = await sendMessage(conversationWithBob(scene, alice), 'Photo 10', AT_HOME, 'GOLD');
+      for (const [index, tier] of expected.entries()) await send(context, `Photo ${index + 1}`, AT_HOME, tier);
+      const refused = await sendMessage(conversationWithBob(context, alice), 'Photo 10', AT_HOME, 'GOLD');
       journal.check(
-        'photo 10: no coin of Bob is left, and the answer is an honest "none"',
+        'photo 10: no coin of Bob is left, and the inventory returns none',
         refused?.coinCategory ?? 'none',
         'none',
       );
 
-      await topUpFromBob(scene, tierCounts(5, 3, 0));
+      await topUpFromBob(context, tierCounts(5, 3, 0));
       const refilled = tierCounts(0, 1, 1);
       journal.check(
         `after another top-up Alice keeps ${describeTiers(refilled)}, all that the server may give her`,
         await stockForContact(alice, bob.name),
         refilled,
       );
-      await send(scene, 'Photo 10', AT_HOME, 'SILVER');
+      await send(context, 'Photo 10', AT_HOME, 'SILVER');
       const left = tierCounts(0, 0, 2);
       journal.check(`the server has ${describeTiers(left)} left`, await stockOnServer(bob), left);
     },
   );
 }
 
-export function tryReplay({ journal, bob, deliveries }: Scene): Promise<void> {
+export function tryReplay({ journal, bob, deliveries }: StoryContext): Promise<void> {
   return journal.step(
     'replay',
-    'Somebody recorded the first message and sends it again',
-    'Its private half is burned: the vault has nothing any more that could open it, not even for Bob himself.',
+    'An attacker recorded the first message and sends it again',
+    'Its private half is burned: the vault has nothing left that could open it, not even for Bob himself.',
     async () => {
       const [first] = deliveries;
-      if (!first) throw new Error('nothing was recorded');
+      if (!first) throw new Error('no message was recorded');
       const before = await stockInVault(bob);
       journal.check(
         'the vault has no private half for it',
@@ -102,8 +102,8 @@ export function tryReplay({ journal, bob, deliveries }: Scene): Promise<void> {
   );
 }
 
-async function send(scene: Scene, text: string, situation: Situation, tier: CoinCategoryName): Promise<void> {
-  const delivery = await sendMessage(conversationWithBob(scene, scene.alice), text, situation, tier);
+async function send(context: StoryContext, text: string, situation: Situation, tier: CoinCategoryName): Promise<void> {
+  const delivery = await sendMessage(conversationWithBob(context, context.alice), text, situation, tier);
   if (!delivery) throw new Error(`no coin was left for "${text}"`);
-  scene.deliveries.push(delivery);
+  context.deliveries.push(delivery);
 }

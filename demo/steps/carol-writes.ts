@@ -2,16 +2,16 @@ import { fetchOnDemand } from '../../device';
 import { deliver } from '../conversation';
 import { ForgedCoinError, openParcel, sealMessage } from '../crypto-wrapper';
 import { decodeParcel, encodeParcel } from '../parcel';
-import { conversationWithBob, type Scene, stockForContact, stockInVault, stockOnServer } from '../scene';
+import { conversationWithBob, type StoryContext, stockForContact, stockInVault, stockOnServer } from '../story-context';
 import { describeTiers, tierCounts } from '../tiers';
 
-export function carolWrites(scene: Scene): Promise<void> {
-  const { journal, carol, bob, bobsKeys, deliveries } = scene;
+export function carolWrites(context: StoryContext): Promise<void> {
+  const { journal, carol, bob, bobsKeys, deliveries } = context;
   return journal.step(
     'stranger',
     'Carol, a stranger to Bob, writes once',
-    'For a stranger nothing is kept in advance: she fetches one coin at the moment of writing and uses it at once. She ' +
-      'wants GOLD and takes what there is.',
+    'No coins of strangers are kept in advance: she fetches one coin when she writes and uses it at once. She wants GOLD ' +
+      'and takes the best tier in stock.',
     async () => {
       journal.check('to Carol, Bob is a STRANGER', await carol.storage.inventory.getPriority(bob.name), 'STRANGER');
       const coin = await fetchOnDemand(carol.storage, carol.service, {
@@ -27,7 +27,7 @@ export function carolWrites(scene: Scene): Promise<void> {
       const text = 'Hello Bob!';
       const swapped = { ...coin, publicKey: flipLastBit(coin.publicKey) };
       journal.check(
-        'had somebody changed the key on the way, she would notice: the signature does not fit',
+        'a key that was modified in transit is detected: its signature is invalid',
         isForged(() => sealMessage(text, swapped, bobsKeys)),
         true,
       );
@@ -36,12 +36,12 @@ export function carolWrites(scene: Scene): Promise<void> {
       const parcel = encodeParcel(sealMessage(text, coin, bobsKeys));
       const opener = { vault: bob.storage.vault, hardwareKey: bob.hardwareKey };
       journal.check(
-        'a parcel in which one bit was flipped on the way is refused, as DAMAGED',
+        'a parcel with one bit flipped in transit is refused as DAMAGED',
         await openParcel(decodeParcel(flipLastBit(parcel)), opener),
         { opened: false, reason: 'DAMAGED' },
       );
-      journal.check('and burns nothing, so the real one can still be opened', await stockInVault(bob), inVault);
-      deliveries.push(await deliver(conversationWithBob(scene, carol), text, coin, 'wants GOLD, gets', 'BRONZE'));
+      journal.check('it burns nothing, so the real one can still be opened', await stockInVault(bob), inVault);
+      deliveries.push(await deliver(conversationWithBob(context, carol), text, coin, 'wants GOLD, gets', 'BRONZE'));
 
       const left = tierCounts(0, 0, 1);
       journal.check(`the server has ${describeTiers(left)} left`, await stockOnServer(bob), left);

@@ -1,9 +1,9 @@
 import { uuidBytes } from '../coin-signature';
 import { readDisk } from '../person';
-import { type Scene, stockForContact, stockInVault, stockOnServer } from '../scene';
+import { type StoryContext, stockForContact, stockInVault, stockOnServer } from '../story-context';
 import { addTiers, countTiers, TIERS, type TierCounts, tierCounts } from '../tiers';
 
-/** Where every coin of Bob's is in the end. */
+/** The number of Bob's coins by place at the end. */
 export interface FinalStock {
   readonly minted: TierCounts;
   readonly burned: TierCounts;
@@ -12,11 +12,19 @@ export interface FinalStock {
   readonly inventory: TierCounts;
 }
 
-export function compareStocks({ journal, backend, alice, bob, carol, minted, deliveries }: Scene): Promise<FinalStock> {
+export function compareStocks({
+  journal,
+  backend,
+  alice,
+  bob,
+  carol,
+  minted,
+  deliveries,
+}: StoryContext): Promise<FinalStock> {
   return journal.step(
     'final-stock',
     'Every coin is accounted for',
-    "Three stores kept count, each by itself: the server, the inventory on Alice's device, the vault on Bob's.",
+    "Three independent stores are compared: the server, the inventory on Alice's device, and the vault on Bob's.",
     async () => {
       const stock: FinalStock = {
         minted: countTiers(minted.values()),
@@ -48,15 +56,13 @@ export function compareStocks({ journal, backend, alice, bob, carol, minted, del
         [deliveries.length, deliveries.length],
       );
       if (backend === 'redis') {
-        journal.note(
-          'Redis keeps key ids and counts in the clear; contacts and private halves it holds only encrypted.',
-        );
+        journal.note('Redis stores key ids and counts in plain text; contacts and private halves are encrypted.');
         return stock;
       }
       const ids = [...minted.keys(), alice.userId, bob.userId, carol.userId];
       const disks = await Promise.all([alice, bob, carol].map(readDisk));
       journal.check(
-        `${Buffer.concat(disks).length} bytes on the disks of the three devices, and no id and no priority can be read in them`,
+        `${Buffer.concat(disks).length} bytes on the disks of the three devices contain no readable id and no priority`,
         disks.map((disk) => countReadable(disk, ids)),
         [0, 0, 0],
       );
@@ -69,7 +75,7 @@ function row(name: string, counts: TierCounts): [string, ...number[]] {
   return [name, ...TIERS.map((tier) => counts[tier])];
 }
 
-/** How many of the ids, as text or as bytes, and of the words in any unencrypted file, lie readable on the disk. */
+/** Counts the ids (as text or bytes) and the words of an unencrypted file that are readable on the disk. */
 function countReadable(disk: Buffer, ids: readonly string[]): number {
   const texts = [...ids, 'SQLite format 3', 'BESTIE'].map((text) => Buffer.from(text));
   return [...texts, ...ids.map(uuidBytes)].filter((bytes) => disk.includes(bytes)).length;

@@ -1,10 +1,10 @@
 import { publicKeysOf } from '../coin-signature';
 import { PostOffice } from '../network-layer';
 import { createAccount, setUpDevice } from '../person';
-import type { Scene, Stage } from '../scene';
+import type { RunContext, StoryContext } from '../story-context';
 
-/** Returns the address that the service listens on. */
-export function startService({ journal, service }: Stage): Promise<string> {
+/** Starts the coin service. @returns the address that it listens on */
+export function startService({ journal, service }: RunContext): Promise<string> {
   return journal.step(
     'start-service',
     'The coin service starts',
@@ -12,8 +12,8 @@ export function startService({ journal, service }: Stage): Promise<string> {
       'sees a private half and never sees a message.',
     async () => {
       const address = await service.address();
-      const database = process.env.DATABASE_URL ? 'the PostgreSQL of DATABASE_URL' : 'a PostgreSQL of its own';
-      journal.note(`It runs in a process of its own and stores in ${database}.`);
+      const database = process.env.DATABASE_URL ? 'the PostgreSQL of DATABASE_URL' : 'its own PostgreSQL';
+      journal.note(`It runs as a separate process and uses ${database}.`);
       journal.check(`it accepts calls on ${address}, on this machine only`, /^127\.0\.0\.1:\d+$/.test(address), true);
       return address;
     },
@@ -21,14 +21,14 @@ export function startService({ journal, service }: Stage): Promise<string> {
 }
 
 export function setUpDevices(
-  { journal, backend, folder, redisUrl, service, people }: Stage,
+  { journal, backend, folder, redisUrl, service, people }: RunContext,
   address: string,
-): Promise<Scene> {
+): Promise<StoryContext> {
   return journal.step(
     'set-up-devices',
     'Alice, Bob and Carol set up their devices',
     'Each device has its own encrypted storage and a hardware key that never leaves it. Bob gives Alice and Carol his ' +
-      'identity keys in person, so they need not trust the server about who he is.',
+      'identity keys in person, so they need not trust the server to identify him.',
     async () => {
       const accounts = ['Alice', 'Bob', 'Carol'].map(createAccount);
       const tokens = await service.tokensFor(accounts.map(({ userId }) => userId));
@@ -41,7 +41,7 @@ export function setUpDevices(
           return person;
         }),
       );
-      if (!alice || !bob || !carol) throw new Error('somebody has no device');
+      if (!alice || !bob || !carol) throw new Error('a device is missing');
       journal.check(
         'three devices, each with its own storage',
         people.map(({ storage }) => storage.backend),
@@ -62,11 +62,11 @@ export function setUpDevices(
   );
 }
 
-export function stopService({ journal, service }: Stage): Promise<void> {
+export function stopService({ journal, service }: RunContext): Promise<void> {
   return journal.step(
     'stop-service',
     'The coin service stops',
-    'Asked with SIGTERM, it finishes the calls it has accepted, stops what it started and exits.',
+    'On SIGTERM it finishes the calls that it has accepted, stops the processes that it started, and exits.',
     async () => journal.check('its exit code is 0', await service.stop(), 0),
   );
 }

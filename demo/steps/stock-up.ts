@@ -2,12 +2,12 @@ import { publishCoins, topUp } from '../../device';
 import { specOf } from '../algorithms';
 import { mintCoin } from '../coin-minting';
 import { verifyCoin } from '../coin-signature';
-import { type Scene, stockForContact, stockInVault, stockOnServer } from '../scene';
+import { type StoryContext, stockForContact, stockInVault, stockOnServer } from '../story-context';
 import { countTiers, describeNonzeroTiers, describeTiers, TIERS, type TierCounts, tierCounts } from '../tiers';
 
 const MINTED = tierCounts(5, 6, 5);
 
-export function mintAndPublish({ journal, bob, bobsKeys, minted }: Scene): Promise<void> {
+export function mintAndPublish({ journal, bob, bobsKeys, minted }: StoryContext): Promise<void> {
   return journal.step(
     'mint-and-publish',
     `Bob mints ${describeTiers(MINTED)} and publishes them`,
@@ -39,7 +39,7 @@ export function mintAndPublish({ journal, bob, bobsKeys, minted }: Scene): Promi
 
       const { results } = await publishCoins(bob.storage, bob.service, coins);
       journal.check(
-        'the server took every one of them',
+        'the server accepted all of them',
         results.map(({ outcome }) => outcome),
         coins.map(() => 'INSERTED'),
       );
@@ -51,16 +51,16 @@ export function mintAndPublish({ journal, bob, bobsKeys, minted }: Scene): Promi
   );
 }
 
-export function befriendAndTopUp(scene: Scene): Promise<void> {
-  const { journal, alice, bob } = scene;
+export function befriendAndTopUp(context: StoryContext): Promise<void> {
+  const { journal, alice, bob } = context;
   return journal.step(
     'befriend-and-top-up',
     'Alice makes Bob a BESTIE and tops up',
-    'She fetches coins of Bob while she is online and keeps them, so that she can write at once later. How many depends ' +
-      'on how close somebody is: for a BESTIE 5 GOLD, 4 SILVER and 1 BRONZE.',
+    'She fetches coins of Bob while she is online and keeps them, so that she can write at once later. The number depends ' +
+      "on the contact's priority: for a BESTIE 5 GOLD, 4 SILVER and 1 BRONZE.",
     async () => {
       await alice.storage.inventory.setPriority(bob.name, 'BESTIE');
-      await topUpFromBob(scene, tierCounts(0, 0, 0));
+      await topUpFromBob(context, tierCounts(0, 0, 0));
       const cached = tierCounts(5, 4, 1);
       journal.check(`Alice keeps ${describeTiers(cached)}`, await stockForContact(alice, bob.name), cached);
       const left = tierCounts(0, 2, 4);
@@ -69,11 +69,11 @@ export function befriendAndTopUp(scene: Scene): Promise<void> {
   );
 }
 
-/** Alice fills her budget for Bob; `missing` is what the server could not give. */
-export async function topUpFromBob({ journal, alice, bob }: Scene, missing: TierCounts): Promise<void> {
+/** Alice fills up her budget for Bob. `missing` is what the server cannot provide. */
+export async function topUpFromBob({ journal, alice, bob }: StoryContext, missing: TierCounts): Promise<void> {
   const { contacts } = await topUp(alice.storage, alice.service, [{ contactId: bob.name, userId: bob.userId }]);
   journal.check(
-    `the top-up gets what the server has; still missing: ${describeNonzeroTiers(missing)}`,
+    `the top-up fetches what the server has; still missing: ${describeNonzeroTiers(missing)}`,
     contacts.map((contact) => [contact.error?.reason ?? 'no error', contact.discarded.length, contact.missing]),
     [['no error', 0, missing]],
   );

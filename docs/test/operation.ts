@@ -116,9 +116,9 @@ export class Operation {
       poolSize: 1,
       log: pino({ level: 'silent' }),
     });
-    await fence.pass(async (passage) => {
+    await fence.run(async (token) => {
       const expireTime = new Date(Date.now() + 20 * 86_400_000);
-      fence.acknowledge(passage, [{ userId: this.bobId, keyId: randomUUID(), coinCategory: 3, expireTime }]);
+      fence.recordHandedOut(token, [{ userId: this.bobId, keyId: randomUUID(), coinCategory: 3, expireTime }]);
     });
     fence.close();
     await db.destroy();

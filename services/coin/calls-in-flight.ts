@@ -1,20 +1,20 @@
 import { OverloadedError } from './errors';
 
 export interface CallBounds {
-  /** How many calls may be worked on at the same time. */
+  /** The maximum number of calls in flight. */
   readonly maxCalls: number;
-  /** A call that would wait longer for its turn is not taken; in milliseconds. */
+  /** A call that would wait longer than this for a connection or a batch is refused, in milliseconds. */
   readonly maxWaitMs: number;
-  /** How long one more call would wait for a connection to the database. */
+  /** The estimated wait for a connection to the database. */
   readonly waiting: { readonly expectedMs: number };
-  /** How long one more fetch would wait for its turn, besides. */
+  /** The estimated additional wait of a fetch for its batch. */
   readonly fetching?: { readonly expectedMs: number };
 }
 
 /**
- * The calls that are being worked on, and whether there is room for more. The number alone would not do: what is a short
- * queue for a fast database is a long one when it is slow, and everybody in it would wait, and many in vain. A call counts
- * from its whole request to its answer, not longer: a caller that sends slowly or reads slowly takes nobody's place.
+ * Counts the calls in flight and decides whether there is room for more. The count alone would not do: a queue that is short
+ * for a fast database is long for a slow one, and every call in it would wait, many in vain. A call is in flight from
+ * its complete request to its response, so a caller that sends or reads slowly occupies no place.
  */
 export class CallsInFlight {
   readonly #bounds: CallBounds;
@@ -29,30 +29,31 @@ export class CallsInFlight {
     return this.#count;
   }
 
+  /** True if no further call can be accepted. */
   get isFull(): boolean {
     const { maxCalls, maxWaitMs, waiting } = this.#bounds;
     return this.#count >= maxCalls || waiting.expectedMs > maxWaitMs;
   }
 
-  /** A call that is not a fetch waits for no turn, and is not refused for it. */
+  /** Returns true if no further call of this path can be accepted. Only fetches wait for a batch. */
   isFullFor(path: string): boolean {
     const { maxWaitMs, fetching } = this.#bounds;
     return this.isFull || (path.endsWith('FetchCoins') && (fetching?.expectedMs ?? 0) > maxWaitMs);
   }
 
-  /** One more, until it leaves. @throws OverloadedError when there are too many already */
+  /** Counts one more call, until `leave` is called for it. @throws OverloadedError if there is no room */
   enter(): void {
     if (this.isFull) throw new OverloadedError();
     this.#count += 1;
   }
 
-  /** Of one that has entered; once. */
+  /** Must be paired with `enter`. */
   leave(): void {
     this.#count -= 1;
     if (this.#count === 0) for (const listener of this.#listeners.splice(0)) listener();
   }
 
-  /** Resolves when nothing is worked on any more, not for callers that are gone either. */
+  /** Resolves when no call is in flight, including calls of disconnected clients. */
   async none(): Promise<void> {
     if (this.#count > 0) await new Promise<void>((resolve) => this.#listeners.push(resolve));
   }

@@ -1,19 +1,19 @@
 import { CancelledError, DeadlineExceededError, type DomainError } from './errors';
 
-/** Work that was not begun yet. */
+/** Work that waits to begin and can be given up. */
 export interface Waiter {
-  /** Nobody waits for it any more. */
+  /** Called once the caller no longer waits. */
   giveUp(error: DomainError): void;
 }
 
-/** How long somebody waits for an answer. What nobody waits for any more is not begun. */
+/** The time until which a caller waits for its answer. No work begins after it. */
 export class Deadline {
-  /** Of work that is not done for a caller. */
+  /** For background work that has no caller. */
   static readonly NONE = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
 
   readonly #at: number;
   readonly #now: () => Date;
-  /** Mostly none or one. A Set would keep those who are gone, see linked-list.ts. */
+  /** Mostly none or one. A Set would retain members that were removed, see linked-list.ts. */
   readonly #waiters: Waiter[] = [];
   #ended = false;
 
@@ -23,48 +23,49 @@ export class Deadline {
     this.#now = now;
   }
 
-  /** The caller waits no longer, for whatever reason. */
+  /** Ends the wait, because the time is over or the call was cancelled. Every subscribed waiter is given up. */
   end(): void {
     this.#ended = true;
     for (const waiter of this.#waiters.splice(0)) waiter.giveUp(this.#error());
   }
 
   /**
-   * By the clock too: a process with much to do hears of the end late. @throws DeadlineExceededError, CancelledError
+   * Throws if the caller no longer waits. Also checks the clock, because timers fire late in a busy process.
+   * @throws DeadlineExceededError, CancelledError
    */
   check(): void {
     if (this.#ended || this.#isPast()) throw this.#error();
   }
 
-  /** Tells `waiter` when the caller waits no longer, until it is forgotten. @throws DeadlineExceededError, CancelledError */
-  tell(waiter: Waiter): void {
+  /** Notifies `waiter` when the caller no longer waits. @throws DeadlineExceededError, CancelledError */
+  subscribe(waiter: Waiter): void {
     this.check();
     this.#waiters.push(waiter);
   }
 
-  /** Its work begins, or will not. */
-  forget(waiter: Waiter): void {
-    const place = this.#waiters.indexOf(waiter);
-    if (place < 0) return;
+  /** Removes the waiter, because its work begins or was given up. Safe to call again. */
+  unsubscribe(waiter: Waiter): void {
+    const index = this.#waiters.indexOf(waiter);
+    if (index < 0) return;
     const last = this.#waiters.pop();
-    if (last && last !== waiter) this.#waiters[place] = last;
+    if (last && last !== waiter) this.#waiters[index] = last;
   }
 
   /**
-   * Runs `work` that first waits for something and then calls `begin`. When the caller gives up while it waits, this ends
-   * at once, and `begin` throws when it is called; what has begun runs to its end.
+   * Runs `work`, which first waits for something and then calls `begin`. If the caller gives up during that wait, this
+   * rejects immediately, and `begin` throws when it is called. Work that has begun runs to its end.
    * @throws DeadlineExceededError, CancelledError, and what `work` throws
    */
   whileWaiting<T>(work: (begin: () => void) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const waiter = { giveUp: reject };
-      this.tell(waiter);
+      this.subscribe(waiter);
       const begin = () => {
-        this.forget(waiter);
+        this.unsubscribe(waiter);
         this.check();
       };
       work(begin).then(resolve, (error: unknown) => {
-        this.forget(waiter);
+        this.unsubscribe(waiter);
         reject(error);
       });
     });

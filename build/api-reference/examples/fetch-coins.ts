@@ -7,11 +7,11 @@ const fetch = {
   targetUserId: BOB,
   coinCategory: CoinCategory.COIN_CATEGORY_GOLD,
   count: 2,
-  requestId: randomUUID(), // kept until the answer is stored, so that a repeat gets the same coins
+  requestId: randomUUID(), // keep it until the answer is stored: a repeat returns the same coins
   allowLowerCategories: true,
 };
 
-/** The same request, and so the same id, while the service is away for a moment. */
+/** Repeats the same request, and so the same id, while the service is unavailable. */
 async function fetchWithRetry(attempts = 5): Promise<FetchCoinsResponse> {
   try {
     return await alice.fetchCoins(fetch, { timeoutMs: 5000 });

@@ -7,12 +7,12 @@ const coins = COIN_CATEGORIES.flatMap(({ category, publicKeySize, signatureSize 
   Array.from({ length: 4 }, () => ({
     keyId: randomUUID(),
     coinCategory: category,
-    publicKey: randomBytes(publicKeySize), // stands for a real one
+    publicKey: randomBytes(publicKeySize), // stands for a real key
     signature: randomBytes(signatureSize),
   })),
 );
 const { results, databaseEpoch } = await bob.uploadCoins({ coins });
 assert.ok(results.every(({ outcome }) => outcome === Outcome.OUTCOME_INSERTED));
-// A lost answer is no reason to worry: the same upload again is a success too.
+// If the answer is lost, repeat the same upload: it is a success, too.
 const again = await bob.uploadCoins({ coins, databaseEpoch });
 assert.ok(again.results.every(({ outcome }) => outcome === Outcome.OUTCOME_ALREADY_PRESENT));

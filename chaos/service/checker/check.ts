@@ -7,7 +7,7 @@ import { Holders } from './holders';
 import { checkOnce } from './once';
 import { checkOrder } from './order';
 import { checkRepeats } from './repeats';
-import { gatherRequests } from './requests';
+import { groupRequests } from './requests';
 import { checkShortAnswers } from './short-answers';
 import { checkSpent } from './spent';
 
@@ -17,9 +17,9 @@ export interface Verdict {
   readonly balance: Balance;
 }
 
-/** Holds what clients saw, and what the tables hold in the end, against the promises. Pure. */
+/** Checks the recorded calls and the final tables against the promises. It is a pure function. */
 export function check(history: History, final: FinalTables, rules: Rules): Verdict {
-  const requests = gatherRequests(history, rules);
+  const requests = groupRequests(history, rules);
   const { coins, appeared } = followCoins(history, requests, final);
   const holders = new Holders(requests, rules);
   const { balance, ...conservation } = checkConservation(history, coins, requests, final, appeared, rules);

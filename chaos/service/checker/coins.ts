@@ -1,27 +1,27 @@
 import type { FinalTables, History, Millis, UploadCall } from '../history';
 import { categoryName, type Request, type Take } from './requests';
 
-/** One coin's way through the run. */
+/** The life of one coin during the run. */
 export interface CoinLife {
   readonly userId: string;
   readonly keyId: string;
   readonly category: number;
-  /** Where it stood in the upload that first named it. */
+  /** The first upload that contained it, and its position there. */
   readonly uploadId: number;
   readonly position: number;
-  /** It went into stock after `uploadStart`, and before `uploadEnd`, which is infinite while no upload said so. */
+  /** It was stored between `uploadStart` and `uploadEnd`. The latter is infinite if no upload acknowledged it. */
   readonly uploadStart: Millis;
   uploadEnd: Millis;
-  /** When the service stops handing it out. */
+  /** The time at which the service stops handing it out. */
   handOutEnd: Millis;
   readonly uploads: { call: UploadCall; position: number; outcome: string | undefined }[];
-  /** One, unless a promise is broken. */
+  /** The hand-outs of the coin. More than one is a violation. */
   readonly takes: Take[];
-  /** How the tables show it after the last call. */
+  /** The state of the coin in the tables after the last call. */
   atEnd: 'in stock' | 'spent' | 'gone';
 }
 
-/** Answers after which a coin is, or was a moment ago, in stock. */
+/** The upload outcomes after which a coin is, or was a moment ago, in stock. */
 const STOCKED = ['INSERTED', 'ALREADY_PRESENT'];
 
 export function coinKey(userId: string, keyId: string): string {
@@ -32,7 +32,10 @@ export function describeCoin(coin: CoinLife): string {
   return `${categoryName(coin.category)} ${coin.keyId} of ${coin.userId}`;
 }
 
-/** Certainly stored before: by an upload that had ended, or in an earlier place of every upload that may have stored both. */
+/**
+ * True if `a` was certainly stored before `b`: by an upload that had ended, or at an earlier position in every upload
+ * that may have stored both.
+ */
 export function isBefore(a: CoinLife, b: CoinLife): boolean {
   if (a.uploadEnd < b.uploadStart) return true;
   if (a.uploadId !== b.uploadId || a.uploadEnd !== b.uploadEnd) return false;
@@ -43,12 +46,15 @@ export function isBefore(a: CoinLife, b: CoinLife): boolean {
   );
 }
 
-/** Inserted by more than one upload: its place in the queue is not known. */
+/** True if more than one upload inserted the coin, so that its position in the queue is unknown. */
 export function isReinserted(coin: CoinLife): boolean {
   return coin.uploads.filter(({ outcome }) => outcome === 'INSERTED').length > 1;
 }
 
-/** Follows every coin that was uploaded, or handed out, or is in the tables. */
+/**
+ * Reconstructs the life of every coin that was uploaded. `appeared` describes coins that were handed out or are in the
+ * tables without an upload.
+ */
 export function followCoins(
   history: History,
   requests: readonly Request[],
@@ -87,14 +93,14 @@ export function followCoins(
       for (const { keyId } of take.coins) {
         const coin = coins.get(coinKey(request.item.targetUserId, keyId));
         if (coin) coin.takes.push(take);
-        else appeared.push(`coin ${keyId}, which nobody uploaded, was the answer to ${request.name}`);
+        else appeared.push(`coin ${keyId} was never uploaded, but was the answer to ${request.name}`);
       }
     }
   }
   for (const row of final.coins) {
     const coin = coins.get(coinKey(row.userId, row.keyId));
     if (coin) coin.atEnd = row.inStock ? 'in stock' : 'spent';
-    else appeared.push(`coin ${row.keyId} of ${row.userId} is in the tables, and nobody uploaded it`);
+    else appeared.push(`coin ${row.keyId} of ${row.userId} is in the tables, but was never uploaded`);
   }
   return { coins, appeared };
 }

@@ -1,22 +1,22 @@
 import type { FinalTables, History, Rules } from '../history';
 import type { Finding } from './breach';
 import { type CoinLife, describeCoin } from './coins';
-import { categoryName, isOpen, type Request, requestName } from './requests';
+import { categoryName, isPending, type Request, requestName } from './requests';
 
-/** How many coins ended where; printed with the verdict. */
+/** The number of coins by final state. It is printed with the verdict. */
 export interface Balance {
   uploaded: number;
   inStock: number;
   fetched: number;
-  /** Spent without an answer that arrived: by requests that were given up, or retired. */
+  /** Coins that were spent without a received answer: by requests without an answer, or retired. */
   unanswered: number;
   purged: number;
 }
 
 /**
- * Every coin whose upload was acknowledged is in stock, or was handed out, or was purged when it was due. One that is
- * spent without an answer must belong to a request that never got one, or have been retired. Uploads without an
- * answer may have happened or not.
+ * Checks that every coin whose upload was acknowledged is in stock, was handed out, or was purged when it was due. A
+ * coin that is spent without an answer must belong to a request that never got one, or must have been retired. An
+ * upload without an answer may have taken effect or not.
  */
 export function checkConservation(
   history: History,
@@ -34,7 +34,7 @@ export function checkConservation(
     if (isAcknowledged || coin.atEnd !== 'gone' || coin.takes.length > 0) balance.uploaded++;
     for (const take of coin.takes) {
       if (take.coins.some(({ keyId, altered }) => keyId === coin.keyId && altered)) {
-        breaches.push(`${describeCoin(coin)} was handed out with other key material than was uploaded`);
+        breaches.push(`${describeCoin(coin)} was handed out with key material that differs from the upload`);
       }
     }
     if (coin.takes.length > 0) balance.fetched++;
@@ -45,16 +45,19 @@ export function checkConservation(
       unexplained.set(key, [...(unexplained.get(key) ?? []), coin]);
     } else if (isAcknowledged) {
       if (coin.handOutEnd - rules.skewMs <= final.readAt) balance.purged++;
-      else breaches.push(`${describeCoin(coin)} was stored (upload ${coin.uploadId}), and is gone without a trace`);
+      else breaches.push(`${describeCoin(coin)} was stored (upload ${coin.uploadId}), but is in no table`);
     }
   }
-  breaches.push(...beyondOpenRequests(unexplained, requests, history, rules));
+  breaches.push(...beyondPendingRequests(unexplained, requests, history, rules));
   breaches.push(...unknownFetches(requests, final));
   return { promise: 'conservation', checked: balance.uploaded, unit: 'coins uploaded', breaches, balance };
 }
 
-/** No more coins may be spent without an answer than the requests without an answer asked for, and were retired. */
-function beyondOpenRequests(
+/**
+ * Finds coins that were spent without an answer, beyond what the requests without an answer asked for and what was
+ * retired.
+ */
+function beyondPendingRequests(
   unexplained: ReadonlyMap<string, CoinLife[]>,
   requests: readonly Request[],
   history: History,
@@ -65,7 +68,7 @@ function beyondOpenRequests(
     const key = `${userId} ${category}`;
     allowed.set(key, (allowed.get(key) ?? 0) + count);
   };
-  for (const request of requests.filter((one) => isOpen(one, rules))) {
+  for (const request of requests.filter((one) => isPending(one, rules))) {
     for (const category of request.categories) allow(request.item.targetUserId, category, request.item.count);
   }
   for (const call of history.calls) {
@@ -73,17 +76,17 @@ function beyondOpenRequests(
   }
   const breaches: string[] = [];
   for (const [key, coins] of unexplained) {
-    const most = allowed.get(key) ?? 0;
+    const max = allowed.get(key) ?? 0;
     const [first] = coins;
-    if (!first || coins.length <= most) continue;
+    if (!first || coins.length <= max) continue;
     breaches.push(
-      `${coins.length} ${categoryName(first.category)} coins of ${first.userId} left the stock without an answer, and the requests without an answer asked for ${most}; one is ${describeCoin(first)}`,
+      `${coins.length} ${categoryName(first.category)} coins of ${first.userId} left the stock without an answer, but the requests without an answer asked for only ${max}; for example ${describeCoin(first)}`,
     );
   }
   return breaches;
 }
 
-/** Every row of coin_fetch belongs to a request that was made. Those without an id are given one by the service. */
+/** Finds rows of coin_fetch that belong to no request. The service assigns an id to requests without one. */
 function unknownFetches(requests: readonly Request[], final: FinalTables): string[] {
   const names = new Set(requests.map((request) => request.name));
   const withoutId = new Set(
@@ -95,5 +98,5 @@ function unknownFetches(requests: readonly Request[], final: FinalTables): strin
     .filter((row) => !withoutId.has(`${row.requesterId} ${row.userId}`))
     .map((row) => requestName(row.requesterId, row.userId, row.requestId))
     .filter((name) => !names.has(name))
-    .map((name) => `the tables remember ${name}, which nobody made`);
+    .map((name) => `the tables hold a record of ${name}, but no client made this request`);
 }

@@ -1,21 +1,21 @@
 import type { Millis, Rules } from '../history';
 import type { Attempt, Request } from './requests';
 
-/** One attempt, as far as it may have held coins of one user and category that it did not get in the end. */
+/** An attempt that may have locked coins of one user and category without receiving them. */
 export interface Holder {
   readonly attempt: Attempt;
   readonly start: Millis;
   readonly until: Millis;
-  /** How many coins it may have held at one moment beside those that it got. */
+  /** The maximum number of coins that it may have held at one moment in addition to those that it received. */
   readonly spare: number;
   /**
-   * How many other coins it may have held for a moment before it got its own: it found some of what it wanted, saw
-   * that others held the rest, and let go. 0 for who wants one coin only.
+   * The maximum number of other coins that it may have held briefly before it received its own: it locked some, found
+   * the rest locked by others, and released them. 0 for a single fetch of one coin.
    */
-  readonly passing: number;
+  readonly transient: number;
 }
 
-/** All holders, by user and category, ordered by start. */
+/** Indexes all holders by user and category, ordered by start. */
 export class Holders {
   readonly #byQueue = new Map<string, { holders: Holder[]; longest: Millis }>();
 
@@ -23,7 +23,7 @@ export class Holders {
     for (const request of requests) {
       for (const attempt of request.attempts) {
         const holder = toHolder(request, attempt, rules);
-        if (holder.spare === 0 && holder.passing === 0) continue;
+        if (holder.spare === 0 && holder.transient === 0) continue;
         for (const category of request.categories) this.#add(request.item.targetUserId, category, holder);
       }
     }
@@ -38,7 +38,7 @@ export class Holders {
     this.#byQueue.set(key, queue);
   }
 
-  /** Those that may have held coins of these queues at some moment from `from` to `to`, each once. */
+  /** Returns the holders that may have held coins of these queues at some moment from `from` to `to`, each once. */
   during(userId: string, categories: readonly number[], from: Millis, to: Millis): Set<Holder> {
     const found = new Set<Holder>();
     for (const category of categories) {
@@ -59,15 +59,15 @@ function toHolder(request: Request, attempt: Attempt, rules: Rules): Holder {
   const meetsItself = request.attempts.some(
     (other) => other !== attempt && other.start <= until && other.until >= start,
   );
-  // It failed, or waited until it gave up waiting, or met its own repeat and gave back what it had: anything may be.
+  // It failed, or gave up waiting, or met its own repeat and released its coins. Any number of them may have been held.
   if (!coins || until - start >= rules.lockTimeoutMs || meetsItself) {
-    return { attempt, start, until, spare: item.count, passing: item.count };
+    return { attempt, start, until, spare: item.count, transient: item.count };
   }
   const isAlone = item.count === 1 && attempt.call.items.length === 1;
-  return { attempt, start, until, spare: item.count - coins.length, passing: isAlone ? 0 : item.count };
+  return { attempt, start, until, spare: item.count - coins.length, transient: isAlone ? 0 : item.count };
 }
 
-/** Index of the last holder that starts at or before `time`. */
+/** Returns the index of the last holder that starts at or before `time`. */
 function lastBefore(holders: readonly Holder[], time: Millis): number {
   let low = 0;
   let high = holders.length;

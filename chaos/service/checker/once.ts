@@ -3,7 +3,9 @@ import type { Finding } from './breach';
 import { type CoinLife, coinKey, describeCoin } from './coins';
 import { type Request, requestName, type Take } from './requests';
 
-/** No coin is the answer to two requests, nor twice in one, and the tables agree about whose it is. */
+/**
+ * Checks that no coin is the answer to two requests or twice in one answer, and that the tables name the same request.
+ */
 export function checkOnce(
   coins: ReadonlyMap<string, CoinLife>,
   requests: readonly Request[],
@@ -16,7 +18,7 @@ export function checkOnce(
     if (!first) continue;
     checked++;
     for (const other of others) {
-      // Within one request it is the same answer, or one that differs, which is for the check of repeats.
+      // Different answers to one request are the concern of the check of repeats.
       if (other.request === first.request) continue;
       breaches.push(`${describeCoin(coin)} was handed out twice: ${describe(first)}; ${describe(other)}`);
     }
@@ -24,7 +26,7 @@ export function checkOnce(
   for (const request of requests) {
     for (const take of request.takes) {
       const distinct = new Set(take.coins.map((coin) => coin.keyId));
-      if (distinct.size < take.coins.length) breaches.push(`a coin is twice in one answer: ${describe(take)}`);
+      if (distinct.size < take.coins.length) breaches.push(`the same coin is in one answer twice: ${describe(take)}`);
     }
   }
   for (const row of final.fetches) {
@@ -33,13 +35,14 @@ export function checkOnce(
       const take = coins.get(coinKey(row.userId, keyId))?.takes[0];
       if (!take || take.request.name === name || take.request.item.requestId === '') continue;
       breaches.push(
-        `coin ${keyId} of ${row.userId} was handed out twice: ${describe(take)}; the tables say to ${name}`,
+        `coin ${keyId} of ${row.userId} was handed out twice: ${describe(take)}; according to the tables to ${name}`,
       );
     }
   }
   return { promise: 'once', checked, unit: 'coins handed out', breaches };
 }
 
+/** Describes a hand-out by call, client, time and request. */
 export function describe({ request, attempt }: Take): string {
   return `call ${attempt.call.call} by ${attempt.call.client} (${Math.round(attempt.start)}–${Math.round(attempt.end)} ms) for ${request.name}`;
 }

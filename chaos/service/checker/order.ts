@@ -5,9 +5,10 @@ import { describe } from './once';
 import { categoryName, type Request, type Take } from './requests';
 
 /**
- * Within one answer: the categories from best to lowest, none that was not asked for, and in each the oldest upload
- * first. Between answers whose calls did not overlap: no coin in the later one that was uploaded before one in the
- * earlier one, unless a third call in flight may have held it when the earlier one came by.
+ * Checks the order of hand-outs. Within one answer, categories must run from best to lowest, all of them requested, and
+ * within a category the oldest upload must come first. Between answers whose calls did not overlap, the later one must
+ * not contain a coin that was uploaded before one in the earlier answer, unless a third call in flight may have held it
+ * at that time.
  */
 export function checkOrder(
   coins: ReadonlyMap<string, CoinLife>,
@@ -46,7 +47,8 @@ function withinAnswer(take: Take, ofUser: (keyId: string) => CoinLife | undefine
       breaches.push(`${describeCoin(life)} was answered as ${categoryName(category)}: ${describe(take)}`);
     }
     const next = categories.indexOf(category);
-    if (next < rank) breaches.push(`${categoryName(category)} is not wanted there: ${describe(take)}`);
+    if (next < rank)
+      breaches.push(`${categoryName(category)} was not requested, or is out of order: ${describe(take)}`);
     if (next !== rank) last = undefined;
     rank = next;
     if (life && last && !isReinserted(life) && !isReinserted(last) && isBefore(life, last)) {
@@ -59,7 +61,7 @@ function withinAnswer(take: Take, ofUser: (keyId: string) => CoinLife | undefine
   return breaches;
 }
 
-/** Sweeps over time: each answer is held against the youngest coins of all answers that ended before it began. */
+/** Sweeps over time and compares each answer with the youngest coins of all answers that ended before it began. */
 function betweenAnswers(queue: readonly { take: Take; lives: CoinLife[] }[], holders: Holders): string[] {
   const breaches: string[] = [];
   const byEnd = [...queue].sort((a, b) => a.take.to - b.take.to);
@@ -90,9 +92,9 @@ function betweenAnswers(queue: readonly { take: Take; lives: CoinLife[] }[], hol
   return breaches;
 }
 
-/** Another call was in flight that may have held coins for a while, so that this one stepped over them. */
+/** True if another call in flight may have held coins briefly, so that this one skipped them. */
 function mayHaveSkipped({ request, attempt, from, to }: Take, lives: readonly CoinLife[], holders: Holders): boolean {
   const categories = [...new Set(lives.map((life) => life.category))];
   const inFlight = holders.during(request.item.targetUserId, categories, from, to);
-  return [...inFlight].some((holder) => holder.passing > 0 && holder.attempt !== attempt);
+  return [...inFlight].some((holder) => holder.transient > 0 && holder.attempt !== attempt);
 }

@@ -3,8 +3,8 @@ import type { Finding } from './breach';
 import { type Attempt, type Request, requestName, sameCoins } from './requests';
 
 /**
- * After an answer with coins, every answer to the same request that was there within the grace is the same, and so is
- * the row that remembers it. An empty answer is not remembered, so coins after it are no breach.
+ * Checks that all answers to the same request within the grace are equal once one of them had coins, and that the
+ * record in the tables is equal as well. An empty answer is not recorded, so coins after it are allowed.
  */
 export function checkRepeats(requests: readonly Request[], final: FinalTables, rules: Rules): Finding {
   const breaches: string[] = [];
@@ -16,11 +16,11 @@ export function checkRepeats(requests: readonly Request[], final: FinalTables, r
     const answers = request.attempts.filter((attempt) => attempt.coins).sort((a, b) => a.end - b.end);
     const first = answers.find(({ coins }) => coins && coins.length > 0);
     if (!first?.coins) continue;
-    // The grace runs from the moment at which the coins were taken, which may have been at the first attempt.
+    // The grace begins when the coins were taken, which may have been during the first attempt.
     const graceEnd = (request.attempts[0]?.start ?? 0) + rules.graceMs;
     for (const answer of answers) {
       if (answer === first || !answer.coins || answer.end > graceEnd) continue;
-      // It may have looked before the coins were there.
+      // It may have read the stock before the coins were stored.
       if (answer.coins.length === 0 && answer.start < first.end) continue;
       checked++;
       if (!sameCoins(first.coins, answer.coins)) {
@@ -30,7 +30,7 @@ export function checkRepeats(requests: readonly Request[], final: FinalTables, r
     const row = remembered.get(request.name);
     const isNewRequest = request.attempts.some((attempt) => attempt.until > graceEnd);
     if (row && !isNewRequest && !sameCoins(first.coins, row.map(asCoin))) {
-      breaches.push(`${request.name} was answered with ${list(first)}, and the tables remember ${row.join(', ')}`);
+      breaches.push(`${request.name} was answered with ${list(first)}, but the tables record ${row.join(', ')}`);
     }
   }
   return { promise: 'repeat', checked, unit: 'repeats', breaches };

@@ -1,15 +1,15 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import type { Fault, FetchCall, FetchedCoin, FetchItem, History, Millis, Rules } from '../history';
 
-/** One item of one call: one attempt to get the coins of a request. */
+/** One attempt at a request: one item of one call. */
 export interface Attempt {
   readonly call: FetchCall;
   readonly item: FetchItem;
   readonly start: Millis;
   readonly end: Millis;
-  /** Until when it may hold coins or take effect: its end, or later when it failed. */
+  /** The time until which it may hold coins or take effect: its end, or later if it failed. */
   readonly until: Millis;
-  /** The answer; undefined when it failed. */
+  /** The answer. undefined if the attempt failed. */
   readonly coins: readonly FetchedCoin[] | undefined;
 }
 
@@ -19,23 +19,23 @@ export interface Take {
   readonly coins: readonly FetchedCoin[];
   readonly from: Millis;
   readonly to: Millis;
-  /** The attempt that brought them first. */
+  /** The first attempt that was answered with them. */
   readonly attempt: Attempt;
 }
 
-/** All attempts with one (requester, target, request id); a fetch without an id is a request of its own. */
+/** All attempts with the same requester, target and request_id. A fetch without a request_id is a separate request. */
 export interface Request {
   readonly name: string;
   readonly requesterId: string;
   readonly item: FetchItem;
-  /** What may answer it, the best first. */
+  /** The categories that may answer it, the best first. */
   readonly categories: readonly number[];
   readonly attempts: Attempt[];
-  /** One, unless a promise is broken. */
+  /** The different sets of coins that it was answered with. More than one is a violation, except after the grace. */
   readonly takes: Take[];
 }
 
-/** Name of what a (requester, target, request id) asked for; as the rows of coin_fetch name it. */
+/** Returns the name of a request. It is built from the columns that identify a row of coin_fetch. */
 export function requestName(requesterId: string, targetUserId: string, requestId: string): string {
   return `${requestId} of ${requesterId} on ${targetUserId}`;
 }
@@ -51,8 +51,8 @@ function acceptable({ category, allowLower }: FetchItem): number[] {
   );
 }
 
-/** Gathers the attempts of every request, in the order of their starts, and what they took. */
-export function gatherRequests({ calls, faults }: History, rules: Rules): Request[] {
+/** Groups the attempts by request, in the order of their starts, with the coins that they took. */
+export function groupRequests({ calls, faults }: History, rules: Rules): Request[] {
   const requests = new Map<string, Request>();
   const fetches = calls.filter((call) => call.kind === 'fetch').sort((a, b) => a.start - b.start);
   const servers = new Map<number, Fault[]>();
@@ -83,8 +83,9 @@ export function gatherRequests({ calls, faults }: History, rules: Rules): Reques
 }
 
 /**
- * Until when a failed call may be at work. Its request, or the statement that it led to, may lie in a link that is
- * paused and go on when the link does; each such fault gives it its time anew. Two in a row are allowed for.
+ * Returns the time until which a failed call may be at work. Its request, or the statement that it led to, may wait in
+ * a paused link and continue when the link does. Each such fault grants the full time again; two in a row are
+ * considered.
  */
 function stillAtWork(start: Millis, end: Millis, faults: readonly Fault[], rules: Rules): Millis {
   let until = end + rules.zombieMs;
@@ -111,8 +112,10 @@ export function sameCoins(a: readonly FetchedCoin[], b: readonly FetchedCoin[]):
   return a.length === b.length && a.every((coin, index) => coin.keyId === b[index]?.keyId);
 }
 
-/** A request that may have taken coins that no answer brought: none came, or only after the grace, for a second fetch. */
-export function isOpen(request: Request, rules: Rules): boolean {
+/**
+ * True if the request may have taken coins without an answer: it got none, or only after the grace, as a second fetch.
+ */
+export function isPending(request: Request, rules: Rules): boolean {
   const [first] = request.attempts;
   const [take] = request.takes;
   const isAnswered = first && take && take.to <= first.start + rules.graceMs;

@@ -4,23 +4,23 @@ import { type CoinLife, describeCoin, isReinserted } from './coins';
 import type { Holder, Holders } from './holders';
 import { type Attempt, categoryName, type Request } from './requests';
 
-/** An answer that held fewer coins of these categories than were asked for. */
+/** An answer with fewer coins of these categories than requested. */
 interface ShortAnswer {
   readonly request: Request;
   readonly attempt: Attempt;
   readonly categories: readonly number[];
   readonly got: number;
-  /** It looked at the stock at some moment from here to here. */
+  /** The interval in which the service read the stock. */
   readonly from: Millis;
   readonly to: Millis;
-  /** It was filled up from lower categories, so it did not insist: held coins were stepped over. */
+  /** True if it was filled up from lower categories. Such a fetch skips locked coins instead of waiting for them. */
   readonly filledUp: boolean;
 }
 
 /**
- * A short answer is a breach when more coins were in stock from before it began until after it ended than all calls in
- * flight could hold: then at every moment at least one of them was free. With fallback the same holds for each
- * category above the lowest that was answered.
+ * Checks short answers. One is a violation if more coins were in stock from before it began until after it ended than
+ * all calls in flight could hold, because at least one of them was then free at every moment. With fallback this
+ * applies to each category above the lowest in the answer.
  */
 export function checkShortAnswers(
   coins: ReadonlyMap<string, CoinLife>,
@@ -57,11 +57,11 @@ export function checkShortAnswers(
   return { promise: 'short', checked: shorts.length, unit: 'short answers', breaches };
 }
 
-/** The moment before which the coin was certainly there to be had. */
+/** Returns the time before which the coin was certainly available. */
 function leavesStock(coin: CoinLife, rules: Rules): Millis {
   const taken = Math.min(...coin.takes.map((take) => take.from));
   const unknown = coin.takes.length === 0 && coin.atEnd !== 'in stock' ? Number.NEGATIVE_INFINITY : taken;
-  // What was purged was past handing out, and what vanished otherwise is for the check of conservation.
+  // A purged coin was no longer handed out. A coin that vanished otherwise is the concern of the check of conservation.
   if (coin.atEnd === 'gone' && coin.takes.length === 0) return coin.handOutEnd - rules.skewMs;
   return Math.min(unknown, coin.handOutEnd - rules.skewMs);
 }
@@ -73,7 +73,7 @@ function shortAnswers(request: Request): ShortAnswer[] {
   for (const attempt of request.attempts) {
     if (!attempt.coins) continue;
     const { end: to } = attempt;
-    // An empty answer was decided in this attempt, another one perhaps in the first.
+    // An empty answer was decided in this attempt; any other answer perhaps in the first attempt.
     const from = attempt.coins.length === 0 ? attempt.start : firstStart;
     for (let depth = 1; depth <= request.categories.length; depth++) {
       const categories = request.categories.slice(0, depth);
@@ -87,14 +87,14 @@ function shortAnswers(request: Request): ShortAnswer[] {
 
 function mayBeHeld({ request, attempt, categories, from, to, filledUp }: ShortAnswer, holders: Holders): number {
   let held = 0;
-  const amount = (holder: Holder) => (filledUp ? Math.max(holder.spare, holder.passing) : holder.spare);
+  const amount = (holder: Holder) => (filledUp ? Math.max(holder.spare, holder.transient) : holder.spare);
   for (const holder of holders.during(request.item.targetUserId, categories, from, to)) {
     if (holder.attempt !== attempt) held += amount(holder);
   }
   return held;
 }
 
-/** Index of the first stay that ends after `time`. */
+/** Returns the index of the first stay that ends after `time`. */
 function firstAfter(queue: readonly { to: Millis }[], time: Millis): number {
   let low = 0;
   let high = queue.length;
@@ -110,5 +110,5 @@ function describeShort({ request, attempt, categories, got, from, to }: ShortAns
   const names = categories.map(categoryName).join(', ');
   const { call, client } = attempt.call;
   const [example] = free;
-  return `call ${call} by ${client} got ${got} of ${request.item.count} from ${names} for ${request.name}, while (${Math.round(from)}–${Math.round(to)} ms) ${free.length} coins stayed in stock, of which calls in flight could hold ${held}; one is ${example ? describeCoin(example) : ''}`;
+  return `call ${call} by ${client} got ${got} of ${request.item.count} from ${names} for ${request.name}, while (${Math.round(from)}–${Math.round(to)} ms) ${free.length} coins stayed in stock, of which calls in flight could hold at most ${held}; for example ${example ? describeCoin(example) : ''}`;
 }

@@ -2,7 +2,10 @@ import type { Finding } from './breach';
 import { type CoinLife, describeCoin } from './coins';
 import { describe } from './once';
 
-/** What was handed out is refused at every upload that begins later, is not in stock at the end, and is still known. */
+/**
+ * Checks that a coin that was handed out is refused by every later upload, is not in stock at the end, and is still
+ * recorded.
+ */
 export function checkSpent(coins: ReadonlyMap<string, CoinLife>): Finding {
   const breaches: string[] = [];
   let checked = 0;
@@ -13,13 +16,13 @@ export function checkSpent(coins: ReadonlyMap<string, CoinLife>): Finding {
     for (const { call, outcome } of coin.uploads) {
       if (call.start < take.to || outcome === undefined || outcome === 'SPENT') continue;
       breaches.push(
-        `${describeCoin(coin)} was handed out, ${describe(take)}, and upload ${call.call} at ${Math.round(call.start)} ms answered ${outcome}`,
+        `${describeCoin(coin)} was handed out, ${describe(take)}, but upload ${call.call} at ${Math.round(call.start)} ms was answered with ${outcome}`,
       );
     }
     if (coin.atEnd === 'in stock') {
-      breaches.push(`${describeCoin(coin)} was handed out, ${describe(take)}, and is in stock at the end`);
+      breaches.push(`${describeCoin(coin)} was handed out, ${describe(take)}, but is in stock at the end`);
     } else if (coin.atEnd === 'gone') {
-      breaches.push(`${describeCoin(coin)} was handed out, ${describe(take)}, and nothing remembers that it is spent`);
+      breaches.push(`${describeCoin(coin)} was handed out, ${describe(take)}, but no row records it as spent`);
     }
   }
   return { promise: 'spent', checked, unit: 'coins handed out', breaches };

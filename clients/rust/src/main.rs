@@ -1,10 +1,10 @@
 //! Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
 //!
-//!     export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=<uuid>
-//!     export AQM_OWNER_TOKEN=<JWT of that user> AQM_REQUESTER_TOKEN=<JWT of anybody>
+//!     export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
+//!     export OWNER_TOKEN=<JWT of that user> REQUESTER_TOKEN=<JWT of another user>
 //!     cargo run
 //!
-//! Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+//! Prints one JSON object. The keys are random bytes of the correct sizes; creating real ones is the task of the
 //! minting module.
 use std::{env, error::Error, time::Duration};
 
@@ -29,16 +29,16 @@ mod aqm {
 
 const ATTEMPTS: u32 = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// From the options in coin.proto; see build.rs.
+/// The sizes of each category, from the options in coin.proto; see build.rs.
 const SIZES: &[(i32, usize, usize)] = include!(concat!(env!("OUT_DIR"), "/category_sizes.rs"));
 
-/// Whether the service, or the way to it, was only away for a moment. A connection that breaks under a call is no
-/// UNAVAILABLE to tonic, and its own deadline no DEADLINE_EXCEEDED: both have a source, which no answer has.
-fn is_passing(status: &Status) -> bool {
+/// True if the failure is transient. tonic does not report UNAVAILABLE if a connection breaks during a call, and it does
+/// not report DEADLINE_EXCEEDED for its own deadline. Both errors have a source, which no answer of the service has.
+fn is_transient(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) || status.source().is_some()
 }
 
-/// Sends the same message, and so the same request_id, again while the service is away for a moment.
+/// Sends the message, and repeats it with the same request_id while the service is temporarily unavailable.
 async fn call<M: Clone, R>(
     method: impl AsyncFn(Request<M>) -> Result<Response<R>, Status>,
     token: &str,
@@ -52,14 +52,14 @@ async fn call<M: Clone, R>(
         request.metadata_mut().insert("authorization", bearer);
         let status = match method(request).await {
             Ok(response) => return Ok(response.into_inner()),
-            Err(status) if attempt == ATTEMPTS || !is_passing(&status) => return Err(status),
+            Err(status) if attempt == ATTEMPTS || !is_transient(&status) => return Err(status),
             Err(status) => status,
         };
         let backoff = Duration::from_millis(100 << attempt).min(Duration::from_secs(5));
         let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        // Never sooner than the service asks for.
+        // Never earlier than the service requests.
         let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0)).max(asked.unwrap_or_default());
-        eprintln!("{:?} {}: again in {pause:.2?}", status.code(), reason(&status));
+        eprintln!("{:?} {}: retrying in {pause:.2?}", status.code(), reason(&status));
         tokio::time::sleep(pause).await;
         attempt += 1;
     }
@@ -78,7 +78,7 @@ fn mint(category: CoinCategory, count: usize) -> Vec<Coin> {
         coin_category: category.into(),
         public_key: bytes(key),
         signature: bytes(signature),
-        // So that a field that is added later changes nothing here.
+        // So that a field that is added later does not break the build.
         ..Default::default()
     };
     std::iter::repeat_with(coin).take(count).collect()
@@ -90,9 +90,9 @@ fn key_bytes(coins: &[Coin]) -> Vec<(&str, &[u8], &[u8])> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (owner, requester) = (env::var("AQM_OWNER_TOKEN")?, env::var("AQM_REQUESTER_TOKEN")?);
-    let channel = Endpoint::try_from(format!("http://{}", env::var("AQM_ADDRESS")?))?.connect_lazy();
-    // A clone shares the connection.
+    let (owner, requester) = (env::var("OWNER_TOKEN")?, env::var("REQUESTER_TOKEN")?);
+    let channel = Endpoint::try_from(format!("http://{}", env::var("COIN_SERVICE_ADDRESS")?))?.connect_lazy();
+    // Clones share the connection.
     let client = CoinServiceClient::new(channel);
     let upload = async |request| client.clone().upload_coins(request).await;
     let fetch = async |request| client.clone().fetch_coins(request).await;
@@ -103,9 +103,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let message = UploadCoinsRequest { coins: coins.clone(), ..Default::default() };
     let uploaded = call(upload, &owner, message).await?;
 
-    // The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+    // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
     let message = FetchCoinsRequest {
-        target_user_id: env::var("AQM_OWNER")?,
+        target_user_id: env::var("OWNER_ID")?,
         coin_category: CoinCategory::Gold.into(),
         count: 3,
         request_id: Uuid::new_v4().to_string(),
@@ -117,7 +117,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let left = call(count, &owner, GetInventoryCountRequest::default()).await?.available.unwrap_or_default();
 
-    let message = FetchCoinsRequest { target_user_id: "nobody".into(), ..Default::default() };
+    let message = FetchCoinsRequest { target_user_id: "not-a-uuid".into(), ..Default::default() };
     let refused = call(fetch, &requester, message).await.err().map(|status| {
         let bad = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
         let fields: Vec<_> = bad.into_iter().map(|violation| violation.field).collect();
@@ -125,7 +125,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
 
     let result = json!({
-        // What a repeated upload whose first reply was lost answers is a success, too.
+        // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
         "uploaded": uploaded
             .results
             .iter()

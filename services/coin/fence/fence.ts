@@ -80,7 +80,7 @@ export class Fence implements Guard {
     await this.#verify();
   }
 
-  async pass<T>(statement: (passage: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
+  async run<T>(statement: (passage: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       if (!this.#passage && !this.#fenceReason) await this.#verify();
       const passage = this.#passage;
@@ -92,8 +92,8 @@ export class Fence implements Guard {
     throw new FencedError();
   }
 
-  acknowledge({ opening }: FencingToken, coins: readonly SpentCoin[]): void {
-    this.#write(() => this.#mark.acknowledge(opening, coins));
+  recordHandedOut({ opening }: FencingToken, coins: readonly SpentCoin[]): void {
+    this.#write(() => this.#mark.recordHandedOut(opening, coins));
   }
 
   recordRepeat({ opening }: FencingToken, coin: SpentCoin, fetchTime: Date): void {

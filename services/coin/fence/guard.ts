@@ -27,12 +27,12 @@ export interface Guard {
    * database is verified anew and the statement run again.
    * @throws FencedError
    */
-  pass<T>(statement: (passage: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
+  run<T>(statement: (passage: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
   /**
    * Takes down, outside of the database, what one statement has made spent. Before anybody is told of it, and without
    * waiting for anything between the statement's result and this call. @throws FencedError when it cannot be written
    */
-  acknowledge(passage: FencingToken, coins: readonly SpentCoin[]): void;
+  recordHandedOut(passage: FencingToken, coins: readonly SpentCoin[]): void;
   /** The same for the answer to a repeat, which an earlier statement made spent at `fetchTime`. */
   recordRepeat(passage: FencingToken, coin: SpentCoin, fetchTime: Date): void;
 }

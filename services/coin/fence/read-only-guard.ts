@@ -23,7 +23,7 @@ export function readOnlyGuard(db: Database, fenceDir: string): Guard {
     throw new TypeError('A command makes nothing spent.');
   };
   return {
-    async pass(statement) {
+    async run(statement) {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
         passage ??= await verify();
         const result = await statement(passage);
@@ -32,7 +32,7 @@ export function readOnlyGuard(db: Database, fenceDir: string): Guard {
       }
       throw new FencedError();
     },
-    acknowledge: nothingSpent,
+    recordHandedOut: nothingSpent,
     recordRepeat: nothingSpent,
   };
 }

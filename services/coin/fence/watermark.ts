@@ -73,7 +73,7 @@ export class Watermark {
     this.#timer = setInterval(() => this.#ring.sync(options.onError), SYNC_INTERVAL_MS).unref();
   }
 
-  acknowledge(opening: string, coins: readonly SpentCoin[]): void {
+  recordHandedOut(opening: string, coins: readonly SpentCoin[]): void {
     if (coins.length <= this.#recordsPerStatement) this.#ring.append(opening, coins);
     else {
       // All coins of a statement are committed together; what lasts longest can testify longest.

@@ -4,8 +4,7 @@ import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
 import { type Guard, UNVERIFIED } from '../fence/guard';
 import { count, type Job } from '../telemetry/metrics';
-import { type BatchingRules, ClaimBatcher } from './claim/batcher';
-import { type Claims, type CoinFetch, type FetchAnswer, fetchCoins, fetchOne } from './claim/fetch-coins';
+import { type BatchingRules, type CoinFetch, CoinFetches, type FetchAnswer } from './claim/fetch-coins';
 import { countCoins, type StockCount } from './count-coins';
 import { type CountReplica, countOnReplica } from './count-on-replica';
 import { clearRetired } from './housekeeping/clear-retired';
@@ -16,52 +15,48 @@ import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './recon
 import { type UploadAnswer, uploadCoins } from './upload-coins';
 
 export interface InventoryRules {
-  /** How long the answer to a fetch is remembered, in seconds. */
+  /** How long the answer to a fetch is remembered for repeats, in seconds. */
   readonly fetchGraceSeconds: number;
-  /** How many coins of one category one user may have in stock. */
+  /** The maximum number of coins of one category that one user may have in stock. */
   readonly stockLimit: number;
-  /** How fetches share statements; undefined, or a batch of one: they do not. */
+  /** How concurrent fetches share statements. By default every fetch has a statement of its own. */
   readonly batching?: BatchingRules;
 }
 
 /**
  * The inventory of coins in one PostgreSQL database. It promises that no coin, named by (user, key id), is ever handed
- * to two requesters: under concurrency, across any number of servers, after a crash, a repeated upload, a hard
- * delete. Handing out is committed to disk before the answer leaves.
+ * out to two requesters: under concurrency, across any number of service processes, after a crash, a repeated upload or a
+ * hard delete. A hand-out is committed to disk before the answer leaves.
  *
- * Every method may throw DatabaseUnavailableError and OverloadedError; nothing is half done then, but the outcome
- * of the call may be unknown, which is what request ids are for. No statement is begun after the `deadline`: then the
- * method throws DeadlineExceededError or CancelledError; one that was begun before runs to its end. While the restore fence is up, what hands out, stores
- * or purges throws FencedError.
+ * Every method may throw DatabaseUnavailableError and OverloadedError. Nothing is half done then, but the outcome of the call
+ * may be unknown, which is what request ids are for. No statement begins after the `deadline`: the method then throws
+ * DeadlineExceededError or CancelledError. A statement that has begun runs to its end. While the restore fence is closed,
+ * methods that hand out, store or purge throw FencedError.
  */
 export class CoinInventoryServer {
   readonly #db: Database;
-  readonly #gate: Guard;
+  readonly #guard: Guard;
   readonly #rules: InventoryRules;
-  readonly #batching: ClaimBatcher | undefined;
-  readonly #claims: Claims;
+  readonly #fetches: CoinFetches;
   readonly #replica: CountReplica | undefined;
 
-  /** @param replica where coins are counted for getInventoryCount; undefined: in the database */
-  constructor(db: Database, gate: Guard, rules: InventoryRules, replica?: CountReplica) {
+  /** @param replica counts coins for getInventoryCount; undefined: the database counts */
+  constructor(db: Database, guard: Guard, rules: InventoryRules, replica?: CountReplica) {
     this.#db = db;
-    this.#gate = gate;
+    this.#guard = guard;
     this.#rules = rules;
     this.#replica = replica;
-    const { batching, fetchGraceSeconds: graceSeconds } = rules;
-    if (batching && batching.batch > 1) this.#batching = new ClaimBatcher(db, gate, { ...batching, graceSeconds });
-    const maxTargets = batching?.targets ?? Number.POSITIVE_INFINITY;
-    this.#claims = { db, gate, graceSeconds, maxTargets, batching: this.#batching };
+    this.#fetches = new CoinFetches({ db, guard, graceSeconds: rules.fetchGraceSeconds }, rules.batching);
   }
 
-  /** How long one more fetch would wait for its turn in a shared statement, in milliseconds. */
+  /** The estimated wait of a fetch for its batch, in milliseconds. */
   get expectedMs(): number {
-    return this.#batching?.expectedMs ?? 0;
+    return this.#fetches.expectedMs;
   }
 
-  /** Fetches that wait for their turn. */
+  /** The number of fetches that wait for a batch. */
   get waiting(): number {
-    return this.#batching?.waiting ?? 0;
+    return this.#fetches.waiting;
   }
 
   /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
@@ -72,36 +67,36 @@ export class CoinInventoryServer {
     deadline = Deadline.NONE,
   ): Promise<UploadAnswer> {
     const { stockLimit } = this.#rules;
-    const answer = await uploadCoins(this.#db, this.#gate, userId, coins, epoch, { stockLimit, deadline });
+    const answer = await uploadCoins(this.#db, this.#guard, userId, coins, epoch, { stockLimit, deadline });
     count.uploads(coins, answer.outcomes);
     return answer;
   }
 
-  /** Hands coins out to the requester. */
+  /** Hands out coins to the requester. */
   async fetchOne(requesterId: string, fetch: CoinFetch, deadline = Deadline.NONE): Promise<FetchAnswer> {
-    const answer = await fetchOne(this.#claims, fetch, { requesterId, deadline });
+    const answer = await this.#fetches.fetchOne(requesterId, fetch, deadline);
     count.fetch(fetch, answer);
     return answer;
   }
 
-  /** The same for several fetches: an answer for each, in order; a bad one fails alone. */
+  /** Hands out coins for several fetches. Returns an answer for each, in order; one that fails does so alone. */
   async fetchCoins(
     requesterId: string,
     fetches: readonly CoinFetch[],
     deadline = Deadline.NONE,
   ): Promise<FetchAnswer[]> {
-    const answers = await fetchCoins(this.#claims, fetches, { requesterId, deadline });
+    const answers = await this.#fetches.fetchAll(requesterId, fetches, deadline);
     for (const [index, answer] of answers.entries()) count.fetch(fetches[index], answer);
     return answers;
   }
 
-  /** Counts what could be fetched of one user now, or with a replica a moment ago: nothing while the fence is up. */
+  /** Counts the user's coins that could be fetched now, or with a replica a moment ago. Zero while the fence is closed. */
   async getInventoryCount(userId: string, deadline = Deadline.NONE): Promise<StockCount> {
     try {
-      return await this.#gate.pass(async (passage) => {
+      return await this.#guard.run(async (token) => {
         const count = this.#replica
-          ? await countOnReplica(this.#db, this.#replica, userId, passage, deadline)
-          : await countCoins(this.#db, userId, passage.incarnation, deadline);
+          ? await countOnReplica(this.#db, this.#replica, userId, token, deadline)
+          : await countCoins(this.#db, userId, token.incarnation, deadline);
         return count.verified ? count : UNVERIFIED;
       });
     } catch (error) {
@@ -111,7 +106,7 @@ export class CoinInventoryServer {
   }
 
   /**
-   * Tells what is known of the ids in the user's vault, and retires the user's coins that a complete list lacks.
+   * Returns what is known of the ids in the user's vault, and retires the user's coins that a complete list lacks.
    * @throws EpochChangedError, InvalidFieldError, FencedError
    */
   async reconcileCoins(
@@ -120,28 +115,28 @@ export class CoinInventoryServer {
     epoch: string,
     deadline = Deadline.NONE,
   ): Promise<ReconcileAnswer> {
-    const answer = await reconcileCoins(this.#db, this.#gate, userId, listing, epoch, deadline);
+    const answer = await reconcileCoins(this.#db, this.#guard, userId, listing, epoch, deadline);
     count.retired(listing.coinCategory, answer.retiredCount);
     return answer;
   }
 
-  /** Deletes unfetched coins that are old or past handing out. @returns how many */
+  /** Deletes unfetched coins that are too old or past handing out. Returns their number. */
   purgeStale(maxAgeDays: number, deadline = Deadline.NONE): Promise<number> {
-    return counted('purge-stale', purgeStale(this.#db, this.#gate, maxAgeDays, deadline));
+    return counted('purge-stale', purgeStale(this.#db, this.#guard, maxAgeDays, deadline));
   }
 
-  /** Removes fetched coins older than `graceSeconds`, at least the fetch grace. @returns how many */
+  /** Removes coins fetched longer than `graceSeconds` ago, at least the fetch grace. Returns their number. */
   hardDeleteFetched(graceSeconds: number, deadline = Deadline.NONE): Promise<number> {
     const seconds = Math.max(graceSeconds, this.#rules.fetchGraceSeconds);
     return counted('hard-delete-fetched', hardDeleteFetched(this.#db, seconds, deadline));
   }
 
-  /** Forgets spent ids that no vault can open any more. @returns how many */
+  /** Forgets spent ids whose private halves no vault can hold any more. Returns their number. */
   forgetSpent(): Promise<number> {
     return counted('forget-spent', forgetSpent(this.#db));
   }
 
-  /** Removes the key bytes of coins that an operator retired. @returns of how many */
+  /** Removes the key bytes of coins that an operator retired. Returns the number of coins. */
   clearRetired(): Promise<number> {
     return counted('clear-retired', clearRetired(this.#db));
   }

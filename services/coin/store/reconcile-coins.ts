@@ -43,9 +43,7 @@ export async function reconcileCoins(
 ): Promise<ReconcileAnswer> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     try {
-      const rows = await gate.pass((passage) =>
-        reconcileUnder(db, gate, passage, { userId, listing, epoch, deadline }),
-      );
+      const rows = await gate.run((passage) => reconcileUnder(db, gate, passage, { userId, listing, epoch, deadline }));
       return toAnswer(listing, epoch, rows);
     } catch (error) {
       if (!isRolledBack(error)) throw error;
@@ -74,7 +72,7 @@ async function reconcileUnder(
   // of them were retired by one commit, so one stands for all; more would push other statements' coins out of the mark.
   if (first?.retired_key && first.retired_end) {
     const { coinCategory } = listing;
-    gate.acknowledge(passage, [{ userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end }]);
+    gate.recordHandedOut(passage, [{ userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end }]);
   }
   return rows;
 }

@@ -39,7 +39,7 @@ export async function uploadCoins(
     const batch = pending.flatMap((index) => coins[index] ?? []);
     let rows: UploadRow[];
     try {
-      rows = await gate.pass(async ({ incarnation }) => {
+      rows = await gate.run(async ({ incarnation }) => {
         const found = await run(db, upload(userId, batch, epoch, stockLimit, incarnation), deadline);
         return found[0]?.verified === false ? UNVERIFIED : found;
       });

@@ -9,7 +9,7 @@ test('those who are in a queue stand in the order in which they came, whoever le
     const leaves = expected.length > 0 && (step * 7919) % 11 > 4;
     if (leaves) {
       const [left = -1] = expected.splice((step * 31) % expected.length, 1);
-      queue.leave(places.get(left) as ListNode<number>);
+      queue.remove(places.get(left) as ListNode<number>);
       places.delete(left);
     } else {
       places.set(step, queue.add(step));
@@ -26,7 +26,7 @@ test('whoever is looked at may leave, and the others are looked at all the same'
   const seen: string[] = [];
   for (const name of queue) {
     seen.push(name);
-    if (name !== 'c') queue.leave(places.get(name) as ListNode<string>);
+    if (name !== 'c') queue.remove(places.get(name) as ListNode<string>);
   }
   expect(seen).toEqual(['a', 'b', 'c', 'd']);
   expect([...queue]).toEqual(['c']);
@@ -35,10 +35,10 @@ test('whoever is looked at may leave, and the others are looked at all the same'
 test('who has left leads to nobody, so that the collector finds nothing through it', () => {
   const queue = new LinkedList<number>();
   const [first, second, third] = [queue.add(1), queue.add(2), queue.add(3)];
-  queue.leave(second);
+  queue.remove(second);
   expect(second).toMatchObject({ previous: undefined, next: undefined });
-  queue.leave(first);
-  queue.leave(third);
+  queue.remove(first);
+  queue.remove(third);
   expect([first, third]).toMatchObject([{ next: undefined }, { previous: undefined }]);
   expect(queue.size).toBe(0);
 });

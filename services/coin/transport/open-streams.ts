@@ -68,7 +68,7 @@ export class OpenStreams {
 
 /**
  * Has a session that has no stream yet keep its streams in OpenStreams. They stand in a Map that node:http2 shows nobody; where
- * it is not found, as may be in another version of Node, all stays as it is (docs/adr/streams-without-a-map.md).
+ * it is not found, as may be in another version of Node, all stays as it is (docs/adr/0009-streams-without-a-map.md).
  * @returns whether it was found
  */
 export function keepStreamsApart(session: ServerHttp2Session): boolean {

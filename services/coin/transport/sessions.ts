@@ -147,13 +147,13 @@ export class Sessions {
   #release(call: OpenCall): void {
     const { receiving, bytes, place } = call;
     if (!place) return;
-    receiving.calls.leave(place);
+    receiving.calls.remove(place);
     call.place = undefined;
     call.bytes = 0;
     receiving.bytes -= bytes;
     this.#bytes -= bytes;
     if (receiving.calls.size > 0 || !receiving.place) return;
-    this.#receiving.leave(receiving.place);
+    this.#receiving.remove(receiving.place);
     receiving.place = undefined;
   }
 
@@ -189,7 +189,7 @@ class OldestFirst<T> {
   }
 
   leave(place: ListNode<Since<T>>): void {
-    this.#queue.leave(place);
+    this.#queue.remove(place);
   }
 
   /** What is late has been told, and leaves when it ends. */

@@ -1,168 +1,90 @@
+import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import type { StoredCoin } from '../../coin';
-import { type Database, run } from '../../database/pool';
-import { isLockTimeout, isRolledBack, isUniqueViolation } from '../../database/sqlstate';
-import type { Deadline } from '../../deadline';
 import { OverloadedError, RequestIdReusedError } from '../../errors';
-import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from '../../fence/guard';
-import { hardDeleteRequests } from '../housekeeping/hard-delete-fetched';
-import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from './claim-many';
-import { claimOne } from './claim-one';
-import { claimOneFast, toClaimRow } from './claim-one-fast';
+import type { FencingToken, Guard, SpentCoin } from '../../fence/guard';
+import type { ClaimItem } from './claim-item';
 
-/** Coins in the order of the contract (higher categories first, then oldest first), or why there are none. */
+/** Coins in the order of the contract (higher categories first, then oldest first), or the reason why there are none. */
 export type FetchAnswer =
   | {
       readonly coins: StoredCoin[];
-      /** An earlier fetch handed them out. */
+      /** True if an earlier fetch handed them out. */
       readonly isRepeat: boolean;
     }
   | { readonly error: unknown };
 
-/** How often one item is asked again: after a contended answer, a lost race with its own repeat, a deadlock. */
-const MAX_ROUNDS = 8;
-
-/** What all claims of one call have in common. */
-export interface Asking extends Pick<ClaimOptions, 'graceSeconds' | 'targets'> {
-  readonly deadline: Deadline;
+/**
+ * One coin of an item's answer, or a verdict on an item that got none. The fast claims leave out what is the same in
+ * all of their rows: `kind` is then a coin, and `fetch_time` is NULL.
+ */
+export interface ClaimRow {
+  /** Index of the item, from 1. Left out by the statements for one item. */
+  item?: number;
+  /**
+   * `coin`: in the order of the answer. `reused`: the request id belongs to a fetch with other parameters. `contended`:
+   * other transactions hold coins that this item may need, so the statement took none for it. `unverified` (one row, of
+   * no item): the database is not the verified one, and the statement did nothing.
+   */
+  kind?: 'coin' | 'reused' | 'contended' | 'unverified';
+  /** When an earlier statement handed the coin out, for the answer to a repeat. NULL if this statement did. */
+  fetch_time?: Date | null;
+  key_id: string | null;
+  coin_category: CoinCategory | null;
+  public_key: Buffer | null;
+  signature: Buffer | null;
+  expire_time: Date | null;
 }
 
-/** How the first claim of them is made. */
-export interface FirstRound extends Pick<ClaimOptions, 'held'> {
-  /** Whether claim-one-fast.ts may have the answer. */
-  readonly whole: boolean;
+/** Returns true for the answer of a full claim that found another database than the verified one. */
+export function isUnverified(rows: readonly ClaimRow[]): boolean {
+  return rows[0]?.kind === 'unverified';
 }
-
-/** How one claim of them is made. */
-type Round = Asking & FirstRound & Omit<ClaimOptions, 'incarnation'>;
-
-/** A fetch on the way to its answer. */
-export interface Pending extends ClaimItem {
-  /** Whether the caller chose the id, so that a repeat may be under way elsewhere. */
-  readonly repeatable: boolean;
-  answer: FetchAnswer | undefined;
-}
-
-/** Of an item that was answered. */
-export function answerOf({ answer }: Pending): FetchAnswer {
-  if (!answer) throw new Error('The claim gave no answer.');
-  return answer;
-}
-
-/** Why items got no answer. */
-export type Failures = Map<Pending, unknown>;
 
 /**
- * Asks until every item has an answer: first stepping over coins that others hold, then waiting
- * for them. If they are held for longer than the lock timeout, what is free is the answer; but an empty one could contradict a
- * repeat that is still under way, so a repeatable fetch is then told to come again. No two items may have the same id and
- * target, or lists of categories that differ and overlap.
+ * Records outside of the database which coins a claim handed out. Must run before any caller receives them.
+ * @throws FencedError if the record cannot be written
  */
-export async function answerAll(
-  db: Database,
-  gate: Guard,
-  items: readonly Pending[],
-  asking: Asking,
-  first: FirstRound = { held: 'skip', whole: true },
-): Promise<void> {
-  let pending = [...items];
-  let options: Round = { ...asking, ...first, acceptShort: false };
-  for (let round = 0; pending.length > 0; round++) {
-    if (round === MAX_ROUNDS) throw new OverloadedError();
-    try {
-      const rows = await gate.pass((passage) => claimOnce(db, gate, passage, { items: pending, options }));
-      pending = settle(pending, rows, options);
-      options = { ...options, held: 'wait', whole: false };
-    } catch (error) {
-      if (isUniqueViolation(error)) await hardDeleteRequests(db, pending, asking);
-      else if (isLockTimeout(error) && !options.acceptShort)
-        options = { ...options, held: 'skip', whole: false, acceptShort: true };
-      else if (!isRolledBack(error)) throw error;
-    }
-  }
-}
-
-/** One claim under a verified stamp. */
-async function claimOnce(
-  db: Database,
-  gate: Guard,
-  passage: FencingToken,
-  asked: { readonly items: readonly Pending[]; readonly options: Round },
-): Promise<ClaimRow[] | typeof UNVERIFIED> {
-  const rows = await claimRows(db, asked.items, { ...asked.options, incarnation: passage.incarnation });
-  if (rows[0]?.kind === 'unverified') return UNVERIFIED;
-  acknowledge(gate, passage, asked.items, rows);
-  return rows;
-}
-
-/** What a claim handed out is in the mark before anybody hears of it. */
-export function acknowledge(
-  gate: Guard,
-  passage: FencingToken,
+export function recordHandedOut(
+  guard: Guard,
+  token: FencingToken,
   items: readonly ClaimItem[],
   rows: readonly ClaimRow[],
 ): void {
   const handedOut: SpentCoin[] = [];
   rows.forEach((row, index) => {
-    const item = items[row.item - 1];
-    if (row.kind !== 'coin' || !item) return;
+    const item = items[(row.item ?? 1) - 1];
+    if ((row.kind ?? 'coin') !== 'coin' || !item) return;
     const { keyId, coinCategory, expireTime } = toStoredCoin(row);
     const coin = { userId: item.userId, keyId, coinCategory, expireTime };
-    if (row.fetch_time === null) handedOut.push(coin);
-    // All coins of one fetch were committed together; one of them stands for all.
-    else if (rows[index + 1]?.item !== row.item) gate.recordRepeat(passage, coin, row.fetch_time);
+    if (!row.fetch_time) handedOut.push(coin);
+    // All coins of one fetch were committed together, so its last one stands for all.
+    else if (index === rows.length - 1 || rows[index + 1]?.item !== row.item) {
+      guard.recordRepeat(token, coin, row.fetch_time);
+    }
   });
-  gate.acknowledge(passage, handedOut);
+  guard.recordHandedOut(token, handedOut);
 }
 
-/** By the leanest statement that can answer. */
-async function claimRows(db: Database, items: readonly Pending[], options: Round & ClaimOptions): Promise<ClaimRow[]> {
-  const { deadline } = options;
-  const [first, ...others] = items;
-  if (!first || others.length > 0) return run(db, claim(items, options), deadline);
-  if (first.categories.length === 1 && options.whole) {
-    const rows = await run(db, claimOneFast(first, options), deadline);
-    if (rows.length > 0) return rows.map(toClaimRow);
-  }
-  return run(db, claimOne(first, options), deadline);
-}
-
-/** Gives the items their answers. @returns the items that have to ask again */
-export function settle<Item extends Pending>(
-  items: readonly Item[],
-  rows: readonly ClaimRow[],
-  { acceptShort }: Pick<ClaimOptions, 'acceptShort'>,
-): Item[] {
+/** Returns the answer of each item of a fast claim; undefined for an item that it did not serve. */
+export function fastAnswers(items: readonly ClaimItem[], rows: readonly ClaimRow[]): (FetchAnswer | undefined)[] {
   const coins = items.map((): StoredCoin[] => []);
-  const again = new Set<Item>();
-  const repeats = new Set<Item>();
-  for (const row of rows) {
-    const item = items[row.item - 1];
-    if (!item) continue;
-    if (row.kind === 'contended') again.add(item);
-    else if (row.kind === 'reused') item.answer = { error: new RequestIdReusedError() };
-    else coins[row.item - 1]?.push(toStoredCoin(row));
-    if (row.fetch_time !== null) repeats.add(item);
-  }
-  items.forEach((item, index) => {
-    const found = coins[index] ?? [];
-    if (again.has(item) || item.answer) return;
-    item.answer =
-      acceptShort && item.repeatable && found.length === 0
-        ? { error: new OverloadedError() }
-        : { coins: found, isRepeat: repeats.has(item) };
-  });
-  return [...again];
+  for (const row of rows) coins[(row.item ?? 1) - 1]?.push(toStoredCoin(row));
+  return coins.map((found, index) =>
+    found.length === items[index]?.count ? { coins: found, isRepeat: false } : undefined,
+  );
 }
 
-/** The same for a claim that answers whole or not at all. */
-export function settleFast<Item extends Pending>(items: readonly Item[], rows: readonly ClaimRow[]): Item[] {
-  const coins = items.map((): StoredCoin[] => []);
-  for (const row of rows) coins[row.item - 1]?.push(toStoredCoin(row));
-  return items.filter((item, index) => {
-    const found = coins[index] ?? [];
-    if (found.length === item.count) item.answer = { coins: found, isRepeat: false };
-    return item.answer === undefined;
-  });
+/**
+ * Returns the answer of a full claim of one item; undefined if it is contended.
+ * @param acceptShort as the statement was told: an empty answer may then contradict a repeat that is still in flight, so
+ *   a repeatable item fails with a retryable error instead
+ */
+export function fullAnswer(item: ClaimItem, rows: readonly ClaimRow[], acceptShort: boolean): FetchAnswer | undefined {
+  const [first] = rows;
+  if (first?.kind === 'contended') return undefined;
+  if (first?.kind === 'reused') return { error: new RequestIdReusedError() };
+  if (!first && acceptShort && item.isRepeatable) return { error: new OverloadedError() };
+  return { coins: rows.map(toStoredCoin), isRepeat: Boolean(first?.fetch_time) };
 }
 
 function toStoredCoin(row: ClaimRow): StoredCoin {

@@ -1,22 +1,41 @@
 import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S, LIMITS } from '../../coin';
 import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
-import type { ClaimItem, ClaimOptions, ClaimRow, Targets } from './claim-many';
+import type { ClaimRow } from './answer';
+import type { ClaimItem, Targets } from './claim-item';
+
+export interface ClaimOneOptions {
+  /** The verified incarnation of the database, see guard.ts. */
+  readonly incarnation: string;
+  readonly targets: Targets;
+  /** How long an answer is remembered for repeats, in seconds. */
+  readonly graceSeconds: number;
+  /** `skip`: skip coins that another transaction has locked. `wait`: wait for the end of that transaction. */
+  readonly held: 'skip' | 'wait';
+  /** Answer with what is free, although other transactions hold coins. */
+  readonly acceptShort: boolean;
+}
 
 /**
- * The claim of one item: what nearly every call is. It promises what claim-many.ts promises, row for row, and needs neither shared scans
- * nor window functions for it, so that PostgreSQL sets up a third of the plan: twice the fetches per second
- * (npm run bench -- fetch-cost). The text is built once, with numbered parameters, instead of at every call.
+ * The full claim: hands out coins for one item and records who got them, whatever the item needs. It answers repeats,
+ * short stock and fallback, which the fast claims (claim-one-fast.ts, claim-many-fast.ts) leave to it.
  *
- * - `picked` is by ctid: rows of coin_stock are never updated, and these are locked, so the deletion finds them without
- *   the index. A ctid is unique in one partition only, and a user's rows are in one. Where the tables are distributed: by key.
- * - One text for each possible count, so that its LIMIT is a constant: with a parameter PostgreSQL takes the limit for a tenth
- *   of the user's stock, holds the generic plan for too dear, and plans anew at every call (0.5 ms).
- * - `settled` counts what is visible only where fewer coins were found than asked for.
+ * - A repeat within the grace is answered from coin_fetch and takes nothing. Two repeats at the same time meet at the
+ *   primary key of coin_fetch: the later one fails with a unique violation, its coins go back, and it is tried again.
+ * - An item is answered short only if no coin that it may take is held by another transaction (`settled`). So a short
+ *   answer is the truth about the stock, and never the shadow of a transaction that may still roll back.
+ * - Every step depends on the guard: a database that is not the verified one gives and changes nothing.
+ * - `picked` keeps ctids: rows of coin_stock are never updated, and these are locked, so the deletion finds them without
+ *   the index. A ctid is unique within one partition, and all rows of a user are in one. Distributed tables use the key.
+ * - There is one text for each count, so that its LIMIT is a constant. With a parameter PostgreSQL assumes a tenth of the
+ *   user's stock, considers the generic plan too expensive, and plans again at every call (0.5 ms).
+ * - `settled` counts the visible coins only if fewer were found than asked for.
+ * - The lookup of the key bytes is LATERAL with OFFSET 0, which keeps it an index lookup for each coin in every plan.
  */
-export function claimOne(item: ClaimItem, options: ClaimOptions): { compile(): CompiledQuery<ClaimRow> } {
+export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile(): CompiledQuery<ClaimRow> } {
   const text = TEXTS[options.targets][options.held][item.categories.length === 1 ? 'one' : 'several'][item.count - 1];
-  if (text === undefined) throw new RangeError(`no fetch asks for ${item.count} coins`);
+  if (text === undefined)
+    throw new RangeError(`a fetch asks for 1 to ${LIMITS.coinsPerFetch} coins, not ${item.count}`);
   const values = [
     item.userId,
     item.requesterId,
@@ -32,19 +51,19 @@ export function claimOne(item: ClaimItem, options: ClaimOptions): { compile(): C
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
 
-/** Where the stamp is looked at; what `picked` keeps of a row, and how the row is found by it. */
-const FINDING = {
+/** How the incarnation is checked, what `picked` keeps of a row, and how the deletion finds that row. */
+const ACCESS = {
   several: {
     gate: `gate AS MATERIALIZED (
   SELECT ${CURRENT_INCARNATION} = $10::text AS verified
 )`,
-    place: 's.ctid',
-    at: 's.ctid = p.place',
+    location: 's.ctid',
+    at: 's.ctid = p.location',
   },
   one: {
     gate: guardOnOneNode('$10'),
-    place: 's.coin_category',
-    at: 's.coin_category = p.place AND s.upload_order = p.upload_order',
+    location: 's.coin_category',
+    at: 's.coin_category = p.location AND s.upload_order = p.upload_order',
   },
 };
 
@@ -60,14 +79,14 @@ function textsFor(targets: Targets) {
 }
 
 /**
- * $1 user, $2 requester, $3 request id, $4 category, $5 count and $6 fallback as asked, $7 the category or categories to
- * take from, $8 grace in seconds, $9 accept a short answer although others hold coins, $10 the verified stamp.
+ * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked; $7 the category or
+ * categories to take from; $8 grace in seconds; $9 accept a short answer; $10 the verified incarnation.
  */
 function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
-  const { gate, place, at } = FINDING[targets];
+  const { gate, location, at } = ACCESS[targets];
   const handedOut = `s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'`;
   const queue = (category: string, rank: string) => `
-  SELECT ${place} AS place, ${rank} AS rank, s.upload_order
+  SELECT ${location} AS location, ${rank} AS rank, s.upload_order
   FROM coin_stock s
   WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND ${handedOut}
     AND (SELECT verified FROM gate) AND NOT EXISTS (SELECT FROM remembered)
@@ -78,7 +97,7 @@ function text(count: number, lock: string, categories: 'one' | 'several', target
     categories === 'one'
       ? queue('$7::smallint', '1::bigint')
       : `
-  SELECT s.place, c.rank, s.upload_order
+  SELECT s.location, c.rank, s.upload_order
   FROM unnest($7::smallint[]) WITH ORDINALITY AS c (coin_category, rank)
   CROSS JOIN LATERAL (${queue('c.coin_category', '0')}) s
   LIMIT ${count}`;
@@ -120,12 +139,12 @@ recorded AS (
   FROM taken
   HAVING count(*) > 0
 )
-SELECT 1 AS item, answer.kind, answer.fetch_time, c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
+SELECT answer.kind, answer.fetch_time, c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time
 FROM (
   SELECT 'coin' AS kind, rank, upload_order, key_id, NULL::timestamptz AS fetch_time FROM taken
   UNION ALL
-  SELECT CASE WHEN r.same THEN 'coin' ELSE 'reused' END, 0, k.place, k.key_id, CASE WHEN r.same THEN r.fetch_time END
-  FROM remembered r, unnest(CASE WHEN r.same THEN r.key_ids ELSE ARRAY[NULL]::uuid[] END) WITH ORDINALITY AS k (key_id, place)
+  SELECT CASE WHEN r.same THEN 'coin' ELSE 'reused' END, 0, k.location, k.key_id, CASE WHEN r.same THEN r.fetch_time END
+  FROM remembered r, unnest(CASE WHEN r.same THEN r.key_ids ELSE ARRAY[NULL]::uuid[] END) WITH ORDINALITY AS k (key_id, location)
   UNION ALL
   SELECT 'contended', 0, 0, NULL, NULL FROM settled WHERE NOT settled
   UNION ALL

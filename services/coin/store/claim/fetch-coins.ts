@@ -1,133 +1,150 @@
 import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
-import { acceptableCategories } from '../../coin';
-import type { Database } from '../../database/pool';
+import { acceptableCategories, LIMITS } from '../../coin';
 import type { Deadline } from '../../deadline';
-import { RequestIdReusedError } from '../../errors';
-import type { Guard } from '../../fence/guard';
-import { type Asking, answerAll, answerOf, type Failures, type FetchAnswer, type Pending } from './answer';
-import type { ClaimBatcher } from './batcher';
-import { splitBatch } from './split-batch';
+import { OverloadedError, RequestIdReusedError } from '../../errors';
+import type { FetchAnswer } from './answer';
+import { BatchQueue } from './batch-queue';
+import { type ClaimContext, claimAlone } from './claim-alone';
+import type { ClaimItem } from './claim-item';
 
 export type { FetchAnswer } from './answer';
 
-/** One fetch: how many coins of whom. Ids in lower case. */
+/** One fetch as its caller sees it. All ids are UUIDs in lower case. */
 export interface CoinFetch {
   readonly targetUserId: string;
   readonly coinCategory: CoinCategory;
+  /** 1 to 20. */
   readonly count: number;
-  /** Makes the fetch repeatable within the grace. */
+  /** Makes the fetch repeatable within the fetch grace. */
   readonly requestId: string | undefined;
   readonly allowLowerCategories: boolean;
   /** Answer only if this repeats an earlier fetch; hand out nothing. */
   readonly onlyRemembered?: boolean;
 }
 
-/** Who asks, and for how long. */
-export interface Asker {
-  readonly requesterId: string;
-  readonly deadline: Deadline;
+/** How concurrent fetches share statements. */
+export interface BatchingRules {
+  /** The maximum number of fetches in one statement. 1: every fetch has a statement of its own. */
+  readonly batch: number;
+  /** The number of queues, each of which runs one statement at a time. */
+  readonly queues: number;
+  /** The maximum number of users whose coins one statement may hand out. 1 if the tables are distributed by user_id. */
+  readonly targets: number;
+  /** A fetch that would wait longer than this for its statement is refused, in milliseconds. */
+  readonly maxWaitMs: number;
+  /** After this time the next batch starts without waiting for a running statement, in milliseconds. */
+  readonly stallTimeoutMs: number;
 }
 
-/** How fetches are answered. */
-export interface Claims {
-  readonly db: Database;
-  readonly gate: Guard;
-  /** How long an answer is remembered for repeats, in seconds. */
-  readonly graceSeconds: number;
-  /** Of how many users one statement may hand out; 1: the tables are distributed by user_id. */
-  readonly maxTargets: number;
-  /** Calls that wait together share statements; undefined: each has its own. */
-  readonly batching: ClaimBatcher | undefined;
-}
-
-/**
- * Hands coins out, each to exactly one requester, and remembers the answers for `graceSeconds`. One statement
- * whatever the number of items and coins, shared with other calls if others wait at the same time; more only for items that
- * are short of coins, need their fallback, or repeat an earlier one, and where coins are contended.
- * @throws DatabaseUnavailableError, DeadlineExceededError, CancelledError, FencedError, OverloadedError when no item
- *   got an answer
- */
-export async function fetchCoins(claims: Claims, fetches: readonly CoinFetch[], asker: Asker): Promise<FetchAnswer[]> {
-  const { items, itemOf } = withoutRepeats(fetches, asker.requesterId);
-  const { batching } = claims;
-  const isGathered = batching ? gatherable(items) : () => false;
-  const failures: Failures = new Map();
-  await Promise.all([
-    batching?.answer(items.filter(isGathered), asker.deadline, failures),
-    answerInWaves(
-      claims,
-      items.filter((item) => !isGathered(item)),
-      asker.deadline,
-      failures,
-    ),
-  ]);
-  // What a statement took is committed and must be answered, whatever became of the others.
-  if (items.length > 0 && items.every((item) => item.answer === undefined)) throw failures.values().next().value;
-  return itemOf.map((item) =>
-    item instanceof Error ? { error: item } : (item.answer ?? { error: failures.get(item) }),
-  );
-}
-
-/** The same for one, which is what most calls are: without what several need. Rejects for the same reasons. */
-export function fetchOne(claims: Claims, fetch: CoinFetch, { requesterId, deadline }: Asker): Promise<FetchAnswer> {
-  const item = pendingOf(fetch, requesterId);
-  // What only looks up waits for nobody.
-  if (claims.batching && item.categories.length > 0) return claims.batching.answerOne(item, deadline);
-  return fetchAlone(claims, item, deadline);
-}
-
-async function fetchAlone(claims: Claims, item: Pending, deadline: Deadline): Promise<FetchAnswer> {
-  await answerAll(claims.db, claims.gate, [item], { ...askingOf(claims), deadline });
-  return answerOf(item);
-}
-
-function askingOf({ graceSeconds, maxTargets }: Claims): Omit<Asking, 'deadline'> {
-  return { graceSeconds, targets: maxTargets === 1 ? 'one' : 'several' };
-}
+/** Coins that one statement may be asked for: as many as one BatchFetchCoins. */
+const MAX_COINS = LIMITS.fetchesPerBatch * LIMITS.coinsPerFetch;
+/** Fetches that may wait at the same time, however fast the database is, so that memory stays bounded. */
+const MAX_WAITING = 20_000;
 
 /**
- * What may share a statement with other calls. Not what only looks up: it waits for nobody. And not the items of a call whose
- * fallbacks meet at one user's coins: the first of them must have its fallback before the next one is asked for.
+ * Hands out coins, each to exactly one requester, and remembers the answers for the fetch grace. Concurrent fetches share
+ * statements: all fetches of one user's coins go through one queue, so that two statements of this process never meet
+ * over the same coins, and fetches are served in the order of arrival.
  */
-function gatherable(items: readonly Pending[]): (item: Pending) => boolean {
-  const usersOf = items.length === 1 ? [] : splitBatch(items).map((wave) => new Set(wave.map(({ userId }) => userId)));
-  return ({ userId, categories }) => categories.length > 0 && usersOf.filter((users) => users.has(userId)).length <= 1;
-}
+export class CoinFetches {
+  readonly #context: ClaimContext;
+  /** Empty: no batching. */
+  readonly #queues: readonly BatchQueue[];
 
-async function answerInWaves(
-  claims: Claims,
-  items: readonly Pending[],
-  deadline: Deadline,
-  failures: Failures,
-): Promise<void> {
-  for (const wave of splitBatch(items, claims.maxTargets)) {
-    try {
-      await answerAll(claims.db, claims.gate, wave, { ...askingOf(claims), deadline });
-    } catch (error) {
-      const isFirst = items.every((item) => item.answer === undefined);
-      for (const item of isFirst ? items : wave) failures.set(item, error);
-      if (isFirst) return;
-    }
+  constructor(context: Omit<ClaimContext, 'targets'>, rules?: BatchingRules) {
+    this.#context = { ...context, targets: rules?.targets === 1 ? 'one' : 'several' };
+    this.#queues = rules && rules.batch > 1 ? openQueues(this.#context, rules) : [];
+  }
+
+  /** The least time that a fetch that arrives now would wait for its statement, in milliseconds. */
+  get expectedMs(): number {
+    return this.#queues.length === 0 ? 0 : Math.min(...this.#queues.map((queue) => queue.expectedMs));
+  }
+
+  /** The number of fetches that wait for a statement. */
+  get waiting(): number {
+    return this.#queues.reduce((sum, queue) => sum + queue.waiting, 0);
+  }
+
+  /**
+   * Answers one fetch.
+   * @throws DatabaseUnavailableError, DeadlineExceededError, CancelledError, FencedError, OverloadedError
+   */
+  fetchOne(requesterId: string, fetch: CoinFetch, deadline: Deadline): Promise<FetchAnswer> {
+    return this.#claim(toItem(requesterId, fetch), deadline);
+  }
+
+  /**
+   * Answers the fetches of one call, in their order; one that fails does so alone.
+   * @throws the error of the first fetch if none has an answer
+   */
+  async fetchAll(requesterId: string, fetches: readonly CoinFetch[], deadline: Deadline): Promise<FetchAnswer[]> {
+    const { items, itemOf } = withoutRepeats(requesterId, fetches);
+    const answers = new Map<ClaimItem, FetchAnswer>();
+    const failures: unknown[] = [];
+    const claimInOrder = async (group: readonly ClaimItem[]): Promise<void> => {
+      for (const item of group) {
+        await this.#claim(item, deadline).then(
+          (answer) => answers.set(item, answer),
+          (error: unknown) => {
+            failures.push(error);
+            answers.set(item, { error });
+          },
+        );
+      }
+    };
+    await Promise.all(inOrderOfFallback(items).map(claimInOrder));
+    // Coins that a statement handed out are committed and must be answered, even if other fetches failed.
+    if (items.length > 0 && failures.length === items.length) throw failures[0];
+    return itemOf.map((item) => {
+      const answer = item instanceof Error ? { error: item } : answers.get(item);
+      if (!answer) throw new Error('A fetch has no answer.');
+      return answer;
+    });
+  }
+
+  #claim(item: ClaimItem, deadline: Deadline): Promise<FetchAnswer> {
+    // The last digits of a UUID of any version are random, or as good.
+    const queue = this.#queues[Number.parseInt(item.userId.slice(-6), 16) % this.#queues.length];
+    // A fetch that only looks up an earlier answer waits for no batch.
+    if (!queue || item.categories.length === 0) return claimAlone(this.#context, item, deadline);
+    if (this.waiting >= MAX_WAITING) return Promise.reject(new OverloadedError());
+    return queue.add(item, deadline);
   }
 }
 
-/** Two fetches with the same id and target are one item; with other parameters the later one is refused. */
-function withoutRepeats(fetches: readonly CoinFetch[], requesterId: string) {
-  const items: Pending[] = [];
-  const first = new Map<string, Pending>();
+function openQueues(context: ClaimContext, { queues, batch, targets, ...times }: BatchingRules): BatchQueue[] {
+  const bounds = { ...times, maxItems: batch, maxUsers: targets, maxCoins: MAX_COINS };
+  return Array.from({ length: queues }, () => new BatchQueue(context, bounds));
+}
+
+/**
+ * Groups the items of one call. Groups run at the same time, the items of a group one after the other: if an item may fall
+ * back to lower categories, it must have done so before the next item of the same user takes from them.
+ */
+function inOrderOfFallback(items: readonly ClaimItem[]): (readonly ClaimItem[])[] {
+  return [...Map.groupBy(items, ({ userId }) => userId).values()].flatMap((ofUser) =>
+    ofUser.some(({ categories }) => categories.length > 1) ? [ofUser] : ofUser.map((item) => [item]),
+  );
+}
+
+/** Makes two fetches with the same id and target one item; if their parameters differ, the later one is refused. */
+function withoutRepeats(requesterId: string, fetches: readonly CoinFetch[]) {
+  const items: ClaimItem[] = [];
+  const first = new Map<string, ClaimItem>();
   const itemOf = fetches.map((fetch) => {
     const { targetUserId, requestId, coinCategory, count, allowLowerCategories } = fetch;
     const key = `${targetUserId} ${requestId}`;
     const known = requestId === undefined ? undefined : first.get(key);
     if (known) {
-      const same =
+      const isSame =
         known.coinCategory === coinCategory &&
         known.count === count &&
         known.allowLowerCategories === allowLowerCategories;
-      return same ? known : new RequestIdReusedError();
+      return isSame ? known : new RequestIdReusedError();
     }
-    const item = pendingOf(fetch, requesterId);
+    const item = toItem(requesterId, fetch);
     if (requestId !== undefined) first.set(key, item);
     items.push(item);
     return item;
@@ -135,17 +152,16 @@ function withoutRepeats(fetches: readonly CoinFetch[], requesterId: string) {
   return { items, itemOf };
 }
 
-function pendingOf(fetch: CoinFetch, requesterId: string): Pending {
+function toItem(requesterId: string, fetch: CoinFetch): ClaimItem {
   const { targetUserId, requestId, coinCategory, count, allowLowerCategories, onlyRemembered } = fetch;
   return {
     requesterId,
     userId: targetUserId,
     requestId: requestId ?? randomUUID(),
+    isRepeatable: requestId !== undefined,
     coinCategory,
     count,
     allowLowerCategories,
     categories: onlyRemembered ? [] : acceptableCategories(coinCategory, allowLowerCategories),
-    repeatable: requestId !== undefined,
-    answer: undefined,
   };
 }

@@ -1,76 +1,72 @@
 import type { Deadline, Waiter } from '../../deadline';
 import type { LinkedList, ListNode } from '../../linked-list';
 import { QueuedCall } from '../../telemetry/tracing';
-import type { FetchAnswer, Pending } from './answer';
+import type { FetchAnswer } from './answer';
+import type { ClaimItem } from './claim-item';
 
-/** A fetch and who waits for it: in the queue, and then for the answer of a statement. */
+/** A fetch and its caller: first in a batch queue, then with a statement, until `resolve` or `reject` answers it. */
 export class QueuedFetch implements Waiter {
-  readonly item: Pending;
+  readonly item: ClaimItem;
   readonly deadline: Deadline;
-  readonly queued: QueuedCall | undefined;
+  readonly answer: Promise<FetchAnswer>;
+  /** The trace of the call; undefined if it is not traced. */
+  readonly trace: QueuedCall | undefined;
   readonly #queue: LinkedList<QueuedFetch>;
-  /** In the queue; undefined when it has left. */
-  #place: ListNode<QueuedFetch> | undefined;
-  readonly #resolve: (answer: FetchAnswer) => void;
-  readonly #reject: (error: unknown) => void;
+  /** Undefined once the fetch has left the queue. */
+  #node: ListNode<QueuedFetch> | undefined;
+  #resolve!: (answer: FetchAnswer) => void;
+  #reject!: (error: unknown) => void;
 
-  /** Queues it. @throws DeadlineExceededError, CancelledError */
-  constructor(
-    queue: LinkedList<QueuedFetch>,
-    item: Pending,
-    deadline: Deadline,
-    end: { readonly answered: (answer: FetchAnswer) => void; readonly failed: (error: unknown) => void },
-  ) {
+  /** Appends the fetch to the queue. @throws DeadlineExceededError, CancelledError */
+  constructor(queue: LinkedList<QueuedFetch>, item: ClaimItem, deadline: Deadline) {
     this.item = item;
     this.deadline = deadline;
     this.#queue = queue;
-    this.#resolve = end.answered;
-    this.#reject = end.failed;
-    deadline.tell(this);
-    this.queued = QueuedCall.begin();
-    this.#place = queue.add(this);
+    deadline.subscribe(this);
+    this.answer = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.trace = QueuedCall.begin();
+    this.#node = queue.add(this);
   }
 
-  /** It leaves the queue for a statement. */
-  begins(): void {
-    this.#leave();
+  /** Removes the fetch from its queue. Safe to call again. */
+  leaveQueue(): void {
+    if (!this.#node) return;
+    this.#queue.remove(this.#node);
+    this.#node = undefined;
+    this.deadline.unsubscribe(this);
   }
 
-  /** Whether somebody still waits for it, by the clock too. Else it has failed. */
+  /** Returns true while the caller waits, checked by the clock too. Rejects the fetch otherwise. */
   isStillWaiting(): boolean {
     try {
       this.deadline.check();
       return true;
     } catch (error) {
-      this.failed(error);
+      this.reject(error);
       return false;
     }
   }
 
-  answered(): void {
-    this.#ends();
-    if (this.item.answer) this.#resolve(this.item.answer);
-    else this.#reject(new Error('The claim gave no answer.'));
+  resolve(answer: FetchAnswer): void {
+    this.#end();
+    this.#resolve(answer);
   }
 
-  failed(error: unknown): void {
-    this.#ends();
+  reject(error: unknown): void {
+    this.#end();
     this.#reject(error);
   }
 
+  /** Called by the deadline when the caller's time is over or the call was cancelled. */
   giveUp(error: unknown): void {
-    this.failed(error);
+    this.reject(error);
   }
 
-  #ends(): void {
-    this.#leave();
-    this.queued?.end();
-  }
-
-  #leave(): void {
-    if (!this.#place) return;
-    this.#queue.leave(this.#place);
-    this.#place = undefined;
-    this.deadline.forget(this);
+  #end(): void {
+    this.leaveQueue();
+    this.trace?.end();
   }
 }

@@ -31,50 +31,6 @@ export async function hardDeleteFetched(db: Database, graceSeconds: number, dead
   }
 }
 
-/**
- * The same for single requests: their ids are asked for again after the grace and before the hourly run. A statement for each
- * user, which names no other (docs/distributed.md).
- */
-export async function hardDeleteRequests(
-  db: Database,
-  requests: readonly { readonly userId: string; readonly requesterId: string; readonly requestId: string }[],
-  { graceSeconds, deadline }: { readonly graceSeconds: number; readonly deadline: Deadline },
-): Promise<void> {
-  const ofUser = Map.groupBy(requests, ({ userId }) => userId);
-  for (const [userId, some] of [...ofUser].sort(([one], [other]) => (one < other ? -1 : 1))) {
-    await run(db, removeRequests(userId, some, graceSeconds), deadline);
-  }
-}
-
-function removeRequests(
-  userId: string,
-  requests: readonly { readonly requesterId: string; readonly requestId: string }[],
-  graceSeconds: number,
-) {
-  return sql`
-WITH due AS MATERIALIZED (
-  SELECT f.requester_id, f.request_id
-  FROM coin_fetch f
-  WHERE f.user_id = ${userId}::uuid AND f.fetch_time <= now() - make_interval(secs => ${graceSeconds})
-    AND (f.requester_id, f.request_id) IN (
-      SELECT * FROM unnest(
-        ${requests.map((request) => request.requesterId)}::uuid[],
-        ${requests.map((request) => request.requestId)}::uuid[]))
-  ORDER BY f.requester_id, f.request_id
-  FOR UPDATE OF f SKIP LOCKED
-),
-forgotten AS (
-  DELETE FROM coin_fetch f
-  USING due d
-  WHERE f.user_id = ${userId}::uuid AND f.requester_id = d.requester_id AND f.request_id = d.request_id
-  RETURNING f.key_ids
-)
-UPDATE coin c
-SET public_key = NULL, signature = NULL
-FROM (SELECT unnest(key_ids) AS key_id FROM forgotten) k
-WHERE c.user_id = ${userId}::uuid AND c.key_id = k.key_id`;
-}
-
 function removeSlice(which: RawBuilder<unknown>, graceSeconds: number) {
   return sql<Slice>`
 WITH slice AS MATERIALIZED (

@@ -28,7 +28,7 @@ export async function purgeStale(db: Database, gate: Guard, maxAgeDays: number, 
   let after: RawBuilder<unknown> = sql`true`;
   for (;;) {
     const from = after;
-    const slice = await gate.pass(async ({ incarnation }) => {
+    const slice = await gate.run(async ({ incarnation }) => {
       const [purged] = await run(db, purgeSlice(from, maxAgeDays, incarnation), deadline);
       return purged?.verified === false ? UNVERIFIED : purged;
     });

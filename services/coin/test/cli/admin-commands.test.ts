@@ -92,10 +92,10 @@ test('purge-stale deletes what was uploaded long ago, and nothing while the data
     poolSize: 1,
     log: pino({ level: 'silent' }),
   });
-  await fence.pass(async (passage) => {
+  await fence.run(async (passage) => {
     const [coin] = mint(1);
     const expireTime = new Date(Date.now() + 20 * DAY_MS);
-    fence.acknowledge(passage, [{ userId: bob.id, keyId: coin?.keyId ?? '', coinCategory: BRONZE, expireTime }]);
+    fence.recordHandedOut(passage, [{ userId: bob.id, keyId: coin?.keyId ?? '', coinCategory: BRONZE, expireTime }]);
   });
   fence.close();
   const refused = await admin('purge-stale', '--max-age-days', '7');

@@ -311,9 +311,9 @@ describe('the fence', () => {
   test('a database that lacks what the mark has fails; an opened one without a mark is a warning', async () => {
     const fence = await openFence();
     expect((await checksWith({ AQM_FENCE_DIR: join(folder, 'elsewhere') })).mark).toMatchObject({ verdict: 'warn' });
-    await fence.pass(async (passage) => {
+    await fence.run(async (passage) => {
       const expireTime = new Date(Date.now() + 20 * DAY_MS);
-      fence.acknowledge(passage, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
+      fence.recordHandedOut(passage, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
     });
     fence.close();
     expect(await failing()).toEqual(['fence']);

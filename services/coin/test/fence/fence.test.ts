@@ -19,7 +19,9 @@ import { spawnService } from '../../../../testkit/service-process';
 import type { User } from '../../../../testkit/user';
 import { CLAIM_SLOTS, RingFile, readRecords, type WatermarkRecord } from '../../fence/ring-file';
 import { readWatermark, Watermark } from '../../fence/watermark';
-import { claim } from '../../store/claim/claim-many';
+import { claimManyFast } from '../../store/claim/claim-many-fast';
+import { claimOne } from '../../store/claim/claim-one';
+import { claimOneFast } from '../../store/claim/claim-one-fast';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 
 let folder: string;
@@ -117,7 +119,7 @@ describe('a mark', () => {
   test('the ring of a process of this host that is gone is taken over, that of another host is not', () => {
     const mark = open();
     const coins = spent(3);
-    mark.acknowledge(OPENING, coins);
+    mark.recordHandedOut(OPENING, coins);
     mark.close();
     const [own] = readdirSync(folder);
     // No process has this id: it is above the largest that Linux gives.
@@ -131,11 +133,11 @@ describe('a mark', () => {
 
   test('an older copy of the folder, put over it while the service runs, does not make it forget', () => {
     const mark = open();
-    mark.acknowledge(OPENING, spent(1));
+    mark.recordHandedOut(OPENING, spent(1));
     const copy = `${folder}-copy`;
     cpSync(folder, copy, { recursive: true });
     const coins = spent(1);
-    mark.acknowledge(OPENING, coins);
+    mark.recordHandedOut(OPENING, coins);
     cpSync(copy, folder, { recursive: true });
     expect(keyIdsOf(mark.read().flatMap((ring) => ring.records))).toEqual(expect.arrayContaining(ids(coins)));
     mark.close();
@@ -145,7 +147,7 @@ describe('a mark', () => {
   test('one statement writes at most its share of the ring, of what lasts longest', () => {
     const mark = open();
     const coins = spent(1000).map((coin, index) => ({ ...coin, expireTime: new Date(LATER.getTime() + index * 1000) }));
-    mark.acknowledge(OPENING, coins);
+    mark.recordHandedOut(OPENING, coins);
     const share = Math.floor(CLAIM_SLOTS / 20);
     expect(keyIdsOf(mark.read().flatMap((ring) => ring.records))).toEqual(ids(coins.slice(-share)).sort());
     mark.close();
@@ -167,18 +169,18 @@ describe('the gate', () => {
   test('a claim under another incarnation is stopped by a one-time filter', async () => {
     await bob.upload(mint(1));
     const who = { userId: bob.id, requesterId: bob.id, requestId: randomUUID() };
-    const item = { ...who, coinCategory: BRONZE, count: 1, categories: [BRONZE] };
-    const compiled = claim([{ ...item, allowLowerCategories: false }], {
-      graceSeconds: 3600,
-      held: 'skip',
-      acceptShort: false,
-      incarnation: 'another',
-    }).compile(service.database.db);
-    const explain = CompiledQuery.raw(`EXPLAIN (ANALYZE, COSTS OFF) ${compiled.sql}`, [...compiled.parameters]);
-    const { rows } = await service.database.db.executeQuery<{ 'QUERY PLAN': string }>(explain);
-    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
-    expect(plan).toMatch(/One-Time Filter/);
-    expect(plan).toMatch(/Index Scan using coin_stock_pkey on coin_stock s.*never executed/);
+    const item = { ...who, isRepeatable: false, coinCategory: BRONZE, count: 1, allowLowerCategories: false };
+    const asked = { ...item, categories: [BRONZE] };
+    const fast = { incarnation: 'another', targets: 'several' } as const;
+    const full = { ...fast, graceSeconds: 3600, held: 'skip', acceptShort: false } as const;
+    for (const claim of [claimOne(asked, full), claimOneFast(asked, fast), claimManyFast([asked], fast)]) {
+      const { sql: text, parameters } = claim.compile();
+      const explain = CompiledQuery.raw(`EXPLAIN (ANALYZE, COSTS OFF) ${text}`, [...parameters]);
+      const { rows } = await service.database.db.executeQuery<{ 'QUERY PLAN': string }>(explain);
+      const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+      expect(plan).toMatch(/One-Time Filter/);
+      expect(plan).toMatch(/Index Scan using coin_stock_pkey on coin_stock s.*never executed/);
+    }
     expect((await bob.count()).available?.bronze).toBe(1);
   });
 

@@ -12,8 +12,7 @@ import { Deadline } from '../../deadline';
 import { countMissing } from '../../fence/count-missing';
 import { readDatabaseState } from '../../fence/database-state';
 import { resolveFence } from '../../fence/resolve';
-import type { BatchingRules } from '../../store/claim/batcher';
-import type { CoinFetch, FetchAnswer } from '../../store/claim/fetch-coins';
+import type { BatchingRules, CoinFetch, FetchAnswer } from '../../store/claim/fetch-coins';
 import { countOnReplica } from '../../store/count-on-replica';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 import { readStockLevels } from '../../store/stock-levels';
@@ -173,8 +172,8 @@ const OF_ONE_USER: readonly Work[] = [
   },
   {
     does: 'the same id after the grace',
-    files: ['store/housekeeping/hard-delete-fetched'],
-    holds: 'forgotten AS',
+    files: ['store/claim/expire-request'],
+    holds: 'expired AS',
     work: async (user) => {
       const [requester, fetch] = [randomUUID(), fetchOf(user, { count: 3, requestId: randomUUID() })];
       const [first] = await ask([fetch], requester);
@@ -187,7 +186,7 @@ const OF_ONE_USER: readonly Work[] = [
   {
     does: 'fetches that wait together for one user',
     files: ['store/claim/claim-many-fast'],
-    holds: 'WITH ORDINALITY AS q (queue, wanted, scan)',
+    holds: 'WITH ORDINALITY AS q (category, wanted, scan)',
     work: async (user) => {
       const all = Array.from({ length: 20 }, (_, call) =>
         ask([fetchOf(user, { coinCategory: call % 2 === 0 ? BRONZE : SILVER })]),
@@ -323,7 +322,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   {
     does: 'fetches of several users that wait together',
     files: ['store/claim/claim-many-fast'],
-    holds: 'WITH ORDINALITY AS q (user_id, queue, wanted, scan)',
+    holds: 'WITH ORDINALITY AS q (user_id, category, wanted, scan)',
     touches: 'those users',
     work: async () => {
       const all = Array.from({ length: 30 }, (_, call) => ask([fetchOf(users[call % 3], { count: 1 })]));
@@ -341,17 +340,6 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
         ask([fetchOf(users[call % 3], { count: 1, requestId: randomUUID() })]),
       );
       expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
-    },
-  },
-  {
-    does: 'a batch of several users whose fallbacks are needed',
-    files: ['store/claim/claim-many'],
-    holds: 'tally AS MATERIALIZED',
-    touches: 'those users, or more',
-    work: async () => {
-      const batch = users.map((user) => fetchOf(user, { coinCategory: GOLD, count: 20, allowLowerCategories: true }));
-      await ask(batch);
-      expect((await ask(batch)).map((answer) => answer.length)).toEqual([20, 20, 20]);
     },
   },
 ];

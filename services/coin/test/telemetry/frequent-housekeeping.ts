@@ -17,8 +17,8 @@ async function main(): Promise<void> {
   const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
   const gate: Guard = {
-    pass: () => Promise.reject(new Error('housekeeping that needs no gate passes none')),
-    acknowledge: () => {},
+    run: () => Promise.reject(new Error('this job must not use the guard')),
+    recordHandedOut: () => {},
     recordRepeat: () => {},
   };
   const { jobs } = startHousekeeping(

@@ -25,22 +25,22 @@ import java.util.stream.Stream;
  *
  * <pre>
  * mvn compile
- * export AQM_ADDRESS=127.0.0.1:50051 AQM_OWNER=&lt;uuid&gt;
- * export AQM_OWNER_TOKEN=&lt;JWT of that user&gt; AQM_REQUESTER_TOKEN=&lt;JWT of anybody&gt;
+ * export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=&lt;uuid&gt;
+ * export OWNER_TOKEN=&lt;JWT of that user&gt; REQUESTER_TOKEN=&lt;JWT of another user&gt;
  * java -cp 'target/classes:target/lib/*' Example
  * </pre>
  *
- * Prints one JSON object. The keys here are random bytes of the right sizes: making real ones is the business of the
+ * Prints one JSON object. The keys are random bytes of the correct sizes; creating real ones is the task of the
  * minting module.
  */
 public final class Example {
   private static final int ATTEMPTS = 8;
   private static final Duration DEADLINE = Duration.ofSeconds(10);
-  private static final Set<Code> PASSING = Set.of(Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED);
+  private static final Set<Code> TRANSIENT = Set.of(Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED);
   private static final Set<Outcome> STORED = Set.of(Outcome.OUTCOME_INSERTED, Outcome.OUTCOME_ALREADY_PRESENT);
   private static final SecureRandom RANDOM = new SecureRandom();
 
-  /** What the google.rpc.Status of a failed call says. */
+  /** The details in the google.rpc.Status of a failed call. */
   private record Details(String reason, List<String> fields, Duration retryDelay) {
     static Details of(StatusRuntimeException error) throws InvalidProtocolBufferException {
       var reason = "";
@@ -61,7 +61,7 @@ public final class Example {
     }
   }
 
-  /** A user's stub with a deadline for one call. Until then it waits for a connection. */
+  /** A user. Every call has a deadline, until which it waits for a connection. */
   private record User(CoinServiceBlockingStub stub, String token) {
     CoinServiceBlockingStub next() {
       var headers = new Metadata();
@@ -71,26 +71,26 @@ public final class Example {
           .withWaitForReady();
     }
 
-    /** Sends the same request, and so the same request_id, again while the service is away for a moment. */
+    /** Sends the request, and repeats it with the same request_id while the service is temporarily unavailable. */
     <R> R call(Function<CoinServiceBlockingStub, R> method) throws Exception {
       for (var attempt = 1; ; attempt++) {
         try {
           return method.apply(next());
         } catch (StatusRuntimeException error) {
           var code = error.getStatus().getCode();
-          if (attempt == ATTEMPTS || !PASSING.contains(code)) throw error;
+          if (attempt == ATTEMPTS || !TRANSIENT.contains(code)) throw error;
           var details = Details.of(error);
           var backoff = (long) (Math.min(100 << attempt, 5000) * ThreadLocalRandom.current().nextDouble(0.5, 1));
-          // Never sooner than the service asks for.
+          // Never earlier than the service requests.
           var pause = Math.max(backoff, details.retryDelay.toMillis());
-          System.err.printf("%s %s: again in %d ms%n", code, details.reason, pause);
+          System.err.printf("%s %s: retrying in %d ms%n", code, details.reason, pause);
           Thread.sleep(pause);
         }
       }
     }
   }
 
-  /** Coins of a category; the sizes come from the options in coin.proto. */
+  /** Creates coins of a category. The sizes come from the options in coin.proto. */
   private static Stream<Coin> mint(CoinCategory category, int count) {
     var spec = category.getValueDescriptor().getOptions().getExtension(CoinOuterClass.coinCategorySpec);
     return Stream.generate(() -> Coin.newBuilder()
@@ -117,10 +117,10 @@ public final class Example {
   }
 
   public static void main(String[] arguments) throws Exception {
-    var channel = Grpc.newChannelBuilder(System.getenv("AQM_ADDRESS"), InsecureChannelCredentials.create()).build();
+    var channel = Grpc.newChannelBuilder(System.getenv("COIN_SERVICE_ADDRESS"), InsecureChannelCredentials.create()).build();
     var stub = CoinServiceGrpc.newBlockingStub(channel);
-    var owner = new User(stub, System.getenv("AQM_OWNER_TOKEN"));
-    var requester = new User(stub, System.getenv("AQM_REQUESTER_TOKEN"));
+    var owner = new User(stub, System.getenv("OWNER_TOKEN"));
+    var requester = new User(stub, System.getenv("REQUESTER_TOKEN"));
 
     var tiers = Stream.of(mint(CoinCategory.COIN_CATEGORY_GOLD, 2), mint(CoinCategory.COIN_CATEGORY_SILVER, 1),
         mint(CoinCategory.COIN_CATEGORY_BRONZE, 3));
@@ -128,9 +128,9 @@ public final class Example {
     var upload = UploadCoinsRequest.newBuilder().addAllCoins(coins).build();
     var uploaded = owner.call(service -> service.uploadCoins(upload));
 
-    // The request id makes the fetch repeatable: after a lost reply the same call gets the same coins.
+    // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
     var fetch = FetchCoinsRequest.newBuilder()
-        .setTargetUserId(System.getenv("AQM_OWNER"))
+        .setTargetUserId(System.getenv("OWNER_ID"))
         .setCoinCategory(CoinCategory.COIN_CATEGORY_GOLD)
         .setCount(3)
         .setRequestId(UUID.randomUUID().toString())
@@ -144,7 +144,7 @@ public final class Example {
 
     var refused = "null";
     try {
-      requester.call(service -> service.fetchCoins(FetchCoinsRequest.newBuilder().setTargetUserId("nobody").build()));
+      requester.call(service -> service.fetchCoins(FetchCoinsRequest.newBuilder().setTargetUserId("not-a-uuid").build()));
     } catch (StatusRuntimeException error) {
       var details = Details.of(error);
       refused = "{\"code\":%d,\"reason\":\"%s\",\"fields\":%s}"
@@ -152,7 +152,7 @@ public final class Example {
     }
     channel.shutdownNow();
 
-    // What a repeated upload whose first reply was lost answers is a success, too.
+    // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
     var stored = uploaded.getResultsList().stream().filter(result -> STORED.contains(result.getOutcome())).count();
     System.out.printf(
         "{\"uploaded\":%d,\"fetched\":%s,\"fetched_as_uploaded\":%b,\"repeat_is_the_same\":%b,"

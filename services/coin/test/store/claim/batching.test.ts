@@ -6,8 +6,7 @@ import type { User } from '../../../../../testkit/user';
 import { Deadline } from '../../../deadline';
 import { CancelledError, OverloadedError } from '../../../errors';
 import { MAX_DETACHED } from '../../../store/claim/batch-queue';
-import type { BatchingRules } from '../../../store/claim/batcher';
-import type { CoinFetch, FetchAnswer } from '../../../store/claim/fetch-coins';
+import type { BatchingRules, CoinFetch, FetchAnswer } from '../../../store/claim/fetch-coins';
 import { statementsOf } from '../statements';
 import { blockedByHolder, whileHeld } from './held-stock';
 

@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { type RawBuilder, sql } from 'kysely';
-import type { CoinCategory } from '../../../../../gen/aqm/coin/v1/coin';
+import { type CompiledQuery, sql } from 'kysely';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../../testkit/coins';
 import { startService, type TestService } from '../../../../../testkit/service';
 import type { User } from '../../../../../testkit/user';
 import { acceptableCategories } from '../../../coin';
-import type { Database } from '../../../database/pool';
 import { readIncarnation } from '../../../fence/database-state';
-import { type ClaimItem, type ClaimOptions, type ClaimRow, claim } from '../../../store/claim/claim-many';
-import { claimOne } from '../../../store/claim/claim-one';
-import { claimOneFast, toClaimRow } from '../../../store/claim/claim-one-fast';
+import type { ClaimRow } from '../../../store/claim/answer';
+import type { ClaimItem } from '../../../store/claim/claim-item';
+import { claimManyFast } from '../../../store/claim/claim-many-fast';
+import { type ClaimOneOptions, claimOne } from '../../../store/claim/claim-one';
+import { claimOneFast } from '../../../store/claim/claim-one-fast';
 
 let service: TestService;
 let owner: User;
@@ -40,12 +40,12 @@ afterAll(() => service.stop());
 
 class Undo extends Error {}
 
-/** What a statement answers and leaves in the tables; everything is rolled back. */
-async function tryOut(statement: (db: Database) => Promise<ClaimRow[]>) {
+/** Returns what a statement answers and what it leaves in the tables. Everything is rolled back. */
+async function tryOut(query?: { compile(): CompiledQuery<ClaimRow> }) {
   const { db } = service.database;
   let seen: { rows: ClaimRow[]; left: unknown; kept: unknown } | undefined;
   const undone = db.transaction().execute(async (transaction) => {
-    const rows = await statement(transaction);
+    const rows = query ? (await transaction.executeQuery(query.compile())).rows.map(withoutConstants) : [];
     const left = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(transaction);
     const kept = await sql`SELECT request_id, coin_category, coin_count, allow_lower_categories, key_ids FROM coin_fetch
       ORDER BY request_id`.execute(transaction);
@@ -57,138 +57,108 @@ async function tryOut(statement: (db: Database) => Promise<ClaimRow[]>) {
   return seen;
 }
 
-const both = {
-  claimOneFast: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
-    db.executeQuery(claimOneFast(item, options).compile()).then(({ rows }) => rows.map(toClaimRow)),
-  claim: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
-    (claim([item], options) as RawBuilder<ClaimRow>).execute(db).then(({ rows }) => rows),
-  claimOne: (item: ClaimItem, options: ClaimOptions) => (db: Database) =>
-    db.executeQuery(claimOne(item, options).compile()).then(({ rows }) => rows),
-};
+/** Removes the columns that the fast claims leave out because they are the same in every row. */
+function withoutConstants({ item: _item, kind, fetch_time, ...coin }: ClaimRow): ClaimRow {
+  return { ...coin, ...(kind && kind !== 'coin' && { kind }), ...(fetch_time && { fetch_time }) };
+}
+
+function itemOf(fields: Partial<ClaimItem> & Pick<ClaimItem, 'coinCategory'>): ClaimItem {
+  const item = {
+    requesterId,
+    userId: owner.id,
+    requestId: randomUUID(),
+    isRepeatable: true,
+    count: 1,
+    allowLowerCategories: false,
+    ...fields,
+  };
+  return { categories: acceptableCategories(item.coinCategory, item.allowLowerCategories), ...item };
+}
 
 describe.each([
   ['', 'several'],
-  [', where the tables are distributed', 'one'],
-] as const)('the statement for one item answers and leaves what the statement for several does%s', (_, targets) => {
-  const asked: [CoinCategory, number, boolean][] = [];
-  for (const category of [GOLD, SILVER, BRONZE]) {
-    for (const count of [1, 2, 5]) for (const fallback of [false, true]) asked.push([category, count, fallback]);
-  }
-  const cases = asked.flatMap((one) =>
-    (['skip', 'wait'] as const).flatMap((held) => [false, true].map((acceptShort) => ({ one, held, acceptShort }))),
+  [' on distributed tables', 'one'],
+] as const)('the claim statements%s', (_, targets) => {
+  const optionsOf = (options: Partial<ClaimOneOptions> = {}): ClaimOneOptions => ({
+    graceSeconds: 3600,
+    held: 'skip',
+    acceptShort: false,
+    incarnation,
+    targets,
+    ...options,
+  });
+  const fetches = [GOLD, SILVER, BRONZE].flatMap((coinCategory) =>
+    [1, 2, 5].flatMap((count) =>
+      [false, true].map((allowLowerCategories) => ({ coinCategory, count, allowLowerCategories })),
+    ),
   );
 
-  test.each([
-    ['a new request', () => randomUUID()],
-    ['a known request', () => known],
-  ])('%s', async (_, requestId) => {
-    for (const { one, held, acceptShort } of cases) {
-      const [coinCategory, count, allowLowerCategories] = one;
-      const categories = acceptableCategories(coinCategory, allowLowerCategories);
-      const item = {
-        requesterId,
-        userId: owner.id,
-        requestId: requestId(),
-        coinCategory,
-        count,
-        allowLowerCategories,
-        categories,
-      };
-      const options = { graceSeconds: 3600, held, acceptShort, incarnation, targets };
-      const [several, single] = [await tryOut(both.claim(item, options)), await tryOut(both.claimOne(item, options))];
-      expect(single).toEqual(several);
-    }
-  });
-
-  test('the statement for whole answers gives the same where it gives one, and else leaves everything as it was', async () => {
+  test('the fast claims answer what the full claim does, or return no row and change nothing', async () => {
+    const untouched = await tryOut();
     let answered = 0;
-    for (const { one } of cases) {
-      const [coinCategory, count, allowLowerCategories] = one;
+    for (const fetch of fetches) {
       for (const requestId of [randomUUID(), known, expired]) {
-        const item = { requesterId, userId: owner.id, requestId, coinCategory, count, allowLowerCategories };
-        const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, incarnation, targets } as const;
-        const before = await tryOut(async () => []);
-        const whole = await tryOut(both.claimOneFast({ ...item, categories: [coinCategory] }, options));
-        if (whole.rows.length === 0) expect(whole).toEqual(before);
+        const item = itemOf({ ...fetch, requestId, categories: [fetch.coinCategory] });
+        const fast = await tryOut(claimOneFast(item, optionsOf()));
+        expect(await tryOut(claimManyFast([item], optionsOf()))).toEqual(fast);
+        if (fast.rows.length === 0) expect(fast).toEqual(untouched);
         else {
           answered += 1;
-          expect(whole).toEqual(await tryOut(both.claimOne({ ...item, categories: [coinCategory] }, options)));
+          expect(fast).toEqual(await tryOut(claimOne(item, optionsOf())));
         }
-        const fenced = await tryOut(
-          both.claimOneFast({ ...item, categories: [coinCategory] }, { ...options, incarnation: 'another' }),
-        );
-        expect(fenced).toEqual(before);
       }
     }
     expect(answered).toBeGreaterThan(0);
-    expect(answered).toBeLessThan(3 * cases.length);
+    expect(answered).toBeLessThan(3 * fetches.length);
   });
 
-  test.each(['claim', 'claimOne'] as const)(
-    '%s: under another incarnation it says so, and does nothing',
-    async (name) => {
-      const { db } = service.database;
-      const before = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(db);
-      for (const { one, held, acceptShort } of cases) {
-        const [coinCategory, count, allowLowerCategories] = one;
-        const categories = acceptableCategories(coinCategory, allowLowerCategories);
-        for (const requestId of [randomUUID(), known, expired]) {
-          const item = {
-            requesterId,
-            userId: owner.id,
-            requestId,
-            coinCategory,
-            count,
-            allowLowerCategories,
-            categories,
-          };
-          const options = { graceSeconds: 3600, held, acceptShort, incarnation: 'another', targets };
-          const seen = await tryOut(both[name](item, options));
-          expect(seen).toMatchObject({ rows: [{ kind: 'unverified', key_id: null }], left: before.rows });
-        }
-      }
-    },
-  );
+  test('a batch serves an item from the first of its categories, or not at all', async () => {
+    const fallback = itemOf({ coinCategory: GOLD, count: 5, allowLowerCategories: true });
+    const whole = itemOf({ coinCategory: GOLD, count: 1, allowLowerCategories: true });
+    const untouched = await tryOut();
+    expect(await tryOut(claimManyFast([fallback], optionsOf()))).toEqual(untouched);
+    const { rows } = await tryOut(claimManyFast([whole], optionsOf()));
+    expect(rows).toEqual([expect.objectContaining({ coin_category: GOLD })]);
+  });
 
-  test.each(['claim', 'claimOne'] as const)('%s: the same id after the grace meets the old record', async (name) => {
-    const item = {
-      requesterId,
-      userId: owner.id,
-      requestId: expired,
-      coinCategory: GOLD,
-      count: 1,
-      allowLowerCategories: false,
-    };
-    const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, incarnation, targets } as const;
+  test('under another incarnation the full claim reports it, and no claim changes anything', async () => {
+    const untouched = await tryOut();
+    for (const fetch of fetches) {
+      for (const requestId of [randomUUID(), known, expired]) {
+        const item = itemOf({ ...fetch, requestId });
+        const options = optionsOf({ incarnation: 'another' });
+        for (const held of ['skip', 'wait'] as const) {
+          for (const acceptShort of [false, true]) {
+            const full = await tryOut(claimOne(item, { ...options, held, acceptShort }));
+            expect(full).toMatchObject({ ...untouched, rows: [{ kind: 'unverified', key_id: null }] });
+          }
+        }
+        expect(await tryOut(claimOneFast(item, options))).toEqual(untouched);
+        expect(await tryOut(claimManyFast([item], options))).toEqual(untouched);
+      }
+    }
+  });
+
+  test('the full claim of an id whose grace has passed meets the old record', async () => {
+    const item = itemOf({ coinCategory: GOLD, requestId: expired });
     const running = service.database.db
       .transaction()
-      .execute((transaction) => both[name]({ ...item, categories: [GOLD] }, options)(transaction));
+      .execute((transaction) => transaction.executeQuery(claimOne(item, optionsOf()).compile()));
     await expect(running).rejects.toMatchObject({ code: '23505', constraint: expect.stringMatching(/^coin_fetch/) });
   });
 
-  test.each(['claim', 'claimOne'] as const)(
-    '%s: coins that others hold make it say so, and take nothing',
-    async (name) => {
-      const { db } = service.database;
-      const item = {
-        requesterId,
-        userId: owner.id,
-        requestId: randomUUID(),
-        coinCategory: SILVER,
-        count: 2,
-        allowLowerCategories: false,
-      };
-      const options = { graceSeconds: 3600, held: 'skip', acceptShort: false, incarnation, targets } as const;
-      await db.transaction().execute(async (holder) => {
-        await sql`SELECT FROM coin_stock WHERE coin_category = ${SILVER} ORDER BY upload_order LIMIT 1 FOR UPDATE`.execute(
-          holder,
-        );
-        const before = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(db);
-        const seen = await tryOut(both[name]({ ...item, categories: [SILVER] }, options));
-        expect(seen).toMatchObject({ rows: [{ kind: 'contended', key_id: null }], left: before.rows });
-        const short = await tryOut(both[name]({ ...item, categories: [SILVER] }, { ...options, acceptShort: true }));
-        expect(short).toMatchObject({ rows: [{ kind: 'coin' }] });
-      });
-    },
-  );
+  test('the full claim reports coins that another transaction holds, and takes none', async () => {
+    const { db } = service.database;
+    const item = itemOf({ coinCategory: SILVER, count: 2 });
+    await db.transaction().execute(async (holder) => {
+      await sql`SELECT FROM coin_stock WHERE coin_category = ${SILVER} ORDER BY upload_order LIMIT 1 FOR UPDATE`.execute(
+        holder,
+      );
+      const untouched = await tryOut();
+      const contended = await tryOut(claimOne(item, optionsOf()));
+      expect(contended).toMatchObject({ ...untouched, rows: [{ kind: 'contended', key_id: null }] });
+      const short = await tryOut(claimOne(item, optionsOf({ acceptShort: true })));
+      expect(short.rows).toEqual([expect.objectContaining({ coin_category: SILVER })]);
+    });
+  });
 });

@@ -1,0 +1,86 @@
+import { type Database, run } from '../../database/pool';
+import { isLockTimeout, isRolledBack, isUniqueViolation } from '../../database/sqlstate';
+import type { Deadline } from '../../deadline';
+import { OverloadedError } from '../../errors';
+import { type FencingToken, type Guard, UNVERIFIED } from '../../fence/guard';
+import { type ClaimRow, type FetchAnswer, fullAnswer, isUnverified, recordHandedOut } from './answer';
+import type { ClaimItem, Targets } from './claim-item';
+import { claimOne } from './claim-one';
+import { claimOneFast } from './claim-one-fast';
+import { expireRequest } from './expire-request';
+
+/** Attempts for one item: after a contended answer, a lost race with its own repeat, or a deadlock. */
+const MAX_ATTEMPTS = 8;
+
+/** What every claim of one service needs. */
+export interface ClaimContext {
+  readonly db: Database;
+  readonly guard: Guard;
+  /** How long an answer is remembered for repeats, in seconds. */
+  readonly graceSeconds: number;
+  readonly targets: Targets;
+}
+
+/** How one attempt is made. */
+interface Attempt {
+  /** Whether the fast claim is tried first. */
+  readonly isFast: boolean;
+  /** What to do with coins that other transactions hold. */
+  readonly held: 'skip' | 'wait';
+  /** Answer with what is free, although others hold coins. */
+  readonly acceptShort: boolean;
+}
+
+/** The first attempt for an item that no statement has seen yet. */
+export const FAST: Attempt = { isFast: true, held: 'skip', acceptShort: false };
+/** The first attempt for an item that a fast claim could not serve. */
+export const FULL: Attempt = { isFast: false, held: 'skip', acceptShort: false };
+const WAITING: Attempt = { isFast: false, held: 'wait', acceptShort: false };
+const SHORT: Attempt = { isFast: false, held: 'skip', acceptShort: true };
+
+/**
+ * Answers one item by statements of its own: first skipping locked coins, then waiting for them. If they stay locked
+ * longer than the lock timeout, what is free is the answer.
+ * @throws OverloadedError, DatabaseUnavailableError, DeadlineExceededError, CancelledError, FencedError
+ */
+export async function claimAlone(
+  context: ClaimContext,
+  item: ClaimItem,
+  deadline: Deadline,
+  first = FAST,
+): Promise<FetchAnswer> {
+  let attempt = first;
+  for (let count = 0; count < MAX_ATTEMPTS; count++) {
+    try {
+      const rows = await context.guard.run((token) => claimOnce(context, token, item, deadline, attempt));
+      const answer = fullAnswer(item, rows, attempt.acceptShort);
+      if (answer) return answer;
+      attempt = WAITING;
+    } catch (error) {
+      if (isUniqueViolation(error)) await expireRequest(context, item, deadline);
+      else if (isLockTimeout(error) && !attempt.acceptShort) attempt = SHORT;
+      else if (!isRolledBack(error)) throw error;
+    }
+  }
+  throw new OverloadedError();
+}
+
+/** Sends the fast claim, if asked to, and the full one if that had no answer; records what was handed out. */
+async function claimOnce(
+  { db, guard, graceSeconds, targets }: ClaimContext,
+  token: FencingToken,
+  item: ClaimItem,
+  deadline: Deadline,
+  { isFast, held, acceptShort }: Attempt,
+): Promise<ClaimRow[] | typeof UNVERIFIED> {
+  const { incarnation } = token;
+  let rows: ClaimRow[] = [];
+  if (isFast && item.categories.length === 1)
+    rows = await run(db, claimOneFast(item, { incarnation, targets }), deadline);
+  if (rows.length === 0) {
+    rows = await run(db, claimOne(item, { incarnation, targets, graceSeconds, held, acceptShort }), deadline);
+  }
+  if (isUnverified(rows)) return UNVERIFIED;
+  recordHandedOut(guard, token, [item], rows);
+  return rows;
+}

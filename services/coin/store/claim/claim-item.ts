@@ -1,0 +1,24 @@
+import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
+
+/** One fetch as the claim statements see it. All ids are UUIDs in lower case. */
+export interface ClaimItem {
+  readonly requesterId: string;
+  /** The user whose coins are asked for. */
+  readonly userId: string;
+  /** The caller's own id, or a random one where the caller sent none. */
+  readonly requestId: string;
+  /** True if the caller chose the id, so that a repeat of this fetch may exist elsewhere. */
+  readonly isRepeatable: boolean;
+  readonly coinCategory: CoinCategory;
+  /** 1 to 20. */
+  readonly count: number;
+  readonly allowLowerCategories: boolean;
+  /** The categories to take from, in order of preference. Empty: answer only from an earlier fetch. */
+  readonly categories: readonly CoinCategory[];
+}
+
+/**
+ * How many users one statement may hand out coins of. `several` finds locked rows by ctid. `one` is for tables that
+ * are distributed by user_id (docs/distributed.md): every step names the one user_id, and rows are found by their key.
+ */
+export type Targets = 'one' | 'several';
