@@ -23,6 +23,7 @@ export const BENCHES = {
   tracing: 'throughput with traces and metrics, against none',
   upload: 'throughput of uploads, against COPY into the same tables',
   users: 'thousands of connected users who fetch at random times, up to saturation',
+  versions: 'the compiled service of another checkout against that of this one, interleaved',
 };
 
 if (import.meta.main) {
