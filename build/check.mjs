@@ -69,7 +69,7 @@ const PARTS = {
   partitions: {
     does: 'claims, uploads and purges on tables partitioned by user_id',
     commands: [jest(PARTITIONED_TESTS)],
-    env: { ...FULL, TEST_PARTITIONS: '8', AQM_CLAIM_TARGETS: '1', AQM_CLAIM_BATCH: '256' },
+    env: { ...FULL, TEST_PARTITIONS: '8', AQM_DISTRIBUTED: 'on', AQM_CLAIM_BATCH: '256' },
   },
 };
 

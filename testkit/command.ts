@@ -2,13 +2,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { AQM } from './service-process';
 
+/** The exit code and the output of a finished command. */
 export interface CommandResult {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs one command of the compiled `aqm` to its end. */
+/** Runs one command of the compiled `aqm` and waits for its end. DATABASE_URL is empty unless `env` sets it. */
 export async function runCommand(
   command: string,
   args: readonly string[],

@@ -42,8 +42,8 @@ const NO_LIMITS = new CoinLimits(undefined, {
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 
 /** The batching of claims comes from the environment, so that `npm run check` can run the suite with each kind of claim. */
-const { AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS } = process.env;
-const { connections: CONNECTIONS, batching: BATCHING } = readConfig({ AQM_CLAIM_BATCH, AQM_CLAIM_TARGETS });
+const { AQM_CLAIM_BATCH, AQM_DISTRIBUTED } = process.env;
+const { connections: CONNECTIONS, batching: BATCHING } = readConfig({ AQM_CLAIM_BATCH, AQM_DISTRIBUTED });
 /** True if each request is a statement of its own, as on tables that are distributed by user_id. */
 export const IS_DISTRIBUTED = BATCHING.targets === 1;
 

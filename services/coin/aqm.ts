@@ -2,4 +2,7 @@
 import './cli/require-node';
 import { runCommandLine } from './cli/run-command-line';
 
-void runCommandLine(process.argv.slice(2)).then((code) => process.exit(code));
+void runCommandLine(process.argv.slice(2)).then((code) => {
+  // A pipe may still hold output: the process ends when it is written. What has no reader any more needs no waiting.
+  process.stdout.write('', () => process.exit(code));
+});

@@ -6,7 +6,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** How many elements each list of a request may hold, and how many coins one fetch may ask for. */
+/** The largest size of each list in a request, and the largest number of coins in one fetch. */
 export const LIMITS = {
   coinsPerUpload: 100,
   coinsPerFetch: 20,
@@ -16,18 +16,18 @@ export const LIMITS = {
   graceHours: 8760,
 } as const;
 
-/** Lifetime of a coin from its upload, in milliseconds: the default, and with the clock skew the most. */
+/** Lifetime of a coin from its upload, in milliseconds. It is the default and, with the clock skew added, the maximum. */
 export const COIN_LIFETIME_MS = 23 * DAY;
-/** How far a device's clock may be ahead of ours, in milliseconds. */
+/** The largest difference by which a device's clock may be ahead of the service's, in milliseconds. */
 export const CLOCK_SKEW_MS = 5 * MINUTE;
 /** The server stops handing a coin out this long before its expire_time, in seconds. */
 export const HAND_OUT_MARGIN_S = 24 * 3600;
-/** A vault keeps the private half this long after expire_time, in seconds: so long a spent id is remembered. */
+/** A vault keeps the private half this long after expire_time, in seconds. A spent id is remembered as long. */
 export const DELIVERY_WINDOW_S = 7 * 24 * 3600;
 /** PurgeStale's default age, in days. */
 export const STALE_AFTER_DAYS = 30;
 
-/** One coin as it is stored and handed out. */
+/** One coin, as it is stored and handed out. */
 export interface StoredCoin {
   keyId: string;
   coinCategory: CoinCategory;
@@ -38,12 +38,12 @@ export interface StoredCoin {
 
 const byCategory = new Map<CoinCategory, CoinCategorySpec>(COIN_CATEGORIES.map((spec) => [spec.category, spec]));
 
-/** The facts about a category; undefined for UNSPECIFIED and for numbers that this version does not know. */
+/** Returns the specification of a category; undefined for UNSPECIFIED and for numbers that this version does not know. */
 export function categorySpec(category: CoinCategory): CoinCategorySpec | undefined {
   return byCategory.get(category);
 }
 
-/** The categories that may answer a request, in the order in which they are tried. */
+/** Returns the categories that may answer a request, in the order in which they are tried. */
 export function acceptableCategories(wanted: CoinCategory, allowLower: boolean): CoinCategory[] {
   const { preference } = byCategory.get(wanted) ?? { preference: 0 };
   return COIN_CATEGORIES.filter((spec) => spec.category === wanted || (allowLower && spec.preference < preference)).map(
@@ -51,7 +51,7 @@ export function acceptableCategories(wanted: CoinCategory, allowLower: boolean):
   );
 }
 
-/** Counts per category number as the message that the contract pins. */
+/** Converts counts per category to the message of the contract. */
 export function toInventoryCount(counts: ReadonlyMap<CoinCategory, number>): InventoryCount {
   const count = InventoryCount.create();
   for (const spec of COIN_CATEGORIES) count[spec.countField] = counts.get(spec.category) ?? 0;

@@ -1,6 +1,6 @@
-/** A failure that callers are told about. Knows neither gRPC nor SQL; rpc/status.ts gives it a code. */
+/** A failure that is reported to callers. It knows neither gRPC nor SQL; rpc/status.ts gives it a status code. */
 export abstract class DomainError extends Error {
-  /** The `reason` of the contract, UPPER_SNAKE. */
+  /** The `reason` of the contract, in UPPER_SNAKE. */
   abstract readonly reason: string;
 
   constructor(message: string, options?: ErrorOptions) {
@@ -12,11 +12,11 @@ export abstract class DomainError extends Error {
 export interface FieldViolation {
   /** Path of the field in the request, for example `coins[3].public_key`. */
   readonly field: string;
-  /** What was wrong and what is allowed. */
+  /** Says what is wrong and what is allowed. */
   readonly description: string;
 }
 
-/** At least one field of the request holds something that is not allowed; nothing was changed. */
+/** Reports every field of a request whose value is not allowed. Nothing was changed. */
 export class InvalidFieldError extends DomainError {
   readonly reason = 'INVALID_FIELD';
   constructor(readonly violations: readonly FieldViolation[]) {
@@ -65,7 +65,7 @@ export class TokenExpiredError extends DomainError {
 export class ScopeMissingError extends DomainError {
   readonly reason = 'SCOPE_MISSING';
   constructor(readonly scope: string) {
-    super(`This call needs a token whose scope holds "${scope}".`);
+    super(`This call needs a token whose scope contains "${scope}".`);
   }
 }
 
@@ -79,11 +79,11 @@ export class RequestIdReusedError extends DomainError {
 export class EpochChangedError extends DomainError {
   readonly reason = 'EPOCH_CHANGED';
   constructor(readonly epoch: string) {
-    super(`The database now lives in epoch ${epoch}; what was sent under an older one must not be sent again.`);
+    super(`The database epoch is now ${epoch}. Do not resend requests that were made under an older epoch.`);
   }
 }
 
-/** Trouble that passes: the same call may succeed after `retryAfterMs`. */
+/** A failure that passes: the same call may succeed after `retryAfterMs`. */
 export abstract class TemporaryError extends DomainError {
   readonly retryAfterMs: number = 1000;
 }
@@ -91,7 +91,7 @@ export abstract class TemporaryError extends DomainError {
 export class DatabaseUnavailableError extends TemporaryError {
   readonly reason = 'DATABASE_UNAVAILABLE';
   constructor(cause: unknown) {
-    super('The database cannot be reached at the moment.', { cause });
+    super('The database cannot be reached right now; retry later.', { cause });
   }
 }
 
@@ -100,7 +100,7 @@ export class FencedError extends TemporaryError {
   override readonly retryAfterMs = 5000;
   constructor(options?: ErrorOptions) {
     super(
-      'The database was restored or replaced and may not know everything that was handed out; an operator has to decide.',
+      'The database was restored or replaced and may lack some hand-outs, so the request was refused until an operator decides.',
       options,
     );
   }
@@ -109,36 +109,37 @@ export class FencedError extends TemporaryError {
 export class OverloadedError extends TemporaryError {
   readonly reason = 'OVERLOADED';
   constructor(cause?: unknown) {
-    super('The service has more to do than it can at the moment.', { cause });
+    super('The service is overloaded; retry later.', { cause });
   }
 }
 
 export class LimitsUnavailableError extends TemporaryError {
   readonly reason = 'LIMITS_UNAVAILABLE';
   constructor(options: ErrorOptions) {
-    super('The limits cannot be checked at the moment, and nothing is handed out or stored without them.', options);
+    super('Rate limits cannot be checked right now, so the request was refused.', options);
   }
 }
 
-/** The caller, or everybody together, asked for more than the limits allow. */
+/** Reports that a rate limit of the caller, or one that all callers share, is exceeded. */
 export class RateLimitedError extends TemporaryError {
   readonly reason = 'RATE_LIMITED';
+  /** @param limited what the limit is for, such as "fetched coins" */
   constructor(
     override readonly retryAfterMs: number,
-    what: string,
+    limited: string,
   ) {
-    super(`Too many ${what}; there is room for this again in ${Math.ceil(retryAfterMs / 1000)} s.`);
+    super(`Rate limit exceeded for ${limited}; retry in ${Math.ceil(retryAfterMs / 1000)} s.`);
   }
 }
 
 export class TokenKeysUnavailableError extends TemporaryError {
   readonly reason = 'OVERLOADED';
   constructor(options: ErrorOptions) {
-    super('The keys that tokens are checked with cannot be fetched at the moment.', options);
+    super('The token verification keys cannot be fetched right now.', options);
   }
 }
 
-/** The caller's time was over before its call was answered. A fetch may have been carried out; its `request_id` tells. */
+/** Reports that the deadline passed before the call was answered. A fetch may have been carried out; a repeat with its `request_id` shows the outcome. */
 export class DeadlineExceededError extends DomainError {
   readonly reason = 'DEADLINE_EXCEEDED';
   constructor() {
@@ -146,17 +147,17 @@ export class DeadlineExceededError extends DomainError {
   }
 }
 
-/** The caller gave the call up, or is gone. It hears nothing of this. */
+/** The caller cancelled or disconnected; it will not receive this error. */
 export class CancelledError extends DomainError {
   readonly reason = 'CANCELLED';
   constructor() {
-    super('The call was given up by its caller.');
+    super('The caller cancelled the call.');
   }
 }
 
 export class ShuttingDownError extends TemporaryError {
   readonly reason = 'SHUTTING_DOWN';
   constructor() {
-    super('This server is shutting down; another one will answer.');
+    super('This server is shutting down; retry, and another server will answer.');
   }
 }

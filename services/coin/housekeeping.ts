@@ -5,18 +5,18 @@ import type { CoinInventoryServer } from './store/coin-inventory-server';
 import { count, type Job } from './telemetry/metrics';
 
 export interface Housekeeping {
-  /** By name: hard-delete-fetched, clear-retired, purge-stale, forget-spent. */
+  /** The jobs hard-delete-fetched, clear-retired, purge-stale and forget-spent. */
   readonly jobs: readonly Cron[];
   stop(): void;
 }
 
-/** Minute of the hour at which the jobs run, in UTC. */
+/** The minute of the hour at which this process runs its jobs, in UTC. */
 const MINUTE = Math.floor(Math.random() * 60);
 
 /**
- * Removes on a schedule what nobody needs any more: hourly the fetched coins past the grace and
- * what a retire left to do, daily the stale and the
- * forgotten ones. Every server runs it; each picks a minute of its own, and where two meet they share the work.
+ * Schedules the deletion of what is no longer needed: every hour the fetched coins past the fetch grace and the rest of a
+ * retire, every day the stale coins and the spent ids. Every server runs it, at a minute of its own; where two run at the
+ * same time they share the work.
  */
 export function startHousekeeping(store: CoinInventoryServer, log: Logger): Housekeeping {
   const job = (name: Job, pattern: string, work: () => Promise<number>) =>
@@ -26,7 +26,7 @@ export function startHousekeeping(store: CoinInventoryServer, log: Logger): Hous
         count.housekeeping(name, 'done');
       } catch (error) {
         count.housekeeping(name, 'failed');
-        log.warn({ job: name, err: error }, 'housekeeping failed; it will be tried again at its next time');
+        log.warn({ job: name, err: error }, 'housekeeping job failed; will retry on the next run');
       }
     });
   const jobs = [

@@ -2,7 +2,7 @@ import { isNativeError } from 'node:util/types';
 import pino, { type Logger } from 'pino';
 import { traceIds } from './telemetry/tracing';
 
-/** JSON lines on stderr, with the ids of the call's trace if it has one; stdout is for the one line that says "ready". */
+/** Creates a logger that writes JSON lines to stderr, with the trace ids of the call if it has a trace. Stdout is for the "ready" line. */
 export function createLogger(level: string): Logger {
   return pino(
     {
@@ -16,7 +16,7 @@ export function createLogger(level: string): Logger {
   );
 }
 
-/** What helps to find a fault. Drivers hang whole connections and row values on their errors; those stay out. */
+/** Returns the fields of an error that help to find a fault. Drivers attach whole connections and row values to their errors; those are omitted. */
 function describeError(error: unknown): unknown {
   if (!isNativeError(error)) return { type: typeof error };
   const { name, message, stack, cause } = error;

@@ -20,12 +20,12 @@ import { startTelemetry } from './telemetry/start-telemetry';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
-/** The coin service, until it is told to stop (`aqm serve`): configuration, database, server, signals. */
+/** Runs the coin service until SIGTERM or SIGINT (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
   const logger = createLogger(config.logLevel);
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
-    // Not once: a Ctrl-C under npm arrives twice, from the terminal and from npm, and the second must not end it half-way.
+    // Not `once`: under npm a Ctrl-C arrives twice, from the terminal and from npm, and the second must not end the process early.
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve);
   });
   if (isPrimary(config)) await runWorkers(config, logger, stopped);
@@ -51,9 +51,10 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       poolSize: config.poolSize,
       log: logger,
     });
-    const store = new CoinInventoryServer(postgres.db, fence, config, postgres.replica);
+    const { fetchGraceSeconds, stockLimit, batching, maxCalls, maxWaitMs, connections } = config;
+    const rules = { fetchGraceSeconds, stockLimit, batching };
+    const store = new CoinInventoryServer(postgres.db, fence, rules, postgres.replica);
     const limits = openLimits(config, logger);
-    const { maxCalls, maxWaitMs, connections } = config;
     const server = new CoinServer({
       store,
       limits,
@@ -93,7 +94,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     announce(address);
     logger.info({ address }, 'accepting calls');
 
-    logger.info({ signal: await stopped }, 'stopping: calls that were accepted are answered first');
+    logger.info({ signal: await stopped }, 'stopping after accepted calls are answered');
     watch.stop();
     stock?.stop();
     housekeeping.stop();

@@ -37,13 +37,13 @@ const METHODS = [...Object.values(CoinServiceService), ...Object.values(CoinAdmi
   ({ path }) => path,
 );
 
-/** Larger messages are not even read; between this and MAX_REQUEST_BYTES the answer carries its reason. */
+/** Larger messages are not read. Messages between MAX_REQUEST_BYTES and this size are answered with a reason. */
 const HARD_MESSAGE_LIMIT = 8 * MAX_REQUEST_BYTES;
 
-/** What one connection may have waiting to be sent and read, in megabytes. New calls of it are refused meanwhile. */
+/** The largest amount of unsent and unread data of one connection, in megabytes. Beyond it, new calls on the connection are refused. */
 const MAX_SESSION_MEGABYTES = 32;
 
-/** Calls that send their request or read their answer, for each that may be worked on. */
+/** The number of calls that may be sending their request or reading their response, for each call in progress. */
 const OPEN_PER_CALL = 8;
 
 export interface ServerOptions extends CallBounds {
@@ -55,7 +55,7 @@ export interface ServerOptions extends CallBounds {
   readonly connections: ConnectionLimits;
 }
 
-/** The gRPC face of one store: the two services of the contract, health and reflection. */
+/** Serves one store over gRPC: the two services of the contract, health and reflection. */
 export class CoinServer {
   readonly #server: Server;
   readonly #injector: ConnectionInjector;
@@ -86,7 +86,7 @@ export class CoinServer {
       'grpc.max_connection_idle_ms': connections.idleTimeoutMs,
       'grpc.max_connection_age_ms': connections.maxAgeMs,
       'grpc.max_connection_age_grace_ms': connections.callTimeoutMs,
-      // A record of every connection and call that nobody asks for.
+      // Channelz would record every connection and call, and the service does not offer it.
       'grpc.enable_channelz': 0,
     });
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
@@ -111,19 +111,20 @@ export class CoinServer {
     }
   }
 
-  /** Connections that there are. */
+  /** The number of open connections. */
   get connections(): number {
     return this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
   }
 
+  /** The number of calls in progress. */
   get callsInFlight(): number {
     return this.#calls.count;
   }
 
-  /** Begins to accept calls. @returns the address, with the port that was picked for port 0 */
+  /** Begins to accept calls. @returns the address; port 0 is replaced by the port that was picked */
   async listen(host: string, port: number, certificates?: Certificates): Promise<string> {
     const { connections, logger } = this.#options;
-    // gRPC is told of no TLS: the listener has dealt with it.
+    // gRPC knows nothing of TLS: the listener ends it.
     const listener = new Listener({ ...connections, certificates, logger }, (socket) =>
       this.#injector.injectConnection(socket),
     );
@@ -132,8 +133,8 @@ export class CoinServer {
   }
 
   /**
-   * What grpc.health.v1.Health answers. While the fence is up, only CoinService does not serve: the process is sound, so
-   * whoever restarts it by the health of '' must not, and the admin service answers.
+   * Sets the answers of grpc.health.v1.Health. While the database is fenced, only CoinService is NOT_SERVING: the process
+   * is sound and must not be restarted because of the health of '', and the admin service answers.
    */
   setServing({ isUp, isFenced }: ServingState): void {
     const status = (serving: boolean) => (serving && !this.#draining ? 'SERVING' : 'NOT_SERVING');
@@ -142,8 +143,8 @@ export class CoinServer {
   }
 
   /**
-   * Stops in order: health says NOT_SERVING, no new call is taken, every call that was taken is answered. After
-   * `timeoutMs` what still runs is cut off.
+   * Stops in order: health becomes NOT_SERVING, new calls are refused, and accepted calls are answered. Calls that still
+   * run after `timeoutMs` are cut off.
    */
   async stop(timeoutMs: number): Promise<void> {
     this.#draining = true;
@@ -159,7 +160,7 @@ export class CoinServer {
     const closed = this.#listeners.map((listener) => listener.close());
     await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
     await Promise.all(closed);
-    // A statement runs on when its caller is gone; what it hands out has to reach the mark.
+    // A statement runs on after its caller has disconnected, and its hand-outs must reach the watermark.
     await Promise.race([this.#calls.none(), late]);
     clearTimeout(timer);
   }

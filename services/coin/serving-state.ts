@@ -1,7 +1,7 @@
-/** What the process knows about its database. Health and the gauges report it. */
+/** The state of the database as the process knows it. Health and the gauges report it. */
 export interface ServingState {
-  /** The database answers. */
+  /** True if the database answers. */
   readonly isUp: boolean;
-  /** The restore fence refuses every statement that hands out or stores coins. */
+  /** True if the restore fence refuses every statement that hands out or stores coins. */
   readonly isFenced: boolean;
 }

@@ -7,27 +7,27 @@ import { openPostgres } from './database/open';
 import { prepareDatabase } from './database/preflight';
 import { metricsPortOf } from './telemetry/start-telemetry';
 
-/** Pause before a worker that has died is started again, in milliseconds; doubled while it dies before it is ready. */
-const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 10_000;
-/** Beyond its own drain timeout, how long a worker may take to end, in milliseconds. */
-const END_PATIENCE_MS = 10_000;
+/** Pause before a worker that died is replaced, in milliseconds. It doubles while replacements die before they are ready. */
+const MIN_PAUSE_MS = 100;
+const MAX_PAUSE_MS = 10_000;
+/** Time that a worker has to exit beyond its drain timeout, in milliseconds. */
+const EXIT_TIMEOUT_MS = 10_000;
 
 export interface WorkersOptions extends Pick<Config, 'workers' | 'drainTimeoutMs'> {
-  /** The port is not 0: so those that come later find the one of those that are there, and that of those that were. */
+  /** Must have a fixed port, not 0, so that replacement workers listen on the same one. */
   readonly address: string;
   readonly log: Logger;
 }
 
 /**
- * Processes of this service that share one address: this one accepts the connections and hands them out by turns. One that
- * dies is started again; the calls on its connections fail as if the service had died, and no others.
+ * Runs several processes of this service at one address. This process accepts the connections and distributes them
+ * round-robin. A worker that dies is replaced; only the calls on its own connections fail, as if the service had died.
  */
 export class Workers {
   readonly #options: WorkersOptions;
   readonly #running = new Set<Worker>();
   readonly #pauses = new Set<NodeJS.Timeout>();
-  /** Deaths since a worker last became ready. */
+  /** The number of deaths since a worker last became ready. */
   #deaths = 0;
   #isStopping = false;
 
@@ -35,7 +35,7 @@ export class Workers {
     this.#options = options;
   }
 
-  /** Resolves when all accept calls. @throws WorkerEndedError when one ends before */
+  /** Starts the workers and resolves when all of them accept calls. @throws WorkerEndedError if one ends before that */
   async start(): Promise<void> {
     const starting = Array.from({ length: this.#options.workers }, (_, place) => this.#fork(place));
     try {
@@ -44,16 +44,16 @@ export class Workers {
       await this.stop();
       throw error;
     }
-    for (const [place, worker] of starting.entries()) this.#replace(worker, place);
+    for (const [place, worker] of starting.entries()) this.#restartOnExit(worker, place);
   }
 
-  /** Every worker answers the calls that it accepted. Resolves when all are gone. */
+  /** Lets every worker answer the calls that it accepted, and resolves when all have exited. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     for (const pause of this.#pauses) clearTimeout(pause);
     const gone = [...this.#running].map((worker) => once(worker, 'exit'));
     this.#kill('SIGTERM');
-    const late = setTimeout(() => this.#kill('SIGKILL'), this.#options.drainTimeoutMs + END_PATIENCE_MS);
+    const late = setTimeout(() => this.#kill('SIGKILL'), this.#options.drainTimeoutMs + EXIT_TIMEOUT_MS);
     await Promise.all(gone);
     clearTimeout(late);
   }
@@ -69,20 +69,20 @@ export class Workers {
     return worker;
   }
 
-  /** When it dies, by another one, and so on. */
-  #replace(worker: Worker, place: number): void {
+  /** Restarts the worker when it exits, and its replacement too. */
+  #restartOnExit(worker: Worker, place: number): void {
     const onExit = (code: number | null, signal: string | null) => {
       if (this.#isStopping) return;
-      const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** this.#deaths);
+      const pauseMs = Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** this.#deaths);
       this.#deaths += 1;
-      this.#options.log.warn({ worker: worker.process.pid, code, signal, pauseMs }, 'a worker has died');
+      this.#options.log.warn({ worker: worker.process.pid, code, signal, pauseMs }, 'a worker died');
       const pause = setTimeout(() => {
         this.#pauses.delete(pause);
         const next = this.#fork(place);
         next.once('message', () => {
           this.#deaths = 0;
         });
-        this.#replace(next, place);
+        this.#restartOnExit(next, place);
       }, pauseMs);
       this.#pauses.add(pause);
     };
@@ -91,38 +91,39 @@ export class Workers {
   }
 }
 
+/** Resolves when the worker accepts calls. @throws WorkerEndedError if it exits before that */
 async function readyOrGone(worker: Worker): Promise<void> {
   const gone = once(worker, 'exit').then(() => Promise.reject(new WorkerEndedError()));
   await Promise.race([once(worker, 'message'), gone]);
 }
 
-/** A worker has ended before it was ready; it has said why itself. */
+/** Reports that a worker ended before it was ready. The worker has logged the reason. */
 export class WorkerEndedError extends Error {
   override readonly name = 'WorkerEndedError';
   constructor() {
-    super('A worker could not start.');
+    super('A worker could not start; its own message above says why.');
   }
 }
 
-/** Says that calls are accepted at `address`: on stdout, or to the process whose worker this is. */
+/** Reports that calls are accepted at `address`: on stdout, or to the process that started this worker. */
 export function announce(address: string): void {
   if (cluster.isWorker) process.send?.('ready');
   else process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
 }
 
-/** Of a process among others, its lines name it. */
+/** Adds the process id to the log lines of a worker. */
 export function workerLog(log: Logger): Logger {
   return cluster.isWorker ? log.child({ worker: process.pid }) : log;
 }
 
-/** Whether this process is to run others, instead of serving itself. */
+/** Returns true if this process runs workers instead of serving calls itself. */
 export function isPrimary({ workers }: Config): boolean {
   return workers > 1 && cluster.isPrimary;
 }
 
-/** The service as so many workers, until `stopped`. */
+/** Runs the service as several workers, until `stopped`. */
 export async function runWorkers(config: Config, log: Logger, stopped: Promise<NodeJS.Signals>): Promise<void> {
-  // An embedded PostgreSQL lives on while its workers come and go, and what is wrong with a database is said once.
+  // Opened here, so that an embedded PostgreSQL outlives its workers and a wrong database is reported once.
   const postgres = await openPostgres(config, log);
   try {
     await prepareDatabase(postgres.db, config.migrationsDir, {
@@ -140,6 +141,7 @@ export async function runWorkers(config: Config, log: Logger, stopped: Promise<N
   }
 }
 
+/** Returns a port that is free at this moment. */
 async function freePort(host: string): Promise<number> {
   const server = createServer().listen({ host: host.replace(/^\[(.*)\]$/, '$1'), port: 0 });
   await once(server, 'listening');

@@ -1,39 +1,41 @@
-import type { Command } from './command';
+import type { CommandDefinition } from './command';
 
 interface Entry {
+  /** One line for the list of commands, in the imperative. */
   readonly summary: string;
-  /** A command's own code is loaded when it is run, so that `serve` decides what is loaded first. */
-  load(): { readonly command: Command };
+  /** Loads the command's own code, which is done only when it is needed, so that `serve` decides what is loaded first. */
+  load(): { readonly command: CommandDefinition };
 }
+
+/** The groups of commands, by their words. */
+export const GROUPS: Readonly<Record<string, string>> = {
+  admin: 'inspect and clean up the database, decide about a restore',
+  'admin fence': 'inspect the restore fence and decide about a restored database',
+};
 
 /** Every command of `aqm`, by its words. */
 export const COMMANDS: Readonly<Record<string, Entry>> = {
-  serve: { summary: 'runs the coin service until SIGTERM', load: () => require('./serve') },
-  migrate: { summary: 'brings the schema of the database up to date', load: () => require('./migrate') },
-  token: { summary: 'prints tokens for local runs', load: () => require('./token') },
-  doctor: { summary: 'looks at all that the service needs, and says what to do', load: () => require('./doctor') },
-  'admin purge-stale': { summary: 'deletes unfetched coins that are old', load: () => require('./purge-stale') },
+  serve: { summary: 'run the coin service until SIGTERM', load: () => require('./serve') },
+  migrate: { summary: 'bring the schema of the database up to date', load: () => require('./migrate') },
+  config: { summary: 'print the effective settings, without secrets', load: () => require('./config') },
+  doctor: { summary: 'check the installation and suggest fixes', load: () => require('./doctor') },
+  token: { summary: 'print tokens for local runs', load: () => require('./token') },
+  'admin purge-stale': { summary: 'delete old coins that were never fetched', load: () => require('./purge-stale') },
   'admin hard-delete': {
-    summary: 'removes what is left of fetched coins after the fetch grace',
+    summary: 'delete the remains of fetched coins after the fetch grace',
     load: () => require('./hard-delete'),
   },
-  'admin stock': { summary: "sums up one user's coins", load: () => require('./stock') },
+  'admin stock': { summary: "summarize one user's coins", load: () => require('./stock') },
   'admin fence status': {
-    summary: 'says whether the database may hand out coins, and why not',
+    summary: 'show if the database may hand out coins, and why not',
     load: () => require('./fence-status'),
   },
   'admin fence retire': {
-    summary: 'after a restore: makes all stock spent and begins a new epoch',
+    summary: 'after a restore: discard all stock and start a new epoch',
     load: () => require('./fence-retire'),
   },
   'admin fence accept': {
-    summary: 'after a restore: opens the database as it is',
+    summary: 'after a restore: accept the database as it is',
     load: () => require('./fence-accept'),
   },
 };
-
-/** The names of all commands that begin with these words; of all where there are none. */
-export function commandsBelow(words: readonly string[]): string[] {
-  const begin = words.map((word) => `${word} `).join('');
-  return Object.keys(COMMANDS).filter((name) => name.startsWith(begin));
-}

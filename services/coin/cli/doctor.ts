@@ -1,30 +1,37 @@
 import { ConfigError, readConfig } from '../config';
 import { type Check, fail, worstOf } from '../doctor/check';
 import { examine } from '../doctor/examine';
-import { type Command, JSON_OPTION, print } from './command';
+import { type CommandDefinition, integerOption, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
 
-/** In MiB: a gigabyte of WAL is written within minutes. */
-const LEAST_FREE_MIB = 1024;
+/** PostgreSQL writes a gigabyte of WAL within minutes, in MiB. */
+const MIN_FREE_MIB = 1024;
 const MAX_MIB = 1_000_000_000;
 
-export const command: Command = {
-  options: {
-    'least-free': {
-      value: '<MiB>',
-      help: `free room on the disk of AQM_DATA_DIR below which it fails; ${LEAST_FREE_MIB} unless told`,
-    },
-    ...JSON_OPTION,
-  },
-  details: `Looks at the settings, versions, token keys, TLS files, disk, limits, connection, schema, the settings of PostgreSQL that the promises
-need, clocks and the restore fence, with the environment of the services. Changes nothing. Each check is ok, warn or fail, with a
-sentence of what to do. What needs a database that cannot be had is left out.`,
-  exitCodes: { [EXIT.OK]: 'nothing failed; there may be warnings', [EXIT.FAILED]: 'a check failed' },
-  async run(args) {
-    const leastFreeMib = args.integer('least-free', { min: 0, max: MAX_MIB }) ?? LEAST_FREE_MIB;
-    const checks = await examined(leastFreeMib);
+interface Options extends JsonOption {
+  readonly leastFree?: number;
+}
+
+export const command: CommandDefinition = {
+  define: (command) =>
+    command
+      .addOption(
+        integerOption(
+          '--least-free <MiB>',
+          `fail if the disk of AQM_DATA_DIR has less free space (default ${MIN_FREE_MIB})`,
+          { min: 0, max: MAX_MIB },
+        ),
+      )
+      .addOption(jsonOption()),
+  details: `Checks, with the environment of the services: settings, versions, token keys, TLS files, disk, rate
+limits, connection, schema, the settings of PostgreSQL on which the guarantees depend, clocks, and the
+restore fence. Changes nothing. Each check is ok, warn or fail, and says what to do. Checks that need
+a database are skipped if it cannot be reached.`,
+  exitCodes: { [EXIT.OK]: 'no check failed; there may be warnings', [EXIT.FAILED]: 'a check failed' },
+  async run({ json, leastFree = MIN_FREE_MIB }: Options) {
+    const checks = await examined(leastFree);
     const verdict = worstOf(checks);
-    print(args, { verdict, checks }, toLines(checks));
+    print({ json }, { verdict, checks }, toLines(checks));
     return verdict === 'fail' ? EXIT.FAILED : EXIT.OK;
   },
 };
@@ -34,7 +41,7 @@ async function examined(leastFreeMib: number): Promise<Check[]> {
     return await examine(readConfig(process.env), { now: () => new Date(), leastFreeMib });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return error.message.split('\n').map((line) => fail('settings', line, 'docs/configuration.md'));
+    return error.message.split('\n').map((line) => fail('settings', line, 'see docs/configuration.md'));
   }
 }
 

@@ -1,11 +1,11 @@
-/** What the exit code of every command says. */
+/** The exit codes of every command. */
 export const EXIT = {
-  /** Done; or all is well. */
+  /** Success. */
   OK: 0,
-  /** It was tried and failed, or a check found something that fails. */
+  /** The work was tried and failed, or a check found a problem. */
   FAILED: 1,
-  /** Not tried: a wrong command line, or a setting that cannot be used. */
+  /** Nothing was tried: the command line is wrong, or a setting is invalid. */
   USAGE: 2,
-  /** Asked about a state: it is not the one that lets the service work (a fenced database, a schema that is not current). */
+  /** The state that was asked for is not one in which the service works: a fenced database, a schema that is not current. */
   STATE: 3,
 } as const;

@@ -5,16 +5,19 @@ import { DatabaseChangedError } from '../fence/resolve';
 import { WatermarkUnusableError } from '../fence/watermark';
 import { WorkerEndedError } from '../workers';
 
-/** What a command prints before it gives up: one clear sentence where the operator can mend it, else everything. */
+/** Errors whose message says what an operator can do. */
+const FOR_OPERATORS = [
+  ConfigError,
+  UnusableDatabaseError,
+  WatermarkUnusableError,
+  DatabaseChangedError,
+  WorkerEndedError,
+];
+
+/** Returns what a command prints about the error that ended it: one clear sentence if the operator can mend it, else the whole error. */
 export function explain(error: unknown): unknown {
-  for (const Told of [
-    ConfigError,
-    UnusableDatabaseError,
-    WatermarkUnusableError,
-    DatabaseChangedError,
-    WorkerEndedError,
-  ]) {
-    if (error instanceof Told) return error.message;
+  for (const ForOperators of FOR_OPERATORS) {
+    if (error instanceof ForOperators) return error.message;
   }
   if (error instanceof FencedError) return (error.cause as Error | undefined)?.message ?? error.message;
   if (error instanceof DatabaseUnavailableError) {

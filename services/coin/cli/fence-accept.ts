@@ -1,13 +1,14 @@
-import type { Command } from './command';
+import type { CommandDefinition } from './command';
 import { EXIT } from './exit-codes';
-import { DECISION_OPTIONS, decide, WHICH_WATERMARK } from './fence';
+import { addDecisionOptions, type DecisionOptions, decide, WHICH_WATERMARK } from './fence';
 
-export const command: Command = {
-  options: DECISION_OPTIONS,
-  details: `Opens the database as it is, in the same epoch. Coins that were handed out after the copy was made, other than those in the
-mark, may be handed out a second time.
+export const command: CommandDefinition = {
+  define: addDecisionOptions,
+  details: `Accepts the database as it is, in the same epoch. Coins that were handed out after the copy was made,
+other than those in the watermark, may be handed out a second time. Use it only if losing all stock is
+worse than that.
 
 ${WHICH_WATERMARK}`,
-  exitCodes: { [EXIT.FAILED]: 'it failed, or nothing is fenced' },
-  run: (args) => decide('accepted', args),
+  exitCodes: { [EXIT.FAILED]: 'failure, or nothing is fenced' },
+  run: (options: DecisionOptions) => decide('accepted', options),
 };

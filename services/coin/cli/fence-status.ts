@@ -1,17 +1,20 @@
 import type { Verification } from '../fence/verify';
-import { type Command, JSON_OPTION, print } from './command';
+import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
-import { look, WHICH_WATERMARK } from './fence';
+import { inspect, WHICH_WATERMARK } from './fence';
 import { withDatabase } from './with-database';
 
-export const command: Command = {
-  options: JSON_OPTION,
+export const command: CommandDefinition = {
+  define: (command) => command.addOption(jsonOption()),
   details: `Changes nothing.\n\n${WHICH_WATERMARK}`,
-  exitCodes: { [EXIT.OK]: 'the database is open', [EXIT.STATE]: 'it is fenced: "aqm admin fence retire" or "accept"' },
-  run: (args) =>
+  exitCodes: {
+    [EXIT.OK]: 'the database is open',
+    [EXIT.STATE]: 'the database is fenced: "aqm admin fence retire" or "accept"',
+  },
+  run: (options: JsonOption) =>
     withDatabase(async (db, config) => {
-      const { assessment, folder } = await look(db, config);
-      const { life, rings, fenceReason, unknownOpenings } = assessment;
+      const { verification, folder } = await inspect(db, config);
+      const { life, rings, fenceReason, unknownOpenings } = verification;
       const status = {
         state: fenceReason ? 'fenced' : 'open',
         reason: fenceReason?.reason ?? null,
@@ -22,7 +25,7 @@ export const command: Command = {
         openedAs: life.opening?.identity ?? null,
         mark: { folder, rings, unknownOpenings },
       };
-      print(args, status, toLines(status));
+      print(options, status, toLines(status));
       return fenceReason ? EXIT.STATE : EXIT.OK;
     }),
 };
@@ -43,12 +46,12 @@ function toLines({ state, explanation, epoch, opening, identity, openedAs, mark 
   return [
     `fence: ${state}${explanation ? `: ${explanation}` : ''}`,
     `epoch: ${epoch}`,
-    `opening: ${opening ?? 'none yet'}`,
+    `activation: ${opening ?? 'none yet'}`,
     `database: ${name(identity)}`,
-    `opened as: ${name(openedAs)}`,
-    `mark: ${mark.folder}`,
+    `activated as: ${name(openedAs)}`,
+    `watermark: ${mark.folder}`,
     ...mark.rings.map(({ file, records, missing }) => `  ${file}: ${records} coins, ${missing} of them missing`),
-    ...mark.unknownOpenings.map((unknown) => `  unknown opening ${unknown}`),
+    ...mark.unknownOpenings.map((unknown) => `  unknown activation ${unknown}`),
     ...(state === 'fenced' ? ['what to do: "aqm admin fence retire --help" and "aqm admin fence accept --help"'] : []),
   ];
 }

@@ -1,47 +1,52 @@
+import type { Command } from 'commander';
 import type { Database } from '../database/pool';
 import { resolveFence } from '../fence/resolve';
 import { NO_COIN } from '../fence/ring-file';
 import { type Verification, verifyDatabase } from '../fence/verify';
 import { type Ring, readWatermark, watermarkFolder } from '../fence/watermark';
 import { clearRetired } from '../store/housekeeping/clear-retired';
-import type { Arguments } from './arguments';
-import { JSON_OPTION, type Option, print } from './command';
+import { type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
 import { withDatabase } from './with-database';
 
-/** Of both decisions. */
-export const DECISION_OPTIONS: Readonly<Record<string, Option>> = {
-  'even-if-open': { help: 'decide although nothing is fenced' },
-  ...JSON_OPTION,
-};
+/** The options of `retire` and `accept`. */
+export interface DecisionOptions extends JsonOption {
+  readonly evenIfOpen?: true;
+}
 
-export const WHICH_WATERMARK = `The database is DATABASE_URL, or the embedded one in AQM_DATA_DIR; the mark lies in AQM_FENCE_DIR. Give both as the services have
-them. Services may run or not; those that run open within a second.`;
+/** Adds the options of `retire` and `accept`. */
+export function addDecisionOptions(command: Command): void {
+  command.option('--even-if-open', 'decide although nothing is fenced').addOption(jsonOption());
+}
+
+/** A paragraph for the help of every command that reads the watermark. */
+export const WHICH_WATERMARK = `The database is DATABASE_URL, or the embedded one in AQM_DATA_DIR; the watermark is in AQM_FENCE_DIR.
+Set both as for the services. Safe to run while services are up; they open within a second.`;
 
 export interface WatermarkLocation {
   readonly fenceDir: string;
 }
 
-/** How the database stands to its mark. Changes nothing. */
-export async function look(db: Database, { fenceDir }: WatermarkLocation) {
+/** Verifies the database against its watermark. Changes nothing. */
+export async function inspect(db: Database, { fenceDir }: WatermarkLocation) {
   let folder = '';
   let rings: readonly Ring[] = [];
-  const assessment: Verification = await verifyDatabase(db, (life) => {
+  const verification: Verification = await verifyDatabase(db, (life) => {
     folder = watermarkFolder(fenceDir, life);
     rings = readWatermark(folder);
     return rings;
   });
-  return { assessment, folder, rings };
+  return { verification, folder, rings };
 }
 
-/** Opens the database anew by an operator's decision. @returns the exit code */
-export function decide(kind: 'accepted' | 'retired', args: Arguments): Promise<number> {
+/** Clears the fence by an operator's decision. @returns the exit code */
+export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: DecisionOptions): Promise<number> {
   return withDatabase(async (db, config) => {
-    const { assessment, folder, rings } = await look(db, config);
-    const { life, fenceReason, unknownOpenings } = assessment;
-    if (!fenceReason && !args.has('even-if-open')) {
+    const { verification, folder, rings } = await inspect(db, config);
+    const { life, fenceReason, unknownOpenings } = verification;
+    if (!fenceReason && !evenIfOpen) {
       console.error(
-        `Nothing is fenced by the mark in ${folder}, so there is nothing to decide. If you mean it, add --even-if-open.`,
+        `Nothing is fenced by the watermark in ${folder}, so there is nothing to decide. To decide anyway, add --even-if-open.`,
       );
       return EXIT.FAILED;
     }
@@ -52,20 +57,20 @@ export function decide(kind: 'accepted' | 'retired', args: Arguments): Promise<n
     const { epoch, opening } = await resolveFence(db, life, { kind, spent, lostOpenings: unknownOpenings });
     const result = { decision: kind, epoch, opening, spentOfMark: spent.length };
     if (kind === 'accepted') {
-      print(args, result, [
-        `accepted: the database opens as it is, epoch ${epoch}, opening ${opening}`,
-        `${spent.length} coins in the mark are spent; others that were handed out since may be handed out again`,
+      print({ json }, result, [
+        `accepted: the database is open as it is, epoch ${epoch}, activation ${opening}`,
+        `${spent.length} coins of the watermark are spent; others that were handed out since may be handed out again`,
       ]);
       return EXIT.OK;
     }
     const progress = [
-      `retired: all older stock is spent; epoch ${epoch} begins, opening ${opening}`,
-      'removing the key bytes of the retired coins; if this is stopped, the services do it within the hour',
+      `retired: all older stock is spent; epoch ${epoch} begins, activation ${opening}`,
+      'deleting the key bytes of the retired coins; if this is interrupted, the services do it within the hour',
     ];
-    // Said before it begins, for it may take long.
-    if (!args.has('json')) print(args, undefined, progress);
+    // Printed before the deletion begins, because it may take long.
+    if (!json) print({}, undefined, progress);
     const cleared = await clearRetired(db);
-    print(args, { ...result, cleared }, [`removed those of ${cleared} coins`]);
+    print({ json }, { ...result, cleared }, [`deleted the key bytes of ${cleared} coins`]);
     return EXIT.OK;
   });
 }

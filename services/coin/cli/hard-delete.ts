@@ -1,25 +1,39 @@
 import { LIMITS } from '../coin';
 import { Deadline } from '../deadline';
 import { hardDeleteFetched } from '../store/housekeeping/hard-delete-fetched';
-import { type Command, JSON_OPTION, print } from './command';
+import { type CommandDefinition, integerOption, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
 import { WHICH_DATABASE, withDatabase } from './with-database';
 
-export const command: Command = {
-  options: {
-    'grace-hours': { value: '<hours>', help: 'fetched longer ago than this, and than AQM_FETCH_GRACE' },
-    ...JSON_OPTION,
-  },
-  details: `Removes who fetched which coins, and their key bytes, once the fetch grace is over; the bare ids stay spent. Every service does
-it hourly by itself. Works in small steps: if it is stopped, what was removed stays so, and it can be begun again.
+interface Options extends JsonOption {
+  readonly graceHours?: number;
+}
 
-${WHICH_DATABASE} Give AQM_FETCH_GRACE as the services have it:
-a shorter one would take away what they still owe to repeats.`,
-  run(args) {
-    const hours = args.integer('grace-hours', { min: 0, max: LIMITS.graceHours }) ?? 0;
+export const command: CommandDefinition = {
+  define: (command) =>
+    command
+      .addOption(
+        integerOption(
+          '--grace-hours <hours>',
+          'minimum hours since the fetch; never less than AQM_FETCH_GRACE (default)',
+          {
+            min: 0,
+            max: LIMITS.graceHours,
+          },
+        ),
+      )
+      .addOption(jsonOption()),
+  details: `Deletes who fetched which coins, and their key bytes, once the fetch grace is over. The bare ids stay
+spent. Every service does this hourly. It works in small steps: if it is interrupted, what was deleted
+stays deleted, and it can be run again.
+
+${WHICH_DATABASE}
+Set AQM_FETCH_GRACE as for the services: a shorter one would delete what they must still return to
+repeated fetches.`,
+  run({ json, graceHours = 0 }: Options) {
     return withDatabase(async (db, { fetchGraceSeconds }) => {
-      const deleted = await hardDeleteFetched(db, Math.max(hours * 3600, fetchGraceSeconds), Deadline.NONE);
-      print(args, { deleted }, [`deleted: ${deleted} coins`]);
+      const deleted = await hardDeleteFetched(db, Math.max(graceHours * 3600, fetchGraceSeconds), Deadline.NONE);
+      print({ json }, { deleted }, [`deleted: ${deleted} coins`]);
       return EXIT.OK;
     });
   },

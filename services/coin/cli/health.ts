@@ -7,8 +7,8 @@ const USAGE = 'Usage: node dist/services/coin/cli/health.js [service, for exampl
 const DEADLINE_MS = 3000;
 
 /**
- * Asks the service that AQM_LISTEN names on this machine for its health, and prints the answer. For the health checks of
- * containers, whose image then needs no other program.
+ * Asks the service that listens at AQM_LISTEN on this machine for its health, and prints the answer. Serves as the health
+ * check of containers, whose image then needs no other program.
  * @returns the exit code: 0 for SERVING, else 1
  */
 async function main(): Promise<number> {
@@ -16,7 +16,7 @@ async function main(): Promise<number> {
   if (rest.length > 0) throw new ConfigError(USAGE);
   const config = readConfig(process.env);
   const client = new HealthClient(addressOf(config), credentialsOf(config), {
-    // TLS asks by name, and an address is none.
+    // TLS needs a server name, and an IP address is not one.
     'grpc.ssl_target_name_override': 'localhost',
   });
   const answer = await new Promise<string>((resolve) => {
@@ -29,7 +29,7 @@ async function main(): Promise<number> {
   return answer === 'SERVING' ? 0 : 1;
 }
 
-/** Where "every address" is listened to, this machine asks by loopback. */
+/** Maps a wildcard listen address to loopback. */
 function addressOf({ host, port }: Config): string {
   const loopback: Record<string, string> = { '0.0.0.0': '127.0.0.1', '::': '[::1]' };
   return `${loopback[host] ?? host}:${port}`;
@@ -38,9 +38,9 @@ function addressOf({ host, port }: Config): string {
 function credentialsOf({ tls }: Config): ChannelCredentials {
   if (!tls) return credentials.createInsecure();
   const certificate = readFileSync(tls.certificate);
-  // Under mutual TLS the service shows its own certificate, which its authority must allow for clients.
+  // Under mutual TLS the check shows the service's own certificate, which the client authority must accept.
   const own = tls.clientCa ? { key: readFileSync(tls.key), certificate } : undefined;
-  // By loopback, where nobody else answers, and by a name that the certificate does not have.
+  // The certificate is not verified: on loopback no other machine can answer, and "localhost" is not in it.
   return credentials.createSsl(null, own?.key ?? null, own?.certificate ?? null, {
     rejectUnauthorized: false,
     checkServerIdentity: () => undefined,

@@ -5,28 +5,29 @@ import { dumpSchema } from '../database/dump-schema';
 import { migrateDown, migrateUp, type SchemaState, schemaState } from '../database/migrate';
 import type { Database } from '../database/pool';
 import { setTimeouts } from '../database/timeouts';
-import { type Command, JSON_OPTION, print } from './command';
+import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
 import { WHICH_DATABASE, withDatabase } from './with-database';
 
-export const command: Command = {
-  words: [{ name: 'what', allowed: ['up', 'down', 'status', 'timeouts', 'dump'], isOptional: true }],
-  options: JSON_OPTION,
-  details: `up        runs every migration that is missing; any number of processes may do so at once
-down      undoes the last one
-status    says how the database relates to this version
-timeouts  gives the role of DATABASE_URL the timeouts of AQM_…_TIMEOUT_MS in this database: for AQM_POOLER=transaction,
-          where connections cannot bring them along
-dump      writes the schema to migrations/schema.sql
+export const command: CommandDefinition = {
+  define: (command) => {
+    const what = command.createArgument('[what]', 'what to do (default up)').choices(Object.keys(WORK));
+    command.addArgument(what).addOption(jsonOption());
+  },
+  details: `up        run every missing migration; safe to run in several processes at once
+down      undo the last migration
+status    show how the schema relates to this version
+timeouts  set the AQM_…_TIMEOUT_MS on the role of DATABASE_URL, in this database; for
+          AQM_POOLER=transaction, where connections cannot bring them along
+dump      write the schema to migrations/schema.sql
 
 ${WHICH_DATABASE}`,
   exitCodes: { [EXIT.STATE]: 'status: the schema is empty, older or newer than this version' },
-  run: (args) =>
+  run: (options: JsonOption, what = 'up') =>
     withDatabase(
       async (db, config) => {
-        const what = args.word(0) ?? 'up';
         const { lines, code = EXIT.OK, ...result } = await WORK[what as keyof typeof WORK](db, config);
-        print(args, result, lines);
+        print(options, result, lines);
         return code;
       },
       { schema: 'any' },

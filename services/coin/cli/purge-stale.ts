@@ -2,26 +2,35 @@ import { LIMITS, STALE_AFTER_DAYS } from '../coin';
 import { Deadline } from '../deadline';
 import { readOnlyGuard } from '../fence/read-only-guard';
 import { purgeStale } from '../store/housekeeping/purge-stale';
-import { type Command, JSON_OPTION, print } from './command';
+import { type CommandDefinition, integerOption, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
 import { WHICH_WATERMARK } from './fence';
 import { withDatabase } from './with-database';
 
-export const command: Command = {
-  options: {
-    'max-age-days': { value: '<days>', help: `uploaded longer ago than this; ${STALE_AFTER_DAYS} unless told` },
-    ...JSON_OPTION,
-  },
-  details: `Deletes coins that nobody fetched and that were uploaded so long ago, or are past handing out. Every service does it daily by
-itself. Works in small steps: if it is stopped, what was deleted stays so, and it can be begun again.
+interface Options extends JsonOption {
+  readonly maxAgeDays?: number;
+}
+
+export const command: CommandDefinition = {
+  define: (command) =>
+    command
+      .addOption(
+        integerOption('--max-age-days <days>', `minimum days since the upload (default ${STALE_AFTER_DAYS})`, {
+          min: 1,
+          max: LIMITS.maxAgeDays,
+        }),
+      )
+      .addOption(jsonOption()),
+  details: `Deletes coins that were never fetched and are this old, or too close to their expiry to be handed out.
+Every service does this daily. It works in small steps: if it is interrupted, what was deleted stays
+deleted, and it can be run again.
 
 ${WHICH_WATERMARK}`,
   exitCodes: { [EXIT.STATE]: 'the database is fenced; nothing was deleted' },
-  run(args) {
-    const maxAgeDays = args.integer('max-age-days', { min: 1, max: LIMITS.maxAgeDays }) ?? STALE_AFTER_DAYS;
+  run({ json, maxAgeDays = STALE_AFTER_DAYS }: Options) {
     return withDatabase(async (db, { fenceDir }) => {
       const deleted = await purgeStale(db, readOnlyGuard(db, fenceDir), maxAgeDays, Deadline.NONE);
-      print(args, { deleted }, [`deleted: ${deleted} coins`]);
+      print({ json }, { deleted }, [`deleted: ${deleted} coins`]);
       return EXIT.OK;
     });
   },

@@ -1,31 +1,51 @@
-import { ConfigError } from '../config';
+import { type Command, CommanderError } from 'commander';
+import { ConfigError } from '../config/config-error';
 import { FencedError } from '../errors';
-import { Arguments, UsageError } from './arguments';
-import { COMMANDS, commandsBelow } from './commands';
 import { EXIT } from './exit-codes';
-import { helpBelow, helpOf, usageOf } from './help';
+import { buildProgram, commandAt, pathOf } from './program';
+import { UsageError } from './usage-error';
 
-/** Runs one command line, prints what it has to say, and never fails. @returns the exit code */
+const COMPLETE = 'complete';
+
+/**
+ * Runs one command line and prints its result, or what is wrong. Never fails.
+ * @returns the exit code
+ */
 export async function runCommandLine(argv: readonly string[]): Promise<number> {
-  const name = commandOf(argv);
-  if (name === undefined) return withoutCommand(argv);
-  const { command } = (COMMANDS[name] as (typeof COMMANDS)[string]).load();
-  const rest = argv.slice(name.split(' ').length);
-  if (wantsHelp(rest)) {
-    process.stdout.write(helpOf(name, command));
-    return EXIT.OK;
-  }
+  let code: number = EXIT.OK;
+  // "aqm complete -- admin fen" completes the words behind the dashes.
+  const isCompletion = argv[0] === COMPLETE;
+  const words = isCompletion ? argv.slice(2) : argv;
+  const program = buildProgram(words, (result) => {
+    code = result;
+  });
   try {
-    return await command.run(Arguments.read(rest, command));
+    await addCompletion(program, isCompletion);
+    await program.parseAsync(argv, { from: 'user' });
+    return code;
   } catch (error) {
-    if (error instanceof UsageError) {
-      console.error(`${error.message}.\n${usageOf(name, command)}\n"aqm ${name} --help" says more.`);
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.OK;
+    if (error instanceof CommanderError || error instanceof UsageError) {
+      console.error(usageProblem(error, commandAt(program, argv)));
       return EXIT.USAGE;
     }
-    // It knows the errors of the database, and so loads its driver.
+    // Loaded here because it imports the errors of the database, and with them the driver.
     const { explain }: typeof import('./explain-error') = require('./explain-error');
     console.error(explain(error));
     return codeOf(error);
+  }
+}
+
+/** Adds the command that prints the completion script of a shell. Its package is loaded only when it runs. */
+async function addCompletion(program: Command, isWanted: boolean): Promise<void> {
+  if (isWanted) {
+    const { default: complete } = await import('@bomb.sh/tab/commander');
+    complete(program, { completionCommandName: COMPLETE });
+  } else {
+    program
+      .command(COMPLETE)
+      .argument('<shell>')
+      .summary('print the completion script for zsh, bash, fish or powershell');
   }
 }
 
@@ -34,31 +54,24 @@ function codeOf(error: unknown): number {
   return error instanceof FencedError ? EXIT.STATE : EXIT.FAILED;
 }
 
-/** The command that this line begins with. */
-function commandOf(argv: readonly string[]): string | undefined {
-  return Object.keys(COMMANDS).find((name) => name.split(' ').every((word, place) => argv[place] === word));
+/** Returns one sentence about a wrong command line, and where to go on. */
+function usageProblem(error: CommanderError | UsageError, command: Command): string {
+  const path = pathOf(command);
+  const commands = command.commands.map((below) => below.name()).join(', ');
+  const lines = [
+    sentenceOf(error, path),
+    ...(commands ? [`Commands: ${commands}`] : []),
+    `Usage: ${command.createHelp().commandUsage(command)}`,
+    `Run "${path} --help" for details.`,
+  ];
+  return lines.join('\n');
 }
 
-/** Help for several commands, or what is wrong. */
-function withoutCommand(argv: readonly string[]): number {
-  const words: string[] = [];
-  for (const word of argv) {
-    if (commandsBelow([...words, word]).length === 0) break;
-    words.push(word);
-  }
-  const next = argv[words.length];
-  if (wantsHelp(argv.slice(words.length, words.length + 1))) {
-    process.stdout.write(helpBelow(words));
-    return EXIT.OK;
-  }
-  const before = ['aqm', ...words].join(' ');
-  const allowed = [...new Set(commandsBelow(words).map((name) => name.split(' ')[words.length]))].join(', ');
-  const wrong =
-    next === undefined ? `A command is missing after "${before}"` : `There is no command "${before} ${next}"`;
-  console.error(`${wrong}. Allowed: ${allowed}\n"${before} --help" says more.`);
-  return EXIT.USAGE;
-}
-
-function wantsHelp(argv: readonly string[]): boolean {
-  return argv.some((word) => word === '--help' || word === '-h');
+/** commander begins with "error: " and puts its suggestion on a line of its own. */
+function sentenceOf(error: CommanderError | UsageError, path: string): string {
+  if (!(error instanceof CommanderError)) return `${error.message}.`;
+  // Its message for a group that is called without a command is "(outputHelp)".
+  if (error.code === 'commander.help') return `A command is missing after "${path}".`;
+  const [, problem = '', suggestion = ''] = /^(?:error: )?(.*?)\.?(?:\n\((.*)\))?$/s.exec(error.message) ?? [];
+  return `${problem.charAt(0).toUpperCase()}${problem.slice(1)}.${suggestion && ` ${suggestion}`}`;
 }

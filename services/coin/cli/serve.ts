@@ -1,14 +1,14 @@
 import { setGcFlags } from '../gc-flags';
-import type { Command } from './command';
+import type { CommandDefinition } from './command';
 import { EXIT } from './exit-codes';
 
-export const command: Command = {
-  details: `Prints one line of JSON on stdout when it accepts calls, {"msg":"ready","address":…}, and its log as lines of JSON on
-stderr. The database is DATABASE_URL, or an embedded PostgreSQL in AQM_DATA_DIR. SIGTERM and SIGINT let it answer what it
-accepted, for AQM_DRAIN_TIMEOUT_MS at most.`,
-  exitCodes: { [EXIT.OK]: 'it was told to stop, and did' },
+export const command: CommandDefinition = {
+  details: `Prints one line of JSON on stdout when it accepts calls, {"msg":"ready","address":…}, and its log as
+lines of JSON on stderr. The database is DATABASE_URL, or an embedded PostgreSQL in AQM_DATA_DIR.
+After SIGTERM or SIGINT it answers the calls that it accepted, for at most AQM_DRAIN_TIMEOUT_MS.`,
+  exitCodes: { [EXIT.OK]: 'stopped by a signal, in order' },
   async run() {
-    // Before the rest is loaded, which brings about the first full collection.
+    // Set before the rest of the code is loaded, which causes the first full collection.
     setGcFlags();
     const { main }: typeof import('../main') = require('../main');
     await main();

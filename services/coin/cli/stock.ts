@@ -1,22 +1,22 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import { type StockSummary, summarizeStock } from '../store/stock-summary';
 import { isUuid } from '../uuid';
-import { UsageError } from './arguments';
-import { type Command, JSON_OPTION, print } from './command';
+import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
+import { UsageError } from './usage-error';
 import { WHICH_DATABASE, withDatabase } from './with-database';
 
-export const command: Command = {
-  words: [{ name: 'user' }],
-  options: JSON_OPTION,
-  details: `For each category: coins in stock, in stock but past handing out, fetched within AQM_FETCH_GRACE (a repeat gets them again),
-spent (fetched before that, or retired), and the oldest upload of what is in stock. No key bytes are read. A user that nobody
-knows has none of all this.
+export const command: CommandDefinition = {
+  define: (command) => command.argument('<user>', "the user's UUID").addOption(jsonOption()),
+  details: `Prints for each category the number of coins in stock, in stock but too close to their expiry to be
+handed out, fetched within AQM_FETCH_GRACE (a repeated fetch returns them again), and spent (fetched
+before that, or retired), and the oldest upload in stock. Reads no key bytes. An unknown user has none.
 
-${WHICH_DATABASE} Give AQM_FETCH_GRACE as the services have it.`,
-  run(args) {
-    const user = (args.word(0) ?? '').toLowerCase();
-    if (!isUuid(user)) throw new UsageError(`"${user}" is not a UUID`);
+${WHICH_DATABASE}
+Set AQM_FETCH_GRACE as for the services.`,
+  run(options: JsonOption, word: string) {
+    const user = word.toLowerCase();
+    if (!isUuid(user)) throw new UsageError(`"${word}" is not a UUID`);
     return withDatabase(async (db, { fetchGraceSeconds: graceSeconds }) => {
       const categories = COIN_CATEGORIES.map(({ category }) => category);
       const summaries = await summarizeStock(db, user, { categories, graceSeconds });
@@ -24,7 +24,7 @@ ${WHICH_DATABASE} Give AQM_FETCH_GRACE as the services have it.`,
         coinCategory: nameOf(category),
         ...counts,
       }));
-      print(args, { user, stock }, [`user: ${user}`, ...toTable(summaries)]);
+      print(options, { user, stock }, [`user: ${user}`, ...toTable(summaries)]);
       return EXIT.OK;
     });
   },

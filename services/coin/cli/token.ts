@@ -1,33 +1,36 @@
 import { readConfig } from '../config';
 import { developmentKey, issueToken } from '../identity/development-key';
 import { isUuid } from '../uuid';
-import { UsageError } from './arguments';
-import { type Command, JSON_OPTION, print } from './command';
+import { type CommandDefinition, type JsonOption, jsonOption, listOption, print, valueOption } from './command';
 import { EXIT } from './exit-codes';
+import { UsageError } from './usage-error';
 
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
 
-export const command: Command = {
-  options: {
-    user: { value: '<uuid>', isMultiple: true, help: 'whose; a token for each, in this order' },
-    admin: { help: 'with the scope that purges need' },
-    ttl: { value: '<time>', help: 'how long they are valid: a number with s, m, h or d; 1h unless told' },
-    ...JSON_OPTION,
-  },
-  details: `Prints one token a line, and nothing else. They are signed with the development key of AQM_DATA_DIR, which a service takes
-where it is told of no other key, on loopback only.`,
-  async run(args) {
-    const users = args.texts('user');
+interface Options extends JsonOption {
+  readonly user?: readonly string[];
+  readonly admin?: boolean;
+  readonly ttl?: string;
+}
+
+export const command: CommandDefinition = {
+  define: (command) =>
+    command
+      .addOption(listOption('--user <uuid>', 'the user of the token; repeat it for more tokens, in this order'))
+      .option('--admin', 'add the scope that purges need')
+      .addOption(valueOption('--ttl <time>', 'lifetime, a number with s, m, h or d (default 1h)'))
+      .addOption(jsonOption()),
+  details: `Prints one token a line, and nothing else. Tokens are signed with the development key in AQM_DATA_DIR,
+which a service uses if it has no other key, on loopback only.`,
+  async run({ json, user: users = [], admin: isAdmin = false, ttl = '1h' }: Options) {
     if (users.length === 0) throw new UsageError('At least one --user is needed');
     for (const user of users) if (!isUuid(user)) throw new UsageError(`"${user}" is not a UUID`);
-    const ttl = args.text('ttl') ?? '1h';
     const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(ttl) ?? [];
-    if (!amount || !unit) throw new UsageError(`--ttl is a number with s, m, h or d; "${ttl}" is not`);
+    if (!amount || !unit) throw new UsageError(`--ttl must be a number with s, m, h or d, such as 1h; it is "${ttl}"`);
     const ttlSeconds = Number(amount) * SECONDS[unit as keyof typeof SECONDS];
 
     const { privateKey } = developmentKey(readConfig(process.env).dataDir);
     const now = new Date();
-    const isAdmin = args.has('admin');
     const tokens = await Promise.all(
       users.map(async (user) => {
         const userId = user.toLowerCase();
@@ -35,7 +38,7 @@ where it is told of no other key, on loopback only.`,
       }),
     );
     const lines = tokens.map(({ token }) => token);
-    print(args, { tokens, expires: new Date(now.getTime() + ttlSeconds * 1000) }, lines);
+    print({ json }, { tokens, expires: new Date(now.getTime() + ttlSeconds * 1000) }, lines);
     return EXIT.OK;
   },
 };

@@ -4,16 +4,19 @@ import type { Database } from '../database/pool';
 import { requireSchema } from '../database/preflight';
 import { createLogger } from '../logger';
 
-/** A retire waits for the statements that are under way, and its own may take long on a big stock, in milliseconds. */
-const PATIENCE = { statementTimeoutMs: 600_000, lockTimeoutMs: 60_000 };
+/** A retire waits for running statements, and its own statements may take long on a big stock; in milliseconds. */
+const LONG_TIMEOUTS = { statementTimeoutMs: 600_000, lockTimeoutMs: 60_000 };
 
-/** Does the work on the database that the environment names; where there is none, on the embedded one, which is then started. */
+/**
+ * Runs the work on the database of the environment, or on the embedded one, which is started if it does not run.
+ * @throws ConfigError, UnusableDatabaseError if the schema is not current, DatabaseUnavailableError
+ */
 export async function withDatabase<T>(
   work: (db: Database, config: Config) => Promise<T>,
   { schema }: { readonly schema: 'current' | 'any' } = { schema: 'current' },
 ): Promise<T> {
   const own = readConfig(process.env);
-  const config = schema === 'current' ? { ...own, ...PATIENCE } : own;
+  const config = schema === 'current' ? { ...own, ...LONG_TIMEOUTS } : own;
   const postgres = await openPostgres(config, createLogger('warn'));
   try {
     if (schema === 'current') await requireSchema(postgres.db, config.migrationsDir);
@@ -23,5 +26,6 @@ export async function withDatabase<T>(
   }
 }
 
-/** For the help of every command that uses it. */
-export const WHICH_DATABASE = `The database is DATABASE_URL, or the embedded one in AQM_DATA_DIR. Services may run or not.`;
+/** A paragraph for the help of every command that uses the database. */
+export const WHICH_DATABASE =
+  'The database is DATABASE_URL, or the embedded one in AQM_DATA_DIR. Safe to run while services are up.';

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import { type Database, run } from '../database/pool';
 import { type Check, fail, ok, warn } from './check';
 
-/** Every fetch leaves dead rows behind, so without autovacuum the tables and their indexes grow without end. */
+/** Checks that autovacuum is on. Every fetch leaves dead rows, so without it the tables and their indexes grow without end. */
 export async function checkAutovacuum(db: Database, migrationsDir: string): Promise<Check> {
   const [server] = await run(
     db,
@@ -15,7 +15,8 @@ SELECT current_setting('autovacuum') AS autovacuum, current_setting('track_count
     ['autovacuum', server?.autovacuum],
     ['track_counts', server?.counts],
   ]) {
-    if (value !== 'on') return fail('autovacuum', `${name} is off`, `run ALTER SYSTEM SET ${name} = on, and reload`);
+    if (value !== 'on')
+      return fail('autovacuum', `${name} is off`, `run ALTER SYSTEM SET ${name} = on and reload the server`);
   }
   const tables = await run(
     db,
@@ -29,22 +30,26 @@ ORDER BY relname`,
   if (off.length > 0) {
     return fail(
       'autovacuum',
-      `it is off for ${off.map(({ name }) => name).join(', ')}`,
+      `off for ${off.map(({ name }) => name).join(', ')}`,
       off.map(({ name }) => `run ALTER TABLE ${name} RESET (autovacuum_enabled)`).join('; '),
     );
   }
   const wanted = tuned(migrationsDir);
   const other = tables.filter(({ name, options }) => (wanted.get(name) ?? options) !== options);
   return other.length === 0
-    ? ok('autovacuum', 'it is on, with the settings of the migrations')
+    ? ok('autovacuum', 'on, with the settings of the migrations')
     : warn(
         'autovacuum',
-        other.map(({ name, options }) => `${name} has (${options}) instead of (${wanted.get(name)})`).join('; '),
-        other.map(({ name }) => `run ALTER TABLE ${name} SET (${wanted.get(name)}), unless it is meant`).join('; '),
+        other
+          .map(({ name, options }) => `${name} has (${options}), the migrations set (${wanted.get(name)})`)
+          .join('; '),
+        other
+          .map(({ name }) => `run ALTER TABLE ${name} SET (${wanted.get(name)}), unless the difference is intended`)
+          .join('; '),
       );
 }
 
-/** What the migrations set, by table, from the dump of the schema that is held against them by the tests. */
+/** Returns the settings of each table after all migrations, from migrations/schema.sql, which the tests compare with them. */
 function tuned(migrationsDir: string): Map<string, string> {
   const schema = readFileSync(join(migrationsDir, 'schema.sql'), 'utf8');
   return new Map([...schema.matchAll(/^TABLE (\w+) WITH \((.*)\)$/gm)].map(([, name = '', set = '']) => [name, set]));

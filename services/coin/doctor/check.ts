@@ -1,13 +1,13 @@
-/** ok: nothing to do. warn: it works, and something should be done. fail: it does not work, or keeps no promise. */
+/** ok: nothing to do. warn: the service works, but something should be done. fail: it does not work or breaks a guarantee. */
 export type Verdict = 'ok' | 'warn' | 'fail';
 
-/** One thing that was looked at. */
+/** The result of one check. */
 export interface Check {
   readonly name: string;
   readonly verdict: Verdict;
-  /** What was found, in one sentence. Never a secret. */
+  /** The finding, in one sentence. Contains no secret. */
   readonly found: string;
-  /** What to do about it; null where nothing is. */
+  /** The remedy; null if nothing is to be done. */
   readonly advice: string | null;
 }
 
@@ -23,6 +23,7 @@ export function fail(name: string, found: string, advice: string): Check {
   return { name, verdict: 'fail', found, advice };
 }
 
+/** Returns the worst verdict of several checks. */
 export function worstOf(checks: readonly Check[]): Verdict {
   const has = (verdict: Verdict) => checks.some((check) => check.verdict === verdict);
   return has('fail') ? 'fail' : has('warn') ? 'warn' : 'ok';

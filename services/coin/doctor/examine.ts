@@ -18,11 +18,11 @@ import { checkFence, checkWatermarkLocation } from './watermark';
 
 export interface ExamineOptions {
   readonly now: () => Date;
-  /** Less free room on the disk is a failure, in MiB. */
+  /** Less free space on the disk is a failure, in MiB. */
   readonly leastFreeMib: number;
 }
 
-/** Looks at everything that the service needs, and changes nothing. What needs a database that cannot be had is left out. */
+/** Checks everything that the service needs. Changes nothing. Checks that need a database are skipped if it cannot be reached. */
 export async function examine(config: Config, { now, leastFreeMib }: ExamineOptions): Promise<Check[]> {
   return [
     ok('node', `Node ${process.versions.node}`),
@@ -37,7 +37,7 @@ export async function examine(config: Config, { now, leastFreeMib }: ExamineOpti
 async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> {
   const isEmbedded = config.databaseUrl === undefined;
   if (isEmbedded && !existsSync(join(config.dataDir, 'postgres/data'))) {
-    return [warn('connection', `there is no database in ${config.dataDir} yet`, '"aqm serve" makes one')];
+    return [warn('connection', `no database in ${config.dataDir} yet`, 'run "aqm serve", which creates it')];
   }
   try {
     const postgres = await openPostgres(config, createLogger('silent'));
@@ -49,7 +49,7 @@ async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> 
     }
   } catch (error) {
     const { message } = error instanceof DatabaseUnavailableError ? (error.cause as Error) : (error as Error);
-    return [fail('connection', message, 'look at DATABASE_URL, the network, and whether PostgreSQL runs')];
+    return [fail('connection', message, 'check DATABASE_URL, the network, and that PostgreSQL is running')];
   }
 }
 
@@ -60,7 +60,7 @@ async function checksOf(db: Database, config: Config & { isEmbedded: boolean }, 
   checks.push(await checkClock(db, now));
   const schema = await checkSchema(db, config.migrationsDir);
   checks.push(schema, await checkAutovacuum(db, config.migrationsDir), await checkWatermarkLocation(db, config));
-  // The fence reads tables, and only a primary can be asked for its timeline.
+  // The fence reads tables, and only a primary can report its timeline.
   const isReadable =
     schema.verdict === 'ok' && server.every(({ name, verdict }) => name !== 'primary' || verdict === 'ok');
   return isReadable ? [...checks, ...(await checkFence(db, config))] : checks;

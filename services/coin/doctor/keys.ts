@@ -8,53 +8,54 @@ import { type Check, fail, ok, warn } from './check';
 
 const FETCH_TIMEOUT_MS = 5000;
 const DAY_MS = 86_400_000;
-/** A certificate that ends sooner should have been renewed, in days. */
+/** A certificate that expires sooner should have been renewed, in days. */
 const RENEW_DAYS = 14;
 
-/** The keys by which tokens are checked: readable, and such as this version can use. */
+/** Checks that the keys that verify tokens can be read and used by this version. */
 export async function checkTokenKeys({ tokenKeys, dataDir }: Pick<Config, 'tokenKeys' | 'dataDir'>): Promise<Check> {
   if (!tokenKeys) return developmentKey(join(dataDir, 'development-key.pem'));
   if ('file' in tokenKeys) {
-    const advice = 'let AQM_TOKEN_PUBLIC_KEY_FILE name a PEM, JWK or JWK Set of public keys that the service may read';
+    const advice = 'set AQM_TOKEN_PUBLIC_KEY_FILE to a PEM, JWK or JWK Set of public keys, readable by the service';
     return judge(tokenKeys.file, advice, async () => readFileSync(tokenKeys.file, 'utf8'));
   }
   const { origin, pathname } = new URL(tokenKeys.url);
-  // Its query may be a secret.
+  // Shown without its query, which may be a secret.
   const place = origin + pathname;
-  return judge(place, 'let AQM_TOKEN_JWKS_URL name a JWK Set that can be fetched from here', async () => {
+  return judge(place, 'set AQM_TOKEN_JWKS_URL to a JWK Set that can be fetched from this machine', async () => {
     const response = await fetch(tokenKeys.url, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
     const text = await response.text();
-    if (!Array.isArray(JSON.parse(text).keys)) throw new Error('it is no JWK Set');
+    if (!Array.isArray(JSON.parse(text).keys)) throw new Error('not a JWK Set');
     return text;
   });
 }
 
 function developmentKey(path: string): Check {
-  const advice = 'let AQM_TOKEN_PUBLIC_KEY_FILE or AQM_TOKEN_JWKS_URL name the keys of your tokens before others call';
-  if (!existsSync(path)) return warn('tokens', 'none are named; a development key will be made', advice);
+  const advice =
+    'set AQM_TOKEN_PUBLIC_KEY_FILE or AQM_TOKEN_JWKS_URL to the keys of your tokens before other machines call';
+  if (!existsSync(path)) return warn('tokens', 'no keys are set; the service will create a development key', advice);
   try {
     createPrivateKey(readFileSync(path));
   } catch (error) {
     return fail('tokens', `the development key cannot be used: ${(error as Error).message}`, `remove ${path}`);
   }
-  return warn('tokens', 'they are checked with the development key, on loopback only', advice);
+  return warn('tokens', 'verified with the development key, on loopback only', advice);
 }
 
 async function judge(place: string, advice: string, read: () => Promise<string>): Promise<Check> {
   try {
     const keys = parse(await read());
-    if (keys.length === 0) return fail('tokens', `there is no key in ${place}, so no token is accepted`, advice);
+    if (keys.length === 0) return fail('tokens', `no key in ${place}, so no token is accepted`, advice);
     if (keys.some((key) => key.isPrivate)) {
       return fail(
         'tokens',
-        `${place} holds a private key: whoever can read it can make tokens`,
-        `${advice}, and change the key`,
+        `${place} holds a private key: everyone who can read it can make tokens`,
+        `${advice}; replace the key`,
       );
     }
     return ok('tokens', `${keys.length} public ${keys.length === 1 ? 'key' : 'keys'} in ${place}`);
   } catch (error) {
-    // fetch hides what is the matter behind "fetch failed".
+    // fetch reports "fetch failed" and has the reason in the cause.
     const { message, cause } = error as Error;
     const reason = (cause as Error | undefined)?.message || message;
     return fail('tokens', `${place} cannot be used: ${reason}`, advice);
@@ -74,22 +75,26 @@ function parse(text: string): { readonly isPrivate: boolean }[] {
   });
 }
 
-/** The server's own certificate. */
+/** Checks the server's own certificate: readable, valid now, and not about to expire. */
 export function checkTls(tls: TlsFiles | undefined, now: () => Date, log: Logger): Check {
   if (!tls) {
-    return ok('tls', 'none: connections are in plain text, on loopback or behind a proxy that ends TLS');
+    return ok('tls', 'off: connections are in plain text, on loopback or behind a proxy that ends TLS');
   }
   try {
     new Certificates(tls, log).close();
   } catch (error) {
-    return fail('tls', (error as Error).message, 'let AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE name a pair of PEM files');
+    return fail(
+      'tls',
+      (error as Error).message,
+      'set AQM_TLS_CERT_FILE and AQM_TLS_KEY_FILE to the PEM files of a certificate and its key',
+    );
   }
   const { validFromDate, validToDate } = new X509Certificate(readFileSync(tls.certificate));
   const daysLeft = Math.floor((validToDate.getTime() - now().getTime()) / DAY_MS);
-  const found = `the certificate ends at ${validToDate.toISOString()}`;
-  const advice = 'renew it; new files are taken within a minute, without a restart';
+  const found = `the certificate expires at ${validToDate.toISOString()}`;
+  const advice = 'renew it; new files are loaded within a minute, without a restart';
   if (validFromDate > now())
-    return fail('tls', `the certificate begins at ${validFromDate.toISOString()}`, 'look at the clock');
+    return fail('tls', `the certificate is not valid before ${validFromDate.toISOString()}`, 'check the clock');
   if (daysLeft < 0) return fail('tls', found, advice);
   return daysLeft < RENEW_DAYS ? warn('tls', found, advice) : ok('tls', found);
 }

@@ -2,17 +2,17 @@ import { Redis } from 'ioredis';
 import type { Config } from '../config';
 import { type Check, fail, ok, warn } from './check';
 
-const PATIENCE_MS = 2000;
+const TIMEOUT_MS = 2000;
 
-/** Where the budgets of callers are kept: while it cannot be reached, nothing is admitted. */
+/** Checks the rate limits and their Redis: while it cannot be reached, calls are refused. */
 export async function checkLimits({ limits: { isOn, redisUrl } }: Pick<Config, 'limits'>): Promise<Check> {
-  if (!isOn) return warn('limits', 'they are off: everybody may fetch as much as they like', 'unset AQM_LIMITS');
-  if (redisUrl === undefined) return ok('limits', 'in the memory of each process: replicas do not share them');
+  if (!isOn) return warn('limits', 'off: fetches and uploads are not limited', 'unset AQM_LIMITS');
+  if (redisUrl === undefined) return ok('limits', 'in the memory of each process; replicas do not share them');
   const redis = new Redis(redisUrl, {
     lazyConnect: true,
     maxRetriesPerRequest: 0,
-    connectTimeout: PATIENCE_MS,
-    commandTimeout: PATIENCE_MS,
+    connectTimeout: TIMEOUT_MS,
+    commandTimeout: TIMEOUT_MS,
     retryStrategy: () => null,
     disableClientInfo: true,
   });
@@ -23,14 +23,14 @@ export async function checkLimits({ limits: { isOn, redisUrl } }: Pick<Config, '
   try {
     await redis.connect();
     await redis.ping();
-    return ok('limits', 'their Redis answers');
+    return ok('limits', 'the Redis of the rate limits answers');
   } catch (error) {
-    // What happened to the connection says more than that the command could not be sent.
+    // The error of the connection says more than that of the command, which was not sent.
     const { message } = failure ?? (error as Error);
     return fail(
       'limits',
-      `their Redis cannot be reached: ${message}`,
-      'look at AQM_LIMITS_REDIS_URL, and whether Redis runs',
+      `the Redis of the rate limits cannot be reached: ${message}`,
+      'check AQM_LIMITS_REDIS_URL, the network, and that Redis is running',
     );
   } finally {
     redis.disconnect();

@@ -13,11 +13,11 @@ interface Found {
   readonly is_standby: boolean;
 }
 
-/** Where a setting of PostgreSQL can come from, the last word last. */
+/** The sources of a PostgreSQL setting; the last one wins. */
 const WHERE_SET =
-  'a later one of these wins: postgresql.conf, ALTER SYSTEM, ALTER DATABASE … SET, ALTER ROLE … SET, ALTER ROLE … IN DATABASE … SET';
+  'the last of these that sets it wins: postgresql.conf, ALTER SYSTEM, ALTER DATABASE … SET, ALTER ROLE … SET, ALTER ROLE … IN DATABASE … SET';
 
-/** Holds the server and its settings against what the promises need. */
+/** Checks the server and the settings on which the guarantees depend. */
 export async function checkServer(db: Database): Promise<Check[]> {
   const [found] = await run(
     db,
@@ -34,26 +34,26 @@ SELECT current_setting('server_version_num')::int AS version,
   return [
     found.version >= 160_000
       ? ok('postgresql', `PostgreSQL ${found.version_text}`)
-      : fail('postgresql', `this is PostgreSQL ${found.version_text}`, 'move to PostgreSQL 16 or newer'),
+      : fail('postgresql', `PostgreSQL ${found.version_text} is too old`, 'upgrade to PostgreSQL 16 or newer'),
     found.is_standby
       ? fail(
           'primary',
-          'the database is a standby, and read only',
-          'let DATABASE_URL lead to the primary; after a failover: promote this one (docs/runbook.md, "Failover")',
+          'the database is a read-only standby',
+          'set DATABASE_URL to the primary; after a failover, promote this one (docs/runbook.md, "Failover")',
         )
-      : ok('primary', 'the database takes writes'),
+      : ok('primary', 'the database accepts writes'),
     durability(found),
     found.isolation === 'read committed'
       ? ok('isolation', 'transactions are read committed')
       : fail(
           'isolation',
-          `default_transaction_isolation is ${found.isolation}, where a claim relies on seeing what was committed while it waited`,
+          `default_transaction_isolation is ${found.isolation}, but a claim relies on seeing what was committed while it waited`,
           `run ALTER ROLE … SET default_transaction_isolation = 'read committed' (${WHERE_SET})`,
         ),
   ];
 }
 
-/** A fetch is answered only when it can no longer be lost: a lost one would be handed out a second time. */
+/** Checks that a commit survives a crash: a fetch that is answered and then lost would be handed out a second time. */
 function durability(found: Found): Check {
   const wrong: string[] = [];
   if (!['on', 'remote_apply'].includes(found.synchronous_commit)) {
@@ -65,18 +65,18 @@ function durability(found: Found): Check {
     ? ok('durability', `synchronous_commit is ${found.synchronous_commit}, fsync and full_page_writes are on`)
     : fail(
         'durability',
-        `${wrong.join('; ')}: what was answered could be lost and handed out again`,
-        `set what is named (${WHERE_SET})`,
+        `${wrong.join('; ')}: coins that were handed out could be lost and handed out again`,
+        `correct these settings (${WHERE_SET})`,
       );
 }
 
-/** For AQM_POOLER=transaction: whether the timeouts are those of the role. */
+/** Checks that the role has the timeouts of the settings, which AQM_POOLER=transaction needs. */
 export async function checkTimeouts(db: Database, wanted: Timeouts): Promise<Check> {
   const wrong = (await readTimeouts(db, wanted)).filter(({ foundMs, wantedMs }) => foundMs !== wantedMs);
-  if (wrong.length === 0) return ok('timeouts', 'the timeouts of the role are those of the settings');
+  if (wrong.length === 0) return ok('timeouts', 'the role has the timeouts of the settings');
   return fail(
     'timeouts',
-    wrong.map(({ name, foundMs, wantedMs }) => `${name} is ${foundMs} ms instead of ${wantedMs} ms`).join('; '),
-    '"aqm migrate timeouts" with the settings of the services, then RECONNECT in PgBouncer\'s console',
+    wrong.map(({ name, foundMs, wantedMs }) => `${name} is ${foundMs} ms, the setting says ${wantedMs} ms`).join('; '),
+    'run "aqm migrate timeouts" with the settings of the services, then RECONNECT in PgBouncer\'s console',
   );
 }

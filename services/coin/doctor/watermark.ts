@@ -14,7 +14,7 @@ export interface WatermarkLocation {
   readonly isEmbedded: boolean;
 }
 
-/** The restore fence: whether it is up, and whether there is a mark by which it could go up. */
+/** Checks that the database is not fenced, and that there is a watermark that would notice a restored copy. */
 export async function checkFence(db: Database, { fenceDir }: WatermarkLocation): Promise<Check[]> {
   let folder = fenceDir;
   try {
@@ -24,10 +24,10 @@ export async function checkFence(db: Database, { fenceDir }: WatermarkLocation):
     };
     const { life, rings, fenceReason } = await verifyDatabase(db, read);
     const state = fenceReason
-      ? fail('fence', `the database is fenced: ${fenceReason.sentence}`, 'docs/runbook.md, "After a restore"')
+      ? fail('fence', `the database is fenced: ${fenceReason.sentence}`, 'see docs/runbook.md, "After a restore"')
       : ok('fence', `the database is open, epoch ${life.epoch}`);
     const coins = rings.reduce((sum, ring) => sum + ring.records, 0);
-    return [state, writable(folder) ?? described(folder, coins, life)];
+    return [state, notWritable(folder) ?? described(folder, coins, life)];
   } catch (error) {
     if (error instanceof WatermarkUnusableError) return [unusable(folder, error.cause)];
     throw error;
@@ -35,17 +35,17 @@ export async function checkFence(db: Database, { fenceDir }: WatermarkLocation):
 }
 
 function described(folder: string, coins: number, { opening }: DatabaseState): Check {
-  if (coins > 0) return ok('mark', `${folder} can be written, and has ${coins} coins to tell this database by`);
-  if (!opening) return ok('mark', `${folder} can be written; no service opened this database yet`);
+  if (coins > 0) return ok('mark', `${folder} is writable and has ${coins} coins to verify this database with`);
+  if (!opening) return ok('mark', `${folder} is writable; no service has used this database yet`);
   return warn(
     'mark',
-    `there is no coin of this database in ${folder}, so a copy in its place would not be noticed`,
-    'nothing, where none was handed out yet; else let AQM_FENCE_DIR name the folder that the services have, one that lasts',
+    `no watermark of this database in ${folder} yet; normal until the first fetch`,
+    'if coins were handed out, set AQM_FENCE_DIR to the persistent folder of the services; a restored copy would go unnoticed',
   );
 }
 
-/** @returns what is wrong with the nearest folder that is there */
-function writable(folder: string): Check | undefined {
+/** Returns a failure if nothing can be written to the nearest folder that exists. */
+function notWritable(folder: string): Check | undefined {
   let nearest = folder;
   while (!existsSync(nearest)) nearest = dirname(nearest);
   const probe = join(nearest, `.doctor-${randomUUID()}`);
@@ -61,15 +61,15 @@ function writable(folder: string): Check | undefined {
 function unusable(folder: string, error: unknown): Check {
   return fail(
     'mark',
-    `the mark in ${folder} cannot be read and written: ${(error as Error).message}`,
-    'let AQM_FENCE_DIR name a folder that the service may write, the same for all services of one database',
+    `the watermark in ${folder} cannot be read and written: ${(error as Error).message}`,
+    'set AQM_FENCE_DIR to a folder that the service can write, the same for all services of one database',
   );
 }
 
-/** Whoever copies the database back must not copy its mark back with it. */
+/** Checks that a backup of the database does not contain its watermark, because a restore would bring both back. */
 export async function checkWatermarkLocation(db: Database, place: WatermarkLocation): Promise<Check> {
   const name = 'mark-place';
-  const advice = 'let AQM_FENCE_DIR name a folder on another volume, which no backup of the database brings back';
+  const advice = 'set AQM_FENCE_DIR to a folder on another volume that no backup of the database contains';
   const [row] = await run(
     db,
     sql<{ folder: string | null }>`
@@ -78,18 +78,18 @@ SELECT CASE WHEN pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') THEN
   if (row?.folder && isWithin(place.fenceDir, row.folder)) {
     return fail(
       name,
-      `the mark lies in PostgreSQL's own data folder, ${row.folder}: every copy of it has both`,
+      `the watermark is in PostgreSQL's own data folder, ${row.folder}: every copy of it has both`,
       advice,
     );
   }
   if (place.isEmbedded && isWithin(place.fenceDir, place.dataDir)) {
     return warn(
       name,
-      `the mark lies in ${place.dataDir} beside the embedded database: a copy of the whole has both`,
+      `the watermark is in ${place.dataDir} beside the embedded database: a copy of that folder has both`,
       advice,
     );
   }
-  return ok(name, `the mark lies in ${place.fenceDir}, outside of the database`);
+  return ok(name, `the watermark is in ${place.fenceDir}, outside of the database`);
 }
 
 function isWithin(folder: string, outer: string): boolean {
@@ -97,7 +97,7 @@ function isWithin(folder: string, outer: string): boolean {
   return path === '' || !(path.startsWith('..') || path.startsWith('/'));
 }
 
-/** Without symbolic links, as far as it is there. */
+/** Resolves symbolic links in the part of the path that exists. */
 function real(path: string): string {
   if (existsSync(path)) return realpathSync(path);
   const parent = dirname(path);

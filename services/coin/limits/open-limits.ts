@@ -3,7 +3,6 @@ import type { Config } from '../config';
 import { CoinLimits } from './coin-limits';
 import type { Limits } from './limits';
 import { MemoryLimits } from './memory-limits';
-import { RedisLimits } from './redis-limits';
 
 /** The limits that the configuration means. */
 export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLimits {
@@ -13,5 +12,8 @@ export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLim
 }
 
 function budgets(redisUrl: string | undefined, log: Logger): Limits {
-  return redisUrl === undefined ? new MemoryLimits() : new RedisLimits(redisUrl, log);
+  if (redisUrl === undefined) return new MemoryLimits();
+  // Loaded here, because its client costs a tenth of the start (docs/adr/0020-settings-from-one-schema.md).
+  const { RedisLimits }: typeof import('./redis-limits') = require('./redis-limits');
+  return new RedisLimits(redisUrl, log);
 }

@@ -25,12 +25,12 @@ const ADMIN = '/aqm.coin.v1.CoinAdminService';
 const NO_BYTES = Buffer.alloc(0);
 
 const secrets = new Secrets();
-/** The reasons of the errors that callers got. */
+/** The reasons of the errors that callers received. */
 const reasons = new Set<string>();
-/** What else they got with them: messages, details, metadata. */
+/** Everything else that callers received with errors: messages, details, metadata. */
 const errors: (string | Uint8Array)[] = [];
 
-/** One call in bytes. @returns the answer, or nothing when it failed */
+/** Makes one call with encoded messages. @returns the response, or undefined if the call failed */
 async function send(address: string, path: string, request: Uint8Array, token?: string): Promise<Buffer | undefined> {
   const client = new Client(address, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 });
   try {
@@ -49,7 +49,7 @@ function note({ code, reason, cause: error }: CallError): void {
   errors.push(error.message, error.details, inspect(error, { depth: 5 }), ...values);
 }
 
-/** A coin whose id and bytes are secrets. */
+/** Creates a coin whose id and bytes are secrets. */
 function coin(coinCategory: CoinCategory, fields: Partial<Coin> = {}): Coin[] {
   return mint(1, coinCategory).map(({ publicKey, signature }) => ({
     keyId: secrets.uuid('a key id'),
@@ -79,7 +79,7 @@ async function person(privateKey: Parameters<typeof issueToken>[0], ttlSeconds =
   return { id, token: secrets.token('a token', token) };
 }
 
-/** Whatever a caller may do, right and wrong. */
+/** Makes valid and invalid calls of every kind. */
 async function useAndMisuse(address: string, bob: Person, alice: Person): Promise<void> {
   const requestId = secrets.uuid('a request id');
   const malformed = secrets.text('a malformed id');
@@ -94,7 +94,7 @@ async function useAndMisuse(address: string, bob: Person, alice: Person): Promis
   await call(`${COINS}/UploadCoins`, upload(coin(BRONZE), malformed), bob.token);
   await call(`${COINS}/UploadCoins`, upload(coin(BRONZE), secrets.uuid('an epoch')), bob.token);
   await call(`${COINS}/UploadCoins`, upload(coin(GOLD, { keyId: stored[0]?.keyId ?? '' })), bob.token);
-  // Without the first bytes, a varint that never ends, it might by chance be a message of unknown fields.
+  // It begins with a varint that never ends, because random bytes might be a valid message of unknown fields.
   const garbage = Buffer.concat([Buffer.alloc(11, 0xff), secrets.bytes('garbage', 4000)]);
   await call(`${COINS}/UploadCoins`, garbage, bob.token);
   await call(`${COINS}/UploadCoins`, secrets.bytes('garbage', 2_000_000), bob.token);
@@ -132,7 +132,7 @@ async function useBadTokens(address: string, dataDir: string): Promise<void> {
   for (const token of tokens) await send(address, `${COINS}/GetInventoryCount`, NO_BYTES, token);
 }
 
-/** The table takes nothing for a while, by a rule whose violation PostgreSQL reports with the whole row. */
+/** Uploads while a constraint refuses every row; PostgreSQL reports the violation with the whole row. */
 async function uploadToABrokenTable(address: string, bob: Person, databaseUrl: string): Promise<void> {
   const postgres = new Postgres({ connectionString: databaseUrl });
   await postgres.connect();
@@ -163,7 +163,7 @@ async function readHealthAndReflection(address: string): Promise<Uint8Array[]> {
   return [health ?? NO_BYTES, ...answers];
 }
 
-describe('a service that was used and misused, while its database failed and died, at the level trace', () => {
+describe('a service at log level trace, after valid and invalid calls and a failed and killed database', () => {
   let log = '';
   let postgresLog = '';
   let open: Uint8Array[] = [];
@@ -197,7 +197,7 @@ describe('a service that was used and misused, while its database failed and die
       await useAndMisuse(first.address, bob, alice);
       await useBadTokens(first.address, dataDir);
       await uploadToABrokenTable(first.address, bob, databaseUrl);
-      // Nobody reaches this one's Redis.
+      // The Redis of this service cannot be reached.
       await send(second.address, `${COINS}/UploadCoins`, upload(coin(BRONZE)), bob.token);
       await send(second.address, `${COINS}/FetchCoins`, fetch({ targetUserId: bob.id }), alice.token);
       await killPostgres(first.address, bob, dataDir);
@@ -210,7 +210,7 @@ describe('a service that was used and misused, while its database failed and die
     }
   });
 
-  test('its callers got every kind of error', () => {
+  test('callers received every kind of error', () => {
     expect([...reasons].sort()).toEqual([
       'DATABASE_UNAVAILABLE',
       'EPOCH_CHANGED',
@@ -228,24 +228,24 @@ describe('a service that was used and misused, while its database failed and die
     ]);
   });
 
-  test('no error repeats a key, a signature, a token, an id, a password', () => {
+  test('no error contains a key, a signature, a token, an id or a password', () => {
     expect(errors.join()).toContain('coins[0].public_key');
     expect(secrets.foundIn(...errors)).toEqual([]);
   });
 
-  test('its log has none of them, nor the development key', () => {
+  test('the log contains none of them, nor the development key', () => {
     for (const line of ['unexpected error', 'a database connection was lost', 'the Redis of the limits', '"call"']) {
       expect(log).toContain(line);
     }
     expect(secrets.foundIn(log)).toEqual([]);
   });
 
-  test('neither has the log of the embedded PostgreSQL', () => {
+  test('the log of the embedded PostgreSQL contains none of them', () => {
     expect(postgresLog).toContain('violates check constraint');
     expect(secrets.foundIn(postgresLog)).toEqual([]);
   });
 
-  test('neither have health and reflection', () => {
+  test('health and reflection contain none of them', () => {
     expect(secrets.foundIn(...open)).toEqual([]);
   });
 });
@@ -258,7 +258,7 @@ describe('the search', () => {
     ['in hex', (bytes) => bytes.toString('hex')],
     ['in base64', (bytes) => bytes.toString('base64')],
     ['cut off', (bytes) => bytes.subarray(100, 124)],
-  ])('finds bytes %s', (_how, shown) => {
+  ])('finds bytes: %s', (_how, shown) => {
     const own = new Secrets();
     const key = own.bytes('a public key', 1184);
     expect(own.foundIn('something else', shown(key))).toEqual(['a public key']);

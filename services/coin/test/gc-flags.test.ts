@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { AQM } from '../../../testkit/service-process';
 import { createDatabase } from '../../../testkit/test-database';
 
-/** Some 0.2 s after its start a service without these flags looks for the first time. */
-const LOOKED_BY_THEN_MS = 1000;
+/** A service without these flags starts the memory reducer some 0.2 s after its start; in milliseconds, with a margin. */
+const REDUCER_STARTED_MS = 1000;
 
-test('V8 never begins to wait for a pause in which it would collect thoroughly and drop compiled code', async () => {
+test('V8 never starts its memory reducer, which would drop compiled code in a pause', async () => {
   const database = await createDatabase();
-  const dataDir = mkdtempSync(join(tmpdir(), 'aqm-collector-'));
-  // After a full collection, of which one comes while the code is loaded, it would look a millisecond later.
+  const dataDir = mkdtempSync(join(tmpdir(), 'aqm-gc-flags-'));
+  // It would start a millisecond after a full collection, and loading the code causes one.
   const flags = ['--trace-gc', '--trace-memory-reducer', '--gc-memory-reducer-start-delay-ms=1'];
   const service = spawn(process.execPath, [...flags, AQM, 'serve'], {
     env: { ...process.env, ...database.env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: dataDir },
@@ -22,7 +22,7 @@ test('V8 never begins to wait for a pause in which it would collect thoroughly a
     let said = '';
     for await (const text of service.stdout) {
       said += text;
-      if (said.includes('"ready"')) setTimeout(() => service.kill('SIGTERM'), LOOKED_BY_THEN_MS);
+      if (said.includes('"ready"')) setTimeout(() => service.kill('SIGTERM'), REDUCER_STARTED_MS);
     }
     expect(said).toContain('Mark-Compact');
     expect(said).not.toContain('Memory reducer');

@@ -17,7 +17,7 @@ afterEach(async () => {
   await service.stop();
 });
 
-test('fetched coins go hourly, stale and forgotten ones daily', () => {
+test('fetched coins are deleted every hour, stale coins and spent ids every day', () => {
   const periods = housekeeping.jobs.map((job) => {
     const [first, second] = job.nextRuns(2).map((date) => date.getTime());
     return [job.name, ((second ?? 0) - (first ?? 0)) / HOUR];
@@ -30,7 +30,7 @@ test('fetched coins go hourly, stale and forgotten ones daily', () => {
   ]);
 });
 
-test('each job does its work at its time, and keeps what is not due', async () => {
+test('each job deletes what is due and keeps the rest', async () => {
   const bob = await service.user();
   await bob.upload([...mint(4), ...mint(3, GOLD)]);
   await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });

@@ -20,13 +20,13 @@ let printed: string;
 
 beforeEach(async () => {
   service = await startService({}, { replicas: 1 });
-  several = await spawnService(service, { WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
+  several = await spawnService(service, { AQM_WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
   printed = '';
   several.child.stdout?.on('data', (text: Buffer) => {
     printed += text;
   });
   bob = await service.user();
-  // What the workers log comes by another pipe than the ready line.
+  // The log of the workers arrives through another pipe than the ready line.
   await eventually(() => workers('accepting calls').length === WORKERS);
 });
 afterEach(async () => {
@@ -36,7 +36,7 @@ afterEach(async () => {
 
 interface Line {
   readonly msg: string;
-  /** Process id of the worker that wrote it. */
+  /** The process id of the worker that wrote the line. */
   readonly worker?: number;
 }
 
@@ -49,11 +49,11 @@ const lines = (msg: string): Line[] =>
     .filter((line) => line.msg === msg);
 const workers = (msg: string) => lines(msg).map(({ worker = 0 }) => worker);
 
-/** Asks again and again until it is true, and gives up so that a failing test ends. */
+/** Waits until the condition is true, and gives up so that a failing test ends. */
 async function eventually(condition: () => boolean): Promise<void> {
   const giveUp = Date.now() + 180_000;
   while (!condition()) {
-    if (Date.now() > giveUp) throw new Error(`This never came true: ${condition}\n${several.log()}`);
+    if (Date.now() > giveUp) throw new Error(`This did not become true in time: ${condition}\n${several.log()}`);
     await setImmediate();
   }
 }
@@ -69,7 +69,7 @@ function isAlive(pid: number): boolean {
 const connected = (count: number) =>
   Promise.all(Array.from({ length: count }, () => service.user({ address: several.address })));
 
-test('all accept calls at one address before the service says ready, once, and each gets its turn', async () => {
+test('all workers accept calls at one address before the service says ready, once, and serve round-robin', async () => {
   expect(new Set(workers('accepting calls')).size).toBe(WORKERS);
   for (const user of await connected(2 * WORKERS)) await user.count();
   await eventually(() => workers('call').length === 2 * WORKERS);
@@ -78,7 +78,7 @@ test('all accept calls at one address before the service says ready, once, and e
   expect(printed).toBe('');
 });
 
-test('no coin goes to two callers of different workers', async () => {
+test('no coin is handed to two callers of different workers', async () => {
   await bob.upload(mint(60));
   const callers = await connected(6);
   const fetched = await Promise.all(
@@ -91,7 +91,7 @@ test('no coin goes to two callers of different workers', async () => {
   expect(new Set(got).size).toBe(60);
 });
 
-test('one that is killed is replaced at the same port, and repeats bring every coin that it took', async () => {
+test('a killed worker is replaced at the same port, and repeats return every coin that it had claimed', async () => {
   await bob.upload(mint(100));
   const callers = await connected(6);
   const got: string[] = [];
@@ -116,20 +116,20 @@ test('one that is killed is replaced at the same port, and repeats bring every c
   process.kill(victim, 'SIGKILL');
   await Promise.all(loops);
   await eventually(() => workers('accepting calls').length === WORKERS + 1);
-  expect(lines('a worker has died')).toMatchObject([{ worker: victim, signal: 'SIGKILL' }]);
+  expect(lines('a worker died')).toMatchObject([{ worker: victim, signal: 'SIGKILL' }]);
   expect([...failures].filter((code) => code !== 'UNAVAILABLE')).toEqual([]);
   expect(new Set(got).size).toBe(90);
   expect(got).toHaveLength(90);
   for (const user of await connected(WORKERS)) await user.count();
 });
 
-test('when all are killed, they come back at the same port', async () => {
+test('when all workers are killed, all are replaced at the same port', async () => {
   for (const pid of workers('accepting calls')) process.kill(pid, 'SIGKILL');
   await eventually(() => workers('accepting calls').length === 2 * WORKERS);
   for (const user of await connected(WORKERS)) await user.count();
 });
 
-test('SIGTERM under load: every call that was accepted is answered, all processes end, exit code 0', async () => {
+test('SIGTERM under load: every accepted call is answered, all processes end, exit code 0', async () => {
   for (let i = 0; i < 10; i++) await bob.upload(mint(100));
   const got: string[] = [];
   const ends = new Set<string>();
@@ -148,24 +148,24 @@ test('SIGTERM under load: every call that was accepted is answered, all processe
   await Promise.all(loops);
   expect([...ends]).toEqual(['UNAVAILABLE']);
   expect(workers('accepting calls').filter(isAlive)).toEqual([]);
-  expect(lines('a worker has died')).toEqual([]);
+  expect(lines('a worker died')).toEqual([]);
   const { rows } = await sql<{ key_id: string }>`SELECT unnest(key_ids) AS key_id FROM coin_fetch`.execute(
     service.database.db,
   );
   expect(rows.map((row) => row.key_id).sort()).toEqual(got.sort());
 });
 
-test('none outlives the process that started it', async () => {
+test('no worker outlives the process that started it', async () => {
   several.child.kill('SIGKILL');
   await eventually(() => !workers('accepting calls').some(isAlive));
 });
 
-test('where a worker cannot start, the service ends with its sentence', async () => {
+test('if a worker cannot start, the service ends with its explanation', async () => {
   const notAFolder = join(several.dataDir, 'file');
   writeFileSync(notAFolder, '');
   const { code, stdout, stderr } = await runCommand('serve', [], {
     ...service.database.env,
-    WORKERS: '2',
+    AQM_WORKERS: '2',
     AQM_LIMITS: 'off',
     AQM_LISTEN: '127.0.0.1:0',
     AQM_LOG_LEVEL: 'silent',

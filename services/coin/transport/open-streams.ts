@@ -9,7 +9,7 @@ interface Entry {
   next: Entry | undefined;
 }
 
-/** A power of two. A session has 256 streams at most (AQM_MAX_STREAMS), and mostly one or none. */
+/** A power of two. A session has 256 streams at most (maxStreams of config/), and mostly one or none. */
 const CHAINS = 16;
 
 /**

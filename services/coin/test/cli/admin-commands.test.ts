@@ -36,10 +36,10 @@ async function stockOf(userId: string) {
 
 const NONE = { inStock: 0, pastHandingOut: 0, fetched: 0, spent: 0, oldestUpload: null };
 
-test('stock: every coin is counted once, where it is in its life', async () => {
+test('stock counts every coin once, by its state', async () => {
   const soon = new Date(Date.now() + 1.5 * DAY_MS);
   await bob.upload([...mint(9), ...mint(2).map((coin) => ({ ...coin, expireTime: soon })), ...mint(4, GOLD)]);
-  // A day later the two that end soon may not be handed out any more.
+  // A day later the two that expire soon must not be handed out any more.
   await service.age('coin_stock', 'expire_time', '1 day');
   await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 3, requestId: randomUUID() });
   await service.age('coin_fetch', 'fetch_time', '2 hours');
@@ -56,13 +56,13 @@ test('stock: every coin is counted once, where it is in its life', async () => {
   }
   const text = await admin('stock', bob.id);
   expect(text.stdout).toMatch(/^BRONZE {4}7 +2 +2 +0 +20\d\d-/m);
-  // Somebody else's coins are not among them, and a user that nobody knows has none.
+  // Coins of other users are not counted, and an unknown user has none.
   expect((await stockOf(alice.id)).stock).toEqual(
     ['GOLD', 'SILVER', 'BRONZE'].map((coinCategory) => ({ coinCategory, ...NONE })),
   );
 });
 
-test('hard-delete removes what was fetched before the grace; the ids stay spent', async () => {
+test('hard-delete deletes what was fetched before the fetch grace; the ids stay spent', async () => {
   await bob.upload(mint(3, GOLD));
   await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 2, requestId: randomUUID() });
   expect(await admin('hard-delete', '--json')).toMatchObject({ code: 0 });
@@ -79,13 +79,13 @@ test('hard-delete removes what was fetched before the grace; the ids stay spent'
   expect((await stockOf(bob.id)).stock[0]).toMatchObject({ inStock: 1, fetched: 0, spent: 2 });
 });
 
-test('purge-stale deletes what was uploaded long ago, and nothing while the database is fenced', async () => {
+test('purge-stale deletes coins that were uploaded long ago, and nothing while the database is fenced', async () => {
   const old = mint(2);
   await bob.upload(old);
   await service.age('coin_stock', 'upload_time', '8 days');
   const fresh = mint(1);
   await bob.upload(fresh);
-  // A mark with a coin that this database never handed out: it is older than that.
+  // A watermark with a coin that this database never handed out shows that the database is older.
   const fence = await Fence.open({
     db: service.database.db,
     folder: fenceDir,
@@ -113,12 +113,12 @@ test('purge-stale deletes what was uploaded long ago, and nothing while the data
 });
 
 test.each([
-  [['stock'], '<user> is missing'],
+  [['stock'], "Missing required argument 'user'."],
   [['stock', 'bob'], '"bob" is not a UUID'],
-  [['stock', randomUUID(), randomUUID()], 'one argument too many'],
+  [['stock', randomUUID(), randomUUID()], "Too many arguments for 'stock'. Expected 1 argument but got 2"],
   [['purge-stale', '--max-age-days', '0'], '--max-age-days must be a whole number from 1 to 3650; it is "0"'],
   [['hard-delete', '--grace-hours', '8761'], '--grace-hours must be a whole number from 0 to 8760; it is "8761"'],
-])('%j ends with exit code 2 and a sentence', async (args, sentence) => {
+])('%j ends with exit code 2 and one sentence', async (args, sentence) => {
   const { code, stdout, stderr } = await admin(...args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   expect(stderr).toContain(sentence);

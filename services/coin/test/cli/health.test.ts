@@ -30,13 +30,13 @@ async function health(env: NodeJS.ProcessEnv, ...args: string[]): Promise<{ code
   return { code: answer.code ?? 0, said: `${answer.stdout}${answer.stderr}` };
 }
 
-test('says SERVING, of the process and of one of its services', async () => {
+test('prints SERVING for the process and for one of its services', async () => {
   const env = { AQM_LISTEN: service.address };
   expect(await health(env)).toEqual({ code: 0, said: 'SERVING\n' });
   expect(await health(env, 'aqm.coin.v1.CoinService')).toEqual({ code: 0, said: 'SERVING\n' });
 });
 
-test('a service that is fenced serves no coins, and its process is healthy', async () => {
+test('a fenced service is NOT_SERVING, and its process is healthy', async () => {
   service.server.setServing({ isUp: true, isFenced: true });
   const env = { AQM_LISTEN: service.address };
   expect(await health(env, 'aqm.coin.v1.CoinService')).toEqual({ code: 1, said: 'NOT_SERVING\n' });
@@ -44,14 +44,14 @@ test('a service that is fenced serves no coins, and its process is healthy', asy
   service.server.setServing({ isUp: true, isFenced: false });
 });
 
-test('exit code 1 where nobody answers or the service is unknown, 2 for settings and arguments that cannot be', async () => {
+test('the exit code is 1 without an answer or for an unknown service, and 2 for invalid settings and arguments', async () => {
   expect((await health({ AQM_LISTEN: '127.0.0.1:1' })).code).toBe(1);
   expect((await health({ AQM_LISTEN: service.address }, 'aqm.coin.v1.Nothing')).code).toBe(1);
   expect((await health({ AQM_LISTEN: 'nowhere' })).code).toBe(2);
   expect((await health({ AQM_LISTEN: service.address }, 'a', 'b')).code).toBe(2);
 });
 
-test.each(['TLS', 'mutual TLS'])('asks by %s where the service speaks it', async (kind) => {
+test.each(['TLS', 'mutual TLS'])('uses %s if the service does', async (kind) => {
   const authority = new CertificateAuthority(folder, kind.replace(' ', '-'));
   const clientCa = kind === 'TLS' ? undefined : join(folder, 'client-ca.crt');
   const files = { certificate: join(folder, 'server.crt'), key: join(folder, 'server.key'), clientCa };

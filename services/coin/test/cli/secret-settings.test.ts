@@ -18,27 +18,27 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dataDir, { recursive: true }));
 
-/** The service with these settings ends, and says this. */
+/** The service with this environment ends and prints this text. */
 type Row = [what: string, env: NodeJS.ProcessEnv, sentence: string];
 
 const rows: Row[] = [
-  ['a host that nobody has', { DATABASE_URL: `postgresql://aqm:${password}@nowhere.invalid/aqm` }, 'cannot be reached'],
-  ['a port where nobody listens', { DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1:1/aqm` }, 'ECONNREFUSED'],
-  ['a port that is none', { DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1:none/aqm` }, 'Invalid URL'],
+  ['an unknown host', { DATABASE_URL: `postgresql://aqm:${password}@nowhere.invalid/aqm` }, 'cannot be reached'],
+  ['a port without a listener', { DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1:1/aqm` }, 'ECONNREFUSED'],
+  ['an invalid port', { DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1:none/aqm` }, 'Invalid URL'],
   ['a slash in the password', { DATABASE_URL: `postgresql://aqm:${password}/x@127.0.0.1/aqm` }, 'Invalid URL'],
   ['another scheme', { DATABASE_URL: `mysql://aqm:${password}@127.0.0.1/aqm` }, 'DATABASE_URL must begin with'],
   [
-    'a replica of none',
+    'a replica without its primary',
     { DATABASE_URL: '', AQM_READ_DATABASE_URL: `postgresql://aqm:${password}@127.0.0.1/aqm` },
     'needs DATABASE_URL',
   ],
   [
-    'a database that is not there',
+    'a database that does not exist',
     { DATABASE_URL: `${databaseUrl('nothing')}&password=${password}` },
     'database "nothing" does not exist',
   ],
   [
-    'a Redis port that is none',
+    'an invalid Redis port',
     { AQM_LIMITS_REDIS_URL: `redis://${user}:${password}@127.0.0.1:none` },
     'AQM_LIMITS_REDIS_URL must be',
   ],
@@ -53,12 +53,12 @@ const rows: Row[] = [
     'AQM_LIMITS_REDIS_URL must be',
   ],
   [
-    'keys of tokens without TLS',
+    'token keys without TLS',
     { AQM_TOKEN_JWKS_URL: `http://keys.example.org/?key=${password}` },
     'AQM_TOKEN_JWKS_URL must begin with https://',
   ],
   [
-    'keys of tokens with a password',
+    'token keys with a password',
     { AQM_TOKEN_JWKS_URL: `https://${user}:${password}@keys.example.org` },
     'AQM_TOKEN_JWKS_URL must hold no user',
   ],
@@ -81,7 +81,7 @@ test.each([
   ['migrate', ['status']],
   ['admin', ['fence', 'status']],
   ['doctor', []],
-])('%s shows no password either', async (command, args) => {
+])('aqm %s does not show a password', async (command, args) => {
   for (const name of ['127.0.0.1:1', '127.0.0.1:none']) {
     const env = { AQM_DATA_DIR: dataDir, DATABASE_URL: `postgresql://aqm:${password}@${name}/aqm` };
     const { code, stderr } = await runCommand(command, args, env);
@@ -90,7 +90,7 @@ test.each([
   }
 });
 
-test('the log names the place of the keys of tokens, without what follows the path', async () => {
+test('the log shows the URL of the token keys without query and fragment', async () => {
   let log = '';
   const sink = new Writable({
     write: (chunk: Buffer, _encoding, done) => {

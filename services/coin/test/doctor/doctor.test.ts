@@ -32,7 +32,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** What is healthy, but for what these settings change. Reached past any pooler. */
+/** Returns a healthy environment with these changes. Its URL leads past any pooler. */
 const environment = (env: NodeJS.ProcessEnv = {}) => ({
   AQM_DATA_DIR: folder,
   DATABASE_URL: databaseUrl(database.name),
@@ -49,7 +49,7 @@ async function checksWith(
   return Object.fromEntries(checks.map((check) => [check.name, check]));
 }
 
-/** The names of the checks that failed. */
+/** Returns the names of the failed checks. */
 async function failing(...args: Parameters<typeof checksWith>): Promise<string[]> {
   const checks = Object.values(await checksWith(...args));
   for (const { verdict, found, advice } of checks) {
@@ -72,7 +72,7 @@ function file(name: string, text: string): string {
   return path;
 }
 
-test('a healthy set-up: nothing fails, exit code 0, and each check says what it found', async () => {
+test('in a healthy installation nothing fails, the exit code is 0, and every check is listed', async () => {
   const { code, stdout } = await runCommand('doctor', ['--least-free', '0', '--json'], environment());
   const { verdict, checks } = JSON.parse(stdout);
   expect({ code, verdict }).toEqual({ code: 0, verdict: 'ok' });
@@ -96,13 +96,13 @@ test('a healthy set-up: nothing fails, exit code 0, and each check says what it 
   );
 });
 
-test('a failing check is exit code 1, in text as in JSON, and says what to do', async () => {
+test('a failed check means exit code 1, in text and in JSON, and says what to do', async () => {
   const env = environment({ AQM_TOKEN_PUBLIC_KEY_FILE: join(folder, 'nowhere.pem') });
   const text = await runCommand('doctor', ['--least-free', '0'], env);
   expect(text.code).toBe(1);
   expect(text.stdout).toMatch(/^fail {2}tokens .*nowhere\.pem cannot be used: ENOENT/m);
-  expect(text.stdout).toMatch(/^ +-> let AQM_TOKEN_PUBLIC_KEY_FILE name a PEM/m);
-  const wrong = await runCommand('doctor', ['--json'], environment({ AQM_LISTEN: 'here', WORKERS: 'many' }));
+  expect(text.stdout).toMatch(/^ +-> set AQM_TOKEN_PUBLIC_KEY_FILE to a PEM/m);
+  const wrong = await runCommand('doctor', ['--json'], environment({ AQM_LISTEN: 'here', AQM_WORKERS: 'many' }));
   expect(wrong.code).toBe(1);
   expect(JSON.parse(wrong.stdout).checks.map(({ name, verdict }: Check) => [name, verdict])).toEqual([
     ['settings', 'fail'],
@@ -110,7 +110,7 @@ test('a failing check is exit code 1, in text as in JSON, and says what to do', 
   ]);
 });
 
-test('an empty data folder is no failure, and stays empty', async () => {
+test('an empty data folder is not a failure, and stays empty', async () => {
   const checks = await checksWith({
     DATABASE_URL: '',
     AQM_TOKEN_PUBLIC_KEY_FILE: '',
@@ -132,24 +132,24 @@ describe('settings of the database', () => {
     expect(await failing()).toEqual([check]);
   });
 
-  test('autovacuum off for one table fails; other settings than those of the migrations are a warning', async () => {
+  test('autovacuum off for one table fails; settings that differ from the migrations are a warning', async () => {
     await sql`ALTER TABLE coin_stock RESET (autovacuum_vacuum_scale_factor)`.execute(database.db);
     expect((await checksWith()).autovacuum).toMatchObject({
       verdict: 'warn',
       advice: expect.stringContaining('ALTER TABLE coin_stock SET (autovacuum_vacuum_scale_factor=0.02'),
     });
     await sql`ALTER TABLE coin_fetch SET (autovacuum_enabled = off)`.execute(database.db);
-    expect((await checksWith()).autovacuum).toMatchObject({ verdict: 'fail', found: 'it is off for coin_fetch' });
+    expect((await checksWith()).autovacuum).toMatchObject({ verdict: 'fail', found: 'off for coin_fetch' });
   });
 
-  test('timeouts that are not those of the role fail behind a pooler, until "aqm migrate timeouts"', async () => {
+  test('behind a pooler, timeouts that the role does not have fail until "aqm migrate timeouts" is run', async () => {
     const env = { AQM_POOLER: 'transaction', AQM_STATEMENT_TIMEOUT_MS: '4321' };
     expect(await failing(env)).toEqual(['timeouts']);
     expect(await runCommand('migrate', ['timeouts'], environment(env))).toMatchObject({ code: 0 });
     expect(await failing(env)).toEqual([]);
   });
 
-  test('an older schema and a newer one fail, an empty database is a warning', async () => {
+  test('an older schema and a newer schema fail, an empty database is a warning', async () => {
     await sql`INSERT INTO kysely_migration (name, timestamp) VALUES ('9999_from_the_future', '')`.execute(database.db);
     expect(await failing()).toEqual(['schema']);
     await sql`DELETE FROM kysely_migration WHERE name = '9999_from_the_future'`.execute(database.db);
@@ -159,7 +159,7 @@ describe('settings of the database', () => {
     expect((await checksWith()).schema).toMatchObject({ verdict: 'warn', found: 'the database is empty' });
   });
 
-  test('a database that cannot be reached fails, without a password in the sentence', async () => {
+  test('a database that cannot be reached fails, and its password is not shown', async () => {
     const checks = await checksWith({ DATABASE_URL: 'postgresql://aqm:hush-hush@127.0.0.1:1/aqm' });
     expect(checks.connection).toMatchObject({ verdict: 'fail', found: expect.stringContaining('ECONNREFUSED') });
     expect(JSON.stringify(checks)).not.toContain('hush');
@@ -170,7 +170,7 @@ describe('another PostgreSQL', () => {
   let cluster: Cluster;
   afterEach(() => cluster.stop());
 
-  test('fsync, full_page_writes and autovacuum off fail; so does a mark in its data folder, and a standby', async () => {
+  test('fsync, full_page_writes and autovacuum off fail; so do a watermark in its data folder and a standby', async () => {
     cluster = new Cluster(join(folder, 'cluster'));
     await cluster.init();
     await cluster.start(['full_page_writes=off', 'autovacuum=off']);
@@ -186,7 +186,7 @@ describe('another PostgreSQL', () => {
 
   // Only `npm run check` installs the older release.
   if (IS_FULL_RUN) {
-    test('a PostgreSQL before 16 fails', async () => {
+    test('a PostgreSQL older than 16 fails', async () => {
       const binaries = JSON.parse(process.env.TEST_OLD_BINARIES ?? '{}');
       cluster = new Cluster(join(folder, 'cluster'), { binaries });
       await cluster.init();
@@ -194,7 +194,7 @@ describe('another PostgreSQL', () => {
       const checks = await checksWith({ DATABASE_URL: cluster.url('postgres') });
       expect(checks.postgresql).toMatchObject({
         verdict: 'fail',
-        found: expect.stringMatching(/^this is PostgreSQL 15\./),
+        found: expect.stringMatching(/^PostgreSQL 15\..* is too old$/),
       });
     });
   }
@@ -204,30 +204,30 @@ test.each([
   ['a minute ahead', 60, 'fail'],
   ['a minute behind', -60, 'fail'],
   ['ten seconds ahead', 10, 'warn'],
-  ['together', 0, 'ok'],
-])('this clock and that of the database: %s', async (_what, seconds, verdict) => {
+  ['the same', 0, 'ok'],
+])("the clock of this machine compared with the database's: %s", async (_what, seconds, verdict) => {
   const checks = await checksWith({}, { now: () => new Date(Date.now() + seconds * 1000) });
   expect(checks.clock?.verdict).toBe(verdict);
 });
 
-test('too little room on the disk of the data folder fails', async () => {
+test('too little free space on the disk of the data folder fails', async () => {
   expect(await failing({}, { leastFreeMib: 1_000_000_000 })).toEqual(['disk']);
 });
 
-test('the Redis of the limits: fine while it answers, a failure when it is away; limits that are off are a warning', async () => {
+test('the Redis of the rate limits is ok while it answers and fails when it is down; limits that are off are a warning', async () => {
   const redis = await RedisServer.startInMemory();
   const env = { AQM_LIMITS_REDIS_URL: redis.socket };
-  // Its socket is there a moment before it listens.
-  while ((await checksWith(env)).limits?.found !== 'their Redis answers');
+  // Redis creates its socket a moment before it listens.
+  while ((await checksWith(env)).limits?.found !== 'the Redis of the rate limits answers');
   await redis.destroy();
   expect(await failing(env)).toEqual(['limits']);
   expect((await checksWith({ AQM_LIMITS: 'off' })).limits?.verdict).toBe('warn');
 });
 
-test('a replica that is away, or none, is a warning: the database counts itself', async () => {
+test('a replica that is down, and a URL that does not lead to a replica, are warnings, because the primary counts', async () => {
   for (const [url, found] of [
     ['postgresql://aqm:hush-hush@127.0.0.1:1/aqm', 'ECONNREFUSED'],
-    [databaseUrl(database.name), 'it is no standby'],
+    [databaseUrl(database.name), 'not a standby'],
   ]) {
     const { replica } = await checksWith({ AQM_READ_DATABASE_URL: url });
     expect(replica).toMatchObject({ verdict: 'warn', found: expect.stringContaining(found ?? '') });
@@ -235,7 +235,7 @@ test('a replica that is away, or none, is a warning: the database counts itself'
   }
 });
 
-describe('keys of tokens', () => {
+describe('token keys', () => {
   let server: Server;
   let answer = { status: 200, body: '' };
   let url: string;
@@ -253,7 +253,7 @@ describe('keys of tokens', () => {
   const jwks = (...keys: object[]) => JSON.stringify({ keys });
 
   test.each([
-    ['a file that is no key', 'nonsense'],
+    ['a file that is not a key', 'nonsense'],
     ['a broken PEM', '-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n'],
     ['an empty JWK Set', jwks()],
     ['a JWK that cannot be used', jwks({ kty: 'OKP', crv: 'Ed25519' })],
@@ -263,12 +263,12 @@ describe('keys of tokens', () => {
     expect(await failing({ AQM_TOKEN_PUBLIC_KEY_FILE: file('key', text) })).toEqual(['tokens']);
   });
 
-  test('a development key that is broken fails', async () => {
+  test('a broken development key fails', async () => {
     file('development-key.pem', 'nonsense');
     expect(await failing({ AQM_TOKEN_PUBLIC_KEY_FILE: '' })).toEqual(['tokens']);
   });
 
-  test('a JWK Set that can be fetched is fine; one that cannot, or that is none, fails', async () => {
+  test('a JWK Set that can be fetched is ok; a failed fetch, and a response that is not a JWK Set, fail', async () => {
     const env = { AQM_TOKEN_PUBLIC_KEY_FILE: '', AQM_TOKEN_JWKS_URL: url };
     answer = { status: 200, body: jwks(publicKey.export({ format: 'jwk' })) };
     const healthy = await checksWith(env);
@@ -287,7 +287,7 @@ describe('keys of tokens', () => {
   });
 });
 
-test('a certificate that ends soon is a warning; one that ended, and a key of another one, fail', async () => {
+test('a certificate that expires soon is a warning; an expired one, and the key of another one, fail', async () => {
   const authority = new CertificateAuthority(folder, 'ca');
   const pair = () => {
     const { certificate, key } = authority.issue();
@@ -308,7 +308,7 @@ describe('the fence', () => {
   const openFence = () =>
     Fence.open({ db: database.db, folder: join(folder, 'fence'), poolSize: 1, log: pino({ level: 'silent' }) });
 
-  test('a database that lacks what the mark has fails; an opened one without a mark is a warning', async () => {
+  test('a database that lacks coins of the watermark fails; an activated database without a watermark is a warning', async () => {
     const fence = await openFence();
     expect((await checksWith({ AQM_FENCE_DIR: join(folder, 'elsewhere') })).mark).toMatchObject({ verdict: 'warn' });
     await fence.run(async (passage) => {
@@ -319,9 +319,9 @@ describe('the fence', () => {
     expect(await failing()).toEqual(['fence']);
   });
 
-  test('a mark that cannot be written fails', async () => {
+  test('a watermark that cannot be written fails', async () => {
     expect(await failing({ AQM_FENCE_DIR: file('no-folder', '') })).toEqual(['mark']);
-    // Where nobody may make a folder, root neither.
+    // A place where even root cannot create a folder.
     expect(await failing({ AQM_FENCE_DIR: '/proc/aqm-fence' })).toEqual(['mark']);
   });
 });

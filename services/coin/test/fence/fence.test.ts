@@ -301,9 +301,9 @@ describe('the gate', () => {
 
 describe('admin fence', () => {
   test.each([
-    ['no command', [], 'A command is missing after "aqm admin". Allowed: '],
-    ['an unknown one', ['fence', 'open'], 'no command "aqm admin fence open". Allowed: status, retire, accept'],
-    ['an unknown option', ['fence', 'status', '--force'], 'There is no option --force. Allowed: --json, --help'],
+    ['no command', [], 'A command is missing after "aqm admin".\nCommands: '],
+    ['an unknown one', ['fence', 'open'], "Unknown command 'open'.\nCommands: status, retire, accept"],
+    ['an unknown option', ['fence', 'status', '--force'], "Unknown option '--force'.\nUsage: aqm admin fence status"],
   ])('%s ends with exit code 2 and what is allowed', async (_what, args, sentence) => {
     const { code, stderr } = await runCommand('admin', args, { AQM_DATA_DIR: folder });
     expect(code).toBe(2);

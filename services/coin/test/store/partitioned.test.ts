@@ -249,7 +249,7 @@ const OF_ONE_USER: readonly Work[] = [
   },
 ];
 
-/** Of several users by their nature: hygiene, operators' decisions, and claims where AQM_CLAIM_TARGETS allows several. */
+/** Of several users by their nature: hygiene, operators' decisions, and claims where AQM_DISTRIBUTED=off allows several. */
 const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those users, or more' | 'all' })[] = [
   {
     does: 'a purge',

@@ -147,7 +147,7 @@ test('a metrics port that is taken is a warning, and the service serves', async 
 
 test('of several workers each has its own port, from the named one on, also after it was replaced', async () => {
   const WORKERS = 2;
-  const started = await spawnService(service, { ...env(port), WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
+  const started = await spawnService(service, { ...env(port), AQM_WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
   running = started;
   const users = await Promise.all(Array.from({ length: 4 }, () => service.user({ address: started.address })));
   for (const user of users) await user.count();

@@ -1,0 +1,76 @@
+import { isIP } from 'node:net';
+import { closest } from './did-you-mean';
+
+/** Stands for what must not be shown. */
+const HIDDEN = '***';
+
+/**
+ * The query parameters that pg (8.23, with pg-connection-string 2) takes from a connection URL, without those that a
+ * setting of the service governs.
+ */
+export const DATABASE_PARAMETERS = [
+  'host',
+  'port',
+  'user',
+  'password',
+  'ssl',
+  'sslmode',
+  'sslcert',
+  'sslkey',
+  'sslrootcert',
+  'sslnegotiation',
+  'uselibpqcompat',
+  'application_name',
+  'client_encoding',
+  'options',
+];
+
+/** Parameters that other clients know, or that pg would take, each with the setting that does the same here. */
+const GOVERNED_BY_A_SETTING: Readonly<Record<string, string>> = {
+  connect_timeout: 'AQM_CONNECT_TIMEOUT_MS',
+  statement_timeout: 'AQM_STATEMENT_TIMEOUT_MS',
+  query_timeout: 'AQM_STATEMENT_TIMEOUT_MS',
+  lock_timeout: 'AQM_LOCK_TIMEOUT_MS',
+  dbname: 'the path of the URL',
+  database: 'the path of the URL',
+};
+
+/**
+ * Explains which query parameters of a PostgreSQL URL are not allowed. pg ignores the ones that it does not know, so a
+ * misspelt `sslmode` would silently connect without TLS. A name is repeated only if it resembles a parameter: in a URL
+ * whose password has an unescaped `?`, what follows is a piece of the password. A URL that cannot be parsed has none.
+ */
+export function wrongDatabaseParameters(setting: string, url: string): string[] {
+  const names = [...new Set(URL.parse(url)?.searchParams.keys())];
+  return names
+    .filter((name) => !DATABASE_PARAMETERS.includes(name))
+    .map((name) => {
+      const governing = Object.hasOwn(GOVERNED_BY_A_SETTING, name) ? GOVERNED_BY_A_SETTING[name] : undefined;
+      if (governing) return `${setting} must not have the parameter "${name}"; use ${governing} instead`;
+      const meant = closest(name, DATABASE_PARAMETERS);
+      const wrong = meant
+        ? `${setting} has an unknown parameter "${name}"; did you mean "${meant}"?`
+        : `${setting} has an unknown parameter.`;
+      return `${wrong} Allowed: ${DATABASE_PARAMETERS.join(', ')}`;
+    });
+}
+
+/**
+ * Returns where a URL leads without what it may keep secret: scheme, host, port and path, without user, password, query
+ * and fragment. The folder or path of a Unix socket is shown.
+ */
+export function maskUrl(url: string): string {
+  if (url.startsWith('/')) return url.replace(/[?#].*$/s, '');
+  const parsed = URL.parse(url);
+  // An "@" behind the host means that the host is a piece of a password with an unescaped "/".
+  if (!parsed || parsed.pathname.includes('@')) return HIDDEN;
+  const { protocol, host, pathname, searchParams } = parsed;
+  const socket = host === '' ? searchParams.get('host') : null;
+  return `${protocol}//${host}${pathname}${socket === null ? '' : `?host=${socket}`}`;
+}
+
+/** Returns true if a host name or address leads to this machine only. */
+export function isLoopback(host: string): boolean {
+  const bare = host.replace(/^\[(.*)\]$/, '$1');
+  return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.'));
+}
