@@ -9,7 +9,8 @@ import {
 } from '@grpc/grpc-js';
 import { Any, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
-import type { Coin, ItemError } from '../../../gen/aqm/coin/v1/coin';
+import { type Coin, InventoryCount, type ItemError } from '../../../gen/aqm/coin/v1/coin';
+import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import {
   type BatchFetchCoinsRequest,
   CoinServiceClient,
@@ -22,7 +23,7 @@ import {
   type UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { keyId, publicHalf } from '../../conformance/harness';
-import { perCategory, specOf } from '../../contract/coin-category';
+import { specOf } from '../../contract/coin-category';
 import type { CoinServiceAccess } from '../../flows/service-call';
 import type { CoinCategoryName, RetryPolicy } from '../../index';
 
@@ -193,9 +194,12 @@ export class ScriptedCoinService {
     return coins;
   }
 
-  #count() {
-    const counts = perCategory((name) => this.stock.filter((c) => c.coinCategory === specOf(name).category).length);
-    return { gold: counts.GOLD, silver: counts.SILVER, bronze: counts.BRONZE };
+  #count(): InventoryCount {
+    const count = InventoryCount.create();
+    for (const { category, countField } of COIN_CATEGORIES) {
+      count[countField] = this.stock.filter((coin) => coin.coinCategory === category).length;
+    }
+    return count;
   }
 }
 
