@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePorts } from './free-port';
 import { AQM, startProgram } from './service-process';
 
 /** The real coin service in a process of its own, with its own PostgreSQL in a temporary folder. */
@@ -19,7 +20,9 @@ export interface CoinServiceProcess {
 export async function startCoinService(): Promise<CoinServiceProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-device-service-'));
   const env = { ...process.env, AQM_DATA_DIR: folder, AQM_LIMITS: 'off', DATABASE_URL: '' };
-  let running = await serve(env, '127.0.0.1:0');
+  // Not a port of outgoing connections: one of those could take it before a restart.
+  const [port] = await freePorts(1);
+  let running = await serve(env, `127.0.0.1:${port}`);
   const { address } = running;
   return {
     address,
