@@ -2,22 +2,24 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 
-/** What was wrong with one field of a request, for example `coins[3].public_key`. */
+/** A violation of the rules for one field of a request. */
 export interface FieldViolation {
+  /** The path of the field, for example `coins[3].public_key`. */
   readonly field: string;
+  /** The rule that the field breaks. */
   readonly description: string;
 }
 
-/** A call that failed, with the parts of its google.rpc.Status taken out. */
+/** The error of a failed call. Its fields are the parts of the google.rpc.Status; `cause` is the error of grpc-js. */
 export class CoinServiceError extends Error {
   override readonly name = 'CoinServiceError';
   /** The gRPC status code. */
   readonly code: status;
-  /** The reason in docs/api.md, for example `RATE_LIMITED`; the name of the code where the service gave none. */
+  /** One of the reasons in docs/api.md, for example `RATE_LIMITED`; the name of the code if the service gave none. */
   readonly reason: string;
   /** Empty unless the reason is `INVALID_FIELD`. */
   readonly fieldViolations: readonly FieldViolation[];
-  /** Milliseconds after which a repeat may succeed; undefined where waiting does not help. */
+  /** The time in milliseconds after which a repeat may succeed; undefined if the service requests no wait. */
   readonly retryAfterMs: number | undefined;
 
   constructor(cause: ServiceError) {

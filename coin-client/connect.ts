@@ -21,25 +21,25 @@ import {
 import { CoinServiceError } from './coin-service-error';
 
 export interface CoinServiceSettings {
-  /** Asked before every call, so that it can renew the token. Without the word Bearer. */
+  /** Returns the token, without the word Bearer. Called before every call, so that it can renew the token. */
   readonly token: () => string | Promise<string>;
-  /** Default: plain text, which the service takes on loopback or behind a proxy. */
+  /** The transport credentials. Default: plain text, which the service accepts on loopback or behind a proxy. */
   readonly credentials?: ChannelCredentials;
-  /** Deadline of a call in milliseconds. Default 10000. */
+  /** The deadline of a call in milliseconds. Default 10000. */
   readonly timeoutMs?: number;
 }
 
 export interface CallSettings {
-  /** Deadline of this call in milliseconds, instead of that of the connection. */
+  /** The deadline of this call in milliseconds. Default: that of the connection. */
   readonly timeoutMs?: number;
 }
 
-/** A message with the fields that are not the default of their type. */
+/** The fields of a message, all optional. A missing field has the default of its type. */
 type Fields<M> = M extends { create(base?: infer F): unknown } ? NonNullable<F> : never;
 
 /**
- * Every method of the coin service as a promise. What they promise is in docs/api.md. They reject with
- * CoinServiceError, and repeat nothing by themselves: a fetch may be repeated with the same `requestId`.
+ * The methods of the coin service, which docs/api.md describes. Each rejects with CoinServiceError if the call fails. No
+ * call is repeated automatically; a fetch may be repeated with the same `requestId`.
  */
 export interface CoinServiceCalls {
   uploadCoins(request: Fields<typeof UploadCoinsRequest>, settings?: CallSettings): Promise<UploadCoinsResponse>;
@@ -60,7 +60,7 @@ export interface CoinServiceCalls {
     request: Fields<typeof HardDeleteFetchedRequest>,
     settings?: CallSettings,
   ): Promise<HardDeleteFetchedResponse>;
-  /** What the flows of `aqm-database/device` take. Closed by `close`. */
+  /** The generated client, for the flows of `aqm-database/device`. `close` closes it. */
   readonly client: CoinServiceClient;
   close(): void;
 }
@@ -72,7 +72,10 @@ type Unary<Request, Response> = (
   callback: (error: ServiceError | null, response: Response) => void,
 ) => unknown;
 
-/** Opens a connection lazily: a service that is away shows in the first call. @param address `host:port` */
+/**
+ * Creates a client. The connection is opened by the first call, which fails if the service cannot be reached.
+ * @param address `host:port`
+ */
 export function connectCoinService(
   address: string,
   { token, credentials: channel = credentials.createInsecure(), timeoutMs = 10_000 }: CoinServiceSettings,

@@ -1,9 +1,9 @@
 /**
- * The typed client of the coin service: what `aqm-database/client` exports. It opens no storage; the flows that need
- * one (publishing, top-up, fetch on demand) are in `aqm-database/device`, and take the `CoinServiceClient` of here.
+ * The typed client of the coin service, exported as `aqm-database/client`. It opens no storage. The flows that need one
+ * (publishing, top-up, fetch on demand) are in `aqm-database/device`, and take the `CoinServiceClient` exported here.
  */
 
-// So that callers need no grpc-js of their own, which would have to be the same copy.
+// Exported so that callers need no grpc-js of their own, which would have to be the same copy.
 export { credentials, Metadata, status } from '@grpc/grpc-js';
 export * from '../gen/aqm/coin/v1/coin';
 export * from '../gen/aqm/coin/v1/coin_admin_service';

@@ -11,19 +11,20 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import type { BackendName } from './contract/device-storage';
 import { BackendRecordError, StorageFullError, UnreachableError } from './errors';
 
-export type BackendName = 'sqlite' | 'redis';
-
-/** The form of the record. A newer release that needs another one raises it, and this release then refuses. */
+/** The version of the record's format. A newer release that changes the format raises it; this release then refuses. */
 const FORM = 1;
 
-/** The file that keeps an `auto` device's choice. */
+/** Returns the path of the file that records an `auto` device's backend. */
 export function choicePath(path: string): string {
   return `${resolve(path)}.backend`;
 }
 
-/** The backend that the device was opened with first; null before that. Throws BackendRecordError. */
+/**
+ * Returns the backend that the device was first opened with; null if it was never opened. Throws BackendRecordError.
+ */
 export function readChoice(path: string): BackendName | null {
   const file = choicePath(path);
   let text: string;
@@ -39,12 +40,13 @@ export function readChoice(path: string): BackendName | null {
 }
 
 /**
- * Records the choice, unless another process was first. It is on disk, and complete, as soon as anybody can see it: a
- * link to a synced file, which fails when the name is taken.
- * @returns the choice that counts. Throws BackendRecordError, or StorageFullError or UnreachableError when it cannot be written.
+ * Records the choice unless another process was first. The record is complete and on disk as soon as its name is
+ * visible, because the name is a link to a synced file; linking fails if the name is taken.
+ * @returns the choice that is on record. Throws BackendRecordError, or StorageFullError or UnreachableError if it
+ * cannot be written.
  */
 export function recordChoice(path: string, backend: BackendName): BackendName {
-  place(path, backend, (draft, file) => {
+  writeRecord(path, backend, (draft, file) => {
     try {
       linkSync(draft, file);
     } catch (error) {
@@ -54,12 +56,13 @@ export function recordChoice(path: string, backend: BackendName): BackendName {
   return readChoice(path) ?? backend;
 }
 
-/** Replaces the choice in one step: whoever reads sees the old one or the new one, also after a crash. */
+/** Replaces the choice atomically: a reader sees the old one or the new one, also after a crash. */
 export function switchChoice(path: string, backend: BackendName): void {
-  place(path, backend, renameSync);
+  writeRecord(path, backend, renameSync);
 }
 
-function place(path: string, backend: BackendName, put: (draft: string, file: string) => void): void {
+/** Writes the record to a file of another name and lets `put` give it its own name. */
+function writeRecord(path: string, backend: BackendName, put: (draft: string, file: string) => void): void {
   const file = choicePath(path);
   const draft = `${file}.${randomUUID()}`;
   try {
@@ -83,7 +86,7 @@ function writeSynced(file: string, text: string): void {
   }
 }
 
-/** Else a power cut may forget a name that was there. Windows cannot open folders, and does not need it. */
+/** Makes a new name survive a power cut. Windows cannot open folders, and does not need it. */
 function syncFolder(folder: string): void {
   if (process.platform === 'win32' || !existsSync(folder)) return;
   const descriptor = openSync(folder, 'r');

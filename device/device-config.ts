@@ -6,17 +6,17 @@ import { emitWarning, type WarningListener } from './warning';
 interface CommonConfig {
   /** The clock. Default: the machine's. */
   readonly now?: () => Date;
-  /** Coins to keep per contact. Default: DEFAULT_BUDGETS. */
+  /** The number of coins to keep per contact. Default: DEFAULT_BUDGETS. */
   readonly budgets?: BudgetTable;
-  /** Told what the owner should know, such as a server that may lose keys. Default: process.emitWarning. */
+  /** Called with warnings, for example that the server may lose keys. Default: process.emitWarning. */
   readonly onWarning?: WarningListener;
 }
 
 export interface SqliteConfig extends CommonConfig {
   readonly backend: 'sqlite';
-  /** The database file. Its folder must exist; the file is made when missing, readable for its owner only. */
+  /** The database file. Its folder must exist. A missing file is created, readable by its owner only. */
   readonly path: string;
-  /** 32 bytes: a raw key. A text: a passphrase. */
+  /** A 32-byte raw key, or a passphrase as text. */
   readonly key: Uint8Array | string;
 }
 
@@ -26,26 +26,35 @@ export interface RedisConfig extends CommonConfig {
   readonly url: string;
   /** This device's part of the server: 1 to 128 characters without spaces and braces. */
   readonly namespace: string;
-  /** As for SQLite. With it, contact ids lie in the server encrypted or as HMACs only; without it, in the clear. */
+  /**
+   * A 32-byte raw key, or a passphrase as text. With a key, contact and user ids are stored only encrypted or as HMACs;
+   * without one they are stored in the clear.
+   */
   readonly key?: Uint8Array | string;
 }
 
-/** Redis where it can be reached when the device is first opened, else SQLite; from then on always the same. */
+/**
+ * Chooses Redis if it can be used when the device is first opened, otherwise SQLite. Later openings use the same
+ * backend.
+ */
 export interface AutoConfig extends CommonConfig, Omit<RedisConfig, 'backend' | 'key'> {
   readonly backend: 'auto';
-  /** The database file of SQLite. `${path}.backend` keeps the choice. */
+  /** The database file of SQLite. `${path}.backend` records the choice. */
   readonly path: string;
-  /** For whichever backend it is. */
+  /** A 32-byte raw key, or a passphrase as text, for the chosen backend. */
   readonly key: Uint8Array | string;
 }
 
 export type DeviceStorageConfig = SqliteConfig | RedisConfig | AutoConfig;
 
-/** A checked config, whichever the backend. */
+/** A checked config with its defaults filled in. */
 export type CheckedConfig<Config extends DeviceStorageConfig = DeviceStorageConfig> = Config &
   Required<Pick<CommonConfig, 'now' | 'budgets' | 'onWarning'>>;
 
-/** Fills in the defaults. Throws InvalidArgumentError naming the field. The key is checked where it is used. */
+/**
+ * Checks a config and fills in the defaults. Throws InvalidArgumentError naming the field. The key is checked where it
+ * is used.
+ */
 export function checkConfig<Config extends DeviceStorageConfig>(config: Config): CheckedConfig<Config> {
   if (typeof config !== 'object' || config === null) throw new InvalidArgumentError('config', 'must be an object');
   const { backend, now = () => new Date(), budgets = DEFAULT_BUDGETS, onWarning = emitWarning } = config;
@@ -65,6 +74,6 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
 
 function checkPath(path: unknown): void {
   if (typeof path !== 'string' || path === '' || path.includes('\0') || path.trim() !== path) {
-    throw new InvalidArgumentError('path', 'must name a file, without space around it');
+    throw new InvalidArgumentError('path', 'must name a file, without surrounding spaces');
   }
 }

@@ -1,26 +1,26 @@
 /**
- * Everything that the device library itself throws. Messages and fields never hold key bytes, blobs, tokens or
- * passphrases; `cause` keeps the engine's own error where there is one.
+ * Base class of all errors that the device library itself throws. Messages and fields never hold key bytes, blobs,
+ * tokens or passphrases. `cause` is the engine's own error, if there is one.
  */
 export abstract class DeviceError extends Error {
   abstract override readonly name: string;
 }
 
-/** An argument was refused; nothing changed. */
+/** An argument was refused. Nothing was changed. */
 export class InvalidArgumentError extends DeviceError {
   override readonly name = 'InvalidArgumentError';
 
   constructor(
     /** The refused argument, for example `expiresAt`. */
     readonly field: string,
-    /** What is allowed. */
+    /** The rule that it breaks, for example `must be a Date in the future`. */
     readonly allowed: string,
   ) {
     super(`${field} ${allowed}.`);
   }
 }
 
-/** The storage was closed by this process. */
+/** The storage was used after this process closed it. */
 export class ClosedError extends DeviceError {
   override readonly name = 'ClosedError';
 
@@ -29,7 +29,7 @@ export class ClosedError extends DeviceError {
   }
 }
 
-/** The key is not the one that the storage was made with, or its first page is damaged: the two look the same. */
+/** The key is not the one that the storage was created with, or the first page is damaged. The two look the same. */
 export class WrongKeyError extends DeviceError {
   override readonly name = 'WrongKeyError';
 
@@ -37,26 +37,26 @@ export class WrongKeyError extends DeviceError {
     readonly path: string,
     options?: ErrorOptions,
   ) {
-    super(`The key does not open ${path}.`, options);
+    super(`The key does not open ${path}; pass the key that it was created with.`, options);
   }
 }
 
-/** No key was given. */
+/** The config has no key. */
 export class KeyMissingError extends DeviceError {
   override readonly name = 'KeyMissingError';
 
   constructor() {
-    super('key is missing: give 32 bytes (a raw key) or a text that is not empty (a passphrase).');
+    super('key is required: pass a 32-byte raw key or a non-empty passphrase.');
   }
 }
 
-/** What lies at the path cannot be an encrypted device storage. It was not touched. */
+/** The file or server at the path does not hold an encrypted device storage. It was not changed. */
 export class NotADatabaseError extends DeviceError {
   override readonly name = 'NotADatabaseError';
 
   constructor(
     readonly path: string,
-    /** What it is instead. */
+    /** What was found instead, for example `an SQLite file without encryption`. */
     readonly found: string,
     options?: ErrorOptions,
   ) {
@@ -64,7 +64,7 @@ export class NotADatabaseError extends DeviceError {
   }
 }
 
-/** A newer release of this library wrote the storage. It was not touched. */
+/** A newer release of this library wrote the storage. It was not changed. */
 export class NewerSchemaError extends DeviceError {
   override readonly name = 'NewerSchemaError';
 
@@ -72,13 +72,13 @@ export class NewerSchemaError extends DeviceError {
     readonly found: number,
     readonly supported: number,
   ) {
-    super(`The storage has layout ${found}, this release knows up to ${supported}: update the device library.`);
+    super(`The storage has layout ${found}, but this release supports up to ${supported}; update the device library.`);
   }
 }
 
 /**
- * The storage cannot be reached or may not be written: no such folder, no permission, a failing disk, no answer from the
- * server. With Redis an operation whose answer was lost may have been carried out; with SQLite nothing was changed.
+ * The storage cannot be reached or written: no such folder, no permission, a failing disk, no reply from the server.
+ * With Redis an operation whose reply was lost may have been carried out; with SQLite nothing was changed.
  */
 export class UnreachableError extends DeviceError {
   override readonly name = 'UnreachableError';
@@ -87,108 +87,121 @@ export class UnreachableError extends DeviceError {
     readonly path: string,
     options?: ErrorOptions,
   ) {
-    super(`The device storage at ${path} cannot be read and written.`, options);
+    super(`Cannot read or write the device storage at ${path}.`, options);
   }
 }
 
-/** No space is left. The operation changed nothing; free some space and repeat it. */
+/** No space is left. Nothing was changed; the operation can be repeated after space was freed. */
 export class StorageFullError extends DeviceError {
   override readonly name = 'StorageFullError';
 
   constructor(options?: ErrorOptions) {
-    super('The device storage is full; nothing was changed.', options);
+    super('The device storage is full and nothing was changed; free some space and repeat the operation.', options);
   }
 }
 
-/** Another process kept the storage locked for too long. The operation changed nothing; repeat it. */
+/** Another process kept the storage locked for too long. Nothing was changed; the operation can be repeated. */
 export class StorageBusyError extends DeviceError {
   override readonly name = 'StorageBusyError';
 
   constructor(
-    /** How long this process waited, in milliseconds. */
+    /** The time that this process waited, in milliseconds. */
     readonly waitedMs: number,
     options?: ErrorOptions,
   ) {
-    super(`Another process held the device storage for more than ${waitedMs} ms; nothing was changed.`, options);
+    super(
+      `Another process kept the device storage locked for more than ${waitedMs} ms and nothing was changed; repeat the operation.`,
+      options,
+    );
   }
 }
 
-/** The stored bytes are damaged: a page fails its authentication, or the file's structure is broken. */
+/**
+ * The stored data is damaged: a page fails its authentication, the structure of the file is broken, or an entry was not
+ * written by this library.
+ */
 export class StorageCorruptedError extends DeviceError {
   override readonly name = 'StorageCorruptedError';
 
   constructor(options?: ErrorOptions) {
-    super('The device storage is damaged.', options);
+    super('The device storage is damaged; replace it by a new one and call reconcileCoins.', options);
   }
 }
 
 /**
  * The record beside an `auto` device's path, which names the backend that holds its keys, cannot be read or names no
- * backend that this release knows. Nothing was opened: the other backend would look empty. Write it anew by hand, or
- * restore it, when you know which one it was.
+ * backend that this release knows. Nothing was opened, because the wrong backend would look empty. Restore the record,
+ * or write it by hand if you know which backend it was.
  */
 export class BackendRecordError extends DeviceError {
   override readonly name = 'BackendRecordError';
 
   constructor(
-    /** The record's file. */
+    /** The file of the record. */
     readonly path: string,
-    /** What is wrong with it. */
+    /** The fault, for example `cannot be read`. */
     readonly found: string,
     options?: ErrorOptions,
   ) {
-    super(`The record of this device's backend at ${path} ${found}.`, options);
+    super(`The record of this device's backend at ${path} ${found}; restore it before opening the device.`, options);
   }
 }
 
 /**
- * The storage is on one side of a copy, see moveDeviceStorage, and must not be used: MOVING or MOVED, its keys are on
- * their way or have arrived elsewhere; RECEIVING, they have not all arrived here.
+ * The storage takes part in a move, see moveDeviceStorage, and must not be used. MOVING: its keys are being moved to
+ * another storage. MOVED: they have all arrived there. RECEIVING: this is the target, and not all keys have arrived.
  */
 export class StorageMovedError extends DeviceError {
   override readonly name = 'StorageMovedError';
 
   constructor(
-    /** Where the storage is. */
+    /** The file or the server of the storage. */
     readonly path: string,
     readonly state: 'MOVING' | 'MOVED' | 'RECEIVING',
   ) {
     super(
       {
-        MOVING: `The keys of the device storage at ${path} are being moved: run moveDeviceStorage again to finish.`,
-        MOVED: `The keys of the device storage at ${path} were moved to another storage: open that one.`,
-        RECEIVING: `The device storage at ${path} has not received all keys: run moveDeviceStorage again to finish.`,
+        MOVING: `The keys of the device storage at ${path} are being moved; call moveDeviceStorage again to finish.`,
+        MOVED: `The keys of the device storage at ${path} were moved to another storage; open that one.`,
+        RECEIVING: `The device storage at ${path} has not received all keys; call moveDeviceStorage again to finish.`,
       }[state],
     );
   }
 }
 
-/** The target of a copy holds other data, or takes part in another copy. Nothing was changed. */
+/** The target of a move holds other data, or takes part in another move. Nothing was changed. */
 export class TargetNotEmptyError extends DeviceError {
   override readonly name = 'TargetNotEmptyError';
 
   constructor(readonly path: string) {
-    super(`The device storage at ${path} is not empty; a copy needs a new one.`);
+    super(`The device storage at ${path} is not empty; pass a new one as the target of the move.`);
   }
 }
 
-/** What arrived is not what was sent. The source keeps everything and stays closed; run moveDeviceStorage again. */
+/**
+ * The records in the target differ from those of the source. The source keeps everything and stays closed until
+ * moveDeviceStorage was called again.
+ */
 export class MoveVerificationError extends DeviceError {
   override readonly name = 'MoveVerificationError';
 
   constructor(
-    /** What differs, for example `vault keys`. */
+    /** The kind of the records that differ, for example `vault_key`. */
     readonly differing: string,
   ) {
-    super(`The copied ${differing} are not those of the source.`);
+    super(
+      `The ${differing} records in the target differ from those of the source, which keeps everything; call moveDeviceStorage again.`,
+    );
   }
 }
 
-/** Another call carried on with the same copy meanwhile. Nothing was changed by this one; run it again if need be. */
+/** Another call of moveDeviceStorage took over the same move. This call changed nothing since. */
 export class MoveOvertakenError extends DeviceError {
   override readonly name = 'MoveOvertakenError';
 
   constructor(readonly path: string) {
-    super(`Another copy of the device storage at ${path} is under way.`);
+    super(
+      `Another call took over the move of the device storage at ${path}; if that one fails, call moveDeviceStorage again.`,
+    );
   }
 }

@@ -1,6 +1,6 @@
-/** The on-device library of AQM: the only file that others import. */
+/** The on-device library of AQM. Code outside the library imports only this file. */
 
-// Compiled imports run in order.
+// Must be the first import, because compiled imports run in order.
 import './require-node';
 
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import { type BackendName, readChoice, switchChoice } from './backend-choice';
+import { readChoice, switchChoice } from './backend-choice';
 import { RECORD_KINDS, RecordDigest, type RecordKind } from './contract/device-record';
+import type { BackendName } from './contract/device-storage';
 import { type MoveEndpoint, type MoveState, sameState } from './contract/move-endpoint';
 import {
   type AutoConfig,
@@ -13,24 +14,29 @@ import {
 import { InvalidArgumentError, MoveVerificationError, StorageMovedError, TargetNotEmptyError } from './errors';
 import { openMoveEndpoint } from './open-move-endpoint';
 
+/** What a call of moveDeviceStorage did. */
 export interface MoveReport {
+  /** The backend of the source. */
   readonly from: BackendName;
+  /** The backend of the target. */
   readonly to: BackendName;
-  /** Records that this call copied and verified; none when an earlier call had come that far. */
-  readonly copied: Readonly<Partial<Record<RecordKind, number>>>;
+  /** The number of records of each kind that this call moved and verified. Empty if an earlier call had done so. */
+  readonly moved: Readonly<Partial<Record<RecordKind, number>>>;
 }
 
 /**
- * Moves everything of a device to another storage, and wipes the first one. For a device that uses `auto`, `from` is
- * its config, and `to` names the other backend with the same path, url and namespace; its record is switched too.
+ * Moves everything of a device from one storage to another, and then wipes the source. For a device that uses `auto`,
+ * `from` is its config, and `to` names the other backend with the same path, url and namespace; its record is switched
+ * too.
  *
- * At every moment at most one of the two can be opened, and none while records are on their way: handles that other
- * processes hold fail with StorageMovedError. The source is wiped only when everything has arrived, is durable, and was
- * compared; the target can be used only when the source is wiped. After a crash anywhere, call it again with the same
- * arguments; it also answers when all was done. Until the wiping begins, another target may be named instead.
+ * At most one of the two storages can be opened at any time, and neither while records are being moved: handles that
+ * other processes hold fail with StorageMovedError. The source is wiped only after all records have arrived, are
+ * durable and were compared; the target can be used only after the source was wiped. After a crash at any point, call
+ * it again with the same arguments to finish; a repeat after the end changes nothing. Another target may be named until
+ * the wiping begins.
  *
- * Rejects with the errors of opening either storage; with TargetNotEmptyError, MoveVerificationError,
- * MoveOvertakenError; with StorageMovedError when the source is not one (any more).
+ * Rejects with the errors of opening either storage, with TargetNotEmptyError, MoveVerificationError or
+ * MoveOvertakenError, and with StorageMovedError if the source was moved to another target or is itself a target.
  */
 export async function moveDeviceStorage(
   from: DeviceStorageConfig,
@@ -38,7 +44,7 @@ export async function moveDeviceStorage(
 ): Promise<MoveReport> {
   const target = checkConfig(to);
   if (target.backend !== 'sqlite' && target.backend !== 'redis') {
-    throw new InvalidArgumentError('to', "must be of backend 'sqlite' or 'redis'");
+    throw new InvalidArgumentError('to', "must name the backend 'sqlite' or 'redis'");
   }
   const auto = from?.backend === 'auto' ? checkConfig(from) : null;
   if (auto !== null) checkBelongs(auto, target);
@@ -50,7 +56,7 @@ export async function moveDeviceStorage(
   try {
     const destination = await openMoveEndpoint(target, { mustExist: false });
     try {
-      return await new Copy(source, destination, () => {
+      return await new Move(source, destination, () => {
         if (auto !== null) switchChoice(auto.path, target.backend);
       }).run();
     } finally {
@@ -61,7 +67,8 @@ export async function moveDeviceStorage(
   }
 }
 
-class Copy {
+/** One call of moveDeviceStorage. */
+class Move {
   readonly #source: MoveEndpoint;
   readonly #target: MoveEndpoint;
   readonly #switchRecord: () => void;
@@ -72,62 +79,64 @@ class Copy {
     this.#switchRecord = switchRecord;
   }
 
-  /** The order of these steps is the promise; docs/adr/0012-device-choice.md says why. */
+  /** Performs all steps that are left. Their order is what keeps the promise; docs/adr/0012-device-choice.md explains it. */
   async run(): Promise<MoveReport> {
-    let copied: MoveReport['copied'] = {};
-    let { copyId, runId, state } = await this.#source.readState();
+    let records: MoveReport['moved'] = {};
+    let { moveId, runId, state } = await this.#source.readState();
     if (state === 'RECEIVING') throw new StorageMovedError(this.#source.shown, 'RECEIVING');
     if (state === 'ACTIVE' || state === 'MOVING') {
-      ({ copyId, runId } = await this.#begin({ copyId, runId, state }));
-      copied = await this.#copyAll({ state: 'RECEIVING', copyId, runId });
+      ({ moveId, runId } = await this.#begin({ moveId, runId, state }));
+      records = await this.#copyRecords({ state: 'RECEIVING', moveId, runId });
       await this.#target.settle();
-      // From here on the target has the keys. Fails when another call took over, for then what was compared is gone.
-      await this.#source.changeState({ state: 'MOVING', copyId, runId }, { state: 'MOVED', copyId, runId });
+      // From here on the target has the keys. Fails if another call took over, because the compared records are gone
+      // then.
+      await this.#source.changeState({ state: 'MOVING', moveId, runId }, { state: 'MOVED', moveId, runId });
       state = 'MOVED';
     }
     const arrived = await this.#target.readState();
-    if (copyId === null || arrived.copyId !== copyId || (arrived.state !== 'RECEIVING' && arrived.state !== 'ACTIVE')) {
+    if (moveId === null || arrived.moveId !== moveId || (arrived.state !== 'RECEIVING' && arrived.state !== 'ACTIVE')) {
       throw new StorageMovedError(this.#source.shown, 'MOVED');
     }
-    // A target may forget its last step in a power cut (appendfsync everysec), when the source remembers its own.
-    if (state === 'MOVED' || arrived.state === 'RECEIVING') await this.#finish({ state, copyId, runId }, arrived);
-    return { from: this.#source.backend, to: this.#target.backend, copied };
+    // In a power cut the target may lose its last step (appendfsync everysec) while the source keeps its own.
+    if (state === 'MOVED' || arrived.state === 'RECEIVING') await this.#finish({ state, moveId, runId }, arrived);
+    return { from: this.#source.backend, to: this.#target.backend, moved: records };
   }
 
-  /** Takes the target, then fences the source: a target that refuses leaves the source in use. */
+  /** Reserves the target and then closes the source to its users. A target that refuses leaves the source in use. */
   async #begin(found: MoveState): Promise<MoveState> {
     const target = await this.#target.readState();
     const runId = randomUUID();
-    const resumes = found.state === 'MOVING' && target.state === 'RECEIVING' && target.copyId === found.copyId;
-    const copyId = resumes ? found.copyId : randomUUID();
-    const moving: MoveState = { state: 'MOVING', copyId, runId };
+    const resumes = found.state === 'MOVING' && target.state === 'RECEIVING' && target.moveId === found.moveId;
+    const moveId = resumes ? found.moveId : randomUUID();
+    const moving: MoveState = { state: 'MOVING', moveId, runId };
     if (resumes) {
-      // The source first: the call that was there before cannot declare it moved any more.
+      // The source first, so that the previous call can no longer declare it moved.
       await this.#source.changeState(found, moving);
-      await this.#target.changeState(target, { state: 'RECEIVING', copyId, runId });
+      await this.#target.changeState(target, { state: 'RECEIVING', moveId, runId });
       return moving;
     }
     const free =
       target.state === 'ACTIVE' ||
       target.state === 'LEFT' ||
       target.state === 'RECEIVING' ||
-      // The way back: what was moved out of the target is in use here, whoever forgot to say so.
-      (target.state === 'MOVED' && found.state === 'ACTIVE' && found.copyId === target.copyId);
+      // A move back: the source is the storage that the target was moved to, and only the target's last step is
+      // missing.
+      (target.state === 'MOVED' && found.state === 'ACTIVE' && found.moveId === target.moveId);
     if (!free || !(await this.#target.isEmpty())) throw new TargetNotEmptyError(this.#target.shown);
-    await this.#target.changeState(target, { state: 'RECEIVING', copyId, runId });
+    await this.#target.changeState(target, { state: 'RECEIVING', moveId, runId });
     try {
       await this.#source.changeState(found, moving);
     } catch (error) {
-      await this.#target.changeState({ state: 'RECEIVING', copyId, runId }, target);
+      await this.#target.changeState({ state: 'RECEIVING', moveId, runId }, target);
       throw error;
     }
     return moving;
   }
 
-  async #copyAll(receiving: MoveState): Promise<MoveReport['copied']> {
-    // What a crashed call put there.
+  async #copyRecords(receiving: MoveState): Promise<MoveReport['moved']> {
+    // Removes what a crashed call left there.
     await this.#target.wipe(receiving);
-    const copied: Partial<Record<RecordKind, number>> = {};
+    const counts: Partial<Record<RecordKind, number>> = {};
     for (const kind of RECORD_KINDS) {
       const sent = new RecordDigest();
       for await (const batch of this.#source.read(kind)) {
@@ -137,9 +146,9 @@ class Copy {
       const arrived = new RecordDigest();
       for await (const batch of this.#target.read(kind)) for (const record of batch) arrived.add(kind, record);
       if (sent.count !== arrived.count || sent.value !== arrived.value) throw new MoveVerificationError(kind);
-      copied[kind] = sent.count;
+      counts[kind] = sent.count;
     }
-    return copied;
+    return counts;
   }
 
   async #finish(moved: MoveState, arrived: MoveState): Promise<void> {
@@ -151,14 +160,15 @@ class Copy {
   }
 }
 
-/** A record that names one backend and keys in another would be a vault that looks empty. */
+/** Refuses a target that the record of an `auto` device cannot name: its vault would look empty afterwards. */
 function checkBelongs(auto: AutoConfig, target: SqliteConfig | RedisConfig): void {
   const belongs =
     target.backend === 'sqlite'
       ? resolve(target.path) === resolve(auto.path)
       : target.url === auto.url && target.namespace === auto.namespace;
   if (!belongs) throw new InvalidArgumentError('to', 'must be one of the two storages of the auto config');
-  if (readChoice(auto.path) === null) throw new InvalidArgumentError('from', 'must be a device that was opened before');
+  if (readChoice(auto.path) === null)
+    throw new InvalidArgumentError('from', 'must be the config of a device that was opened before');
 }
 
 function otherBackend(
@@ -175,5 +185,5 @@ function checkDiffer(from: SqliteConfig | RedisConfig, to: SqliteConfig | RedisC
     from.backend === 'sqlite'
       ? to.backend === 'sqlite' && resolve(from.path) === resolve(to.path)
       : to.backend === 'redis' && from.url === to.url && from.namespace === to.namespace;
-  if (same) throw new InvalidArgumentError('to', 'must be another storage than the source');
+  if (same) throw new InvalidArgumentError('to', 'must not be the source itself');
 }

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
-import { type BackendName, readChoice, recordChoice } from './backend-choice';
-import type { DeviceStorage } from './contract/device-storage';
+import { readChoice, recordChoice } from './backend-choice';
+import type { BackendName, DeviceStorage } from './contract/device-storage';
 import {
   type AutoConfig,
   type CheckedConfig,
@@ -16,13 +16,14 @@ import { openSqlite } from './sqlite/open';
 import { withTelemetry } from './telemetry/traced';
 
 /**
- * Opens the storage of one device, and makes it when there is none. Any number of processes may hold it open.
+ * Opens the storage of one device, and creates it if there is none. Any number of processes may have it open.
  *
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
- * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMovedError, BackendRecordError, or the errors of using
- * it. None of them changes a storage that is there.
+ * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMovedError, BackendRecordError, or an error of using
+ * the storage, such as StorageFullError. An existing storage is unchanged then.
  *
- * Operations are spans and metrics of the OpenTelemetry providers that the application has registered before, if any.
+ * Operations are recorded as spans and metrics of the OpenTelemetry providers that the application has registered, if
+ * any.
  */
 export async function openDeviceStorage(config: DeviceStorageConfig): Promise<DeviceStorage> {
   return withTelemetry(await open(checkConfig(config)));
@@ -39,7 +40,7 @@ function open(config: ReturnType<typeof checkConfig>): Promise<DeviceStorage> {
   }
 }
 
-/** Picks the backend that the config names, or for `auto` the one that the device was opened with first. */
+/** Opens storages: `open` is openDeviceStorage. */
 export const DatabaseFactory = { open: openDeviceStorage } as const;
 
 async function openOnSqlite(config: CheckedConfig<SqliteConfig | AutoConfig>): Promise<DeviceStorage> {
@@ -61,18 +62,19 @@ async function openOnRedis(config: CheckedConfig<RedisConfig | AutoConfig>): Pro
 }
 
 /**
- * The choice is made once. Later openings follow its record also when that backend is down and the other one is up: a
- * vault that looks empty would be worse than none.
+ * Opens an `auto` device. The backend is chosen once. Later openings use it even if it is down and the other one is up,
+ * because a vault that looks empty would be worse than no vault.
  */
 async function openAuto(config: CheckedConfig<AutoConfig>): Promise<DeviceStorage> {
   const open = (backend: BackendName) => (backend === 'redis' ? openOnRedis(config) : openOnSqlite(config));
-  // A device that was opened with `sqlite` before it was opened with `auto` has made its choice.
+  // A file at the path means that the device was opened with `sqlite` before it was opened with `auto`.
   const recorded = readChoice(config.path) ?? (isThere(config.path) ? recordChoice(config.path, 'sqlite') : null);
   if (recorded !== null) return open(recorded);
   const redis = await openUsableRedis(config);
   let chosen: BackendName;
   try {
-    // Another process that opens the device at the same moment may find the server otherwise, and be first.
+    // A process that opens the device at the same moment may see the server in another state and record its choice
+    // first.
     chosen = recordChoice(config.path, redis instanceof UnusableRedis ? 'sqlite' : 'redis');
   } catch (error) {
     if (!(redis instanceof UnusableRedis)) await redis.close();
@@ -87,13 +89,14 @@ async function openAuto(config: CheckedConfig<AutoConfig>): Promise<DeviceStorag
   return open(chosen);
 }
 
+/** Stands for a Redis server that an `auto` device cannot use, with the reason. */
 class UnusableRedis {
   constructor(readonly reason: Error) {}
 }
 
 /**
- * Unusable is a server that cannot be reached at this moment, or that is full. Whatever else it answers, such as that
- * the key is not the device's, is for the caller to see, and decides nothing.
+ * Opens Redis for an `auto` device. A server is unusable if it is unreachable or full. Any other error, such as that of
+ * a wrong key, is the caller's and decides nothing.
  */
 async function openUsableRedis(config: CheckedConfig<AutoConfig>): Promise<DeviceStorage | UnusableRedis> {
   try {
@@ -105,7 +108,7 @@ async function openUsableRedis(config: CheckedConfig<AutoConfig>): Promise<Devic
 }
 
 function warnOfFallback({ path, onWarning }: CheckedConfig<AutoConfig>, { reason }: UnusableRedis): void {
-  const message = `No Redis could be used when this device was first opened: ${reason.message} From now on its keys are in SQLite, at ${path}.`;
+  const message = `No Redis could be used when this device was first opened: ${reason.message} Its keys are kept in SQLite, at ${path}.`;
   onWarning({ code: 'AQM_AUTO_FELL_BACK', message });
 }
 

@@ -4,7 +4,7 @@ import { openRedisMoveEndpoint } from './redis/move-endpoint';
 import { Secret } from './secret';
 import { openSqliteMoveEndpoint } from './sqlite/move-endpoint';
 
-/** A storage as one side of a copy, in whatever state it is. With `mustExist` one that is not there is not made. */
+/** Opens a storage as an endpoint of a move, in any move state. With `mustExist` a missing storage is not created. */
 export async function openMoveEndpoint(
   config: CheckedConfig<SqliteConfig | RedisConfig>,
   options: { readonly mustExist: boolean },

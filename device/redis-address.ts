@@ -1,51 +1,64 @@
-import type { RedisOptions } from 'ioredis';
+import { Redis, type RedisOptions } from 'ioredis';
 import { InvalidArgumentError } from './errors';
 
-/** Where a server is, and how it is shown: without user and password. */
+/** The address of a Redis server. */
 export interface RedisAddress {
+  /** The address without user and password, for errors and warnings. */
   readonly shown: string;
   readonly options: Pick<RedisOptions, 'host' | 'port' | 'path' | 'username' | 'password' | 'db' | 'tls'>;
 }
 
 const FORMS = 'must be redis://, rediss:// (TLS) or unix:// with a path, such as redis://localhost:6379/0';
-const DEFAULT_PORT = 6379;
 const MAX_NAMESPACE_CHARACTERS = 128;
 
-/** `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path/to/socket[?db=n]`. */
+/**
+ * Parses `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path/to/socket[?db=n]`. Throws
+ * InvalidArgumentError, whose message never holds the password.
+ */
 export function checkUrl(url: unknown): RedisAddress {
-  // A URL with a user must have a host, which a socket has not.
+  // A URL with a user must have a host, which a socket does not have.
   const text =
     typeof url === 'string' && url.trim() === url ? url.replace(/^unix:\/\/([^/@]*@)?\//, 'unix://$1socket/') : '';
   const parsed = URL.parse(text);
-  if (parsed === null) throw new InvalidArgumentError('url', FORMS);
-  const credentials = {
-    username: parsed.username === '' ? undefined : decode(parsed.username),
-    password: parsed.password === '' ? undefined : decode(parsed.password),
-  };
-  switch (parsed.protocol) {
+  switch (parsed?.protocol) {
     case 'unix:': {
-      const path = decode(parsed.pathname);
-      if (parsed.host !== 'socket' || path === '' || path === '/') throw new InvalidArgumentError('url', FORMS);
-      return { shown: `unix://${path}`, options: { path, ...credentials, db: dbOf(parsed.searchParams.get('db')) } };
+      const path = parsed.host === 'socket' ? decode(parsed.pathname) : '';
+      if (path === '' || path === '/') throw new InvalidArgumentError('url', FORMS);
+      const { username, password, db } = optionsOf(parsed, 'redis:', parsed.searchParams.get('db') ?? '0');
+      return { shown: `unix://${path}`, options: { path, username, password, db } };
     }
     case 'redis:':
     case 'rediss:': {
-      const db = dbOf(parsed.pathname.slice(1) || null);
-      const host = parsed.hostname.replace(/^\[(.*)\]$/, '$1');
-      if (host === '') throw new InvalidArgumentError('url', FORMS);
-      const port = parsed.port === '' ? DEFAULT_PORT : Number(parsed.port);
-      const tls = parsed.protocol === 'rediss:' ? {} : undefined;
-      return {
-        shown: `${parsed.protocol}//${parsed.hostname}:${port}/${db}`,
-        options: { host, port, ...credentials, db, tls },
-      };
+      if (parsed.hostname === '') throw new InvalidArgumentError('url', FORMS);
+      const database = parsed.pathname.slice(1) || '0';
+      const { host, port, username, password, db, tls } = optionsOf(parsed, parsed.protocol, database);
+      const shown = `${parsed.protocol}//${parsed.hostname}:${port}/${db}`;
+      return { shown, options: { host, port, username, password, db, tls } };
     }
     default:
       throw new InvalidArgumentError('url', FORMS);
   }
 }
 
-/** One device's part of a server. Braces would move the cluster hash tag that it becomes. */
+/**
+ * Lets ioredis parse a URL of the only form in which it meets all of our rules. ioredis makes every query parameter an
+ * option, takes `/5x` for database 5, and does not use TLS for `REDISS://`; so the query is left out here, the database
+ * is checked, and the scheme is that of a parsed URL, in lower case. A client that connects lazily opens nothing.
+ */
+function optionsOf({ username, password, host }: URL, scheme: 'redis:' | 'rediss:', db: string): RedisOptions {
+  if (!/^\d{1,5}$/.test(db)) throw new InvalidArgumentError('url', 'must name the database by its number');
+  const credentials = username === '' && password === '' ? '' : `${username}:${password}@`;
+  try {
+    return new Redis(`${scheme}//${credentials}${host}/${db}`, { lazyConnect: true }).options;
+  } catch {
+    // A malformed escape sequence. The error of ioredis may hold the URL, and with it the password.
+    throw new InvalidArgumentError('url', FORMS);
+  }
+}
+
+/**
+ * Checks the name of one device's part of a server. Braces are refused, because they would move the cluster hash tag.
+ */
 export function checkNamespace(namespace: unknown): string {
   if (
     typeof namespace !== 'string' ||
@@ -59,12 +72,6 @@ export function checkNamespace(namespace: unknown): string {
     );
   }
   return namespace;
-}
-
-function dbOf(text: string | null): number {
-  if (text === null) return 0;
-  if (!/^\d{1,5}$/.test(text)) throw new InvalidArgumentError('url', 'must name the database by its number');
-  return Number(text);
 }
 
 function decode(text: string): string {

@@ -3,14 +3,14 @@ import { Secret } from './secret';
 import { rekeySqlite } from './sqlite/rekey';
 
 /**
- * Gives the SQLite storage at `path` another key; each is 32 bytes (a raw key) or a passphrase. Every page is encrypted
- * anew, so that the old key opens nothing any more. Nobody else may have the storage open.
+ * Changes the key of the SQLite storage at `path`. Each key is a 32-byte raw key or a passphrase. Every page is
+ * encrypted again, so that the old key no longer opens the file. No other process may have the storage open.
  *
- * After a crash the storage opens with the old key or with the new one, complete with either; the same call again
- * finishes, and changes nothing when it was finished.
+ * After a crash the storage opens with either the old key or the new one, and is complete. Calling it again with the
+ * same arguments finishes the change; if it was finished already, nothing changes.
  *
- * Rejects with the errors of opening, UnreachableError for a file that is not there, or StorageBusyError while anybody
- * has it open; nothing was changed then.
+ * Rejects with the errors of opening, with UnreachableError if the file is missing, and with StorageBusyError if the
+ * storage is open elsewhere. Nothing was changed then.
  */
 export async function rekeyDeviceStorage(
   path: string,

@@ -1,13 +1,13 @@
-/** Something that the owner of a device should know, though it works. */
+/** A fact that the owner of a device should know, although the storage works. */
 export interface DeviceStorageWarning {
-  /** Starts with `AQM_`. */
+  /** Identifies the kind of warning; starts with `AQM_`. */
   readonly code: string;
   readonly message: string;
 }
 
 export type WarningListener = (warning: DeviceStorageWarning) => void;
 
-/** What happens to warnings by default: loud on stderr, and seen by process.on('warning'). */
+/** Handles warnings by default: they are printed on stderr and reach process.on('warning'). */
 export function emitWarning({ code, message }: DeviceStorageWarning): void {
   process.emitWarning(message, { type: 'DeviceStorageWarning', code });
 }

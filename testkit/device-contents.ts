@@ -5,7 +5,7 @@ import { COIN_CATEGORIES, type CoinCategoryName } from '../gen/aqm/coin/v1/coin_
 const DAY_MS = 86_400_000;
 /** An encrypted ML-KEM-768 private half: 2,400 bytes (FIPS 203). */
 const PRIVATE_HALF_BYTES = 2400;
-/** What a BESTIE may hold, in the order of storing. */
+/** The categories of the coins that a BESTIE may hold, in the order of storing. */
 const BESTIE: readonly CoinCategoryName[] = [
   ...Array<CoinCategoryName>(5).fill('GOLD'),
   ...Array<CoinCategoryName>(4).fill('SILVER'),
@@ -13,6 +13,7 @@ const BESTIE: readonly CoinCategoryName[] = [
 ];
 export const COINS_PER_CONTACT = BESTIE.length;
 
+/** Returns a private half with random contents. */
 export function newKey(): NewVaultKey {
   return {
     keyId: randomUUID(),
@@ -23,6 +24,7 @@ export function newKey(): NewVaultKey {
   };
 }
 
+/** Returns a coin with random contents that is valid for 20 days. */
 export function newCoin(contactId: string, coinCategory: CoinCategoryName): InventoryCoin {
   const spec = COIN_CATEGORIES.find(({ name }) => name === coinCategory) ?? COIN_CATEGORIES[0];
   return {
@@ -35,12 +37,16 @@ export function newCoin(contactId: string, coinCategory: CoinCategoryName): Inve
   };
 }
 
+/** The ids of what a storage was filled with. */
 export interface Contents {
   readonly keyIds: string[];
   readonly contacts: string[];
 }
 
-/** Brings a storage to `coins` private halves and `coins` coins of besties, ten each. */
+/**
+ * Adds to a storage until it has `coins` private halves, and `coins` coins of contacts that are besties with ten
+ * coins each.
+ */
 export async function fill(storage: DeviceStorage, coins: number, have: Contents): Promise<Contents> {
   const keyIds = [...have.keyIds];
   const contacts = [...have.contacts];
@@ -58,19 +64,19 @@ export async function fill(storage: DeviceStorage, coins: number, have: Contents
 }
 
 /**
- * Stores a new private half in the place of one that is now to be fetched and burned: what happens to a key once in its
- * life. @returns the id of the one to fetch
+ * Stores a new private half, and removes a random other one from the list of ids.
+ * @returns the id of the other one, which the caller must fetch and burn: this happens to a key once in its life.
  */
 export async function renewKey(storage: DeviceStorage, { keyIds }: Contents): Promise<string> {
   const key = newKey();
   await storage.vault.storeKey(key);
-  const place = Math.floor(Math.random() * keyIds.length);
-  const keyId = keyIds[place] as string;
-  keyIds[place] = key.keyId;
+  const index = Math.floor(Math.random() * keyIds.length);
+  const keyId = keyIds[index] as string;
+  keyIds[index] = key.keyId;
   return keyId;
 }
 
-/** A contact with its whole budget in store. */
+/** Adds a contact and fills its budget. */
 export async function addBestie(storage: DeviceStorage, contactId: string): Promise<void> {
   await storage.inventory.setPriority(contactId, 'BESTIE');
   for (const category of BESTIE) await storage.inventory.storeKey(newCoin(contactId, category));

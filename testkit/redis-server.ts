@@ -10,9 +10,10 @@ import { ROOT } from './root';
 
 const CONF = join(ROOT, 'deploy/redis.conf');
 const POLL_MS = 5;
-const LONGEST_START_MS = 20_000;
+/** Far longer than a start takes on a busy machine. */
+const LONGEST_START_MS = 120_000;
 
-/** A real redis-server of this process's own, with the settings that ship, on a Unix socket in a temporary folder. */
+/** Runs a redis-server with the settings that we ship, on a Unix socket in a temporary folder. */
 export class RedisServer {
   readonly folder = mkdtempSync(join(tmpdir(), 'aqm-redis-'));
   /** The path of its Unix socket. */
@@ -20,14 +21,14 @@ export class RedisServer {
   readonly #options: readonly string[];
   readonly #clients: Redis[] = [];
   #child: ChildProcess | undefined;
-  /** The largest file it may write, in KiB; beyond that a write fails as on a full disk. */
+  /** The maximum size of a file that it writes, in KiB. Beyond that, a write fails as it does on a full disk. */
   maxKiB: number | 'unlimited' = 'unlimited';
 
   private constructor(options: readonly string[]) {
     this.#options = options;
   }
 
-  /** `options` come after those of the shipped file, as on the command line. */
+  /** Starts a server. The options override those of the shipped file, as they do on the command line. */
   static async start(...options: string[]): Promise<RedisServer> {
     const server = new RedisServer(options);
     await server.restart();
@@ -43,19 +44,19 @@ export class RedisServer {
     return `unix://${this.socket}`;
   }
 
-  /** Starts it again on the same folder; also after kill or shutDown. Resolves when it has loaded what is there. */
+  /** Starts it on the same folder, also after kill or shutDown. Resolves when it has loaded its files. */
   async restart(...options: string[]): Promise<void> {
     rmSync(this.socket, { force: true });
-    const place = ['--port', '0', '--unixsocket', this.socket, '--dir', this.folder];
-    const args = [CONF, ...place, ...this.#options, ...options];
+    const location = ['--port', '0', '--unixsocket', this.socket, '--dir', this.folder];
+    const args = [CONF, ...location, ...this.#options, ...options];
     const shell = 'trap "" XFSZ; ulimit -f "$0"; exec redis-server "$@"';
     const blocks = this.maxKiB === 'unlimited' ? this.maxKiB : String(this.maxKiB * 2);
     const child = spawn('/bin/sh', ['-c', shell, blocks, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
-    // A run that ends without its clean-up leaves no server behind.
-    const end = () => child.kill('SIGKILL');
-    process.once('exit', end);
-    child.once('exit', () => process.off('exit', end));
+    // The server must not outlive this process, also when the process exits without destroying it.
+    const kill = () => child.kill('SIGKILL');
+    process.once('exit', kill);
+    child.once('exit', () => process.off('exit', kill));
     let log = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (text: Buffer) => {
@@ -70,27 +71,27 @@ export class RedisServer {
     }
   }
 
-  /** As a crash does: nothing is written or answered any more. */
+  /** Kills it, as a crash does. Afterwards it writes and answers nothing. */
   kill(): Promise<void> {
-    return this.#end('SIGKILL');
+    return this.#stop('SIGKILL');
   }
 
-  /** In order. */
+  /** Shuts it down in order: it saves its data first. */
   shutDown(): Promise<void> {
-    return this.#end('SIGTERM');
+    return this.#stop('SIGTERM');
   }
 
-  /** Stops it in its tracks: connections stay, nothing is answered. kill ends that too. */
+  /** Suspends it: connections stay open, and nothing is answered until thaw or kill. */
   freeze(): void {
     this.#child?.kill('SIGSTOP');
   }
 
-  /** Goes on after freeze. */
+  /** Resumes it after freeze. */
   thaw(): void {
     this.#child?.kill('SIGCONT');
   }
 
-  /** A client of the engine itself; closed by destroy. */
+  /** Returns a client of the server itself, which destroy closes. */
   client(): Redis {
     const client = new Redis(this.socket, { protocol: 2, enableReadyCheck: false, disableClientInfo: true });
     client.on('error', () => undefined);
@@ -98,28 +99,29 @@ export class RedisServer {
     return client;
   }
 
-  /** The append-only file's parts and every snapshot, in one. */
+  /** Returns the contents of all its files, concatenated: the parts of the append-only file and every snapshot. */
   filesOnDisk(): Buffer {
     const files = readdirSync(this.folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
     return Buffer.concat(files.map((entry) => readFileSync(join(entry.parentPath, entry.name))));
   }
 
+  /** Kills it and removes its folder. */
   async destroy(): Promise<void> {
     for (const client of this.#clients) client.disconnect();
     await this.kill();
     rmSync(this.folder, { recursive: true });
   }
 
-  async #end(signal: NodeJS.Signals): Promise<void> {
+  async #stop(signal: NodeJS.Signals): Promise<void> {
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, 'exit');
+    const exited = once(child, 'exit');
     child.kill(signal);
-    await ended;
+    await exited;
   }
 }
 
-/** Whether the server is up and has loaded its file. */
+/** Resolves to true if the server is up and has loaded its files. */
 async function answers(socket: string): Promise<boolean> {
   const stream = connect(socket);
   try {

@@ -1,13 +1,14 @@
 // Loaded before the service (node --require), it replaces the telemetry modules by stubs, as if the code had no
 // telemetry.
 import Module from 'node:module';
+import type * as metrics from '../../services/coin/telemetry/metrics';
 
 type Load = (request: string, ...rest: unknown[]) => unknown;
 
 const nothing = () => undefined;
 const OUT: Readonly<Record<string, object>> = {
   tracing: {
-    turnTracingOn: nothing,
+    enableTracing: nothing,
     traceIds: () => ({}),
     traceCall: (_path: string, _metadata: unknown, work: (ended: undefined) => void) => work(undefined),
     StatementSpan: { begin: nothing },
@@ -15,16 +16,16 @@ const OUT: Readonly<Record<string, object>> = {
   },
   metrics: {
     count: {
-      fetches: nothing,
+      fetch: nothing,
       uploads: nothing,
       retired: nothing,
       removed: nothing,
       limitHit: nothing,
       refused: nothing,
       housekeeping: nothing,
-    },
-    measure: { isOn: false, call: nothing, batch: nothing },
-    turnMetricsOn: nothing,
+    } satisfies Record<keyof typeof metrics.count, () => void>,
+    measure: { isOn: false, call: nothing, batch: nothing } satisfies Record<keyof typeof metrics.measure, unknown>,
+    enableMetrics: nothing,
   },
 };
 

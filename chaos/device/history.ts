@@ -1,45 +1,47 @@
 import type { DeviceStorage, DeviceStorageConfig } from '../../device';
 import { newCoin, newKey } from '../../testkit/device-contents';
 
-/** What a worker gets to do, as JSON. */
+/** The argument of a worker, as JSON. */
 export interface WorkerOrder {
   readonly storage: { readonly sqlite: { path: string; keyHex: string } } | { readonly redis: { url: string } };
-  /** One caller each. */
+  /** The contacts. Each has a caller of its own. */
   readonly contacts: readonly string[];
 }
 
+/** Returns the configuration of the storage in which a worker writes. */
 export function toConfig(storage: WorkerOrder['storage']): DeviceStorageConfig {
   return 'sqlite' in storage
     ? { backend: 'sqlite', path: storage.sqlite.path, key: Buffer.from(storage.sqlite.keyHex, 'hex') }
     : { backend: 'redis', url: storage.redis.url, namespace: 'crash' };
 }
 
-/** What a worker said: that it begins a step, or that it is done with it. */
+/** A line that a worker printed: it begins a step, or has completed it. */
 export interface Step {
   readonly step: 'put' | 'burn' | 'store' | 'select';
   readonly contact: string;
-  /** The key or coin; empty for a selection that is about to happen or found nothing. */
+  /** The id of the key or coin. It is empty when a selection begins or finds nothing. */
   readonly id: string;
   readonly done: boolean;
-  /** The answer was false. */
+  /** True if the answer was false. */
   readonly refused?: boolean;
 }
 
-/** What one round showed. */
+/** The result of a round. */
 export interface Verdict {
+  /** The number of steps that were acknowledged. */
   readonly acknowledged: number;
   readonly breaches: string[];
 }
 
 /**
- * Holds a storage, opened again after the crash, against what was acknowledged before it: nothing that was stored is
- * lost, nothing that was burned or selected comes back. A step that was begun and not acknowledged may have happened
- * or not.
+ * Compares a storage, opened again after the crash, with what was acknowledged before: nothing that was stored may be
+ * lost, and nothing that was burned or selected may come back. A step that was begun and not acknowledged may have
+ * happened or not.
  */
 export async function check(storage: DeviceStorage, steps: readonly Step[]): Promise<Verdict> {
   const breaches: string[] = [];
   const ids = (step: Step['step'], done: boolean) =>
-    new Set(steps.filter((said) => said.step === step && said.done === done && !said.refused).map((said) => said.id));
+    new Set(steps.filter((line) => line.step === step && line.done === done && !line.refused).map((line) => line.id));
 
   const burnBegun = ids('burn', false);
   const burned = ids('burn', true);
@@ -51,12 +53,12 @@ export async function check(storage: DeviceStorage, steps: readonly Step[]): Pro
     } else if (entry === null && !burnBegun.has(id)) breaches.push(`${id} was stored in the vault and is gone`);
   }
 
-  for (const contact of new Set(steps.map((said) => said.contact))) {
-    const own = steps.filter((said) => said.contact === contact);
-    const stored = own.filter((said) => said.step === 'store' && said.done && !said.refused).map((said) => said.id);
-    const selected = own.filter((said) => said.step === 'select' && said.done && said.id !== '').map((said) => said.id);
-    const selectionsBegun = own.filter((said) => said.step === 'select' && !said.done).length;
-    const selectionsDone = own.filter((said) => said.step === 'select' && said.done).length;
+  for (const contact of new Set(steps.map((line) => line.contact))) {
+    const own = steps.filter((line) => line.contact === contact);
+    const stored = own.filter((line) => line.step === 'store' && line.done && !line.refused).map((line) => line.id);
+    const selected = own.filter((line) => line.step === 'select' && line.done && line.id !== '').map((line) => line.id);
+    const selectionsBegun = own.filter((line) => line.step === 'select' && !line.done).length;
+    const selectionsDone = own.filter((line) => line.step === 'select' && line.done).length;
     const left = new Set<string>();
     for (;;) {
       const coin = await storage.inventory.selectCoin(contact, 'GOLD');
@@ -76,5 +78,5 @@ export async function check(storage: DeviceStorage, steps: readonly Step[]): Pro
       breaches.push(`${missing.join()} was stored in the inventory and is gone`);
     }
   }
-  return { acknowledged: steps.filter((said) => said.done).length, breaches };
+  return { acknowledged: steps.filter((line) => line.done).length, breaches };
 }

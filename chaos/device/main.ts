@@ -12,13 +12,14 @@ import { check, type Step, toConfig, type Verdict, type WorkerOrder } from './hi
 import { crashRekeys } from './rekey';
 
 const USAGE = `Usage: npm run crash [-- --rounds 200]
-  Kills a device process, and the redis-server below one, with SIGKILL while they write or give the storage another
-  key; then opens the storage again and holds it against everything that was acknowledged. Exit code 1 when a promise
-  was broken.`;
+  Kills a device process, or its redis-server, with SIGKILL while it writes or changes the storage's key. Then opens the
+  storage again and compares it with everything that was acknowledged.
+  Exit codes: 0 all promises held, 1 a promise was violated, 2 the run could not start or complete.`;
 
-/** A kill comes after this many spoken lines, at random, so that it finds the process in the middle of its work. */
+/** The limits of the random number of lines after which a process is killed, in the middle of its work. */
 const KILL_AFTER_LINES = [5, 120] as const;
 
+/** A process that is killed. */
 interface Victim {
   readonly name: string;
   run(rounds: number, onRound: (round: number) => void): Promise<Verdict>;
@@ -31,13 +32,13 @@ const VICTIMS: readonly Victim[] = [
   { name: 'sqlite, rekey killed', run: crashRekeys },
 ];
 
-/** Runs one worker until it is killed or gives up. @returns what it said */
+/** Runs one worker until it is killed or its storage fails. @returns the lines that it printed. */
 async function crash(order: WorkerOrder, kill: (worker: () => void) => Promise<void>): Promise<Step[]> {
   const worker = spawn(process.execPath, [join(__dirname, 'worker.js'), JSON.stringify(order)], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const complaints: string[] = [];
-  createInterface(worker.stderr).on('line', (line) => complaints.push(line));
+  const errors: string[] = [];
+  createInterface(worker.stderr).on('line', (line) => errors.push(line));
   const steps: Step[] = [];
   const killAfter = randomInt(KILL_AFTER_LINES[0], KILL_AFTER_LINES[1]);
   let killing: Promise<void> | undefined;
@@ -48,10 +49,11 @@ async function crash(order: WorkerOrder, kill: (worker: () => void) => Promise<v
   });
   const [[code, signal]] = await Promise.all([once(worker, 'close'), once(lines, 'close')]);
   await killing;
-  if (!killing) throw new Error(`the worker ended before it was killed (${code ?? signal}): ${complaints.join('\n')}`);
+  if (!killing) throw new Error(`The worker ended before it was killed (${code ?? signal}): ${errors.join('\n')}`);
   return steps;
 }
 
+/** Kills the worker or its server while it writes, and checks the storage after each kill. */
 async function crashWrites(
   backend: 'sqlite' | 'redis',
   kills: 'device' | 'server',
@@ -100,13 +102,13 @@ async function runVictim({ name, run }: Victim, rounds: number): Promise<number>
 async function main(): Promise<number> {
   const { values } = parseArgs({ options: { rounds: { type: 'string', default: '200' } } });
   const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds must be a whole number from 1. ${USAGE}`);
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds must be a whole number from 1.\n${USAGE}`);
   const head = ['what'.padEnd(30), 'kills', 'acknowledged', 'breaches'];
   process.stdout.write(`${head.map((cell) => cell.padStart(14)).join('')}\n`);
   let breaches = 0;
   for (const victim of VICTIMS) breaches += await runVictim(victim, rounds);
   process.stdout.write(
-    breaches === 0 ? 'nothing acknowledged was lost, nothing used came back\n' : 'PROMISES BROKEN\n',
+    breaches === 0 ? 'nothing acknowledged was lost, nothing used came back\n' : 'a promise was violated\n',
   );
   return breaches === 0 ? 0 : 1;
 }

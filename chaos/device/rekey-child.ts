@@ -1,7 +1,8 @@
 import { rekeyDeviceStorage } from '../../device';
 import type { RekeyOrder } from './rekey';
 
-/** Run by fork: says when it is there, and gives the storage another key when it is told to. */
+// This process is started by fork. It sends a message when it is ready, and changes a storage's key on request.
+
 process.on('message', ({ path, from, to }: RekeyOrder) => {
   rekeyDeviceStorage(path, Buffer.from(from, 'hex'), Buffer.from(to, 'hex')).then(
     () => process.exit(0),
@@ -11,4 +12,4 @@ process.on('message', ({ path, from, to }: RekeyOrder) => {
     },
   );
 });
-process.send?.('there');
+process.send?.('ready');

@@ -5,8 +5,9 @@ import { newCoin, newKey } from '../../testkit/device-contents';
 import { type Step, toConfig, type WorkerOrder } from './history';
 
 /**
- * A device process that writes until it is killed or its storage fails. Before every step it says what it is about to
- * do, and after it what came of it, on a pipe that is written synchronously: what it said before a SIGKILL is not lost.
+ * Runs a device process that writes until it is killed or its storage fails. It prints a line before every step, and
+ * one with the result after it. The pipe is written synchronously, so that a SIGKILL loses no line that was printed
+ * before.
  */
 async function main(): Promise<void> {
   const order: WorkerOrder = JSON.parse(process.argv[2] ?? '');
@@ -14,7 +15,9 @@ async function main(): Promise<void> {
   await Promise.all(order.contacts.map((contact) => work(storage, contact)));
 }
 
-/** One caller with a contact of its own, so that at most one of its steps is unfinished when the end comes. */
+/**
+ * Acts as one caller with a contact of its own, so that at most one of its steps is incomplete when the process dies.
+ */
 async function work(storage: DeviceStorage, contact: string): Promise<void> {
   const { vault, inventory } = storage;
   const keys: string[] = [];
@@ -38,18 +41,18 @@ async function work(storage: DeviceStorage, contact: string): Promise<void> {
 }
 
 async function step(about: Omit<Step, 'done'>, operation: () => Promise<unknown>): Promise<void> {
-  say({ ...about, done: false });
+  print({ ...about, done: false });
   const result = await operation();
-  if (about.step === 'select') say({ ...about, id: typeof result === 'string' ? result : '', done: true });
-  else say({ ...about, done: true, refused: result === false });
+  if (about.step === 'select') print({ ...about, id: typeof result === 'string' ? result : '', done: true });
+  else print({ ...about, done: true, refused: result === false });
 }
 
-function say(step: Step): void {
+function print(step: Step): void {
   writeSync(1, `${JSON.stringify(step)}\n`);
 }
 
 main().catch((error: Error) => {
-  // The parent took the server away; which error the device names is for it to check.
+  // The parent has killed the server. The error's name helps if the process fails for another reason.
   writeSync(2, `${error.name}: ${error.message}\n`);
   process.exit(3);
 });

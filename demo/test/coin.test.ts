@@ -27,7 +27,7 @@ describe.each(TIERS)('a %s coin', (tier) => {
     expect(coin.authTag.length).toBe(16);
   });
 
-  it('carries the bare key: the end of its SubjectPublicKeyInfo', () => {
+  it('carries the bare key: the last bytes of its SubjectPublicKeyInfo', () => {
     const publicKey = importPublicKey(specOf(tier).publicKeyAlgorithm, coin.publicKey);
     const spki = publicKey.export({ type: 'spki', format: 'der' });
     expect(spki.subarray(-coin.publicKey.length).equals(coin.publicKey)).toBe(true);
@@ -46,7 +46,7 @@ describe.each(TIERS)('a %s coin', (tier) => {
     expect(verifyCoin({ ...coin, publicKey: other.publicKey }, keys)).toBe(false);
   });
 
-  it('is refused when somebody else signed it', () => {
+  it('is refused when another identity signed it', () => {
     const forged = mintCoin(tier, createIdentity(), hardwareKey);
     expect(verifyCoin(forged, keys)).toBe(false);
   });
@@ -56,13 +56,13 @@ describe.each(TIERS)('a %s coin', (tier) => {
     expect(verifyCoin({ ...coin, signature: coin.signature.subarray(1) }, keys)).toBe(false);
   });
 
-  it('keeps its private half from whoever does not have the hardware key', () => {
+  it('keeps its private half secret without the hardware key', () => {
     const name = coinName(coin.keyId, tier);
     expect(importPrivateKey(hardwareKey.open(coin, name)).type).toBe('private');
     expect(() => new HardwareKey().open(coin, name)).toThrow();
   });
 
-  it('keeps a private half that was moved to the name of another coin closed', () => {
+  it('does not open a private half that was moved to the name of another coin', () => {
     const other = mintCoin(tier, identity, hardwareKey);
     expect(() => hardwareKey.open(coin, coinName(other.keyId, tier))).toThrow();
   });
@@ -74,7 +74,7 @@ it('refuses a signature that the owner made over the bare key, for another purpo
   expect(verifyCoin({ ...coin, signature }, keys)).toBe(false);
 });
 
-it('refuses a SILVER coin sold as another category', () => {
+it('refuses a SILVER coin that claims another category', () => {
   const coin = mintCoin('SILVER', identity, hardwareKey);
   expect(verifyCoin({ ...coin, coinCategory: 'GOLD' }, keys)).toBe(false);
   expect(verifyCoin({ ...coin, coinCategory: 'BRONZE' }, keys)).toBe(false);
@@ -93,7 +93,7 @@ it('refuses an ML-KEM key whose coefficients exceed the modulus (FIPS 203 sectio
   expect(() => importPublicKey('ML-KEM-768', Buffer.alloc(1184, 0xff))).toThrow();
 });
 
-it('advises the tier that link and battery allow', () => {
+it('recommends the tier that link and battery allow', () => {
   expect(adviseTier({ link: 'Wi-Fi', battery: 1 }).coinCategory).toBe('GOLD');
   expect(adviseTier({ link: 'cellular', battery: 1 }).coinCategory).toBe('SILVER');
   expect(adviseTier({ link: 'cellular', battery: 0.1 }).coinCategory).toBe('BRONZE');

@@ -39,7 +39,7 @@ async function mintAndKeep(tier: CoinCategoryName): Promise<MintedCoin> {
   return coin;
 }
 
-/** The parcel with one bit flipped, by the place of the byte on the wire. */
+/** Returns the parcel with one bit flipped, in the byte at an index on the wire. */
 function damaged(bytes: Buffer, index: number) {
   const changed = Buffer.from(bytes);
   changed.writeUInt8(changed.readUInt8(index) ^ 1, index);
@@ -58,7 +58,7 @@ describe.each(TIERS)('a message under a %s coin', (tier) => {
     expect(await storage.vault.fetchKey(coin.keyId)).toBeNull();
   });
 
-  it('is refused when it comes again', async () => {
+  it('is refused when it arrives again', async () => {
     const parcel = sealMessage(TEXT, await mintAndKeep(tier), keys);
     await openParcel(parcel, opener);
     expect(await openParcel(parcel, opener)).toEqual({ opened: false, reason: 'BURNED' });
@@ -73,8 +73,8 @@ describe.each(TIERS)('a message under a %s coin', (tier) => {
   it('is refused with any part changed, and burns nothing then', async () => {
     const coin = await mintAndKeep(tier);
     const bytes = encodeParcel(sealMessage(TEXT, coin, keys));
-    const places = { iv: 16, tag: 28, encapsulation: PARCEL_OVERHEAD, ciphertext: bytes.length - 1 };
-    for (const [part, index] of Object.entries(places)) {
+    const offsets = { iv: 16, tag: 28, encapsulation: PARCEL_OVERHEAD, ciphertext: bytes.length - 1 };
+    for (const [part, index] of Object.entries(offsets)) {
       expect([part, await openParcel(damaged(bytes, index), opener)]).toEqual([
         part,
         { opened: false, reason: 'DAMAGED' },
@@ -93,7 +93,7 @@ describe.each(TIERS)('a message under a %s coin', (tier) => {
     expect(await storage.vault.getStatus(other.keyId)).toBe('ACTIVE');
   });
 
-  it('is not written at all when the coin is forged', async () => {
+  it('is not written if the coin is forged', async () => {
     const forged = mintCoin(tier, createIdentity(), hardwareKey);
     expect(() => sealMessage(TEXT, forged, keys)).toThrow(ForgedCoinError);
   });
@@ -110,7 +110,7 @@ it('refuses a parcel that is cut off', async () => {
   expect(() => decodeParcel(bytes.subarray(0, PARCEL_OVERHEAD + 31))).toThrow(RangeError);
 });
 
-it('can be opened under BRONZE by anybody who follows RFC 7748, RFC 9180 section 4.1 and RFC 5869', () => {
+it('can be opened under BRONZE by any implementation of RFC 7748, RFC 9180 section 4.1 and RFC 5869', () => {
   const coin = mintCoin('BRONZE', identity, hardwareKey);
   const { keyId, encapsulation, iv, ciphertext, tag } = sealMessage(TEXT, coin, keys);
   const privateKey = importPrivateKey(hardwareKey.open(coin, coinName(keyId, 'BRONZE')));

@@ -2,19 +2,19 @@ import type { BudgetTable } from '../contract/budget';
 import type { CoinCategoryName } from '../contract/coin-category';
 import { perCategory, specOf } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
+import type { InventoryCoin } from '../contract/inventory';
 import type { MintedCoin } from '../contract/outbox';
 import type { NewVaultKey } from '../contract/vault';
-import type { InventoryCoin } from '../index';
 
 export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-/** A row of a budget table, or a count, for tests to change: they name only the categories that they are about. */
+/** No coins of any category: a base for budgets and counts, of which tests name only the categories that they use. */
 export const NO_COINS: Readonly<Record<CoinCategoryName, number>> = perCategory(() => 0);
 
-/** Time that passes only when a test says so. */
+/** A clock that only advances when a test advances it. */
 export class ManualClock {
   #nowMs = Date.UTC(2026, 0, 15, 12);
 
@@ -24,42 +24,44 @@ export class ManualClock {
     this.#nowMs += ms;
   }
 
-  /** The moment that far from now. */
+  /** Returns the time that is this many milliseconds from now. */
   in(ms: number): Date {
     return new Date(this.#nowMs + ms);
   }
 }
 
-/** One fresh storage of a test case. */
+/** A new storage for one test case. */
 export interface Fixture {
   readonly clock: ManualClock;
   /** The first handle. */
   readonly storage: DeviceStorage;
-  /** One more handle on the same storage, as another process would have; with the same clock. */
+  /** Opens one more handle on the same storage, like that of another process, with the same clock. */
   open(): Promise<DeviceStorage>;
-  /** For a child process: opens the same storage with the machine's clock. Bytes are given as numbers. */
+  /** The config with which a child process opens the same storage, with the machine's clock. */
   readonly childConfig: ChildConfig;
   /** Closes every handle and removes the storage. */
   destroy(): Promise<void>;
 }
 
+/** The config of a storage in a form that can be sent to a child process: bytes are numbers. */
 export interface ChildConfig {
   readonly backend: DeviceStorage['backend'];
-  /** SQLite's file. */
+  /** The file of SQLite. */
   readonly path?: string;
-  /** Redis' server and the device's part of it. */
+  /** The Redis server. */
   readonly url?: string;
+  /** The device's part of the Redis server. */
   readonly namespace?: string;
   readonly key?: string | readonly number[];
   readonly budgets?: BudgetTable;
 }
 
-/** What a backend brings to the suites. */
+/** Creates storages of one backend for the suites. */
 export interface Harness {
   create(options?: { readonly budgets?: BudgetTable }): Promise<Fixture>;
 }
 
-/** Runs a case on a fresh storage. */
+/** Runs a test case on a new storage. */
 export async function withFixture(
   harness: Harness,
   test: (fixture: Fixture) => Promise<void>,
@@ -73,12 +75,12 @@ export async function withFixture(
   }
 }
 
-/** A valid UUID for every number, in ascending order. */
+/** Returns a valid UUID for every number, in ascending order. */
 export function keyId(number: number): string {
   return `00000000-0000-4000-8000-${number.toString(16).padStart(12, '0')}`;
 }
 
-/** Bytes that differ by seed and place, so that no part of them turns up by accident. */
+/** Returns pseudo-random bytes that depend on the seed, so that no part of them occurs elsewhere by accident. */
 export function bytes(length: number, seed: number): Uint8Array {
   let state = (seed + 1) * 2_654_435_761;
   return Uint8Array.from({ length }, () => {

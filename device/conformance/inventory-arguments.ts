@@ -1,6 +1,6 @@
 import { DAY, type Harness, inventoryCoin, withFixture } from './harness';
 
-/** Part of inventorySuite: what is refused, and by which name. */
+/** The part of inventorySuite about refused arguments. */
 export function inventoryArgumentCases(harness: Harness): void {
   const badCoins: [field: string, changes: object][] = [
     ['contactId', { contactId: '' }],
@@ -18,7 +18,7 @@ export function inventoryArgumentCases(harness: Harness): void {
     ['expiresAt', { expiresAt: new Date(Number.NaN) }],
     ['expiresAt', { expiresAt: undefined }],
   ];
-  it('refuses a coin with any bad field by the name of the field, and stores nothing', () =>
+  it('refuses a coin with a bad field, names the field, and stores nothing', () =>
     withFixture(harness, async ({ storage: { inventory }, clock }) => {
       await inventory.setPriority('bob', 'BESTIE');
       for (const [field, changes] of badCoins) {

@@ -2,9 +2,9 @@ import { DEFAULT_BUDGETS } from '../contract/budget';
 import type { SmartInventory } from '../contract/inventory';
 import { DAY, type Harness, inventoryCoin, keyId, type ManualClock, NO_COINS, withFixture } from './harness';
 
-/** Part of inventorySuite: what garbageCollect removes and what it keeps. */
+/** The part of inventorySuite about garbageCollect. */
 export function garbageCases(harness: Harness): void {
-  it('gives up the coins of inactive contacts and keeps their priority', () =>
+  it('removes the coins of inactive contacts and keeps their priority', () =>
     withFixture(harness, async ({ storage: { inventory }, clock }) => {
       await fill(inventory, clock, 'bob', 40 * DAY);
       await fill(inventory, clock, 'carol', 40 * DAY);
@@ -20,7 +20,7 @@ export function garbageCases(harness: Harness): void {
       expect(await inventory.garbageCollect(5)).toBe(2);
     }));
 
-  it('counts expired coins among those it gives up', () =>
+  it('counts the expired coins of inactive contacts among the removed ones', () =>
     withFixture(harness, async ({ storage: { inventory }, clock }) => {
       await fill(inventory, clock, 'bob', 23 * DAY);
       clock.advance(30 * DAY);
@@ -28,7 +28,7 @@ export function garbageCases(harness: Harness): void {
       expect(await inventory.getTotalStorageBytes()).toBe(0);
     }));
 
-  it('removes the expired coins of active contacts too, uncounted, so that none is kept for ever', () =>
+  it('also removes the expired coins of active contacts, without counting them', () =>
     withFixture(harness, async ({ storage: { inventory }, clock }) => {
       await fill(inventory, clock, 'bob', DAY);
       await inventory.storeKey(inventoryCoin(4, clock.in(40 * DAY), { coinCategory: 'BRONZE' }));
@@ -39,7 +39,7 @@ export function garbageCases(harness: Harness): void {
       expect((await inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(4));
     }));
 
-  it('forgets inactive contacts that have no priority, and only those', () =>
+  it('forgets inactive contacts without a priority, and no others', () =>
     withFixture(
       harness,
       async ({ storage: { inventory }, clock }) => {

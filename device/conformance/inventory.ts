@@ -3,7 +3,7 @@ import { DAY, type Harness, HOUR, inventoryCoin, keyId, NO_COINS, withFixture } 
 import { inventoryArgumentCases } from './inventory-arguments';
 import { garbageCases } from './inventory-garbage';
 
-/** The promises of SmartInventory, for any backend. */
+/** Tests the promises of SmartInventory on any backend. */
 export function inventorySuite(name: string, harness: Harness): void {
   describe(`SmartInventory on ${name}`, () => {
     it('returns a selected coin as it was stored, once', () =>
@@ -15,7 +15,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await inventory.selectCoin('bob', 'GOLD')).toBeNull();
       }));
 
-    it('selects the coin that ends first, then the one stored first', () =>
+    it('selects the coin with the earliest expiry, and of several with the same expiry the one stored first', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         await inventory.storeKey(inventoryCoin(1, clock.in(3 * DAY)));
@@ -25,7 +25,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await selectAll(inventory)).toStrictEqual([4, 3, 2, 1].map(keyId));
       }));
 
-    it('falls back to lower categories only, the best first', () =>
+    it('falls back to lower categories only, best first', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         await inventory.storeKey(inventoryCoin(1, clock.in(HOUR), { coinCategory: 'BRONZE' }));
@@ -37,7 +37,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect((await inventory.selectCoin('bob', 'GOLD'))?.coinCategory).toBe('GOLD');
       }));
 
-    it('uses a coin until its end and never from then on', () =>
+    it('uses a coin before its expiry and never from then on', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
@@ -53,7 +53,7 @@ export function inventorySuite(name: string, harness: Harness): void {
       ['BESTIE', [5, 4, 1]],
       ['MATE', [0, 6, 4]],
       ['STRANGER', [0, 0, 0]],
-    ] as const)('holds for a %s exactly %p coins of GOLD, SILVER and BRONZE', (priority, budget) =>
+    ] as const)('stores for a %s exactly %p coins of GOLD, SILVER and BRONZE', (priority, budget) =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', priority);
         const stored = [0, 0, 0];
@@ -68,7 +68,7 @@ export function inventorySuite(name: string, harness: Harness): void {
       }),
     );
 
-    it('counts each contact on its own, and lets two contacts have coins of the same id', () =>
+    it('counts each contact separately, and lets two contacts have coins with the same id', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         await inventory.setPriority('carol', 'BESTIE');
@@ -79,7 +79,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         }
       }));
 
-    it('fills no budget with expired coins', () =>
+    it('does not count expired coins against the budget', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         for (let n = 0; n < 5; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY)));
@@ -89,7 +89,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await selectAll(inventory)).toStrictEqual([keyId(9)]);
       }));
 
-    it('fills the budget with open reservations too', () =>
+    it('counts pending reservations against the budget', () =>
       withFixture(harness, async ({ storage: { inventory, pendingRequests }, clock }) => {
         const contact = { contactId: 'bob', userId: keyId(77) };
         await inventory.setPriority('bob', 'BESTIE');
@@ -103,13 +103,13 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await pendingRequests.reserveRoom([contact])).toStrictEqual([]);
         expect(await inventory.storeKey(inventoryCoin(2, clock.in(DAY)))).toBe(false);
         const [gold] = reserved;
-        if (gold === undefined) throw new Error('nothing reserved');
+        if (gold === undefined) throw new Error('Nothing was reserved.');
         await pendingRequests.settleTopUp(gold, [inventoryCoin(3, clock.in(DAY))]);
         expect(await inventory.storeKey(inventoryCoin(2, clock.in(DAY)))).toBe(true);
         expect(await countsOf(inventory)).toStrictEqual([3, 0, 0]);
       }));
 
-    it('takes other budgets when they are configured', () =>
+    it('uses the budgets of the config', () =>
       withFixture(
         harness,
         async ({ storage: { inventory, pendingRequests }, clock }) => {
@@ -126,7 +126,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         },
       ));
 
-    it('stores no coin twice while it is there or after it was selected', () =>
+    it('stores no coin twice, neither while it is stored nor after it was selected', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         const coin = inventoryCoin(1, clock.in(2 * DAY));
@@ -139,7 +139,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await inventory.selectCoin('bob', 'GOLD')).toBeNull();
       }));
 
-    it('evicts the coins stored last when the priority falls, and never stores them again', () =>
+    it('evicts the most recently stored coins when the priority is lowered, and never stores them again', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         expect(await inventory.setPriority('bob', 'BESTIE')).toStrictEqual({ evicted: [] });
         await inventory.storeKey(inventoryCoin(1, clock.in(2 * DAY)));
@@ -159,7 +159,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await countsOf(inventory)).toStrictEqual([1, 4, 0]);
       }));
 
-    it('takes everyone for a stranger until told otherwise', () =>
+    it('treats a contact as a stranger unless a priority was set', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         expect(await inventory.getPriority('bob')).toBe('STRANGER');
         expect(await inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(false);
@@ -167,7 +167,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await inventory.getPriority('bob')).toBe('MATE');
       }));
 
-    it('sums up contacts: priority, usable coins, last use', () =>
+    it('summarizes contacts: priority, usable coins, last use', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         const zero = { GOLD: 0, SILVER: 0, BRONZE: 0 };
         expect(await inventory.getSummary()).toStrictEqual([]);
@@ -197,7 +197,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await inventory.listContacts()).toStrictEqual(['bob', 'carol']);
       }));
 
-    it('tells how many bytes the stored coins take', () =>
+    it('returns the number of bytes that the stored coins take', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         expect(await inventory.getTotalStorageBytes()).toBe(0);
         await inventory.setPriority('bob', 'BESTIE');
@@ -209,7 +209,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await inventory.getTotalStorageBytes()).toBe(1184 + 64 + 36 + (32 + 64 + 36));
       }));
 
-    it('gives every one of many concurrent callers another coin', () =>
+    it('gives each of many concurrent callers a different coin', () =>
       withFixture(harness, async ({ storage, open, clock }) => {
         await storage.inventory.setPriority('bob', 'BESTIE');
         for (let n = 0; n < 5; n += 1) await storage.inventory.storeKey(inventoryCoin(n, clock.in(DAY)));
@@ -221,7 +221,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(ids.sort()).toStrictEqual([0, 1, 2, 3, 4].map(keyId));
       }));
 
-    it('takes contact names of 1 to 128 characters, whatever they are', () =>
+    it('accepts any contact id of 1 to 128 characters', () =>
       withFixture(harness, async ({ storage: { inventory } }) => {
         const names = ['🦊'.repeat(128), "Robert'); DROP TABLE contact;--", '__proto__', 'é', 'e\u0301', ' '];
         for (const name of names) await inventory.setPriority(name, 'MATE');

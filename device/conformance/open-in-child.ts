@@ -5,7 +5,7 @@ import { Secret } from '../secret';
 import { openSqlite } from '../sqlite/open';
 import type { ChildConfig } from './harness';
 
-/** Opens a fixture's storage in a process of its own. */
+/** Opens a fixture's storage in a child process. */
 export async function openInChild(config: ChildConfig, now = () => new Date()): Promise<DeviceStorage> {
   const { backend, path = '', url = '', namespace = '', key, budgets = DEFAULT_BUDGETS } = config;
   const secret = key === undefined ? undefined : Secret.from(typeof key === 'string' ? key : Uint8Array.from(key));

@@ -13,16 +13,16 @@ export interface RaceResult {
   readonly burned: string[];
   readonly stored: string[];
   readonly selected: string[];
-  /** The most usable coins seen at any moment. */
-  readonly most: Record<CoinCategoryName, number>;
+  /** The maximum number of usable coins seen at any time. */
+  readonly maxUsable: Record<CoinCategoryName, number>;
   readonly reserved: PendingRequest[];
 }
 
-/** Run by fork: the first message opens the storage, the second is the task; each is answered when done. */
+/** The first message opens the storage, the second is the task. The process replies to each when it is done. */
 let storage: DeviceStorage | undefined;
 
 process.on('message', (message: ChildConfig | RaceTask) => {
-  answer(message).then(
+  handle(message).then(
     (result) => process.send?.(result),
     (error: unknown) => {
       console.error(error);
@@ -31,13 +31,13 @@ process.on('message', (message: ChildConfig | RaceTask) => {
   );
 });
 
-async function answer(message: ChildConfig | RaceTask): Promise<object> {
+async function handle(message: ChildConfig | RaceTask): Promise<object> {
   if ('backend' in message) {
     storage = await openInChild(message);
     return { opened: true };
   }
   if (storage === undefined) throw new Error('The storage is not open.');
-  const result: RaceResult = { burned: [], stored: [], selected: [], most: perCategory(() => 0), reserved: [] };
+  const result: RaceResult = { burned: [], stored: [], selected: [], maxUsable: perCategory(() => 0), reserved: [] };
   await run(storage, message, result);
   return result;
 }
@@ -61,7 +61,7 @@ async function run(
         if (await inventory.storeKey(coin)) result.stored.push(keyId(n));
         const [summary] = await inventory.getSummary(task.contactId);
         for (const category of COIN_CATEGORY_NAMES) {
-          result.most[category] = Math.max(result.most[category], summary?.counts[category] ?? 0);
+          result.maxUsable[category] = Math.max(result.maxUsable[category], summary?.counts[category] ?? 0);
         }
         if (n % 2 === 1) {
           const selected = await inventory.selectCoin(task.contactId, 'GOLD');

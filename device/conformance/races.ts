@@ -6,15 +6,15 @@ import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import { type ChildConfig, type Harness, keyId, vaultKey, withFixture } from './harness';
 import type { RaceResult, RaceTask } from './race-worker';
 
-/** From the sources as well as from the build, the worker runs as built. */
+/** The compiled worker, which also the uncompiled tests run. */
 const WORKER = compiled('device/conformance/race-worker');
 
-/** What two processes hammering one storage must never break, for any backend. */
+/** Tests on any backend that two processes which use one storage heavily break no promise. */
 export function racesSuite(name: string, harness: Harness): void {
   describe(`two processes on one storage, ${name}`, () => {
-    it('burns each key for exactly one of them', () =>
+    it('lets exactly one of them burn each key', () =>
       withFixture(harness, async ({ clock, childConfig, open }) => {
-        // The workers go by the machine's clock.
+        // The workers use the machine's clock.
         clock.advance(Date.now() - clock.now().getTime());
         const { vault } = await open();
         const ids = Array.from({ length: 60 }, (_, n) => keyId(n));
@@ -29,7 +29,7 @@ export function racesSuite(name: string, harness: Harness): void {
         clock.advance(Date.now() - clock.now().getTime());
         const { inventory } = await open();
         await inventory.setPriority('bob', 'BESTIE');
-        // Both get the same ids to store, so that each is tried by both and most are used in between.
+        // Both store the same ids, so that both try each one, and most are used in between.
         const results = await race(childConfig, { kind: 'store-and-select', contactId: 'bob', coins: 120 });
         const stored = results.flatMap((result) => result.stored);
         const selected = results.flatMap((result) => result.selected);
@@ -43,12 +43,12 @@ export function racesSuite(name: string, harness: Harness): void {
         }
         expect(selected.sort()).toStrictEqual(stored.sort());
         for (const category of COIN_CATEGORY_NAMES) {
-          const most = Math.max(...results.map((result) => result.most[category]));
-          expect(most).toBeLessThanOrEqual(DEFAULT_BUDGETS.BESTIE[category]);
+          const maxUsable = Math.max(...results.map((result) => result.maxUsable[category]));
+          expect(maxUsable).toBeLessThanOrEqual(DEFAULT_BUDGETS.BESTIE[category]);
         }
       }));
 
-    it('reserves the same room for only one of them', () =>
+    it('lets only one of them reserve the same room', () =>
       withFixture(harness, async ({ clock, childConfig, open }) => {
         clock.advance(Date.now() - clock.now().getTime());
         const { inventory } = await open();
@@ -64,20 +64,20 @@ export function racesSuite(name: string, harness: Harness): void {
 async function race(config: ChildConfig, task: RaceTask): Promise<RaceResult[]> {
   const workers = [fork(WORKER), fork(WORKER)];
   try {
-    await Promise.all(workers.map((worker) => ask(worker, config)));
-    return (await Promise.all(workers.map((worker) => ask(worker, task)))) as RaceResult[];
+    await Promise.all(workers.map((worker) => send(worker, config)));
+    return (await Promise.all(workers.map((worker) => send(worker, task)))) as RaceResult[];
   } finally {
     for (const worker of workers) worker.kill();
   }
 }
 
-/** Sends a message and waits for the answer to it. */
-async function ask(worker: ChildProcess, message: object): Promise<unknown> {
+/** Sends a message and waits for the reply. */
+async function send(worker: ChildProcess, message: object): Promise<unknown> {
   const failed = once(worker, 'exit').then(([code]) =>
-    Promise.reject(new Error(`The worker ended with code ${code}.`)),
+    Promise.reject(new Error(`The worker exited with code ${code}.`)),
   );
   failed.catch(() => undefined);
   worker.send(message);
-  const [answer] = (await Promise.race([once(worker, 'message'), failed])) as unknown[];
-  return answer;
+  const [reply] = (await Promise.race([once(worker, 'message'), failed])) as unknown[];
+  return reply;
 }

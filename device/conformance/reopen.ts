@@ -2,7 +2,7 @@ import { DAY, type Harness, inventoryCoin, keyId, mintedCoin, vaultKey, withFixt
 
 const EPOCH = '11111111-1111-4111-8111-111111111111';
 
-/** What must survive closing and opening again, and what another handle sees at once; for any backend. */
+/** Tests on any backend what survives closing and reopening, and that another handle sees every change immediately. */
 export function reopenSuite(name: string, harness: Harness): void {
   describe(`closing and reopening ${name}`, () => {
     it('keeps keys, and the memory of burned ones', () =>
@@ -31,7 +31,7 @@ export function reopenSuite(name: string, harness: Harness): void {
         expect(await inventory.selectCoin('bob', 'GOLD')).toStrictEqual(inventoryCoin(2, clock.in(2 * DAY)));
       }));
 
-    it('keeps what was not acknowledged, and under which epoch it was sent', () =>
+    it('keeps unacknowledged coins and the epoch under which they were sent', () =>
       withFixture(harness, async ({ storage, open }) => {
         await storage.outbox.add([mintedCoin(1), mintedCoin(2)]);
         expect((await storage.outbox.takeBatch(EPOCH, 0, 1)).coins.map(({ keyId }) => keyId)).toStrictEqual([keyId(1)]);
@@ -43,7 +43,7 @@ export function reopenSuite(name: string, harness: Harness): void {
         expect(await vault.listKeyIds('GOLD')).toStrictEqual([keyId(1), keyId(2)]);
       }));
 
-    it('keeps open requests, to ask again with the same id and parameters', () =>
+    it('keeps pending requests, to repeat them with the same id and parameters', () =>
       withFixture(harness, async ({ storage, open }) => {
         const contact = { contactId: 'bob', userId: keyId(77) };
         await storage.inventory.setPriority('bob', 'MATE');
@@ -58,7 +58,7 @@ export function reopenSuite(name: string, harness: Harness): void {
         expect(await pendingRequests.openOnDemand(wish, { fresh: false })).toStrictEqual(onDemand);
       }));
 
-    it('shows every change to a second handle at once', () =>
+    it('shows every change to a second handle immediately', () =>
       withFixture(harness, async ({ storage, open, clock }) => {
         const other = await open();
         await storage.vault.storeKey(vaultKey(1));
@@ -71,7 +71,7 @@ export function reopenSuite(name: string, harness: Harness): void {
         expect(await storage.inventory.selectCoin('bob', 'GOLD')).toBeNull();
       }));
 
-    it('answers ClosedError to everything after close, and closes twice without complaint', () =>
+    it('rejects every call after close with ClosedError, and can be closed twice', () =>
       withFixture(harness, async ({ storage, clock }) => {
         await storage.close();
         await storage.close();

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import type { SecureVault } from '../contract/vault';
 import { bytes, DAY, type Harness, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
 
-/** The promises of SecureVault, for any backend. */
+/** Tests the promises of SecureVault on any backend. */
 export function vaultSuite(name: string, harness: Harness): void {
   describe(`SecureVault on ${name}`, () => {
     it('returns a stored key as it was stored, with its times', () =>
@@ -19,14 +19,14 @@ export function vaultSuite(name: string, harness: Harness): void {
         });
       }));
 
-    it('keeps a key for 30 days when no end is given', () =>
+    it('keeps a key for 30 days if it has no expiresAt', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         const expiresAt = clock.in(30 * DAY);
         await vault.storeKey(vaultKey(1));
         expect((await vault.fetchKey(keyId(1)))?.expiresAt).toStrictEqual(expiresAt);
       }));
 
-    it('takes ids in any case and returns them in lower case', () =>
+    it('accepts ids in any case and returns them in lower case', () =>
       withFixture(harness, async ({ storage: { vault } }) => {
         const upper = 'ABCDEF01-2345-4678-9ABC-DEF012345678';
         await vault.storeKey(vaultKey(1, { keyId: upper }));
@@ -43,7 +43,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect((await vault.fetchKey(keyId(1)))?.encryptedBlob).toStrictEqual(vaultKey(1).encryptedBlob);
       }));
 
-    it('answers null, false, ABSENT and nothing for ids it never saw', () =>
+    it('returns null, false, ABSENT and empty results for unknown ids', () =>
       withFixture(harness, async ({ storage: { vault } }) => {
         expect(await vault.fetchKey(keyId(1))).toBeNull();
         expect(await vault.burnKey(keyId(1))).toBe(false);
@@ -53,7 +53,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.purgeExpired()).toBe(0);
       }));
 
-    it('never returns or stores a burned key again before its end, also long after the burn grace', () =>
+    it('never returns or stores a burned key again before its expiry, even long after the burn grace', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         await vault.storeKey(vaultKey(1, { expiresAt: clock.in(2 * DAY) }));
         expect(await vault.burnKey(keyId(1))).toBe(true);
@@ -69,7 +69,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.fetchKey(keyId(1))).toBeNull();
       }));
 
-    it('lets an id be stored again once the burned key has reached its end', () =>
+    it('lets an id be stored again after the burned key has expired', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         await vault.storeKey(vaultKey(1, { expiresAt: clock.in(DAY) }));
         await vault.burnKey(keyId(1));
@@ -79,7 +79,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.getStatus(keyId(1))).toBe('BURNED');
       }));
 
-    it('gives up a key at its end, not a millisecond before, and no read moves that', () =>
+    it('expires a key exactly at its expiresAt, which no read extends', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         await vault.storeKey(vaultKey(1, { expiresAt: clock.in(DAY) }));
         clock.advance(DAY - 1);
@@ -93,7 +93,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.listKeyIds()).toStrictEqual([]);
       }));
 
-    it('destroys an expired key that is still there when it is burned', () =>
+    it('destroys an expired key that is still stored when it is burned', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         await vault.storeKey(vaultKey(1, { expiresAt: clock.in(DAY) }));
         clock.advance(DAY);
@@ -128,7 +128,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.purgeExpired()).toBe(0);
       }));
 
-    it('purges keys that are still owed only when told so, and never stores their ids again before their end', () =>
+    it('purges keys that are still owed only with evenIfOwed, and never stores their ids again before their expiry', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         await vault.storeKey(vaultKey(1));
         clock.advance(2 * DAY);
@@ -148,7 +148,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
       }));
 
-    it('lets exactly one of many concurrent burns through', () =>
+    it('lets exactly one of many concurrent burns succeed', () =>
       withFixture(harness, async ({ storage, open }) => {
         await storage.vault.storeKey(vaultKey(1));
         const other = await open();
@@ -156,7 +156,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect((await Promise.all(burns)).filter(Boolean)).toHaveLength(1);
       }));
 
-    it('is not changed by what callers do to bytes they gave or got', () =>
+    it('is not affected when callers change bytes that they passed or received', () =>
       withFixture(harness, async ({ storage: { vault } }) => {
         const key = vaultKey(1);
         await vault.storeKey(key);
@@ -165,7 +165,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect((await vault.fetchKey(keyId(1)))?.encryptedBlob).toStrictEqual(vaultKey(1).encryptedBlob);
       }));
 
-    it('takes the largest and smallest blob, and an end within the clock skew', () =>
+    it('accepts the largest and the smallest blob, and an expiresAt within the clock skew', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         const large = new Uint8Array(65_536).fill(7);
         const expiresAt = clock.in(30 * DAY + 5 * MINUTE);
@@ -193,7 +193,7 @@ export function vaultSuite(name: string, harness: Harness): void {
       ['expiresAt', { expiresAt: '2026-02-01' }],
       ['expiresAt', { expiresAt: null }],
     ];
-    it('refuses a key with any bad field by the name of the field, and stores nothing', () =>
+    it('refuses a key with a bad field, names the field, and stores nothing', () =>
       withFixture(harness, async ({ storage: { vault } }) => {
         for (const [field, changes] of badKeys) {
           const key = { ...vaultKey(1), ...changes } as ReturnType<typeof vaultKey>;
@@ -225,7 +225,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         }
       }));
 
-    it('refuses an end of now, and one beyond the lifetime and the clock skew', () =>
+    it('refuses an expiresAt of now, and one beyond the lifetime and the clock skew', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
         for (const expiresAt of [clock.now(), clock.in(30 * DAY + 5 * MINUTE + 1)]) {
           await expect(vault.storeKey(vaultKey(1, { expiresAt }))).rejects.toMatchObject({ field: 'expiresAt' });

@@ -1,32 +1,35 @@
 import { InvalidArgumentError } from '../errors';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from './coin-category';
 
-/** How close a contact is; decides how many of its coins are kept ready. */
+/** How close a contact is. The priority decides how many of its coins are kept ready. */
 export type ContactPriority = 'BESTIE' | 'MATE' | 'STRANGER';
 
-/** Coins that the inventory may hold per contact, by priority and category. */
+/** The maximum number of coins that the inventory holds per contact, by priority and category. */
 export type BudgetTable = Readonly<Record<ContactPriority, Readonly<Record<CoinCategoryName, number>>>>;
 
-/** A stranger's coins are fetched on demand and used at once, so none is kept. */
+/** The default budgets. A stranger's coins are fetched on demand and used at once, so none is kept. */
 export const DEFAULT_BUDGETS: BudgetTable = {
   BESTIE: { GOLD: 5, SILVER: 4, BRONZE: 1 },
   MATE: { GOLD: 0, SILVER: 6, BRONZE: 4 },
   STRANGER: { GOLD: 0, SILVER: 0, BRONZE: 0 },
 };
 
-/** What a contact is until setPriority says otherwise. */
+/** The priority of a contact for whom setPriority was never called. */
 export const DEFAULT_PRIORITY: ContactPriority = 'STRANGER';
 
 export const CONTACT_PRIORITIES = Object.keys(DEFAULT_BUDGETS) as readonly ContactPriority[];
 
-/** Far beyond any use; keeps one contact's top-up within a few calls. */
-const LARGEST_BUDGET = 1000;
+/** Upper bound of one budget. It is far beyond any use and keeps one contact's top-up within a few calls. */
+const MAX_BUDGET = 1000;
 
 export function isContactPriority(value: unknown): value is ContactPriority {
   return CONTACT_PRIORITIES.some((priority) => priority === value);
 }
 
-/** Coins that still fit. Neither the coins nor the reservations of expired or closed things may be counted in. */
+/**
+ * Returns how many coins still fit into a budget. Expired coins and the reservations of closed requests must not be
+ * counted in.
+ */
 export function roomLeft(budget: number, coinsHeld: number, coinsReserved: number): number {
   return Math.max(0, budget - coinsHeld - coinsReserved);
 }
@@ -36,10 +39,10 @@ export function checkBudgets(budgets: BudgetTable): BudgetTable {
   for (const priority of CONTACT_PRIORITIES) {
     for (const category of COIN_CATEGORY_NAMES) {
       const coins: unknown = budgets?.[priority]?.[category];
-      if (!Number.isInteger(coins) || Number(coins) < 0 || Number(coins) > LARGEST_BUDGET) {
+      if (!Number.isInteger(coins) || Number(coins) < 0 || Number(coins) > MAX_BUDGET) {
         throw new InvalidArgumentError(
           `budgets.${priority}.${category}`,
-          `must be a whole number from 0 to ${LARGEST_BUDGET}`,
+          `must be a whole number from 0 to ${MAX_BUDGET}`,
         );
       }
     }

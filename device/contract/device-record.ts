@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 
 /**
- * Everything that a storage holds, as records that every backend can give and take: the tables and columns of the
- * SQLite layout. Times are milliseconds since 1970, ids and names are in the clear, null is what is not known.
+ * Everything that a storage holds, in the neutral form in which moveDeviceStorage passes it from one backend to
+ * another: the tables and columns of the SQLite layout. Times are milliseconds since 1970, ids and names are in the
+ * clear, and null stands for an unknown value.
  */
 export interface DeviceRecords {
   readonly vault_key: {
@@ -71,7 +72,7 @@ export interface DeviceRecords {
 
 export type RecordKind = keyof DeviceRecords;
 
-/** The columns of each kind, those that name the record first; the order in which they are digested. */
+/** The columns of each kind, starting with those that identify a record. Digests follow this order. */
 export const RECORD_COLUMNS: { readonly [Kind in RecordKind]: readonly (keyof DeviceRecords[Kind] & string)[] } = {
   vault_key: ['key_id', 'coin_category', 'created_at', 'expires_at', 'encryption_iv', 'auth_tag', 'encrypted_blob'],
   vault_tombstone: ['key_id', 'expires_at', 'coin_category', 'created_at', 'burned_at'],
@@ -95,7 +96,7 @@ export const RECORD_COLUMNS: { readonly [Kind in RecordKind]: readonly (keyof De
 
 export const RECORD_KINDS = Object.keys(RECORD_COLUMNS) as readonly RecordKind[];
 
-/** Counts and digests all records of one kind, in whatever order they come. */
+/** Counts and digests all records of one kind. The order in which they are added makes no difference. */
 export class RecordDigest {
   readonly #digests: string[] = [];
 
@@ -111,7 +112,7 @@ export class RecordDigest {
     return this.#digests.length;
   }
 
-  /** SHA-256 over the sorted SHA-256 of every record. */
+  /** SHA-256 over the sorted SHA-256 digests of all records, in base64. */
   get value(): string {
     const all = createHash('sha256');
     for (const digest of this.#digests.sort()) all.update(digest);

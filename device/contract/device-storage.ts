@@ -3,22 +3,26 @@ import type { Outbox } from './outbox';
 import type { PendingRequests } from './pending-requests';
 import type { SecureVault } from './vault';
 
-/** One device's storage: everything lies in one encrypted place, so that one step can change all of it. */
+/** The name of an engine that can keep a device's data. */
+export type BackendName = 'sqlite' | 'redis';
+
+/** One device's storage. Everything lies in one encrypted place, so that a single atomic step can change all of it. */
 export interface DeviceStorage {
-  readonly backend: 'sqlite' | 'redis';
+  readonly backend: BackendName;
   readonly vault: SecureVault;
   readonly inventory: SmartInventory;
-  /** For publishCoins and reconcileCoins. */
+  /** Used by publishCoins and reconcileCoins. */
   readonly outbox: Outbox;
-  /** For topUp and fetchOnDemand. */
+  /** Used by topUp and fetchOnDemand. */
   readonly pendingRequests: PendingRequests;
   /**
-   * Erases what was burned, selected or purged before the call from every file of the storage, where older images of it
-   * may lie encrypted (SQLite: its WAL goes into the file) or as it was (Redis: its append-only file and snapshot are
-   * written anew). Takes as long as writing the storage once. Rejects with StorageBusyError when other processes leave
-   * it no moment for 5 s (SQLite), with UnreachableError when the server fails (Redis); call it again then.
+   * Erases everything that was burned, selected or purged before the call from every file of the storage. Older images
+   * of it may lie there encrypted (SQLite: the WAL is written back into the file) or in the clear (Redis: the
+   * append-only file and the snapshot are rewritten). Takes as long as writing the storage once. Rejects with
+   * StorageBusyError if other processes keep the file busy for 5 s (SQLite), and with UnreachableError if the server
+   * fails (Redis); the call can then be repeated.
    */
   cleanUp(): Promise<void>;
-  /** Everything used afterwards rejects with ClosedError. Closing twice is fine. */
+  /** Closes the storage. Every later call rejects with ClosedError. Closing twice has no further effect. */
   close(): Promise<void>;
 }

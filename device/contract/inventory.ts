@@ -1,10 +1,13 @@
 import type { ContactPriority } from './budget';
 import type { CoinCategoryName } from './coin-category';
 
-/** Coins of a contact who was inactive for so long are given up by garbageCollect. */
+/** By default, garbageCollect removes the coins of contacts that were inactive for this many days. */
 export const INACTIVE_DAYS = 30;
 
-/** A contact's coin, as fetched from the coin service: public halves only. */
+/** The size of a key id as UUID text, which getTotalStorageBytes counts for every coin. */
+export const KEY_ID_BYTES = 36;
+
+/** A contact's coin, as fetched from the coin service. It holds public halves only. */
 export interface InventoryCoin {
   /** Names the contact; 1 to 128 characters. */
   readonly contactId: string;
@@ -15,7 +18,7 @@ export interface InventoryCoin {
   readonly publicKey: Uint8Array;
   /** Exactly the category's size: 2420 bytes for GOLD, 64 for SILVER and BRONZE. */
   readonly signature: Uint8Array;
-  /** The coin's `expire_time`: from this moment on it is not used any more. In the future when stored. */
+  /** The coin's `expire_time`. The coin is not used at or after this moment. Must be in the future when stored. */
   readonly expiresAt: Date;
 }
 
@@ -28,9 +31,9 @@ export interface CoinName {
 export interface ContactSummary {
   readonly contactId: string;
   readonly priority: ContactPriority;
-  /** Usable coins, without the expired ones. */
+  /** The number of usable coins per category. Expired coins are not counted. */
   readonly counts: Record<CoinCategoryName, number>;
-  /** When a coin was last stored to or selected from this contact; null before the first. */
+  /** The time when a coin was last stored for or selected from this contact; null if that never happened. */
   readonly lastUsedAt: Date | null;
 }
 
@@ -40,50 +43,50 @@ export interface ContactSummary {
  * - **Used once** (promises 6 and 8): a selected coin is off the disk before it is returned, so a crash cannot use it
  *   twice. Ids that were selected or evicted are remembered until the coin's `expiresAt` and never stored again.
  * - **Budgets hold** (promise 7) under any interleaving of processes: per contact and category there are never more
- *   usable coins than the budget of the contact's priority, and nothing is stored or reserved beyond what usable coins
- *   and the open reservations of top-ups leave of it. Expired coins fill no budget.
- * - **Time**: a coin is usable before its `expiresAt`, never from that moment on. Expired coins leave the disk with the
- *   next coin stored to the contact, or with garbageCollect.
+ *   usable coins than the budget of the contact's priority allows, and nothing is stored or reserved beyond what usable
+ *   coins and the reservations of pending top-ups leave of it. Expired coins use up no budget.
+ * - **Time**: a coin is usable before its `expiresAt`, never from that moment on. Expired coins are removed from the
+ *   disk with the next coin stored for the contact, or by garbageCollect.
  *
- * Errors are those of SecureVault, under the same conditions; bad input changes nothing.
+ * Methods reject with the errors of SecureVault, under the same conditions. A refused argument changes nothing.
  */
 export interface SmartInventory {
   /**
-   * Keeps one coin for later.
-   * @returns false, storing nothing, when the budget is full, or this contact's coin of that id is there or was used.
+   * Caches one coin.
+   * @returns false, storing nothing, if the budget is full or this contact's coin with that id is stored or was used.
    */
   storeKey(coin: InventoryCoin): Promise<boolean>;
 
   /**
-   * Takes a coin out to use it, in one atomic step: of the desired category or else the next lower one that has any,
-   * the earliest `expiresAt` first. Among several callers, each gets another coin.
-   * @returns null when no usable coin of these categories is there.
+   * Takes a coin out for use, in one atomic step: from the desired category, or else from the next lower one that has
+   * a usable coin; within a category the earliest `expiresAt` first. Concurrent callers get different coins.
+   * @returns null if none of these categories has a usable coin.
    */
   selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null>;
 
-  /** STRANGER until setPriority says otherwise. */
+  /** Returns the contact's priority: STRANGER unless setPriority was called. */
   getPriority(contactId: string): Promise<ContactPriority>;
 
-  /** Adjusts the contact's budget and evicts what exceeds it, the coins stored last first. */
+  /** Changes the contact's priority and evicts the coins beyond its new budget, the most recently stored first. */
   setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }>;
 
   /**
-   * Every contact that listContacts names, in its order; with an id only that contact's summary, which for an unknown
-   * one shows a STRANGER without coins.
+   * Returns a summary of every contact that listContacts names, in the same order. With an id it returns only that
+   * contact's summary; an unknown contact is summarized as a STRANGER without coins.
    */
   getSummary(contactId?: string): Promise<ContactSummary[]>;
 
-  /** The contacts that have a priority or coins, or were used, in ascending order of their ids. */
+  /** Lists the contacts that have a priority or coins, or were used, in ascending order of their ids. */
   listContacts(): Promise<string[]>;
 
-  /** Bytes of the stored coins' public keys, signatures and ids (36 bytes each), expired coins on disk included. */
+  /** Returns the bytes of all stored coins' public keys, signatures and ids (36 bytes each), expired ones included. */
   getTotalStorageBytes(): Promise<number>;
 
   /**
-   * Gives up the coins of contacts neither selected from nor stored to for `inactiveDays` (a whole number, 0 to
-   * 3650; default 30). Their priorities stay; those without one are forgotten. Expired coins of the other contacts leave
-   * the disk too, but do not count.
-   * @returns the number of coins removed of inactive contacts, expired ones that were still on disk included.
+   * Removes the coins of contacts that were neither selected from nor stored for during `inactiveDays` (a whole number,
+   * 0 to 3650; default 30). Their priorities stay; contacts without one are forgotten. Expired coins of all other
+   * contacts are removed as well, but not counted.
+   * @returns the number of coins removed from inactive contacts, including expired ones that were still on disk.
    */
   garbageCollect(inactiveDays?: number): Promise<number>;
 }

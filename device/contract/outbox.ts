@@ -10,36 +10,39 @@ export interface MintedCoin {
   readonly publicKey: Uint8Array;
   /** Exactly the category's size. */
   readonly signature: Uint8Array;
-  /** As in NewVaultKey. */
+  /** 1 byte to 64 KiB, see NewVaultKey. */
   readonly encryptedBlob: Uint8Array;
+  /** 12 bytes. */
   readonly encryptionIv: Uint8Array;
+  /** 16 bytes. */
   readonly authTag: Uint8Array;
 }
 
-/** A public half on its way to the coin service. */
+/** A public half that waits for its upload to the coin service. */
 export interface OutboxCoin extends CoinName {
-  /** The place in minting order. */
+  /** The position in minting order. */
   readonly sequence: number;
   readonly publicKey: Uint8Array;
   readonly signature: Uint8Array;
-  /** The vault's end of the private half minus the delivery window: the coin's `expire_time` (promise 5). */
+  /** The coin's `expire_time`: the vault's `expiresAt` of the private half minus the delivery window (promise 5). */
   readonly expireTime: Date;
 }
 
-/** Why the vault did not take a minted coin as new. */
+/** A minted coin that the vault did not take as new, and the reason. */
 export interface RefusedCoin extends CoinName {
   readonly reason: 'SAME_KEY_HELD' | 'OTHER_KEY_HELD' | 'BURNED' | 'EXPIRED';
 }
 
-/** A coin that left the outbox without being uploaded. */
+/** A coin that was removed from the outbox without being uploaded, and the reason. */
 export interface DroppedCoin extends CoinName {
   readonly reason: 'BURNED' | 'EXPIRED' | 'EPOCH_CHANGED';
 }
 
 /**
- * Minted coins whose upload has not been acknowledged yet, and the public halves of acknowledged ones, should the coin
- * service lose them. A kept half goes with its private half, whoever burns or purges that. Its methods are atomic and
- * durable, and fail like those of SecureVault. Used by publishCoins and reconcileCoins only.
+ * Holds the minted coins whose upload is not acknowledged yet, and keeps the public halves of acknowledged ones in case
+ * the coin service loses them. A kept public half is deleted together with its private half, by a burn as well as by a
+ * purge. Methods are atomic and durable, and fail like those of SecureVault. Only publishCoins and reconcileCoins use
+ * them.
  */
 export interface Outbox {
   /**
@@ -49,22 +52,22 @@ export interface Outbox {
   add(minted: readonly MintedCoin[]): Promise<RefusedCoin[]>;
 
   /**
-   * The next coins in minting order after `afterSequence`, each marked, before this resolves, as sent under the
-   * epoch. Coins on the way that must not be uploaded leave the outbox: those whose private half was burned or has
-   * expired, and those marked with another epoch before (a restored server might hand them out a second time).
+   * Returns the next coins in minting order after `afterSequence`. Before it resolves, each is recorded as sent under
+   * the epoch. Coins that must not be uploaded are removed from the outbox: those whose private half was burned or has
+   * expired, and those sent under another epoch before (a restored server might hand them out a second time).
    */
   takeBatch(databaseEpoch: string, afterSequence: number, limit: number): Promise<OutboxBatch>;
 
-  /** Takes coins out that are in stock at the coin service. Their public halves and epochs are kept. */
+  /** Removes coins that are in stock at the coin service. Their public halves and epochs are kept. */
   acknowledge(keyIds: readonly string[]): Promise<void>;
 
-  /** Forgets coins that can never be fetched (again), kept public halves included. */
+  /** Forgets coins that can never be fetched (again), including kept public halves. */
   remove(keyIds: readonly string[]): Promise<void>;
 
   /**
-   * Puts kept public halves back, behind what waits, for coins that the coin service does not know under this epoch.
-   * One that was sent under another epoch is forgotten instead, one whose private half is not active is left alone.
-   * @returns the ids that now wait to be sent under this epoch, those included that waited before.
+   * Puts the kept public halves of coins that the coin service does not know under this epoch back at the end of the
+   * outbox. A coin sent under another epoch is forgotten instead; one without an active private half stays as it is.
+   * @returns the ids that now wait to be sent under this epoch, including those that already waited.
    */
   publishAgain(databaseEpoch: string, keyIds: readonly string[]): Promise<string[]>;
 }

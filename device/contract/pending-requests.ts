@@ -8,7 +8,7 @@ export interface ContactAddress {
   readonly userId: string;
 }
 
-/** A fetch that was or will be sent; a repeat sends exactly the same (promise 2). */
+/** A fetch whose response is not on disk yet. Every attempt sends exactly the same request (promise 2). */
 export interface PendingRequest extends ContactAddress {
   /** UUID. */
   readonly requestId: string;
@@ -18,14 +18,15 @@ export interface PendingRequest extends ContactAddress {
   readonly allowLowerCategories: boolean;
 }
 
+/** The parameters of one fetch on demand. */
 export interface OnDemandWish extends ContactAddress {
   readonly coinCategory: CoinCategoryName;
   readonly allowLowerCategories: boolean;
 }
 
-/** A fetched coin that could not be kept, and why. It is remembered as used. */
+/** A fetched coin that could not be kept, and the reason. It is remembered as used. */
 export interface DiscardedCoin extends CoinName {
-  /** OVER_BUDGET: the budget was lowered while the request was open. MALFORMED: not what was asked for. */
+  /** OVER_BUDGET: the budget was lowered while the request was pending. MALFORMED: it is not what was requested. */
   readonly reason: 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' | 'MALFORMED';
 }
 
@@ -34,49 +35,64 @@ export interface SettledRequest {
   readonly discarded: DiscardedCoin[];
 }
 
+/** The maximum number of coins of one request. */
+export const MAX_REQUEST_COINS = 20;
+
 /**
- * The record of fetches whose answer is not on disk yet. An open top-up request is a reservation: its count fills the
- * budget (promise 7). Methods are atomic and durable, and fail like those of SmartInventory. Used by topUp and
- * fetchOnDemand only.
+ * The longest possible attempt, in milliseconds: twice the longest deadline of a call. An older attempt without a
+ * response has failed, by a crash or a lost response, so a count of attempts starts again at one.
+ */
+export const MAX_ATTEMPT_MS = 10 * 60_000;
+
+/**
+ * Records the fetches whose response is not on disk yet. A pending top-up request is a reservation: its count uses up
+ * budget (promise 7). Methods are atomic and durable, and fail like those of SmartInventory. Only topUp and
+ * fetchOnDemand use them.
  *
- * Several processes may ask with the same open request at once. An answer with coins closes it, since every repeat
- * would bring the same coins. An empty answer closes it only when no other asker may still be on the way: the server
- * does not remember empty answers, so that one might yet bring coins, and they need the room.
+ * Several processes may send the same pending request at once. A response with coins closes it, since every repeat
+ * would bring the same coins. An empty response closes it only if no other attempt can still be in flight: the server
+ * does not remember empty responses, so another attempt may yet bring coins, and they need the reserved room.
  */
 export interface PendingRequests {
-  /** The open reservations of these contacts, to be asked again. One for another user id than the contact's is closed. */
+  /**
+   * Returns the pending reservations of these contacts, each counted as attempted once more. A reservation for another
+   * user id than the contact's is closed instead.
+   */
   resumeTopUps(contacts: readonly ContactAddress[]): Promise<PendingRequest[]>;
 
-  /** Reserves all room that is left in these contacts' budgets: new requests of at most 20 coins each. */
+  /** Reserves all room that is left in these contacts' budgets, as new requests for at most 20 coins each. */
   reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]>;
 
-  /** By contact id: how many coins each budget lacks, reserved or not. */
+  /** Returns, by contact id, how many coins each budget lacks. Reservations are not subtracted. */
   missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, Record<CoinCategoryName, number>>>;
 
-  /** Stores an answer's coins and closes its reservation in one step (promise 8). A coin already there is neither stored nor discarded. */
+  /**
+   * Stores a response's coins and closes its reservation in one step (promise 8). A coin that is already cached is
+   * neither stored nor discarded.
+   */
   settleTopUp(request: PendingRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest>;
 
   /**
-   * An open request of this wish that no call of this process is asking with, such as one that a crash left behind;
-   * or a new one, always with `fresh`.
+   * Returns a pending request with these parameters that no call of this process is using, for example one left by a
+   * crash; otherwise, and always with `fresh`, a new one.
    */
   openOnDemand(wish: OnDemandWish, options: { readonly fresh: boolean }): Promise<PendingRequest>;
 
   /**
-   * Closes the request, and remembers the coin as used.
-   * @returns whether the coin may be used: false when it has expired, or was used before by whichever process.
+   * Closes the request and remembers the coin as used.
+   * @returns true if the coin may be used; false if it has expired or any process used it before.
    */
   settleOnDemand(request: PendingRequest, coin: InventoryCoin | null): Promise<boolean>;
 
   /**
-   * Counts one more asker of each request, before its call is repeated: the call that failed may still be carried out.
-   * A request that was closed meanwhile stays closed; the repeat brings the coins that closed it.
+   * Counts one more attempt of each request. Must be called before a call is repeated, because the failed one may still
+   * be carried out. A request that was closed meanwhile stays closed; the repeat brings the coins that closed it.
    */
-  askAgain(requests: readonly PendingRequest[]): Promise<void>;
+  recordAttempts(requests: readonly PendingRequest[]): Promise<void>;
 
-  /** Says that this process no longer asks with the request. Open or closed, its record stays as it is. */
+  /** Ends this process's use of the request. Its record stays as it is, pending or closed. */
   release(request: PendingRequest): Promise<void>;
 
-  /** Closes a request that the coin service refuses for good. */
+  /** Closes a request that the coin service refuses permanently. */
   abandon(request: PendingRequest): Promise<void>;
 }

@@ -3,10 +3,13 @@ import { CONTACT_PRIORITIES, type ContactPriority, isContactPriority } from './b
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, isCoinCategoryName, specOf } from './coin-category';
 import type { InventoryCoin } from './inventory';
 import type { MintedCoin } from './outbox';
-import type { ContactAddress } from './pending-requests';
+import type { ContactAddress, OnDemandWish } from './pending-requests';
 import { CLOCK_SKEW_MS, type NewVaultKey, VAULT_LIFETIME_DAYS } from './vault';
 
-/** What both interfaces accept, whatever the backend. Every function throws InvalidArgumentError or returns the value. */
+/*
+ * The rules for arguments, which are the same for every backend. Every check… function returns the normalized value, or
+ * throws an InvalidArgumentError that names the field. validated-storage.ts applies them.
+ */
 
 export const DAY_MS = 24 * 60 * 60_000;
 
@@ -17,11 +20,12 @@ const IV_BYTES = 12;
 const AUTH_TAG_BYTES = 16;
 const MAX_DAYS = 3650;
 
+/** Returns true for UUID text in any case. */
 export function isKeyId(value: unknown): value is string {
   return typeof value === 'string' && UUID.test(value);
 }
 
-/** @returns the id in lower case. */
+/** Returns the id in lower case. */
 export function checkUuid(field: string, value: unknown): string {
   if (!isKeyId(value))
     throw new InvalidArgumentError(field, 'must be a UUID, such as 0d2b9a4e-5c1f-4e7a-9b3d-6f8e2a1c4d5b');
@@ -37,7 +41,7 @@ export function checkCategory(field: string, value: unknown): CoinCategoryName {
 export function checkContactId(value: unknown): string {
   if (
     typeof value !== 'string' ||
-    // Unpaired surrogates would be stored as the same replacement character.
+    // Unpaired surrogates would all be stored as the same replacement character.
     !value.isWellFormed() ||
     value === '' ||
     [...value].length > MAX_CONTACT_ID_CHARACTERS
@@ -56,6 +60,7 @@ export function checkPriority(value: unknown): ContactPriority {
   return value;
 }
 
+/** Returns a whole number of days from 0 to 3650. */
 export function checkDays(field: string, value: unknown): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > MAX_DAYS) {
     throw new InvalidArgumentError(field, `must be a whole number from 0 to ${MAX_DAYS}`);
@@ -63,14 +68,38 @@ export function checkDays(field: string, value: unknown): number {
   return value;
 }
 
-function checkBytes(field: string, value: unknown, min: number, max: number): Uint8Array {
+/** Refuses an age below the vault's lifetime unless the caller accepts the loss, and returns the days. */
+export function checkPurgeAge(
+  maxAgeDays: number = VAULT_LIFETIME_DAYS,
+  options: { readonly evenIfOwed?: boolean } = {},
+): number {
+  const days = checkDays('maxAgeDays', maxAgeDays);
+  if (days < VAULT_LIFETIME_DAYS && options?.evenIfOwed !== true) {
+    throw new InvalidArgumentError(
+      'maxAgeDays',
+      `must be at least ${VAULT_LIFETIME_DAYS}, because messages to younger keys may still arrive; pass { evenIfOwed: true } to destroy them anyway`,
+    );
+  }
+  return days;
+}
+
+/** Returns a copy, as a Buffer, which both database drivers take as it is. */
+function checkBytes(field: string, value: unknown, min: number, max: number): Buffer {
   if (!(value instanceof Uint8Array) || value.length < min || value.length > max) {
     throw new InvalidArgumentError(field, `must be ${min === max ? `exactly ${min}` : `${min} to ${max}`} bytes`);
   }
-  return value;
+  return Buffer.from(value);
 }
 
-/** @returns milliseconds since 1970. */
+/** Returns milliseconds since 1970. */
+function checkDate(field: string, value: unknown): number {
+  if (!(value instanceof Date) || Number.isNaN(value.getTime())) {
+    throw new InvalidArgumentError(field, 'must be a valid Date');
+  }
+  return value.getTime();
+}
+
+/** Returns milliseconds since 1970. */
 function checkFuture(field: string, value: unknown, nowMs: number): number {
   if (!(value instanceof Date) || !(value.getTime() > nowMs)) {
     throw new InvalidArgumentError(field, 'must be a Date in the future');
@@ -83,8 +112,15 @@ function checkObject<T extends object>(field: string, value: T): T {
   return value;
 }
 
-/** A new vault key, checked, with its end in milliseconds since 1970. */
-export interface CheckedVaultKey extends Omit<Required<NewVaultKey>, 'expiresAt'> {
+/** A checked NewVaultKey. Its bytes are the library's own. */
+export interface CheckedVaultKey {
+  /** UUID in lower case. */
+  readonly keyId: string;
+  readonly coinCategory: CoinCategoryName;
+  readonly encryptedBlob: Buffer;
+  readonly encryptionIv: Buffer;
+  readonly authTag: Buffer;
+  /** Milliseconds since 1970. */
   readonly expiresAtMs: number;
 }
 
@@ -113,25 +149,43 @@ function checkPublicHalf(coin: { coinCategory: CoinCategoryName; publicKey: Uint
   };
 }
 
-/** A coin for the inventory, checked, with its end in milliseconds since 1970. */
-export interface CheckedInventoryCoin extends Omit<InventoryCoin, 'expiresAt'> {
+/** A checked InventoryCoin. Its bytes are the library's own. */
+export interface CheckedInventoryCoin {
+  readonly contactId: string;
+  /** UUID in lower case. */
+  readonly keyId: string;
+  readonly coinCategory: CoinCategoryName;
+  readonly publicKey: Buffer;
+  readonly signature: Buffer;
+  /** Milliseconds since 1970. */
   readonly expiresAtMs: number;
 }
 
-export function checkInventoryCoin(coin: InventoryCoin, nowMs: number): CheckedInventoryCoin {
+function checkContactCoin(coin: InventoryCoin, checkExpiry: (value: Date) => number): CheckedInventoryCoin {
   checkObject('coin', coin);
   return {
     contactId: checkContactId(coin.contactId),
     keyId: checkUuid('keyId', coin.keyId),
     coinCategory: checkCategory('coinCategory', coin.coinCategory),
     ...checkPublicHalf(coin),
-    expiresAtMs: checkFuture('expiresAt', coin.expiresAt, nowMs),
+    expiresAtMs: checkExpiry(coin.expiresAt),
   };
 }
 
+/** Checks a coin that is to be cached, whose `expiresAt` must lie in the future. */
+export function checkInventoryCoin(coin: InventoryCoin, nowMs: number): CheckedInventoryCoin {
+  return checkContactCoin(coin, (expiresAt) => checkFuture('expiresAt', expiresAt, nowMs));
+}
+
+/** Checks a fetched coin, which may have expired on its way: the engine then reports that instead of storing it. */
+export function checkFetchedCoin(coin: InventoryCoin): CheckedInventoryCoin {
+  return checkContactCoin(coin, (expiresAt) => checkDate('expiresAt', expiresAt));
+}
+
+/** A checked MintedCoin. Its bytes are the library's own. */
 export interface CheckedMintedCoin extends CheckedVaultKey {
-  readonly publicKey: Uint8Array;
-  readonly signature: Uint8Array;
+  readonly publicKey: Buffer;
+  readonly signature: Buffer;
 }
 
 export function checkMintedCoin(coin: MintedCoin, nowMs: number): CheckedMintedCoin {
@@ -141,7 +195,7 @@ export function checkMintedCoin(coin: MintedCoin, nowMs: number): CheckedMintedC
   return { ...key, ...checkPublicHalf(coin) };
 }
 
-/** @returns the addresses with user ids in lower case. A contact given twice is refused: it would be topped up twice. */
+/** Returns the addresses with user ids in lower case. Refuses a contact given twice: it would be topped up twice. */
 export function checkContacts(contacts: readonly ContactAddress[]): ContactAddress[] {
   if (!Array.isArray(contacts)) throw new InvalidArgumentError('contacts', 'must be an array');
   const checked = contacts.map((contact) => {
@@ -152,4 +206,13 @@ export function checkContacts(contacts: readonly ContactAddress[]): ContactAddre
     throw new InvalidArgumentError('contacts', 'must name every contact once');
   }
   return checked;
+}
+
+export function checkWish(wish: OnDemandWish): OnDemandWish {
+  const [address] = checkContacts([wish]) as [ContactAddress];
+  return {
+    ...address,
+    coinCategory: checkCategory('coinCategory', wish.coinCategory),
+    allowLowerCategories: wish.allowLowerCategories === true,
+  };
 }

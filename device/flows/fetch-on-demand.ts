@@ -2,26 +2,26 @@ import { withLowerCategories } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { InventoryCoin } from '../contract/inventory';
 import type { OnDemandWish } from '../contract/pending-requests';
+import { isFinal, isServiceError } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { readFetchedCoin } from './fetched-coin';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
-import { isFinal, isServiceError } from './service-error';
 import { toWire } from './top-up';
 
+/** The parameters of fetchOnDemand. */
 export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategories'> {
   /** Default false: only a coin of the category itself. */
   readonly allowLowerCategories?: boolean;
 }
 
 /**
- * Fetches one coin to use it at once, for contacts whose coins are not cached. Its `request_id` is on disk before the
- * call, so that the coin of a lost reply is asked for again by the next call for the same contact and parameters; and
- * it is closed, with the coin remembered as used, before the coin is returned, so that no crash uses a coin twice.
+ * Fetches one coin for immediate use, for contacts whose coins are not cached. The `request_id` is on disk before the
+ * call, so that the next call for the same contact and parameters gets the coin of a lost response. The request is
+ * closed and the coin remembered as used before the coin is returned, so that no crash uses a coin twice.
  *
- * @returns null when the service has no such coin.
- * The call is repeated as `service.retry` says. Rejects with InvalidArgumentError, the storage's errors, or the
- * ServiceError of a call that failed to the end as it is; the request then stays open, unless the service refused it
- * for good.
+ * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, an error of the storage, or the
+ * unchanged ServiceError of the last attempt. The request then stays pending unless the service refused it permanently.
+ * @returns null if the service has no such coin.
  */
 export async function fetchOnDemand(
   storage: DeviceStorage,
@@ -38,12 +38,12 @@ async function fetchOne(
   { contactId, userId, coinCategory, allowLowerCategories = false }: FetchOnDemandWish,
 ): Promise<InventoryCoin | null> {
   const wish = { contactId, userId, coinCategory, allowLowerCategories };
-  // An open request may bring a coin that another process used or that expired meanwhile; a fresh one cannot.
+  // A pending request may bring a coin that another process used, or that has expired meanwhile. A fresh one cannot.
   for (const fresh of [false, true]) {
     const request = await storage.pendingRequests.openOnDemand(wish, { fresh });
     try {
       const { coins } = await callService(service, service.client.fetchCoins, toWire(request), {
-        beforeRepeat: () => storage.pendingRequests.askAgain([request]),
+        beforeRepeat: () => storage.pendingRequests.recordAttempts([request]),
       });
       const [first] = coins;
       if (first === undefined) {

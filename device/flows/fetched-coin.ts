@@ -3,7 +3,10 @@ import { COIN_CATEGORY_NAMES, type CoinCategoryName, specOf } from '../contract/
 import type { InventoryCoin } from '../contract/inventory';
 import { isKeyId } from '../contract/validate';
 
-/** The coin as the inventory keeps it, or null when it is not one that was asked for, or its sizes are wrong. */
+/**
+ * Converts a fetched coin to the form of the inventory. Returns null if its category was not requested, or any field is
+ * malformed.
+ */
 export function readFetchedCoin(
   contactId: string,
   coin: Coin,
@@ -24,6 +27,7 @@ export function readFetchedCoin(
   };
 }
 
+/** Returns the name of the coin's category, or undefined if this release does not know it. */
 export function categoryOf(coin: Coin): CoinCategoryName | undefined {
   return COIN_CATEGORY_NAMES.find((name) => specOf(name).category === coin.coinCategory);
 }

@@ -9,21 +9,22 @@ import type { CoinName } from '../contract/inventory';
 import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from '../contract/outbox';
 import { DAY_MS } from '../contract/validate';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from '../contract/vault';
+import { isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
-import { isServiceError, reasonOf } from './service-error';
 
 /**
- * What became of one coin.
+ * The result of publishing one coin.
  *
- * - INSERTED, ALREADY_PRESENT: in the caller's stock at the coin service. ALREADY_PRESENT also answers a coin that was
- *   minted before and whose private half the vault holds: it was published then, and is not sent again.
- * - CONFLICT: the id is taken by other key material, at the service or in the vault; a bug of the minting side.
- * - SPENT: handed out or retired before, or its private half was burned.
- * - EXPIRED: too close to its end to be handed out.
+ * - INSERTED, ALREADY_PRESENT: the coin is in the caller's stock at the coin service. ALREADY_PRESENT is also the
+ *   outcome of a coin that was minted before and whose private half the vault holds: it was published then and is not
+ *   sent again.
+ * - CONFLICT: the id belongs to other key material, at the service or in the vault. This is a bug of the minting side.
+ * - SPENT: the coin was handed out or retired before, or its private half was burned.
+ * - EXPIRED: the coin is too close to its expiry to be handed out.
  * - OVER_STOCK_LIMIT: the stock is full. The coin waits in the outbox for the next publishCoins.
- * - EPOCH_CHANGED: was sent to the server before that was restored from a backup, and is never sent again. Its private
- *   half stays in the vault until its end; mint another.
+ * - EPOCH_CHANGED: the coin was sent before the service was restored from a backup, and is never sent again. Its
+ *   private half stays in the vault until its expiry. Mint another coin.
  */
 export type PublishOutcome =
   | 'INSERTED'
@@ -39,16 +40,16 @@ export interface PublishResult extends CoinName {
 }
 
 export interface PublishReport {
-  /** One per coin of this call and per coin that earlier calls left in the outbox. */
+  /** One result per coin of this call, and one per coin that earlier calls left in the outbox. */
   readonly results: PublishResult[];
-  /** The caller's own stock at the coin service afterwards. */
+  /** The caller's own stock at the coin service after the call. */
   readonly available: Record<CoinCategoryName, number>;
   readonly databaseEpoch: string;
 }
 
-/** UploadCoins takes at most this many coins. */
+/** The maximum number of coins of one UploadCoins call. */
 const UPLOAD_BATCH = 100;
-/** Restores that one call lives through. More would be a server that cannot make up its mind. */
+/** The number of database epochs that one call tries. It gives up if the epoch keeps changing. */
 export const MAX_EPOCHS = 3;
 
 const REFUSED_OUTCOME: Record<RefusedCoin['reason'], PublishOutcome> = {
@@ -75,12 +76,12 @@ const UPLOAD_OUTCOME: Partial<Record<CoinUploadResult_Outcome, PublishOutcome>> 
 
 /**
  * Stores minted coins in the vault and uploads their public halves, in minting order. Every private half is on disk
- * before its public half can leave the device (promise 8), and the upload resumes after a crash at any point: call it
- * again, with `[]` when there is nothing new.
+ * before its public half can leave the device (promise 8). After a crash at any point, calling it again resumes the
+ * upload, with `[]` if there are no new coins.
  *
- * Calls are repeated as `service.retry` says. Rejects with InvalidArgumentError for a malformed coin (nothing is stored
- * then), with the storage's errors, and with the ServiceError of a call that failed to the end as it is; what was not
- * acknowledged by then stays in the outbox.
+ * Calls are repeated according to `service.retry`. Rejects with InvalidArgumentError for a malformed coin (nothing is
+ * stored then), with the errors of the storage, and with the unchanged ServiceError of the last attempt of a call.
+ * Coins that were not acknowledged stay in the outbox.
  */
 export async function publishCoins(
   storage: DeviceStorage,
@@ -101,7 +102,7 @@ async function publish(
     outcome: REFUSED_OUTCOME[reason],
   }));
   for (let epochs = 1; ; epochs += 1) {
-    // Learned before anything is marked with it: a coin's mark never names an epoch newer than its first sending.
+    // Read before any coin is recorded as sent under it, so that no recorded epoch is newer than the first sending.
     const count = await callService(service, service.client.getInventoryCount, {});
     const { databaseEpoch, available } = count;
     try {
@@ -117,7 +118,10 @@ async function publish(
   }
 }
 
-/** Sends everything in the outbox under one epoch; answers with the last count of the stock, if any. */
+/**
+ * Sends everything in the outbox under one epoch. Returns the last count of the stock, or undefined if nothing was
+ * sent.
+ */
 async function uploadOutbox(
   storage: DeviceStorage,
   service: CoinServiceAccess,
@@ -135,19 +139,19 @@ async function uploadOutbox(
       coins: coins.map((coin) => toWire(coin, serverTime)),
       databaseEpoch,
     });
-    const answered = coins.map((coin, index) => answerFor(coin, response, index));
+    const uploaded = coins.map((coin, index) => resultFor(coin, response, index));
     const idsOf = (...outcomes: PublishOutcome[]) =>
-      answered.filter(({ outcome }) => outcomes.includes(outcome)).map(({ keyId }) => keyId);
+      uploaded.filter(({ outcome }) => outcomes.includes(outcome)).map(({ keyId }) => keyId);
     await storage.outbox.acknowledge(idsOf('INSERTED', 'ALREADY_PRESENT'));
-    // What is over the limit is no failure of the coin: it stays, and goes out again when stock was handed out.
+    // A coin over the stock limit is sound. It stays in the outbox and is sent again when stock was handed out.
     await storage.outbox.remove(idsOf('CONFLICT', 'SPENT', 'EXPIRED'));
-    results.push(...answered);
+    results.push(...uploaded);
     available = response.available;
     lastSequence = last.sequence;
   }
 }
 
-function answerFor(coin: OutboxCoin, response: UploadCoinsResponse, index: number): PublishResult {
+function resultFor(coin: OutboxCoin, response: UploadCoinsResponse, index: number): PublishResult {
   const result = response.results[index];
   const outcome = result?.keyId === coin.keyId ? UPLOAD_OUTCOME[result.outcome] : undefined;
   if (outcome === undefined) {
@@ -167,8 +171,9 @@ function toWire(coin: OutboxCoin, serverTime: Date | undefined) {
 }
 
 /**
- * A device whose clock runs ahead would name an `expire_time` that the server refuses, and with it every coin of the
- * upload, again and again. An earlier one keeps promise 5 as well: the vault only holds on for longer.
+ * Limits an `expire_time` to what the server accepts. A device whose clock runs ahead would otherwise exceed it, and
+ * the server would refuse every upload as a whole. Promise 5 also holds with an earlier `expire_time`: the vault just
+ * keeps the private half for longer.
  */
 function withinLifetime(expireTime: Date, serverTime: Date | undefined): Date {
   if (serverTime === undefined) return expireTime;

@@ -2,22 +2,24 @@ import { CoinStateResult_State as State } from '../../gen/aqm/coin/v1/coin_servi
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName } from '../contract/inventory';
+import { isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { MAX_EPOCHS, type PublishReport, publishCoins } from './publish-coins';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
-import { isServiceError, reasonOf } from './service-error';
 
 /**
- * What the coin service knew of one private half in the vault, and what became of it.
+ * The state of one private half's coin at the coin service, and the consequence.
  *
- * - IN_STOCK: as it should be.
- * - SPENT: handed out or retired. The private half stays until its end, for the message may be on its way; the coin is
- *   never published again.
- * - EXPIRED: too close to its end to be handed out. The same.
- * - TO_PUBLISH: unknown to the service, and sent under its present epoch or never. It was put (back) into the outbox and
- *   published; `published` tells with what outcome.
- * - NOT_PUBLISHABLE: unknown to the service, but never published again: it was sent before the service was restored
- *   from a backup, or the device has no public half of it. The private half stays until its end; mint another.
+ * - IN_STOCK: the coin can be fetched. Nothing is to be done.
+ * - SPENT: the coin was handed out or retired, and is never published again. The private half stays until its expiry,
+ *   because a message to it may be on its way.
+ * - EXPIRED: the coin is too close to its expiry to be handed out, and is never published again. The private half stays
+ *   until its expiry.
+ * - TO_PUBLISH: the service does not know the coin, which was sent under the current epoch or never. It was put (back)
+ *   into the outbox and published; `published` has the outcome.
+ * - NOT_PUBLISHABLE: the service does not know the coin, but it is never published again: it was sent before the
+ *   service was restored from a backup, or the device has no public half of it. The private half stays until its
+ *   expiry. Mint another coin.
  */
 export type ReconcileOutcome = 'IN_STOCK' | 'SPENT' | 'EXPIRED' | 'TO_PUBLISH' | 'NOT_PUBLISHABLE';
 
@@ -26,28 +28,28 @@ export interface ReconcileResult extends CoinName {
 }
 
 export interface ReconcileReport {
-  /** One per private half that was active when the vault was read. */
+  /** One result per private half that was active when the vault was read. */
   readonly results: ReconcileResult[];
   /**
-   * Coins whose private half this vault does not hold, and that nobody can fetch any more. Null: more coins of the
-   * category are in stock than a list can name (1000), so that none was retired.
+   * The number of coins whose private half this vault does not hold, and that can no longer be fetched. Null if more
+   * coins of the category are in stock than a list can name (1000), so that none was retired.
    */
   readonly retired: Record<CoinCategoryName, number | null>;
-  /** Everything that waited, what was put back included. */
+  /** The report on all coins that waited in the outbox, including those that were put back. */
   readonly published: PublishReport;
 }
 
-/** ReconcileCoins takes at most this many ids. */
+/** The maximum number of ids of one ReconcileCoins call. */
 const MAX_IDS = 1000;
 
 /**
- * Brings the vault and the caller's own stock at the coin service together: after the vault was restored from an old
- * backup or wiped, after the service lost coins or was restored, or from time to time. Coins that the service lost are
- * published again, and coins whose private half was lost are retired there, for good. This vault is taken to be the
+ * Makes the caller's own stock at the coin service match the vault. Call it after the vault was restored from an old
+ * backup or wiped, after the service lost coins or was restored, and from time to time. Coins that the service lost are
+ * published again, and coins whose private half was lost are retired there permanently. This vault is assumed to be the
  * only one: another device of the same user, with a vault of its own, would lose its coins.
  *
- * It may run at the same time as publishCoins of any process, and is resumed after a crash at any point by calling it
- * again. Rejects as publishCoins does.
+ * It may run at the same time as publishCoins of any process. After a crash at any point, call it again. Rejects with
+ * the same errors as publishCoins.
  */
 export async function reconcileCoins(storage: DeviceStorage, service: CoinServiceAccess): Promise<ReconcileReport> {
   checkAccess(service);
@@ -59,11 +61,11 @@ export async function reconcileCoins(storage: DeviceStorage, service: CoinServic
 
 type Compared = Omit<ReconcileReport, 'published'>;
 
-/** Begins anew when the service is restored meanwhile. */
+/** Compares the vault with the stock, and starts again if the service is restored meanwhile. */
 async function compare(storage: DeviceStorage, service: CoinServiceAccess): Promise<Compared> {
   for (let epochs = 1; ; epochs += 1) {
     const { databaseEpoch, serverTime } = await callService(service, service.client.getInventoryCount, {});
-    if (serverTime === undefined) throw new TypeError('The coin service did not tell its time.');
+    if (serverTime === undefined) throw new TypeError('The response of GetInventoryCount has no server_time.');
     const results: ReconcileResult[] = [];
     const retired: Record<CoinCategoryName, number | null> = perCategory(() => null);
     try {
@@ -82,13 +84,13 @@ interface Listing {
   readonly coinCategory: CoinCategoryName;
   readonly databaseEpoch: string;
   /**
-   * A server_time from before the vault is read. A private half is in the vault before its coin is uploaded, so that
-   * what was uploaded before this time is listed, or lost; and of what came later nothing is retired.
+   * A server_time from before the vault is read. A private half is in the vault before its coin is uploaded, so a coin
+   * uploaded before this time is listed unless its private half is lost. Coins uploaded later are never retired.
    */
   readonly listedAt: Date;
 }
 
-/** One category. */
+/** Compares the coins of one category. */
 class Comparison {
   readonly #storage: DeviceStorage;
   readonly #service: CoinServiceAccess;
@@ -100,7 +102,7 @@ class Comparison {
     this.#listing = listing;
   }
 
-  /** @returns how many coins were retired, null when the list would have been too long. */
+  /** Adds the results and returns the number of retired coins, or null if the list would have been too long. */
   async run(results: ReconcileResult[]): Promise<number | null> {
     const { coinCategory, databaseEpoch } = this.#listing;
     const { outbox, vault } = this.#storage;
@@ -116,8 +118,9 @@ class Comparison {
     }
     const inStock = idsIn(State.STATE_IN_STOCK);
     if (inStock.length > MAX_IDS) return null;
-    // A coin whose upload had begun but was not committed was unknown, and may be in stock now, with an upload time
-    // before listedAt: it must be on the list. Those that wait may be such; of the others, what there is room for.
+    // A coin whose upload had begun but was not committed was unknown, and may be in stock now with an upload time
+    // before listedAt, so it must be on the list. The waiting coins may be such coins; the others are listed as far as
+    // they fit.
     const others = unknown.filter((id) => !waiting.has(id));
     const keyIds = [...inStock, ...waiting, ...others].slice(0, MAX_IDS);
     return (await this.#call(keyIds, true)).retiredCount;

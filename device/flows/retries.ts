@@ -2,30 +2,33 @@ import { setTimeout } from 'node:timers/promises';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { RetryInfo } from 'nice-grpc-error-details';
 import { InvalidArgumentError } from '../errors';
-import { detailOf } from './service-error';
+import { detailOf } from '../service-error';
 
-/** How patiently a call is repeated that ended with UNAVAILABLE or DEADLINE_EXCEEDED. */
+/** Controls the repetition of calls that fail with UNAVAILABLE or DEADLINE_EXCEEDED. */
 export interface RetryPolicy {
-  /** How often the call is made at most, 1 to 100; 1: never repeated. Default 8. */
+  /** The maximum number of attempts, 1 to 100. With 1, calls are not repeated. Default 8. */
   readonly attempts?: number;
-  /** The first wait is half to all of this, in milliseconds; each later one up to twice as long. Default 200. */
+  /** The first wait is 50 to 100 % of this, in milliseconds; it doubles with each attempt. Default 200. */
   readonly firstDelayMs?: number;
-  /** Where the doubling ends, in milliseconds. Default 5000. The service may ask for more (RetryInfo). */
+  /** The upper bound of a wait, in milliseconds. Default 5000. The service may request a longer one (RetryInfo). */
   readonly longestDelayMs?: number;
-  /** No attempt begins later than this after the first one, in milliseconds. Default 30000. */
+  /** No attempt starts later than this after the first one, in milliseconds. Default 30000. */
   readonly withinMs?: number;
 }
 
-/** What repeating takes; a part of CoinServiceAccess. */
+/** The part of CoinServiceAccess that controls repetition. */
 export interface RetrySettings {
   readonly retry?: RetryPolicy;
-  /** Default: a timer. */
+  /** Waits for this many milliseconds. Default: a timer. */
   readonly sleep?: (ms: number) => Promise<void>;
-  /** From 0 to 1, so that devices that failed together do not come back together. Default: Math.random. */
+  /**
+   * Returns a number from 0 to 1, which spreads the waits, so that devices that failed together do not retry together.
+   * Default: Math.random.
+   */
   readonly random?: () => number;
 }
 
-/** A restarting service, its database's recovery included, is back within a few seconds. */
+/** The defaults. A restarting service is back within a few seconds, including the recovery of its database. */
 const DEFAULTS: Required<RetryPolicy> = {
   attempts: 8,
   firstDelayMs: 200,
@@ -33,16 +36,16 @@ const DEFAULTS: Required<RetryPolicy> = {
   withinMs: 30_000,
 };
 const MAX_ATTEMPTS = 100;
-const LONGEST_MS = 24 * 60 * 60_000;
+const MAX_WAIT_MS = 24 * 60 * 60_000;
 
 /** A failed call, or a failed item of one. */
 export interface Failure {
   readonly code: number;
-  /** What the service asks to wait, in milliseconds. */
+  /** The minimum wait that the service requests, in milliseconds. */
   readonly retryAfterMs?: number;
 }
 
-/** The attempts of one call. */
+/** Counts the attempts of one call and waits between them. */
 export class Retries {
   readonly #policy: Required<RetryPolicy>;
   readonly #sleep: (ms: number) => Promise<void>;
@@ -56,12 +59,12 @@ export class Retries {
     this.#random = random;
   }
 
-  /** Waits until the next attempt may be made. @returns false, at once, when there must not be one. */
+  /** Waits until the next attempt may be made and returns true. Returns false immediately if there must not be one. */
   async again(failure: Failure): Promise<boolean> {
     const { attempts, firstDelayMs, longestDelayMs, withinMs } = this.#policy;
-    if (!mayPass(failure.code) || this.#made >= attempts) return false;
-    const most = Math.min(firstDelayMs * 2 ** (this.#made - 1), longestDelayMs);
-    const delayMs = Math.max((most * (1 + this.#random())) / 2, failure.retryAfterMs ?? 0);
+    if (!isRetryable(failure.code) || this.#made >= attempts) return false;
+    const maxDelayMs = Math.min(firstDelayMs * 2 ** (this.#made - 1), longestDelayMs);
+    const delayMs = Math.max((maxDelayMs * (1 + this.#random())) / 2, failure.retryAfterMs ?? 0);
     if (performance.now() - this.#startMs + delayMs > withinMs) return false;
     this.#made += 1;
     await this.#sleep(delayMs);
@@ -69,8 +72,8 @@ export class Retries {
   }
 }
 
-/** Whether the same call may succeed later, and may have been carried out already. */
-export function mayPass(code: number): boolean {
+/** Returns true if the same call may succeed later. It may also have been carried out already. */
+export function isRetryable(code: number): boolean {
   return code === status.UNAVAILABLE || code === status.DEADLINE_EXCEEDED;
 }
 
@@ -80,15 +83,15 @@ export function failureOf(error: ServiceError): Failure {
   return { code: error.code, retryAfterMs: delay && delay.seconds * 1000 + delay.nanos / 1e6 };
 }
 
-/** Throws InvalidArgumentError naming the field. */
+/** Checks the retry policy. Throws InvalidArgumentError naming the field. */
 export function checkRetry({ retry = {} }: RetrySettings): void {
   const { attempts, ...times } = { ...DEFAULTS, ...retry };
   if (!Number.isInteger(attempts) || attempts < 1 || attempts > MAX_ATTEMPTS) {
     throw new InvalidArgumentError('retry.attempts', `must be a whole number from 1 to ${MAX_ATTEMPTS}`);
   }
   for (const [name, ms] of Object.entries(times)) {
-    if (!(ms >= 0 && ms <= LONGEST_MS)) {
-      throw new InvalidArgumentError(`retry.${name}`, `must be from 0 to ${LONGEST_MS}`);
+    if (!(ms >= 0 && ms <= MAX_WAIT_MS)) {
+      throw new InvalidArgumentError(`retry.${name}`, `must be from 0 to ${MAX_WAIT_MS}`);
     }
   }
 }

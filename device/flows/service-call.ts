@@ -1,22 +1,24 @@
 import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { CoinServiceClient } from '../../gen/aqm/coin/v1/coin_service';
 import { InvalidArgumentError } from '../errors';
+import { isServiceError } from '../service-error';
 import { tracedCall } from '../telemetry/tracing';
 import { checkRetry, failureOf, Retries, type RetrySettings } from './retries';
-import { isServiceError } from './service-error';
 
-/** How the flows reach the coin service. */
+/** Gives the flows access to the coin service. */
 export interface CoinServiceAccess extends RetrySettings {
   readonly client: CoinServiceClient;
-  /** Asked before every attempt of a call, so that it can renew the token. Without the word Bearer. */
+  /**
+   * Returns the token, without the word Bearer. Called before every attempt of a call, so that it can renew the token.
+   */
   readonly token: () => string | Promise<string>;
-  /** Deadline of each attempt in milliseconds, 1 to 300000. Default 10000. */
+  /** The deadline of each attempt in milliseconds, 1 to 300000. Default 10000. */
   readonly timeoutMs?: number;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** Open requests rely on no attempt taking longer than this; see LONGEST_ASK_MS of the backends. */
-const LONGEST_TIMEOUT_MS = 300_000;
+/** The longest deadline of an attempt. Pending requests rely on it, see MAX_ATTEMPT_MS. */
+const MAX_TIMEOUT_MS = 300_000;
 
 type UnaryMethod<Request, Response> = (
   request: Request,
@@ -25,32 +27,33 @@ type UnaryMethod<Request, Response> = (
   callback: (error: ServiceError | null, response: Response) => void,
 ) => ClientUnaryCall;
 
-/** Flows check this before they change anything. */
+/** Checks the access settings. Every flow does so before it changes anything. Throws InvalidArgumentError. */
 export function checkAccess(service: CoinServiceAccess): void {
   const { timeoutMs = DEFAULT_TIMEOUT_MS } = service;
-  if (!(timeoutMs >= 1 && timeoutMs <= LONGEST_TIMEOUT_MS)) {
-    throw new InvalidArgumentError('timeoutMs', `must be from 1 to ${LONGEST_TIMEOUT_MS}`);
+  if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS)) {
+    throw new InvalidArgumentError('timeoutMs', `must be from 1 to ${MAX_TIMEOUT_MS}`);
   }
   checkRetry(service);
 }
 
-export interface Repeating {
-  /** Of a flow that repeats for reasons of its own, too. Default: those of this call. */
+/** Controls the repetition of one call. */
+export interface Repetition {
+  /** The attempts of a flow that also repeats for other reasons. Default: new ones for this call. */
   readonly retries?: Retries;
-  /** Runs before every attempt but the first. */
+  /** Runs before every attempt except the first. */
   readonly beforeRepeat?: () => Promise<void>;
 }
 
 /**
- * One call with token and deadline. While it ends with UNAVAILABLE or DEADLINE_EXCEEDED the same request, and so the
- * same request_id, is sent again as the service's RetryPolicy says. Rejects with the ServiceError of the last attempt,
- * or with what `token` rejected with, as it is.
+ * Makes one call with token and deadline. If it fails with UNAVAILABLE or DEADLINE_EXCEEDED, the same request, with the
+ * same request_id, is sent again according to the RetryPolicy of `service`. Rejects with the unchanged ServiceError of
+ * the last attempt, or with the error of `token`.
  */
 export async function callService<Request, Response>(
   service: CoinServiceAccess,
   method: UnaryMethod<Request, Response>,
   request: Request,
-  { retries = new Retries(service), beforeRepeat }: Repeating = {},
+  { retries = new Retries(service), beforeRepeat }: Repetition = {},
 ): Promise<Response> {
   for (let number = 1; ; number += 1) {
     try {
@@ -70,7 +73,7 @@ async function attempt<Request, Response>(
 ): Promise<Response> {
   const metadata = new Metadata();
   metadata.set('authorization', `Bearer ${await service.token()}`);
-  // gRPC deadlines are moments of the machine's own clock, which the injected one need not follow.
+  // gRPC deadlines are times of the machine's own clock, which may differ from the injected one.
   const deadline = Date.now() + (service.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   const send = () =>
     new Promise<Response>((resolve, reject) => {
@@ -82,12 +85,12 @@ async function attempt<Request, Response>(
   return tracedCall({ path: pathOf(method), metadata, target: targetOf(service.client), attempt: number }, send);
 }
 
-/** grpc-js keeps it on the methods of its clients. */
+/** Returns the path of a method, which grpc-js stores as a property of it. */
 function pathOf(method: object): string {
   return 'path' in method && typeof method.path === 'string' ? method.path : '/_OTHER';
 }
 
-/** Without the scheme of gRPC's name resolution. */
+/** Returns the target of a client without the scheme of gRPC's name resolution. */
 function targetOf(client: CoinServiceClient): string {
   return client
     .getChannel()

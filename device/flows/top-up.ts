@@ -4,30 +4,31 @@ import { type CoinCategoryName, perCategory, specOf } from '../contract/coin-cat
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName, InventoryCoin } from '../contract/inventory';
 import type { ContactAddress, DiscardedCoin, PendingRequest } from '../contract/pending-requests';
+import { isFinal, isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { categoryOf, readFetchedCoin } from './fetched-coin';
-import { mayPass, Retries } from './retries';
+import { isRetryable, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
-import { isFinal, isServiceError, reasonOf } from './service-error';
 
+/** The result of topping up one contact. */
 export interface ContactTopUp {
   readonly contactId: string;
   /** The coins that this call put on disk. */
   readonly stored: CoinName[];
-  /** Fetched coins that could not be kept, and why. */
+  /** The fetched coins that could not be kept, each with the reason. */
   readonly discarded: DiscardedCoin[];
-  /** How many coins the budget still lacks, whatever the reason. */
+  /** The number of coins that the budget still lacks, for any reason. */
   readonly missing: Record<CoinCategoryName, number>;
-  /** The first failure, if any: the coin service's reason, or the name of the gRPC code. */
+  /** The first failure, if any. `reason` is that of the coin service, or the name of the gRPC code. */
   readonly error?: { readonly reason: string; readonly message: string };
 }
 
 export interface TopUpReport {
-  /** One per contact asked for, in the same order. */
+  /** One result per requested contact, in the same order. */
   readonly contacts: ContactTopUp[];
 }
 
-/** BatchFetchCoins takes at most this many items. */
+/** The maximum number of items of one BatchFetchCoins call. */
 const FETCH_BATCH = 50;
 
 const NOTHING: ContactTopUp['missing'] = perCategory(() => 0);
@@ -36,12 +37,13 @@ type Draft = Omit<ContactTopUp, 'missing' | 'error'> & { error?: ContactTopUp['e
 type Drafts = ReadonlyMap<string, Draft>;
 
 /**
- * Fills the contacts' budgets from the coin service. Room is reserved on disk before the fetch (promise 7), and every
- * fetch has a `request_id` that a later topUp asks again with when a crash or a lost reply left it open (promise 2).
+ * Fills the contacts' budgets from the coin service. Room is reserved on disk before the fetch (promise 7). Every fetch
+ * has a `request_id`, with which a later topUp repeats it if a crash or a lost response left it pending (promise 2).
  *
- * Calls and items are repeated as `service.retry` says. What fails to the end is reported per contact. A request that may succeed later stays open, and keeps its room, for the next
- * topUp; one that the service refuses for good is closed. Rejects only with InvalidArgumentError (a bad or repeated
- * contact; nothing changed), with the storage's errors, and with what `token` rejects with.
+ * Calls and items are repeated according to `service.retry`. Final failures are reported per contact. A request that
+ * may succeed later stays pending, and keeps its room, for the next topUp; one that the service refuses permanently is
+ * closed. Rejects only with InvalidArgumentError (a bad or repeated contact; nothing was changed), with the errors of
+ * the storage, and with the error of `token`.
  */
 export async function topUp(
   storage: DeviceStorage,
@@ -58,13 +60,13 @@ async function fill(
   contacts: readonly ContactAddress[],
 ): Promise<TopUpReport> {
   const { pendingRequests } = storage;
-  const leftOpen = await pendingRequests.resumeTopUps(contacts);
+  const resumed = await pendingRequests.resumeTopUps(contacts);
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
   );
-  // What is open comes first: its coins may already be out of the server's stock, waiting for this repeat.
-  const reached = await ask(storage, service, leftOpen, drafts);
-  if (reached) await ask(storage, service, await pendingRequests.reserveRoom(contacts), drafts);
+  // Pending requests come first: the server may already have taken their coins out of its stock.
+  const reached = await fetchAll(storage, service, resumed, drafts);
+  if (reached) await fetchAll(storage, service, await pendingRequests.reserveRoom(contacts), drafts);
 
   const missing = await pendingRequests.missingCoins(contacts);
   return {
@@ -72,8 +74,11 @@ async function fill(
   };
 }
 
-/** @returns false when a whole call failed; every contact's draft tells then, since none was topped up completely. */
-async function ask(
+/**
+ * Sends the requests in batches. Returns false if a whole call failed. Then the error is noted for every contact,
+ * because none was topped up completely.
+ */
+async function fetchAll(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   requests: readonly PendingRequest[],
@@ -81,7 +86,7 @@ async function ask(
 ): Promise<boolean> {
   for (let start = 0; start < requests.length; start += FETCH_BATCH) {
     try {
-      await askBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
+      await fetchBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
     } catch (error) {
       if (!isServiceError(error)) throw error;
       for (const draft of drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
@@ -91,39 +96,41 @@ async function ask(
   return true;
 }
 
-/** Repeats the whole call, and then the items that failed for the moment, each with its own `request_id`. */
-async function askBatch(
+/**
+ * Sends one batch. Repeats the whole call if it fails, and then the items that failed temporarily, with the same ids.
+ */
+async function fetchBatch(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   requests: readonly PendingRequest[],
   drafts: Drafts,
 ): Promise<void> {
   const retries = new Retries(service);
-  for (let asked = requests; ; ) {
-    // Whatever failed may still be carried out; an empty answer to a repeat must not close its request.
-    const askAgain = (again: readonly PendingRequest[]) => storage.pendingRequests.askAgain(again);
-    const batch = { requests: asked.map(toWire) };
+  for (let sent = requests; ; ) {
+    // A failed attempt may still be carried out, so an empty response to its repeat must not close the request.
+    const recordAttempts = (repeated: readonly PendingRequest[]) => storage.pendingRequests.recordAttempts(repeated);
+    const batch = { requests: sent.map(toWire) };
     const { results } = await callService(service, service.client.batchFetchCoins, batch, {
       retries,
-      beforeRepeat: () => askAgain(asked),
+      beforeRepeat: () => recordAttempts(sent),
     });
     const failed: { readonly request: PendingRequest; readonly error: ItemError }[] = [];
-    for (const [index, request] of asked.entries()) {
+    for (const [index, request] of sent.entries()) {
       const result = results[index];
       if (result?.error !== undefined) failed.push({ request, error: result.error });
       else if (result !== undefined) await settle(storage, request, result, drafts);
     }
-    const passing = failed.find(({ error }) => mayPass(error.code));
-    const repeats = passing !== undefined && (await retries.again(passing.error));
+    const retryable = failed.find(({ error }) => isRetryable(error.code));
+    const repeats = retryable !== undefined && (await retries.again(retryable.error));
     for (const { request, error } of failed) {
       const draft = drafts.get(request.contactId);
-      if (draft === undefined || (repeats && mayPass(error.code))) continue;
+      if (draft === undefined || (repeats && isRetryable(error.code))) continue;
       draft.error ??= { reason: error.reason, message: error.message };
       if (isFinal(error.code)) await storage.pendingRequests.abandon(request);
     }
     if (!repeats) return;
-    asked = failed.filter(({ error }) => mayPass(error.code)).map(({ request }) => request);
-    await askAgain(asked);
+    sent = failed.filter(({ error }) => isRetryable(error.code)).map(({ request }) => request);
+    await recordAttempts(sent);
   }
 }
 
@@ -145,7 +152,7 @@ async function settle(
     }
   }
   if (coins.length === 0 && result.coins.length > 0) {
-    // Asking again would bring the same.
+    // A repeat would bring the same coins.
     await storage.pendingRequests.abandon(request);
     return;
   }
@@ -154,7 +161,7 @@ async function settle(
   draft.discarded.push(...discarded);
 }
 
-/** The same request always becomes the same message. */
+/** Converts a request to its message. The same request always gives the same message. */
 export function toWire(request: PendingRequest) {
   return {
     targetUserId: request.userId,

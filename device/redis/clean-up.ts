@@ -5,12 +5,12 @@ import { textIn } from './reply';
 import { infoField } from './server-checks';
 
 /** A rewrite takes about a second per 100 MB; a device has a few. */
-const LONGEST_REWRITE_MS = 60_000;
+const MAX_REWRITE_MS = 60_000;
 const POLL_MS = 20;
 
 /**
- * `cleanUp` of a storage: the server's append-only file is written anew, and so is its snapshot if it has made one since
- * it started. Rejects with UnreachableError when either fails or takes longer than a minute.
+ * Erases deleted data from the server's files: rewrites the append-only file, and the snapshot if the server has made
+ * one since it started. Rejects with UnreachableError if either fails or takes longer than a minute.
  */
 export async function cleanUp(connection: Connection): Promise<void> {
   await rewriteHistory(connection);
@@ -18,30 +18,32 @@ export async function cleanUp(connection: Connection): Promise<void> {
 }
 
 /**
- * Rewrites the server's append-only file, so that it holds nothing that is not in the live store: blobs of keys burned
- * before the call are gone from it when this resolves. Does nothing on a server without such a file.
+ * Rewrites the server's append-only file, so that it only holds what is in the live store: blobs of keys burned before
+ * the call are gone from it when this resolves. Does nothing on a server without such a file.
  */
 export async function rewriteHistory(connection: Connection): Promise<void> {
-  const deadline = performance.now() + LONGEST_REWRITE_MS;
-  // One that is on its way may have begun before the burn.
+  const deadline = performance.now() + MAX_REWRITE_MS;
+  // A rewrite that is already running may have begun before the burn.
   const before = await whenIdle(connection, deadline);
   if (!before.appendsOnly) return;
-  // A refusal means that another process began one since; that one serves as well. The count below tells.
+  // A refusal means that another process has started a rewrite since; that one serves as well, see the count below.
   const refused = await refusalOf(connection.call('bgrewriteaof'));
   const after = await whenIdle(connection, deadline);
   if (after.rewrites > before.rewrites && after.rewritten) return;
-  throw refused ?? failed(connection, 'The rewrite of the append-only file failed.');
+  throw refused ?? failed(connection, 'Redis could not rewrite the append-only file; see its log.');
 }
 
-/** The shipped settings make no snapshot, and a server that never made one gets none. */
+/**
+ * Replaces the snapshot, unless the server has never made one. With the settings of deploy/redis.conf it makes none.
+ */
 async function renewSnapshot(connection: Connection): Promise<void> {
-  const deadline = performance.now() + LONGEST_REWRITE_MS;
+  const deadline = performance.now() + MAX_REWRITE_MS;
   const before = await whenIdle(connection, deadline);
   if (before.snapshots === 0) return;
   const refused = await refusalOf(connection.call('bgsave'));
   const after = await whenIdle(connection, deadline);
   if (after.snapshots > before.snapshots && after.saved) return;
-  throw refused ?? failed(connection, 'The snapshot could not be renewed.');
+  throw refused ?? failed(connection, 'Redis could not replace the snapshot; see its log.');
 }
 
 function refusalOf(command: Promise<unknown>): Promise<unknown> {
@@ -52,19 +54,19 @@ function refusalOf(command: Promise<unknown>): Promise<unknown> {
 }
 
 interface History {
-  /** There is an append-only file. */
+  /** True if the server has an append-only file. */
   readonly appendsOnly: boolean;
-  /** The last rewrite of the append-only file succeeded. */
+  /** True if the last rewrite of the append-only file succeeded. */
   readonly rewritten: boolean;
-  /** Rewrites since the server's start. */
+  /** The number of rewrites since the server started. */
   readonly rewrites: number;
-  /** The last snapshot succeeded. */
+  /** True if the last snapshot succeeded. */
   readonly saved: boolean;
-  /** Snapshots since the server's start. */
+  /** The number of snapshots since the server started. */
   readonly snapshots: number;
 }
 
-/** Waits until no rewrite and no snapshot runs or is due. */
+/** Waits until no rewrite and no snapshot is running or scheduled, and returns the state of both. */
 async function whenIdle(connection: Connection, deadline: number): Promise<History> {
   for (;;) {
     const info = textIn(await connection.call('info', 'persistence'));
@@ -80,7 +82,7 @@ async function whenIdle(connection: Connection, deadline: number): Promise<Histo
         snapshots: Number(is('rdb_saves')),
       };
     }
-    if (performance.now() > deadline) throw failed(connection, 'The server does not end writing its files anew.');
+    if (performance.now() > deadline) throw failed(connection, 'Redis did not finish rewriting its files in time.');
     await setTimeout(POLL_MS);
   }
 }

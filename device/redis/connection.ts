@@ -3,38 +3,38 @@ import { ClosedError, InvalidArgumentError, UnreachableError } from '../errors';
 import type { RedisAddress } from '../redis-address';
 import { movedError, namedError } from './redis-errors';
 import type { Reply } from './reply';
-import { isFenced, readScript, SCRIPT_NAMES, type ScriptName } from './scripts';
+import { checksMoveState, readScript, SCRIPT_NAMES, type ScriptName } from './scripts';
 
 export interface ConnectionSettings {
   readonly address: RedisAddress;
   readonly now: () => Date;
-  /** The key whose `copy_state` says whether the storage may be used. */
-  readonly fence: string;
-  /** Longest wait for a connection, in milliseconds. */
+  /** The key of the device's record, whose field `copy_state` is the move state. */
+  readonly deviceKey: string;
+  /** The longest wait for a connection, in milliseconds. */
   readonly connectTimeoutMs: number;
-  /** Longest wait for an answer, in milliseconds. */
+  /** The longest wait for a reply, in milliseconds. */
   readonly answerTimeoutMs: number;
 }
 
 export type Argument = string | number | Buffer;
 
-/** What a script is given: built when it is about to be sent, so that it goes by the latest time. */
+/** Builds a script's arguments. Called right before the script is sent, so that they hold the current time. */
 export type Arguments = (nowMs: number) => readonly Argument[];
 
 /**
- * One connection to the server. It connects when it is needed: a call while the server is down fails at once, and the
- * first call after the server came back connects anew. Nothing is queued, and nothing is sent a second time: what was
- * sent over a connection that broke before the answer may or may not have been carried out.
+ * One connection to the server, made when it is needed: a call while the server is down fails at once, and the first
+ * call after the server is back reconnects. No call is queued or sent a second time. A call whose connection broke
+ * before the reply may or may not have been carried out.
  */
 export class Connection {
   readonly #redis: Redis;
   readonly #settings: ConnectionSettings;
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
-  /** Why the last attempt to connect failed; the attempt itself only says that it did. */
+  /** The reason why the last attempt to connect failed. The rejected attempt itself does not give it. */
   #lastFailure: unknown;
-  /** Whether the server has answered anything: until then it gets no longer than for the connection. */
-  #met = false;
+  /** True once the server has replied to a call. Until then a reply has to arrive within the connection timeout. */
+  #hasReplied = false;
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings;
@@ -44,7 +44,7 @@ export class Connection {
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       retryStrategy: null,
-      // A server that is still loading answers LOADING, which has a name of its own; do not wait for it.
+      // Do not wait for a server that is loading its data: it answers LOADING, which becomes a StorageBusyError.
       enableReadyCheck: false,
       connectTimeout: settings.connectTimeoutMs,
       protocol: 2,
@@ -52,45 +52,48 @@ export class Connection {
     });
     this.#redis.on('error', (error: unknown) => {
       this.#lastFailure = error;
-      // Else the client would go on in database 0, and see none of what it stored.
+      // Otherwise the client would continue in database 0, where none of the device's data is.
       if (isAbout(error, 'select')) this.#redis.stream.destroy();
     });
     for (const name of SCRIPT_NAMES) this.#redis.defineCommand(name, { lua: readScript(name) });
   }
 
-  /** How the server is named in errors. */
+  /** The name of the server in errors. */
   get shown(): string {
     return this.#settings.address.shown;
   }
 
-  /** The injected clock, in milliseconds since 1970. */
+  /** Reads the injected clock, in milliseconds since 1970. */
   now(): number {
     const nowMs = this.#settings.now().getTime();
     if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
     return nowMs;
   }
 
-  /** One script, one step, one round trip. `build` returns the script's ARGV. */
+  /** Runs one script, which is one atomic step and one round trip. `build` returns the script's ARGV. */
   async run(script: ScriptName, keys: readonly string[], build: Arguments): Promise<Reply> {
     await this.#ready();
     const args = build(this.now());
-    const all = isFenced(script) ? [...keys, this.#settings.fence] : keys;
+    const all = checksMoveState(script) ? [...keys, this.#settings.deviceKey] : keys;
     return this.#answer(() => this.#scripted(script)(all.length, ...all, ...args));
   }
 
-  /** One command on one key, or about the server. */
+  /** Sends one command on one key, or about the server. */
   async call(command: string, ...args: readonly Argument[]): Promise<Reply> {
     await this.#ready();
     return this.#answer(() => this.#redis.callBuffer(command, [...args]) as Promise<Reply>);
   }
 
-  /** Rejects with StorageMovedError unless the storage is in use. For answers that a wiped storage would give too. */
-  async refuseFenced(): Promise<void> {
-    const moved = movedError(await this.call('hget', this.#settings.fence, 'copy_state'), this.shown);
+  /**
+   * Rejects with StorageMovedError unless the storage is in use, see MoveState. Needed where a command finds nothing,
+   * as it would in a wiped storage.
+   */
+  async refuseMoved(): Promise<void> {
+    const moved = movedError(await this.call('hget', this.#settings.deviceKey, 'copy_state'), this.shown);
     if (moved !== null) throw moved;
   }
 
-  /** Calls that were made before still get their answers. */
+  /** Closes the connection. Calls that were made before still get their replies. */
   close(): Promise<void> {
     this.#closing ??= this.#quit();
     return this.#closing;
@@ -110,7 +113,7 @@ export class Connection {
     return (...args) => command.apply(this.#redis, args);
   }
 
-  /** Waits for nothing when the connection is there. */
+  /** Connects unless the connection is up, in which case it resolves without a wait. */
   async #ready(): Promise<void> {
     if (this.#closing !== undefined) throw new ClosedError();
     if (this.#redis.status === 'ready') return;
@@ -133,8 +136,8 @@ export class Connection {
   async #answer(send: () => Promise<Reply>): Promise<Reply> {
     const { connectTimeoutMs, answerTimeoutMs } = this.#settings;
     try {
-      const reply = await this.#within(this.#met ? answerTimeoutMs : connectTimeoutMs, send);
-      this.#met = true;
+      const reply = await this.#within(this.#hasReplied ? answerTimeoutMs : connectTimeoutMs, send);
+      this.#hasReplied = true;
       return reply;
     } catch (error) {
       throw error instanceof UnreachableError ? error : namedError(error, this.shown);
@@ -142,8 +145,8 @@ export class Connection {
   }
 
   /**
-   * Breaks the connection when there is no answer in time: a server that hangs must not leave calls waiting, and the
-   * next call starts on a connection of its own.
+   * Breaks the connection if there is no reply in time: calls must not wait for a server that hangs, and the next call
+   * starts with a new connection.
    */
   async #within<T>(timeoutMs: number, work: () => Promise<T>): Promise<T> {
     let late = false;
@@ -154,7 +157,7 @@ export class Connection {
     try {
       return await work();
     } catch (error) {
-      const cause = new Error(`No answer within ${timeoutMs} ms.`);
+      const cause = new Error(`The server did not reply within ${timeoutMs} ms.`);
       throw late ? new UnreachableError(this.shown, { cause }) : error;
     } finally {
       clearTimeout(timer);

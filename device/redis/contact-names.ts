@@ -2,19 +2,19 @@ import { createCipheriv, createDecipheriv, createHmac, hkdfSync, pbkdf2, randomB
 import { promisify } from 'node:util';
 import { StorageCorruptedError } from '../errors';
 
-/** How contacts are named in the server. */
+/** Turns contact and user ids into the names under which the server knows them, and back. */
 export interface ContactNames {
-  /** Stands for a contact id or a user id in key names and indexes; the same text always gives the same tag. */
+  /** Returns the tag that stands for an id in key names and indexes. The same id always has the same tag. */
   tag(id: string): string;
-  /** The id itself, to be stored under its tag. */
+  /** Returns the id in the form in which it is stored under its tag. */
   seal(id: string): Buffer;
-  /** The id that was stored; StorageCorruptedError when it is not what was stored under this tag. */
+  /** Returns the stored id. Throws StorageCorruptedError if it is not what was stored under this tag. */
   unseal(tag: string, sealed: Uint8Array): string;
-  /** Overwrites the keys; nothing works afterwards. */
+  /** Overwrites the keys. Nothing else must be called afterwards. */
   wipe(): void;
 }
 
-/** Without a key: everybody who reads the server reads the ids. */
+/** The names of a device without a key. All who can read the server's data can read the ids. */
 export const CLEAR_NAMES: ContactNames = {
   tag: (id) => id,
   seal: (id) => Buffer.from(id, 'utf8'),
@@ -22,30 +22,35 @@ export const CLEAR_NAMES: ContactNames = {
   wipe: () => undefined,
 };
 
-/** As many rounds as SQLCipher 4 has for a passphrase: about 0.2 s. */
+/** The number of rounds for a passphrase, as in SQLCipher 4. They take about 0.2 s. */
 const PBKDF2_ROUNDS = 256_000;
 const KEY_BYTES = 32;
 const SALT_BYTES = 16;
 const IV_BYTES = 12;
 const AUTH_TAG_BYTES = 16;
-/** 128 bits: two of a device's contacts will not meet. */
+/** With 128 bits, two contacts of a device do not get the same tag. */
 const TAG_BYTES = 16;
 
-/** Tags and names remembered at most: about 2 MB. A tag takes 40 µs to compute and a name 100 µs to seal. */
-const MAX_REMEMBERED = 5_000;
+/**
+ * The maximum number of tags and names kept in memory, about 2 MB. A tag takes 40 µs to compute, a name 100 µs to seal.
+ */
+const MAX_CACHED = 5_000;
 
 export function newSalt(): Buffer {
   return randomBytes(SALT_BYTES);
 }
 
-/** With a key: tags are HMAC-SHA-256, cut to 128 bits; ids lie there as AES-256-GCM, bound to their tag. */
+/**
+ * The names of a device with a key. Tags are HMAC-SHA-256, truncated to 128 bits; ids are stored encrypted with
+ * AES-256-GCM and bound to their tag.
+ */
 export class SealedNames implements ContactNames {
   readonly #tagKey: Buffer;
   readonly #sealKey: Buffer;
   readonly #tags = new Map<string, string>();
   readonly #sealed = new Map<string, Buffer>();
   readonly #ids = new Map<string, string>();
-  /** Stored at the first opening, so that another key is recognised. Tells nothing about the others. */
+  /** Stored at the first opening, so that a wrong key is recognised. Reveals nothing about the other derived keys. */
   readonly keyCheck: Buffer;
 
   private constructor(secret: Uint8Array, salt: Uint8Array) {
@@ -66,14 +71,14 @@ export class SealedNames implements ContactNames {
   }
 
   tag(id: string): string {
-    return remembered(this.#tags, id, () => {
+    return cached(this.#tags, id, () => {
       const mac = createHmac('sha256', this.#tagKey).update(id, 'utf8').digest();
       return mac.subarray(0, TAG_BYTES).toString('base64url');
     });
   }
 
   seal(id: string): Buffer {
-    return remembered(this.#sealed, id, () => {
+    return cached(this.#sealed, id, () => {
       const iv = randomBytes(IV_BYTES);
       const cipher = createCipheriv('aes-256-gcm', this.#sealKey, iv).setAAD(Buffer.from(this.tag(id)));
       return Buffer.concat([iv, cipher.update(id, 'utf8'), cipher.final(), cipher.getAuthTag()]);
@@ -81,11 +86,11 @@ export class SealedNames implements ContactNames {
   }
 
   unseal(tag: string, sealed: Uint8Array): string {
-    return remembered(this.#ids, tag, () => this.#decipher(tag, sealed));
+    return cached(this.#ids, tag, () => this.#decipher(tag, sealed));
   }
 
   wipe(): void {
-    for (const memory of [this.#tags, this.#sealed, this.#ids]) memory.clear();
+    for (const cache of [this.#tags, this.#sealed, this.#ids]) cache.clear();
     for (const key of [this.#tagKey, this.#sealKey, this.keyCheck]) key.fill(0);
   }
 
@@ -102,11 +107,11 @@ export class SealedNames implements ContactNames {
   }
 }
 
-function remembered<Value>(memory: Map<string, Value>, name: string, find: () => Value): Value {
-  const known = memory.get(name);
+function cached<Value>(cache: Map<string, Value>, name: string, compute: () => Value): Value {
+  const known = cache.get(name);
   if (known !== undefined) return known;
-  const found = find();
-  if (memory.size >= MAX_REMEMBERED) memory.clear();
-  memory.set(name, found);
-  return found;
+  const computed = compute();
+  if (cache.size >= MAX_CACHED) cache.clear();
+  cache.set(name, computed);
+  return computed;
 }

@@ -1,65 +1,41 @@
 import { type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
-import {
-  COIN_CATEGORY_NAMES,
-  type CoinCategoryName,
-  perCategory,
-  specOf,
-  withLowerCategories,
-} from '../contract/coin-category';
-import {
-  type CoinName,
-  type ContactSummary,
-  INACTIVE_DAYS,
-  type InventoryCoin,
-  type SmartInventory,
-} from '../contract/inventory';
-import {
-  checkCategory,
-  checkContactId,
-  checkDays,
-  checkInventoryCoin,
-  checkPriority,
-  DAY_MS,
-} from '../contract/validate';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
+import { type CoinName, type ContactSummary, type InventoryCoin, KEY_ID_BYTES } from '../contract/inventory';
+import type { InventoryEngine } from '../contract/storage-engine';
+import { type CheckedInventoryCoin, DAY_MS } from '../contract/validate';
+import type { CoinCache } from './coin-cache';
 import type { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, priorityIn, type Reply, rowsIn, textIn } from './reply';
-import type { Stock } from './stock';
 import { ttlMs } from './ttl';
 
-/** UUID text. */
-const KEY_ID_BYTES = 36;
-
-export class RedisInventory implements SmartInventory {
+/** The inventory in Redis. Every call is one script or one command. */
+export class RedisInventory implements InventoryEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #names: ContactNames;
-  readonly #stock: Stock;
+  readonly #cache: CoinCache;
 
-  constructor(connection: Connection, keys: Keys, names: ContactNames, stock: Stock) {
+  constructor(connection: Connection, keys: Keys, names: ContactNames, cache: CoinCache) {
     this.#connection = connection;
     this.#keys = keys;
     this.#names = names;
-    this.#stock = stock;
+    this.#cache = cache;
   }
 
-  async storeKey(coin: InventoryCoin): Promise<boolean> {
-    const { contactId, keyId, coinCategory, expiresAtMs, ...half } = checkInventoryCoin(coin, this.#connection.now());
-    // Copied: the caller may change its own while the call waits.
-    const bytes = [Buffer.from(half.publicKey), Buffer.from(half.signature)];
-    const [tag, name] = this.#stock.person(contactId);
-    const stored = await this.#stock.run('coin-store', [tag], (nowMs) => {
-      return [tag, name, keyId, coinCategory, expiresAtMs, ttlMs(expiresAtMs, nowMs), ...bytes];
+  async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
+    const { contactId, keyId, coinCategory, expiresAtMs, publicKey, signature } = coin;
+    const [tag, name] = this.#cache.tagAndName(contactId);
+    const stored = await this.#cache.run('coin-store', [tag], (nowMs) => {
+      return [tag, name, keyId, coinCategory, expiresAtMs, ttlMs(expiresAtMs, nowMs), publicKey, signature];
     });
     return stored === 1;
   }
 
-  async selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null> {
-    checkContactId(contactId);
-    const categories = withLowerCategories(checkCategory('desired', desired));
-    const tag = this.#stock.tag(contactId);
-    const reply = await this.#stock.run('coin-select', [tag], () => [tag, ...categories]);
+  async selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
+    const tag = this.#cache.tag(contactId);
+    const reply = await this.#cache.run('coin-select', [tag], () => [tag, ...categories]);
     if (reply === null) return null;
     const [category, keyId, expiresAt, publicKey, signature] = listIn(reply);
     return {
@@ -73,17 +49,15 @@ export class RedisInventory implements SmartInventory {
   }
 
   async getPriority(contactId: string): Promise<ContactPriority> {
-    const tag = this.#stock.tag(checkContactId(contactId));
+    const tag = this.#cache.tag(contactId);
     const priority = await this.#connection.call('hget', this.#keys.contact(tag), 'priority');
-    if (priority === null) await this.#connection.refuseFenced();
+    if (priority === null) await this.#connection.refuseMoved();
     return toPriority(priority);
   }
 
   async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
-    checkContactId(contactId);
-    checkPriority(priority);
-    const [tag, name] = this.#stock.person(contactId);
-    const reply = await this.#stock.run('priority-set', [tag], () => [tag, name, priority]);
+    const [tag, name] = this.#cache.tagAndName(contactId);
+    const reply = await this.#cache.run('priority-set', [tag], () => [tag, name, priority]);
     const evicted = rowsIn(reply, 2).map(([keyId, category]) => ({
       keyId: textIn(keyId),
       coinCategory: categoryIn(category),
@@ -92,10 +66,10 @@ export class RedisInventory implements SmartInventory {
   }
 
   async getSummary(contactId?: string): Promise<ContactSummary[]> {
-    const tags = contactId === undefined ? [] : [this.#stock.tag(checkContactId(contactId))];
-    const reply = await this.#stock.runOverAll('contacts-sum-up', () => tags);
+    const tags = contactId === undefined ? [] : [this.#cache.tag(contactId)];
+    const reply = await this.#cache.runOverAll('contacts-sum-up', () => tags);
     const summaries = rowsIn(reply, 4 + COIN_CATEGORY_NAMES.length).map(([tag, name, ...facts]) =>
-      // A contact that was asked for need not be known to the server.
+      // The server need not know a contact that the caller named.
       toSummary(contactId ?? this.#nameOf(tag, name), facts),
     );
     return inOrder(summaries);
@@ -110,18 +84,17 @@ export class RedisInventory implements SmartInventory {
   }
 
   async getTotalStorageBytes(): Promise<number> {
-    // Sizes are exact per category, so that counting answers without touching a key.
-    const counts = listIn(await this.#stock.runOverAll('coins-count', () => []));
+    // Sizes are exact per category, so that counting is enough and no key is read.
+    const counts = listIn(await this.#cache.runOverAll('coins-count', () => []));
     return COIN_CATEGORY_NAMES.reduce((sum, category, index) => {
       const { publicKeySize, signatureSize } = specOf(category);
       return sum + numberIn(counts[index]) * (publicKeySize + signatureSize + KEY_ID_BYTES);
     }, 0);
   }
 
-  async garbageCollect(inactiveDays: number = INACTIVE_DAYS): Promise<number> {
-    const days = checkDays('inactiveDays', inactiveDays);
+  async garbageCollect(inactiveDays: number): Promise<number> {
     return numberIn(
-      await this.#stock.runOverAll('contacts-collect', (nowMs) => [nowMs - days * DAY_MS, ttlMs(nowMs, nowMs)]),
+      await this.#cache.runOverAll('contacts-collect', (nowMs) => [nowMs - inactiveDays * DAY_MS, ttlMs(nowMs, nowMs)]),
     );
   }
 
@@ -143,7 +116,7 @@ function toSummary(contactId: string, [priority, lastUsedAt, ...counts]: readonl
   };
 }
 
-/** Ascending as SQLite sorts text: by its bytes in UTF-8. */
+/** Sorts in ascending order of the ids' bytes in UTF-8, which is how SQLite sorts text. */
 function inOrder<Named extends { readonly contactId: string }>(named: readonly Named[]): Named[] {
   return named
     .map((value) => ({ value, bytes: Buffer.from(value.contactId, 'utf8') }))

@@ -1,16 +1,16 @@
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
 
 /**
- * Every key name of one device, in one place. The namespace stands in braces: a cluster keeps all keys of a device in
- * one slot, so that one script may change all of them.
+ * Defines every key name of one device. The namespace is in braces, so that a cluster keeps all keys of a device in one
+ * slot and one script may change all of them.
  *
- * A method that ends in Prefix names keys whose last part only a script knows, because it finds it in an index: the
+ * A member that ends in Prefix is for keys whose last part only a script knows, because it finds it in an index: the
  * script gets the prefix among its KEYS.
  */
 export class Keys {
   readonly #vault: string;
   readonly #inventory: string;
-  /** Layout and key check. Its own name has no version: every release must find it. */
+  /** Hash: layout, key check and move state. Its name has no version, because every release must find it. */
   readonly device: string;
 
   constructor(namespace: string) {
@@ -28,46 +28,46 @@ export class Keys {
     return `${this.#vault}:key:`;
   }
 
-  /** Sorted set: the ids of a category's keys by their end. */
-  byEnd(category: CoinCategoryName): string {
+  /** Sorted set: the ids of a category's keys, scored by expiry time. */
+  byExpiry(category: CoinCategoryName): string {
     return `${this.#vault}:by-end:${category}`;
   }
 
-  get everyByEnd(): string[] {
-    return COIN_CATEGORY_NAMES.map((category) => this.byEnd(category));
+  get everyByExpiry(): string[] {
+    return COIN_CATEGORY_NAMES.map((category) => this.byExpiry(category));
   }
 
-  /** Sorted set: the ids of all keys by the time they were stored. */
+  /** Sorted set: the ids of all keys, scored by creation time. */
   get byCreation(): string {
     return `${this.#vault}:by-creation`;
   }
 
-  /** Sorted set: ids destroyed before their end, by that end. */
+  /** Sorted set: the ids of keys destroyed before their expiry, scored by expiry time. */
   get burned(): string {
     return `${this.#vault}:burned`;
   }
 
-  /** Sorted set: category and times of keys burned within the burn grace, by the time of burning. */
+  /** Sorted set: id, category and creation time of keys burned within the burn grace, scored by the time of burning. */
   get burnGrace(): string {
     return `${this.#vault}:burn-grace`;
   }
 
-  /** Sorted set: ids of coins whose upload is not acknowledged, by their sequence. */
+  /** Sorted set: the ids of coins whose upload is not acknowledged, scored by sequence. */
   get outbox(): string {
     return `${this.#vault}:outbox`;
   }
 
-  /** Sorted set: ids of acknowledged coins whose public half is kept, by the vault's end. */
+  /** Sorted set: the ids of acknowledged coins whose public half is kept, scored by the vault's expiry time. */
   get published(): string {
     return `${this.#vault}:published`;
   }
 
-  /** Counter: the last sequence given. */
+  /** Counter: the last sequence that was assigned in the outbox. */
   get outboxSequence(): string {
     return `${this.#vault}:outbox-sequence`;
   }
 
-  /** Hash: one public half, on its way or kept. */
+  /** Hash: one public half, waiting for its upload or kept. */
   outboxCoin(keyId: string): string {
     return `${this.outboxCoinPrefix}${keyId}`;
   }
@@ -76,76 +76,76 @@ export class Keys {
     return `${this.#vault}:outbox-coin:`;
   }
 
-  /** Sorted set: the contacts by their last use; those without one at +inf. */
+  /** Sorted set: the contacts, scored by last use; +inf for those that were never used. */
   get contacts(): string {
     return `${this.#inventory}:contacts`;
   }
 
-  /** Sorted set: contact and id of coins that were used, by the coin's end. */
+  /** Sorted set: contact and id of used coins, scored by expiry time. */
   get used(): string {
     return `${this.#inventory}:used`;
   }
 
-  /** Counter: the order of storing coins. */
+  /** Counter: the last sequence that was assigned to a stored coin. */
   get sequence(): string {
     return `${this.#inventory}:sequence`;
   }
 
-  /** Hash: name, priority and last use of a contact. */
+  /** Hash: name, priority and last use of one contact. */
   contact(tag: string): string {
     return `${this.#inventory}:contact:${tag}`;
   }
 
-  /** Hash: the open requests of a contact, by request id. */
+  /** Hash: the pending requests of a contact, by request id. */
   requests(tag: string): string {
     return `${this.#inventory}:requests:${tag}`;
   }
 
-  /** Hashes of a contact's coins: this and the key id. */
+  /** Prefix of the hashes of a contact's coins; the key id follows. */
   coinPrefix(tag: string): string {
     return `${this.#inventory}:coin:${tag}:`;
   }
 
-  /** Sorted set: sequence and id of a contact's coins of one category, by their end. */
-  stock(category: CoinCategoryName, tag: string): string {
+  /** Sorted set: sequence and id of a contact's coins of one category, scored by expiry time. */
+  coinIndex(category: CoinCategoryName, tag: string): string {
     return `${this.#inventory}:stock:${category}:${tag}`;
   }
 
-  /** The KEYS of a vault script; `key` is one entry, or the prefix of all. */
+  /** Returns the KEYS of a vault script; `key` is one entry, or the prefix of all. */
   ofVault(key: string): string[] {
-    return [this.byCreation, this.burned, this.burnGrace, key, ...this.everyByEnd];
+    return [this.byCreation, this.burned, this.burnGrace, key, ...this.everyByExpiry];
   }
 
-  /** The KEYS of a vault script that destroys; `coin` is one public half, or the prefix of all. */
+  /** Returns the KEYS of a vault script that destroys; `coin` is one public half, or the prefix of all. */
   ofDestruction(key: string, coin: string): string[] {
-    return [this.byCreation, this.burned, this.burnGrace, key, this.published, coin, ...this.everyByEnd];
+    return [this.byCreation, this.burned, this.burnGrace, key, this.published, coin, ...this.everyByExpiry];
   }
 
-  /** The KEYS of an outbox script, whose entries the script finds in an index or is told by their ids. */
+  /** The KEYS of an outbox script, which finds its entries in an index or gets their ids as arguments. */
   get ofOutbox(): string[] {
     const vault = [this.byCreation, this.burned, this.burnGrace];
     return [...vault, this.outbox, this.published, this.outboxSequence, this.outboxCoinPrefix, this.vaultKeyPrefix];
   }
 
-  /** The KEYS of an inventory script about contacts that the caller names, see contact_at in stock.lua. */
+  /** Returns the KEYS of an inventory script about contacts that the caller names, see contact_at in coin-cache.lua. */
   ofContacts(...tags: string[]): string[] {
     const blocks = tags.flatMap((tag) => [
       this.contact(tag),
       this.requests(tag),
       this.coinPrefix(tag),
-      ...COIN_CATEGORY_NAMES.map((category) => this.stock(category, tag)),
+      ...COIN_CATEGORY_NAMES.map((category) => this.coinIndex(category, tag)),
     ]);
     return [this.contacts, this.used, this.sequence, ...blocks];
   }
 
-  /** The KEYS of an inventory script that walks the contacts, see contact_named in stock.lua. */
+  /** The KEYS of an inventory script that iterates over all contacts, see contact_named in coin-cache.lua. */
   get ofEveryContact(): string[] {
-    const stocks = COIN_CATEGORY_NAMES.map((category) => this.stock(category, ''));
+    const indexes = COIN_CATEGORY_NAMES.map((category) => this.coinIndex(category, ''));
     const coins = `${this.#inventory}:coin:`;
-    return [this.contacts, this.used, this.sequence, this.contact(''), coins, ...stocks];
+    return [this.contacts, this.used, this.sequence, this.contact(''), coins, ...indexes];
   }
 
-  /** Patterns of SCAN that match every key of the device but its own record. */
+  /** The SCAN patterns that match every key of the device except its own record. */
   get everyPattern(): string[] {
     return [this.patternOf(`${this.#vault}:`), this.patternOf(`${this.#inventory}:`)];
   }

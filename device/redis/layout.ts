@@ -5,28 +5,28 @@ import { CLEAR_NAMES, type ContactNames, newSalt, SealedNames } from './contact-
 import type { Keys } from './keys';
 import { bytesIn, listIn, numberIn } from './reply';
 
-/** Brings a device from one layout to the next, in one script that first looks whether another process was faster. */
+/** Brings a device from one layout to the next, in one script that first checks if another process has done so. */
 type Upgrade = (connection: Connection, keys: Keys) => Promise<void>;
 
-/** The first one upgrades layout 1. A released upgrade never changes. */
+/** All upgrades in order; the first one upgrades layout 1. A released upgrade never changes. */
 const UPGRADES: readonly Upgrade[] = [
-  // Public halves are kept after they were acknowledged. A release that knows none of them would lose them in a copy.
+  // Public halves are kept after their acknowledgement. A release that does not know them would lose them in a move.
   async (connection, keys) => {
     await connection.run('upgrade-layout', [keys.device], () => [1]);
   },
 ];
 const LAYOUT = UPGRADES.length + 1;
 
-/** What a device gives as its key, lent for the time of opening. */
+/** A device's key, lent for the duration of opening. */
 export interface LentKey {
   readonly kind: 'raw' | 'passphrase';
   readonly bytes: Uint8Array;
 }
 
 /**
- * Makes the device's record in the server at its first opening, or checks it: its layout, and whether the key is the
- * one it was made with. Nothing is changed when it throws NewerSchemaError, WrongKeyError, KeyMissingError (it was
- * made with a key) or NotADatabaseError (it was made without one).
+ * Creates the device's record in the server at the first opening. Later openings check its layout, and that the key is
+ * the one that it was created with. Nothing was changed when this throws NewerSchemaError, WrongKeyError,
+ * KeyMissingError (the device was created with a key) or NotADatabaseError (it was created without one).
  */
 export async function openLayout(connection: Connection, keys: Keys, key: LentKey | undefined): Promise<ContactNames> {
   const newRecord = [LAYOUT, key === undefined ? '' : newSalt()] as const;
@@ -50,9 +50,9 @@ async function namesFor(
     if (sealed) throw new KeyMissingError();
     return CLEAR_NAMES;
   }
-  if (!sealed) throw new NotADatabaseError(connection.shown, 'a storage whose contact ids lie in the clear');
+  if (!sealed) throw new NotADatabaseError(connection.shown, 'a storage whose contact ids are stored in the clear');
   const names = await SealedNames.derive(key.kind, key.bytes, record.salt);
-  // Whoever opens first decides; a process that died before this line has stored nothing yet.
+  // The process that opens the device first decides. One that died before this line has stored nothing yet.
   if (record.check === null) await connection.call('hsetnx', keys.device, 'check', names.keyCheck);
   const check = bytesIn(await connection.call('hget', keys.device, 'check'));
   if (check.length === names.keyCheck.length && timingSafeEqual(check, names.keyCheck)) return names;

@@ -10,15 +10,17 @@ import { RecordWriter } from './record-writer';
 import { listIn, textIn } from './reply';
 import { infoField } from './server-checks';
 
-/** With `mustExist` a device that the server does not know is an UnreachableError, else it is made. */
+/**
+ * Opens a storage as an endpoint of a move. An unknown device is created, or with `mustExist` is an UnreachableError.
+ */
 export function openRedisMoveEndpoint(
   settings: RedisSettings,
   options: { readonly mustExist: boolean },
 ): Promise<MoveEndpoint> {
-  return openDevice(settings, async (device) => new RedisCopySide(device), options);
+  return openDevice(settings, async (device) => new RedisMoveEndpoint(device), options);
 }
 
-class RedisCopySide implements MoveEndpoint {
+class RedisMoveEndpoint implements MoveEndpoint {
   readonly backend = 'redis';
   readonly shown: string;
   readonly #device: RedisDevice;
@@ -38,19 +40,19 @@ class RedisCopySide implements MoveEndpoint {
 
   async readState(): Promise<MoveState> {
     const fields = listIn(await this.#connection.call('hmget', this.#keys.device, 'copy_state', 'copy_id', 'copy_run'));
-    const [state = 'ACTIVE', copyId = '', runId = ''] = fields.map((field) =>
+    const [state = 'ACTIVE', moveId = '', runId = ''] = fields.map((field) =>
       field === null ? undefined : textIn(field),
     );
     if (!isMoveStateName(state)) throw new StorageCorruptedError();
-    return { state, copyId: copyId || null, runId: runId || null };
+    return { state, moveId: moveId || null, runId: runId || null };
   }
 
   async changeState(from: MoveState, to: MoveState): Promise<void> {
     const { byCreation, burned, outbox, published, contacts, used, device } = this.#keys;
     const mustBeEmpty = to.state === 'RECEIVING' && from.state !== 'RECEIVING';
-    // Open requests stand in no index.
+    // Pending requests are in no index, so that only a SCAN finds them.
     if (mustBeEmpty && !(await this.isEmpty())) throw new TargetNotEmptyError(this.shown);
-    const state = ['copy_state', to.state, 'copy_id', to.copyId ?? '', 'copy_run', to.runId ?? ''];
+    const state = ['copy_state', to.state, 'copy_id', to.moveId ?? '', 'copy_run', to.runId ?? ''];
     await this.#step(
       from,
       [['hset', device, ...state]],
@@ -85,17 +87,19 @@ class RedisCopySide implements MoveEndpoint {
       wiped += keys.length;
     }
     this.#writer = new RecordWriter(this.#device);
-    // Nothing of the private halves stays in the server's files.
+    // The server's files must not keep any private half.
     if (wiped > 0) await cleanUp(this.#connection);
   }
 
   async settle(): Promise<void> {
     const info = textIn(await this.#connection.call('info', 'persistence'));
     if (infoField(info, 'aof_enabled') !== '1') {
-      const cause = new Error('appendonly is off: a restart would lose the keys. Use deploy/redis.conf.');
+      const cause = new Error(
+        'appendonly is off, so a restart would lose the keys. Use the settings of deploy/redis.conf.',
+      );
       throw new UnreachableError(this.shown, { cause });
     }
-    // Synced when it ends, whatever appendfsync says.
+    // A finished rewrite is synced, whatever the setting of appendfsync.
     await rewriteHistory(this.#connection);
   }
 
@@ -104,9 +108,9 @@ class RedisCopySide implements MoveEndpoint {
     this.#device.names.wipe();
   }
 
-  /** Commands as one atomic step, unless the state is another one. */
+  /** Sends commands as one atomic step, which fails if the state is not the expected one. */
   async #step(state: MoveState, commands: readonly Argument[][], absent: readonly string[] = []): Promise<void> {
-    const expected = `${state.state} ${state.copyId ?? ''} ${state.runId ?? ''}`;
+    const expected = `${state.state} ${state.moveId ?? ''} ${state.runId ?? ''}`;
     const args = commands.flatMap((command): Argument[] => [command.length, ...command]);
     const reply = await this.#connection.run('move-step', [this.#keys.device, ...absent], () => [expected, ...args]);
     const outcome = textIn(reply);

@@ -1,10 +1,12 @@
 import type { BudgetTable } from '../contract/budget';
 import type { DeviceStorage } from '../contract/device-storage';
+import { withValidation } from '../contract/validated-storage';
 import { UnreachableError } from '../errors';
 import { checkNamespace, checkUrl } from '../redis-address';
 import type { Secret } from '../secret';
 import { emitWarning } from '../warning';
 import { cleanUp } from './clean-up';
+import { CoinCache } from './coin-cache';
 import { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import { RedisInventory } from './inventory';
@@ -13,12 +15,11 @@ import { openLayout } from './layout';
 import { RedisOutbox } from './outbox';
 import { RedisPendingRequests } from './pending-requests';
 import { checkServer, type RedisWarning } from './server-checks';
-import { Stock } from './stock';
 import { RedisVault } from './vault';
 
-/** A server that does not answer by then is not there. */
+/** A server that does not reply within this time at opening counts as unreachable. */
 const CONNECT_TIMEOUT_MS = 2_000;
-/** Longest wait for an answer; as long as the other backend waits for a lock. */
+/** The longest wait for a reply. The SQLite backend waits as long for a lock. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
 export interface RedisSettings {
@@ -26,46 +27,47 @@ export interface RedisSettings {
   readonly url: string;
   /** This device's part of the server: 1 to 128 characters without spaces and braces. */
   readonly namespace: string;
-  /** With it, contact and user ids are stored only encrypted or as HMACs; without it they lie there in the clear. */
+  /** With it, contact and user ids are stored only encrypted or as HMACs; without it they are stored in the clear. */
   readonly secret?: Secret;
   readonly now: () => Date;
   readonly budgets: BudgetTable;
-  /** Told when the server could lose or evict keys. Default: process.emitWarning. */
+  /** Called when the server could lose or evict keys. Default: process.emitWarning. */
   readonly onWarning?: (warning: RedisWarning) => void;
   readonly answerTimeoutMs?: number;
 }
 
-/** A device's part of a server, checked and unlocked. */
+/** A device's part of a server, after its layout and its key were checked. */
 export interface RedisDevice {
   readonly connection: Connection;
   readonly keys: Keys;
   readonly names: ContactNames;
 }
 
-/** Rejects within about 2 s when the server does not answer. */
+/** Opens the storage, and creates it if the server does not know the device. Rejects within about 2 s if it is down. */
 export async function openRedis(settings: RedisSettings): Promise<DeviceStorage> {
   const { budgets } = settings;
   return openDevice(settings, async ({ connection, keys, names }) => {
-    await connection.refuseFenced();
-    const stock = new Stock(connection, keys, names, budgets);
+    await connection.refuseMoved();
+    const cache = new CoinCache(connection, keys, names, budgets);
     const vault = new RedisVault(connection, keys);
     await vault.tidy();
-    return {
+    return withValidation({
       backend: 'redis',
       vault,
-      inventory: new RedisInventory(connection, keys, names, stock),
+      inventory: new RedisInventory(connection, keys, names, cache),
       outbox: new RedisOutbox(connection, keys),
-      pendingRequests: new RedisPendingRequests(connection, keys, stock, budgets),
+      pendingRequests: new RedisPendingRequests(connection, keys, cache, budgets),
+      now: () => connection.now(),
       cleanUp: () => cleanUp(connection),
       close: async () => {
         await connection.close();
         names.wipe();
       },
-    };
+    });
   });
 }
 
-/** With `mustExist` a device that the server does not know is an UnreachableError, else it is made. */
+/** Opens a device's part of a server. An unknown device is created, or with `mustExist` is an UnreachableError. */
 export async function openDevice<T>(
   settings: RedisSettings,
   use: (device: RedisDevice) => Promise<T>,
@@ -74,14 +76,14 @@ export async function openDevice<T>(
   const { url, namespace, secret, now, onWarning = emitWarning, answerTimeoutMs = ANSWER_TIMEOUT_MS } = settings;
   const keys = new Keys(checkNamespace(namespace));
   const address = checkUrl(url);
-  // Copied before anything is awaited: the caller may wipe its own.
+  // Copied before the first await, because the caller may wipe its own copy.
   const key = secret?.reveal((value) => ({ kind: secret.kind, bytes: Uint8Array.from(value) }));
   const timeouts = { connectTimeoutMs: CONNECT_TIMEOUT_MS, answerTimeoutMs };
-  const connection = new Connection({ address, now, fence: keys.device, ...timeouts });
+  const connection = new Connection({ address, now, deviceKey: keys.device, ...timeouts });
   try {
     await checkServer(connection, onWarning);
     if (mustExist && (await connection.call('exists', keys.device)) !== 1) {
-      throw new UnreachableError(connection.shown, { cause: new Error(`There is no device ${namespace}.`) });
+      throw new UnreachableError(connection.shown, { cause: new Error(`The server has no device ${namespace}.`) });
     }
     const names = await openLayout(connection, keys, key);
     return await use({ connection, keys, names });

@@ -1,18 +1,19 @@
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
-import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../contract/outbox';
-import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../contract/validate';
+import type { DroppedCoin, OutboxBatch, OutboxCoin, RefusedCoin } from '../contract/outbox';
+import type { OutboxEngine } from '../contract/storage-engine';
+import { type CheckedMintedCoin, DAY_MS } from '../contract/validate';
 import { DELIVERY_WINDOW_DAYS } from '../contract/vault';
-import { InvalidArgumentError } from '../errors';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, listIn, numberIn, oneOf, type Reply, rowsIn, textIn } from './reply';
 import { ttlMs } from './ttl';
-import { placeOf } from './vault';
+import { positionOf } from './vault';
 
 const REFUSALS = ['SAME_KEY_HELD', 'OTHER_KEY_HELD', 'BURNED', 'EXPIRED'] as const;
 const DROPS = ['BURNED', 'EXPIRED', 'EPOCH_CHANGED'] as const;
 
-export class RedisOutbox implements Outbox {
+/** The outbox in Redis, with the kept public halves in another index. */
+export class RedisOutbox implements OutboxEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;
 
@@ -21,25 +22,14 @@ export class RedisOutbox implements Outbox {
     this.#keys = keys;
   }
 
-  async add(minted: readonly MintedCoin[]): Promise<RefusedCoin[]> {
-    if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
-    const checkedAt = this.#connection.now();
-    const coins = minted.map((coin) => withOwnBytes(checkMintedCoin(coin, checkedAt)));
-    if (coins.length === 0) return [];
-    const { byCreation, burned, burnGrace, outbox, published, outboxSequence, everyByEnd } = this.#keys;
+  async add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]> {
+    const { byCreation, burned, burnGrace, outbox, published, outboxSequence, everyByExpiry } = this.#keys;
     const entries = coins.flatMap(({ keyId }) => [this.#keys.vaultKey(keyId), this.#keys.outboxCoin(keyId)]);
-    const keys = [byCreation, burned, burnGrace, outbox, published, outboxSequence, ...everyByEnd, ...entries];
+    const keys = [byCreation, burned, burnGrace, outbox, published, outboxSequence, ...everyByExpiry, ...entries];
     const reply = await this.#connection.run('outbox-add', keys, (nowMs) => [
       nowMs,
       COIN_CATEGORY_NAMES.length,
-      ...coins.flatMap(({ keyId, coinCategory, expiresAtMs, bytes }): Argument[] => [
-        keyId,
-        placeOf(coinCategory),
-        coinCategory,
-        expiresAtMs,
-        ttlMs(expiresAtMs, nowMs),
-        ...bytes,
-      ]),
+      ...coins.flatMap((coin) => toArguments(coin, nowMs)),
     ]);
     const reasons = listIn(reply).map(textIn);
     return coins.flatMap(({ keyId, coinCategory }, index) => {
@@ -60,17 +50,14 @@ export class RedisOutbox implements Outbox {
   }
 
   async acknowledge(keyIds: readonly string[]): Promise<void> {
-    if (keyIds.length === 0) return;
     await this.#connection.run('outbox-acknowledge', this.#keys.ofOutbox, (nowMs) => [nowMs, ...keyIds]);
   }
 
   async remove(keyIds: readonly string[]): Promise<void> {
-    if (keyIds.length === 0) return;
     await this.#connection.run('outbox-remove', this.#keys.ofOutbox, (nowMs) => [nowMs, ...keyIds]);
   }
 
   async publishAgain(databaseEpoch: string, keyIds: readonly string[]): Promise<string[]> {
-    if (keyIds.length === 0) return [];
     const waiting = await this.#connection.run('outbox-put-back', this.#keys.ofOutbox, (nowMs) => [
       nowMs,
       databaseEpoch,
@@ -80,21 +67,21 @@ export class RedisOutbox implements Outbox {
   }
 }
 
-/** In the order of the script's arguments, and copied: the caller may change its own while the call waits. */
-function withOwnBytes({ keyId, coinCategory, expiresAtMs, ...coin }: CheckedMintedCoin) {
-  const { encryptionIv, authTag, encryptedBlob, publicKey, signature } = coin;
-  const bytes = [encryptionIv, authTag, encryptedBlob, publicKey, signature].map((value) => Buffer.from(value));
-  return { keyId, coinCategory, expiresAtMs, bytes };
+/** Returns a coin's part of the arguments of outbox-add. */
+function toArguments(coin: CheckedMintedCoin, nowMs: number): Argument[] {
+  const { keyId, coinCategory, expiresAtMs, encryptionIv, authTag, encryptedBlob, publicKey, signature } = coin;
+  const bytes = [encryptionIv, authTag, encryptedBlob, publicKey, signature];
+  return [keyId, positionOf(coinCategory), coinCategory, expiresAtMs, ttlMs(expiresAtMs, nowMs), ...bytes];
 }
 
-function toCoin([sequence, keyId, category, publicKey, signature, vaultEnd]: Reply[]): OutboxCoin {
+function toCoin([sequence, keyId, category, publicKey, signature, vaultExpiresAt]: Reply[]): OutboxCoin {
   return {
     sequence: numberIn(sequence),
     keyId: textIn(keyId),
     coinCategory: categoryIn(category),
     publicKey: bytesIn(publicKey),
     signature: bytesIn(signature),
-    expireTime: new Date(numberIn(vaultEnd) - DELIVERY_WINDOW_DAYS * DAY_MS),
+    expireTime: new Date(numberIn(vaultExpiresAt) - DELIVERY_WINDOW_DAYS * DAY_MS),
   };
 }
 

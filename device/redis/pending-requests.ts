@@ -1,53 +1,52 @@
 import { randomUUID } from 'node:crypto';
 import { type BudgetTable, CONTACT_PRIORITIES } from '../contract/budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../contract/coin-category';
-import type { InventoryCoin } from '../contract/inventory';
-import type {
-  ContactAddress,
-  DiscardedCoin,
-  OnDemandWish,
-  PendingRequest,
-  PendingRequests,
-  SettledRequest,
+import {
+  type ContactAddress,
+  type DiscardedCoin,
+  MAX_ATTEMPT_MS,
+  MAX_REQUEST_COINS,
+  type OnDemandWish,
+  type PendingRequest,
+  type SettledRequest,
 } from '../contract/pending-requests';
-import { checkCategory, checkContacts } from '../contract/validate';
+import type { PendingRequestsEngine } from '../contract/storage-engine';
+import type { CheckedInventoryCoin } from '../contract/validate';
+import type { CoinCache } from './coin-cache';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { categoryIn, listIn, numberIn, oneOf, type Reply, rowsIn, textIn } from './reply';
-import type { Stock } from './stock';
 import { ttlMs } from './ttl';
-
-/** One request asks for at most this many coins. */
-const MAX_COUNT = 20;
-/** Nobody waits longer for an answer, so that an older ask without one is a crash or a lost reply, not on its way. */
-const LONGEST_ASK_MS = 10 * 60_000;
 
 const FATES = ['STORED', 'HELD', 'EXPIRED', 'ALREADY_USED', 'OVER_BUDGET'] as const;
 
-export class RedisPendingRequests implements PendingRequests {
+/** The pending requests in Redis, one hash per contact. The field `asking` of a request is the count of attempts. */
+export class RedisPendingRequests implements PendingRequestsEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;
-  readonly #stock: Stock;
-  /** Most requests that one contact's whole budget can take. */
+  readonly #cache: CoinCache;
+  /** The maximum number of requests that reserve one contact's whole budget. */
   readonly #maxRequests: number;
-  /** On-demand requests that a call of this process is asking with. */
+  /** The on-demand requests that calls of this process are using. */
   readonly #inUse = new Set<string>();
-  /** The last opening of an on-demand request: each must know what the one before it got. */
+  /**
+   * The latest call of openOnDemand. Calls run one after the other, because each must know the ids in use before it.
+   */
   #opening: Promise<unknown> = Promise.resolve();
 
-  constructor(connection: Connection, keys: Keys, stock: Stock, budgets: BudgetTable) {
+  constructor(connection: Connection, keys: Keys, cache: CoinCache, budgets: BudgetTable) {
     this.#connection = connection;
     this.#keys = keys;
-    this.#stock = stock;
+    this.#cache = cache;
     const requestsOf = (category: CoinCategoryName) =>
-      Math.max(...CONTACT_PRIORITIES.map((priority) => Math.ceil(budgets[priority][category] / MAX_COUNT)));
+      Math.max(...CONTACT_PRIORITIES.map((priority) => Math.ceil(budgets[priority][category] / MAX_REQUEST_COINS)));
     this.#maxRequests = COIN_CATEGORY_NAMES.reduce((sum, category) => sum + requestsOf(category), 0);
   }
 
   async resumeTopUps(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
     const addresses = this.#tagged(contacts);
     const reply = await this.#aboutContacts('top-ups-resume', addresses, (nowMs) => [
-      nowMs - LONGEST_ASK_MS,
+      nowMs - MAX_ATTEMPT_MS,
       ...addresses.flatMap(({ tag, userTag }) => [tag, userTag]),
     ]);
     return rowsIn(reply, 4).map((row) => toTopUp(addresses, row));
@@ -56,13 +55,13 @@ export class RedisPendingRequests implements PendingRequests {
   async reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
     const addresses = this.#tagged(contacts);
     const reply = await this.#aboutContacts('room-reserve', addresses, () => [
-      MAX_COUNT,
+      MAX_REQUEST_COINS,
       this.#maxRequests,
       ...addresses.flatMap(({ tag, userTag, contactId, userId }) => [
         tag,
         userTag,
-        this.#stock.nameOf(contactId),
-        this.#stock.nameOf(userId),
+        this.#cache.nameOf(contactId),
+        this.#cache.nameOf(userId),
         ...Array.from({ length: this.#maxRequests }, () => randomUUID()),
       ]),
     ]);
@@ -81,30 +80,30 @@ export class RedisPendingRequests implements PendingRequests {
     );
   }
 
-  async settleTopUp(request: PendingRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest> {
-    const people = [...new Set([request.contactId, ...coins.map(({ contactId }) => contactId)])];
-    const named = people.map((contactId) => this.#stock.person(contactId));
-    const bytes = coins.map(({ publicKey, signature }) => [Buffer.from(publicKey), Buffer.from(signature)]);
+  async settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest> {
+    const contactIds = [...new Set([request.contactId, ...coins.map(({ contactId }) => contactId)])];
+    const named = contactIds.map((contactId) => this.#cache.tagAndName(contactId));
     const tags = named.map(([tag]) => tag);
-    const reply = await this.#stock.run('top-up-settle', tags, (nowMs) => [
+    const reply = await this.#cache.run('top-up-settle', tags, (nowMs) => [
       request.requestId,
       named.length,
       ...named.flat(),
-      ...coins.flatMap(({ contactId, keyId, coinCategory, expiresAt }, index): Argument[] => [
-        people.indexOf(contactId) + 1,
+      ...coins.flatMap(({ contactId, keyId, coinCategory, expiresAtMs, publicKey, signature }): Argument[] => [
+        contactIds.indexOf(contactId) + 1,
         keyId,
         coinCategory,
-        expiresAt.getTime(),
-        ttlMs(expiresAt.getTime(), nowMs),
-        ...(bytes[index] ?? []),
+        expiresAtMs,
+        ttlMs(expiresAtMs, nowMs),
+        publicKey,
+        signature,
       ]),
     ]);
     const settled: SettledRequest = { stored: [], discarded: [] };
-    for (const [index, answer] of listIn(reply).entries()) {
+    for (const [index, fateText] of listIn(reply).entries()) {
       const coin = coins[index];
       if (coin === undefined) break;
       const name = { keyId: coin.keyId, coinCategory: coin.coinCategory };
-      const fate = oneOf(FATES, textIn(answer));
+      const fate = oneOf(FATES, textIn(fateText));
       if (fate === 'STORED') settled.stored.push(name);
       else if (fate !== 'HELD') settled.discarded.push({ ...name, reason: fate } satisfies DiscardedCoin);
     }
@@ -112,20 +111,17 @@ export class RedisPendingRequests implements PendingRequests {
   }
 
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
-    const [address] = checkContacts([wish]) as [ContactAddress];
-    const coinCategory = checkCategory('coinCategory', wish.coinCategory);
-    const allowLowerCategories = wish.allowLowerCategories === true;
+    const { contactId, userId, coinCategory, allowLowerCategories } = wish;
     const open = async (): Promise<PendingRequest> => {
-      const { contactId, userId } = address;
-      const reply = await this.#stock.run('on-demand-open', [this.#stock.tag(contactId)], (nowMs) => [
-        nowMs - LONGEST_ASK_MS,
-        this.#stock.tag(userId),
+      const reply = await this.#cache.run('on-demand-open', [this.#cache.tag(contactId)], (nowMs) => [
+        nowMs - MAX_ATTEMPT_MS,
+        this.#cache.tag(userId),
         coinCategory,
         Number(allowLowerCategories),
         randomUUID(),
         Number(fresh),
-        this.#stock.nameOf(contactId),
-        this.#stock.nameOf(userId),
+        this.#cache.nameOf(contactId),
+        this.#cache.nameOf(userId),
         ...this.#inUse,
       ]);
       const requestId = textIn(reply);
@@ -137,20 +133,20 @@ export class RedisPendingRequests implements PendingRequests {
     return opened;
   }
 
-  async settleOnDemand(request: PendingRequest, coin: InventoryCoin | null): Promise<boolean> {
-    const asking = this.#stock.tag(request.contactId);
-    const [tag, name] = this.#stock.person(coin?.contactId ?? request.contactId);
-    const mayBeUsed = await this.#stock.run('on-demand-settle', [asking, tag], () => [
+  async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
+    const requesterTag = this.#cache.tag(request.contactId);
+    const [tag, name] = this.#cache.tagAndName(coin?.contactId ?? request.contactId);
+    const mayBeUsed = await this.#cache.run('on-demand-settle', [requesterTag, tag], () => [
       request.requestId,
-      ...(coin === null ? [] : [tag, name, coin.keyId, coin.expiresAt.getTime()]),
+      ...(coin === null ? [] : [tag, name, coin.keyId, coin.expiresAtMs]),
     ]);
     return mayBeUsed === 1;
   }
 
-  async askAgain(requests: readonly PendingRequest[]): Promise<void> {
-    const tags = requests.map(({ contactId }) => this.#stock.tag(contactId));
-    await this.#stock.run('requests-ask-again', tags, (nowMs) => [
-      nowMs - LONGEST_ASK_MS,
+  async recordAttempts(requests: readonly PendingRequest[]): Promise<void> {
+    const tags = requests.map(({ contactId }) => this.#cache.tag(contactId));
+    await this.#cache.run('requests-attempt', tags, (nowMs) => [
+      nowMs - MAX_ATTEMPT_MS,
       ...requests.map(({ requestId }) => requestId),
     ]);
   }
@@ -160,16 +156,16 @@ export class RedisPendingRequests implements PendingRequests {
   }
 
   async abandon({ contactId, requestId }: PendingRequest): Promise<void> {
-    const requests = this.#keys.requests(this.#stock.tag(contactId));
+    const requests = this.#keys.requests(this.#cache.tag(contactId));
     await this.#connection.run('request-abandon', [requests], () => [requestId]);
   }
 
   #tagged(contacts: readonly ContactAddress[]): TaggedAddress[] {
-    return checkContacts(contacts).map(({ contactId, userId }) => ({
+    return contacts.map(({ contactId, userId }) => ({
       contactId,
       userId,
-      tag: this.#stock.tag(contactId),
-      userTag: this.#stock.tag(userId),
+      tag: this.#cache.tag(contactId),
+      userTag: this.#cache.tag(userId),
     }));
   }
 
@@ -178,7 +174,7 @@ export class RedisPendingRequests implements PendingRequests {
     addresses: readonly TaggedAddress[],
     build: (nowMs: number) => readonly Argument[],
   ): Promise<Reply> {
-    return this.#stock.run(
+    return this.#cache.run(
       script,
       addresses.map(({ tag }) => tag),
       build,
@@ -186,7 +182,7 @@ export class RedisPendingRequests implements PendingRequests {
   }
 }
 
-/** The server knows contacts and users by their tags only. */
+/** An address with the tags by which the server knows contact and user. */
 interface TaggedAddress extends ContactAddress {
   readonly tag: string;
   readonly userTag: string;
@@ -194,7 +190,8 @@ interface TaggedAddress extends ContactAddress {
 
 function toTopUp(addresses: readonly ContactAddress[], [number, requestId, category, count]: Reply[]): PendingRequest {
   const address = addresses[numberIn(number) - 1];
-  if (address === undefined) throw new TypeError('The script answered about a contact that it was not asked about.');
+  if (address === undefined)
+    throw new TypeError('The script replied about a contact that was not among its arguments.');
   return {
     requestId: textIn(requestId),
     contactId: address.contactId,

@@ -8,12 +8,12 @@ import type { Keys } from './keys';
 import type { RedisDevice } from './open';
 import { bytesIn, listIn, numberIn, type Reply, rowsIn, textIn } from './reply';
 
-/** Keys of one step of SCAN. */
+/** The number of keys that one step of SCAN examines. */
 const SCAN_COUNT = 500;
 
 type Records<Kind extends RecordKind> = AsyncGenerator<DeviceRecords[Kind]>;
 
-/** Gives everything that a device has in the server as records. What its TTL took is not there any more. */
+/** Reads everything that a device has in the server, as records. Keys that their TTL took are no longer there. */
 export class RecordReader {
   readonly #connection: Connection;
   readonly #keys: Keys;
@@ -47,7 +47,9 @@ export class RecordReader {
     if (batch.length > 0) yield batch;
   }
 
-  /** Every key of the device but its own record, by SCAN: a copy is no hot path. A key may come twice. */
+  /**
+   * Lists every key of the device except its own record, by SCAN, which is fast enough for a move. May repeat a key.
+   */
   async *ownKeys(): AsyncGenerator<string[]> {
     for (const pattern of this.#keys.everyPattern) yield* this.#scan(pattern);
   }
@@ -132,10 +134,12 @@ export class RecordReader {
       const contactId = await this.#nameOf(tag);
       if (contactId === null) throw new StorageCorruptedError();
       for (const category of COIN_CATEGORY_NAMES) {
-        for (const place of listIn(await this.#connection.call('zrange', this.#keys.stock(category, tag), 0, -1))) {
-          const [sequence, id] = splitPlace(textIn(place));
+        for (const member of listIn(
+          await this.#connection.call('zrange', this.#keys.coinIndex(category, tag), 0, -1),
+        )) {
+          const [sequence, id] = splitMember(textIn(member));
           const fields = await this.#fields(`${this.#keys.coinPrefix(tag)}${id}`, COIN_FIELDS);
-          // Its TTL took the coin, or another one of the same id has its own place.
+          // The TTL took the coin, or a later coin with the same id has a member of its own.
           if (fields === null || textIn(fields[0]) !== sequence) continue;
           yield {
             sequence: Number(sequence),
@@ -154,12 +158,12 @@ export class RecordReader {
   async *#usedCoins(): Records<'used_coin'> {
     const names = new Map<string, string | null>();
     for (const [member, expiresAt] of await this.#scored(this.#keys.used)) {
-      const [tag, id] = splitUsed(member);
+      const [tag, id] = splitMember(member);
       const known = names.get(tag);
       const contactId = known === undefined ? await this.#nameOf(tag) : known;
       names.set(tag, contactId);
       if (contactId !== null) yield { contact_id: contactId, key_id: id, expires_at: expiresAt };
-      // A name goes with the last of the ids that it stands for.
+      // The server keeps a name as long as any of the used ids that refer to it.
       else if (expiresAt > this.#connection.now()) throw new StorageCorruptedError();
     }
   }
@@ -200,7 +204,7 @@ export class RecordReader {
     return sealed === null ? null : this.#names.unseal(tag, bytesIn(sealed));
   }
 
-  /** Null when there is no such key. */
+  /** Reads fields of a hash; null if there is no such key. */
   async #fields(key: string, names: readonly string[]): Promise<readonly Reply[] | null> {
     const fields = listIn(await this.#connection.call('hmget', key, ...names));
     return fields.every((field) => field === null) ? null : fields;
@@ -226,31 +230,27 @@ const VAULT_FIELDS = ['coin_category', 'created_at', 'expires_at', 'encryption_i
 const OUTBOX_FIELDS = ['coin_category', 'sent_epoch', 'public_key', 'signature'];
 const COIN_FIELDS = ['sequence', 'expires_at', 'public_key', 'signature'];
 
-/** UUID text, at the end of members that name a coin. */
+/** The length of an id, which is the last part of members that name a coin. */
 const ID_CHARACTERS = 36;
 
-/** `sequence:id` of a stock. */
-function splitPlace(place: string): [string, string] {
-  return [place.slice(0, -ID_CHARACTERS - 1), place.slice(-ID_CHARACTERS)];
+/** Splits `sequence:id`, a member of a coin index, or `tag:id`, a used coin. A tag in the clear may hold colons. */
+function splitMember(member: string): [string, string] {
+  return [member.slice(0, -ID_CHARACTERS - 1), member.slice(-ID_CHARACTERS)];
 }
 
-/** `tag:id` of the used coins; a tag in the clear may hold colons. */
-function splitUsed(member: string): [string, string] {
-  return splitPlace(member);
-}
-
-/** As requests.lua writes it. */
+/** A pending request in the form in which pending-requests.lua stores it. */
 export interface StoredRequest {
   readonly purpose: string;
-  /** Tag of the user id. */
+  /** The tag of the user id. */
   readonly user: string;
   readonly category: string;
   readonly count: number;
   readonly lower: boolean;
   readonly asking: number;
   readonly asked_at: string;
-  /** The names as they are stored, in base64. */
+  /** The contact's name as it is stored, in base64. */
   readonly contact_name: string;
+  /** The user id as it is stored, in base64. */
   readonly user_name: string;
 }
 

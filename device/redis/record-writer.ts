@@ -10,16 +10,16 @@ import { ttlMs } from './ttl';
 
 type Command = Argument[];
 
-/** As stock.lua writes a place. */
+/** The number of digits of a sequence in a member of a coin index, as in coin-cache.lua. */
 const SEQUENCE_DIGITS = 16;
 
-/** Turns the records of one copy, each once and in the order of RECORD_KINDS, into commands. */
+/** Turns the records of one move into commands. Must get each record once, in the order of RECORD_KINDS. */
 export class RecordWriter {
   readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #names: ContactNames;
   readonly #contacts = new Set<string>();
-  /** Contacts that are forgotten but for their used coins, and the latest end of those. */
+  /** Forgotten contacts that are only needed for their used coins, with the latest expiry of those. */
   readonly #forgotten = new Map<string, number>();
   #lastOutbox = 0;
   #lastCoin = 0;
@@ -45,22 +45,27 @@ export class RecordWriter {
   }
 
   #vaultKey(record: DeviceRecords['vault_key']): Command[] {
-    const { key_id: id, expires_at: end, created_at: created, coin_category: name } = record;
+    const { key_id: id, expires_at: expiresAt, created_at: created, coin_category: name } = record;
     const key = this.#keys.vaultKey(id);
-    const fields = ['coin_category', name, 'created_at', created, 'expires_at', end];
+    const fields = ['coin_category', name, 'created_at', created, 'expires_at', expiresAt];
     const secrets = ['encryption_iv', Buffer.from(record.encryption_iv), 'auth_tag', Buffer.from(record.auth_tag)];
     return [
       ['hset', key, ...fields, ...secrets, 'encrypted_blob', Buffer.from(record.encrypted_blob)],
-      ['pexpire', key, this.#ttl(end)],
-      ['zadd', this.#keys.byEnd(categoryOf(name)), end, id],
+      ['pexpire', key, this.#ttl(expiresAt)],
+      ['zadd', this.#keys.byExpiry(categoryOf(name)), expiresAt, id],
       ['zadd', this.#keys.byCreation, created, id],
     ];
   }
 
-  #tombstone({ key_id: id, expires_at: end, burned_at: burned, ...rest }: DeviceRecords['vault_tombstone']): Command[] {
+  #tombstone({
+    key_id: id,
+    expires_at: expiresAt,
+    burned_at: burned,
+    ...rest
+  }: DeviceRecords['vault_tombstone']): Command[] {
     const inGrace = `${id} ${rest.coin_category ?? ''} ${rest.created_at ?? ''}`;
     const grace: Command[] = burned === null ? [] : [['zadd', this.#keys.burnGrace, burned, inGrace]];
-    return [['zadd', this.#keys.burned, end, id], ...grace];
+    return [['zadd', this.#keys.burned, expiresAt, id], ...grace];
   }
 
   #outbox(record: DeviceRecords['outbox']): Command[] {
@@ -76,13 +81,13 @@ export class RecordWriter {
   }
 
   #publishedCoin(record: DeviceRecords['published_coin']): Command[] {
-    const { key_id: id, coin_category: name, sent_epoch: epoch, expires_at: end } = record;
+    const { key_id: id, coin_category: name, sent_epoch: epoch, expires_at: expiresAt } = record;
     const halves = ['public_key', Buffer.from(record.public_key), 'signature', Buffer.from(record.signature)];
     const coin = this.#keys.outboxCoin(id);
     return [
       ['hset', coin, 'coin_category', name, ...halves, 'sent_epoch', epoch],
-      ['pexpire', coin, this.#ttl(end)],
-      ['zadd', this.#keys.published, end, id],
+      ['pexpire', coin, this.#ttl(expiresAt)],
+      ['zadd', this.#keys.published, expiresAt, id],
     ];
   }
 
@@ -98,25 +103,25 @@ export class RecordWriter {
   }
 
   #coin(record: DeviceRecords['inventory_coin']): Command[] {
-    const { key_id: id, expires_at: end, coin_category: name, sequence } = record;
+    const { key_id: id, expires_at: expiresAt, coin_category: name, sequence } = record;
     const tag = this.#names.tag(record.contact_id);
     this.#lastCoin = Math.max(this.#lastCoin, sequence);
     const digits = String(sequence).padStart(SEQUENCE_DIGITS, '0');
     const key = `${this.#keys.coinPrefix(tag)}${id}`;
     const halves = ['public_key', Buffer.from(record.public_key), 'signature', Buffer.from(record.signature)];
     return [
-      ['hset', key, 'sequence', digits, 'coin_category', name, 'expires_at', end, ...halves],
-      ['pexpire', key, this.#ttl(end)],
-      ['zadd', this.#keys.stock(categoryOf(name), tag), end, `${digits}:${id}`],
+      ['hset', key, 'sequence', digits, 'coin_category', name, 'expires_at', expiresAt, ...halves],
+      ['pexpire', key, this.#ttl(expiresAt)],
+      ['zadd', this.#keys.coinIndex(categoryOf(name), tag), expiresAt, `${digits}:${id}`],
       ['set', this.#keys.sequence, this.#lastCoin],
     ];
   }
 
-  #usedCoin({ contact_id: contactId, key_id: id, expires_at: end }: DeviceRecords['used_coin']): Command[] {
+  #usedCoin({ contact_id: contactId, key_id: id, expires_at: expiresAt }: DeviceRecords['used_coin']): Command[] {
     const tag = this.#names.tag(contactId);
-    const used: Command = ['zadd', this.#keys.used, end, `${tag}:${id}`];
+    const used: Command = ['zadd', this.#keys.used, expiresAt, `${tag}:${id}`];
     if (this.#contacts.has(tag)) return [used];
-    const latest = Math.max(this.#forgotten.get(tag) ?? end, end);
+    const latest = Math.max(this.#forgotten.get(tag) ?? expiresAt, expiresAt);
     this.#forgotten.set(tag, latest);
     const record = this.#keys.contact(tag);
     return [used, ['hset', record, 'contact_id', this.#names.seal(contactId)], ['pexpire', record, this.#ttl(latest)]];

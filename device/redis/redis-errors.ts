@@ -8,12 +8,15 @@ import {
 } from '../errors';
 import type { Reply } from './reply';
 
-/** What the server or the connection said. ioredis' own error would carry the command's arguments: blobs and ids. */
+/**
+ * The failure as the server or the connection reported it. The error of ioredis is not kept, because it holds the
+ * command's arguments: blobs and ids.
+ */
 class RedisFailure extends Error {
   override readonly name = 'RedisFailure';
 
   constructor(
-    /** The code of an error reply (OOM, LOADING, …) or of the operating system (ECONNREFUSED); '' where there is none. */
+    /** The code of an error reply (OOM, LOADING, …) or of the operating system (ECONNREFUSED); '' if there is none. */
     readonly code: string,
     message: string,
   ) {
@@ -21,12 +24,12 @@ class RedisFailure extends Error {
   }
 }
 
-/** By shape: classes are loaded once per module registry. */
+/** Recognizes an error reply by its shape. `instanceof` does not work: classes are loaded once per module registry. */
 function isReplyError(error: unknown): error is Error {
   return typeof error === 'object' && error !== null && 'name' in error && error.name === 'ReplyError';
 }
 
-/** The first word of an error reply; '' for anything else. */
+/** Returns the first word of an error reply, or '' for anything else. */
 export function replyCode(error: unknown): string {
   return isReplyError(error) ? (error.message.split(' ', 1)[0] ?? '') : '';
 }
@@ -37,25 +40,26 @@ function toFailure(error: unknown): RedisFailure {
   return new RedisFailure(replyCode(error) || code, message);
 }
 
-/** The named error for what the server answered, or for an answer that never came. */
+/** Maps an error reply, or the failure to get a reply, to a named error of this library. */
 export function namedError(error: unknown, shown: string): Error {
   const cause = toFailure(error);
   switch (replyCode(error)) {
     case 'OOM':
       return new StorageFullError({ cause });
     case 'MISCONF':
-      // The server cannot persist. It gives the reason only as the operating system's text for it (ENOSPC).
+      // The server cannot persist. It gives the reason only as the operating system's text (here that of ENOSPC).
       if (cause.message.includes('No space left')) return new StorageFullError({ cause });
       return new UnreachableError(shown, { cause });
     case 'LOADING':
     case 'BUSY':
-      // Refused at once, so that nobody waited.
+      // Refused immediately, without any wait.
       return new StorageBusyError(0, { cause });
-    // CORRUPT is the scripts' own.
+    // The scripts of this library reply CORRUPT.
     case 'WRONGTYPE':
     case 'CORRUPT':
       return new StorageCorruptedError({ cause });
-    case 'FENCED':
+    // The reply of move-state.lua. (A cluster's own redirection is called MOVED.)
+    case 'MOVE_STATE':
       return (
         movedError(Buffer.from(cause.message.split(' ')[1] ?? ''), shown) ?? new UnreachableError(shown, { cause })
       );
@@ -64,7 +68,7 @@ export function namedError(error: unknown, shown: string): Error {
   }
 }
 
-/** What `copy_state` says to whoever wants to use the storage; null when it may be used. */
+/** Returns the reason in `copy_state` why the storage must not be used, or null if it is in use. */
 export function movedError(copyState: Reply, shown: string): Error | null {
   const state = copyState === null ? 'ACTIVE' : String(copyState);
   if (!isMoveStateName(state)) return new StorageCorruptedError();

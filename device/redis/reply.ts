@@ -2,10 +2,10 @@ import { CONTACT_PRIORITIES, type ContactPriority } from '../contract/budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
 import { StorageCorruptedError } from '../errors';
 
-/** What a command with a Buffer reply answers. */
+/** A reply of the server, with texts as Buffers. */
 export type Reply = Buffer | number | null | readonly Reply[];
 
-/** The readers below answer StorageCorruptedError to what this library never wrote. */
+/** Reads a list. Like all readers below, it throws StorageCorruptedError for what this library never writes. */
 export function listIn(reply: Reply | undefined): readonly Reply[] {
   if (!Array.isArray(reply)) throw new StorageCorruptedError();
   return reply;
@@ -21,7 +21,7 @@ export function textIn(reply: Reply | undefined): string {
   return reply.toString('utf8');
 }
 
-/** A whole number, as the server's own or as text in a field. */
+/** Reads a whole number, which the server sends as a number or as text in a field. */
 export function numberIn(reply: Reply | undefined): number {
   const number = typeof reply === 'number' ? reply : Number(textIn(reply) || Number.NaN);
   if (!Number.isSafeInteger(number)) throw new StorageCorruptedError();
@@ -32,7 +32,7 @@ export function dateIn(reply: Reply | undefined): Date {
   return new Date(numberIn(reply));
 }
 
-/** A text of those that there are. */
+/** Returns the text if it is one of the names. */
 export function oneOf<Name extends string>(names: readonly Name[], text: string): Name {
   const found = names.find((name) => name === text);
   if (found === undefined) throw new StorageCorruptedError();

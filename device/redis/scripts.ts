@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 const FOLDER = join(__dirname, 'scripts');
 
-/** One file each in scripts/, run as one atomic step. */
+/** The scripts, one file each in scripts/. Each runs as one atomic step. */
 export const SCRIPT_NAMES = [
   'open-device',
   'upgrade-layout',
@@ -32,25 +32,31 @@ export const SCRIPT_NAMES = [
   'top-up-settle',
   'on-demand-open',
   'on-demand-settle',
-  'requests-ask-again',
+  'requests-attempt',
   'request-abandon',
   'move-step',
 ] as const;
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
-/** These look at the state of a copy themselves. */
-const UNFENCED: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'move-step'];
+/** The scripts that run in any move state: they read or change it themselves. */
+const WITHOUT_MOVE_CHECK: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'move-step'];
 
-/** Every other script gets the device's key as the last of its KEYS, and takes it away before the script sees them. */
-export function isFenced(name: ScriptName): boolean {
-  return !UNFENCED.includes(name);
+/**
+ * Returns true if the script refuses to run while the storage takes part in a move. Such a script gets the device's key
+ * as the last of its KEYS; move-state.lua, which precedes it, removes that key again.
+ */
+export function checksMoveState(name: ScriptName): boolean {
+  return !WITHOUT_MOVE_CHECK.includes(name);
 }
 
-/** A line `-- include: x.lua` is replaced by that file: the server cannot load one script from another. */
+/**
+ * Returns a script's text. A line `-- include: x.lua` is replaced by that file, because the server cannot load one
+ * script from another.
+ */
 export function readScript(name: ScriptName): string {
   const read = (file: string) => readFileSync(join(FOLDER, file), 'utf8');
   const text = read(`${name}.lua`).replace(/^-- include: (\S+)$/gm, (_, file: string) => read(file));
-  // After the first line, which names the script's flags.
-  return isFenced(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + read('move-state.lua')) : text;
+  // After the first line, which holds the script's flags.
+  return checksMoveState(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + read('move-state.lua')) : text;
 }

@@ -1,14 +1,7 @@
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
-import { checkCategory, checkDays, checkUuid, checkVaultKey, DAY_MS } from '../contract/validate';
-import {
-  BURN_GRACE_MS,
-  type NewVaultKey,
-  type SecureVault,
-  VAULT_LIFETIME_DAYS,
-  type VaultEntry,
-  type VaultKeyStatus,
-} from '../contract/vault';
-import { InvalidArgumentError } from '../errors';
+import type { VaultEngine } from '../contract/storage-engine';
+import { type CheckedVaultKey, DAY_MS } from '../contract/validate';
+import { BURN_GRACE_MS, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
 import type { Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, oneOf, textIn } from './reply';
@@ -16,12 +9,13 @@ import { ttlMs } from './ttl';
 
 const STATUSES: readonly VaultKeyStatus[] = ['ACTIVE', 'BURNED', 'EXPIRED', 'ABSENT'];
 
-/** The place of a category among the indexes, as the scripts count. */
-export function placeOf(category: CoinCategoryName): number {
+/** Returns the position of a category among the indexes. Scripts count from 1. */
+export function positionOf(category: CoinCategoryName): number {
   return COIN_CATEGORY_NAMES.indexOf(category) + 1;
 }
 
-export class RedisVault implements SecureVault {
+/** The vault in Redis. Every call is one script or one command. */
+export class RedisVault implements VaultEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;
 
@@ -30,33 +24,41 @@ export class RedisVault implements SecureVault {
     this.#keys = keys;
   }
 
-  /** Tombstones past the burn grace shrink to the bare id, those past their end are forgotten. Every write does it too. */
+  /** Shrinks tombstones past the burn grace to the bare id, and forgets expired ones. Every write does so as well. */
   async tidy(): Promise<void> {
     const keys = [this.#keys.byCreation, this.#keys.burned, this.#keys.burnGrace];
     await this.#connection.run('vault-tidy', keys, (nowMs) => [nowMs, nowMs - BURN_GRACE_MS]);
   }
 
-  async storeKey(key: NewVaultKey): Promise<boolean> {
-    const { keyId, coinCategory, expiresAtMs, ...bytes } = checkVaultKey(key, this.#connection.now());
-    const secrets = [bytes.encryptionIv, bytes.authTag, bytes.encryptedBlob].map((value) => Buffer.from(value));
+  async storeKey(key: CheckedVaultKey): Promise<boolean> {
+    const { keyId, coinCategory, expiresAtMs, encryptionIv, authTag, encryptedBlob } = key;
+    const secrets = [encryptionIv, authTag, encryptedBlob];
     const keys = this.#keys.ofVault(this.#keys.vaultKey(keyId));
     const stored = await this.#connection.run('vault-store', keys, (nowMs) => {
       const ttl = ttlMs(expiresAtMs, nowMs);
-      return [nowMs, nowMs - BURN_GRACE_MS, keyId, placeOf(coinCategory), coinCategory, expiresAtMs, ttl, ...secrets];
+      return [
+        nowMs,
+        nowMs - BURN_GRACE_MS,
+        keyId,
+        positionOf(coinCategory),
+        coinCategory,
+        expiresAtMs,
+        ttl,
+        ...secrets,
+      ];
     });
     return stored === 1;
   }
 
   async fetchKey(keyId: string): Promise<VaultEntry | null> {
-    const id = checkUuid('keyId', keyId);
-    const fields = listIn(await this.#connection.call('hmget', this.#keys.vaultKey(id), ...FIELDS));
+    const fields = listIn(await this.#connection.call('hmget', this.#keys.vaultKey(keyId), ...FIELDS));
     if (fields.every((field) => field === null)) {
-      await this.#connection.refuseFenced();
+      await this.#connection.refuseMoved();
       return null;
     }
     const [category, createdAt, expiresAt, iv, authTag, blob] = fields;
     const entry: VaultEntry = {
-      keyId: id,
+      keyId,
       coinCategory: categoryIn(category),
       encryptedBlob: bytesIn(blob),
       encryptionIv: bytesIn(iv),
@@ -69,48 +71,32 @@ export class RedisVault implements SecureVault {
   }
 
   async burnKey(keyId: string): Promise<boolean> {
-    const id = checkUuid('keyId', keyId);
-    const keys = this.#keys.ofDestruction(this.#keys.vaultKey(id), this.#keys.outboxCoin(id));
-    return (await this.#connection.run('vault-burn', keys, (nowMs) => [nowMs, nowMs - BURN_GRACE_MS, id])) === 1;
+    const keys = this.#keys.ofDestruction(this.#keys.vaultKey(keyId), this.#keys.outboxCoin(keyId));
+    return (await this.#connection.run('vault-burn', keys, (nowMs) => [nowMs, nowMs - BURN_GRACE_MS, keyId])) === 1;
   }
 
   async getStatus(keyId: string): Promise<VaultKeyStatus> {
-    const id = checkUuid('keyId', keyId);
-    const keys = this.#keys.ofVault(this.#keys.vaultKey(id));
-    return oneOf(STATUSES, textIn(await this.#connection.run('vault-status', keys, (nowMs) => [nowMs, id])));
+    const keys = this.#keys.ofVault(this.#keys.vaultKey(keyId));
+    return oneOf(STATUSES, textIn(await this.#connection.run('vault-status', keys, (nowMs) => [nowMs, keyId])));
   }
 
   async countActive(coinCategory: CoinCategoryName): Promise<number> {
-    const index = this.#keys.byEnd(checkCategory('coinCategory', coinCategory));
+    const index = this.#keys.byExpiry(coinCategory);
     return numberIn(await this.#connection.run('vault-count', [index, this.#keys.vaultKeyPrefix], (nowMs) => [nowMs]));
   }
 
-  async listKeyIds(coinCategory?: CoinCategoryName): Promise<string[]> {
-    const indexes =
-      coinCategory === undefined
-        ? this.#keys.everyByEnd
-        : [this.#keys.byEnd(checkCategory('coinCategory', coinCategory))];
-    const keys = [this.#keys.vaultKeyPrefix, ...indexes];
+  async listKeyIds(categories: readonly CoinCategoryName[]): Promise<string[]> {
+    const keys = [this.#keys.vaultKeyPrefix, ...categories.map((category) => this.#keys.byExpiry(category))];
     const ids = await this.#connection.run('vault-list', keys, (nowMs) => [nowMs]);
     return listIn(ids).map(textIn).sort();
   }
 
-  async purgeExpired(
-    maxAgeDays: number = VAULT_LIFETIME_DAYS,
-    options: { readonly evenIfOwed?: boolean } = {},
-  ): Promise<number> {
-    const days = checkDays('maxAgeDays', maxAgeDays);
-    if (days < VAULT_LIFETIME_DAYS && options?.evenIfOwed !== true) {
-      throw new InvalidArgumentError(
-        'maxAgeDays',
-        `must be ${VAULT_LIFETIME_DAYS} or more, for younger keys may still be written to; { evenIfOwed: true } destroys them`,
-      );
-    }
+  async purgeExpired(maxAgeDays: number): Promise<number> {
     const keys = this.#keys.ofDestruction(this.#keys.vaultKeyPrefix, this.#keys.outboxCoinPrefix);
     const destroyed = await this.#connection.run('vault-purge', keys, (nowMs) => [
       nowMs,
       nowMs - BURN_GRACE_MS,
-      nowMs - days * DAY_MS,
+      nowMs - maxAgeDays * DAY_MS,
     ]);
     return numberIn(destroyed);
   }

@@ -10,8 +10,8 @@ export interface ConnectionSettings {
 }
 
 /**
- * One open database file. Everything that reads or writes goes through `read` and `write`, so that after close it is a
- * ClosedError, and a failure of SQLite is a named error with nothing half-written.
+ * One open database file. All reads and writes use `read`, `readTogether` and `write`. These throw ClosedError after
+ * close, and turn a failure of SQLite into a named error that leaves nothing half-written.
  */
 export class Connection {
   readonly #database: Database.Database;
@@ -30,45 +30,45 @@ export class Connection {
     this.#rollback = database.prepare('ROLLBACK');
   }
 
-  /** Statements are prepared once, when the storage is opened. */
+  /** Prepares a statement. The engine does so once for each, when the storage is opened. */
   prepare<Parameters extends unknown[], Row = unknown>(sql: string): Database.Statement<Parameters, Row> {
     return this.#database.prepare<Parameters, Row>(sql);
   }
 
-  /** The injected clock, in milliseconds since 1970. */
+  /** Reads the injected clock, in milliseconds since 1970. */
   now(): number {
     const nowMs = this.#settings.now().getTime();
     if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
     return nowMs;
   }
 
-  /** One statement that reads. */
+  /** Runs one statement that reads. */
   read<T>(work: (nowMs: number) => T): T {
     return this.#named(() => work(this.now()));
   }
 
-  /** Several statements that read, all of the same moment. */
+  /** Runs several statements that read, in one transaction, so that all see the same state. */
   readTogether<T>(work: (nowMs: number) => T): T {
     return this.#named(() => this.#transaction(this.#begin, work));
   }
 
   /**
-   * One transaction that is on disk when this returns. It takes the write lock first: a transaction that reads and
-   * then writes would fail, not wait, when another process wrote in between.
+   * Runs one transaction, which is on disk when this returns. It takes the write lock at its beginning: a transaction
+   * that reads and then writes would fail instead of waiting if another process wrote in between.
    */
   write<T>(work: (nowMs: number) => T): T {
     return this.#named(() => this.#transaction(this.#beginImmediate, work));
   }
 
-  /** Throws StorageMovedError unless the storage is in use. */
-  refuseFenced(): void {
+  /** Throws StorageMovedError unless the storage is in use, see MoveState. */
+  refuseMoved(): void {
     const moved = this.read(() => movedError(this, this.#settings.path));
     if (moved !== null) throw moved;
   }
 
   /**
-   * Empties the WAL, with its older images of pages, into the file. Throws StorageBusyError when another process reads
-   * or writes all the time.
+   * Writes the WAL back into the file and truncates it, because it holds older images of pages. Throws StorageBusyError
+   * if another process keeps reading or writing.
    */
   checkpoint(): void {
     this.#named(() => {
@@ -77,7 +77,7 @@ export class Connection {
     });
   }
 
-  /** The last process to close also empties the WAL into the file and removes it. */
+  /** Closes the file. The last process to do so also writes the WAL back and removes it. */
   close(): void {
     if (this.#database.open) this.#database.close();
   }
@@ -85,7 +85,7 @@ export class Connection {
   #transaction<T>(begin: Database.Statement, work: (nowMs: number) => T): T {
     begin.run();
     try {
-      // The clock is read under the lock: whoever waited for it must not act on the time before.
+      // The clock is read under the lock, because a call that had to wait must use the time after its wait.
       const result = work(this.now());
       this.#commit.run();
       return result;
@@ -99,14 +99,14 @@ export class Connection {
     try {
       return work();
     } catch (error) {
-      // SQLITE_ERROR: no such table, for a copy of the storage began since it was opened.
+      // SQLITE_ERROR: no such table, because a move of the storage began after it was opened.
       const moved = isSqliteError(error, 'ERROR') ? movedError(this, this.#settings.path) : null;
       throw moved ?? namedError(error, this.#settings.path, this.#settings.busyTimeoutMs);
     }
   }
 }
 
-/** A plain Uint8Array on the bytes of a row, which belong to nobody else; not copied. */
+/** Returns a plain Uint8Array on the bytes of a row, without a copy. The driver keeps no reference to them. */
 export function toBytes(blob: Uint8Array): Uint8Array {
   return new Uint8Array(blob.buffer, blob.byteOffset, blob.byteLength);
 }

@@ -1,29 +1,11 @@
 import type Database from 'better-sqlite3';
 import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
-import {
-  COIN_CATEGORY_NAMES,
-  type CoinCategoryName,
-  perCategory,
-  specOf,
-  withLowerCategories,
-} from '../contract/coin-category';
-import {
-  type CoinName,
-  type ContactSummary,
-  INACTIVE_DAYS,
-  type InventoryCoin,
-  type SmartInventory,
-} from '../contract/inventory';
-import {
-  checkCategory,
-  checkContactId,
-  checkDays,
-  checkInventoryCoin,
-  checkPriority,
-  DAY_MS,
-} from '../contract/validate';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
+import { type CoinName, type ContactSummary, type InventoryCoin, KEY_ID_BYTES } from '../contract/inventory';
+import type { InventoryEngine } from '../contract/storage-engine';
+import { type CheckedInventoryCoin, DAY_MS } from '../contract/validate';
+import { CoinCache } from './coin-cache';
 import { type Connection, toBytes } from './connection';
-import { Stock } from './stock';
 
 interface CoinRow {
   readonly sequence: number;
@@ -47,12 +29,10 @@ interface CountRow {
   readonly coins: number;
 }
 
-/** UUID text. */
-const KEY_ID_BYTES = 36;
-
-export class SqliteInventory implements SmartInventory {
+/** The inventory in SQLite. */
+export class SqliteInventory implements InventoryEngine {
   readonly #connection: Connection;
-  readonly #stock: Stock;
+  readonly #cache: CoinCache;
   readonly #next: Database.Statement<[string, CoinCategoryName, number], CoinRow>;
   readonly #newest: Database.Statement<[string, CoinCategoryName, number, number], CoinRow>;
   readonly #delete: Database.Statement<[number]>;
@@ -68,7 +48,7 @@ export class SqliteInventory implements SmartInventory {
 
   constructor(connection: Connection, budgets: BudgetTable) {
     this.#connection = connection;
-    this.#stock = new Stock(connection, budgets);
+    this.#cache = new CoinCache(connection, budgets);
     this.#next = connection.prepare(
       `SELECT * FROM inventory_coin WHERE contact_id = ? AND coin_category = ? AND expires_at > ?
        ORDER BY expires_at, sequence LIMIT 1`,
@@ -95,7 +75,7 @@ export class SqliteInventory implements SmartInventory {
     this.#deleteInactive = connection.prepare(
       `DELETE FROM inventory_coin WHERE contact_id IN (SELECT contact_id FROM contact WHERE last_used_at <= ?)`,
     );
-    // Walks the index, which has all that it asks for; there is none by time alone.
+    // Walks the covering index. There is no index by time alone.
     this.#deleteExpired = connection.prepare(
       `DELETE FROM inventory_coin WHERE sequence IN
          (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection WHERE expires_at <= ?)`,
@@ -103,26 +83,23 @@ export class SqliteInventory implements SmartInventory {
     this.#deleteContacts = connection.prepare('DELETE FROM contact WHERE priority IS NULL AND last_used_at <= ?');
   }
 
-  async storeKey(coin: InventoryCoin): Promise<boolean> {
-    const checked = checkInventoryCoin(coin, this.#connection.now());
-    const { contactId, keyId, coinCategory } = checked;
+  async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
+    const { contactId, keyId, coinCategory } = coin;
     return this.#connection.write((nowMs) => {
-      if (this.#stock.lookUp(contactId, keyId, nowMs) !== 'NEW') return false;
-      if (this.#stock.room(contactId, coinCategory, nowMs) === 0) return false;
-      this.#stock.put(checked, nowMs);
+      if (this.#cache.lookUp(contactId, keyId, nowMs) !== 'NEW') return false;
+      if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
+      this.#cache.put(coin, nowMs);
       return true;
     });
   }
 
-  async selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null> {
-    checkContactId(contactId);
-    const categories = withLowerCategories(checkCategory('desired', desired));
+  async selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
     return this.#connection.write((nowMs) => {
       for (const category of categories) {
         const row = this.#next.get(contactId, category, nowMs);
         if (row === undefined) continue;
         this.#takeOut(row);
-        this.#stock.touch(contactId, nowMs);
+        this.#cache.touch(contactId, nowMs);
         return toCoin(row);
       }
       return null;
@@ -130,13 +107,10 @@ export class SqliteInventory implements SmartInventory {
   }
 
   async getPriority(contactId: string): Promise<ContactPriority> {
-    checkContactId(contactId);
-    return this.#connection.read(() => this.#stock.priorityOf(contactId));
+    return this.#connection.read(() => this.#cache.priorityOf(contactId));
   }
 
   async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
-    checkContactId(contactId);
-    checkPriority(priority);
     return this.#connection.write((nowMs) => {
       this.#setPriority.run(contactId, priority);
       const evicted = COIN_CATEGORY_NAMES.flatMap((category) => this.#surplus(contactId, category, nowMs));
@@ -146,11 +120,10 @@ export class SqliteInventory implements SmartInventory {
   }
 
   async getSummary(contactId?: string): Promise<ContactSummary[]> {
-    if (contactId !== undefined) checkContactId(contactId);
     return this.#connection.readTogether((nowMs) => {
       if (contactId !== undefined) {
         const unknown: ContactRow = { contact_id: contactId, priority: null, last_used_at: null };
-        const counts = perCategory((category) => this.#stock.held(contactId, category, nowMs));
+        const counts = perCategory((category) => this.#cache.held(contactId, category, nowMs));
         return [toSummary(this.#contact.get(contactId) ?? unknown, counts)];
       }
       const byContact = new Map<string, Partial<Record<CoinCategoryName, number>>>();
@@ -171,7 +144,7 @@ export class SqliteInventory implements SmartInventory {
   }
 
   async getTotalStorageBytes(): Promise<number> {
-    // Sizes are exact per category, so that counting in an index answers without touching a key.
+    // Sizes are exact per category, so that counting in an index is enough and no key is read.
     const rows = this.#connection.read(() => this.#stored.all());
     return rows.reduce((sum, { coin_category, coins }) => {
       const { publicKeySize, signatureSize } = specOf(coin_category);
@@ -179,11 +152,10 @@ export class SqliteInventory implements SmartInventory {
     }, 0);
   }
 
-  async garbageCollect(inactiveDays: number = INACTIVE_DAYS): Promise<number> {
-    const days = checkDays('inactiveDays', inactiveDays);
+  async garbageCollect(inactiveDays: number): Promise<number> {
     return this.#connection.write((nowMs) => {
-      this.#stock.forgetEnded(nowMs);
-      const inactiveSince = nowMs - days * DAY_MS;
+      this.#cache.forgetExpired(nowMs);
+      const inactiveSince = nowMs - inactiveDays * DAY_MS;
       const { changes } = this.#deleteInactive.run(inactiveSince);
       this.#deleteExpired.run(nowMs);
       this.#deleteContacts.run(inactiveSince);
@@ -191,15 +163,15 @@ export class SqliteInventory implements SmartInventory {
     });
   }
 
-  /** The usable coins beyond the budget, those stored last first. */
+  /** Returns the usable coins beyond the budget, the most recently stored first. */
   #surplus(contactId: string, category: CoinCategoryName, nowMs: number): CoinRow[] {
-    const beyond = this.#stock.held(contactId, category, nowMs) - this.#stock.budgetOf(contactId, category);
+    const beyond = this.#cache.held(contactId, category, nowMs) - this.#cache.budgetOf(contactId, category);
     return beyond > 0 ? this.#newest.all(contactId, category, nowMs, beyond) : [];
   }
 
   #takeOut(row: CoinRow): void {
     this.#delete.run(row.sequence);
-    this.#stock.rememberUsed(row.contact_id, row.key_id, row.expires_at);
+    this.#cache.rememberUsed(row.contact_id, row.key_id, row.expires_at);
   }
 }
 

@@ -12,7 +12,10 @@ interface Migration {
   readonly file: string;
 }
 
-/** Files are named 0001_what_it_does.sql and numbered without gaps; user_version holds the last one applied. */
+/**
+ * Lists the migration files. They are named 0001_what_it_does.sql and numbered without gaps; user_version holds the
+ * number of the last one applied.
+ */
 function listMigrations(): Migration[] {
   return readdirSync(FOLDER)
     .filter((file) => file.endsWith('.sql'))
@@ -24,23 +27,26 @@ function schemaVersion(database: Database.Database): number {
   return Number(database.pragma('user_version', { simple: true }));
 }
 
+/** Throws NewerSchemaError if a newer release has migrated the file. */
 export function refuseNewerSchema(database: Database.Database): void {
   const found = schemaVersion(database);
   const supported = listMigrations().length;
   if (found > supported) throw new NewerSchemaError(found, supported);
 }
 
-/** Brings the schema up to this release, each migration in one transaction, however many processes start at once. */
+/**
+ * Brings the schema up to this release, each migration in one transaction. Any number of processes may call it at once.
+ */
 export function migrate(database: Database.Database): void {
   for (const { number, file } of listMigrations()) {
     if (schemaVersion(database) >= number) continue;
     database
       .transaction(() => {
-        // Another process may have been first.
+        // Another process may have applied it while this one waited for the lock.
         if (schemaVersion(database) >= number) return;
-        const fenced = renameTables(database, { fenced: true });
+        const wereRenamed = renameTables(database, { areRenamed: true });
         database.exec(readFileSync(join(FOLDER, file), 'utf8'));
-        if (fenced) renameTables(database, { fenced: false });
+        if (wereRenamed) renameTables(database, { areRenamed: false });
         database.pragma(`user_version = ${number}`);
       })
       .immediate();
@@ -48,15 +54,16 @@ export function migrate(database: Database.Database): void {
 }
 
 /**
- * A storage that is one side of a copy keeps its tables under other names, but migrations know the usual ones. Tables
- * that a migration made are fenced with the others.
- * @returns whether there were any of these names.
+ * Renames the tables back for a migration, and away again after it: a storage that takes part in a move keeps its
+ * tables under other names (move-state.ts), but migrations use the usual ones. Tables that a migration created are
+ * renamed with the others.
+ * @returns true if any table had such a name.
  */
-function renameTables(database: Database.Database, { fenced }: { readonly fenced: boolean }): boolean {
+function renameTables(database: Database.Database, { areRenamed }: { readonly areRenamed: boolean }): boolean {
   const there = database.prepare<[string], number>("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?");
-  const kinds = RECORD_KINDS.filter((kind) => there.get(tableName(kind, fenced)) !== undefined);
+  const kinds = RECORD_KINDS.filter((kind) => there.get(tableName(kind, areRenamed)) !== undefined);
   for (const kind of kinds) {
-    database.exec(`ALTER TABLE ${tableName(kind, fenced)} RENAME TO ${tableName(kind, !fenced)}`);
+    database.exec(`ALTER TABLE ${tableName(kind, areRenamed)} RENAME TO ${tableName(kind, !areRenamed)}`);
   }
   return kinds.length > 0;
 }

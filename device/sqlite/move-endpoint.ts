@@ -6,7 +6,7 @@ import type { Connection } from './connection';
 import { readMoveState, tableName, writeMoveState } from './move-state';
 import { openConnection, type SqliteSettings } from './open';
 
-/** With `mustExist` a missing file is an UnreachableError, else it is made. */
+/** Opens a storage as an endpoint of a move. A missing file is created, or with `mustExist` is an UnreachableError. */
 export function openSqliteMoveEndpoint(
   settings: SqliteSettings,
   { mustExist }: { readonly mustExist: boolean },
@@ -14,10 +14,10 @@ export function openSqliteMoveEndpoint(
   if (mustExist && !existsSync(settings.path)) {
     throw new UnreachableError(settings.path, { cause: new Error('There is no such file.') });
   }
-  return new SqliteCopySide(openConnection(settings), settings.path);
+  return new SqliteMoveEndpoint(openConnection(settings), settings.path);
 }
 
-class SqliteCopySide implements MoveEndpoint {
+class SqliteMoveEndpoint implements MoveEndpoint {
   readonly backend = 'sqlite';
   readonly shown: string;
   readonly #connection: Connection;
@@ -77,13 +77,13 @@ class SqliteCopySide implements MoveEndpoint {
     this.#writeIn(state, () => {
       for (const kind of RECORD_KINDS) this.#connection.prepare(`DELETE FROM ${this.#table(kind)}`).run();
     });
-    // What was deleted is overwritten in its pages; this also drops the pages, and their older images in the WAL.
+    // Deleted records are overwritten in their pages; this also drops the pages, and their older images in the WAL.
     this.#unlessBusy(() => this.#connection.read(() => this.#connection.prepare('VACUUM').run()));
     this.#unlessBusy(() => this.#connection.checkpoint());
   }
 
   async settle(): Promise<void> {
-    // Every commit was synced.
+    // Nothing to do: every commit was synced.
   }
 
   async close(): Promise<void> {
@@ -111,7 +111,7 @@ class SqliteCopySide implements MoveEndpoint {
     return counts.reduce<number>((sum, count) => sum + (count ?? 0), 0);
   }
 
-  /** Another process may still have the file open; the pages then go when it closes it. */
+  /** Ignores a busy file: another process may still have it open, and drops the pages when it closes the file. */
   #unlessBusy(work: () => void): void {
     try {
       work();

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import Database from 'better-sqlite3';
 import type { BudgetTable } from '../contract/budget';
 import type { DeviceStorage } from '../contract/device-storage';
+import { withValidation } from '../contract/validated-storage';
 import { NotADatabaseError, UnreachableError, WrongKeyError } from '../errors';
 import type { Secret } from '../secret';
 import { Connection } from './connection';
@@ -13,11 +14,11 @@ import { SqlitePendingRequests } from './pending-requests';
 import { isSqliteError, namedError } from './sqlite-errors';
 import { SqliteVault } from './vault';
 
-/** How long a statement waits for another process's lock. */
+/** A statement waits for another process's lock for at most this time. */
 export const BUSY_TIMEOUT_MS = 5_000;
-/** SQLCipher 4's page size; every file it makes is a whole number of pages. */
+/** SQLCipher 4's page size. Every file it makes is a whole number of pages. */
 const PAGE_BYTES = 4096;
-/** Processes that make one new file at the same moment; each loser needs one more attempt. */
+/** Attempts at opening a new file. Of the processes that create it at the same moment, each loser needs one more. */
 const CREATION_ATTEMPTS = 5;
 
 export interface SqliteSettings {
@@ -28,33 +29,35 @@ export interface SqliteSettings {
   readonly busyTimeoutMs?: number;
 }
 
+/** Opens the storage, and creates the file if it is missing. Throws the errors of opening. */
 export function openSqlite(settings: SqliteSettings): DeviceStorage {
   const { budgets } = settings;
   const connection = openConnection(settings);
   try {
-    connection.refuseFenced();
-    return {
+    connection.refuseMoved();
+    return withValidation({
       backend: 'sqlite',
       vault: new SqliteVault(connection),
       inventory: new SqliteInventory(connection, budgets),
       outbox: new SqliteOutbox(connection),
       pendingRequests: new SqlitePendingRequests(connection, budgets),
+      now: () => connection.now(),
       cleanUp: async () => connection.checkpoint(),
       close: async () => connection.close(),
-    };
+    });
   } catch (error) {
     connection.close();
     throw error;
   }
 }
 
-/** The file made, unlocked, set up and migrated. */
+/** Creates the file if it is missing, unlocks it, configures the connection and migrates the schema. */
 export function openConnection({ path, secret, now, busyTimeoutMs = BUSY_TIMEOUT_MS }: SqliteSettings): Connection {
   const file = resolve(path);
   return new Connection(openDatabase(file, secret, busyTimeoutMs), { path: file, busyTimeoutMs, now });
 }
 
-/** Throws the errors of opening. */
+/** Opens the file, and repeats that if another process created it at the same moment. Throws the errors of opening. */
 export function openDatabase(file: string, secret: Secret, busyTimeoutMs = BUSY_TIMEOUT_MS): Database.Database {
   for (let attempt = 1; ; attempt += 1) {
     const wasEmpty = ensureFile(file);
@@ -62,7 +65,7 @@ export function openDatabase(file: string, secret: Secret, busyTimeoutMs = BUSY_
     try {
       database = new Database(file, { timeout: busyTimeoutMs, fileMustExist: true });
       unlock(database, secret);
-      // The first read: a wrong key shows here. Nothing is written before the layout is known.
+      // The first read, which fails if the key is wrong. Nothing is written before the layout is known.
       refuseNewerSchema(database);
       configure(database);
       migrate(database);
@@ -70,7 +73,7 @@ export function openDatabase(file: string, secret: Secret, busyTimeoutMs = BUSY_
     } catch (error) {
       database?.close();
       const notADatabase = isSqliteError(error, 'NOTADB');
-      // The file was empty, and another process has begun it, with a salt of its own, since.
+      // The file was empty, and another process has created it since, with a salt of its own.
       const raced = wasEmpty && (notADatabase || isSqliteError(error, 'BUSY'));
       if (raced && attempt < CREATION_ATTEMPTS) continue;
       throw notADatabase ? whyNot(file, error) : namedError(error, file, busyTimeoutMs);
@@ -79,13 +82,13 @@ export function openDatabase(file: string, secret: Secret, busyTimeoutMs = BUSY_
 }
 
 /**
- * Makes the file when it is missing, readable for its owner only; its -wal and -shm files inherit the mode. A file
- * that is there is never opened here: closing it would drop the locks of this process's other connections to it.
- * @returns whether the file is still empty.
+ * Creates the file if it is missing, readable by its owner only; its -wal and -shm files inherit the mode. An existing
+ * file is never opened here: closing it would drop the locks of this process's other connections to it.
+ * @returns true if the file is still empty.
  */
 function ensureFile(file: string): boolean {
   try {
-    // Not existing and being made by another process are the same here: `a` never truncates.
+    // The mode `a` never truncates, so it makes no difference if another process creates the file first.
     if (!existsSync(file)) closeSync(openSync(file, 'a', 0o600));
     const empty = statSync(file).size === 0;
     if (empty) chmodSync(file, 0o600);
@@ -95,7 +98,7 @@ function ensureFile(file: string): boolean {
   }
 }
 
-/** Cipher and key come before anything else. */
+/** Sets the cipher and the key, which SQLite needs before any other statement. */
 function unlock(database: Database.Database, secret: Secret): void {
   database.pragma("cipher = 'sqlcipher'");
   // The file format of SQLCipher 4, so that any SQLCipher 4 opens the file with the same key.
@@ -107,7 +110,7 @@ function unlock(database: Database.Database, secret: Secret): void {
   });
 }
 
-/** Keys as bytes: no SQL text ever holds them. */
+/** The driver's methods that take a key as bytes, so that no SQL text ever holds it. */
 interface Keyed {
   key(key: Buffer): number;
   rekey(key: Buffer): number;
@@ -118,24 +121,24 @@ export function withKeys(database: Database.Database): Database.Database & Keyed
 }
 
 function configure(database: Database.Database): void {
-  // Statement journals and sorts would else write pages in the clear to temporary files.
+  // Otherwise statement journals and sorts would write unencrypted pages to temporary files.
   database.pragma('temp_store = MEMORY');
   database.pragma('journal_mode = WAL');
-  // At most 64 MB of decrypted pages in memory, taken page by page as they are read: about 8 MB at 1,000 coins, and all
-  // private halves of 10,000. A page that is not there costs a read, a decryption and an HMAC (npm run bench -- device).
+  // At most 64 MB of decrypted pages in memory, allocated as pages are read: about 8 MB at 1,000 coins, and enough for
+  // all private halves of 10,000. A page that is not cached costs a read, a decryption and an HMAC (npm run bench -- device).
   database.pragma('cache_size = -65536');
-  // The WAL goes back into the file every 2,000 pages (8 MB) instead of 1,000: with six to eight pages a write that is
-  // less than one write in a hundred, so that its cost stays out of the p99.
+  // The WAL is written back every 2,000 pages (8 MB) instead of 1,000. A write takes six to eight pages, so fewer than
+  // one write in a hundred pays for it, and its cost stays out of the p99.
   database.pragma('wal_autocheckpoint = 2000');
   // Promise 8: a commit has reached the disk when it returns. NORMAL would sync at checkpoints only.
   database.pragma('synchronous = FULL');
-  // On macOS fsync alone stops at the drive's cache; elsewhere this does nothing.
+  // On macOS fsync alone stops at the drive's cache; elsewhere this has no effect.
   database.pragma('fullfsync = ON');
-  // Promise 6: what is deleted is overwritten with zeros in its page.
+  // Promise 6: deleted content is overwritten with zeros in its page.
   database.pragma('secure_delete = ON');
 }
 
-/** Why a file cannot be opened, as far as it can be told: a foreign file of whole pages looks like one of ours. */
+/** Finds out why a file cannot be opened. A foreign file of whole pages cannot be told from one with another key. */
 function whyNot(file: string, cause: unknown): Error {
   const options = { cause };
   if (isPlainSqlite(file)) return new NotADatabaseError(file, 'an SQLite file without encryption', options);

@@ -1,9 +1,9 @@
 import type Database from 'better-sqlite3';
 import type { CoinCategoryName } from '../contract/coin-category';
-import type { DroppedCoin, MintedCoin, Outbox, OutboxBatch, OutboxCoin, RefusedCoin } from '../contract/outbox';
-import { type CheckedMintedCoin, checkMintedCoin, DAY_MS } from '../contract/validate';
+import type { DroppedCoin, OutboxBatch, OutboxCoin, RefusedCoin } from '../contract/outbox';
+import type { OutboxEngine } from '../contract/storage-engine';
+import { type CheckedMintedCoin, DAY_MS } from '../contract/validate';
 import { DELIVERY_WINDOW_DAYS } from '../contract/vault';
-import { InvalidArgumentError } from '../errors';
 import { type Connection, toBytes } from './connection';
 import { type InsertVaultKey, prepareInsertVaultKey } from './vault';
 
@@ -14,8 +14,8 @@ interface OutboxRow {
   readonly sent_epoch: string | null;
   readonly public_key: Uint8Array;
   readonly signature: Uint8Array;
-  /** The vault's end of the private half; NULL when it is not there any more. */
-  readonly vault_end: number | null;
+  /** The private half's `expires_at` in the vault; NULL if it is no longer there. */
+  readonly vault_expires_at: number | null;
 }
 
 interface HeldRow {
@@ -23,7 +23,8 @@ interface HeldRow {
   readonly encrypted_blob: Uint8Array;
 }
 
-export class SqliteOutbox implements Outbox {
+/** The outbox in SQLite, with the kept public halves in published_coin. */
+export class SqliteOutbox implements OutboxEngine {
   readonly #connection: Connection;
   readonly #insertVaultKey: InsertVaultKey;
   readonly #held: Database.Statement<[string], HeldRow>;
@@ -31,7 +32,7 @@ export class SqliteOutbox implements Outbox {
   readonly #insert: Database.Statement<[string, string, Uint8Array, Uint8Array]>;
   readonly #unsendable: Database.Statement<[number, string], Omit<OutboxRow, 'public_key' | 'signature'>>;
   readonly #next: Database.Statement<[number, number], OutboxRow>;
-  readonly #mark: Database.Statement<[string, number]>;
+  readonly #recordEpoch: Database.Statement<[string, number]>;
   readonly #delete: Database.Statement<[string]>;
   readonly #keep: Database.Statement<[string]>;
   readonly #forget: Database.Statement<[string]>;
@@ -48,23 +49,23 @@ export class SqliteOutbox implements Outbox {
         'SELECT 1 FROM outbox WHERE key_id = ? AND public_key = ? AND signature = ?',
       )
       .pluck();
-    // An old row of the same id can only be one whose private half is gone.
+    // An old row with the same id can only be one whose private half is gone.
     this.#insert = connection.prepare(
       'INSERT OR REPLACE INTO outbox (key_id, coin_category, public_key, signature) VALUES (?, ?, ?, ?)',
     );
     this.#unsendable = connection.prepare(
-      `SELECT sequence, outbox.key_id, outbox.coin_category, sent_epoch, expires_at AS vault_end
+      `SELECT sequence, outbox.key_id, outbox.coin_category, sent_epoch, expires_at AS vault_expires_at
        FROM outbox LEFT JOIN vault_key USING (key_id)
        WHERE expires_at IS NULL OR expires_at <= ? OR sent_epoch <> ?
        ORDER BY sequence`,
     );
     this.#next = connection.prepare(
-      `SELECT sequence, outbox.key_id, outbox.coin_category, sent_epoch, public_key, signature, expires_at AS vault_end
+      `SELECT sequence, outbox.key_id, outbox.coin_category, sent_epoch, public_key, signature, expires_at AS vault_expires_at
        FROM outbox JOIN vault_key USING (key_id) WHERE sequence > ? ORDER BY sequence LIMIT ?`,
     );
-    this.#mark = connection.prepare('UPDATE outbox SET sent_epoch = ? WHERE sequence = ?');
+    this.#recordEpoch = connection.prepare('UPDATE outbox SET sent_epoch = ? WHERE sequence = ?');
     this.#delete = connection.prepare('DELETE FROM outbox WHERE key_id = ?');
-    // Without its private half a public one is of no use any more. Only what was sent can have been acknowledged.
+    // A public half is of no use without its private half. Only a coin that was sent can have been acknowledged.
     this.#keep = connection.prepare(
       `INSERT OR REPLACE INTO published_coin (key_id, coin_category, expires_at, sent_epoch, public_key, signature)
        SELECT key_id, outbox.coin_category, expires_at, sent_epoch, public_key, signature
@@ -85,11 +86,7 @@ export class SqliteOutbox implements Outbox {
       .pluck();
   }
 
-  async add(minted: readonly MintedCoin[]): Promise<RefusedCoin[]> {
-    if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
-    const checkedAt = this.#connection.now();
-    const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
-    if (coins.length === 0) return [];
+  async add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]> {
     return this.#connection.write((nowMs) => {
       const refused: RefusedCoin[] = [];
       for (const coin of coins) {
@@ -109,17 +106,17 @@ export class SqliteOutbox implements Outbox {
     return this.#connection.write((nowMs) => {
       const dropped = this.#unsendable.all(nowMs, databaseEpoch).map((row): DroppedCoin => {
         this.#delete.run(row.key_id);
-        const reason = row.vault_end === null ? 'BURNED' : row.vault_end <= nowMs ? 'EXPIRED' : 'EPOCH_CHANGED';
+        const reason =
+          row.vault_expires_at === null ? 'BURNED' : row.vault_expires_at <= nowMs ? 'EXPIRED' : 'EPOCH_CHANGED';
         return { keyId: row.key_id, coinCategory: row.coin_category, reason };
       });
       const rows = this.#next.all(afterSequence, limit);
-      for (const row of rows) if (row.sent_epoch === null) this.#mark.run(databaseEpoch, row.sequence);
+      for (const row of rows) if (row.sent_epoch === null) this.#recordEpoch.run(databaseEpoch, row.sequence);
       return { coins: rows.map(toCoin), dropped };
     });
   }
 
   async acknowledge(keyIds: readonly string[]): Promise<void> {
-    if (keyIds.length === 0) return;
     this.#connection.write(() => {
       for (const keyId of keyIds) {
         this.#keep.run(keyId);
@@ -129,7 +126,6 @@ export class SqliteOutbox implements Outbox {
   }
 
   async remove(keyIds: readonly string[]): Promise<void> {
-    if (keyIds.length === 0) return;
     this.#connection.write(() => {
       for (const keyId of keyIds) {
         this.#delete.run(keyId);
@@ -139,7 +135,6 @@ export class SqliteOutbox implements Outbox {
   }
 
   async publishAgain(databaseEpoch: string, keyIds: readonly string[]): Promise<string[]> {
-    if (keyIds.length === 0) return [];
     return this.#connection.write((nowMs) =>
       keyIds.filter((keyId) => {
         this.#forgetOtherEpoch.run(keyId, databaseEpoch);
@@ -164,6 +159,6 @@ function toCoin(row: OutboxRow): OutboxCoin {
     coinCategory: row.coin_category,
     publicKey: toBytes(row.public_key),
     signature: toBytes(row.signature),
-    expireTime: new Date((row.vault_end ?? 0) - DELIVERY_WINDOW_DAYS * DAY_MS),
+    expireTime: new Date((row.vault_expires_at ?? 0) - DELIVERY_WINDOW_DAYS * DAY_MS),
   };
 }

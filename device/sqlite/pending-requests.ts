@@ -2,18 +2,20 @@ import { randomUUID } from 'node:crypto';
 import type Database from 'better-sqlite3';
 import type { BudgetTable } from '../contract/budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../contract/coin-category';
-import type { CoinName, InventoryCoin } from '../contract/inventory';
-import type {
-  ContactAddress,
-  DiscardedCoin,
-  OnDemandWish,
-  PendingRequest,
-  PendingRequests,
-  SettledRequest,
+import type { CoinName } from '../contract/inventory';
+import {
+  type ContactAddress,
+  type DiscardedCoin,
+  MAX_ATTEMPT_MS,
+  MAX_REQUEST_COINS,
+  type OnDemandWish,
+  type PendingRequest,
+  type SettledRequest,
 } from '../contract/pending-requests';
-import { type CheckedInventoryCoin, checkCategory, checkContacts } from '../contract/validate';
+import type { PendingRequestsEngine } from '../contract/storage-engine';
+import type { CheckedInventoryCoin } from '../contract/validate';
+import { CoinCache } from './coin-cache';
 import type { Connection } from './connection';
-import { Stock } from './stock';
 
 type Purpose = 'TOP_UP' | 'ON_DEMAND';
 
@@ -26,28 +28,24 @@ interface RequestRow {
   readonly allow_lower_categories: number;
 }
 
-/** One request asks for at most this many coins. */
-const MAX_COUNT = 20;
-/** Nobody waits longer for an answer, so that an older ask without one is a crash or a lost reply, not on its way. */
-const LONGEST_ASK_MS = 10 * 60_000;
-
-export class SqlitePendingRequests implements PendingRequests {
+/** The pending requests in SQLite, in the table open_request. Its column `asking` is the count of attempts. */
+export class SqlitePendingRequests implements PendingRequestsEngine {
   readonly #connection: Connection;
-  readonly #stock: Stock;
-  /** On-demand requests that a call of this process is asking with. */
+  readonly #cache: CoinCache;
+  /** The on-demand requests that calls of this process are using. */
   readonly #inUse = new Set<string>();
   readonly #closeForOtherUsers: Database.Statement<[string, string]>;
   readonly #topUps: Database.Statement<[string], RequestRow>;
   readonly #onDemand: Database.Statement<[string, string, CoinCategoryName, number], RequestRow>;
   readonly #insert: Database.Statement<[string, Purpose, string, string, CoinCategoryName, number, number, number]>;
-  readonly #askAgain: Database.Statement<[number, number, string]>;
-  readonly #answeredEmpty: Database.Statement<[string]>;
-  readonly #closeUnlessAsked: Database.Statement<[string]>;
+  readonly #recordAttempt: Database.Statement<[number, number, string]>;
+  readonly #forgetAttempt: Database.Statement<[string]>;
+  readonly #closeUnlessInFlight: Database.Statement<[string]>;
   readonly #close: Database.Statement<[string]>;
 
   constructor(connection: Connection, budgets: BudgetTable) {
     this.#connection = connection;
-    this.#stock = new Stock(connection, budgets);
+    this.#cache = new CoinCache(connection, budgets);
     this.#closeForOtherUsers = connection.prepare(
       `DELETE FROM open_request WHERE contact_id = ? AND purpose = 'TOP_UP' AND user_id <> ?`,
     );
@@ -61,33 +59,31 @@ export class SqlitePendingRequests implements PendingRequests {
          (request_id, purpose, contact_id, user_id, coin_category, count, allow_lower_categories, asking, asked_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)`,
     );
-    this.#askAgain = connection.prepare(
+    this.#recordAttempt = connection.prepare(
       'UPDATE open_request SET asking = CASE WHEN asked_at <= ? THEN 1 ELSE asking + 1 END, asked_at = ? WHERE request_id = ?',
     );
-    this.#answeredEmpty = connection.prepare('UPDATE open_request SET asking = asking - 1 WHERE request_id = ?');
-    this.#closeUnlessAsked = connection.prepare('DELETE FROM open_request WHERE request_id = ? AND asking <= 0');
+    this.#forgetAttempt = connection.prepare('UPDATE open_request SET asking = asking - 1 WHERE request_id = ?');
+    this.#closeUnlessInFlight = connection.prepare('DELETE FROM open_request WHERE request_id = ? AND asking <= 0');
     this.#close = connection.prepare('DELETE FROM open_request WHERE request_id = ?');
   }
 
   async resumeTopUps(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
-    const addresses = checkContacts(contacts);
     return this.#connection.write((nowMs) =>
-      addresses.flatMap(({ contactId, userId }) => {
-        // Coins of another user would be of no use to the contact.
+      contacts.flatMap(({ contactId, userId }) => {
+        // Coins of another user would be useless for this contact.
         this.#closeForOtherUsers.run(contactId, userId);
-        return this.#topUps.all(contactId).map((row) => this.#ask(row, nowMs));
+        return this.#topUps.all(contactId).map((row) => this.#resume(row, nowMs));
       }),
     );
   }
 
   async reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
-    const addresses = checkContacts(contacts);
     return this.#connection.write((nowMs) => {
       const requests: PendingRequest[] = [];
-      for (const address of addresses) {
+      for (const address of contacts) {
         for (const coinCategory of COIN_CATEGORY_NAMES) {
-          for (let room = this.#room(address, coinCategory, nowMs); room > 0; room -= MAX_COUNT) {
-            const count = Math.min(room, MAX_COUNT);
+          for (let room = this.#room(address, coinCategory, nowMs); room > 0; room -= MAX_REQUEST_COINS) {
+            const count = Math.min(room, MAX_REQUEST_COINS);
             const wish = { ...address, coinCategory, allowLowerCategories: false };
             requests.push(this.#add('TOP_UP', wish, count, nowMs));
           }
@@ -98,26 +94,25 @@ export class SqlitePendingRequests implements PendingRequests {
   }
 
   async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, Record<CoinCategoryName, number>>> {
-    const addresses = checkContacts(contacts);
     return this.#connection.readTogether(
       (nowMs) =>
         new Map(
-          addresses.map(({ contactId }) => [
+          contacts.map(({ contactId }) => [
             contactId,
-            perCategory((category) => this.#stock.missing(contactId, category, nowMs)),
+            perCategory((category) => this.#cache.missing(contactId, category, nowMs)),
           ]),
         ),
     );
   }
 
-  async settleTopUp(request: PendingRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest> {
+  async settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest> {
     return this.#connection.write((nowMs) => {
-      this.#stock.forgetEnded(nowMs);
+      this.#cache.forgetExpired(nowMs);
       const stored: CoinName[] = [];
       const discarded: DiscardedCoin[] = [];
       for (const coin of coins) {
         const name = { keyId: coin.keyId, coinCategory: coin.coinCategory };
-        const fate = this.#keep({ ...coin, expiresAtMs: coin.expiresAt.getTime() }, nowMs);
+        const fate = this.#keep(coin, nowMs);
         if (fate === 'STORED') stored.push(name);
         else if (fate !== 'HELD') discarded.push({ ...name, reason: fate });
       }
@@ -128,39 +123,34 @@ export class SqlitePendingRequests implements PendingRequests {
   }
 
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
-    const [address] = checkContacts([wish]) as [ContactAddress];
-    const coinCategory = checkCategory('coinCategory', wish.coinCategory);
-    const allowLowerCategories = wish.allowLowerCategories === true;
+    const { contactId, userId, coinCategory, allowLowerCategories } = wish;
     const request = this.#connection.write((nowMs) => {
-      const left = fresh
-        ? []
-        : this.#onDemand.all(address.contactId, address.userId, coinCategory, Number(allowLowerCategories));
-      const row = left.find(({ request_id }) => !this.#inUse.has(request_id));
-      if (row !== undefined) return this.#ask(row, nowMs);
-      return this.#add('ON_DEMAND', { ...address, coinCategory, allowLowerCategories }, 1, nowMs);
+      const pending = fresh ? [] : this.#onDemand.all(contactId, userId, coinCategory, Number(allowLowerCategories));
+      const row = pending.find(({ request_id }) => !this.#inUse.has(request_id));
+      return row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resume(row, nowMs);
     });
     this.#inUse.add(request.requestId);
     return request;
   }
 
-  async settleOnDemand(request: PendingRequest, coin: InventoryCoin | null): Promise<boolean> {
+  async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
     return this.#connection.write((nowMs) => {
       if (coin === null) {
         this.#closeEmpty(request);
         return false;
       }
       this.#close.run(request.requestId);
-      if (coin.expiresAt.getTime() <= nowMs) return false;
-      if (this.#stock.lookUp(coin.contactId, coin.keyId, nowMs) !== 'NEW') return false;
-      this.#stock.rememberUsed(coin.contactId, coin.keyId, coin.expiresAt.getTime());
-      this.#stock.touch(coin.contactId, nowMs);
+      if (coin.expiresAtMs <= nowMs) return false;
+      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs) !== 'NEW') return false;
+      this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
+      this.#cache.touch(coin.contactId, nowMs);
       return true;
     });
   }
 
-  async askAgain(requests: readonly PendingRequest[]): Promise<void> {
+  async recordAttempts(requests: readonly PendingRequest[]): Promise<void> {
     this.#connection.write((nowMs) => {
-      for (const { requestId } of requests) this.#countAsker(requestId, nowMs);
+      for (const { requestId } of requests) this.#countAttempt(requestId, nowMs);
     });
   }
 
@@ -173,34 +163,37 @@ export class SqlitePendingRequests implements PendingRequests {
   }
 
   #room({ contactId }: ContactAddress, category: CoinCategoryName, nowMs: number): number {
-    return this.#stock.room(contactId, category, nowMs);
+    return this.#cache.room(contactId, category, nowMs);
   }
 
   /**
-   * A fetched coin goes by the budget and the coins that are there; room that others reserved meanwhile gives way,
-   * since a coin in hand is worth more than one asked for.
+   * Stores a fetched coin if the budget exceeds the usable coins. Room that was reserved meanwhile does not count,
+   * because a fetched coin is worth more than a requested one.
    */
   #keep(coin: CheckedInventoryCoin, nowMs: number): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' {
     if (coin.expiresAtMs <= nowMs) return 'EXPIRED';
-    const known = this.#stock.lookUp(coin.contactId, coin.keyId, nowMs);
+    const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs);
     if (known === 'HELD') return 'HELD';
     if (known === 'USED') return 'ALREADY_USED';
-    if (this.#stock.missing(coin.contactId, coin.coinCategory, nowMs) === 0) {
-      this.#stock.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
+    if (this.#cache.missing(coin.contactId, coin.coinCategory, nowMs) === 0) {
+      this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
       return 'OVER_BUDGET';
     }
-    this.#stock.put(coin, nowMs);
+    this.#cache.put(coin, nowMs);
     return 'STORED';
   }
 
-  /** An empty answer is not remembered by the server: another asker may still get coins for this request. */
+  /**
+   * Takes one attempt off the count, and closes the request if none is left. The server does not remember empty
+   * responses, so another attempt in flight may still get coins for this request.
+   */
   #closeEmpty({ requestId }: PendingRequest): void {
-    this.#answeredEmpty.run(requestId);
-    this.#closeUnlessAsked.run(requestId);
+    this.#forgetAttempt.run(requestId);
+    this.#closeUnlessInFlight.run(requestId);
   }
 
-  #ask(row: RequestRow, nowMs: number): PendingRequest {
-    this.#countAsker(row.request_id, nowMs);
+  #resume(row: RequestRow, nowMs: number): PendingRequest {
+    this.#countAttempt(row.request_id, nowMs);
     return {
       requestId: row.request_id,
       contactId: row.contact_id,
@@ -211,22 +204,14 @@ export class SqlitePendingRequests implements PendingRequests {
     };
   }
 
-  #countAsker(requestId: string, nowMs: number): void {
-    this.#askAgain.run(nowMs - LONGEST_ASK_MS, nowMs, requestId);
+  #countAttempt(requestId: string, nowMs: number): void {
+    this.#recordAttempt.run(nowMs - MAX_ATTEMPT_MS, nowMs, requestId);
   }
 
   #add(purpose: Purpose, wish: OnDemandWish, count: number, nowMs: number): PendingRequest {
-    const request = { ...wish, requestId: randomUUID(), count };
-    this.#insert.run(
-      request.requestId,
-      purpose,
-      wish.contactId,
-      wish.userId,
-      wish.coinCategory,
-      count,
-      Number(wish.allowLowerCategories),
-      nowMs,
-    );
-    return request;
+    const { contactId, userId, coinCategory, allowLowerCategories } = wish;
+    const requestId = randomUUID();
+    this.#insert.run(requestId, purpose, contactId, userId, coinCategory, count, Number(allowLowerCategories), nowMs);
+    return { requestId, contactId, userId, coinCategory, count, allowLowerCategories };
   }
 }

@@ -7,14 +7,14 @@ import type { Secret } from '../secret';
 import { BUSY_TIMEOUT_MS, openDatabase, withKeys } from './open';
 import { namedError } from './sqlite-errors';
 
-/** SQLCipher 4's derivation of a passphrase: PBKDF2-HMAC-SHA512 over the file's salt. */
+/** SQLCipher 4 derives the key from a passphrase with this many rounds of PBKDF2-HMAC-SHA512 over the file's salt. */
 const PASSPHRASE_ROUNDS = 256_000;
 const KEY_BYTES = 32;
 
 /**
- * One transaction of SQLite's own, over every page: a crash leaves the rollback journal, whose pages are encrypted with
- * the old key, and the next opening with that key takes everything back. (The WAL cannot do this: its frames would
- * need both keys.)
+ * Encrypts every page with another key, in one transaction of SQLite itself. A crash leaves the rollback journal, whose
+ * pages are encrypted with the old key, and the next opening with that key rolls everything back. (The WAL cannot do
+ * this: its frames would need both keys.)
  */
 export function rekeySqlite(path: string, from: Secret, to: Secret): void {
   const file = resolve(path);
@@ -22,7 +22,7 @@ export function rekeySqlite(path: string, from: Secret, to: Secret): void {
   const database = openWithEither(file, from, to);
   if (database === null) return;
   try {
-    // From the first access on nobody else gets in, also not between the steps.
+    // From the first access on no other connection can use the file, not even between the steps.
     database.pragma('locking_mode = EXCLUSIVE');
     database.pragma('journal_mode = DELETE');
     rekeyWithSameSalt(database, to);
@@ -35,9 +35,9 @@ export function rekeySqlite(path: string, from: Secret, to: Secret): void {
 }
 
 /**
- * The file keeps its salt. With a new one, which is the default, a process killed while pages are replaced leaves a
- * first page of one salt and a journal of another, and since every key is derived with the salt of the first page,
- * neither key opens the file (5 of 60 kills).
+ * Changes the key and keeps the file's salt. With a new salt, which is the default, a process killed while pages are
+ * replaced leaves a first page with one salt and a journal with another. Every key is derived with the salt of the
+ * first page, so neither key opens the file then (5 of 60 kills).
  */
 function rekeyWithSameSalt(database: Database.Database, to: Secret): void {
   const salt = database.prepare<[], string>("SELECT sqlite3mc_codec_data('cipher_salt')").pluck().get() ?? '';
@@ -55,7 +55,7 @@ function rekeyWithSameSalt(database: Database.Database, to: Secret): void {
   }
 }
 
-/** Null when the storage has the new key already. */
+/** Opens the file with the old key. Returns null if it already has the new one. */
 function openWithEither(file: string, from: Secret, to: Secret): Database.Database | null {
   try {
     return openDatabase(file, from);

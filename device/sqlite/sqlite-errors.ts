@@ -1,26 +1,30 @@
 import { StorageBusyError, StorageCorruptedError, StorageFullError, UnreachableError } from '../errors';
 
 interface SqliteFailure extends Error {
-  /** The result code by name, extended where SQLite has one: SQLITE_BUSY, SQLITE_IOERR_FSYNC. */
+  /** The name of the result code, extended where SQLite has an extended one: SQLITE_BUSY, SQLITE_IOERR_FSYNC. */
   readonly code: string;
 }
 
-/** By shape: the binding is loaded once per process, its error class once per module registry. */
+/**
+ * Recognizes an error of SQLite by its shape. `instanceof` does not work: the binding is loaded once per process, but
+ * its error class once per module registry.
+ */
 function isSqliteFailure(error: unknown): error is SqliteFailure {
   if (typeof error !== 'object' || error === null || !('code' in error)) return false;
   return typeof error.code === 'string' && error.code.startsWith('SQLITE_');
 }
 
-/** SQLITE_IOERR_FSYNC is an IOERR. */
+/** Returns the primary part of a result code: IOERR for SQLITE_IOERR_FSYNC. */
 function primaryCode(error: SqliteFailure): string {
   return error.code.split('_')[1] ?? '';
 }
 
+/** Returns true for an error of SQLite with this primary result code, such as BUSY. */
 export function isSqliteError(error: unknown, primary: string): boolean {
   return isSqliteFailure(error) && primaryCode(error) === primary;
 }
 
-/** The named error for SQLite's result code; anything else as it is. */
+/** Maps an error of SQLite to a named error of this library. Other errors pass through unchanged. */
 export function namedError(error: unknown, path: string, busyTimeoutMs: number): unknown {
   if (!isSqliteFailure(error)) return error;
   const options = { cause: error };
@@ -31,7 +35,7 @@ export function namedError(error: unknown, path: string, busyTimeoutMs: number):
     case 'LOCKED':
     case 'PROTOCOL':
       return new StorageBusyError(busyTimeoutMs, options);
-    // A page that fails its authentication reads as "not a database" once the storage has been opened.
+    // Once the storage was opened, a page that fails its authentication is reported as "not a database".
     case 'CORRUPT':
     case 'NOTADB':
       return new StorageCorruptedError(options);

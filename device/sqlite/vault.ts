@@ -1,15 +1,8 @@
 import type Database from 'better-sqlite3';
-import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
-import { type CheckedVaultKey, checkCategory, checkDays, checkUuid, checkVaultKey, DAY_MS } from '../contract/validate';
-import {
-  BURN_GRACE_MS,
-  type NewVaultKey,
-  type SecureVault,
-  VAULT_LIFETIME_DAYS,
-  type VaultEntry,
-  type VaultKeyStatus,
-} from '../contract/vault';
-import { InvalidArgumentError } from '../errors';
+import type { CoinCategoryName } from '../contract/coin-category';
+import type { VaultEngine } from '../contract/storage-engine';
+import { type CheckedVaultKey, DAY_MS } from '../contract/validate';
+import { BURN_GRACE_MS, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
 import { type Connection, toBytes } from './connection';
 
 interface KeyRow {
@@ -22,9 +15,12 @@ interface KeyRow {
   readonly encrypted_blob: Uint8Array;
 }
 
-type EndedKey = Pick<KeyRow, 'key_id' | 'coin_category' | 'created_at' | 'expires_at'>;
+type DeletedKey = Pick<KeyRow, 'key_id' | 'coin_category' | 'created_at' | 'expires_at'>;
 
-/** Puts a checked key into the vault, unless its id is there or remembered. Call it inside a write. */
+/**
+ * Puts a key into the vault unless its id is stored or remembered, and returns true if it did. Must be called inside a
+ * write transaction.
+ */
 export type InsertVaultKey = (key: CheckedVaultKey, nowMs: number) => boolean;
 
 export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
@@ -50,22 +46,23 @@ export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
     ).changes === 1;
 }
 
-export class SqliteVault implements SecureVault {
+/** The vault in SQLite. Keys that must not come back are remembered in vault_tombstone. */
+export class SqliteVault implements VaultEngine {
   readonly #connection: Connection;
   readonly #insert: InsertVaultKey;
   readonly #select: Database.Statement<[string, number], KeyRow>;
-  readonly #delete: Database.Statement<[string], EndedKey>;
+  readonly #delete: Database.Statement<[string], DeletedKey>;
   readonly #forgetPublicHalf: Database.Statement<[string]>;
   readonly #bury: Database.Statement<[string, number, CoinCategoryName, number, number]>;
   readonly #scrub: Database.Statement<[string]>;
   readonly #scrubAll: Database.Statement<[number]>;
   readonly #forget: Database.Statement<[number]>;
-  readonly #keyEnd: Database.Statement<[string], number>;
+  readonly #expiry: Database.Statement<[string], number>;
   readonly #tombstone: Database.Statement<[string, number], number>;
   readonly #count: Database.Statement<[CoinCategoryName, number], number>;
   readonly #list: Database.Statement<[CoinCategoryName, number], string>;
   readonly #listDue: Database.Statement<[number, number], string>;
-  /** Burned by this process, in the order of time, and still with category and times on disk. */
+  /** The keys burned by this process, oldest first, whose tombstones still have category and times on disk. */
   readonly #burned: { readonly keyId: string; readonly burnedAtMs: number }[] = [];
 
   constructor(connection: Connection) {
@@ -76,7 +73,7 @@ export class SqliteVault implements SecureVault {
       'DELETE FROM vault_key WHERE key_id = ? RETURNING key_id, coin_category, created_at, expires_at',
     );
     this.#forgetPublicHalf = connection.prepare('DELETE FROM published_coin WHERE key_id = ?');
-    // A tombstone of the same id can only be one whose time is over.
+    // A tombstone with the same id can only be one that has expired.
     this.#bury = connection.prepare(
       `INSERT OR REPLACE INTO vault_tombstone (key_id, expires_at, coin_category, created_at, burned_at)
        VALUES (?, ?, ?, ?, ?)`,
@@ -85,7 +82,7 @@ export class SqliteVault implements SecureVault {
     this.#scrub = connection.prepare(`${shrink} WHERE key_id = ?`);
     this.#scrubAll = connection.prepare(`${shrink} WHERE burned_at <= ?`);
     this.#forget = connection.prepare('DELETE FROM vault_tombstone WHERE expires_at <= ?');
-    this.#keyEnd = connection.prepare<[string], number>('SELECT expires_at FROM vault_key WHERE key_id = ?').pluck();
+    this.#expiry = connection.prepare<[string], number>('SELECT expires_at FROM vault_key WHERE key_id = ?').pluck();
     this.#tombstone = connection
       .prepare<[string, number], number>('SELECT 1 FROM vault_tombstone WHERE key_id = ? AND expires_at > ?')
       .pluck();
@@ -108,70 +105,57 @@ export class SqliteVault implements SecureVault {
     });
   }
 
-  async storeKey(key: NewVaultKey): Promise<boolean> {
-    const checked = checkVaultKey(key, this.#connection.now());
+  async storeKey(key: CheckedVaultKey): Promise<boolean> {
     return this.#connection.write((nowMs) => {
       this.#scrubBurned(nowMs);
-      return this.#insert(checked, nowMs);
+      return this.#insert(key, nowMs);
     });
   }
 
   async fetchKey(keyId: string): Promise<VaultEntry | null> {
-    const id = checkUuid('keyId', keyId);
-    const row = this.#connection.read((nowMs) => this.#select.get(id, nowMs));
+    const row = this.#connection.read((nowMs) => this.#select.get(keyId, nowMs));
     return row === undefined ? null : toEntry(row);
   }
 
   async burnKey(keyId: string): Promise<boolean> {
-    const id = checkUuid('keyId', keyId);
     return this.#connection.write((nowMs) => {
       this.#scrubBurned(nowMs);
-      return this.#destroy(id, nowMs);
+      return this.#destroy(keyId, nowMs);
     });
   }
 
   async getStatus(keyId: string): Promise<VaultKeyStatus> {
-    const id = checkUuid('keyId', keyId);
     return this.#connection.readTogether((nowMs) => {
-      const expiresAt = this.#keyEnd.get(id);
+      const expiresAt = this.#expiry.get(keyId);
       if (expiresAt !== undefined) return expiresAt > nowMs ? 'ACTIVE' : 'EXPIRED';
-      return this.#tombstone.get(id, nowMs) === undefined ? 'ABSENT' : 'BURNED';
+      return this.#tombstone.get(keyId, nowMs) === undefined ? 'ABSENT' : 'BURNED';
     });
   }
 
   async countActive(coinCategory: CoinCategoryName): Promise<number> {
-    const category = checkCategory('coinCategory', coinCategory);
-    return this.#connection.read((nowMs) => this.#count.get(category, nowMs) ?? 0);
+    return this.#connection.read((nowMs) => this.#count.get(coinCategory, nowMs) ?? 0);
   }
 
-  async listKeyIds(coinCategory?: CoinCategoryName): Promise<string[]> {
-    const categories = coinCategory === undefined ? COIN_CATEGORY_NAMES : [checkCategory('coinCategory', coinCategory)];
+  async listKeyIds(categories: readonly CoinCategoryName[]): Promise<string[]> {
     return this.#connection
       .readTogether((nowMs) => categories.flatMap((category) => this.#list.all(category, nowMs)))
       .sort();
   }
 
-  async purgeExpired(
-    maxAgeDays: number = VAULT_LIFETIME_DAYS,
-    options: { readonly evenIfOwed?: boolean } = {},
-  ): Promise<number> {
-    const days = checkDays('maxAgeDays', maxAgeDays);
-    if (days < VAULT_LIFETIME_DAYS && options?.evenIfOwed !== true) {
-      throw new InvalidArgumentError(
-        'maxAgeDays',
-        `must be ${VAULT_LIFETIME_DAYS} or more, for younger keys may still be written to; { evenIfOwed: true } destroys them`,
-      );
-    }
+  async purgeExpired(maxAgeDays: number): Promise<number> {
     return this.#connection.write((nowMs) => {
       this.#scrubAll.run(nowMs - BURN_GRACE_MS);
       this.#forget.run(nowMs);
-      const due = this.#listDue.all(nowMs, nowMs - days * DAY_MS);
+      const due = this.#listDue.all(nowMs, nowMs - maxAgeDays * DAY_MS);
       for (const id of due) this.#destroy(id, nowMs);
       return due.length;
     });
   }
 
-  /** Blob, IV and tag go, and the public half kept for publishing again; until the key's end its id stays, so that it is never stored again. */
+  /**
+   * Deletes the blob, its IV and tag, and the public half that was kept for publishing again. The id stays until the
+   * key's expiry, so that it is never stored again. Returns false if there was nothing to destroy.
+   */
   #destroy(keyId: string, nowMs: number): boolean {
     const key = this.#delete.get(keyId);
     if (key === undefined) return false;
@@ -183,7 +167,10 @@ export class SqliteVault implements SecureVault {
     return true;
   }
 
-  /** This process's tombstones past the burn grace shrink to the bare id; those of a crashed one at the next opening. */
+  /**
+   * Shrinks this process's tombstones past the burn grace to the bare id. Opening the storage does so with those of a
+   * crashed process.
+   */
   #scrubBurned(nowMs: number): void {
     while (this.#burned[0] !== undefined && this.#burned[0].burnedAtMs <= nowMs - BURN_GRACE_MS) {
       this.#scrub.run(this.#burned[0].keyId);

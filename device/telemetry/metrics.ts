@@ -8,18 +8,22 @@ import {
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 
-/** In seconds: from a burned key in memory to a top-up over a bad line. */
+/** Histogram boundaries in seconds: from a burned key in memory to a top-up over a bad line. */
 const BOUNDARIES = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 ];
 
-type Levels = Pick<DeviceStorage, 'backend' | 'vault' | 'inventory'>;
+type ObservedStorage = Pick<DeviceStorage, 'backend' | 'vault' | 'inventory'>;
 
-/** The storages that this process holds open, whose levels are told when somebody asks. */
-const open = new Set<Levels>();
+/** The storages that this process has open. Gauges observe them. */
+const open = new Set<ObservedStorage>();
 const durations = new WeakMap<MeterProvider, Histogram>();
 
-/** Instruments belong to the meter provider that was there when they were made; applications register theirs sooner or later. */
+/**
+ * Returns the histogram of the current meter provider, and creates all instruments at the first call for a provider.
+ * Instruments belong to the provider that was registered when they were created, and an application may register its
+ * own late.
+ */
 function duration(): Histogram {
   const provider = metrics.getMeterProvider();
   let found = durations.get(provider);
@@ -45,30 +49,30 @@ function duration(): Histogram {
   return found;
 }
 
-/** @param seconds how long it took */
+/** Records the duration of one operation, in seconds. */
 export function record(seconds: number, attributes: Attributes): void {
   duration().record(seconds, attributes);
 }
 
-/** Tells the storage's levels until the returned function is called. */
-export function registerGauges(storage: Levels): () => void {
+/** Makes the gauges observe the storage until the returned function is called. */
+export function registerGauges(storage: ObservedStorage): () => void {
   duration();
   open.add(storage);
   return () => open.delete(storage);
 }
 
-/** Sums up the open storages of each backend. One that cannot be read now is left out. */
+/** Observes the sum over the open storages of each backend. A storage that cannot be read now counts as 0. */
 async function observe(
   result: ObservableResult,
-  level: (storage: Levels, name: (typeof COIN_CATEGORY_NAMES)[number]) => Promise<number>,
+  read: (storage: ObservedStorage, name: (typeof COIN_CATEGORY_NAMES)[number]) => Promise<number>,
 ): Promise<void> {
   for (const backend of ['sqlite', 'redis'] as const) {
     const storages = [...open].filter((storage) => storage.backend === backend);
     if (storages.length === 0) continue;
     for (const name of COIN_CATEGORY_NAMES) {
-      const levels = await Promise.all(storages.map((storage) => level(storage, name).catch(() => 0)));
+      const values = await Promise.all(storages.map((storage) => read(storage, name).catch(() => 0)));
       result.observe(
-        levels.reduce((sum, one) => sum + one, 0),
+        values.reduce((sum, value) => sum + value, 0),
         { 'aqm.backend': backend, 'aqm.coin_category': name },
       );
     }

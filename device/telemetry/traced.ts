@@ -4,7 +4,7 @@ import type { SecureVault } from '../contract/vault';
 import { record, registerGauges } from './metrics';
 import { traced } from './tracing';
 
-/** What an operation of the storage says that it did. */
+/** Derives the outcome of an operation from its result. */
 type Outcome<Result> = (result: Result) => string;
 
 const DONE: Outcome<unknown> = () => 'done';
@@ -12,9 +12,9 @@ const OR_REFUSED: Outcome<boolean> = (isDone) => (isDone ? 'done' : 'refused');
 const OR_NONE: Outcome<unknown> = (found) => (found === null ? 'none' : 'done');
 
 /**
- * The vault and the inventory of a storage with a span and a measured duration around every operation, for an application that
- * has registered OpenTelemetry providers; without one it costs about a microsecond. Of their arguments and results only
- * whether something was done is told, never an id, a contact, or bytes (promise 10).
+ * Adds a span and a measured duration to every operation of the vault and the inventory, for an application that has
+ * registered OpenTelemetry providers; without one this costs about a microsecond. Of arguments and results only the
+ * outcome is recorded, never an id, a contact, or bytes (promise 10).
  */
 export function withTelemetry(storage: DeviceStorage): DeviceStorage {
   const { backend } = storage;
@@ -24,12 +24,12 @@ export function withTelemetry(storage: DeviceStorage): DeviceStorage {
     inventory: tracedInventory(storage.inventory, backend),
     cleanUp: () => observe(backend, 'storage.clean_up', () => storage.cleanUp(), DONE),
     close: async () => {
-      untell();
+      unregisterGauges();
       await storage.close();
     },
   };
-  // What is asked for them is nobody's operation.
-  const untell = registerGauges(storage);
+  // The gauges read the storage without telemetry, because their reads are not operations of the application.
+  const unregisterGauges = registerGauges(storage);
   return observed;
 }
 
@@ -62,7 +62,7 @@ function tracedInventory(inventory: SmartInventory, backend: string): SmartInven
   };
 }
 
-/** One of the flows that talk to the service. */
+/** Adds a span and a measured duration to a flow that calls the coin service. */
 export function observeFlow<T>(storage: DeviceStorage, operation: string, work: () => Promise<T>): Promise<T> {
   return observe(storage.backend, operation, work, OR_NONE);
 }

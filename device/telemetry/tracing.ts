@@ -10,17 +10,18 @@ import {
   type TextMapSetter,
   trace,
 } from '@opentelemetry/api';
-import { isServiceError } from '../flows/service-error';
+import { isServiceError } from '../service-error';
 
 /**
- * Of whatever tracer provider the application has registered; without one its spans are nothing. Asked for each time: an application
- * of ES modules registers it in another copy of the API than ours, and what ours gave out before would never hear of it.
+ * Returns a tracer of the tracer provider that the application has registered; without one, spans have no effect. It is
+ * looked up for every span: an application of ES modules registers its provider in another copy of the API than ours,
+ * and a tracer that our copy returned earlier would not notice.
  */
 const tracer = () => trace.getTracer('aqm.device');
 
 /**
- * Runs `work` as a span of the running one. Ids, bytes and contacts are never attributes, and of errors only their names: what
- * they say may quote an argument.
+ * Runs `work` in a span below the active one. Ids, bytes and contacts are never attributes. Of errors only the names
+ * are, because a message may quote an argument.
  */
 export function traced<T>(name: string, attributes: Attributes, work: (span: Span) => Promise<T>): Promise<T> {
   return tracer().startActiveSpan(name, { attributes }, async (span) => {
@@ -37,7 +38,7 @@ export function traced<T>(name: string, attributes: Attributes, work: (span: Spa
 
 const METADATA: TextMapSetter<Metadata> = {
   set: (metadata, key, value) => {
-    // What else the application carries along is not for the coin service.
+    // The application's baggage is not meant for the coin service.
     if (key !== 'baggage') metadata.set(key, value);
   },
 };
@@ -45,15 +46,17 @@ const METADATA: TextMapSetter<Metadata> = {
 export interface OutgoingCall {
   /** `/package.Service/Method`. */
   readonly path: string;
-  /** Gets the trace's headers. */
+  /** The metadata of the call, to which the headers of the trace are added. */
   readonly metadata: Metadata;
-  /** `host:port`, or as gRPC resolves it. */
+  /** `host:port`, or another target of gRPC's name resolution. */
   readonly target: string;
-  /** From 1. */
+  /** The number of the attempt, starting at 1. */
   readonly attempt: number;
 }
 
-/** The same for one attempt of a call, so that the service's spans belong to the same trace. */
+/**
+ * Runs one attempt of a call in a client span, and sends its context along, so that the service's spans join the trace.
+ */
 export function tracedCall<T>({ path, metadata, target, attempt }: OutgoingCall, send: () => Promise<T>): Promise<T> {
   const method = path.slice(1);
   const attributes = {

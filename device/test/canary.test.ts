@@ -47,7 +47,7 @@ const secretKey = (secrets: Secrets, number: number) =>
     authTag: secrets.bytes('a tag', 16),
   });
 
-/** Everything that an application may print without care. */
+/** Returns every form in which an application may print a value. */
 function printed(value: unknown): string[] {
   const parts = typeof value === 'object' && value !== null && !(value instanceof Error) ? Object.values(value) : [];
   return [value, ...parts].flatMap((one) => [
@@ -57,7 +57,7 @@ function printed(value: unknown): string[] {
   ]);
 }
 
-/** What went wrong, and how it prints. */
+/** Returns the printed forms of the error with which the work fails. */
 async function failure(work: Promise<unknown>): Promise<string[]> {
   const error: unknown = await work.then(
     () => undefined,
@@ -67,7 +67,7 @@ async function failure(work: Promise<unknown>): Promise<string[]> {
   return printed(error);
 }
 
-/** Uses and misuses a storage. */
+/** Uses and misuses a storage, and returns everything that was printed. */
 async function useAndMisuse(storage: DeviceStorage, secrets: Secrets): Promise<string[]> {
   const { vault, inventory } = storage;
   const contactId = secrets.text('a contact');

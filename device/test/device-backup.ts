@@ -2,7 +2,10 @@ import { copyFileSync, rmSync } from 'node:fs';
 import { Redis } from 'ioredis';
 import type { ChildConfig } from '../conformance/harness';
 
-/** Keeps a device as it is now, past the library; nobody may have it open. @returns puts it back as it was. */
+/**
+ * Backs up a device without the library. No handle may be open, neither now nor during the restore.
+ * @returns a function that restores the device.
+ */
 export async function backUp({ backend, path = '', url = '', namespace }: ChildConfig): Promise<() => Promise<void>> {
   if (backend === 'sqlite') {
     copyFileSync(path, `${path}.backup`);

@@ -3,17 +3,19 @@ import type { Fixture, Harness } from '../conformance/harness';
 import { redisHarness } from './redis/harness';
 import { RAW_KEY, sqliteHarness } from './sqlite/harness';
 
-/** For suites that are not functions of a harness: runs them once on each backend. */
+/** Runs suites that are not functions of a harness, once on each backend. */
 export interface EachBackend {
-  /** The backend of the running case. */
+  /** Creates storages on the backend of the running case. */
   readonly harness: Harness;
+  /** Declares a suite for each backend. */
   describe(name: string, suite: () => void): void;
 }
 
+/** Must be called once in a test file, outside of any suite: it starts the file's Redis server. */
 export function eachBackend(): EachBackend {
   let server: RedisServer | undefined;
   const running = (): RedisServer => {
-    if (server === undefined) throw new Error('Redis is started by the suite.');
+    if (server === undefined) throw new Error('Redis has not been started yet.');
     return server;
   };
   beforeAll(async () => {
@@ -29,7 +31,7 @@ export function eachBackend(): EachBackend {
   return {
     harness: {
       create: (options): Promise<Fixture> => {
-        if (current === undefined) throw new Error('A case outside of describe has no backend.');
+        if (current === undefined) throw new Error('A case must be inside of describe to have a backend.');
         return current.create(options);
       },
     },

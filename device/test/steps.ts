@@ -1,9 +1,9 @@
 import type { CoinServiceClient, DeviceStorage } from '../index';
 
-/** Runs after every step. */
+/** Is called after every step. */
 export type OnStep = () => Promise<void> | void;
 
-/** A storage and a client whose every call has a moment after it, before its caller goes on, at which `onStep` runs. */
+/** Wraps a storage and a client: after every call, and before its caller continues, `onStep` is called. */
 export function stepped(
   storage: DeviceStorage,
   client: CoinServiceClient,
@@ -34,7 +34,7 @@ function watchMethods<T extends object>(target: T, onStep: OnStep): T {
   });
 }
 
-/** The last argument of a call is what hears the answer. */
+/** Wraps a client. The last argument of a call is the callback that receives the response. */
 function watchCalls(client: CoinServiceClient, onStep: OnStep): CoinServiceClient {
   return new Proxy(client, {
     get(_, name) {
@@ -50,7 +50,7 @@ function watchCalls(client: CoinServiceClient, onStep: OnStep): CoinServiceClien
   });
 }
 
-/** Calls back after the step, with its failure instead of the answer when it has one. */
+/** Calls back after `onStep`: with the response, or with the error of `onStep` if it fails. */
 function settle(onStep: OnStep, callback: Callback, answer: unknown[]): void {
   Promise.resolve()
     .then(onStep)

@@ -15,7 +15,7 @@ import type { ServingState } from './serving-state';
 import { CoinInventoryServer } from './store/coin-inventory-server';
 import { StockSampler } from './store/stock-sampler';
 import { registerGauges } from './telemetry/gauges';
-import { turnMetricsOn } from './telemetry/metrics';
+import { enableMetrics } from './telemetry/metrics';
 import { startTelemetry } from './telemetry/start-telemetry';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
@@ -74,14 +74,14 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     });
     const stock = telemetry.hasMetrics ? new StockSampler(postgres.db, telemetry.intervalMs) : undefined;
     if (telemetry.hasMetrics) {
-      registerGauges(turnMetricsOn(REASONS), () => ({
+      registerGauges(enableMetrics(REASONS), () => ({
         callsInFlight: server.callsInFlight,
         connections: server.connections,
         fetchesWaiting: store.waiting,
         pool: {
           used: postgres.pool.totalCount - postgres.pool.idleCount,
           idle: postgres.pool.idleCount,
-          most: config.poolSize,
+          max: config.poolSize,
           waiting: postgres.waiting.count,
         },
         isFenced: state.isFenced,

@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
--- Gives up the coins of contacts last used at a time or before, and forgets those that have no priority either. Of the
--- others only expired coins go.
--- KEYS: 4.. the prefixes. ARGV: 3 that time, 4 how many ms a TTL outlasts an end.
--- Replies how many coins of inactive contacts were removed; those that their TTL took do not count.
--- include: stock.lua
-forget_ended()
+-- Removes the coins of contacts that were last used at a given time or before, and forgets those of them that have no
+-- priority. Of all other contacts only the expired coins are removed.
+-- KEYS: 4.. the prefixes. ARGV: 3 that time, 4 how much longer than its expiry a key lives, in ms.
+-- Replies the number of coins removed from inactive contacts; coins that their TTL took are not counted.
+-- include: coin-cache.lua
+forget_expired()
 local removed = 0
 local forgotten = {}
 for _, tag in ipairs(redis.call('ZRANGE', contacts, '-inf', ARGV[3], 'BYSCORE')) do
   local contact = contact_named(tag)
   for _, category in ipairs(rules.categories) do
-    for _, place in ipairs(places(contact, category, '-inf', '+inf')) do
-      removed = removed + redis.call('DEL', coin_at(contact, place))
+    for _, member in ipairs(stored_members(contact, category, '-inf', '+inf')) do
+      removed = removed + redis.call('DEL', coin_key(contact, member))
     end
-    redis.call('DEL', contact.stock[category])
+    redis.call('DEL', contact.indexes[category])
   end
   if redis.call('HEXISTS', contact.record, 'priority') == 0 then
     redis.call('ZREM', contacts, tag)
@@ -23,20 +23,20 @@ end
 for _, tag in ipairs(redis.call('ZRANGE', contacts, '(' .. ARGV[3], '+inf', 'BYSCORE')) do
   remove_expired(contact_named(tag))
 end
--- A name outlives its contact as long as used ids go by it: a copy to another storage must name them.
+-- A contact's name is kept as long as used ids refer to it: moving the storage needs the name.
 local needed_until = {}
 if #forgotten > 0 then
   local members = redis.call('ZRANGE', used, 0, -1, 'WITHSCORES')
   for i = 1, #members, 2 do
-    -- In ascending order, so that the latest end stays.
+    -- In ascending order of expiry, so that the latest one stays.
     needed_until[string.sub(members[i], 1, -38)] = members[i + 1]
   end
 end
 for _, contact in ipairs(forgotten) do
-  local ends = needed_until[contact.tag]
-  if ends then
+  local expires_at = needed_until[contact.tag]
+  if expires_at then
     redis.call('HDEL', contact.record, 'last_used_at')
-    redis.call('PEXPIRE', contact.record, string.format('%.0f', tonumber(ends) - now + tonumber(ARGV[4])))
+    redis.call('PEXPIRE', contact.record, string.format('%.0f', tonumber(expires_at) - now + tonumber(ARGV[4])))
   else
     redis.call('DEL', contact.record)
   end

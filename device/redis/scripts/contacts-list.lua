@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- KEYS: 1 contacts, 2 prefix of their records. Replies tag and stored name of every contact.
+-- Lists all contacts. KEYS: 1 contacts, 2 prefix of their records. Replies tag and stored name of each.
 local names = {}
 for _, tag in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   names[#names + 1] = tag

@@ -1,7 +1,8 @@
 #!lua flags=no-writes
--- KEYS: 4.. the prefixes. ARGV: 3 the tag of one contact, or none for all.
--- Replies for each: tag, stored name, priority, last use (each nil when there is none), usable coins of every category.
--- include: stock.lua
+-- Summarizes one contact or all. KEYS: 4.. the prefixes. ARGV: 3 the tag of one contact; absent for all.
+-- Replies for each contact: tag, stored name, priority, last use (nil where unknown), and its usable coins per
+-- category.
+-- include: coin-cache.lua
 local tags = ARGV[3] and { ARGV[3] } or redis.call('ZRANGE', contacts, 0, -1)
 local summary = {}
 for _, tag in ipairs(tags) do

@@ -1,5 +1,5 @@
--- In front of every script: refuses it while the storage is one side of a copy.
+-- Precedes every script but those in WITHOUT_MOVE_CHECK: refuses to run it while the storage takes part in a move.
 do
-  local copy_state = redis.call('HGET', table.remove(KEYS), 'copy_state')
-  if copy_state and copy_state ~= 'ACTIVE' then return redis.error_reply('FENCED ' .. copy_state) end
+  local move_state = redis.call('HGET', table.remove(KEYS), 'copy_state')
+  if move_state and move_state ~= 'ACTIVE' then return redis.error_reply('MOVE_STATE ' .. move_state) end
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- One step of a copy, unless the state is not the expected one.
--- KEYS: 1 the device, 2.. keys that must not exist. ARGV: 1 expected state, copy id and run id in one text, then
---       commands: for each how many arguments follow, and they.
+-- Performs one step of a move, unless the state is not the expected one.
+-- KEYS: 1 the device, 2.. keys that must not exist. ARGV: 1 the expected state, move id and run id as one text; then
+--       commands, each as the number of its arguments followed by the arguments.
 -- Replies 'DONE', 'OVERTAKEN' or 'NOT_EMPTY'.
 local state = redis.call('HMGET', KEYS[1], 'copy_state', 'copy_id', 'copy_run')
 local text = (state[1] or 'ACTIVE') .. ' ' .. (state[2] or '') .. ' ' .. (state[3] or '')

@@ -1,11 +1,12 @@
 #!lua
--- An open request of a wish that no call of this process is asking with, the one asked longest ago; or a new one.
--- KEYS: 4.. the contact. ARGV: 3 stale, 4 tag of the user id, 5 category, 6 lower categories too ('1' or '0'),
---       7 id of a new request, 8 always a new one ('1' or '0'), 9 and 10 the names of contact and user as stored (base64),
---       11.. requests that this process is asking with.
+-- Finds a pending request with the given parameters that no call of this process is using, the one attempted longest
+-- ago; or adds a new one.
+-- KEYS: 4.. the contact. ARGV: 3 time before which an attempt has failed, 4 tag of the user id, 5 category, 6 '1' if
+--       lower categories are allowed, else '0', 7 id for a new request, 8 '1' to always add one, else '0', 9 and 10 the
+--       names of contact and user as stored (base64), 11.. ids of the requests that this process is using.
 -- Replies the request's id.
--- include: stock.lua
--- include: requests.lua
+-- include: coin-cache.lua
+-- include: pending-requests.lua
 local contact = contact_at(4, '')
 local lower = ARGV[6] == '1'
 local in_use = {}
@@ -19,10 +20,10 @@ local function before(a, b)
   return tonumber(a.request.asked_at) < tonumber(b.request.asked_at)
 end
 if ARGV[8] == '0' then
-  for _, open in ipairs(open_requests(contact, 'ON_DEMAND', fits, before)) do
-    if not in_use[open.id] then
-      ask_again(contact, open.id, open.request, ARGV[3])
-      return open.id
+  for _, pending in ipairs(pending_requests(contact, 'ON_DEMAND', fits, before)) do
+    if not in_use[pending.id] then
+      record_attempt(contact, pending.id, pending.request, ARGV[3])
+      return pending.id
     end
   end
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Makes the device's record unless it is there, and answers it.
+-- Creates the device's record if it is missing, and returns it.
 -- KEYS: 1 the device. ARGV: 1 layout of this release, 2 salt ('': contact ids in the clear).
--- Replies layout, salt, check (nil until the first opening with a key has ended).
+-- Replies layout, salt and key check (nil until the first opening with a key is complete).
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'layout', ARGV[1], 'salt', ARGV[2])
 end

@@ -1,15 +1,16 @@
 #!lua
 -- Puts minted coins into vault and outbox, all in one step. Refused as a whole (OOM) when the server is full.
--- KEYS: 4 outbox, 5 published, 6 outbox-sequence, 7.. by-end of every category, then for each coin its vault entry and its outbox coin.
--- ARGV: 2 how many categories there are, then for each coin ten: id, place of the category, category, end, TTL in ms, IV,
+-- KEYS: 4 outbox, 5 published, 6 outbox-sequence, 7.. by-end of every category, then for each coin its vault entry and
+--       its outbox coin.
+-- ARGV: 2 number of categories; then ten for each coin: id, position of its category, category, expiry, TTL in ms, IV,
 --       authentication tag, blob, public key, signature.
--- Replies for each coin '' (new, or already waiting) or the reason why the vault did not take it.
+-- Replies for each coin '' (new, or already waiting) or the reason why the vault refused it.
 -- include: vault.lua
 local categories = tonumber(ARGV[2])
-local by_end = by_end_from(7, 6 + categories)
+local by_expiry = by_expiry_from(7, 6 + categories)
 
 local function why_refused(key, waiting_coin, id, blob, public_key, signature)
-  local expires_at = end_of(key)
+  local expires_at = expiry_of(key)
   if not expires_at then return 'BURNED' end
   if tonumber(expires_at) <= now then return 'EXPIRED' end
   if redis.call('HGET', key, 'encrypted_blob') ~= blob then return 'OTHER_KEY_HELD' end
@@ -22,12 +23,12 @@ end
 local reasons = {}
 local next_key = 7 + categories
 for first = 3, #ARGV, 10 do
-  local id, place, category, expires_at, ttl, iv, auth_tag, blob, public_key, signature = unpack(ARGV, first, first + 9)
+  local id, position, category, expires_at, ttl, iv, auth_tag, blob, public_key, signature = unpack(ARGV, first, first + 9)
   local entry = { category = category, expires_at = expires_at, ttl = ttl, iv = iv, auth_tag = auth_tag, blob = blob }
   local key, coin = KEYS[next_key], KEYS[next_key + 1]
   next_key = next_key + 2
-  if insert(key, by_end, id, tonumber(place), entry) then
-    -- An old coin of the same id can only be one whose private half is gone.
+  if insert(key, by_expiry, id, tonumber(position), entry) then
+    -- An old coin with the same id can only be one whose private half is gone.
     redis.call('DEL', coin)
     redis.call('ZREM', KEYS[5], id)
     redis.call('HSET', coin, 'coin_category', category, 'public_key', public_key, 'signature', signature)

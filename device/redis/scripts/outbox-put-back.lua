@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Puts kept public halves back behind what waits, unless they were sent under another epoch: those are forgotten.
+-- Puts kept public halves back at the end of the outbox, and forgets those that were sent under another epoch.
 -- KEYS: 4 outbox, 5 published, 6 outbox-sequence, 7 prefix of public halves, 8 prefix of vault entries.
--- ARGV: 2 epoch, 3.. ids. Replies the ids that now wait to be sent under the epoch.
+-- ARGV: 2 epoch, 3.. ids. Replies the ids that now wait to be sent under this epoch.
 -- include: vault.lua
 local epoch = ARGV[2]
 local waiting = {}
@@ -11,7 +11,7 @@ for i = 3, #ARGV do
   local sent_epoch = redis.call('HGET', coin, 'sent_epoch')
   local waits = redis.call('ZSCORE', KEYS[4], id)
   if not waits and sent_epoch then
-    local expires_at = end_of(KEYS[8] .. id)
+    local expires_at = expiry_of(KEYS[8] .. id)
     if sent_epoch ~= epoch then
       redis.call('DEL', coin)
       redis.call('ZREM', KEYS[5], id)

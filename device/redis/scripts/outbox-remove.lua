@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Forgets coins that can never be fetched (again), whether they wait or are kept.
+-- Forgets coins that can never be fetched (again), waiting ones as well as kept ones.
 -- KEYS: 4 outbox, 5 published, 7 prefix of public halves. ARGV: 2.. ids.
 for i = 2, #ARGV do
   redis.call('DEL', KEYS[7] .. ARGV[i])

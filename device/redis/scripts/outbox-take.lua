@@ -1,15 +1,16 @@
 #!lua flags=allow-oom
--- The next coins in minting order, marked as sent under the epoch; coins that must not be sent leave the outbox.
--- Runs on a full server too: emptying the outbox makes room.
+-- Returns the next coins in minting order and records them as sent under the epoch. Coins that must not be sent are
+-- removed from the outbox. Runs on a full server too, because emptying the outbox frees memory.
 -- KEYS: 4 outbox, 7 prefix of public halves, 8 prefix of vault entries.
--- ARGV: 2 epoch, 3 the sequence to go on after, 4 how many.
--- Replies two flat lists: sequence, id, category, public key, signature, vault's end; and id, category, reason.
+-- ARGV: 2 epoch, 3 the last sequence of the previous batch, 4 maximum number of coins.
+-- Replies two flat lists: sequence, id, category, public key, signature and the vault's expiry of each coin; and id,
+-- category and reason of each removed one.
 -- include: vault.lua
 local epoch, after, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function why_unsendable(id, sent_epoch, expires_at)
   if not expires_at then
-    -- A key that its TTL took still stands in the index; one that was burned or purged does not.
+    -- A key that its TTL took is still in the index; one that was burned or purged is not.
     return redis.call('ZSCORE', by_creation, id) and 'EXPIRED' or 'BURNED'
   end
   if tonumber(expires_at) <= now then return 'EXPIRED' end
@@ -24,7 +25,7 @@ for i = 1, #members, 2 do
   local coin = KEYS[7] .. id
   local category, sent_epoch = unpack(redis.call('HMGET', coin, 'coin_category', 'sent_epoch'))
   if not category then corrupt() end
-  local expires_at = end_of(KEYS[8] .. id)
+  local expires_at = expiry_of(KEYS[8] .. id)
   local reason = why_unsendable(id, sent_epoch, expires_at)
   if reason then
     for _, value in ipairs({ id, category, reason }) do
@@ -38,7 +39,7 @@ for i = 1, #members, 2 do
     end
   end
 end
--- Everything was readable; only now something changes.
+-- Everything could be read. Changes begin only here.
 for i = 1, #dropped, 3 do
   redis.call('DEL', KEYS[7] .. dropped[i])
   redis.call('ZREM', KEYS[4], dropped[i])

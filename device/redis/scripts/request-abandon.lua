@@ -1,3 +1,3 @@
 #!lua flags=allow-oom
--- Closes a request that the coin service refuses for good. KEYS: 1 the contact's requests. ARGV: 1 request id.
+-- Closes a request that the coin service refuses permanently. KEYS: 1 the contact's requests. ARGV: 1 request id.
 return redis.call('HDEL', KEYS[1], ARGV[1])

@@ -1,12 +1,13 @@
 #!lua
--- Stores an answer's coins and closes its reservation in one step. A fetched coin goes by the budget and the coins that
--- are there; room that others reserved meanwhile gives way, since a coin in hand is worth more than one asked for.
--- KEYS: 4.. a block for each contact, first the request's.
--- ARGV: 3 request id, 4 number of contacts, for each its tag and its name as stored, then for each coin seven: number of
---       the contact, id, category, end, TTL in ms, public key, signature.
--- Replies what became of each coin.
--- include: stock.lua
--- include: requests.lua
+-- Stores a response's coins and closes its reservation in one step. A fetched coin is stored if the budget exceeds the
+-- usable coins. Room that was reserved meanwhile does not count, because a fetched coin is worth more than a requested
+-- one.
+-- KEYS: 4.. a block for each contact, the request's first.
+-- ARGV: 3 request id, 4 number of contacts, then tag and stored name of each; then seven for each coin: number of its
+--       contact, id, category, expiry, TTL in ms, public key, signature.
+-- Replies the fate of each coin.
+-- include: coin-cache.lua
+-- include: pending-requests.lua
 local people = {}
 for number = 1, tonumber(ARGV[4]) do
   people[number] = contact_at(4 + (number - 1) * block, ARGV[3 + number * 2])
@@ -27,7 +28,7 @@ local function keep(contact, coin)
   return 'STORED'
 end
 
-forget_ended()
+forget_expired()
 local fates = {}
 for first = 5 + #people * 2, #ARGV, 7 do
   local number, id, category, expires_at, ttl, public_key, signature = unpack(ARGV, first, first + 6)

@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Answers the open reservations of contacts, counted as asked once more; those for another user id are closed.
--- KEYS: 4.. a block for each contact. ARGV: 3 stale, then for each contact its tag and the tag of its user id.
--- Replies number of the contact, request id, category, count of each.
--- include: stock.lua
--- include: requests.lua
+-- Returns the pending reservations of contacts, each counted as attempted once more. Those for another user id are
+-- closed.
+-- KEYS: 4.. a block for each contact. ARGV: 3 time before which an attempt has failed; then for each contact its tag
+--       and the tag of its user id.
+-- Replies the contact's number, request id, category and count of each.
+-- include: coin-cache.lua
+-- include: pending-requests.lua
 local resumed = {}
 for number = 1, (#ARGV - 3) / 2 do
   local contact = contact_at(4 + (number - 1) * block, ARGV[2 + number * 2])
@@ -13,13 +15,13 @@ for number = 1, (#ARGV - 3) / 2 do
     if a.request.count ~= b.request.count then return a.request.count < b.request.count end
     return a.id < b.id
   end
-  for _, open in ipairs(open_requests(contact, 'TOP_UP', function() return true end, before)) do
-    if open.request.user ~= user then
-      -- Coins of another user would be of no use to the contact.
-      redis.call('HDEL', contact.requests, open.id)
+  for _, pending in ipairs(pending_requests(contact, 'TOP_UP', function() return true end, before)) do
+    if pending.request.user ~= user then
+      -- Coins of another user would be useless for this contact.
+      redis.call('HDEL', contact.requests, pending.id)
     else
-      ask_again(contact, open.id, open.request, ARGV[3])
-      for _, value in ipairs({ number, open.id, open.request.category, open.request.count }) do
+      record_attempt(contact, pending.id, pending.request, ARGV[3])
+      for _, value in ipairs({ number, pending.id, pending.request.category, pending.request.count }) do
         resumed[#resumed + 1] = value
       end
     end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- The tidying that every opening does. ARGV: 1 now, 2 the last time of burning whose grace is over.
+-- Shrinks and forgets tombstones; run by every opening. ARGV: 1 now, 2 the latest time of burning whose grace is over.
 -- include: vault.lua
 tidy(ARGV[2])
 return 1

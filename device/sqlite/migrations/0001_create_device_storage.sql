@@ -1,7 +1,8 @@
 -- Times are milliseconds since 1970, UTC. Ids are UUID text in lower case. Categories are the names of the proto enum
--- without prefix; which there are, and their sizes, the code reads from the contract.
+-- without prefix; the code reads the list of categories and their sizes from the contract.
 
--- This device's own private halves, encrypted. Small columns first: scans need not follow a blob's overflow pages.
+-- This device's own private halves, encrypted. Small columns come first, so that scans need not follow a blob's overflow
+-- pages.
 CREATE TABLE vault_key (
   key_id         TEXT NOT NULL PRIMARY KEY,
   coin_category  TEXT NOT NULL,
@@ -12,11 +13,12 @@ CREATE TABLE vault_key (
   encrypted_blob BLOB NOT NULL
 ) STRICT;
 
--- "How many active keys of a category, which ones, and which are due for purging": answered without touching a blob.
+-- Serves the count and the list of a category's active keys, and the list of keys to purge, without reading a blob.
 CREATE INDEX vault_key_by_category ON vault_key (coin_category, expires_at, created_at, key_id);
 
--- Ids that were destroyed before their end and must never be stored again until then. No index by time: every burn
--- would pay for it (a page more to encrypt and sync), and only opening and purging ask, which may read it all.
+-- Ids of keys that were destroyed before their expiry, and must not be stored again until then. There is no index by
+-- time: every burn would pay for it (one more page to encrypt and sync), and only opening and purging would use it, which
+-- can afford to read the whole table.
 CREATE TABLE vault_tombstone (
   key_id        TEXT NOT NULL PRIMARY KEY,
   expires_at    INTEGER NOT NULL,
@@ -38,7 +40,7 @@ CREATE TABLE outbox (
   signature     BLOB NOT NULL
 ) STRICT;
 
--- Contacts that have a priority or coins, or were used.
+-- The contacts that have a priority or coins, or were used.
 CREATE TABLE contact (
   contact_id   TEXT NOT NULL PRIMARY KEY,
   -- NULL: never set, which means a stranger.
@@ -46,7 +48,7 @@ CREATE TABLE contact (
   last_used_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- Other people's coins, ready to be used.
+-- Cached coins of contacts, ready for use.
 CREATE TABLE inventory_coin (
   -- The order of storing.
   sequence      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -59,10 +61,11 @@ CREATE TABLE inventory_coin (
   UNIQUE (contact_id, key_id)
 ) STRICT;
 
--- "Which coin of this contact and category ends first, and how many are usable."
+-- Serves the selection of a contact's coin with the earliest expiry in a category, and the count of its usable coins.
 CREATE INDEX inventory_coin_selection ON inventory_coin (contact_id, coin_category, expires_at, sequence);
 
--- Ids that were selected, evicted or discarded; never stored again until the coin's end. No index by time, see above.
+-- Ids of coins that were selected, evicted or discarded, and must not be stored again until the coin's expiry. There is
+-- no index by time, for the same reason as above.
 CREATE TABLE used_coin (
   contact_id TEXT NOT NULL,
   key_id     TEXT NOT NULL,
@@ -70,7 +73,7 @@ CREATE TABLE used_coin (
   PRIMARY KEY (contact_id, key_id)
 ) STRICT, WITHOUT ROWID;
 
--- Fetches whose answer is not on disk yet. Those for a top-up are reservations and fill the budget.
+-- Fetches whose response is not on disk yet. Those for a top-up are reservations and use up budget.
 CREATE TABLE open_request (
   request_id             TEXT NOT NULL PRIMARY KEY,
   purpose                TEXT NOT NULL,
@@ -84,5 +87,5 @@ CREATE TABLE open_request (
   asked_at               INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- "What is reserved for this contact and category, and what must be asked again."
+-- Serves the sum of the reservations of a contact and category, and the list of requests to repeat.
 CREATE INDEX open_request_by_contact ON open_request (contact_id, purpose, coin_category, count);

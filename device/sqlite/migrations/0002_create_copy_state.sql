@@ -1,5 +1,5 @@
--- Where the storage stands in a copy to or from another one; no row: nowhere, it is in use. In any other state than
--- ACTIVE the tables of 0001 are named fenced_…, so that statements which another process prepared before fail.
+-- The part that the storage plays in a move (moveDeviceStorage). Without a row it is in use. In any state but ACTIVE the
+-- other tables are named fenced_…, so that statements which another process prepared before fail.
 CREATE TABLE copy_state (
   only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
   state    TEXT NOT NULL,

@@ -1,5 +1,5 @@
--- Public halves of coins that the coin service acknowledged, kept to publish them again should it lose them. A row goes
--- with its private half, or when the service says that the coin cannot be fetched any more.
+-- Public halves of coins that the coin service acknowledged, kept to publish them again if it loses them. A row is
+-- deleted together with its private half, or when the service reports that the coin can no longer be fetched.
 CREATE TABLE published_coin (
   key_id        TEXT NOT NULL PRIMARY KEY,
   coin_category TEXT NOT NULL,

@@ -34,7 +34,7 @@ backend.describe('fetching on demand', () => {
       expect(service.stock).toHaveLength(2);
     }));
 
-  it('answers null when the service has none, and asks anew next time', () =>
+  it('answers null when the service has none, and makes a new request the next time', () =>
     withService(async ({ storage, clock }, service) => {
       expect(await fetchOnDemand(storage, service.access, wish)).toBeNull();
       service.add(1, 1, 'GOLD', clock.in(DAY));
@@ -70,7 +70,7 @@ backend.describe('fetching on demand', () => {
       expect(service.stock).toHaveLength(0);
     }));
 
-  it('never returns one coin to two processes that ask with the same open request', () =>
+  it('never returns one coin to two processes that send the same pending request', () =>
     withService(async ({ storage, open, clock }, service) => {
       service.add(1, 3, 'GOLD', clock.in(DAY));
       service.failNext('fetchCoins', 'after');
@@ -81,7 +81,7 @@ backend.describe('fetching on demand', () => {
       expect(service.stock).toHaveLength(1);
     }));
 
-  it('asks afresh when an old request brings a coin that has expired', () =>
+  it('makes a new request when an old one brings a coin that has expired', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(1, 1, 'GOLD', clock.in(DAY));
       service.failNext('fetchCoins', 'after');
@@ -127,7 +127,7 @@ backend.describe('fetching on demand', () => {
       expect(lower?.coinCategory).toBe('SILVER');
     }));
 
-  it('refuses bad arguments before asking anyone', () =>
+  it('refuses bad arguments before any call', () =>
     withService(async ({ storage }, service) => {
       for (const [field, changes] of [
         ['contactId', { contactId: '' }],

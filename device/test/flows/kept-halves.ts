@@ -2,7 +2,7 @@ import type { ChildConfig } from '../../conformance/harness';
 import type { RedisConfig, SqliteConfig } from '../../index';
 import { digestsOf } from '../moving/move-kit';
 
-/** How many public halves a device keeps of acknowledged coins, read past the library. */
+/** Returns the number of public halves that a device keeps of acknowledged coins, read without the library's checks. */
 export async function keptHalves(
   { backend, path = '', url = '', namespace = '', key }: ChildConfig,
   now: () => Date,

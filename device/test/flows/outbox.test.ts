@@ -8,7 +8,7 @@ const OTHER_EPOCH = '22222222-2222-4222-8222-222222222222';
 
 const withStorage = (test: (fixture: Fixture) => Promise<void>) => withFixture(backend.harness, test);
 
-/** Coins 1 to 3 were acknowledged under EPOCH. */
+/** Publishes coins 1 to 3, which are acknowledged under EPOCH. */
 async function publishThree({ storage: { outbox } }: Fixture): Promise<void> {
   await outbox.add([mintedCoin(1), mintedCoin(2, 'BRONZE'), mintedCoin(3)]);
   await outbox.takeBatch(EPOCH, 0, 10);
@@ -21,7 +21,7 @@ const waiting = async ({ storage: { outbox } }: Fixture, epoch = EPOCH) =>
 const kept = ({ childConfig, clock }: Fixture) => keptHalves(childConfig, clock.now);
 
 backend.describe('public halves of acknowledged coins', () => {
-  it('do not wait any more, and are put back whole, behind what waits', () =>
+  it('leave the outbox, and are put back whole, behind the coins that wait', () =>
     withStorage(async (fixture) => {
       const { outbox } = fixture.storage;
       await publishThree(fixture);
@@ -42,7 +42,8 @@ backend.describe('public halves of acknowledged coins', () => {
       await publishThree(fixture);
       expect(await outbox.publishAgain(OTHER_EPOCH, [keyId(1)])).toStrictEqual([]);
       expect(await outbox.publishAgain(EPOCH, [1, 2].map(keyId))).toStrictEqual([keyId(2)]);
-      // Put back in one epoch and taken in the next: dropped, as everything that was sent before.
+      // A coin that was put back in one epoch and is taken in the next is dropped, like every coin that was sent
+      // before.
       const { coins, dropped } = await outbox.takeBatch(OTHER_EPOCH, 0, 100);
       expect(coins).toStrictEqual([]);
       expect(dropped).toStrictEqual([{ keyId: keyId(2), coinCategory: 'BRONZE', reason: 'EPOCH_CHANGED' }]);
@@ -62,7 +63,7 @@ backend.describe('public halves of acknowledged coins', () => {
       expect(await waiting(fixture)).toStrictEqual([]);
     }));
 
-  it('are dropped on the way when their private half is burned after they were put back', () =>
+  it('are dropped before they are sent when their private half is burned after they were put back', () =>
     withStorage(async (fixture) => {
       const { outbox, vault } = fixture.storage;
       await publishThree(fixture);
@@ -71,7 +72,7 @@ backend.describe('public halves of acknowledged coins', () => {
       expect((await outbox.takeBatch(EPOCH, 0, 100)).dropped).toMatchObject([{ keyId: keyId(1), reason: 'BURNED' }]);
     }));
 
-  it('are forgotten when the coin service says that they cannot be fetched', () =>
+  it('are forgotten when the coin service reports that they cannot be fetched', () =>
     withStorage(async (fixture) => {
       const { outbox } = fixture.storage;
       await publishThree(fixture);
@@ -80,7 +81,7 @@ backend.describe('public halves of acknowledged coins', () => {
       expect(await outbox.publishAgain(EPOCH, [keyId(1)])).toStrictEqual([]);
     }));
 
-  it('count among what waits only when they may be sent under the epoch', () =>
+  it('are put back only if they may be sent under the epoch', () =>
     withStorage(async (fixture) => {
       const { outbox } = fixture.storage;
       await outbox.add([mintedCoin(1)]);
@@ -95,7 +96,7 @@ backend.describe('public halves of acknowledged coins', () => {
       expect(await fixture.storage.outbox.add([mintedCoin(1)])).toMatchObject([{ reason: 'SAME_KEY_HELD' }]);
     }));
 
-  it('survive closing and opening, and are kept once by however many acknowledge them', () =>
+  it('survive closing and opening, and are kept once, however many handles acknowledge them', () =>
     withStorage(async (fixture) => {
       const other = await fixture.open();
       await publishThree(fixture);

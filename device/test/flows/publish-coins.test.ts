@@ -25,7 +25,7 @@ const minted = (from: number, count: number) => Array.from({ length: count }, (_
 const uploads = (service: ScriptedCoinService) => service.requests<UploadCoinsRequest>('uploadCoins');
 
 backend.describe('publishing minted coins', () => {
-  it('uploads in minting order, with the vault’s end minus 7 days, the epoch and the token', () =>
+  it('uploads in minting order, with the vault’s expiry minus 7 days, the epoch and the token', () =>
     withService(async ({ storage, clock }, service) => {
       const report = await publishCoins(storage, service.access, [
         mintedCoin(3),
@@ -48,7 +48,7 @@ backend.describe('publishing minted coins', () => {
       expect((await storage.vault.fetchKey(keyId(3)))?.encryptedBlob).toStrictEqual(vaultKey(3).encryptedBlob);
     }));
 
-  it('names an end that the server accepts when the device’s clock runs ahead by more than the clock skew', () =>
+  it('sends an expiry that the server accepts when the device’s clock is ahead by more than the clock skew', () =>
     withService(async ({ storage, clock }, service) => {
       for (const [n, ahead, expected] of [
         [1, 5 * MINUTE, clock.in(23 * DAY)],
@@ -129,11 +129,11 @@ backend.describe('publishing minted coins', () => {
         service.during.uploadCoins = undefined;
         service.epoch = OTHER_EPOCH;
       };
-      // The first answer still names the old epoch: it was made before the restore.
+      // The first response has the old epoch, because it was made before the restore.
       const report = await publishCoins(storage, service.access, minted(1, 101));
       const changed = report.results.filter(({ outcome }) => outcome === 'EPOCH_CHANGED');
       const inserted = report.results.filter(({ outcome }) => outcome === 'INSERTED');
-      // The first batch was sent under the old epoch, the rest never.
+      // The first batch was sent under the old epoch, the rest was not.
       expect([changed.length, inserted.length]).toStrictEqual([100, 1]);
       expect(report.databaseEpoch).toBe(OTHER_EPOCH);
       const retried = uploads(service).filter(({ databaseEpoch }) => databaseEpoch === OTHER_EPOCH);

@@ -19,7 +19,7 @@ afterAll(() => service?.stop());
 
 const withDevice = (test: (device: Reconciled) => Promise<void>) => Reconciled.run(service, backend.harness, test);
 
-/** Ids by what became of them. */
+/** Returns the ids of a report, grouped by outcome. */
 function outcomes({ results }: ReconcileReport): Record<string, string[]> {
   const by: Record<string, string[]> = {};
   for (const { keyId, outcome } of results) by[outcome] = [...(by[outcome] ?? []), keyId].sort();
@@ -28,7 +28,7 @@ function outcomes({ results }: ReconcileReport): Record<string, string[]> {
 
 const published = ({ published: { results } }: ReconcileReport) => results.map(({ outcome }) => outcome);
 
-/** A new life of its database; what was lost with the old one, the test says. */
+/** Starts a new epoch of the service's database. The test itself removes what a restore would lose. */
 async function restoreService({ service }: Reconciled): Promise<void> {
   await sql`UPDATE database_life SET epoch = gen_random_uuid()`.execute(service.database.db);
 }
@@ -49,7 +49,7 @@ backend.describe('reconciling the vault with the real coin service', () => {
       expect(await device.fetchAll()).toStrictEqual(ids(coins));
     }));
 
-  it('after the vault was restored from an old backup: what it lost nobody fetches, what came back stays and is never published', () =>
+  it('after the vault was restored from a backup: coins it lost are never fetched, coins it got back never published', () =>
     withDevice(async (device) => {
       const early = device.mint(6);
       let storage = await device.open();
@@ -80,7 +80,7 @@ backend.describe('reconciling the vault with the real coin service', () => {
       expect([outcomes(again), published(again)]).toStrictEqual([{ SPENT: ids(early) }, []]);
     }));
 
-  it('after the device was wiped: nothing of before can be fetched, and new coins can', () =>
+  it('after the device was wiped: old coins cannot be fetched, new ones can', () =>
     withDevice(async (device) => {
       await device.open();
       await device.close();
@@ -166,7 +166,7 @@ backend.describe('reconciling the vault with the real coin service', () => {
       expect(Object.values(report.retired)).toStrictEqual([0, 0, 0]);
     }));
 
-  it('begins anew when the service is restored in the middle', () =>
+  it('starts again when the service is restored in the middle', () =>
     withDevice(async (device) => {
       const storage = await device.open();
       const old = device.mint(3);
@@ -174,7 +174,7 @@ backend.describe('reconciling the vault with the real coin service', () => {
       let calls = 0;
       const { storage: watched, client } = stepped(storage, device.access.client, async () => {
         calls += 1;
-        // The epoch was learned, and nothing was asked for yet.
+        // The device knows the epoch, and has made no other call yet.
         if (calls === 1) await restoreService(device);
       });
       const report = await reconcileCoins(watched, { ...device.access, client });

@@ -9,7 +9,7 @@ import { openInChild } from '../../conformance/open-in-child';
 import { COIN_CATEGORY_NAMES, specOf } from '../../contract/coin-category';
 import { type CoinServiceAccess, CoinServiceClient, type DeviceStorage, type MintedCoin } from '../../index';
 
-/** Bob's device and the real coin service, with its database in reach. */
+/** Bob's device, and the real coin service with access to its database. */
 export class Reconciled {
   readonly service: TestService;
   readonly bob: User;
@@ -26,9 +26,10 @@ export class Reconciled {
     this.access = { client, token: () => bob.token };
   }
 
+  /** Runs a test with a new user's device. */
   static async run(service: TestService, harness: Harness, test: (device: Reconciled) => Promise<void>): Promise<void> {
     const fixture = await harness.create();
-    // Its clock stands still; the service's does not.
+    // The handle's clock stands still, but the clock of the service does not.
     await fixture.storage.close();
     const device = new Reconciled(service, await service.user(), fixture);
     try {
@@ -44,7 +45,7 @@ export class Reconciled {
     return this.#fixture.childConfig;
   }
 
-  /** One more handle, by the machine's clock. */
+  /** Opens one more handle, which uses the machine's clock. */
   async open(): Promise<DeviceStorage> {
     const storage = await openInChild(this.config);
     this.#handles.push(storage);
@@ -56,7 +57,7 @@ export class Reconciled {
     for (const handle of this.#handles.splice(0)) await handle.close();
   }
 
-  /** Coins of every category in turn, with ids that no earlier ones have. */
+  /** Returns new coins; their categories alternate. */
   mint(count: number): MintedCoin[] {
     return Array.from({ length: count }, () => {
       this.#minted += 1;
@@ -64,7 +65,7 @@ export class Reconciled {
     });
   }
 
-  /** Everything that anybody can fetch of Bob, fetched. */
+  /** Fetches all coins of Bob, and returns their ids. */
   async fetchAll(): Promise<string[]> {
     const alice = await this.service.user();
     const fetched: string[] = [];
@@ -79,7 +80,7 @@ export class Reconciled {
     return fetched.sort();
   }
 
-  /** The ids of Bob's coins by what the service knows of them. */
+  /** Returns ids of Bob's coins, grouped by the state that the service reports. */
   async statesOf(keyIds: readonly string[]): Promise<Map<State, string[]>> {
     const { results } = await this.bob.reconcile({
       coinCategory: specOf('GOLD').category,
@@ -90,7 +91,7 @@ export class Reconciled {
     return states;
   }
 
-  /** The service loses coins of Bob's, and the memory of them: all, or those of these ids. */
+  /** Makes the service lose Bob's coins, and the memory of them: all, or those of the ids. */
   async lose(keyIds?: readonly string[]): Promise<void> {
     for (const table of ['coin', 'coin_stock']) {
       const which = keyIds === undefined ? sql`true` : sql`key_id = ANY (${keyIds}::uuid[])`;
@@ -100,7 +101,7 @@ export class Reconciled {
     }
   }
 
-  /** Coins that were uploaded within one millisecond before a list count as newer than it; here they are not. */
+  /** Moves uploads into the past: coins uploaded within a millisecond before the vault is listed count as newer. */
   async letTimePass(): Promise<void> {
     await this.service.age('coin_stock', 'upload_time', '1 second');
   }

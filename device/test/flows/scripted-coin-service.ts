@@ -27,18 +27,19 @@ import { specOf } from '../../contract/coin-category';
 import type { CoinServiceAccess } from '../../flows/service-call';
 import type { CoinCategoryName, RetryPolicy } from '../../index';
 
+/** An error that the scripted service answers. */
 export interface Failure {
   readonly code: status;
   readonly reason?: string;
-  /** Milliseconds of a RetryInfo. */
+  /** The delay of the RetryInfo, in milliseconds. */
   readonly retryAfterMs?: number;
 }
 
 type Method = 'uploadCoins' | 'fetchCoins' | 'batchFetchCoins' | 'getInventoryCount' | 'reconcileCoins';
 
 /**
- * A coin service over real gRPC whose answers a test decides: one stock for whoever is asked for, replays by
- * request_id, and failures before a call takes effect or after it (the reply is lost).
+ * A coin service over real gRPC whose responses the test determines. It has one stock for all target users, repeats its
+ * response for a request_id, and fails before a call takes effect or after it (the response is lost).
  */
 export class ScriptedCoinService {
   epoch = '11111111-1111-4111-8111-111111111111';
@@ -48,9 +49,9 @@ export class ScriptedCoinService {
   /** Every request as it arrived, in order. */
   readonly calls: { readonly method: Method; readonly request: unknown; readonly token: string }[] = [];
   stockLimit = 1000;
-  /** Answers for items of a batch, by category; asked before the stock. */
+  /** Errors for the items of a batch, by category. They take precedence over the stock. */
   itemErrors = new Map<CoinCategoryName, ItemError>();
-  /** Runs while a call of the method waits for its answer. */
+  /** Functions that run after a call of the method has taken effect and before it is answered. */
   during: Partial<Record<Method, () => Promise<void> | void>> = {};
   readonly #failures: { readonly method: Method; readonly when: 'before' | 'after'; readonly failure: Failure }[] = [];
   readonly #remembered = new Map<string, Coin[]>();
@@ -90,14 +91,14 @@ export class ScriptedCoinService {
     return service;
   }
 
-  /** Never repeats a call. */
+  /** Gives access that never repeats a call. */
   get access(): CoinServiceAccess {
     if (this.#client === undefined) throw new Error('Not started.');
     return { client: this.#client, token: async () => 'a.b.c', retry: { attempts: 1 } };
   }
 
-  /** Repeats by itself. The waits take no time, and are noted. */
-  patient(waits: number[] = [], retry: RetryPolicy = {}): CoinServiceAccess {
+  /** Gives access that repeats failed calls. The waits take no time; their milliseconds are added to `waits`. */
+  retrying(waits: number[] = [], retry: RetryPolicy = {}): CoinServiceAccess {
     const sleep = async (ms: number) => {
       waits.push(ms);
     };
@@ -109,16 +110,17 @@ export class ScriptedCoinService {
     this.#server.forceShutdown();
   }
 
-  /** The next call of the method fails, before it takes effect or after. */
+  /** Makes the next call of the method fail, before it takes effect or after. */
   failNext(method: Method, when: 'before' | 'after', failure: Failure = { code: status.UNAVAILABLE }): void {
     this.#failures.push({ method, when, failure });
   }
 
-  /** Nothing fails any more. */
+  /** Removes all failures that were requested. */
   recover(): void {
     this.#failures.length = 0;
   }
 
+  /** Adds coins to the stock, numbered from `from`. */
   add(from: number, count: number, coinCategory: CoinCategoryName, expireTime: Date): void {
     for (let n = from; n < from + count; n += 1) {
       const { publicKey, signature } = publicHalf(n, coinCategory);
@@ -132,6 +134,7 @@ export class ScriptedCoinService {
     }
   }
 
+  /** Returns the requests of a method, in the order of arrival. */
   requests<T>(method: Method): T[] {
     return this.calls.filter((call) => call.method === method).map(({ request }) => request as T);
   }
@@ -203,6 +206,7 @@ export class ScriptedCoinService {
   }
 }
 
+/** Returns a gRPC error with the details of google.rpc.Status. */
 function rich({ code, reason, retryAfterMs }: Failure) {
   const metadata = new Metadata();
   const any = (type: string, value: Uint8Array) =>

@@ -1,21 +1,45 @@
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
-import { type CoinServiceProcess, startCoinService } from '../../../testkit/coin-service-process';
-import { keyId, mintedCoin } from '../../conformance/harness';
+import { startService, type TestService } from '../../../testkit/service';
+import { type ServiceProcess, spawnService } from '../../../testkit/service-process';
+import { mintedCoin } from '../../conformance/harness';
 import { openInChild } from '../../conformance/open-in-child';
 import { type CoinServiceAccess, CoinServiceClient, publishCoins, topUp } from '../../index';
 import { eachBackend } from '../each-backend';
 import { stockOf } from '../kill-walk/kill-walk';
 
 const backend = eachBackend();
-const [ALICE, BOB] = [keyId(1001), keyId(1002)];
+/** Short, so that a client finds the service soon after it is back. */
+const RECONNECT = { 'grpc.initial_reconnect_backoff_ms': 50, 'grpc.max_reconnect_backoff_ms': 200 };
 
-let process: CoinServiceProcess;
+const LONGEST_RESTART_MS = 200_000;
+
+/** Has the database and issues the tokens of the service that is killed, which runs in a process of its own. */
+let service: TestService;
+let killed: ServiceProcess;
 beforeAll(async () => {
-  process = await startCoinService();
+  service = await startService();
+  killed = await spawnService(service);
 });
-afterAll(() => process?.stop());
+afterAll(async () => {
+  const { dataDir } = killed;
+  await killed.stop();
+  rmSync(dataDir, { recursive: true, force: true });
+  await service.stop();
+});
 
-/** Kills the service under the first call of the method, and starts it again. */
+/** Kills the process of the service, and starts another one on the same address and folder. */
+async function killAndRestart(): Promise<void> {
+  const { address, child, dataDir } = killed;
+  const exited = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exited;
+  killed = await spawnService(service, { AQM_LISTEN: address, AQM_DATA_DIR: dataDir });
+}
+
+/** Returns a client under whose first call of the method the service is killed and started again. */
 function killedDuring(method: 'uploadCoins' | 'batchFetchCoins', client: CoinServiceClient) {
   let restarted: Promise<void> | undefined;
   let calls = 0;
@@ -27,59 +51,70 @@ function killedDuring(method: 'uploadCoins' | 'batchFetchCoins', client: CoinSer
         const call: unknown = member.apply(client, args);
         if (name === method) {
           calls += 1;
-          restarted ??= process.kill().then(() => process.restart());
+          restarted ??= killAndRestart();
         }
         return call;
       };
     },
   });
-  return { watched, calls: () => calls, restarted: async () => restarted };
+  return {
+    calls: () => calls,
+    restarted: async () => restarted,
+    /** Repeats a call when the service is back, however long that takes on a busy machine. */
+    access: {
+      client: watched,
+      retry: { withinMs: LONGEST_RESTART_MS },
+      sleep: async (ms: number) => {
+        await restarted;
+        await setTimeout(ms);
+      },
+    },
+  };
 }
 
-async function withUser(
-  user: string,
-  test: (access: CoinServiceAccess & { readonly client: CoinServiceClient }) => Promise<void>,
-): Promise<void> {
-  const [token] = process.tokens(user) as [string];
-  const options = { 'grpc.initial_reconnect_backoff_ms': 50, 'grpc.max_reconnect_backoff_ms': 200 };
-  const client = new CoinServiceClient(process.address, credentials.createInsecure(), options);
+type UserAccess = CoinServiceAccess & { readonly client: CoinServiceClient };
+
+async function withUsers(test: (bob: UserAccess, alice: UserAccess, bobsId: string) => Promise<void>): Promise<void> {
+  const [bob, alice] = [await service.user(), await service.user()];
+  const clients = [bob, alice].map(() => {
+    return new CoinServiceClient(killed.address, credentials.createInsecure(), RECONNECT);
+  });
+  const [bobsClient, alicesClient] = clients as [CoinServiceClient, CoinServiceClient];
   try {
-    await test({ client, token: () => token });
+    const access = (client: CoinServiceClient, token: string) => ({ client, token: () => token });
+    await test(access(bobsClient, bob.token), access(alicesClient, alice.token), bob.id);
   } finally {
-    client.close();
+    for (const client of clients) client.close();
   }
 }
 
 backend.describe('a coin service that is killed and started again in the middle of a call', () => {
-  it('publishes every coin once, then hands each out once, and the user sees nothing of it', () =>
-    withUser(BOB, (bob) =>
-      withUser(ALICE, async (alice) => {
-        const fixture = await backend.harness.create();
-        await fixture.storage.close();
-        const storage = await openInChild(fixture.childConfig);
-        const before = (await stockOf(bob)).GOLD;
-        const first = 10_000 + before * 100;
-        const minted = Array.from({ length: 9 }, (_, n) => mintedCoin(first + n));
-        const publishing = killedDuring('uploadCoins', bob.client);
-        const { results } = await publishCoins(storage, { ...bob, client: publishing.watched }, minted);
-        expect(results.map((result) => result.keyId)).toStrictEqual(minted.map((coin) => coin.keyId));
-        for (const { outcome } of results) expect(['INSERTED', 'ALREADY_PRESENT']).toContain(outcome);
-        await publishing.restarted();
-        expect(publishing.calls()).toBeGreaterThan(1);
-        expect((await stockOf(bob)).GOLD).toBe(before + 9);
+  it('publishes every coin once, then hands each out once, and the user notices nothing', () =>
+    withUsers(async (bob, alice, bobsId) => {
+      const fixture = await backend.harness.create();
+      await fixture.storage.close();
+      const storage = await openInChild(fixture.childConfig);
+      const minted = Array.from({ length: 9 }, (_, n) => mintedCoin(n));
+      const publishing = killedDuring('uploadCoins', bob.client);
+      const { results } = await publishCoins(storage, { ...bob, ...publishing.access }, minted);
+      expect(results.map((result) => result.keyId)).toStrictEqual(minted.map((coin) => coin.keyId));
+      for (const { outcome } of results) expect(['INSERTED', 'ALREADY_PRESENT']).toContain(outcome);
+      await publishing.restarted();
+      expect(publishing.calls()).toBeGreaterThan(1);
+      expect((await stockOf(bob)).GOLD).toBe(9);
 
-        await storage.inventory.setPriority('bob', 'BESTIE');
-        const fetching = killedDuring('batchFetchCoins', alice.client);
-        const access = { ...alice, client: fetching.watched };
-        const { contacts } = await topUp(storage, access, [{ contactId: 'bob', userId: BOB }]);
-        await fetching.restarted();
-        expect(fetching.calls()).toBeGreaterThan(1);
-        expect(contacts[0]?.error).toBeUndefined();
-        expect(contacts[0]?.stored).toHaveLength(5);
-        // Exactly as many coins left the stock as arrived.
-        expect((await stockOf(bob)).GOLD).toBe(before + 4);
-        await storage.close();
-        await fixture.destroy();
-      }),
-    ));
+      await storage.inventory.setPriority('bob', 'BESTIE');
+      const fetching = killedDuring('batchFetchCoins', alice.client);
+      const { contacts } = await topUp(storage, { ...alice, ...fetching.access }, [
+        { contactId: 'bob', userId: bobsId },
+      ]);
+      await fetching.restarted();
+      expect(fetching.calls()).toBeGreaterThan(1);
+      expect(contacts[0]?.error).toBeUndefined();
+      expect(contacts[0]?.stored).toHaveLength(5);
+      // Exactly as many coins left the stock as arrived.
+      expect((await stockOf(bob)).GOLD).toBe(4);
+      await storage.close();
+      await fixture.destroy();
+    }));
 });

@@ -32,7 +32,7 @@ const items = (service: ScriptedCoinService) =>
 const counts = async (storage: DeviceStorage) => (await storage.inventory.getSummary('bob'))[0]?.counts;
 
 backend.describe('topping up', () => {
-  it('fills every budget by one call and reports what came', () =>
+  it('fills every budget with one call and reports what it got', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 8, 'GOLD', clock.in(DAY));
       service.add(10, 2, 'SILVER', clock.in(DAY));
@@ -53,7 +53,7 @@ backend.describe('topping up', () => {
       expect(await storage.inventory.selectCoin('bob', 'GOLD')).toStrictEqual(inventoryCoin(0, clock.in(DAY)));
     }));
 
-  it('asks for nothing when nothing is missing', () =>
+  it('makes no call when nothing is missing', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 5, 'GOLD', clock.in(DAY));
       service.add(10, 4, 'SILVER', clock.in(DAY));
@@ -66,7 +66,7 @@ backend.describe('topping up', () => {
       expect(items(service)[1]).toMatchObject([{ coinCategory: 1, count: 1 }]);
     }));
 
-  it('serves many contacts, 50 fetches per call, and reports them in the order asked for', () =>
+  it('serves many contacts, 50 fetches per call, and reports them in the order of the arguments', () =>
     withService(async ({ storage, clock }, service) => {
       const contacts = Array.from({ length: 40 }, (_, n) => ({ contactId: `friend ${n}`, userId: keyId(2000 + n) }));
       for (const { contactId } of contacts) await storage.inventory.setPriority(contactId, 'MATE');
@@ -89,7 +89,7 @@ backend.describe('topping up', () => {
         error: { reason: 'UNAVAILABLE' },
         missing: { GOLD: 5, SILVER: 4, BRONZE: 1 },
       });
-      // What the lost reply reserved is nobody else's room.
+      // The room that the lost request reserved stays reserved.
       expect(await storage.inventory.storeKey(inventoryCoin(500, clock.in(DAY)))).toBe(false);
       await storage.close();
       const report = await topUpBob(await open(), service.access);
@@ -116,7 +116,7 @@ backend.describe('topping up', () => {
       }),
   );
 
-  it('closes a reservation that is refused for good, so that the next top-up starts afresh', () =>
+  it('closes a reservation that is refused for good, so that the next top-up makes a new request', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 5, 'GOLD', clock.in(DAY));
       service.itemErrors.set('GOLD', { code: status.FAILED_PRECONDITION, reason: 'REQUEST_ID_REUSED', message: 'No.' });
@@ -127,7 +127,7 @@ backend.describe('topping up', () => {
       expect(ids[1]).not.toBe(ids[0]);
     }));
 
-  it('discards and reports what no longer fits a budget lowered meanwhile, and never takes it back', () =>
+  it('discards and reports coins that no longer fit a budget that was lowered meanwhile, and never stores them again', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 5, 'GOLD', clock.in(DAY));
       service.add(10, 4, 'SILVER', clock.in(DAY));
@@ -144,7 +144,7 @@ backend.describe('topping up', () => {
       expect(await storage.inventory.storeKey(inventoryCoin(0, clock.in(DAY)))).toBe(false);
     }));
 
-  it('discards and reports coins that have expired or are not what was asked for', () =>
+  it('discards and reports coins that have expired or do not match the request', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 1, 'GOLD', clock.now());
       service.add(1, 4, 'GOLD', clock.in(MINUTE));
@@ -165,7 +165,7 @@ backend.describe('topping up', () => {
       expect((await topUpBob(storage, service.access)).discarded).toStrictEqual([]);
     }));
 
-  it('asks anew when an answer brought nothing usable', () =>
+  it('makes a new request when a response has no usable coin', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 1, 'GOLD', clock.in(DAY));
       const [coin] = service.stock;
@@ -175,7 +175,7 @@ backend.describe('topping up', () => {
       expect((await topUpBob(storage, service.access)).stored).toHaveLength(5);
     }));
 
-  it('stores the coins once when two processes ask with the same open requests', () =>
+  it('stores the coins once when two processes send the same pending requests', () =>
     withService(async ({ storage, open, clock }, service) => {
       service.add(0, 9, 'GOLD', clock.in(DAY));
       service.failNext('batchFetchCoins', 'after');
@@ -187,7 +187,7 @@ backend.describe('topping up', () => {
       expect(service.stock).toHaveLength(4);
     }));
 
-  it('does not bring back a coin that was used while another process asked with the same request', () =>
+  it('does not bring back a coin that was used while another process sent the same request', () =>
     withService(async ({ storage, open, clock }, service) => {
       service.add(0, 1, 'GOLD', clock.in(DAY));
       service.failNext('batchFetchCoins', 'after');
@@ -206,7 +206,7 @@ backend.describe('topping up', () => {
       expect(await storage.inventory.selectCoin('bob', 'GOLD')).toBeNull();
     }));
 
-  it('keeps the room of an empty answer while another asker may still get coins for it', () =>
+  it('keeps the room of an empty response while another process may still get coins for the request', () =>
     withService(async ({ storage, open, clock }, service) => {
       service.failNext('batchFetchCoins', 'before');
       await topUpBob(storage, service.access);
@@ -216,12 +216,12 @@ backend.describe('topping up', () => {
       let late: Promise<ContactTopUp> | undefined;
       service.during.batchFetchCoins = async () => {
         if (late !== undefined) {
-          // The other process has its coins; the answer is on its way until the first one has settled.
+          // The other process has its coins, but the response is held back until the first one has settled.
           arrived.resolve();
           await released.promise;
           return;
         }
-        // The first one found the stock empty; now coins arrive, and the other asks with the same requests.
+        // The first process found the stock empty. Now coins arrive, and the other one sends the same requests.
         service.add(0, 10, 'GOLD', clock.in(DAY));
         late = topUpBob(other, service.access);
         await arrived.promise;
@@ -234,13 +234,13 @@ backend.describe('topping up', () => {
       expect(service.stock).toHaveLength(5);
     }));
 
-  it('gives the room of an empty answer free when nobody else asks', () =>
+  it('releases the room of an empty response when no other process sends the request', () =>
     withService(async ({ storage, clock }, service) => {
       await topUpBob(storage, service.access);
       expect(await storage.inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(true);
     }));
 
-  it('asks again also after the server has forgotten the request: it is a new one then', () =>
+  it('repeats a request also after the server has forgotten it: there it is a new one', () =>
     withService(async ({ storage, clock }, service) => {
       service.failNext('batchFetchCoins', 'before');
       await topUpBob(storage, service.access);
@@ -249,7 +249,7 @@ backend.describe('topping up', () => {
       expect((await topUpBob(storage, service.access)).stored).toHaveLength(5);
     }));
 
-  it('closes reservations of a contact that has become another user', () =>
+  it('closes the reservations of a contact whose user id has changed', () =>
     withService(async ({ storage, clock }, service) => {
       service.failNext('batchFetchCoins', 'before');
       await topUpBob(storage, service.access);

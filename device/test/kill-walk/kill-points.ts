@@ -1,55 +1,107 @@
 import fs from 'node:fs';
 import Database from 'better-sqlite3';
 import { Redis } from 'ioredis';
+import { IS_FULL_RUN } from '../../../testkit/tier';
 import type { CoinServiceClient } from '../../index';
 
-let passed = 0;
-let killAt = 0;
+/**
+ * A boundary at which a process can be killed: its kind, and the number of boundaries of that kind up to it. That names
+ * the same step in every run, also if a flow repeats other steps while it waits, such as asking Redis for its state.
+ */
+export type KillPoint = `${string} ${number}`;
 
-/** From now on every boundary counts, and at the given one (1 is the next) this process dies by SIGKILL. */
-export function armKillPoint(boundary: number): void {
-  passed = 0;
-  killAt = boundary;
+let passed: string[] = [];
+let killAt: KillPoint | null = null;
+
+/** Starts to record boundaries. The process dies by SIGKILL at the given one; it lives if that is null. */
+export function armKillPoint(point: KillPoint | null): void {
+  passed = [];
+  killAt = point;
 }
 
-export function disarmKillPoint(): void {
-  killAt = 0;
+/** Makes sure that the process lives. Returns the kinds of the boundaries that it has passed, in order. */
+export function disarmKillPoint(): readonly string[] {
+  killAt = null;
+  return passed;
 }
 
-function boundary(): void {
-  passed += 1;
-  if (passed === killAt) process.kill(process.pid, 'SIGKILL');
+/** The steps that change nothing. A kill next to one of them leaves what a kill at the step before it leaves. */
+const READS = new Set([
+  ...['BEGIN', 'PRAGMA', 'SELECT'],
+  ...['config', 'exists', 'hget', 'hkeys', 'hmget', 'info', 'scan', 'zrange'],
+  'getChannel',
+]);
+
+interface Choice {
+  /** The distance of the boundaries in a full run. */
+  readonly fullRunStride?: number;
+  /** True if each commit is to be met outside of a full run too, instead of one of each kind of step. */
+  readonly everyCommit?: boolean;
 }
 
-/** Every statement of SQLite has a boundary before it: BEGIN, COMMIT, PRAGMA and migrations included. */
+/**
+ * Returns the boundaries of a flow at which a test kills it, in order, given the kinds of all its boundaries. In a full
+ * run these are all of them. Otherwise they are the first, the last, the last one of each kind of step that
+ * changes something, and the one after each commit.
+ */
+export function chooseKillPoints(
+  kinds: readonly string[],
+  { fullRunStride = 1, everyCommit = true }: Choice = {},
+): KillPoint[] {
+  const steps = kinds.map((kind) => kind.replace(/^(before|during|after) /, ''));
+  const chosen = new Set([0, kinds.length - 1]);
+  for (const [index, step] of steps.entries()) {
+    if (IS_FULL_RUN && index % fullRunStride === 0) chosen.add(index);
+    if (READS.has(step)) continue;
+    if (steps.lastIndexOf(step) === index) chosen.add(index);
+    if (!everyCommit) continue;
+    if (step === 'COMMIT' && index + 1 < kinds.length) chosen.add(index + 1);
+    if (kinds[index]?.startsWith('after ')) chosen.add(index);
+  }
+  return [...chosen].sort((a, b) => a - b).map((index) => pointAt(kinds.slice(0, index + 1)));
+}
+
+/** Returns the last one of some boundaries, which begin with the first of their flow. */
+function pointAt(kinds: readonly string[]): KillPoint {
+  const last = kinds.at(-1) ?? '';
+  return `${last} ${kinds.filter((kind) => kind === last).length}`;
+}
+
+function boundary(kind: string): void {
+  passed.push(kind);
+  if (killAt !== null && pointAt(passed) === killAt) process.kill(process.pid, 'SIGKILL');
+}
+
+/** Puts a boundary before every statement of SQLite, including BEGIN, COMMIT, PRAGMA and migrations. */
 export function watchSqlite(): void {
   const probe = new Database(':memory:');
   const statement: object = Object.getPrototypeOf(probe.prepare('SELECT 1'));
   probe.close();
-  for (const method of ['run', 'get', 'all']) watch(statement, method);
-  watch(Database.prototype, 'exec');
+  for (const method of ['run', 'get', 'all']) watch(statement, method, (prepared) => firstWord(prepared.source));
+  watch(Database.prototype, 'exec', (_, sql) => firstWord(sql));
 }
 
-/** Every command to Redis has a boundary before it is sent, one before its answer comes, and one after. */
+/** Puts a boundary before every command to Redis is sent, one before its reply arrives, and one after. */
 export function watchRedis(): void {
   const original: unknown = Reflect.get(Redis.prototype, 'sendCommand');
-  if (typeof original !== 'function') throw new TypeError('There is no sendCommand to watch.');
+  if (typeof original !== 'function') throw new TypeError('ioredis has no method sendCommand to watch.');
   Reflect.set(Redis.prototype, 'sendCommand', async function (this: unknown, ...args: unknown[]) {
-    boundary();
+    const name = String(Reflect.get(args[0] as object, 'name'));
+    boundary(`before ${name}`);
     const sent: unknown = original.apply(this, args);
-    boundary();
-    const answer: unknown = await sent;
-    boundary();
-    return answer;
+    boundary(`during ${name}`);
+    const reply: unknown = await sent;
+    boundary(`after ${name}`);
+    return reply;
   });
 }
 
-/** Every change of a folder's entries has a boundary before it. */
+/** Puts a boundary before every change of a folder's entries and every write to a file. */
 export function watchFiles(): void {
-  for (const method of ['linkSync', 'renameSync', 'rmSync', 'writeSync', 'fsyncSync']) watch(fs, method);
+  for (const method of ['linkSync', 'renameSync', 'rmSync', 'writeSync', 'fsyncSync']) watch(fs, method, () => method);
 }
 
-/** Every call has a boundary before it is sent and one after its answer arrived. */
+/** Puts a boundary before every call to the coin service is sent, and one after its response has arrived. */
 export function watchCalls(client: CoinServiceClient): CoinServiceClient {
   return new Proxy(client, {
     get(target, name) {
@@ -57,11 +109,11 @@ export function watchCalls(client: CoinServiceClient): CoinServiceClient {
       if (typeof member !== 'function') return member;
       return (...args: unknown[]) => {
         const callback = args.at(-1);
-        boundary();
+        boundary(`before ${String(name)}`);
         if (typeof callback !== 'function') return member.apply(target, args);
-        const answered = (...answer: unknown[]) => {
-          boundary();
-          callback(...answer);
+        const answered = (...response: unknown[]) => {
+          boundary(`after ${String(name)}`);
+          callback(...response);
         };
         return member.apply(target, [...args.slice(0, -1), answered]);
       };
@@ -69,11 +121,20 @@ export function watchCalls(client: CoinServiceClient): CoinServiceClient {
   });
 }
 
-function watch(prototype: object, method: string): void {
-  const original: unknown = Reflect.get(prototype, method);
-  if (typeof original !== 'function') throw new TypeError(`There is no ${method} to watch.`);
-  Reflect.set(prototype, method, function (this: unknown, ...args: unknown[]) {
-    boundary();
+function watch(
+  target: object,
+  method: string,
+  kindOf: (receiver: { readonly source?: string }, firstArgument: unknown) => string,
+): void {
+  const original: unknown = Reflect.get(target, method);
+  if (typeof original !== 'function') throw new TypeError(`There is no method ${method} to watch.`);
+  Reflect.set(target, method, function (this: { readonly source?: string }, ...args: unknown[]) {
+    boundary(kindOf(this, args[0]));
     return original.apply(this, args);
   });
+}
+
+/** Returns the verb of an SQL statement, which is enough to tell its kind. */
+function firstWord(sql: unknown): string {
+  return /^(?:\s|--.*)*(\w+)/.exec(String(sql))?.[1] ?? '';
 }

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
 const USAGE = `Usage: npm run model [-- --sequences 2000] [--run NAME] [--seed S [--path P]]
-  The long form of model.test.ts: random sequences of calls against both backends and a model in memory. --run, --seed and
-  --path repeat what a failure printed.`;
+  Tries random sequences of calls on both backends and compares every answer with a model in memory, as model.test.ts
+  does with fewer sequences. To repeat a failure, pass the --run, --seed and --path that it printed.`;
 
 function main(): void {
   const { values } = parseArgs({
@@ -15,14 +15,14 @@ function main(): void {
     },
   });
   const { sequences, run, seed, path } = values;
-  if (!/^[1-9]\d*$/.test(sequences)) throw new TypeError('--sequences must be a whole number above 0');
+  if (!/^[1-9]\d*$/.test(sequences)) throw new TypeError('--sequences must be a whole number from 1');
   if (path !== '' && (run === '' || seed === '')) throw new TypeError('--path needs --run and --seed');
   const env = {
     ...process.env,
-    AQM_MODEL_SEQUENCES: sequences,
-    AQM_MODEL_RUN: run,
-    AQM_MODEL_SEED: seed,
-    AQM_MODEL_PATH: path,
+    MODEL_SEQUENCES: sequences,
+    MODEL_RUN: run,
+    MODEL_SEED: seed,
+    MODEL_PATH: path,
   };
   const child = spawn('jest', ['device/test/model/model.test'], { stdio: 'inherit', env });
   child.on('exit', (code) => {

@@ -3,32 +3,34 @@ import type { DeviceModel } from './model';
 import { type Answer, answerOf, type Call } from './steps';
 import { textOf } from './text';
 
+/** A call that was made, and its answer. */
 export interface Issued {
   readonly call: Call;
   readonly answer: Answer;
 }
 
-/** A state after some of the calls, and those that are left. */
-interface Partly {
+/** A state after some of the calls of a batch, and the calls that are left. */
+interface PartialOrder {
   readonly model: DeviceModel;
   readonly left: readonly Issued[];
 }
 
 /**
- * The states after every order of the calls that explains all answers. Orders that come to the same state with the same
- * calls left are followed once, so the work grows with the states, not with the orders: without that, a few contacts
- * whose coins were stored three at a time came to tens of thousands of comparisons for every batch.
+ * Returns the states after every order of the calls that explains all answers; none if there is no such order. Orders
+ * that lead to the same state with the same calls left are followed once, so the work grows with the number of
+ * states, not of orders. Without that, a few contacts whose coins were stored three at a time cost tens of thousands
+ * of comparisons for every batch.
  */
 export async function explain(
   before: readonly DeviceModel[],
   issued: readonly Issued[],
   now: () => Date,
 ): Promise<DeviceModel[]> {
-  let frontier: readonly Partly[] = before.map((model) => ({ model, left: issued }));
+  let frontier: readonly PartialOrder[] = before.map((model) => ({ model, left: issued }));
   for (let round = 0; round < issued.length; round += 1) {
-    const next = new Map<string, Partly>();
+    const next = new Map<string, PartialOrder>();
     for (const { model, left } of frontier) {
-      for (const first of withoutTwins(left)) {
+      for (const first of withoutDuplicates(left)) {
         const after = model.copy();
         if (!agrees(await answerOf(after, first.call, now), first.answer)) continue;
         const rest = left.filter((other) => other !== first);
@@ -40,8 +42,8 @@ export async function explain(
   return frontier.map(({ model }) => model);
 }
 
-/** Of calls that are the same and were answered the same, one may stand for all. */
-function withoutTwins(issued: readonly Issued[]): Issued[] {
+/** Returns one call of those that are equal and have equal answers. */
+function withoutDuplicates(issued: readonly Issued[]): Issued[] {
   return [...new Map(issued.map((one) => [nameOf(one), one])).values()];
 }
 
@@ -53,12 +55,13 @@ function nameOf(issued: Issued): string {
   return name;
 }
 
-/** A model says which argument it refuses, not in which words. */
+/** Returns true if the answers are equal. Of a refusal, only the field is compared: the model has no messages. */
 function agrees(model: Answer, answer: Answer): boolean {
   if ('value' in model && 'value' in answer) return textOf(model.value) === textOf(answer.value);
   return 'refused' in model && 'refused' in answer && model.refused === answer.refused;
 }
 
+/** Returns a report of calls whose answers no order of them explains. */
 export async function contradiction(model: DeviceModel | undefined, issued: readonly Issued[], now: () => Date) {
   const lines = ['No order of these calls explains their answers:'];
   for (const { call, answer } of issued) {

@@ -6,14 +6,12 @@ import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../..
 import { InvalidArgumentError } from '../../errors';
 import { textOf } from './text';
 
-/**
- * What device/contract/vault.ts and device/contract/inventory.ts promise, in plain Maps. Written from their docstrings and from design.md,
- * with sizes and times of its own, so that a wrong constant of the library is a difference too. Where they leave
- * something open, the comment says what both backends do.
- */
+// The promises of device/contract/vault.ts and device/contract/inventory.ts, kept with plain Maps. The model is
+// written from their doc comments, with sizes and times of its own, so that a wrong constant of the library is a
+// difference too. Where the contract leaves something open, a comment says what both backends do.
 
 const CATEGORIES: readonly CoinCategoryName[] = ['GOLD', 'SILVER', 'BRONZE'];
-/** Public key, signature and the text of the id. */
+/** The bytes of a coin: its public key, its signature and the text of its id. */
 const COIN_BYTES: Partial<Record<CoinCategoryName, number>> = {
   GOLD: 1184 + 2420 + 36,
   SILVER: 1184 + 64 + 36,
@@ -22,26 +20,29 @@ const COIN_BYTES: Partial<Record<CoinCategoryName, number>> = {
 const VAULT_LIFETIME = 30 * DAY;
 const CLOCK_SKEW = 5 * MINUTE;
 
-/** Everything that is remembered. Entries are never changed, only replaced, so that a copy of the Maps is a copy. */
+/**
+ * Everything that a storage remembers. Entries are replaced, never changed, so a copy of the Maps is a copy of the
+ * state.
+ */
 class State {
   readonly keys = new Map<string, VaultEntry>();
-  /** Ids of private halves that were destroyed before their end, with that end. */
+  /** Ids of private halves that were destroyed before they expired, with their expiry. */
   readonly burned = new Map<string, number>();
   readonly priorities = new Map<string, ContactPriority>();
   readonly lastUsed = new Map<string, number>();
-  /** By contact, in the order of storing, expired ones included while they are on disk. */
+  /** Coins by contact, in the order of storing, including expired ones while they are on disk. */
   readonly coins = new Map<string, readonly InventoryCoin[]>();
-  /** Contact and id of coins that were selected or evicted, with their end. */
+  /** Contact and id of coins that were selected or evicted, with their expiry. */
   readonly used = new Map<string, number>();
 
   copy(): State {
     const copy = new State();
     for (const [id, entry] of this.keys) copy.keys.set(id, entry);
-    for (const [id, end] of this.burned) copy.burned.set(id, end);
+    for (const [id, expiry] of this.burned) copy.burned.set(id, expiry);
     for (const [contact, priority] of this.priorities) copy.priorities.set(contact, priority);
     for (const [contact, time] of this.lastUsed) copy.lastUsed.set(contact, time);
     for (const [contact, coins] of this.coins) copy.coins.set(contact, coins);
-    for (const [name, end] of this.used) copy.used.set(name, end);
+    for (const [name, expiry] of this.used) copy.used.set(name, expiry);
     return copy;
   }
 
@@ -56,6 +57,7 @@ class State {
   }
 }
 
+/** A device storage in memory. */
 export class DeviceModel {
   readonly vault: SecureVault;
   readonly inventory: SmartInventory;
@@ -76,7 +78,7 @@ export class DeviceModel {
     return new DeviceModel(this.#now, this.#budgets, this.#state.copy());
   }
 
-  /** The same text for states that no later call can tell apart. */
+  /** A text that is equal for states between which no later call can distinguish. */
   get fingerprint(): string {
     return this.#state.fingerprint;
   }
@@ -94,10 +96,11 @@ class VaultModel implements SecureVault {
   async storeKey(key: NewVaultKey): Promise<boolean> {
     const keyId = key.keyId.toLowerCase();
     const now = this.#now();
-    const end = key.expiresAt?.getTime() ?? now + VAULT_LIFETIME;
-    if (end <= now || end > now + VAULT_LIFETIME + CLOCK_SKEW) throw new InvalidArgumentError('expiresAt', 'is wrong');
+    const expiry = key.expiresAt?.getTime() ?? now + VAULT_LIFETIME;
+    if (expiry <= now || expiry > now + VAULT_LIFETIME + CLOCK_SKEW)
+      throw new InvalidArgumentError('expiresAt', 'is wrong');
     if (this.#state.keys.has(keyId) || this.#isBurned(keyId)) return false;
-    const times = { createdAt: new Date(now), expiresAt: new Date(end) };
+    const times = { createdAt: new Date(now), expiresAt: new Date(expiry) };
     this.#state.keys.set(keyId, { ...key, keyId, status: 'ACTIVE', ...times });
     return true;
   }
@@ -170,7 +173,7 @@ class InventoryModel implements SmartInventory {
     const coin = { ...given, keyId: given.keyId.toLowerCase() };
     const { contactId, keyId, coinCategory } = coin;
     if (!this.#isUsable(coin)) throw new InvalidArgumentError('expiresAt', 'is over');
-    // An expired coin of the same id is in nobody's way.
+    // An expired coin of the same id does not matter.
     if (this.#usable(contactId).some((held) => held.keyId === keyId)) return false;
     if ((this.#state.used.get(`${contactId} ${keyId}`) ?? 0) > this.#now()) return false;
     if (this.#usable(contactId, coinCategory).length >= this.#budget(contactId)[coinCategory]) return false;
@@ -181,7 +184,7 @@ class InventoryModel implements SmartInventory {
 
   async selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null> {
     for (const category of CATEGORIES.slice(CATEGORIES.indexOf(desired))) {
-      // Sorting keeps the order of storing among coins that end together.
+      // Sorting is stable: coins that expire together stay in the order of storing.
       const [next] = this.#usable(contactId, category).sort((a, b) => a.expiresAt.getTime() - b.expiresAt.getTime());
       if (next === undefined) continue;
       this.#takeOut(next);
@@ -241,7 +244,7 @@ class InventoryModel implements SmartInventory {
     return removed;
   }
 
-  /** In the order of storing. */
+  /** Returns the coins that have not expired, in the order of storing. */
   #usable(contactId: string, category?: CoinCategoryName): InventoryCoin[] {
     const coins = this.#state.coins.get(contactId) ?? [];
     return coins.filter((coin) => this.#isUsable(coin) && (category ?? coin.coinCategory) === coin.coinCategory);

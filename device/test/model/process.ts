@@ -4,29 +4,30 @@ import type { ChildConfig } from '../../conformance/harness';
 import type { Answer, Call } from './steps';
 import type { ModelTask } from './worker';
 
-/** The worker runs as built. */
+/** The compiled worker, also when the tests run from the sources. */
 const WORKER = compiled('device/test/model/worker');
 
-type Told = Answer & { readonly number: number };
+/** A message of the worker: the answer to the task of that number. */
+type Reply = Answer & { readonly number: number };
 
-interface Asked {
-  readonly answered: (answer: Answer) => void;
-  readonly failed: (error: Error) => void;
+interface Pending {
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
 }
 
-/** Holds a handle in a process of its own. */
+/** Holds a handle on a storage in a process of its own. */
 export class ModelProcess {
   readonly #child: ChildProcess = fork(WORKER, { serialization: 'advanced' });
-  readonly #asked = new Map<number, Asked>();
+  readonly #pending = new Map<number, Pending>();
   #last = 0;
 
   constructor() {
-    this.#child.on('message', ({ number, ...answer }: Told) => {
-      this.#asked.get(number)?.answered(answer);
-      this.#asked.delete(number);
+    this.#child.on('message', ({ number, ...answer }: Reply) => {
+      this.#pending.get(number)?.resolve(answer);
+      this.#pending.delete(number);
     });
     this.#child.on('exit', (code) => {
-      for (const { failed } of this.#asked.values()) failed(new Error(`The process ended with code ${code}.`));
+      for (const { reject } of this.#pending.values()) reject(new Error(`The process ended with code ${code}.`));
     });
   }
 
@@ -35,7 +36,7 @@ export class ModelProcess {
   }
 
   call(call: Call, nowMs: number): Promise<Answer> {
-    return this.#ask({ call, nowMs });
+    return this.#send({ call, nowMs });
   }
 
   async close(nowMs: number): Promise<void> {
@@ -47,15 +48,15 @@ export class ModelProcess {
   }
 
   async #done(task: Unnumbered): Promise<void> {
-    const answer = await this.#ask(task);
+    const answer = await this.#send(task);
     if ('failed' in answer) throw new Error(answer.failed);
   }
 
-  #ask(task: Unnumbered): Promise<Answer> {
+  #send(task: Unnumbered): Promise<Answer> {
     this.#last += 1;
     const number = this.#last;
-    return new Promise((answered, failed) => {
-      this.#asked.set(number, { answered, failed });
+    return new Promise((resolve, reject) => {
+      this.#pending.set(number, { resolve, reject });
       this.#child.send({ number, ...task });
     });
   }

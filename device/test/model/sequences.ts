@@ -3,21 +3,24 @@ import { DAY, HOUR } from '../../conformance/harness';
 import type { CoinCategoryName } from '../../contract/coin-category';
 import { type Call, call, timeStep } from './steps';
 
-/** Calls that are issued at once, each on one of the handles. */
+/** Calls that are made at the same time, each on one of the handles. */
 export interface Batch {
-  /** How far the clock moves before. */
+  /** The milliseconds by which the clock moves before the calls. */
   readonly after: number;
   readonly calls: readonly { readonly handle: number; readonly call: Call }[];
 }
 
+/** The size of a sequence. */
 export interface Shape {
-  readonly batches: number;
+  /** The maximum number of commands. */
+  readonly commands: number;
   readonly handles: number;
-  /** The most calls at once. 1: each answer is known before the next call, so there is one order to explain it by. */
+  /** The maximum number of calls at the same time. With 1, only one order of the calls can explain their answers. */
   readonly atOnce: number;
 }
 
-export function sequencesOf({ batches, handles, atOnce }: Shape): fc.Arbitrary<readonly Batch[]> {
+/** Generates what one command of a sequence does: one batch, or several that prepare and make a race. */
+export function batchesOf({ handles, atOnce }: Shape): fc.Arbitrary<readonly Batch[]> {
   const any = fc.array(fc.record({ handle: fc.nat(handles - 1), call }), {
     minLength: 1,
     maxLength: atOnce,
@@ -26,21 +29,19 @@ export function sequencesOf({ batches, handles, atOnce }: Shape): fc.Arbitrary<r
   const same = call.map((call) => fromEveryHandle(handles, () => call));
   const calls = atOnce === 1 ? any : fc.oneof({ weight: 2, arbitrary: any }, { weight: 1, arbitrary: same });
   const batch: fc.Arbitrary<readonly Batch[]> = fc.record({ after: timeStep, calls }).map((batch) => [batch]);
-  const parts =
-    atOnce === 1 ? batch : fc.oneof({ weight: 2, arbitrary: batch }, { weight: 1, arbitrary: contest(handles) });
-  return fc.array(parts, { minLength: 1, maxLength: batches, size: 'max' }).map((parts) => parts.flat());
+  return atOnce === 1 ? batch : fc.oneof({ weight: 2, arbitrary: batch }, { weight: 1, arbitrary: race(handles) });
 }
 
-/** Ids that hardly anything else of the sequence has used, so that what prepares a contest succeeds. */
+/** Ids that other calls of a sequence rarely use, so that the preparation of a race succeeds. */
 const fresh = fc.integer({ min: 0x10, max: 0xff });
 const CONTACT = 'bob';
 
 /**
- * What only one of several callers may get, prepared and then asked for from every handle at once: a step of the library
- * that is really two gives it to two of them.
+ * Prepares something that only one of several callers may get, and then requests it from every handle at the same
+ * time. A step of the library that is not atomic gives it to two of them.
  */
-function contest(handles: number): fc.Arbitrary<Batch[]> {
-  const everyone = (call: (handle: number) => Call): Batch => ({ after: 0, calls: fromEveryHandle(handles, call) });
+function race(handles: number): fc.Arbitrary<Batch[]> {
+  const everyHandle = (call: (handle: number) => Call): Batch => ({ after: 0, calls: fromEveryHandle(handles, call) });
   const ids = fc.uniqueArray(fresh, { minLength: 2 * handles, maxLength: 2 * handles, size: 'max' });
   const category = fc.constantFrom<CoinCategoryName>('GOLD', 'SILVER', 'BRONZE');
   const coin = (id: number, category: CoinCategoryName, life = 23 * DAY): Call => {
@@ -67,49 +68,51 @@ function contest(handles: number): fc.Arbitrary<Batch[]> {
       .map(({ ids, coins, category }) => [
         alone(BESTIE),
         ...ids.slice(0, coins).map((id) => alone(coin(id, category))),
-        everyone(() => SELECT),
+        everyHandle(() => SELECT),
       ]),
     // The last room.
-    ids.map((ids) => [...roomForOne, everyone((handle) => coin(ids[handle] ?? 0, 'GOLD'))]),
-    // The same coin.
-    ids.map(([id = 0]) => [alone(BESTIE), everyone(() => coin(id, 'GOLD'))]),
+    ids.map((ids) => [...roomForOne, everyHandle((handle) => coin(ids[handle] ?? 0, 'GOLD'))]),
+    // One coin that is stored by all.
+    ids.map(([id = 0]) => [alone(BESTIE), everyHandle(() => coin(id, 'GOLD'))]),
     // A coin that is used while others store it again.
-    ids.map(([id = 0]) => [...stocked([id], 1), everyone((handle) => (handle % 2 === 0 ? SELECT : coin(id, 'GOLD')))]),
-    // Coins that are evicted while others select, store and look.
+    ids.map(([id = 0]) => [...stocked([id], 1), everyHandle((handle) => (isEven(handle) ? SELECT : coin(id, 'GOLD')))]),
+    // Coins that are evicted while others select, store and read.
     fc
       .record({ ids, calls: fc.array(fc.constantFrom(STRANGER, MATE, SELECT, SUMMARY, BESTIE), { minLength: 4 }) })
       .map(({ ids, calls }) => [
         ...stocked(ids, 3),
-        everyone((handle) => (handle === 0 ? STRANGER : (calls[handle] ?? coin(ids[handles + handle] ?? 0, 'GOLD')))),
+        everyHandle((handle) =>
+          handle === 0 ? STRANGER : (calls[handle] ?? coin(ids[handles + handle] ?? 0, 'GOLD')),
+        ),
       ]),
-    ids.map((ids) => [...stocked(ids, 3), everyone(() => STRANGER)]),
-    ids.map((ids) => [...stocked(ids, 3), everyone((handle) => (handle % 2 === 0 ? STRANGER : BESTIE))]),
-    // A priority that falls while others look, again and again: what lies between two steps is seen only then.
+    ids.map((ids) => [...stocked(ids, 3), everyHandle(() => STRANGER)]),
+    ids.map((ids) => [...stocked(ids, 3), everyHandle((handle) => (isEven(handle) ? STRANGER : BESTIE))]),
+    // A priority that falls while others read it repeatedly: only then is a state between two steps seen.
     {
       weight: 3,
       arbitrary: fc.record({ ids, falling: fc.nat(handles - 1) }).map(({ ids, falling }) => {
-        const looking = everyone(() => SUMMARY).calls.filter(({ handle }) => handle !== falling);
-        const calls = [{ handle: falling, call: STRANGER }, ...Array.from({ length: 6 }, () => looking).flat()];
+        const readers = everyHandle(() => SUMMARY).calls.filter(({ handle }) => handle !== falling);
+        const calls = [{ handle: falling, call: STRANGER }, ...Array.from({ length: 6 }, () => readers).flat()];
         return [...stocked(ids, 3), { after: 0, calls }];
       }),
     },
     // A budget that falls while others fill it.
     ids.map((ids) => [
       ...stocked(ids, 1),
-      everyone((handle) => (handle === 0 ? MATE : coin(ids[handles + handle] ?? 0, 'GOLD'))),
+      everyHandle((handle) => (handle === 0 ? MATE : coin(ids[handles + handle] ?? 0, 'GOLD'))),
     ]),
     // One key: burned, stored under two key pairs, purged.
-    ids.map(([id = 0]) => [alone(key(id)), everyone(() => ({ vault: 'burnKey', id, upperCase: false }))]),
-    ids.map(([id = 0]) => [everyone((handle) => key(id, handle % 2))]),
+    ids.map(([id = 0]) => [alone(key(id)), everyHandle(() => ({ vault: 'burnKey', id, upperCase: false }))]),
+    ids.map(([id = 0]) => [everyHandle((handle) => key(id, handle % 2))]),
     ids.map(([id = 0]) => [
       alone(key(id)),
-      everyone((handle) => (handle % 2 === 0 ? { vault: 'burnKey', id, upperCase: false } : key(id, 1))),
+      everyHandle((handle) => (isEven(handle) ? { vault: 'burnKey', id, upperCase: false } : key(id, 1))),
     ]),
     ids.map(([first = 0, second = 0]) => [
       alone(key(first, 0, HOUR)),
       alone(key(second, 0, HOUR)),
       {
-        ...everyone((handle) =>
+        ...everyHandle((handle) =>
           handle === 0
             ? { vault: 'burnKey', id: first, upperCase: false }
             : { vault: 'purgeExpired', days: null, evenIfOwed: false },
@@ -117,15 +120,19 @@ function contest(handles: number): fc.Arbitrary<Batch[]> {
         after: HOUR,
       },
     ]),
-    // Coins of somebody who is given up.
+    // Coins of an inactive contact that is removed.
     ids.map((ids) => [
       ...stocked(ids, 2),
       {
-        ...everyone((handle) => (handle === 0 ? SELECT : { inventory: 'garbageCollect', days: 1 })),
+        ...everyHandle((handle) => (handle === 0 ? SELECT : { inventory: 'garbageCollect', days: 1 })),
         after: 2 * DAY,
       },
     ]),
   );
+}
+
+function isEven(number: number): boolean {
+  return number % 2 === 0;
 }
 
 function alone(call: Call): Batch {

@@ -5,12 +5,13 @@ import type { CoinCategoryName } from '../../contract/coin-category';
 import type { DeviceStorage } from '../../contract/device-storage';
 import { InvalidArgumentError } from '../../errors';
 
-/** A storage, or the model of one. */
+/** A storage, or its model. */
 export type Target = Pick<DeviceStorage, 'vault' | 'inventory'>;
 
 /**
- * Small, so that they are full often, and falling step by step, so that an eviction takes some of a category's coins and
- * leaves others. A stranger's coin makes contacts that have no priority.
+ * The budgets of all sequences. They are small, so that they are often full, and fall step by step, so that an eviction
+ * takes some of a category's coins and leaves others. A stranger may have a coin, so that there are contacts without a
+ * priority.
  */
 export const MODEL_BUDGETS: BudgetTable = {
   BESTIE: { ...NO_COINS, GOLD: 3, SILVER: 2, BRONZE: 1 },
@@ -18,16 +19,18 @@ export const MODEL_BUDGETS: BudgetTable = {
   STRANGER: { ...NO_COINS, BRONZE: 1 },
 };
 
-/** Few, so that ids collide, are stored again, and are used by several contacts. Their text has letters. */
+/**
+ * The ids are few, so that they collide, are stored again, and are used by several contacts. Their text has letters.
+ */
 const IDS = [0xa, 0xb, 0xc, 0xd, 0xe] as const;
 const CONTACTS = ['Bob', 'bob', 'zoë'] as const;
 const CATEGORIES = ['GOLD', 'SILVER', 'BRONZE'] as const;
 const PRIORITIES = ['BESTIE', 'MATE', 'STRANGER'] as const;
-/** Time steps and lives of coins from one list, so that steps end exactly at, before and after ends. */
+/** Time steps and lives of coins come from one list, so that steps end exactly at, before and after an expiry. */
 const SPANS = [1, 5 * SECOND - 1, 5 * SECOND, HOUR, DAY, 7 * DAY, 23 * DAY, 30 * DAY] as const;
 const DAYS = [0, 1, 7, 29, 30, 31] as const;
 
-/** One call by plain data, which is printed when it fails. */
+/** A call as plain data, which is printed when it fails. */
 export type Call =
   | { vault: 'storeKey'; id: number; upperCase: boolean; category: CoinCategoryName; life: number | null; copy: number }
   | { vault: 'fetchKey' | 'burnKey' | 'getStatus'; id: number; upperCase: boolean }
@@ -53,12 +56,12 @@ export type Call =
 const id = fc.constantFrom(...IDS);
 const upperCase = fc.constantFrom(false, false, false, true);
 const category = fc.constantFrom('GOLD', 'GOLD', ...CATEGORIES);
-/** Mostly one and the same, whose stock then fills and is emptied. */
+/** Mostly the same contact, whose stock then fills and is emptied. */
 const contact = fc.oneof(
   { weight: 2, arbitrary: fc.constant('bob') },
   { weight: 1, arbitrary: fc.constantFrom(...CONTACTS) },
 );
-/** Two key pairs under one id: the second must not replace the first. */
+/** There are two key pairs for each id: the second must not replace the first. */
 const copy = fc.constantFrom(0, 1);
 const life = fc.constantFrom(...SPANS, 2 * DAY, 0);
 const vaultLife = fc.constantFrom(...SPANS, null, 30 * DAY + 5 * MINUTE, 30 * DAY + 5 * MINUTE + 1);
@@ -99,15 +102,15 @@ const inventoryCall: fc.Arbitrary<Call> = fc.oneof(
 
 export const call: fc.Arbitrary<Call> = fc.oneof(vaultCall, inventoryCall);
 
-/** How far the clock moves, most often not at all. */
+/** The milliseconds by which the clock moves, most often 0. */
 export const timeStep: fc.Arbitrary<number> = fc.oneof(
   { weight: 7, arbitrary: fc.constant(0) },
   { weight: 1, arbitrary: fc.constantFrom(...SPANS) },
 );
 
 /**
- * What a call came to: its value, or the field of the argument that was refused and how, or any other error, which no
- * model has.
+ * The outcome of a call: its value; or the field of the argument that was refused, and the message; or any other error,
+ * which the model never has.
  */
 export type Answer =
   | { readonly value: unknown }
@@ -166,7 +169,7 @@ function issue({ vault, inventory }: Target, call: Call, now: number): Promise<u
   }
 }
 
-/** After a sequence: everything that can be seen from outside, at last by taking out every coin. */
+/** The calls after a sequence, which read everything that a caller can see. The last ones take out every coin. */
 export const AUDIT: readonly Call[] = [
   { vault: 'listKeyIds', category: null },
   ...CATEGORIES.map((category): Call => ({ vault: 'countActive', category })),
@@ -184,7 +187,7 @@ function textOf({ id, upperCase }: { readonly id: number; readonly upperCase: bo
   return upperCase ? keyId(id).toUpperCase() : keyId(id);
 }
 
-/** Made once: thousands of bytes for every one of many calls. */
+/** Key halves have thousands of bytes, and many calls use them, so each is made once. */
 const halves = new Map<string, object>();
 
 function once<Half extends object>(name: string, make: () => Half): Half {

@@ -3,15 +3,16 @@ import { types } from 'node:util';
 const known = new WeakMap<object, string>();
 
 /**
- * The same text for equal values, whatever the order of an object's fields and a Map's entries, and whichever realm of
- * the test runner their prototypes come from. Objects are remembered: do not change them.
+ * Returns the same text for equal values, independent of the order of an object's fields and a Map's entries, and of
+ * the realm of the test runner that their prototypes belong to. The text of an object is cached, so objects must not
+ * change.
  */
 export function textOf(value: unknown): string {
   if (typeof value !== 'object' || value === null) {
     return typeof value === 'string' ? JSON.stringify(value) : String(value);
   }
   const text = known.get(value) ?? textOfObject(value);
-  // Maps are changed.
+  // The Maps of a model do change.
   if (!types.isMap(value)) known.set(value, text);
   return text;
 }

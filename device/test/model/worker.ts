@@ -3,13 +3,17 @@ import { openInChild } from '../../conformance/open-in-child';
 import type { DeviceStorage } from '../../contract/device-storage';
 import { answerOf, type Call } from './steps';
 
+/** A message to the worker: what to do, and when. */
 export type ModelTask = { readonly number: number; readonly nowMs: number } & (
   | { readonly open: ChildConfig }
   | { readonly call: Call }
   | { readonly close: true }
 );
 
-/** Run by fork: holds one handle after the other, each for one sequence, and answers every task by its number. */
+/**
+ * The time of the handle's clock. This process is started by fork. It holds one handle at a time, each for one
+ * sequence, and answers every task with its number.
+ */
 let nowMs = 0;
 const now = () => new Date(nowMs);
 let storage: DeviceStorage | undefined;

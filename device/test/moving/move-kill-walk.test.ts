@@ -6,46 +6,51 @@ import { text } from 'node:stream/consumers';
 import { RedisServer } from '../../../testkit/redis-server';
 import { compiled } from '../../../testkit/root';
 import { choicePath } from '../../backend-choice';
-import { bytes, keyId, vaultKey } from '../../conformance/harness';
+import { bytes, vaultKey } from '../../conformance/harness';
 import { checkConfig } from '../../device-config';
 import { UnreachableError } from '../../errors';
 import {
   type AutoConfig,
   moveDeviceStorage,
+  type NewVaultKey,
   openDeviceStorage,
   type RedisConfig,
   type SqliteConfig,
 } from '../../index';
 import { openMoveEndpoint } from '../../open-move-endpoint';
-import type { CopyJob } from './move-child';
-import { CopyPlaces, digestsOf, fill } from './move-kit';
+import { chooseKillPoints, type KillPoint } from '../kill-walk/kill-points';
+import type { MoveJob } from './move-child';
+import { digestsOf, fill, Locations } from './move-kit';
 
 const CHILD = compiled('device/test/moving/move-child');
-/** Every so many boundaries, a prime so that the loops over records are hit in different places; 1 is every one. */
-const STRIDE = Number(process.env.AQM_COPY_STRIDE ?? 17);
-const MAX_BOUNDARIES = 3_000;
+/** A full run kills at every so many boundaries. */
+const STRIDE = Number(process.env.MOVE_STRIDE || 1);
 const KEY = bytes(32, 9);
+/** Far longer than a full walk takes, which has about 800 kill points of half a second each. */
+const LONGEST_WALK_MS = 3_600_000;
+const SOURCE_IN_USE = '14 keys, 14 keys';
+const BOTH_CLOSED = 'StorageMovedError, StorageMovedError';
 
 let server: RedisServer;
-let places: CopyPlaces;
+let locations: Locations;
 beforeAll(async () => {
   server = await RedisServer.start();
-  places = new CopyPlaces(server);
+  locations = new Locations(server);
 });
 afterAll(async () => {
-  places.destroy();
+  locations.destroy();
   await server.destroy();
 });
 
-/** A device of its own for each kill point. */
-class Round {
+/** The configurations of a kill point's device: as its application opens it, and as either backend does. */
+class Device {
   readonly auto: AutoConfig;
   readonly sqlite: SqliteConfig;
   readonly redis: RedisConfig;
 
   constructor(name: string) {
-    const common = { key: KEY, now: places.clock.now };
-    const path = join(places.folder, `${name}.db`);
+    const common = { key: KEY, now: locations.clock.now };
+    const path = join(locations.folder, `${name}.db`);
     const { url } = server;
     this.sqlite = { ...common, backend: 'sqlite', path };
     this.redis = { ...common, backend: 'redis', url, namespace: name };
@@ -53,14 +58,20 @@ class Round {
   }
 }
 
-async function dieAt(job: CopyJob): Promise<'died' | 'done'> {
-  const child = spawn(process.execPath, [CHILD, JSON.stringify(job)], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const [log, [code, signal]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
-  if (signal !== 'SIGKILL' && code !== 0) throw new Error(`Kill point ${job.killAt} ended with code ${code}: ${log}`);
-  return signal === 'SIGKILL' ? 'died' : 'done';
+/** Runs a move in a process. Returns the kinds of its boundaries, or null if the process was killed. */
+async function moveInChild(job: MoveJob): Promise<string[] | null> {
+  const child = spawn(process.execPath, [CHILD, JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [output, log, [code, signal]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'exit'),
+  ]);
+  if (signal === 'SIGKILL') return null;
+  if (code !== 0) throw new Error(`Kill point ${job.killAt} ended with code ${code}: ${log}`);
+  return JSON.parse(output);
 }
 
-/** The vault's state as a device that just opens itself would find it. */
+/** Returns the number of keys that an application would find if it opened the device, or the error's name. */
 async function openingOf(config: AutoConfig | SqliteConfig | RedisConfig): Promise<string> {
   try {
     const storage = await openDeviceStorage(config);
@@ -72,13 +83,13 @@ async function openingOf(config: AutoConfig | SqliteConfig | RedisConfig): Promi
   }
 }
 
-/** Whether the target has come to be by the copy; not made when it is not there. */
+/** Returns true if the move has made the target usable. Does not create a target that is not there. */
 async function canBeUsed(target: SqliteConfig | RedisConfig): Promise<boolean> {
   try {
-    const side = await openMoveEndpoint(checkConfig(target), { mustExist: true });
-    const { state, copyId } = await side.readState();
-    await side.close();
-    return state === 'ACTIVE' && copyId !== null;
+    const endpoint = await openMoveEndpoint(checkConfig(target), { mustExist: true });
+    const { state, moveId } = await endpoint.readState();
+    await endpoint.close();
+    return state === 'ACTIVE' && moveId !== null;
   } catch (error) {
     if (error instanceof UnreachableError) return false;
     throw error;
@@ -89,52 +100,73 @@ async function holdsNothing(source: SqliteConfig | RedisConfig): Promise<boolean
   return Object.values(await digestsOf(source)).every((digest) => digest.startsWith('0 '));
 }
 
-describe.each(['redis', 'sqlite'] as const)('a copy to %s, killed between any two steps', (side) => {
-  it('loses nothing, never lets both be used, and is finished by the next call', async () => {
-    const source = side === 'redis' ? 'sqlite' : 'redis';
+describe.each(['redis', 'sqlite'] as const)('a move to %s, killed between any two steps', (target) => {
+  const source = target === 'redis' ? 'sqlite' : 'redis';
+  let template: Device;
+  beforeAll(async () => {
+    template = new Device(`template-${target}`);
+    if (source === 'redis') return;
+    const storage = await openDeviceStorage(template.sqlite);
+    await fill(storage, locations.clock);
+    await storage.close();
+  });
+
+  /** Creates a filled device in the source, with one key more: the given one. */
+  async function filledSource(name: string, key: NewVaultKey): Promise<Device> {
+    const device = new Device(name);
+    if (source === 'sqlite') cpSync(template.sqlite.path, device.sqlite.path);
+    const storage = await openDeviceStorage(device.auto);
+    expect(storage.backend).toBe(source);
+    if (source === 'redis') await fill(storage, locations.clock);
+    await storage.vault.storeKey(key);
+    await storage.close();
+    return device;
+  }
+
+  function jobOf(device: Device, killAt: KillPoint | null): MoveJob {
     const plain = <T extends object>(config: T) => ({ ...config, key: [...KEY] });
-    const outcomes = new Map<string, number>();
-    const template = new Round(`template-${side}`);
-    if (source === 'sqlite') {
-      const storage = await openDeviceStorage(template.sqlite);
-      await fill(storage, places.clock);
-      await storage.close();
-    }
-    for (let killAt = 1; ; killAt += STRIDE) {
-      if (killAt > MAX_BOUNDARIES) throw new Error('The copy does not end.');
-      const round = new Round(`to-${side}-${killAt}`);
-      if (source === 'sqlite') cpSync(template.sqlite.path, round.sqlite.path);
-      const storage = await openDeviceStorage(round.auto);
-      expect(storage.backend).toBe(source);
-      if (source === 'redis') await fill(storage, places.clock);
-      await storage.vault.storeKey(vaultKey(killAt + 10_000));
-      await storage.close();
-      const before = await digestsOf(round[source]);
-      const to = side === 'redis' ? plain(round.redis) : plain(round.sqlite);
-      const nowMs = places.clock.now().getTime();
-      const end = await dieAt({ from: plain(round.auto), to, killAt, nowMs });
+    const to = target === 'redis' ? plain(device.redis) : plain(device.sqlite);
+    return { from: plain(device.auto), to, killAt, nowMs: locations.clock.now().getTime() };
+  }
 
-      // Exactly one of these: the source as it was; nothing at all; the target complete. Never an empty vault.
-      const found = [await openingOf(round.auto), await openingOf(round[source])].join(', ');
-      outcomes.set(found, (outcomes.get(found) ?? 0) + 1);
-      expect(['14 keys, 14 keys', 'StorageMovedError, StorageMovedError', '14 keys, StorageMovedError']).toContain(
-        found,
-      );
-      if (await canBeUsed(round[side])) expect(await holdsNothing(round[source])).toBe(true);
-      if (end === 'died') await moveDeviceStorage(round.auto, round[side]);
+  it(
+    'loses nothing, never lets both storages be used, and is finished by the next call',
+    async () => {
+      const outcomes = new Set<string>();
+      const whole = await filledSource(`to-${target}`, vaultKey(10_000));
+      const boundaries = await moveInChild(jobOf(whole, null));
+      expect(boundaries?.length).toBeGreaterThan(100);
+      const points = chooseKillPoints(boundaries ?? [], { fullRunStride: STRIDE, everyCommit: false });
+      let lived = 0;
+      for (const [index, killAt] of points.entries()) {
+        const key = vaultKey(index + 10_001);
+        const device = await filledSource(`to-${target}-${index}`, key);
+        const before = await digestsOf(device[source]);
+        const isKilled = (await moveInChild(jobOf(device, killAt))) === null;
+        if (!isKilled) lived += 1;
 
-      expect(await digestsOf(round[side])).toStrictEqual(before);
-      expect(await holdsNothing(round[source])).toBe(true);
-      expect(await openingOf(round[source])).toBe('StorageMovedError');
-      expect(JSON.parse(readFileSync(choicePath(round.auto.path), 'utf8'))).toStrictEqual({ form: 1, backend: side });
-      const again = await openDeviceStorage(round.auto);
-      expect(await again.vault.burnKey(keyId(killAt + 10_000))).toBe(true);
-      await again.close();
-      if (end === 'done') break;
-    }
-    // The walk has met the source still in use, and both closed.
-    expect([...outcomes.keys()]).toEqual(
-      expect.arrayContaining(['14 keys, 14 keys', 'StorageMovedError, StorageMovedError']),
-    );
-  }, 600_000);
+        // One of these holds: the source is as it was; neither can be opened; the target is complete. No vault is
+        // empty.
+        const found = [await openingOf(device.auto), await openingOf(device[source])].join(', ');
+        outcomes.add(found);
+        expect([SOURCE_IN_USE, BOTH_CLOSED, '14 keys, StorageMovedError']).toContain(found);
+        if (await canBeUsed(device[target])) expect(await holdsNothing(device[source])).toBe(true);
+        if (isKilled) await moveDeviceStorage(device.auto, device[target]);
+
+        expect(await digestsOf(device[target])).toStrictEqual(before);
+        expect(await holdsNothing(device[source])).toBe(true);
+        expect(await openingOf(device[source])).toBe('StorageMovedError');
+        const choice: unknown = JSON.parse(readFileSync(choicePath(device.auto.path), 'utf8'));
+        expect(choice).toStrictEqual({ form: 1, backend: target });
+        const again = await openDeviceStorage(device.auto);
+        expect(await again.vault.burnKey(key.keyId)).toBe(true);
+        await again.close();
+      }
+      // The walk has met a source that was still in use, and two closed storages.
+      expect([...outcomes]).toEqual(expect.arrayContaining([SOURCE_IN_USE, BOTH_CLOSED]));
+      // A move asks Redis repeatedly whether it has rewritten its files, so a later move may have fewer of these steps.
+      expect(lived).toBeLessThan(points.length / 4);
+    },
+    LONGEST_WALK_MS,
+  );
 });

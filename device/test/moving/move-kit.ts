@@ -9,24 +9,24 @@ import { checkConfig } from '../../device-config';
 import { type DeviceStorage, openDeviceStorage, type RedisConfig, type SqliteConfig } from '../../index';
 import { openMoveEndpoint } from '../../open-move-endpoint';
 
-export type SideName = 'sqlite' | 'redis' | 'redis without a key';
+export type LocationKind = 'sqlite' | 'redis' | 'redis without a key';
 
-/** Where the device of a test may lie. */
-export class CopyPlaces {
+/** Creates the locations of a test's devices: files in a temporary folder, and namespaces of a Redis server. */
+export class Locations {
   readonly clock = new ManualClock();
-  readonly folder = mkdtempSync(join(tmpdir(), 'aqm-copy-'));
+  readonly folder = mkdtempSync(join(tmpdir(), 'aqm-move-'));
   readonly #server: RedisServer;
 
   constructor(server: RedisServer) {
     this.#server = server;
   }
 
-  /** A storage that nothing was ever in. */
-  fresh(side: SideName): SqliteConfig | RedisConfig {
+  /** Returns the configuration of a storage that does not exist yet. */
+  fresh(side: LocationKind): SqliteConfig | RedisConfig {
     const common = { now: this.clock.now, key: bytes(32, 9) };
     if (side === 'sqlite') return { ...common, backend: 'sqlite', path: join(this.folder, `${randomUUID()}.db`) };
     const { now, key } = common;
-    const redis = { backend: 'redis', url: this.#server.url, namespace: `copy*[${randomUUID()}]?\\`, now } as const;
+    const redis = { backend: 'redis', url: this.#server.url, namespace: `move*[${randomUUID()}]?\\`, now } as const;
     return side === 'redis' ? { ...redis, key } : redis;
   }
 
@@ -36,14 +36,14 @@ export class CopyPlaces {
 }
 
 export const EPOCH = '22222222-2222-4222-8222-222222222222';
-const STRANGERS_WISH = {
+const STRANGER_WISH = {
   contactId: 'stranger: 1',
   userId: keyId(902),
   coinCategory: 'GOLD',
   allowLowerCategories: true,
 } as const;
 
-/** Something of every kind, in every state that a storage can hold. */
+/** Stores records of every kind, in every state that they can have. */
 export async function fill(
   { vault, inventory, outbox, pendingRequests }: DeviceStorage,
   clock: ManualClock,
@@ -61,9 +61,9 @@ export async function fill(
   await inventory.selectCoin('bób: ✓', 'GOLD');
   await inventory.storeKey(inventoryCoin(20, clock.in(HOUR), { contactId: 'carol', coinCategory: 'SILVER' }));
   await pendingRequests.reserveRoom([{ contactId: 'carol', userId: keyId(901) }]);
-  await pendingRequests.openOnDemand(STRANGERS_WISH, { fresh: false });
-  // Of somebody who is forgotten but for the id.
-  const wish = { ...STRANGERS_WISH, contactId: 'once' };
+  await pendingRequests.openOnDemand(STRANGER_WISH, { fresh: false });
+  // A contact that is forgotten, except for the id of the coin that it used.
+  const wish = { ...STRANGER_WISH, contactId: 'once' };
   const asked = await pendingRequests.openOnDemand(wish, { fresh: false });
   await pendingRequests.settleOnDemand(asked, inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }));
   clock.advance(2 * HOUR);
@@ -74,7 +74,7 @@ export async function fill(
   await vault.burnKey(keyId(2));
 }
 
-/** What a caller can see of a filled storage, and what it must still remember. Changes the storage. */
+/** Returns what a caller can see of a filled storage, and what it must still remember. Changes the storage. */
 export async function observe({ vault, inventory, outbox, pendingRequests }: DeviceStorage, clock: ManualClock) {
   const ids = [0, 1, 2, 3, 50, 100, 999].map(keyId);
   return {
@@ -86,16 +86,16 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
     again: await outbox.publishAgain(EPOCH, [keyId(101), keyId(1)]),
     batch: await outbox.takeBatch(EPOCH, 0, 100),
     resumed: await pendingRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
-    onDemand: await pendingRequests.openOnDemand(STRANGERS_WISH, { fresh: false }),
+    onDemand: await pendingRequests.openOnDemand(STRANGER_WISH, { fresh: false }),
     burnedAgain: [await vault.storeKey(vaultKey(0)), await vault.burnKey(keyId(2)), await vault.storeKey(vaultKey(2))],
     usedAgain: [
       await inventory.storeKey(inventoryCoin(3, clock.in(DAY), { contactId: 'bób: ✓' })),
       await pendingRequests.settleOnDemand(
-        await pendingRequests.openOnDemand({ ...STRANGERS_WISH, contactId: 'once' }, { fresh: true }),
+        await pendingRequests.openOnDemand({ ...STRANGER_WISH, contactId: 'once' }, { fresh: true }),
         inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }),
       ),
     ],
-    // Newer than what came with the copy: goes first when the priority is lowered.
+    // Newer than the coins that were moved, so it is evicted first when the priority is lowered.
     stored: await inventory.storeKey(inventoryCoin(40, clock.in(DAY), { contactId: 'bób: ✓' })),
     next: await inventory.selectCoin('bób: ✓', 'GOLD'),
     evicted: await inventory.setPriority('bób: ✓', 'MATE'),
@@ -103,27 +103,30 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
   };
 }
 
-/** Counts and digests of everything in a storage, whatever its state; read past the opening checks. */
+/**
+ * Returns counts and digests of all records in a storage, whatever its state: they are read without the checks of
+ * opening.
+ */
 export async function digestsOf(config: SqliteConfig | RedisConfig): Promise<Record<RecordKind, string>> {
-  const side = await openMoveEndpoint(checkConfig(config), { mustExist: true });
+  const endpoint = await openMoveEndpoint(checkConfig(config), { mustExist: true });
   try {
     const digests: Partial<Record<RecordKind, string>> = {};
     for (const kind of RECORD_KINDS) {
       const digest = new RecordDigest();
-      for await (const batch of side.read(kind)) for (const record of batch) digest.add(kind, record);
+      for await (const batch of endpoint.read(kind)) for (const record of batch) digest.add(kind, record);
       digests[kind] = `${digest.count} ${digest.value}`;
     }
     return digests as Record<RecordKind, string>;
   } finally {
-    await side.close();
+    await endpoint.close();
   }
 }
 
-/** A filled device in a fresh place. */
-export async function filledDevice(places: CopyPlaces, side: SideName): Promise<SqliteConfig | RedisConfig> {
-  const config = places.fresh(side);
+/** Creates a filled device in a new location, and returns its configuration. */
+export async function filledDevice(locations: Locations, side: LocationKind): Promise<SqliteConfig | RedisConfig> {
+  const config = locations.fresh(side);
   const storage = await openDeviceStorage(config);
-  await fill(storage, places.clock);
+  await fill(storage, locations.clock);
   await storage.close();
   return config;
 }

@@ -11,22 +11,22 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from '../../index';
-import { CopyPlaces, digestsOf, fill, filledDevice, observe, type SideName } from './move-kit';
+import { digestsOf, fill, filledDevice, type LocationKind, Locations, observe } from './move-kit';
 
 let server: RedisServer;
-let places: CopyPlaces;
+let locations: Locations;
 beforeAll(async () => {
   server = await RedisServer.start();
 });
 afterAll(() => server.destroy());
 beforeEach(() => {
-  places = new CopyPlaces(server);
+  locations = new Locations(server);
 });
-afterEach(() => places.destroy());
+afterEach(() => locations.destroy());
 
 const NOTHING = expect.stringMatching(/^0 /);
 
-const PAIRS: [SideName, SideName][] = [
+const PAIRS: [LocationKind, LocationKind][] = [
   ['sqlite', 'redis'],
   ['redis', 'sqlite'],
   ['redis without a key', 'sqlite'],
@@ -35,15 +35,15 @@ const PAIRS: [SideName, SideName][] = [
   ['sqlite', 'sqlite'],
 ];
 
-describe('copying a device from one storage to another', () => {
-  it.each(PAIRS)('brings everything from %s to %s, wipes the source and closes it for good', async (a, b) => {
-    const from = await filledDevice(places, a);
-    const to = places.fresh(b);
+describe('moving a device from one storage to another', () => {
+  it.each(PAIRS)('moves everything from %s to %s, wipes the source and closes it for good', async (a, b) => {
+    const from = await filledDevice(locations, a);
+    const to = locations.fresh(b);
     const before = await digestsOf(from);
     expect(Object.values(before)).not.toContainEqual(NOTHING);
     const report = await moveDeviceStorage(from, to);
     expect(report).toMatchObject({ from: from.backend, to: to.backend });
-    expect(report.copied).toEqual({
+    expect(report.moved).toEqual({
       vault_key: 14,
       vault_tombstone: 2,
       outbox: 2,
@@ -60,15 +60,15 @@ describe('copying a device from one storage to another', () => {
   });
 
   it.each(PAIRS)('gives a storage that behaves as the source did, from %s to %s', async (a, b) => {
-    // Twins by everything but the ids of their requests.
-    const twin = new CopyPlaces(server);
+    // Both devices have the same contents, except for the ids of their requests.
+    const twin = new Locations(server);
     const stayed = await openDeviceStorage(await filledDevice(twin, a));
-    const to = places.fresh(b);
-    await moveDeviceStorage(await filledDevice(places, a), to);
+    const to = locations.fresh(b);
+    await moveDeviceStorage(await filledDevice(locations, a), to);
     const moved = await openDeviceStorage(to);
     const withoutIds = (value: unknown): unknown =>
       JSON.parse(JSON.stringify(value, (name, part) => (name === 'requestId' ? '' : part)));
-    expect(withoutIds(await observe(moved, places.clock))).toEqual(withoutIds(await observe(stayed, twin.clock)));
+    expect(withoutIds(await observe(moved, locations.clock))).toEqual(withoutIds(await observe(stayed, twin.clock)));
     await moved.close();
     await stayed.close();
     twin.destroy();
@@ -77,14 +77,14 @@ describe('copying a device from one storage to another', () => {
   it.each(['sqlite', 'redis'] as const)(
     'stops every call on handles that were open before, source in %s',
     async (side) => {
-      const from = places.fresh(side);
+      const from = locations.fresh(side);
       const storage = await openDeviceStorage(from);
       const { vault, inventory, outbox, pendingRequests, close } = storage;
-      await fill(storage, places.clock);
+      await fill(storage, locations.clock);
       const carol = { contactId: 'carol', userId: keyId(901) };
       const [request] = await pendingRequests.resumeTopUps([carol]);
-      if (request === undefined) throw new Error('There is no open request.');
-      await moveDeviceStorage(from, places.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
+      if (request === undefined) throw new Error('There is no pending request.');
+      await moveDeviceStorage(from, locations.fresh(side === 'sqlite' ? 'redis' : 'sqlite'));
       const calls: (() => Promise<unknown>)[] = [
         () => vault.storeKey(vaultKey(7)),
         () => vault.fetchKey(keyId(1)),
@@ -108,7 +108,7 @@ describe('copying a device from one storage to another', () => {
         () => pendingRequests.reserveRoom([carol]),
         () => pendingRequests.missingCoins([carol]),
         () => pendingRequests.settleTopUp(request, []),
-        () => pendingRequests.askAgain([request]),
+        () => pendingRequests.recordAttempts([request]),
         () => pendingRequests.abandon(request),
       ];
       for (const call of calls)
@@ -117,39 +117,39 @@ describe('copying a device from one storage to another', () => {
     },
   );
 
-  it('lets handles on the target go on when it has arrived', async () => {
+  it('lets earlier handles on the target be used after the move', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
-      const to = places.fresh(side);
+      const to = locations.fresh(side);
       const early = await openDeviceStorage(to);
-      await moveDeviceStorage(await filledDevice(places, 'sqlite'), to);
+      await moveDeviceStorage(await filledDevice(locations, 'sqlite'), to);
       expect(await early.vault.getStatus(keyId(1))).toBe('ACTIVE');
       await early.close();
     }
   });
 
-  it('answers again when all was done, and moves back and forth', async () => {
-    const a = await filledDevice(places, 'sqlite');
-    const b = places.fresh('redis');
+  it('answers a repeated call when everything was moved, and moves back and forth', async () => {
+    const a = await filledDevice(locations, 'sqlite');
+    const b = locations.fresh('redis');
     const before = await digestsOf(a);
     for (let round = 0; round < 2; round += 1) {
       await moveDeviceStorage(a, b);
-      expect(await moveDeviceStorage(a, b)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+      expect(await moveDeviceStorage(a, b)).toStrictEqual({ from: 'sqlite', to: 'redis', moved: {} });
       await moveDeviceStorage(b, a);
-      expect(await moveDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', copied: {} });
+      expect(await moveDeviceStorage(b, a)).toStrictEqual({ from: 'redis', to: 'sqlite', moved: {} });
       expect(await digestsOf(a)).toStrictEqual(before);
     }
-    // The first of the two is in use again, and its old copy is no reason to leave it.
+    // The first of the two is in use again: that it was moved away before does not matter.
     await (await openDeviceStorage(a)).close();
   });
 
-  it('opens a target that forgot its last step in a power cut', async () => {
-    const from = await filledDevice(places, 'sqlite');
-    const to = places.fresh('redis') as RedisConfig;
+  it('completes a move whose target lost its last step in a power cut', async () => {
+    const from = await filledDevice(locations, 'sqlite');
+    const to = locations.fresh('redis') as RedisConfig;
     const before = await digestsOf(from);
     await moveDeviceStorage(from, to);
     await server.client().hset(`device:{${to.namespace}}`, 'copy_state', 'RECEIVING');
     await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
-    expect(await moveDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', copied: {} });
+    expect(await moveDeviceStorage(from, to)).toStrictEqual({ from: 'sqlite', to: 'redis', moved: {} });
     expect(await digestsOf(to)).toStrictEqual(before);
     await (await openDeviceStorage(to)).close();
   });
@@ -157,11 +157,11 @@ describe('copying a device from one storage to another', () => {
   it.each(['sqlite', 'redis'] as const)(
     'refuses a target in %s that holds anything, and changes neither',
     async (side) => {
-      const from = await filledDevice(places, side === 'sqlite' ? 'redis' : 'sqlite');
-      const to = places.fresh(side);
+      const from = await filledDevice(locations, side === 'sqlite' ? 'redis' : 'sqlite');
+      const to = locations.fresh(side);
       const other = await openDeviceStorage(to);
       const wish = { contactId: 'x', userId: keyId(1), coinCategory: 'GOLD', allowLowerCategories: false } as const;
-      // The least that there can be.
+      // One record is enough.
       await other.pendingRequests.openOnDemand(wish, { fresh: true });
       await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'TargetNotEmptyError' });
       expect(await other.vault.storeKey(vaultKey(1))).toBe(true);
@@ -173,33 +173,39 @@ describe('copying a device from one storage to another', () => {
   );
 
   it('leaves the source in use when the target cannot be opened', async () => {
-    const from = await filledDevice(places, 'sqlite');
+    const from = await filledDevice(locations, 'sqlite');
     const nowhere: RedisConfig = { backend: 'redis', url: 'redis://127.0.0.1:1', namespace: 'x' };
     await expect(moveDeviceStorage(from, nowhere)).rejects.toMatchObject({ name: 'UnreachableError' });
-    const folder: SqliteConfig = { backend: 'sqlite', path: join(places.folder, 'missing', 'x.db'), key: bytes(32, 1) };
+    const folder: SqliteConfig = {
+      backend: 'sqlite',
+      path: join(locations.folder, 'missing', 'x.db'),
+      key: bytes(32, 1),
+    };
     await expect(moveDeviceStorage(from, folder)).rejects.toMatchObject({ name: 'UnreachableError' });
     await (await openDeviceStorage(from)).close();
   });
 
-  it('makes no source that is not there', async () => {
+  it('does not create a source that does not exist', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
-      const from = places.fresh(side);
-      await expect(moveDeviceStorage(from, places.fresh('sqlite'))).rejects.toMatchObject({ name: 'UnreachableError' });
+      const from = locations.fresh(side);
+      await expect(moveDeviceStorage(from, locations.fresh('sqlite'))).rejects.toMatchObject({
+        name: 'UnreachableError',
+      });
       if (from.backend === 'sqlite') expect(existsSync(from.path)).toBe(false);
       else expect(await server.client().exists(`device:{${from.namespace}}`)).toBe(0);
     }
   });
 
-  it('refuses a server that would forget: the source is fenced, and can go elsewhere', async () => {
+  it('refuses a server without persistence: the source stays closed, and can be moved elsewhere', async () => {
     const forgetful = await RedisServer.start('--appendonly', 'no');
     try {
-      const from = await filledDevice(places, 'sqlite');
+      const from = await filledDevice(locations, 'sqlite');
       const before = await digestsOf(from);
       const to: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x', onWarning: () => undefined };
       await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'UnreachableError' });
       await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
       await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
-      const elsewhere = places.fresh('redis');
+      const elsewhere = locations.fresh('redis');
       await moveDeviceStorage(from, elsewhere);
       expect(await digestsOf(elsewhere)).toStrictEqual(before);
     } finally {
@@ -207,11 +213,11 @@ describe('copying a device from one storage to another', () => {
     }
   });
 
-  it('leaves none of a blob in what belonged to the source', async () => {
+  it('leaves nothing of a blob in the files of the source', async () => {
     const blob = Buffer.from(vaultKey(1).encryptedBlob);
     const own = await RedisServer.start();
     try {
-      const there = new CopyPlaces(own);
+      const there = new Locations(own);
       const from = await filledDevice(there, 'redis');
       expect(own.filesOnDisk().includes(blob.subarray(0, 24))).toBe(true);
       await moveDeviceStorage(from, there.fresh('sqlite'));
@@ -226,17 +232,17 @@ describe('copying a device from one storage to another', () => {
     ['to', { backend: 'auto' }],
     ['backend', { backend: 'paper' }],
   ])('refuses a target of another kind: %s', async (field, to) => {
-    const from = await filledDevice(places, 'sqlite');
-    const config = { path: join(places.folder, 'x'), key: bytes(32, 1), url: server.url, namespace: 'x', ...to };
+    const from = await filledDevice(locations, 'sqlite');
+    const config = { path: join(locations.folder, 'x'), key: bytes(32, 1), url: server.url, namespace: 'x', ...to };
     await expect(moveDeviceStorage(from, config as never)).rejects.toMatchObject({
       name: 'InvalidArgumentError',
       field,
     });
   });
 
-  it('refuses to copy a storage onto itself', async () => {
+  it('refuses to move a storage onto itself', async () => {
     for (const side of ['sqlite', 'redis'] as const) {
-      const config = await filledDevice(places, side);
+      const config = await filledDevice(locations, side);
       await expect(moveDeviceStorage(config, config)).rejects.toMatchObject({
         name: 'InvalidArgumentError',
         field: 'to',
@@ -246,18 +252,18 @@ describe('copying a device from one storage to another', () => {
   });
 });
 
-describe('copying a device that chose its own backend', () => {
+describe('moving a device that chose its own backend', () => {
   const auto = (): AutoConfig => {
-    const { url, namespace, key } = places.fresh('redis') as RedisConfig & { key: Uint8Array };
-    return { backend: 'auto', path: join(places.folder, 'auto.db'), key, url, namespace, now: places.clock.now };
+    const { url, namespace, key } = locations.fresh('redis') as RedisConfig & { key: Uint8Array };
+    return { backend: 'auto', path: join(locations.folder, 'auto.db'), key, url, namespace, now: locations.clock.now };
   };
   const choice = (config: AutoConfig): unknown => JSON.parse(readFileSync(choicePath(config.path), 'utf8')).backend;
 
-  it('switches its record, there and back', async () => {
+  it('changes the recorded choice, there and back', async () => {
     const config = auto();
     const { path, key, url, namespace, now } = config;
     const first = await openDeviceStorage(config);
-    await fill(first, places.clock);
+    await fill(first, locations.clock);
     await first.close();
     expect(choice(config)).toBe('redis');
     await moveDeviceStorage(config, { backend: 'sqlite', path, key, now });
@@ -267,21 +273,21 @@ describe('copying a device that chose its own backend', () => {
     await second.close();
     const back: RedisConfig = { backend: 'redis', url, namespace, key, now };
     await moveDeviceStorage(config, back);
-    expect(await moveDeviceStorage(config, back)).toMatchObject({ copied: {} });
+    expect(await moveDeviceStorage(config, back)).toMatchObject({ moved: {} });
     expect(choice(config)).toBe('redis');
     const third = await openDeviceStorage(config);
     expect([third.backend, await third.vault.getStatus(keyId(1))]).toEqual(['redis', 'ACTIVE']);
     await third.close();
   });
 
-  it('refuses a target that is not of the device, and a device that was never opened', async () => {
+  it('refuses a target that does not belong to the device, and a device that was never opened', async () => {
     const config = auto();
     const { key, path, now } = config;
     const refused = { name: 'InvalidArgumentError' };
     await expect(moveDeviceStorage(config, { backend: 'sqlite', path, key, now })).rejects.toMatchObject(refused);
     await (await openDeviceStorage(config)).close();
-    await expect(moveDeviceStorage(config, places.fresh('sqlite'))).rejects.toMatchObject(refused);
-    await expect(moveDeviceStorage(config, places.fresh('redis'))).rejects.toMatchObject(refused);
+    await expect(moveDeviceStorage(config, locations.fresh('sqlite'))).rejects.toMatchObject(refused);
+    await expect(moveDeviceStorage(config, locations.fresh('redis'))).rejects.toMatchObject(refused);
     expect(choice(config)).toBe('redis');
   });
 });

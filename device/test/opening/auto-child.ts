@@ -1,21 +1,30 @@
 import fs from 'node:fs';
-import { type AutoConfig, openDeviceStorage } from '../../index';
-import { armKillPoint, watchFiles } from '../kill-walk/kill-points';
+import { type AutoConfig, type DeviceStorage, openDeviceStorage } from '../../index';
+import { armKillPoint, disarmKillPoint, type KillPoint, watchFiles } from '../kill-walk/kill-points';
 
 export interface AutoJob extends Pick<AutoConfig, 'path' | 'url' | 'namespace'> {
   readonly key: readonly number[];
-  /** The change of files at which the process dies; 0: it lives. */
-  readonly killAt: number;
+  /** The change of files at which the process dies; null if it lives. */
+  readonly killAt: KillPoint | null;
+}
+
+/** The output of the process when it has opened the device. */
+export interface AutoOpening {
+  readonly backend: DeviceStorage['backend'];
+  /** The calls that it made to change files, each with the kind of its target. */
+  readonly calls: readonly string[];
+  /** The kinds of the boundaries at which it could have died. */
+  readonly boundaries: readonly string[];
 }
 
 const WATCHED = ['linkSync', 'renameSync', 'writeSync', 'fsyncSync'] as const;
 
-/** Opens a device and prints what it did to files until it had chosen, and the backend. */
+/** Opens a device, and prints the backend and what the process did to files meanwhile. */
 async function main({ key, killAt, ...config }: AutoJob): Promise<void> {
   const calls: string[] = [];
   for (const name of WATCHED) {
     const original: unknown = Reflect.get(fs, name);
-    if (typeof original !== 'function') throw new TypeError(`There is no ${name}.`);
+    if (typeof original !== 'function') throw new TypeError(`There is no method ${name} to watch.`);
     Reflect.set(fs, name, (...args: unknown[]) => {
       const [first] = args;
       const kind = typeof first === 'number' && fs.fstatSync(first).isDirectory() ? 'folder' : 'file';
@@ -27,7 +36,8 @@ async function main({ key, killAt, ...config }: AutoJob): Promise<void> {
   armKillPoint(killAt);
   const onWarning = () => undefined;
   const storage = await openDeviceStorage({ ...config, backend: 'auto', key: Uint8Array.from(key), onWarning });
-  process.stdout.write(JSON.stringify({ backend: storage.backend, calls }));
+  const opening: AutoOpening = { backend: storage.backend, calls, boundaries: disarmKillPoint() };
+  process.stdout.write(JSON.stringify(opening));
   await storage.close();
 }
 

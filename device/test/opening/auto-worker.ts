@@ -2,7 +2,10 @@ import { type AutoConfig, type DeviceStorage, openDeviceStorage } from '../../in
 
 type Task = Omit<AutoConfig, 'key' | 'backend'> & { readonly key: readonly number[] };
 
-/** Run by fork: says when it is there, opens what it is told, and answers the backend or the error's name. */
+/**
+ * The storages that this process has opened. It is started by fork, sends a message when it is ready, opens the device
+ * of every message that it receives, and answers with the backend or the error's name.
+ */
 const opened: DeviceStorage[] = [];
 
 process.on('message', ({ key, ...config }: Task) => {
@@ -15,4 +18,4 @@ process.on('message', ({ key, ...config }: Task) => {
   );
 });
 process.on('disconnect', () => process.exit());
-process.send?.('there');
+process.send?.('ready');

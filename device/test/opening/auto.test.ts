@@ -22,6 +22,7 @@ import { type AutoConfig, type DeviceStorageWarning, openDeviceStorage } from '.
 
 const WORKER = compiled('device/test/opening/auto-worker');
 const KEY = bytes(32, 5);
+const NO_REDIS = 'redis://127.0.0.1:1';
 
 let server: RedisServer;
 let folder: string;
@@ -57,12 +58,12 @@ describe('a device that chooses its own backend', () => {
     await storage.close();
     expect(recorded()).toStrictEqual({ form: 1, backend: 'redis' });
     expect(warnings).toStrictEqual([]);
-    // Neither a database nor a draft of the record.
+    // There is neither a database nor a draft of the record.
     expect(readdirSync(folder)).toStrictEqual(['device.db.backend']);
     expect(statSync(choicePath(path)).mode & 0o777).toBe(0o600);
   });
 
-  it('takes SQLite when Redis is down at the first opening, says so once, and stays there when Redis comes back', async () => {
+  it('takes SQLite when Redis is down at the first opening, warns once, and keeps to it when Redis is up again', async () => {
     await server.shutDown();
     const first = await open();
     expect(first.backend).toBe('sqlite');
@@ -77,7 +78,7 @@ describe('a device that chooses its own backend', () => {
     expect(warnings).toHaveLength(1);
   });
 
-  it('takes SQLite when Redis is full at the first opening, and says so', async () => {
+  it('takes SQLite when Redis is full at the first opening, and warns', async () => {
     await server.client().config('SET', 'maxmemory', '1');
     const storage = await open();
     expect(storage.backend).toBe('sqlite');
@@ -86,17 +87,17 @@ describe('a device that chooses its own backend', () => {
     await storage.close();
   });
 
-  it('warns on stderr when nobody listens', async () => {
+  it('warns on stderr when the application has no onWarning', async () => {
     const worker = fork(WORKER, { silent: true });
-    const said = text(worker.stderr ?? process.stdin);
+    const printed = text(worker.stderr ?? process.stdin);
     await once(worker, 'message');
-    worker.send({ path, key: [...KEY], url: 'redis://127.0.0.1:1', namespace: path });
+    worker.send({ path, key: [...KEY], url: NO_REDIS, namespace: path });
     expect(await once(worker, 'message')).toMatchObject(['sqlite']);
     worker.disconnect();
-    expect(await said).toMatch(/\[AQM_AUTO_FELL_BACK\] DeviceStorageWarning: No Redis could be used/);
+    expect(await printed).toMatch(/\[AQM_AUTO_FELL_BACK\] DeviceStorageWarning: /);
   });
 
-  it('answers UnreachableError while its Redis is down, makes no other storage, and has its keys afterwards', async () => {
+  it('answers UnreachableError while its Redis is down, creates no other storage, and has its keys afterwards', async () => {
     const storage = await open();
     await storage.vault.storeKey(vaultKey(1));
     await storage.close();
@@ -119,7 +120,7 @@ describe('a device that chooses its own backend', () => {
     await expect(open()).rejects.toMatchObject({ name: 'UnreachableError', path });
   });
 
-  it('stays with the file of a device that was opened with SQLite before', async () => {
+  it('keeps to the file of a device that was opened with SQLite before', async () => {
     const before = await openDeviceStorage({ backend: 'sqlite', path, key: KEY });
     await before.vault.storeKey(vaultKey(1));
     await before.close();
@@ -172,7 +173,7 @@ describe('a device that chooses its own backend', () => {
     expect(readdirSync(folder)).toStrictEqual([]);
   });
 
-  it('follows a choice of Redis that was made while it had not found one, and makes no storage of its own', async () => {
+  it('follows a choice of Redis that another process made while it found none, and creates no storage of its own', async () => {
     const held: Socket[] = [];
     const silent = createServer((socket) => held.push(socket)).listen(0, '127.0.0.1');
     try {
@@ -193,27 +194,27 @@ describe('a device that chooses its own backend', () => {
     }
   });
 
-  it('makes one choice when eight processes open it first at once, half of them without Redis', async () => {
-    for (let round = 0; round < 3; round += 1) {
-      const target = join(folder, `race-${round}.db`);
-      const workers = Array.from({ length: 8 }, () => fork(WORKER, { silent: true }));
-      try {
-        await Promise.all(workers.map((worker) => once(worker, 'message')));
+  it('makes one choice when eight processes open it first at the same time, half of them without Redis', async () => {
+    const workers = Array.from({ length: 8 }, () => fork(WORKER, { silent: true }));
+    try {
+      await Promise.all(workers.map((worker) => once(worker, 'message')));
+      for (let round = 0; round < 3; round += 1) {
+        const target = join(folder, `race-${round}.db`);
         const answers = workers.map((worker) => Promise.race([once(worker, 'message'), once(worker, 'exit')]));
         for (const [index, worker] of workers.entries()) {
-          const url = index % 2 === 0 ? server.url : 'redis://127.0.0.1:1';
+          const url = index % 2 === 0 ? server.url : NO_REDIS;
           worker.send({ path: target, key: [...KEY], url, namespace: target });
         }
         const outcomes = (await Promise.all(answers)).map(([answer]: string[]) => answer);
         const { backend }: { backend: string } = JSON.parse(readFileSync(choicePath(target), 'utf8'));
-        // Those that cannot reach the Redis that was chosen have their named error, and no storage.
+        // Processes that cannot reach the chosen Redis get a named error, and no storage.
         const expected = outcomes.map((_, index) =>
           backend === 'sqlite' || index % 2 === 0 ? backend : 'UnreachableError',
         );
         expect(outcomes).toStrictEqual(expected);
-      } finally {
-        for (const worker of workers) worker.kill();
       }
+    } finally {
+      for (const worker of workers) worker.kill();
     }
   });
 });

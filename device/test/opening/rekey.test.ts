@@ -20,7 +20,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 const open = (key: Uint8Array | string) => openDeviceStorage({ backend: 'sqlite', path, key });
 
-async function make(key: Uint8Array | string, keys = KEYS): Promise<void> {
+async function create(key: Uint8Array | string, keys = KEYS): Promise<void> {
   const { vault, close } = await open(key);
   for (let n = 0; n < keys; n += 1) await vault.storeKey(vaultKey(n, { encryptedBlob: BLOBS[n] }));
   await close();
@@ -40,8 +40,8 @@ describe('giving a storage another key', () => {
     ['a raw key', 'a passphrase', OLD, 'open sesame'],
     ['a passphrase', 'a raw key', 'open sesame', NEW],
     ['a passphrase', 'another passphrase', 'open sesame', 'ouvre-toi'],
-  ])('turns %s into %s, and the old one opens nothing any more', async (_from, _to, from, to) => {
-    await make(from);
+  ])('turns %s into %s, and the old one opens nothing', async (_from, _to, from, to) => {
+    await create(from);
     const salt = readFileSync(path).subarray(0, 16);
     await rekeyDeviceStorage(path, from, to);
     expect(readdirSync(folder)).toStrictEqual(['device.db']);
@@ -50,7 +50,7 @@ describe('giving a storage another key', () => {
     await expectAll(storage);
     await storage.close();
     const file = readFileSync(path);
-    // Else a kill in the middle would leave a file that no key opens; npm run crash kills it there.
+    // With another salt, a kill in the middle would leave a file that no key opens. `npm run crash` kills it there.
     expect(file.subarray(0, 16).equals(salt)).toBe(true);
     const pages = pagesOf(file);
     const readable = (key: Uint8Array | string) => {
@@ -61,15 +61,15 @@ describe('giving a storage another key', () => {
   });
 
   it('changes nothing the second time', async () => {
-    await make(OLD, 1);
+    await create(OLD, 1);
     await rekeyDeviceStorage(path, OLD, NEW);
     const before = readFileSync(path);
     await rekeyDeviceStorage(path, OLD, NEW);
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
-  it('answers StorageBusyError while anybody has the storage open, who goes on unharmed', async () => {
-    await make(OLD, 1);
+  it('answers StorageBusyError while a handle is open, which stays usable', async () => {
+    await create(OLD, 1);
     const { vault, close } = await open(OLD);
     await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'StorageBusyError' });
     expect(await vault.burnKey(keyId(0))).toBe(true);
@@ -83,7 +83,7 @@ describe('giving a storage another key', () => {
   it('answers WrongKeyError, KeyMissingError, InvalidArgumentError and UnreachableError, and changes nothing', async () => {
     await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'UnreachableError' });
     expect(readdirSync(folder)).toStrictEqual([]);
-    await make(OLD, 1);
+    await create(OLD, 1);
     const before = readFileSync(path);
     await expect(rekeyDeviceStorage(path, bytes(32, 3), NEW)).rejects.toMatchObject({ name: 'WrongKeyError' });
     await expect(rekeyDeviceStorage(path, OLD, '')).rejects.toMatchObject({ name: 'KeyMissingError' });

@@ -1,4 +1,5 @@
 import { RedisServer } from '../../../testkit/redis-server';
+import { IS_FULL_RUN } from '../../../testkit/tier';
 import { inventorySuite } from '../../conformance/inventory';
 import { racesSuite } from '../../conformance/races';
 import { reopenSuite } from '../../conformance/reopen';
@@ -12,14 +13,12 @@ beforeAll(async () => {
 });
 afterAll(() => server.destroy());
 
-const harnesses = [
-  ['Redis without a key', redisHarness(() => server)],
-  ['Redis with a raw key', redisHarness(() => server, RAW_KEY)],
-] as const;
+const ALL_SUITES = [vaultSuite, inventorySuite, reopenSuite, racesSuite];
+/** A key replaces the names of contacts in what is stored. It does not change how processes exclude each other. */
+const SUITES_WITH_KEY = IS_FULL_RUN ? ALL_SUITES : [vaultSuite, inventorySuite, reopenSuite];
 
-for (const [name, harness] of harnesses) {
-  vaultSuite(name, harness);
-  inventorySuite(name, harness);
-  reopenSuite(name, harness);
-  racesSuite(name, harness);
-}
+const withoutKey = redisHarness(() => server);
+const withKey = redisHarness(() => server, RAW_KEY);
+
+for (const suite of ALL_SUITES) suite('Redis without a key', withoutKey);
+for (const suite of SUITES_WITH_KEY) suite('Redis with a raw key', withKey);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { RedisServer } from '../../../testkit/redis-server';
 import { DAY, inventoryCoin, keyId, mintedCoin, vaultKey, withFixture } from '../../conformance/harness';
+import { UnreachableError } from '../../errors';
 import { type RedisFixture, redisHarness } from './harness';
 import { snapshotOf } from './keyspace';
 
@@ -15,6 +16,19 @@ afterEach(() => server.destroy());
 const harness = redisHarness(() => server);
 const withRedis = (test: (fixture: RedisFixture) => Promise<void>) =>
   withFixture(harness, async (fixture) => test(fixture as RedisFixture));
+
+const ANSWER_TIMEOUT_MS = 200;
+
+/** Repeats a call until it reaches the server. */
+async function untilReached<T>(call: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!(error instanceof UnreachableError)) throw error;
+    }
+  }
+}
 
 describe('a failing Redis server', () => {
   it('answers UnreachableError while it is down, keeps what it acknowledged, and works at the first call after', () =>
@@ -37,7 +51,7 @@ describe('a failing Redis server', () => {
       expect(await inventory.selectCoin('bob', 'GOLD')).toBeNull();
     }));
 
-  it('answers UnreachableError to calls that were on their way when it died, and repeats none of them', () =>
+  it('answers UnreachableError to calls that were in flight when it died, and repeats none of them', () =>
     withRedis(async ({ storage: { vault, inventory }, clock }) => {
       await inventory.setPriority('bob', 'BESTIE');
       await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
@@ -50,22 +64,23 @@ describe('a failing Redis server', () => {
         expect(outcome).toMatchObject({ status: 'rejected', reason: { name: 'UnreachableError' } });
       }
       await server.restart();
-      // The frozen server had not read them: a repeat behind the caller's back would show here.
+      // The frozen server had not read the calls, so a repeat that the caller does not know of would show here.
       expect(await vault.listKeyIds()).toStrictEqual([keyId(1)]);
       expect(await vault.burnKey(keyId(1))).toBe(true);
       expect((await inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(1));
     }));
 
-  it('does not wait for ever for an answer, and starts anew afterwards', () =>
+  it('does not wait for ever for an answer, and reconnects afterwards', () =>
     withRedis(async ({ open }) => {
-      const impatient = await open({ answerTimeoutMs: 50 });
+      // A busy machine may take longer for any of these answers, so the calls that should succeed are repeated.
+      const device = await untilReached(() => open({ answerTimeoutMs: ANSWER_TIMEOUT_MS }));
       server.freeze();
-      await expect(impatient.vault.listKeyIds()).rejects.toMatchObject({
+      await expect(device.vault.listKeyIds()).rejects.toMatchObject({
         name: 'UnreachableError',
-        cause: { message: 'No answer within 50 ms.' },
+        cause: { message: expect.stringContaining(`${ANSWER_TIMEOUT_MS} ms`) },
       });
       server.thaw();
-      expect(await impatient.vault.listKeyIds()).toStrictEqual([]);
+      expect(await untilReached(() => device.vault.listKeyIds())).toStrictEqual([]);
     }));
 
   it('closes without complaint while it is down', () =>
@@ -75,7 +90,7 @@ describe('a failing Redis server', () => {
       await expect(storage.vault.listKeyIds()).rejects.toMatchObject({ name: 'ClosedError' });
     }));
 
-  it('answers StorageFullError when its memory is full, with nothing half-written, and still gives and destroys', () =>
+  it('answers StorageFullError when its memory is full, with nothing half-written, and still hands out and destroys', () =>
     withRedis(async ({ storage: { vault, inventory, outbox, pendingRequests }, clock, open }) => {
       await inventory.setPriority('bob', 'BESTIE');
       for (const n of [1, 2]) await vault.storeKey(vaultKey(n));
@@ -109,7 +124,7 @@ describe('a failing Redis server', () => {
       expect(await vault.storeKey(vaultKey(3))).toBe(true);
     }));
 
-  it('answers StorageBusyError while it runs somebody else’s script', () =>
+  it('answers StorageBusyError while it runs the script of another client', () =>
     withRedis(async ({ storage: { vault } }) => {
       const endless = server.client().eval('while true do end', 0);
       const killed = expect(endless).rejects.toThrow();
@@ -161,7 +176,7 @@ describe('a failing Redis server', () => {
     withRedis(async ({ storage: { vault } }) => {
       const client = server.client();
       await client.config('SET', 'save', '3600 1000000');
-      // A folder in the place of the snapshot.
+      // A folder that has the name of the snapshot makes saving fail.
       mkdirSync(join(server.folder, 'dump.rdb'));
       await client.bgsave();
       while (!(await client.info('persistence')).includes('rdb_last_bgsave_status:err'));
@@ -176,7 +191,7 @@ describe('a failing Redis server', () => {
   it('shows no blob and no contact in an error', () =>
     withRedis(async ({ storage: { vault, inventory }, clock }) => {
       await server.client().config('SET', 'maxmemory', '1');
-      const secret = Buffer.from('blob that nobody may see');
+      const secret = Buffer.from('a blob that must stay secret');
       const failures = await Promise.all([
         vault.storeKey(vaultKey(1, { encryptedBlob: secret })).catch((error: unknown) => error),
         inventory.storeKey(inventoryCoin(1, clock.in(DAY), { contactId: 'secret-contact' })).catch((error) => error),

@@ -6,17 +6,19 @@ import type { DeviceStorage } from '../../contract/device-storage';
 import { openRedis, type RedisSettings } from '../../redis/open';
 import { Secret } from '../../secret';
 
+/** A fixture whose handles may be opened with other settings. */
 export interface RedisFixture extends Fixture {
   readonly storage: DeviceStorage;
   readonly namespace: string;
   open(changes?: Partial<RedisSettings>): Promise<DeviceStorage>;
 }
 
+/** Creates fixtures on Redis. */
 export interface RedisHarness extends Harness {
   create(options?: Parameters<Harness['create']>[0]): Promise<RedisFixture>;
 }
 
-/** Namespaces of one server, each used for one case. */
+/** Returns a harness that gives every case a namespace of its own on one server. */
 export function redisHarness(server: () => RedisServer, key?: Uint8Array | string): RedisHarness {
   return {
     async create({ budgets = DEFAULT_BUDGETS } = {}) {

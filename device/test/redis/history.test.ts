@@ -8,7 +8,7 @@ const USER = keyId(0xabcdef);
 
 let server: RedisServer;
 beforeEach(async () => {
-  // Else a search would not find what is there in a compressed form.
+  // Otherwise a search would not find compressed data.
   server = await RedisServer.start('--rdbcompression', 'no');
 });
 afterEach(() => server.destroy());
@@ -19,7 +19,7 @@ const withRedis = (key: Uint8Array | undefined, test: (fixture: RedisFixture) =>
     async (fixture) => test(fixture as RedisFixture),
   );
 
-/** Which parts of a private half lie in any file of the server. */
+/** Returns the names of the parts of a private half that are in any file of the server. */
 function found(n: number): string[] {
   const { encryptedBlob, encryptionIv, authTag } = vaultKey(n);
   const disk = server.filesOnDisk();
@@ -41,7 +41,7 @@ describe('what remains in the files of Redis', () => {
       await vault.burnKey(keyId(4));
       clock.advance(DAY);
       await vault.purgeExpired();
-      // The history still has them: without this the rest would prove nothing.
+      // The history still has the keys: otherwise the rest would prove nothing.
       for (const n of [1, 2, 3, 4]) expect(found(n)).toStrictEqual(EVERYTHING);
       await cleanUp();
       for (const n of [1, 3, 4]) expect(found(n)).toStrictEqual([]);
@@ -63,7 +63,7 @@ describe('what remains in the files of Redis', () => {
       expect(found(2)).toStrictEqual(EVERYTHING);
     }));
 
-  it('is nothing of a key that was burned while a rewrite was on its way', () =>
+  it('is nothing of a key that was burned during a rewrite', () =>
     withRedis(undefined, async ({ storage: { vault, cleanUp } }) => {
       await vault.storeKey(vaultKey(1));
       const client = server.client();

@@ -1,13 +1,13 @@
 import type { Redis } from 'ioredis';
 
-/** Everything that lies in the server, by key: its value as the engine serialises it. */
+/** Returns everything that the server holds: each key with its value as Redis serialises it. */
 export async function snapshotOf(client: Redis): Promise<Record<string, string>> {
   const names = (await client.keys('*')).sort();
   const values = await Promise.all(names.map((name) => client.dumpBuffer(name)));
   return Object.fromEntries(names.map((name, index) => [name, values[index]?.toString('hex') ?? '']));
 }
 
-/** Lets a key vanish as its TTL would, and waits until it has. */
+/** Lets a key expire as its TTL would, and waits until it is gone. */
 export async function vanish(client: Redis, key: string): Promise<void> {
   if ((await client.pexpire(key, 1)) !== 1) throw new Error(`There is no ${key}.`);
   while ((await client.exists(key)) === 1);

@@ -12,7 +12,7 @@ import type { RedisWarning } from '../../redis/server-checks';
 import { Secret } from '../../secret';
 import { snapshotOf } from './keyspace';
 
-const STARTER = compiled('device/conformance/race-worker');
+const OPENER = compiled('device/conformance/race-worker');
 const RAW_KEY = bytes(32, 42);
 
 let server: RedisServer;
@@ -29,7 +29,7 @@ const clock = new ManualClock();
 const open = (changes: Partial<RedisSettings> = {}) =>
   openRedis({ url: server.url, namespace, now: clock.now, budgets: DEFAULT_BUDGETS, ...changes });
 
-/** The warnings of one opening. */
+/** Opens and closes a storage, and returns the warnings. */
 async function warningsOf(changes: Partial<RedisSettings> = {}): Promise<RedisWarning[]> {
   const warnings: RedisWarning[] = [];
   const storage = await open({ ...changes, onWarning: (warning) => warnings.push(warning) });
@@ -56,7 +56,7 @@ describe('opening a device storage on Redis', () => {
     await other.close();
   });
 
-  it('brings a device of layout 1 to layout 2, one that is moving to another storage included', async () => {
+  it('migrates a device from layout 1 to layout 2, even if it is being moved to another storage', async () => {
     const client = server.client();
     const device = `device:{${namespace}}`;
     const first = await open();
@@ -86,7 +86,7 @@ describe('opening a device storage on Redis', () => {
 
   it.each([
     ['no number', 'layout', 'x'],
-    ['a layout that never was', 'layout', '0'],
+    ['a layout that never existed', 'layout', '0'],
   ])('answers StorageCorruptedError to a record with %s', async (_, field, value) => {
     await (await open()).close();
     await server.client().hset(`device:{${namespace}}`, field, value);
@@ -128,7 +128,7 @@ describe('opening a device storage on Redis', () => {
     ['namespace', { namespace: 'x'.repeat(129) }],
     ['namespace', { namespace: undefined as never }],
     ['now', { now: () => new Date(Number.NaN) }],
-  ] as [string, Partial<RedisSettings>][])('names %s when it cannot be used', async (field, changes) => {
+  ] as [string, Partial<RedisSettings>][])('names the field %s if its value is invalid', async (field, changes) => {
     await expect(open(changes)).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
   });
 
@@ -147,11 +147,11 @@ describe('opening a device storage on Redis', () => {
     await expect(open({ url: `${server.url}?db=99` })).rejects.toMatchObject({ name: 'UnreachableError' });
   });
 
-  it('answers UnreachableError to a server that accepts the connection and then says nothing', async () => {
+  it('answers UnreachableError to a server that accepts the connection and never answers', async () => {
     const frozen = await RedisServer.start();
     try {
       frozen.freeze();
-      await expect(open({ url: frozen.url })).rejects.toMatchObject({ name: 'UnreachableError' });
+      await expect(open({ url: frozen.url, answerTimeoutMs: 500 })).rejects.toMatchObject({ name: 'UnreachableError' });
     } finally {
       await frozen.destroy();
     }
@@ -171,7 +171,7 @@ describe('opening a device storage on Redis', () => {
       '-MISCONF Errors writing to the AOF file: Input/output error\r\n',
     ],
     ['UnreachableError', 'a replica without its primary', '-MASTERDOWN Link with MASTER is down\r\n'],
-    ['UnreachableError', 'something that is no Redis', 'HTTP/1.1 400 Bad Request\r\n\r\n'],
+    ['UnreachableError', 'a server that is not Redis', 'HTTP/1.1 400 Bad Request\r\n\r\n'],
   ])('answers %s to %s', async (name, _, reply) => {
     const sockets: Socket[] = [];
     const other = createServer((socket) => {
@@ -204,21 +204,21 @@ describe('opening a device storage on Redis', () => {
     }
   });
 
-  it('lets eight processes make the same device at once', async () => {
-    const starters = Array.from({ length: 8 }, () => fork(STARTER));
+  it('lets eight processes create the same device at the same time', async () => {
+    const openers = Array.from({ length: 8 }, () => fork(OPENER));
     try {
-      const answers = starters.map((starter) => Promise.race([once(starter, 'message'), once(starter, 'exit')]));
-      for (const starter of starters) {
-        starter.send({ backend: 'redis', url: server.url, namespace, key: [...RAW_KEY] });
+      const answers = openers.map((opener) => Promise.race([once(opener, 'message'), once(opener, 'exit')]));
+      for (const opener of openers) {
+        opener.send({ backend: 'redis', url: server.url, namespace, key: [...RAW_KEY] });
       }
       for (const answer of await Promise.all(answers)) expect(answer[0]).toStrictEqual({ opened: true });
     } finally {
-      for (const starter of starters) starter.kill();
+      for (const opener of openers) opener.kill();
     }
   });
 });
 
-describe('a Redis server that would not keep the promises', () => {
+describe('a Redis server whose settings break the promises', () => {
   it.each([
     ['nothing about the shipped settings', [], []],
     ['a server that keeps nothing on disk', [['appendonly', 'no']], ['AQM_REDIS_NOT_PERSISTENT']],
@@ -243,7 +243,7 @@ describe('a Redis server that would not keep the promises', () => {
     }
   });
 
-  it('warns that a server was not checked which does not let its settings be read, and works', async () => {
+  it('warns that a server was not checked if its settings must not be read, and works', async () => {
     await server.client().call('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '+@all', '-config');
     const url = server.url.replace('unix://', 'unix://limited:pw@');
     expect((await warningsOf({ url })).map(({ code }) => code)).toStrictEqual(['AQM_REDIS_UNCHECKED']);
@@ -252,7 +252,7 @@ describe('a Redis server that would not keep the promises', () => {
     await storage.close();
   });
 
-  it('warns by process.emitWarning unless told otherwise', async () => {
+  it('warns by process.emitWarning by default', async () => {
     const client = server.client();
     await client.config('SET', 'appendfsync', 'no');
     const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);

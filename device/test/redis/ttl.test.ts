@@ -17,7 +17,7 @@ const vaultName = (namespace: string, n: number) => `vault:v1:{${namespace}}:key
 const coinName = (namespace: string, n: number) => `inv:v1:{${namespace}}:coin:bob:${keyId(n)}`;
 
 describe('times to live in Redis', () => {
-  it('are durations by the device’s clock and a day more, however wrong that clock is', () =>
+  it('are computed from the device’s clock, with a day more, however wrong that clock is', () =>
     withRedis(async ({ storage: { vault, inventory }, clock, namespace }) => {
       const client = server.client();
       await inventory.setPriority('bob', 'BESTIE');
@@ -34,7 +34,7 @@ describe('times to live in Redis', () => {
       }
     }));
 
-  it('decide nothing: a key ends by its stored time, with or without one', () =>
+  it('decide nothing: a key expires by its stored time, with or without a time to live', () =>
     withRedis(async ({ storage: { vault, inventory }, clock, namespace }) => {
       const client = server.client();
       await inventory.setPriority('bob', 'BESTIE');
@@ -50,7 +50,7 @@ describe('times to live in Redis', () => {
       expect(await vault.purgeExpired()).toBe(1);
     }));
 
-  it('take the far end of a coin as well as the near one', () =>
+  it('allow the latest possible expiry of a coin as well as the next millisecond', () =>
     withRedis(async ({ storage: { inventory }, clock }) => {
       await inventory.setPriority('bob', 'BESTIE');
       const far = inventoryCoin(1, new Date(8_640_000_000_000_000));
@@ -73,7 +73,7 @@ describe('keys that vanished by their time to live', () => {
       expect(await vault.fetchKey(keyId(1))).toBeNull();
       expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
       expect(await vault.burnKey(keyId(1))).toBe(false);
-      // Stored again, in another category, it counts once and there only.
+      // Stored again in another category, the key counts once, and only there.
       expect(await vault.storeKey(vaultKey(4))).toBe(true);
       expect([await vault.countActive('GOLD'), await vault.countActive('SILVER')]).toStrictEqual([3, 0]);
       clock.advance(30 * DAY);
@@ -94,7 +94,7 @@ describe('keys that vanished by their time to live', () => {
       expect(await inventory.getTotalStorageBytes()).toBe(3 * (1184 + 2420 + 36));
       expect((await pendingRequests.missingCoins([contact])).get('bob')?.GOLD).toBe(2);
       expect(await inventory.storeKey(inventoryCoin(6, clock.in(DAY)))).toBe(true);
-      // The same id again: its old place must not count beside the new one.
+      // The id is stored again, and its old entry must not count beside the new one.
       expect(await inventory.storeKey(inventoryCoin(1, clock.in(9 * DAY)))).toBe(true);
       expect((await inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(5);
       const selected = [];
@@ -117,7 +117,7 @@ describe('keys that vanished by their time to live', () => {
       ]);
     }));
 
-  it('shrink tombstones to the bare id after the burn grace, and forget that at its end', () =>
+  it('shrink tombstones to the bare id after the burn grace, and forget the id when the key has expired', () =>
     withRedis(async ({ storage: { vault }, clock, namespace }) => {
       const client = server.client();
       const grace = () => client.zrange(`vault:v1:{${namespace}}:burn-grace`, '0', '-1');

@@ -6,7 +6,10 @@ import { bytes, keyId, mintedCoin, vaultKey } from '../../conformance/harness';
 import { openDeviceStorage } from '../../index';
 import { RAW_KEY } from './harness';
 
-/** A real file system of its own, small enough to fill. Only root may mount one; others test with max_page_count. */
+/**
+ * True if this process may mount a file system that is small enough to fill. Other users test with max_page_count
+ * alone.
+ */
 const mayMount = process.platform === 'linux' && process.getuid?.() === 0;
 const describeWithDisk = mayMount ? describe : describe.skip;
 
@@ -30,7 +33,7 @@ describeWithDisk('a SQLite storage on a disk of its own', () => {
   const open = () => openDeviceStorage({ backend: 'sqlite', path, key: RAW_KEY });
   const largeKey = (n: number) => vaultKey(n, { encryptedBlob: bytes(60_000, n) });
 
-  it('answers StorageFullError when the disk is full, has every acknowledged key, and goes on when there is space', async () => {
+  it('answers StorageFullError when the disk is full, has every acknowledged key, and works again when there is space', async () => {
     const { vault, outbox, close } = await open();
     let acknowledged = 0;
     let refused: unknown;
@@ -64,7 +67,7 @@ describeWithDisk('a SQLite storage on a disk of its own', () => {
     await again.close();
   });
 
-  it('answers UnreachableError when the disk turned read-only, still reads, and goes on when it may write', async () => {
+  it('answers UnreachableError when the disk turned read-only, still reads, and works again when it is writable', async () => {
     const { vault, inventory, close } = await open();
     await vault.storeKey(vaultKey(1));
     await close();
@@ -80,9 +83,9 @@ describeWithDisk('a SQLite storage on a disk of its own', () => {
     await expect(inventory.listContacts()).rejects.toMatchObject({ name: 'ClosedError' });
   });
 
-  it('makes no half a storage on a full disk: a named error, and the next opening works', async () => {
+  it('leaves no incomplete storage on a full disk: a named error, and the next opening works', async () => {
     writeFileSync(join(folder, 'filler'), Buffer.alloc(2 * 1024 * 1024 - 8192));
-    // Which of the two depends on the file that it fails at: SQLite calls that of its shared memory an I/O error.
+    // The error depends on the file that fails: for its shared memory, SQLite reports an I/O error.
     await expect(open()).rejects.toMatchObject({ name: expect.stringMatching(/^(StorageFull|Unreachable)Error$/) });
     rmSync(join(folder, 'filler'));
     const storage = await open();
@@ -90,7 +93,7 @@ describeWithDisk('a SQLite storage on a disk of its own', () => {
     await storage.close();
   });
 
-  it('makes no half a choice on a full disk', async () => {
+  it('leaves no incomplete choice on a full disk', async () => {
     expect(() => writeFileSync(join(folder, 'filler'), Buffer.alloc(3 * 1024 * 1024))).toThrow('ENOSPC');
     const auto = { backend: 'auto', path, key: RAW_KEY, url: 'redis://127.0.0.1:1', namespace: 'x' } as const;
     await expect(openDeviceStorage(auto)).rejects.toMatchObject({ name: 'StorageFullError' });

@@ -7,7 +7,7 @@ import { decryptPage, deriveKeys, framesOf, pagesOf } from './sqlcipher-format';
 const CONTACT = 'bob.the.builder@example.org';
 const SECOND_CONTACT = 'carol.who.must.not.be.named';
 
-/** Puts a secret of every kind into the storage, uses some, and returns what must not be readable. */
+/** Stores a secret of every kind, uses some of them, and returns what must not be readable. */
 async function fill({ storage, clock }: Fixture): Promise<Map<string, Uint8Array>> {
   const { vault, inventory, outbox, pendingRequests } = storage;
   for (let n = 0; n < 10; n += 1) await vault.storeKey(vaultKey(n));
@@ -44,11 +44,11 @@ describe.each([
 ])('the SQLite file with %s', (_, key) => {
   const harness = sqliteHarness(key);
 
-  it('shows nothing in the clear, in no file beside it either, while open and after closing', () =>
+  it('has no plaintext, nor do the files beside it, while it is open and after it is closed', () =>
     withFixture(harness, async (fixture) => {
       const secrets = await fill(fixture);
       const folder = dirname(String(fixture.childConfig.path));
-      const look = (names: string[]) => {
+      const expectUnreadable = (names: string[]) => {
         expect(readdirSync(folder).sort()).toStrictEqual(names);
         for (const name of names) {
           const content = readFileSync(join(folder, name));
@@ -58,9 +58,9 @@ describe.each([
           expect([name, readable]).toStrictEqual([name, []]);
         }
       };
-      look(['device.db', 'device.db-shm', 'device.db-wal']);
+      expectUnreadable(['device.db', 'device.db-shm', 'device.db-wal']);
       await fixture.storage.close();
-      look(['device.db']);
+      expectUnreadable(['device.db']);
     }));
 
   it('has the published SQLCipher 4 format: page 1 verifies and decrypts to an SQLite header', () =>
@@ -73,7 +73,7 @@ describe.each([
       const clear = decryptPage(first, 1, deriveKeys(file, key));
       expect(clear?.subarray(0, 16).toString('latin1')).toBe('SQLite format 3\0');
       expect(clear?.readUInt16BE(16)).toBe(4096);
-      // Bytes reserved at the end of each page.
+      // The number of bytes that are reserved in each page.
       expect(clear?.[20]).toBe(80);
       const wrong = typeof key === 'string' ? `${key}!` : key.map((byte) => byte ^ 1);
       expect(decryptPage(first, 1, deriveKeys(file, wrong))).toBeNull();
@@ -82,10 +82,10 @@ describe.each([
   it('holds what was stored in its decrypted pages, and nothing of what was burned once it is closed', () =>
     withFixture(harness, async (fixture) => {
       await fill(fixture);
-      // Several small keys share a page, where a deleted one would stay as it was until its place is needed again.
+      // Several small keys share a page, in which a deleted key would stay until its space is reused.
       const small = (n: number) => vaultKey(n, { encryptedBlob: vaultKey(n).encryptedBlob.subarray(0, 320) });
       for (const n of [61, 62, 63, 64]) await fixture.storage.vault.storeKey(small(n));
-      // Burned last: nothing is written afterwards that could cover them by chance.
+      // These are burned last, so that nothing that is written afterwards overwrites them by chance.
       for (const n of [5, 62]) await fixture.storage.vault.burnKey(keyId(n));
       await fixture.storage.close();
       const file = readFileSync(String(fixture.childConfig.path));
@@ -119,14 +119,14 @@ describe.each([
         return parts.map((part) => clear.some((page) => page?.includes(Buffer.from(part))));
       };
       for (const n of [1, 2]) await vault.storeKey(vaultKey(n));
-      // The file itself has the key, too, not only the WAL.
+      // Not only the WAL has the key now, but also the file itself.
       await cleanUp();
       expect(holds(vaultKey(1))).toStrictEqual([true, true, true, true]);
       const other = await fixture.open();
       await vault.burnKey(keyId(1));
       await vault.storeKey(vaultKey(3));
       await vault.burnKey(keyId(3));
-      // Older images are there until the clean-up: without this the rest would prove nothing.
+      // Older page images exist until the clean-up: otherwise the rest would prove nothing.
       for (const n of [1, 3]) expect(holds(vaultKey(n))).toStrictEqual([true, true, true, true]);
       await cleanUp();
       await vault.storeKey(vaultKey(4));

@@ -2,6 +2,8 @@ import { closeSync, openSync, statSync, writeSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { DAY, type Fixture, inventoryCoin, keyId, mintedCoin, vaultKey, withFixture } from '../../conformance/harness';
 import { DEFAULT_BUDGETS } from '../../contract/budget';
+import { COIN_CATEGORY_NAMES } from '../../contract/coin-category';
+import { checkMintedCoin } from '../../contract/validate';
 import { StorageFullError } from '../../errors';
 import { Secret } from '../../secret';
 import { Connection } from '../../sqlite/connection';
@@ -12,6 +14,7 @@ import { RAW_KEY, sqliteHarness } from './harness';
 
 const harness = sqliteHarness(RAW_KEY);
 
+/** Opens the file with the engine itself and the right key. */
 function rawHandle({ childConfig }: Fixture): Database.Database {
   const database = new Database(String(childConfig.path));
   database.pragma("cipher = 'sqlcipher'");
@@ -24,7 +27,7 @@ describe('a failing SQLite storage', () => {
   it('answers StorageBusyError when another process holds the lock too long, and works again afterwards', () =>
     withFixture(harness, async (fixture) => {
       const path = String(fixture.childConfig.path);
-      const impatient = openSqlite({
+      const waiter = openSqlite({
         path,
         secret: Secret.from(RAW_KEY),
         now: fixture.clock.now,
@@ -33,23 +36,23 @@ describe('a failing SQLite storage', () => {
       });
       const holder = rawHandle(fixture);
       holder.exec('BEGIN IMMEDIATE');
-      await expect(impatient.vault.storeKey(vaultKey(1))).rejects.toMatchObject({
+      await expect(waiter.vault.storeKey(vaultKey(1))).rejects.toMatchObject({
         name: 'StorageBusyError',
         waitedMs: 1,
         cause: { code: 'SQLITE_BUSY' },
       });
-      // Readers wait for nobody.
-      expect(await impatient.vault.fetchKey(keyId(1))).toBeNull();
+      // Readers do not wait.
+      expect(await waiter.vault.fetchKey(keyId(1))).toBeNull();
       holder.exec('ROLLBACK');
-      // The clean-up waits for readers, too: they may need an older image of a page.
+      // The clean-up waits for readers as well, because they may need an older image of a page.
       holder.exec('BEGIN');
       holder.prepare('SELECT count(*) FROM vault_key').get();
-      await expect(impatient.cleanUp()).rejects.toMatchObject({ name: 'StorageBusyError', waitedMs: 1 });
+      await expect(waiter.cleanUp()).rejects.toMatchObject({ name: 'StorageBusyError', waitedMs: 1 });
       holder.exec('ROLLBACK');
-      await impatient.cleanUp();
-      expect(await impatient.vault.storeKey(vaultKey(1))).toBe(true);
+      await waiter.cleanUp();
+      expect(await waiter.vault.storeKey(vaultKey(1))).toBe(true);
       holder.close();
-      await impatient.close();
+      await waiter.close();
     }));
 
   it('answers StorageFullError when no space is left, with nothing half-written, and can still burn', () =>
@@ -58,10 +61,11 @@ describe('a failing SQLite storage', () => {
       const database = rawHandle(fixture);
       database.pragma(`max_page_count = ${Number(database.pragma('page_count', { simple: true })) + 5}`);
       const connection = new Connection(database, { path: 'full', busyTimeoutMs: 0, now: fixture.clock.now });
-      const minted = Array.from({ length: 20 }, (_, n) => mintedCoin(100 + n));
+      const nowMs = fixture.clock.now().getTime();
+      const minted = Array.from({ length: 20 }, (_, n) => checkMintedCoin(mintedCoin(100 + n), nowMs));
       await expect(new SqliteOutbox(connection).add(minted)).rejects.toBeInstanceOf(StorageFullError);
       const vault = new SqliteVault(connection);
-      expect(await vault.listKeyIds()).toStrictEqual([keyId(1)]);
+      expect(await vault.listKeyIds(COIN_CATEGORY_NAMES)).toStrictEqual([keyId(1)]);
       expect((await fixture.storage.outbox.takeBatch(keyId(9), 0, 100)).coins).toStrictEqual([]);
       expect(await vault.burnKey(keyId(1))).toBe(true);
       connection.close();
@@ -109,7 +113,7 @@ describe('a failing SQLite storage', () => {
       database.close();
     }));
 
-  it('forgets used ids when their coins have ended', () =>
+  it('forgets used ids when their coins have expired', () =>
     withFixture(harness, async (fixture) => {
       const { inventory } = fixture.storage;
       await inventory.setPriority('bob', 'BESTIE');
@@ -124,20 +128,20 @@ describe('a failing SQLite storage', () => {
       database.close();
     }));
 
-  it('runs with the settings that the promises need', () =>
+  it('opens connections with the settings that the promises need', () =>
     withFixture(harness, async ({ childConfig, clock }) => {
       const settings = { path: String(childConfig.path), secret: Secret.from(RAW_KEY), now: clock.now };
       const connection = openConnection({ ...settings, budgets: DEFAULT_BUDGETS });
       const pragma = (name: string) => connection.prepare<[]>(`PRAGMA ${name}`).pluck().get();
       expect(pragma('journal_mode')).toBe('wal');
-      // FULL: synced at every commit. MEMORY: no temporary files.
+      // FULL (2) syncs at every commit. MEMORY (2) makes no temporary files.
       expect([pragma('synchronous'), pragma('fullfsync'), pragma('secure_delete'), pragma('temp_store')]).toEqual([
         2, 1, 1, 2,
       ]);
       connection.close();
     }));
 
-  it('answers the hot questions from an index', () =>
+  it('serves the frequent queries from an index', () =>
     withFixture(harness, async (fixture) => {
       const database = rawHandle(fixture);
       const plan = (sql: string) =>

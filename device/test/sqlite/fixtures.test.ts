@@ -19,7 +19,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-/** A copy, to be opened at the moment after it was filled. */
+/** Copies a fixture. The clock stands at the time just after it was filled. */
 function fixture(schema: string) {
   const path = join(folder, 'device.db');
   copyFileSync(join(FIXTURES, `schema-${schema}.db`), path);
@@ -29,6 +29,7 @@ function fixture(schema: string) {
   return { path, clock, config };
 }
 
+/** Opens a copy with the engine itself. */
 function engineOn(path: string, { readonly = true } = {}): Database.Database {
   const database = new Database(path, { readonly });
   database.pragma("cipher = 'sqlcipher'");
@@ -44,7 +45,7 @@ it('keeps a database of every released schema', () => {
 });
 
 describe.each(SCHEMAS)('a database that was written under schema %s', (schema) => {
-  it('is one', () => {
+  it('has that schema', () => {
     const database = engineOn(fixture(schema).path);
     expect(database.pragma('user_version', { simple: true })).toBe(Number(schema));
     database.close();
@@ -54,12 +55,12 @@ describe.each(SCHEMAS)('a database that was written under schema %s', (schema) =
     const { config } = fixture(schema);
     const expected: object = JSON.parse(readFileSync(join(FIXTURES, `schema-${schema}.json`), 'utf8'));
     const { value } = new RecordDigest();
-    // What the schema had no table for.
+    // The schema had no table for some kinds of records.
     const none = Object.fromEntries(RECORD_KINDS.map((kind) => [kind, `0 ${value}`]));
     expect(await digestsOf(config)).toStrictEqual({ ...none, ...expected });
   });
 
-  it('is brought to the newest schema, and can be used', async () => {
+  it('is migrated to the newest schema, and can be used', async () => {
     const { path, clock, config } = fixture(schema);
     const storage = await openDeviceStorage(config);
     const { keys, statuses, next, burnedAgain } = await observe(storage, clock);
@@ -76,7 +77,7 @@ describe.each(SCHEMAS)('a database that was written under schema %s', (schema) =
   });
 });
 
-it('carries on with a copy that an older release began', async () => {
+it('completes a move that an older release began', async () => {
   const expected = await digestsOf(fixture('0002').config);
   const { path, config } = fixture('0002');
   const database = engineOn(path, { readonly: false });

@@ -8,7 +8,7 @@ import { openDeviceStorage } from '../../open-device-storage';
 export const RAW_KEY = bytes(32, 42);
 export const PASSPHRASE = "correct horse 'battery' stäple";
 
-/** Encrypted files in a temporary folder. */
+/** Returns a harness that gives every case an encrypted file in a temporary folder of its own. */
 export function sqliteHarness(key: Uint8Array | string): Harness {
   return {
     async create({ budgets } = {}): Promise<Fixture> {

@@ -5,17 +5,17 @@ import { checkConfig } from '../../device-config';
 import { openDeviceStorage, type SqliteConfig } from '../../index';
 import { digestsOf, fill } from '../moving/move-kit';
 
-/** For tests only; it opens nothing but the fixtures. */
+/** The key of the fixtures, and of nothing else. */
 export const FIXTURE_KEY = bytes(32, 77);
 
-/** The moment at which every fixture was filled. */
+/** Returns a clock that stands at the time at which every fixture was filled. */
 export function fixtureClock(): ManualClock {
   return new ManualClock();
 }
 
 /**
- * Run by hand when a release brings a new migration: `node dist/device/test/sqlite/make-fixture.js device/sqlite/fixtures 0002`.
- * Writes a small database of this release's schema, and what must be found in it.
+ * Writes a small database of this release's schema, and the digests of its records. It is run by hand when a release
+ * has a new migration: `node dist/device/test/sqlite/make-fixture.js device/sqlite/fixtures 0002`.
  */
 async function main(folder: string, schema: string): Promise<void> {
   mkdirSync(folder, { recursive: true });

@@ -1,23 +1,24 @@
 import { createDecipheriv, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto';
 
-/**
- * SQLCipher 4's file format from its published description, with node:crypto and nothing of ours.
- *
- * Pages of 4096 bytes; the last 80 of each are reserved: 16 bytes IV, 64 bytes HMAC-SHA512. The first 16 bytes of the
- * file are the salt, in place of SQLite's header text. A passphrase becomes the key by PBKDF2-HMAC-SHA512 with
- * 256,000 iterations; a raw key is used as it is. The HMAC key is PBKDF2 of the key, 2 iterations, salt XOR 0x3a. The
- * HMAC covers ciphertext, IV and the page number (4 bytes, little-endian); AES-256-CBC without padding.
- */
+// SQLCipher 4's file format, implemented from its published description with node:crypto alone.
+//
+// A file consists of pages of 4096 bytes. The last 80 bytes of each are reserved: 16 bytes of IV and 64 bytes of
+// HMAC-SHA512. The first 16 bytes of the file are the salt; they replace SQLite's header text. PBKDF2-HMAC-SHA512
+// with 256,000 iterations makes the key from a passphrase; a raw key is used as it is. The HMAC key is PBKDF2 of the
+// key with 2 iterations and the salt XOR 0x3a. The HMAC covers the ciphertext, the IV and the page number (4 bytes,
+// little-endian). Pages are encrypted with AES-256-CBC without padding.
 const PAGE = 4096;
 const SALT = 16;
 const IV = 16;
 const RESERVE = 80;
 
+/** The keys of one file. */
 export interface SqlcipherKeys {
   readonly encryption: Uint8Array;
   readonly authentication: Uint8Array;
 }
 
+/** Derives a file's keys from its salt and from a raw key or a passphrase. */
 export function deriveKeys(file: Uint8Array, key: Uint8Array | string): SqlcipherKeys {
   const salt = file.subarray(0, SALT);
   const encryption = typeof key === 'string' ? pbkdf2Sync(key, salt, 256_000, 32, 'sha512') : key;
@@ -25,7 +26,7 @@ export function deriveKeys(file: Uint8Array, key: Uint8Array | string): Sqlciphe
   return { encryption, authentication: pbkdf2Sync(encryption, hmacSalt, 2, 32, 'sha512') };
 }
 
-/** The page in the clear, page numbers starting at 1; null when its authentication fails. */
+/** Decrypts a page; page numbers start at 1. Returns null if the page's authentication fails. */
 export function decryptPage(page: Uint8Array, number: number, keys: SqlcipherKeys): Buffer | null {
   const start = number === 1 ? SALT : 0;
   const ciphertext = page.subarray(start, PAGE - RESERVE);
@@ -39,11 +40,15 @@ export function decryptPage(page: Uint8Array, number: number, keys: SqlcipherKey
   return number === 1 ? Buffer.concat([Buffer.from('SQLite format 3\0', 'latin1'), clear]) : clear;
 }
 
+/** Splits a database file into its pages. */
 export function pagesOf(file: Uint8Array): Uint8Array[] {
   return Array.from({ length: file.length / PAGE }, (_, index) => file.subarray(index * PAGE, (index + 1) * PAGE));
 }
 
-/** Pages in the order in which they were written to a WAL file: a header of 32 bytes, then 24 bytes before each page. */
+/**
+ * Returns the pages of a WAL file in the order of writing. The file has a header of 32 bytes, and each page one of
+ * 24.
+ */
 export function framesOf(wal: Uint8Array): { readonly number: number; readonly page: Uint8Array }[] {
   const frame = 24 + PAGE;
   return Array.from({ length: Math.floor((wal.length - 32) / frame) }, (_, index) => {

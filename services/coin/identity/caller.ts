@@ -1,25 +1,31 @@
-/** Who asks, as the credential says. */
+/** The authenticated user of a call, as stated by the bearer token. */
 export interface Caller {
-  /** UUID in lower case: the token's `sub`. */
+  /** The token's `sub`: a UUID in lower case. */
   readonly userId: string;
   readonly isAdmin: boolean;
 }
 
 const CALLER = Symbol('caller');
 
-/** The call's metadata object, with who sent the call. No request and no header can write a symbol. */
-interface Identified {
+/**
+ * The metadata object of a call, which also carries its caller. Neither a request nor a header can
+ * set a symbol key.
+ */
+interface AuthenticatedMetadata {
   [CALLER]?: Caller;
 }
 
-/** Called once per call, when its credential has been verified. */
+/** Stores the caller of a call. Called once per call, when its token was verified. */
 export function setCaller(metadata: object, caller: Caller): undefined {
-  (metadata as Identified)[CALLER] = caller;
+  (metadata as AuthenticatedMetadata)[CALLER] = caller;
 }
 
-/** The authenticated caller of a call. */
+/**
+ * Returns the authenticated caller of a call. Throws if the call was not authenticated, which is a
+ * programming error.
+ */
 export function callerOf(call: { readonly metadata: object }): Caller {
-  const caller = (call.metadata as Identified)[CALLER];
+  const caller = (call.metadata as AuthenticatedMetadata)[CALLER];
   if (!caller) throw new Error('A guarded method was reached without authentication.');
   return caller;
 }

@@ -4,16 +4,17 @@ import { join } from 'node:path';
 import { SignJWT } from 'jose';
 
 /**
- * The key pair that signs tokens on a developer's machine: one per data folder, made at its first use. Several
- * processes may ask at once; all get the same one. It is used on loopback only (config.ts).
+ * Returns the key pair that signs tokens on a developer's machine. There is one per data folder,
+ * created at its first use. Processes that create it concurrently all get the same one. It is
+ * accepted on loopback only (config.ts).
  */
 export function developmentKey(dataDir: string): { privateKey: KeyObject; publicKey: KeyObject } {
   const path = join(dataDir, 'development-key.pem');
-  const privateKey = createPrivateKey(readIfThere(path) ?? create(path));
+  const privateKey = createPrivateKey(readIfPresent(path) ?? create(path));
   return { privateKey, publicKey: createPublicKey(privateKey) };
 }
 
-/** A token as the service accepts it. `ttlSeconds` may be negative: an expired one. */
+/** Signs a token that the service accepts. A negative `ttlSeconds` makes an expired one. */
 export async function issueToken(
   privateKey: KeyObject,
   token: { userId: string; isAdmin: boolean; ttlSeconds: number; now: Date },
@@ -33,7 +34,8 @@ function create(path: string): string {
   const draft = `${path}.${randomUUID()}`;
   writeFileSync(draft, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
   try {
-    // A link appears whole or not at all, and never replaces the key of a faster process.
+    // link(2) is atomic and fails if the file exists, so it never replaces the key of a faster
+    // process.
     linkSync(draft, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
@@ -43,7 +45,7 @@ function create(path: string): string {
   return readFileSync(path, 'utf8');
 }
 
-function readIfThere(path: string): string | undefined {
+function readIfPresent(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {

@@ -14,68 +14,78 @@ import { type Config, ConfigError } from '../config';
 import { TokenKeysUnavailableError } from '../errors';
 import { developmentKey } from './development-key';
 
+/** Finds the key that a token's header names. */
 export type FindKey = (header: JWTHeaderParameters, token: FlattenedJWSInput) => Promise<KeyObject | CryptoKey>;
 
-/** The public keys that tokens are checked with. They may change while the service runs (rotation). */
+/**
+ * The public keys that tokens are verified with. They may change while the service runs (key
+ * rotation).
+ */
 export interface TokenKeys {
   /**
-   * The key that a token's header names.
-   * @throws errors of jose when there is none, TokenKeysUnavailableError when the keys could never be had
+   * Finds the key that a token's header names.
+   * @throws jose errors if there is no such key, TokenKeysUnavailableError if the keys could never
+   * be fetched
    */
   readonly find: FindKey;
-  /** Counts the changes. A token that was checked under another generation has to be checked again. */
+  /**
+   * Counts the changes of the keys. A token that was verified under another generation must be
+   * verified again.
+   */
   generation(): number;
 }
 
-/** How often a file of keys is looked at, in milliseconds. */
+/** Interval at which a key file is checked for changes, in milliseconds. */
 const FILE_CHECK_MS = 5_000;
+/** Timeout of one request to a JWK Set URL, in milliseconds. */
 const FETCH_TIMEOUT_MS = 5_000;
 
+/** Intervals at which a JWK Set is fetched. */
 export interface FetchPace {
-  /** How long fetched keys are used before they are fetched again, in milliseconds. */
-  readonly againMs: number;
-  /** A key id that nobody knows makes the service look for new keys, but not more often than this, in milliseconds. */
+  /** Age at which fetched keys are fetched again, in milliseconds. */
+  readonly refreshMs: number;
+  /** Minimum pause between two fetches that are caused by an unknown key id, in milliseconds. */
   readonly cooldownMs: number;
 }
 
-const FETCH_PACE: FetchPace = { againMs: 600_000, cooldownMs: 30_000 };
+const FETCH_PACE: FetchPace = { refreshMs: 600_000, cooldownMs: 30_000 };
 
-/** The keys that the configuration means. @throws ConfigError when their file cannot be used */
+/** Opens the configured token keys. @throws ConfigError if their file is unusable */
 export function openTokenKeys(config: Pick<Config, 'tokenKeys' | 'dataDir'>, now: () => Date, log: Logger): TokenKeys {
   const { tokenKeys, dataDir } = config;
   if (!tokenKeys) {
-    log.warn('tokens are checked with the development key of the data folder');
+    log.warn('tokens are verified with the development key of the data folder');
     return fixedKey(developmentKey(dataDir).publicKey);
   }
   return 'file' in tokenKeys ? keysOfFile(tokenKeys.file, now, log) : keysOfUrl(tokenKeys.url, log);
 }
 
-/** One key that never changes. */
+/** Returns a single key that never changes. */
 export function fixedKey(key: KeyObject): TokenKeys {
   return { find: async () => key, generation: () => 0 };
 }
 
 /**
- * The keys of a file: a PEM (SPKI), a JWK or a JWK Set (RFC 7517). A changed file is taken within 5 s; one that cannot be
- * used is said in the log, and the keys of before stay.
- * @throws ConfigError when the file cannot be used at the start
+ * Reads keys from a file: a PEM (SPKI), a JWK or a JWK Set (RFC 7517). A changed file takes effect
+ * within 5 s. If it is unusable, an error is logged and the previous keys stay in use.
+ * @throws ConfigError if the file is unusable at startup
  */
 export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKeys {
-  let { find, seen } = firstKeys(path);
+  let { find, fileVersion } = firstKeys(path);
   let generation = 0;
-  let lookAt = now().getTime() + FILE_CHECK_MS;
+  let nextCheckMs = now().getTime() + FILE_CHECK_MS;
   const refresh = (): void => {
-    if (now().getTime() < lookAt) return;
-    lookAt = now().getTime() + FILE_CHECK_MS;
+    if (now().getTime() < nextCheckMs) return;
+    nextCheckMs = now().getTime() + FILE_CHECK_MS;
     try {
-      const incarnation = stampOf(path);
-      if (incarnation === seen) return;
+      const version = fileVersionOf(path);
+      if (version === fileVersion) return;
       find = parseKeys(readFileSync(path, 'utf8'));
-      seen = incarnation;
+      fileVersion = version;
       generation += 1;
-      log.info({ path }, 'the keys for tokens have changed');
+      log.info({ path }, 'the token keys have changed');
     } catch (error) {
-      log.error({ err: error, path }, 'the file of keys for tokens cannot be used; the keys of before stay');
+      log.error({ err: error, path }, 'cannot load the token keys; keeping the previous ones');
     }
   };
   return {
@@ -91,34 +101,36 @@ export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKey
 }
 
 /**
- * The JWK Set at a URL, fetched when it is first needed, again every ten minutes, and when a token names a key that is
- * not in it. While it cannot be fetched, the last set stays in use.
+ * Fetches keys from the JWK Set at a URL: when they are first needed, every ten minutes, and when a
+ * token names a key that is not in the set. While the URL cannot be fetched, the last set stays in
+ * use.
  */
-export function keysOfUrl(url: string, log: Logger, { againMs, cooldownMs } = FETCH_PACE): TokenKeys {
+export function keysOfUrl(url: string, log: Logger, { refreshMs, cooldownMs } = FETCH_PACE): TokenKeys {
   const address = new URL(url);
-  // Its query may be a secret.
-  const place = address.origin + address.pathname;
+  // The query may contain a secret, so it is not logged.
+  const loggedUrl = address.origin + address.pathname;
   const remote = createRemoteJWKSet(address, {
-    cacheMaxAge: againMs,
+    cacheMaxAge: refreshMs,
     cooldownDuration: cooldownMs,
     timeoutDuration: FETCH_TIMEOUT_MS,
   });
-  let known = '';
+  let current = '';
   let generation = 0;
-  const note = (set: JSONWebKeySet | undefined): void => {
+  const noteSet = (set: JSONWebKeySet | undefined): void => {
     const text = JSON.stringify(set ?? {});
-    if (text === known) return;
-    known = text;
+    if (text === current) return;
+    current = text;
     generation += 1;
   };
-  let lookAgainAt = 0;
-  // Tokens that are remembered need no key, so without this a set would stay as long as only they come.
-  const lookAgain = (): void => {
-    if (remote.jwks() === undefined || remote.fresh || performance.now() < lookAgainAt) return;
-    lookAgainAt = performance.now() + cooldownMs;
+  let nextReloadMs = 0;
+  // Cached tokens need no key. Without this, a set would never be refreshed while only cached
+  // tokens arrive.
+  const reloadIfStale = (): void => {
+    if (remote.jwks() === undefined || remote.fresh || performance.now() < nextReloadMs) return;
+    nextReloadMs = performance.now() + cooldownMs;
     remote.reload().then(
-      () => note(remote.jwks()),
-      (error: unknown) => log.warn({ err: error, url: place }, 'the keys for tokens cannot be fetched'),
+      () => noteSet(remote.jwks()),
+      (error: unknown) => log.warn({ err: error, url: loggedUrl }, 'cannot fetch the token keys'),
     );
   };
   return {
@@ -126,26 +138,26 @@ export function keysOfUrl(url: string, log: Logger, { againMs, cooldownMs } = FE
       try {
         return await remote(header, token);
       } catch (error) {
-        // Whoever runs the set said that there is no such key, or several.
+        // The set was fetched and has no such key, or several: that is an answer, not an outage.
         if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error;
-        log.warn({ err: error, url: place }, 'the keys for tokens cannot be fetched');
+        log.warn({ err: error, url: loggedUrl }, 'cannot fetch the token keys');
         const last = remote.jwks();
         if (last === undefined) throw new TokenKeysUnavailableError({ cause: error });
         return createLocalJWKSet(last)(header, token);
       } finally {
-        note(remote.jwks());
+        noteSet(remote.jwks());
       }
     },
     generation: () => {
-      lookAgain();
+      reloadIfStale();
       return generation;
     },
   };
 }
 
-function firstKeys(path: string): { find: FindKey; seen: string } {
+function firstKeys(path: string): { find: FindKey; fileVersion: string } {
   try {
-    return { seen: stampOf(path), find: parseKeys(readFileSync(path, 'utf8')) };
+    return { fileVersion: fileVersionOf(path), find: parseKeys(readFileSync(path, 'utf8')) };
   } catch (error) {
     const { message } = error as Error;
     throw new ConfigError(`AQM_TOKEN_PUBLIC_KEY_FILE must name a PEM, JWK or JWK Set of public keys: ${message}`);
@@ -159,7 +171,8 @@ function parseKeys(text: string): FindKey {
   return fixedKey(createPublicKey({ key: json, format: 'jwk' })).find;
 }
 
-function stampOf(path: string): string {
+/** Returns a text that changes when the file is modified or replaced. */
+function fileVersionOf(path: string): string {
   const { mtimeNs, size, ino } = statSync(path, { bigint: true });
   return `${mtimeNs} ${size} ${ino}`;
 }

@@ -7,40 +7,51 @@ import { isUuid } from '../uuid';
 import type { Caller } from './caller';
 import type { TokenKeys } from './token-keys';
 
-/** Turns the text of a JWT (RFC 7519) into the caller it names: at once where it is remembered. Failures are never thrown at once. */
+/**
+ * Verifies a JWT (RFC 7519) and returns the caller it names. The result is not a promise if the
+ * token is cached. Failures are always rejections, never thrown.
+ */
 export type VerifyToken = (token: string) => Caller | Promise<Caller>;
 
-/** Signature algorithms that are accepted, asymmetric only: the service can check tokens, not make them. */
+/**
+ * The accepted signature algorithms. All are asymmetric: the service can verify tokens but not
+ * issue them.
+ */
 const ALGORITHMS = ['EdDSA', 'ES256', 'RS256'];
 
 interface Verified {
   readonly caller: Caller;
-  /** Milliseconds since 1970. */
-  readonly endsAt: number;
+  /** Time of expiry including the allowed clock skew, in milliseconds since 1970. */
+  readonly expiresAtMs: number;
+  /** The generation of the keys that verified the token. */
   readonly generation: number;
 }
 
-/** Verified tokens remembered at most, by their hash: about 3 MB. Checking an Ed25519 signature takes 0.2 ms. */
-const MAX_REMEMBERED = 10_000;
+/**
+ * Maximum number of cached tokens, keyed by their hash: about 3 MB. Verifying an Ed25519 signature
+ * takes 0.2 ms.
+ */
+const MAX_CACHED = 10_000;
 
 /**
- * Accepts tokens signed with one of the keys that hold `sub` (a UUID), `exp`, what the rules ask for, and optionally
- * `scope` (words separated by spaces, RFC 8693; "admin" is one that matters here). A token that was accepted is
- * remembered until its end, or until the keys change.
+ * Returns the verification of bearer tokens. A token must be signed with one of the keys and
+ * contain `sub` (a UUID), `exp` and what the rules require. It may contain `scope` (words separated
+ * by spaces, RFC 8693), of which "admin" has a meaning here. An accepted token is cached until it
+ * expires or the keys change.
  * @throws TokenExpiredError, TokenInvalidError, TokenKeysUnavailableError
  */
 export function verifyWith(keys: TokenKeys, rules: TokenRules, now: () => Date): VerifyToken {
-  const remembered = new LRUCache<string, Verified>({ max: MAX_REMEMBERED });
+  const cache = new LRUCache<string, Verified>({ max: MAX_CACHED });
   return (token) => {
     const digest = hash('sha256', token, 'base64');
     const generation = keys.generation();
-    const known = remembered.get(digest);
-    if (known?.generation === generation) {
-      return known.endsAt > now().getTime() ? known.caller : Promise.reject(new TokenExpiredError());
+    const cached = cache.get(digest);
+    if (cached?.generation === generation) {
+      return cached.expiresAtMs > now().getTime() ? cached.caller : Promise.reject(new TokenExpiredError());
     }
     return check(token, keys, rules, now()).then((verified) => {
-      // The generation from before: the keys may have changed since this one was found.
-      remembered.set(digest, { ...verified, generation });
+      // Uses the generation read before the verification: the keys may have changed meanwhile.
+      cache.set(digest, { ...verified, generation });
       return verified.caller;
     });
   };
@@ -64,7 +75,7 @@ async function check(
     const { sub = '', scope, exp = 0 } = payload;
     if (!isUuid(sub)) throw new TokenInvalidError('its "sub" is not a UUID');
     const isAdmin = typeof scope === 'string' && scope.split(' ').includes('admin');
-    return { caller: { userId: sub.toLowerCase(), isAdmin }, endsAt: (exp + clockSkewSeconds) * 1000 };
+    return { caller: { userId: sub.toLowerCase(), isAdmin }, expiresAtMs: (exp + clockSkewSeconds) * 1000 };
   } catch (error) {
     if (error instanceof errors.JWTExpired) throw new TokenExpiredError();
     if (error instanceof DomainError) throw error;
@@ -72,7 +83,10 @@ async function check(
   }
 }
 
-/** Only what is safe to repeat to the sender: never a part of the token. */
+/**
+ * Describes why a token was rejected. The text is safe to send back: it never contains a part of
+ * the token.
+ */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'its signature was made with another key';
   if (error instanceof errors.JWKSNoMatchingKey) return 'it names a key that is not known here';

@@ -4,10 +4,15 @@ import { setCaller } from '../identity/caller';
 import type { VerifyToken } from '../identity/verify-token';
 import type { Authenticate } from './intercept';
 
-/** Health and reflection are open; everything of ours needs a token. */
+/**
+ * Path prefix of the methods that need a token: all of the coin services. Health and reflection
+ * need none.
+ */
 const GUARDED = '/aqm.';
 
-/** Refuses a call without a valid bearer token before its message is read. */
+/**
+ * Returns the check that refuses a call without a valid bearer token before its message is read.
+ */
 export function authenticate(verify: VerifyToken): Authenticate {
   return (path, metadata) => {
     if (!path.startsWith(GUARDED)) return undefined;

@@ -1,74 +1,87 @@
 import { type Metadata, ServerInterceptingCall, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
 import { toStatus } from '../rpc/status';
 
-type RefusalStatus = StatusObject & Pick<Ending, 'reason'>;
+/**
+ * Decides if a call of this path is admitted. Returns undefined to admit it, or the status to
+ * refuse it with, unread.
+ */
+export type AdmissionCheck = (path: string) => (StatusObject & Pick<CallOutcome, 'reason'>) | undefined;
 
-/** A status to refuse a call of this path with, unread; undefined: it may come in. */
-export type AdmissionCheck = (path: string) => RefusalStatus | undefined;
-
-/** Finds out whose call it is, at once (undefined) or later. Rejects for a call that is not to come in. */
+/**
+ * Identifies the caller of a call and stores the result with the call's metadata. Returns undefined
+ * if that was possible at once, else a promise. The promise rejects if the call must not be
+ * admitted.
+ */
 export type Authenticate = (path: string, metadata: Metadata) => undefined | Promise<void>;
 
-/** The end of a call: its status, with the reason where it was refused here. */
-export interface Ending {
+/** The status that a call ended with. */
+export interface CallOutcome {
   readonly code?: number | null;
+  /** The reason of its ErrorInfo, if an admission check or the authentication refused the call. */
   readonly reason?: string;
 }
 
-/** Hears of a call, and of its end. */
-export type CallObserver = (path: string) => (sent: Ending) => void;
+/**
+ * Is notified when a call begins. The function it returns is called once, when the call's status is
+ * sent.
+ */
+export type CallObserver = (path: string) => (outcome: CallOutcome) => void;
 
 export interface Interception {
-  /** Sees what the others answer. */
+  /** Also sees the calls that the other two refuse. */
   readonly observer: CallObserver;
-  /** In this order, before the call is looked at. */
+  /** Run in this order when the call's headers arrive. The first refusal is sent. */
   readonly admissionChecks: readonly AdmissionCheck[];
-  /** Before the message is read. */
+  /** Runs after the admission checks, before the message is read. */
   readonly authenticate: Authenticate;
 }
 
-/** Several in the place of one. */
-export function combineObservers(...witnesses: readonly CallObserver[]): CallObserver {
+/** Combines several observers into one. */
+export function combineObservers(...observers: readonly CallObserver[]): CallObserver {
   return (path) => {
-    const ended = witnesses.map((observer) => observer(path));
-    return (sent) => {
-      for (const each of ended) each(sent);
+    const onOutcomes = observers.map((observer) => observer(path));
+    return (outcome) => {
+      for (const onOutcome of onOutcomes) onOutcome(outcome);
     };
   };
 }
 
 /**
- * What happens around every call. One interceptor for all of it: grpc-js hands every event of a call through each.
+ * Returns the one interceptor of the server, which observes, admits and authenticates every call.
+ * It is a single one because grpc-js passes every event of a call through each interceptor.
  */
 export function intercept(interception: Interception): ServerInterceptor {
   return ({ path }, call) => new InterceptedCall(call, path, interception);
 }
 
 type Call = ConstructorParameters<typeof ServerInterceptingCall>[0];
-type Sent = Parameters<ServerInterceptingCall['sendStatus']>[0];
+type Status = Parameters<ServerInterceptingCall['sendStatus']>[0];
 type Listener = Parameters<ServerInterceptingCall['start']>[0];
 
-/** Hands everything on at once. The class below it holds events back for interceptors that change messages, which none does here. */
+/**
+ * Passes every event on immediately. Its base class holds events back for interceptors that change
+ * messages, which this one does not.
+ */
 class InterceptedCall extends ServerInterceptingCall {
   readonly #call: Call;
   readonly #path: string;
   readonly #interception: Interception;
-  readonly #ended: (sent: Ending) => void;
+  readonly #onOutcome: (outcome: CallOutcome) => void;
 
   constructor(call: Call, path: string, interception: Interception) {
     super(call);
     this.#call = call;
     this.#path = path;
     this.#interception = interception;
-    this.#ended = interception.observer(path);
+    this.#onOutcome = interception.observer(path);
   }
 
   override start(listener: Listener): void {
-    for (const refuse of this.#interception.admissionChecks) {
-      const refused = refuse(this.#path);
-      if (!refused) continue;
+    for (const check of this.#interception.admissionChecks) {
+      const refusal = check(this.#path);
+      if (!refusal) continue;
       this.#call.start(listener);
-      this.sendStatus(refused);
+      this.sendStatus(refusal);
       return;
     }
     this.#call.start(new AuthenticatingListener(listener, (metadata) => this.#authenticate(metadata)));
@@ -78,12 +91,12 @@ class InterceptedCall extends ServerInterceptingCall {
     this.#call.sendMetadata(metadata);
   }
 
-  override sendMessage(message: unknown, sent: () => void): void {
-    this.#call.sendMessage(message, sent);
+  override sendMessage(message: unknown, onSent: () => void): void {
+    this.#call.sendMessage(message, onSent);
   }
 
-  override sendStatus(sent: Sent): void {
-    this.#ended(sent);
+  override sendStatus(sent: Status): void {
+    this.#onOutcome(sent);
     this.#call.sendStatus(sent);
   }
 
@@ -98,24 +111,30 @@ class InterceptedCall extends ServerInterceptingCall {
   }
 }
 
-/** Tells of a call when it is known whose it is. Until then nobody has asked for its message, so that nothing else comes. */
+/**
+ * Passes a call's headers on once its caller is identified. grpc-js reads the message only after
+ * that, so no other event can overtake them.
+ */
 class AuthenticatingListener implements Listener {
   readonly #listener: Listener;
   readonly #authenticate: (metadata: Metadata) => undefined | Promise<boolean>;
   #isCancelled = false;
 
-  /** @param identify undefined: it is known; else whether it may come in */
+  /**
+   * @param authenticate returns undefined if the caller was identified at once, else a promise of
+   * the admission
+   */
   constructor(listener: Listener, authenticate: (metadata: Metadata) => undefined | Promise<boolean>) {
     this.#listener = listener;
     this.#authenticate = authenticate;
   }
 
   onReceiveMetadata(metadata: Metadata): void {
-    const identified = this.#authenticate(metadata);
-    if (!identified) this.#listener.onReceiveMetadata(metadata);
+    const pending = this.#authenticate(metadata);
+    if (!pending) this.#listener.onReceiveMetadata(metadata);
     else
-      void identified.then((mayComeIn) => {
-        if (mayComeIn && !this.#isCancelled) this.#listener.onReceiveMetadata(metadata);
+      void pending.then((isAdmitted) => {
+        if (isAdmitted && !this.#isCancelled) this.#listener.onReceiveMetadata(metadata);
       });
   }
 

@@ -3,14 +3,17 @@ import { OverloadedError } from '../errors';
 import { toStatus } from '../rpc/status';
 import type { AdmissionCheck } from './intercept';
 
-/** Health and reflection need no database, and an operator wants them most when there is too much to do. */
-const OURS = '/aqm.';
+/**
+ * Path prefix of the coin services. Health and reflection are never refused: they need no database,
+ * and operators need them most under overload.
+ */
+const COIN_SERVICES = '/aqm.';
 
 /**
- * Refuses calls at once, unread, while too many are under way. The waiting of those that are taken stays short, and
- * what is refused costs next to nothing.
+ * Refuses a call unread while too many are in flight. Admitted calls then wait only briefly, and a
+ * refusal costs next to nothing.
  */
 export function shedLoad(calls: CallsInFlight): AdmissionCheck {
   const refusal = toStatus(new OverloadedError());
-  return (path) => (path.startsWith(OURS) && calls.isFullFor(path) ? refusal : undefined);
+  return (path) => (path.startsWith(COIN_SERVICES) && calls.isFullFor(path) ? refusal : undefined);
 }

@@ -2,10 +2,16 @@ import { status } from '@grpc/grpc-js';
 import { count, measure } from '../telemetry/metrics';
 import type { CallObserver } from './intercept';
 
-/** What a call of a method that we do not have is called: its path is what the caller chose. */
+/**
+ * Label of every method that is not served here. The caller chose its path, so the path must not
+ * become a label.
+ */
 const OTHER = '_OTHER';
 
-/** Measures every call, and counts those that are refused unread; `methods` as `/package.Service/Method`. */
+/**
+ * Measures every call, and counts those that are refused unread. `methods` are paths such as
+ * `/package.Service/Method`.
+ */
 export function measureCalls(methods: readonly string[]): CallObserver {
   const names = new Map(methods.map((path) => [path, path.slice(1)]));
   return (path) => {

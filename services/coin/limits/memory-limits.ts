@@ -1,16 +1,24 @@
 import { type Charge, type Limits, ROUNDING_MS, refillMs } from './limits';
 
-/** Budgets are looked through for full ones when their number has doubled since the last time, and not below this. */
-const SWEEP_FROM = 10_000;
+/**
+ * Full budgets are removed whenever the number of budgets has doubled since the last removal, but
+ * not below this number.
+ */
+const MIN_SWEEP_SIZE = 10_000;
 
-/** Budgets of this process alone. Takes some 100 bytes for each that is not full. */
+/**
+ * Keeps the budgets of this process alone, in memory: about 100 bytes for each that is not full.
+ */
 export class MemoryLimits implements Limits {
   readonly #now: () => number;
-  /** When each budget will be full again, in milliseconds of the clock; those that are missing are full. */
+  /**
+   * The time at which each budget will be full again, in milliseconds of the clock. Missing budgets
+   * are full.
+   */
   readonly #fullAt = new Map<string, number>();
-  #sweepAt = SWEEP_FROM;
+  #sweepAt = MIN_SWEEP_SIZE;
 
-  /** @param now a clock in milliseconds that never goes back */
+  /** @param now a monotonic clock in milliseconds */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
@@ -28,7 +36,7 @@ export class MemoryLimits implements Limits {
     return 0;
   }
 
-  async giveBack(charges: readonly Charge[]): Promise<void> {
+  async refund(charges: readonly Charge[]): Promise<void> {
     const now = this.#now();
     for (const charge of charges) this.#move(charge, now, -1);
   }
@@ -37,7 +45,7 @@ export class MemoryLimits implements Limits {
     this.#fullAt.clear();
   }
 
-  /** How many budgets are remembered. */
+  /** The number of budgets in memory. */
   get size(): number {
     return this.#fullAt.size;
   }
@@ -51,6 +59,6 @@ export class MemoryLimits implements Limits {
   #sweep(now: number): void {
     if (this.#fullAt.size < this.#sweepAt) return;
     for (const [budget, fullAt] of this.#fullAt) if (fullAt <= now) this.#fullAt.delete(budget);
-    this.#sweepAt = Math.max(SWEEP_FROM, 2 * this.#fullAt.size);
+    this.#sweepAt = Math.max(MIN_SWEEP_SIZE, 2 * this.#fullAt.size);
   }
 }

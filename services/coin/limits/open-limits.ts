@@ -4,14 +4,14 @@ import { CoinLimits } from './coin-limits';
 import type { Limits } from './limits';
 import { MemoryLimits } from './memory-limits';
 
-/** The limits that the configuration means. */
+/** Creates the configured rate limits. */
 export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLimits {
   const { isOn, redisUrl, rates } = config.limits;
-  if (!isOn) log.warn('AQM_LIMITS is off: everybody may fetch and upload as much as they like');
-  return new CoinLimits(isOn ? budgets(redisUrl, log) : undefined, rates);
+  if (!isOn) log.warn('AQM_LIMITS is off: fetches and uploads are not rate limited');
+  return new CoinLimits(isOn ? openBudgets(redisUrl, log) : undefined, rates);
 }
 
-function budgets(redisUrl: string | undefined, log: Logger): Limits {
+function openBudgets(redisUrl: string | undefined, log: Logger): Limits {
   if (redisUrl === undefined) return new MemoryLimits();
   // Loaded here, because its client costs a tenth of the start (docs/adr/0020-settings-from-one-schema.md).
   const { RedisLimits }: typeof import('./redis-limits') = require('./redis-limits');

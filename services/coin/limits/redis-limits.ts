@@ -5,58 +5,60 @@ import type { Logger } from 'pino';
 import { LimitsUnavailableError } from '../errors';
 import { type Charge, type Limits, refillMs } from './limits';
 
-/** A fetch waits no longer than this for its budgets, in milliseconds. */
+/** Default of the longest time that a call waits for Redis, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 500;
-/** Longest pause between two attempts to reach the server again, in milliseconds. */
-const LONGEST_PAUSE_MS = 2_000;
+/** Longest pause between two reconnect attempts, in milliseconds. */
+const MAX_RECONNECT_DELAY_MS = 2_000;
 const PREFIX = 'aqm:limit:';
 
 interface Scripts {
   takeCoins(keys: number, ...rest: (string | number)[]): Promise<number>;
-  giveCoinsBack(keys: number, ...rest: (string | number)[]): Promise<void>;
+  refundCoins(keys: number, ...rest: (string | number)[]): Promise<void>;
 }
 
 /**
- * Budgets that all servers share through one Redis, in one round trip a call. While it cannot be reached nothing is
- * admitted: LimitsUnavailableError. Losing its data fills all budgets up once.
+ * Keeps the budgets in one Redis that all servers share. Each method takes one round trip. While
+ * Redis is unreachable no call is admitted (LimitsUnavailableError). If Redis loses its data, all
+ * budgets are full again once.
  */
 export class RedisLimits implements Limits {
   readonly #redis: Redis & Scripts;
   readonly #log: Logger;
 
-  constructor(url: string, log: Logger) {
+  /** @param answerTimeoutMs longest time that a call waits for Redis, in milliseconds */
+  constructor(url: string, log: Logger, answerTimeoutMs = ANSWER_TIMEOUT_MS) {
     this.#log = log;
     const redis = new Redis(url, {
       enableOfflineQueue: false,
-      // A charge that may have been taken must not be taken again.
+      // A charge that may have been taken must not be sent again.
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
-      connectTimeout: ANSWER_TIMEOUT_MS,
-      commandTimeout: ANSWER_TIMEOUT_MS,
-      retryStrategy: (attempt) => Math.min(LONGEST_PAUSE_MS, 50 * 2 ** attempt),
+      connectTimeout: answerTimeoutMs,
+      commandTimeout: answerTimeoutMs,
+      retryStrategy: (attempt) => Math.min(MAX_RECONNECT_DELAY_MS, 50 * 2 ** attempt),
       disableClientInfo: true,
     });
-    redis.on('error', (error: unknown) => log.warn({ err: error }, 'the Redis of the limits cannot be reached'));
+    redis.on('error', (error: unknown) => log.warn({ err: error }, 'cannot reach the rate-limit Redis'));
     redis.defineCommand('takeCoins', { lua: readScript('take.lua') });
-    redis.defineCommand('giveCoinsBack', { lua: readScript('give-back.lua') });
+    redis.defineCommand('refundCoins', { lua: readScript('refund.lua') });
     this.#redis = redis as Redis & Scripts;
   }
 
   async take(charges: readonly Charge[]): Promise<number> {
-    const spans = charges.flatMap(({ rate, amount }) => [refillMs(rate, amount), refillMs(rate, rate.burst)]);
+    const refillTimes = charges.flatMap(({ rate, amount }) => [refillMs(rate, amount), refillMs(rate, rate.burst)]);
     try {
-      return await this.#redis.takeCoins(charges.length, ...keysOf(charges), ...spans);
+      return await this.#redis.takeCoins(charges.length, ...keysOf(charges), ...refillTimes);
     } catch (error) {
       throw new LimitsUnavailableError({ cause: error });
     }
   }
 
-  async giveBack(charges: readonly Charge[]): Promise<void> {
-    const spans = charges.map(({ rate, amount }) => refillMs(rate, amount));
+  async refund(charges: readonly Charge[]): Promise<void> {
+    const refillTimes = charges.map(({ rate, amount }) => refillMs(rate, amount));
     try {
-      await this.#redis.giveCoinsBack(charges.length, ...keysOf(charges), ...spans);
+      await this.#redis.refundCoins(charges.length, ...keysOf(charges), ...refillTimes);
     } catch (error) {
-      this.#log.warn({ err: error }, 'unused coins could not be put back into their budgets, which refill over time');
+      this.#log.warn({ err: error }, 'cannot refund unused coins; their budgets refill over time');
     }
   }
 

@@ -13,23 +13,27 @@ import {
   ServerReflectionService,
 } from '../../../gen/grpc/reflection/v1/reflection';
 
-type Answer = NonNullable<ServerReflectionResponse['messageResponse']>;
+type Response = NonNullable<ServerReflectionResponse['messageResponse']>;
 
 /**
- * Server reflection over our descriptor set, for grpcurl and its like. Written here because @grpc/reflection answers
- * without the imports that real clients ask for.
+ * Implements gRPC server reflection for our descriptor set, for tools such as grpcurl. It is
+ * written by hand because
+ * @grpc/reflection omits the imported files, which real clients need.
  */
 export class Reflection {
   readonly #registry: FileRegistry;
   readonly #services: string[];
 
-  /** @param services full names of what the server serves */
+  /** @param services full names of the services to list */
   constructor(services: string[]) {
     this.#registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, DESCRIPTOR_SET));
     this.#services = services;
   }
 
-  /** The service in version v1, and in v1alpha, which older clients still ask for; the messages are the same. */
+  /**
+   * Returns the reflection service as v1 and as v1alpha, which older clients use. Both have the
+   * same messages.
+   */
   definitions(): ServiceDefinition[] {
     const { serverReflectionInfo } = ServerReflectionService;
     return ['v1', 'v1alpha'].map((version) => ({
@@ -47,7 +51,7 @@ export class Reflection {
           call.write({
             validHost: request.host,
             originalRequest: request,
-            messageResponse: this.#answer(request.messageRequest),
+            messageResponse: this.#respond(request.messageRequest),
           });
         });
         call.on('end', () => call.end());
@@ -55,7 +59,7 @@ export class Reflection {
     };
   }
 
-  #answer(request: ServerReflectionRequest['messageRequest']): Answer {
+  #respond(request: ServerReflectionRequest['messageRequest']): Response {
     switch (request?.$case) {
       case 'listServices':
         return { $case: 'listServicesResponse', value: { service: this.#services.map((name) => ({ name })) } };
@@ -72,11 +76,11 @@ export class Reflection {
         return { $case: 'allExtensionNumbersResponse', value: { baseTypeName: request.value, extensionNumber } };
       }
       default:
-        return failure(status.INVALID_ARGUMENT, 'The request asks for nothing that is known here.');
+        return failure(status.INVALID_ARGUMENT, 'The kind of request is unknown.');
     }
   }
 
-  /** A type, a service, or a member of one (method, field, enum value). */
+  /** Finds the file of a type, a service, or a member of one (method, field, enum value). */
   #fileOf(symbol: string): DescFile | undefined {
     const owner = symbol.slice(0, symbol.lastIndexOf('.'));
     return (this.#registry.get(symbol) ?? this.#registry.get(owner))?.file;
@@ -89,13 +93,14 @@ export class Reflection {
     }[];
   }
 
-  #withImports(file: DescFile | undefined): Answer {
-    if (!file) return failure(status.NOT_FOUND, 'No file of this server holds that.');
+  /** Responds with the file and, transitively, every file it imports. */
+  #withImports(file: DescFile | undefined): Response {
+    if (!file) return failure(status.NOT_FOUND, 'No file of this server contains this symbol, file or extension.');
     const files = new Map<string, FileDescriptorProto>();
-    const add = (one: DescFile): void => {
-      if (files.has(one.name)) return;
-      files.set(one.name, one.proto);
-      one.dependencies.forEach(add);
+    const add = (dependency: DescFile): void => {
+      if (files.has(dependency.name)) return;
+      files.set(dependency.name, dependency.proto);
+      dependency.dependencies.forEach(add);
     };
     add(file);
     const fileDescriptorProto = [...files.values()].map((proto) =>
@@ -105,6 +110,6 @@ export class Reflection {
   }
 }
 
-function failure(errorCode: status, errorMessage: string): Answer {
+function failure(errorCode: status, errorMessage: string): Response {
   return { $case: 'errorResponse', value: { errorCode, errorMessage } };
 }

@@ -13,6 +13,7 @@ import { toItemError } from './status';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
+/** Serves BatchFetchCoins. Each item succeeds or fails on its own. */
 export function batchFetchCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,

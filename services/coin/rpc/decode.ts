@@ -1,12 +1,16 @@
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { MessageTooLargeError, UndecodableMessageError } from '../errors';
 
-/** Largest request that is read, in bytes. 100 GOLD coins need about 370 KB. */
+/**
+ * Size of the largest request that is accepted, in bytes. An upload of 100 GOLD coins has about 370
+ * KB.
+ */
 export const MAX_REQUEST_BYTES = 1024 * 1024;
 
 /**
- * The same service with decoders that do not throw: grpc-js answers INTERNAL when one does, and a bare
- * RESOURCE_EXHAUSTED for a large message. Instead the request becomes the error, and rpc/unary.ts throws it.
+ * Returns the service with decoders that do not throw. If one throws, grpc-js answers INTERNAL; to
+ * a large message it answers RESOURCE_EXHAUSTED without details. So these decoders return the error
+ * in place of the request, and rpc/unary.ts throws it.
  */
 export function withCheckedDecoding<Definition extends ServiceDefinition>(service: Definition): Definition {
   const methods = Object.entries(service).map(([name, method]) => {

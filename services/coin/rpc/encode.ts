@@ -7,8 +7,9 @@ import type {
 } from '../../../gen/aqm/coin/v1/coin_service';
 
 /**
- * The answers of fetches as bytes, the same as the generated code makes: first how many there are, then each once at its
- * place. That code lets its buffer grow and moves what follows a length when it learns the length.
+ * Encodes the response of FetchCoins to the same bytes as the generated code. It first computes the
+ * size, then writes every byte once, at its final position. The generated code grows its buffer,
+ * and moves nested messages once it knows their lengths (docs/adr/0018-encoder.md).
  */
 export function encodeFetchCoinsResponse({ coins }: FetchCoinsResponse): Buffer {
   const bytes = Buffer.allocUnsafe(sizeOfCoins(coins));
@@ -16,21 +17,22 @@ export function encodeFetchCoinsResponse({ coins }: FetchCoinsResponse): Buffer 
   return bytes;
 }
 
+/** Encodes the response of BatchFetchCoins in the same way. */
 export function encodeBatchFetchCoinsResponse({ results }: BatchFetchCoinsResponse): Buffer {
   const errors = results.map(({ error }) => (error ? ItemError.encode(error).finish() : undefined));
   const sizes = results.map(({ coins }, index) => sizeOfCoins(coins) + sizeOfField(errors[index]?.length));
   const bytes = Buffer.allocUnsafe(sizes.reduce((sum, size) => sum + sizeOfField(size), 0));
-  let at = 0;
+  let offset = 0;
   results.forEach(({ coins }: FetchCoinsResult, index) => {
-    at = writeHeader(bytes, at, TAG.results, sizes[index] ?? 0);
-    at = writeCoins(bytes, at, coins);
+    offset = writeHeader(bytes, offset, TAG.results, sizes[index] ?? 0);
+    offset = writeCoins(bytes, offset, coins);
     const error = errors[index];
-    if (error) at = writeBytes(bytes, at, TAG.error, error);
+    if (error) offset = writeBytes(bytes, offset, TAG.error, error);
   });
   return bytes;
 }
 
-/** The same service with these encoders for the answers that hold coins. */
+/** Returns the service with these encoders for the responses that contain coins. */
 export function withLeanEncoding<Definition extends ServiceDefinition>(service: Definition): Definition {
   const encoders: Readonly<Record<string, (value: never) => Buffer>> = {
     fetchCoins: encodeFetchCoinsResponse,
@@ -43,7 +45,7 @@ export function withLeanEncoding<Definition extends ServiceDefinition>(service: 
   return Object.fromEntries(methods);
 }
 
-/** Number of the field * 8, plus 2 for what has a length, 0 for a number. */
+/** Protobuf tags: the field number times 8, plus the wire type (2: length-delimited, 0: varint). */
 const TAG = {
   results: 0x0a,
   coins: 0x0a,
@@ -63,10 +65,10 @@ function sizeOfCoins(coins: readonly Coin[]): number {
   return size;
 }
 
-function writeCoins(bytes: Buffer, from: number, coins: readonly Coin[]): number {
-  let at = from;
-  for (const coin of coins) at = writeCoin(bytes, at, coin);
-  return at;
+function writeCoins(bytes: Buffer, start: number, coins: readonly Coin[]): number {
+  let offset = start;
+  for (const coin of coins) offset = writeCoin(bytes, offset, coin);
+  return offset;
 }
 
 function sizeOfCoin({ keyId, coinCategory, publicKey, signature, expireTime }: Coin): number {
@@ -79,26 +81,28 @@ function sizeOfCoin({ keyId, coinCategory, publicKey, signature, expireTime }: C
   );
 }
 
-function writeCoin(bytes: Buffer, from: number, coin: Coin): number {
-  let at = writeHeader(bytes, from, TAG.coins, sizeOfCoin(coin));
+function writeCoin(bytes: Buffer, start: number, coin: Coin): number {
+  let offset = writeHeader(bytes, start, TAG.coins, sizeOfCoin(coin));
   if (coin.keyId !== '') {
-    at = writeHeader(bytes, at, TAG.keyId, Buffer.byteLength(coin.keyId));
-    at += bytes.write(coin.keyId, at);
+    offset = writeHeader(bytes, offset, TAG.keyId, Buffer.byteLength(coin.keyId));
+    offset += bytes.write(coin.keyId, offset);
   }
-  at = writeNumber(bytes, at, TAG.coinCategory, coin.coinCategory);
-  if (coin.publicKey.length > 0) at = writeBytes(bytes, at, TAG.publicKey, coin.publicKey);
-  if (coin.signature.length > 0) at = writeBytes(bytes, at, TAG.signature, coin.signature);
-  if (!coin.expireTime) return at;
-  at = writeHeader(bytes, at, TAG.expireTime, sizeOfTime(coin.expireTime));
-  at = writeNumber(bytes, at, TAG.seconds, secondsOf(coin.expireTime));
-  return writeNumber(bytes, at, TAG.nanos, nanosOf(coin.expireTime));
+  offset = writeNumber(bytes, offset, TAG.coinCategory, coin.coinCategory);
+  if (coin.publicKey.length > 0) offset = writeBytes(bytes, offset, TAG.publicKey, coin.publicKey);
+  if (coin.signature.length > 0) offset = writeBytes(bytes, offset, TAG.signature, coin.signature);
+  if (!coin.expireTime) return offset;
+  offset = writeHeader(bytes, offset, TAG.expireTime, sizeOfTime(coin.expireTime));
+  offset = writeNumber(bytes, offset, TAG.seconds, secondsOf(coin.expireTime));
+  return writeNumber(bytes, offset, TAG.nanos, nanosOf(coin.expireTime));
 }
 
 function sizeOfTime(time: Date): number {
   return sizeOfNumber(secondsOf(time)) + sizeOfNumber(nanosOf(time));
 }
 
-/** Of a time after 1970, as that of every coin is (uploadCoins). */
+/**
+ * Returns the seconds of a time after 1970. Every coin has such an expiry: uploads are validated.
+ */
 function secondsOf(time: Date): number {
   return Math.trunc(time.getTime() / 1000);
 }
@@ -107,16 +111,19 @@ function nanosOf(time: Date): number {
   return (time.getTime() % 1000) * 1_000_000;
 }
 
-/** A tag and a number; nothing for 0, as for every value that is not set. */
+/** Returns the size of a varint field with its tag. A value of 0 is not encoded and has no size. */
 function sizeOfNumber(value: number): number {
   return value === 0 ? 0 : 1 + sizeOfVarint(value);
 }
 
-function writeNumber(bytes: Buffer, at: number, tag: number, value: number): number {
-  return value === 0 ? at : writeHeader(bytes, at, tag, value);
+function writeNumber(bytes: Buffer, offset: number, tag: number, value: number): number {
+  return value === 0 ? offset : writeHeader(bytes, offset, tag, value);
 }
 
-/** A tag, a length and so many bytes; nothing where there are none to write. */
+/**
+ * Returns the size of a length-delimited field with its tag and length. An undefined length means
+ * an unset field.
+ */
 function sizeOfField(length: number | undefined): number {
   return length === undefined ? 0 : 1 + sizeOfVarint(length) + length;
 }
@@ -125,20 +132,20 @@ function sizeOfText(text: string): number {
   return sizeOfField(Buffer.byteLength(text) || undefined);
 }
 
-function writeBytes(bytes: Buffer, from: number, tag: number, value: Uint8Array): number {
-  const at = writeHeader(bytes, from, tag, value.length);
-  bytes.set(value, at);
-  return at + value.length;
+function writeBytes(bytes: Buffer, start: number, tag: number, value: Uint8Array): number {
+  const offset = writeHeader(bytes, start, tag, value.length);
+  bytes.set(value, offset);
+  return offset + value.length;
 }
 
-/** A tag, and a length or a number: not below zero, which has another form. */
-function writeHeader(bytes: Buffer, from: number, tag: number, value: number): number {
-  bytes[from] = tag;
-  let at = from + 1;
+/** Writes a tag and a varint, which must not be negative. Returns the position after them. */
+function writeHeader(bytes: Buffer, start: number, tag: number, value: number): number {
+  bytes[start] = tag;
+  let offset = start + 1;
   let rest = value;
-  for (; rest > 127; rest = Math.floor(rest / 128)) bytes[at++] = (rest % 128) | 128;
-  bytes[at++] = rest;
-  return at;
+  for (; rest > 127; rest = Math.floor(rest / 128)) bytes[offset++] = (rest % 128) | 128;
+  bytes[offset++] = rest;
+  return offset;
 }
 
 function sizeOfVarint(value: number): number {

@@ -6,6 +6,7 @@ import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
+/** Serves FetchCoins. */
 export function fetchCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,
@@ -19,7 +20,7 @@ export function fetchCoins(
   };
 }
 
-/** @throws InvalidFieldError */
+/** Validates one fetch and normalizes its UUIDs to lower case. @throws InvalidFieldError */
 export function validateFetch(request: FetchCoinsRequest): CoinFetch {
   const violations = new Violations();
   violations.uuid('target_user_id', request.targetUserId);

@@ -3,6 +3,7 @@ import { toInventoryCount } from '../coin';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { Method } from './unary';
 
+/** Serves GetInventoryCount. */
 export function getInventoryCount(
   store: CoinInventoryServer,
 ): Method<GetInventoryCountRequest, GetInventoryCountResponse> {

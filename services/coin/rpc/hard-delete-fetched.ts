@@ -5,6 +5,7 @@ import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
+/** Serves HardDeleteFetched of the admin service. */
 export function hardDeleteFetched(
   store: CoinInventoryServer,
 ): Method<HardDeleteFetchedRequest, HardDeleteFetchedResponse> {

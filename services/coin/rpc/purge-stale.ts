@@ -5,6 +5,7 @@ import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
+/** Serves PurgeStale of the admin service. */
 export function purgeStale(store: CoinInventoryServer): Method<PurgeStaleRequest, PurgeStaleResponse> {
   return async (request, caller, deadline) => {
     if (!caller.isAdmin) throw new ScopeMissingError('admin');

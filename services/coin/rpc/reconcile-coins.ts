@@ -10,6 +10,7 @@ import type { VaultListing } from '../store/reconcile-coins';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
+/** Serves ReconcileCoins. */
 export function reconcileCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,
@@ -27,13 +28,16 @@ export function reconcileCoins(
   };
 }
 
-/** Whether listed_at lies in the future the store says, by the clock that gave out server_time. */
+/**
+ * Validates all but one rule: the store refuses a listed_at in the future, by the clock that
+ * server_time came from.
+ */
 function validate({ coinCategory, keyIds, complete, listedAt, databaseEpoch }: ReconcileCoinsRequest): VaultListing {
   const violations = new Violations();
   violations.category('coin_category', coinCategory);
   violations.listSize('key_ids', keyIds.length, LIMITS.idsPerReconcile, 0);
   if (databaseEpoch !== '') violations.uuid('database_epoch', databaseEpoch);
-  // NaN is a time outside of the protobuf range.
+  // NaN stands for a time outside the protobuf range.
   if (listedAt !== undefined && !(listedAt.getTime() >= 0)) violations.add('listed_at', 'must be a time after 1970');
   if (complete && listedAt === undefined) violations.add('listed_at', 'must be set when complete is');
   violations.throwIfAny();

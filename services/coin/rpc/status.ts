@@ -4,7 +4,7 @@ import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import type { ItemError } from '../../../gen/aqm/coin/v1/coin';
 import { DomainError, InvalidFieldError, TemporaryError } from '../errors';
 
-/** `domain` of every ErrorInfo. */
+/** The `domain` of every ErrorInfo. */
 const DOMAIN = 'coin.aqm';
 
 const CODES: Readonly<Record<string, status>> = {
@@ -27,39 +27,52 @@ const CODES: Readonly<Record<string, status>> = {
   SHUTTING_DOWN: status.UNAVAILABLE,
 };
 
-/** These mean that we are in trouble, not the caller. */
-const OURS = new Set<status>([status.INTERNAL, status.UNKNOWN, status.UNAVAILABLE, status.DATA_LOSS]);
+/** Codes of failures that the server is responsible for, not the caller. */
+const SERVER_FAULTS = new Set<status>([status.INTERNAL, status.UNKNOWN, status.UNAVAILABLE, status.DATA_LOSS]);
 
-export function isOurs(code: status): boolean {
-  return OURS.has(code);
+/**
+ * Returns true if a call with this code failed because of the server, not because of its caller.
+ */
+export function isServerFault(code: status): boolean {
+  return SERVER_FAULTS.has(code);
 }
 
-interface Answer {
+interface Failure {
   code: status;
   reason: string;
   message: string;
 }
 
-/** Code, reason and sentence of any error. What we did not foresee is INTERNAL and tells the caller nothing. */
-function toAnswer(error: unknown): Answer {
+/**
+ * Maps any error to its code, reason and message. An unexpected error becomes INTERNAL and reveals
+ * nothing to the caller.
+ */
+function toFailure(error: unknown): Failure {
   if (error instanceof DomainError) {
     return { code: CODES[error.reason] ?? status.INTERNAL, reason: error.reason, message: error.message };
   }
-  return { code: status.INTERNAL, reason: 'INTERNAL', message: 'Something went wrong on the server; it was logged.' };
+  return {
+    code: status.INTERNAL,
+    reason: 'INTERNAL',
+    message: 'An internal error occurred; it was logged on the server.',
+  };
 }
 
-/** The reasons of the contract. */
+/** All error reasons of the contract. */
 export const REASONS: readonly string[] = [...Object.keys(CODES), 'INTERNAL'];
 
-/** What a call ends with when it is refused or fails. */
+/** The gRPC status of a refused or failed call. */
 export interface FailureStatus extends StatusObject {
-  /** Of its ErrorInfo. */
+  /** The reason of its ErrorInfo. */
   readonly reason: string;
 }
 
-/** The error as a google.rpc.Status with ErrorInfo and, where they help, BadRequest and RetryInfo. */
+/**
+ * Maps an error to a google.rpc.Status with ErrorInfo and, where they apply, BadRequest and
+ * RetryInfo.
+ */
 export function toStatus(error: unknown): FailureStatus {
-  const { code, reason, message } = toAnswer(error);
+  const { code, reason, message } = toFailure(error);
   const details = [
     any('google.rpc.ErrorInfo', ErrorInfo.encode(ErrorInfo.fromPartial({ reason, domain: DOMAIN })).finish()),
   ];
@@ -82,9 +95,9 @@ export function toStatus(error: unknown): FailureStatus {
   return { code, details: message, metadata, reason };
 }
 
-/** The error of one item of a batch. */
+/** Maps an error to the error of one batch item. */
 export function toItemError(error: unknown): ItemError {
-  return toAnswer(error);
+  return toFailure(error);
 }
 
 function any(type: string, value: Uint8Array) {

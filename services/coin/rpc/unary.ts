@@ -6,9 +6,12 @@ import { DomainError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
 import { count } from '../telemetry/metrics';
 import { traceCall } from '../telemetry/tracing';
-import { isOurs, toStatus } from './status';
+import { isServerFault, toStatus } from './status';
 
-/** One method: a decoded request, who asks and for how long, to an answer or a domain error; an async function. */
+/**
+ * Implements one RPC method: returns the response, or rejects with a domain error. Must be async,
+ * so that it never throws directly.
+ */
 export type Method<Request, Response> = (request: Request, caller: Caller, deadline: Deadline) => Promise<Response>;
 
 export interface UnaryOptions {
@@ -18,8 +21,8 @@ export interface UnaryOptions {
 }
 
 /**
- * Makes a method a gRPC handler. Everything thrown becomes a rich status here; what is not a domain error is
- * logged whole and answered as INTERNAL.
+ * Turns a method into a gRPC handler. Every error becomes a status with details here. An error that
+ * is not a domain error is logged completely and answered as INTERNAL.
  */
 export function unary<Request, Response>(
   { logger, now, calls }: UnaryOptions,
@@ -27,21 +30,26 @@ export function unary<Request, Response>(
 ): handleUnaryCall<Request, Response> {
   return (call: ServerUnaryCall<Request, Response>, callback) => {
     const path = call.getPath();
-    traceCall(path, call.metadata, (ended) => {
+    traceCall(path, call.metadata, (onEnd) => {
       const fail = (error: unknown): void => {
         if (!(error instanceof DomainError)) logger.error({ err: error, method: path }, 'unexpected error');
         const failure = toStatus(error);
         count.refused(failure.reason);
-        ended?.({ code: status[failure.code], reason: failure.reason, isOurs: isOurs(failure.code) });
+        onEnd?.({
+          code: status[failure.code],
+          reason: failure.reason,
+          isServerFault: isServerFault(failure.code),
+        });
         callback(failure);
       };
       const deadline = new Deadline(Number(call.getDeadline()), now);
-      // Comes for a deadline as well as for a caller that gave up or is gone; and, late, after every answer.
+      // Emitted when the deadline passes, and when the caller cancels or disconnects; also, late,
+      // after every response.
       call.on('cancelled', () => deadline.end());
       let caller: Caller;
       try {
         deadline.check();
-        // A request that could not be decoded arrives as the error that says so (rpc/decode.ts).
+        // A request that could not be decoded arrives as the error (rpc/decode.ts).
         if (call.request instanceof DomainError) throw call.request;
         caller = callerOf(call);
         calls.enter();
@@ -52,7 +60,7 @@ export function unary<Request, Response>(
       method(call.request, caller, deadline).then(
         (response) => {
           calls.leave();
-          ended?.({ code: 'OK' });
+          onEnd?.({ code: 'OK' });
           callback(null, response);
         },
         (error: unknown) => {

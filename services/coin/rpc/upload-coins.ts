@@ -10,6 +10,7 @@ import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
+/** Serves UploadCoins. */
 export function uploadCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,
@@ -41,8 +42,8 @@ function validate(request: UploadCoinsRequest, now: Date): StoredCoin[] {
     validateCoin(violations, `coins[${index}]`, coin, now);
   });
   violations.throwIfAny();
-  const expireByDefault = new Date(now.getTime() + COIN_LIFETIME_MS);
-  return request.coins.map(({ keyId, coinCategory, publicKey, signature, expireTime = expireByDefault }) => ({
+  const defaultExpireTime = new Date(now.getTime() + COIN_LIFETIME_MS);
+  return request.coins.map(({ keyId, coinCategory, publicKey, signature, expireTime = defaultExpireTime }) => ({
     keyId: keyId.toLowerCase(),
     coinCategory,
     publicKey,
@@ -51,20 +52,21 @@ function validate(request: UploadCoinsRequest, now: Date): StoredCoin[] {
   }));
 }
 
-function validateCoin(violations: Violations, at: string, coin: Coin, now: Date): void {
-  violations.uuid(`${at}.key_id`, coin.keyId);
-  violations.category(`${at}.coin_category`, coin.coinCategory);
+function validateCoin(violations: Violations, path: string, coin: Coin, now: Date): void {
+  violations.uuid(`${path}.key_id`, coin.keyId);
+  violations.category(`${path}.coin_category`, coin.coinCategory);
   const spec = categorySpec(coin.coinCategory);
   if (spec) {
-    violations.size(`${at}.public_key`, coin.publicKey, spec.publicKeySize, spec.name);
-    violations.size(`${at}.signature`, coin.signature, spec.signatureSize, spec.name);
+    violations.size(`${path}.public_key`, coin.publicKey, spec.publicKeySize, spec.name);
+    violations.size(`${path}.signature`, coin.signature, spec.signatureSize, spec.name);
   }
-  if (coin.expireTime) validateExpireTime(violations, `${at}.expire_time`, coin.expireTime, now);
+  if (coin.expireTime) validateExpireTime(violations, `${path}.expire_time`, coin.expireTime, now);
 }
 
 function validateExpireTime(violations: Violations, field: string, expireTime: Date, now: Date): void {
   const latest = now.getTime() + COIN_LIFETIME_MS + CLOCK_SKEW_MS;
-  // Before 1970 the protobuf range goes on to year 1, which means nothing for a coin; NaN is outside of it.
+  // Protobuf times begin in year 1, but an expiry before 1970 makes no sense. NaN stands for a time
+  // outside the protobuf range.
   if (!(expireTime.getTime() >= 0)) violations.add(field, 'must be a time after 1970');
   else if (expireTime.getTime() > latest) {
     violations.add(field, `must not be later than ${new Date(latest).toISOString()} (23 days from now)`);

@@ -5,7 +5,9 @@ import { isUuid } from '../uuid';
 
 const CATEGORY_NAMES = COIN_CATEGORIES.map((spec) => `COIN_CATEGORY_${spec.name}`).join(', ');
 
-/** Collects everything that is wrong with one request, so that the caller learns it all at once. */
+/**
+ * Collects all invalid fields of one request, so that the caller gets the whole list in one error.
+ */
 export class Violations {
   readonly #found: FieldViolation[] = [];
 
@@ -33,7 +35,7 @@ export class Violations {
     if (size < min || size > max) this.add(field, `must hold ${min} to ${max} elements; it holds ${size}`);
   }
 
-  /** @throws InvalidFieldError when anything was found. */
+  /** @throws InvalidFieldError if there is any violation */
   throwIfAny(): void {
     if (this.#found.length > 0) throw new InvalidFieldError(this.#found);
   }

@@ -2,69 +2,76 @@ import type { Meter } from '@opentelemetry/api';
 
 /** Stock and table sizes of the whole database. */
 export interface StockLevels {
-  /** By name of the category. */
+  /** Coins in stock by name of their category. */
   readonly coins: ReadonlyMap<string, number>;
   readonly tables: readonly { readonly name: string; readonly rows: number; readonly bytes: number }[];
 }
 
-/** What stands how high at the moment; looked at when somebody asks. */
+/** Current values of the observable gauges. */
 export interface GaugeValues {
   readonly callsInFlight: number;
   readonly connections: number;
-  /** Fetches that wait for a shared statement. */
+  /** Fetches that wait for the next batch. */
   readonly fetchesWaiting: number;
   readonly pool: {
     readonly used: number;
     readonly idle: number;
-    readonly most: number;
+    readonly max: number;
     /** Statements that wait for a connection. */
     readonly waiting: number;
   };
   readonly isFenced: boolean;
   readonly isDatabaseUp: boolean;
-  /** undefined: not known yet, or no longer. */
+  /** undefined if the stock was not read yet, or could not be read. */
   readonly stock: StockLevels | undefined;
 }
 
 const POOL = { 'db.client.connection.pool.name': 'coin' };
 
-export function registerGauges(meter: Meter, look: () => GaugeValues): void {
+/** Registers the gauges. `read` is called at each export. */
+export function registerGauges(meter: Meter, read: () => GaugeValues): void {
   const gauge = (name: string, description: string, unit?: string) =>
     meter.createObservableGauge(name, { description, ...(unit && { unit }) });
-  const calls = gauge('aqm.calls.active', 'Calls that are worked on');
-  const connections = gauge('aqm.connections', 'Connections of clients');
-  const waiting = gauge('aqm.batch.waiting', 'Fetches that wait for a statement that they share (AQM_CLAIM_BATCH)');
+  const calls = gauge('aqm.calls.active', 'Calls in flight');
+  const connections = gauge('aqm.connections', 'Client connections');
+  const waiting = gauge('aqm.batch.waiting', 'Fetches that wait for the next batch (AQM_CLAIM_BATCH)');
   const poolCount = gauge('db.client.connection.count', 'Connections to PostgreSQL, by state');
-  const poolMost = gauge('db.client.connection.max', 'Connections to PostgreSQL there may be (AQM_POOL_SIZE)');
+  const poolMax = gauge('db.client.connection.max', 'Maximum number of connections to PostgreSQL (AQM_POOL_SIZE)');
   const poolWaiting = gauge('db.client.connection.pending_requests', 'Statements that wait for a connection');
-  const fenced = gauge('aqm.fence.up', '1: nothing is handed out or stored until an operator decides');
-  const databaseUp = gauge('aqm.database.up', '1: PostgreSQL answered within the last second or two');
+  const fenced = gauge(
+    'aqm.fence.up',
+    '1 while the database is fenced: fetches and uploads are refused until an operator decides',
+  );
+  const databaseUp = gauge('aqm.database.up', '1 if PostgreSQL responded within the last two seconds');
   const stock = gauge(
     'aqm.stock.coins',
-    'Coins in stock that could be fetched, of all users, by category; an estimate where they are many',
+    'Fetchable coins in stock, of all users, by category; an estimate for a large stock',
   );
-  const rows = gauge('aqm.table.rows', 'Rows of a table, as PostgreSQL estimates them');
-  const size = gauge('aqm.table.size', 'What a table takes on disk, indexes and key bytes included', 'By');
+  const rows = gauge('aqm.table.rows', 'Estimated rows of a table');
+  const size = gauge('aqm.table.size', 'Size of a table on disk, including indexes and TOAST', 'By');
   const memory = gauge('process.memory.usage', 'Resident memory', 'By');
-  const utilization = gauge('nodejs.eventloop.utilization', 'How busy the process was since it was last asked, 0 to 1');
-  const cpu = meter.createObservableCounter('process.cpu.time', { description: 'Processor time', unit: 's' });
+  const utilization = gauge('nodejs.eventloop.utilization', 'Event loop utilization since the last export, 0 to 1');
+  const cpu = meter.createObservableCounter('process.cpu.time', {
+    description: 'CPU time, user and system',
+    unit: 's',
+  });
 
-  let since = performance.eventLoopUtilization();
+  let previous = performance.eventLoopUtilization();
   meter.addBatchObservableCallback(
     (result) => {
-      const levels = look();
-      result.observe(calls, levels.callsInFlight);
-      result.observe(connections, levels.connections);
-      result.observe(waiting, levels.fetchesWaiting);
-      result.observe(poolCount, levels.pool.used, { ...POOL, 'db.client.connection.state': 'used' });
-      result.observe(poolCount, levels.pool.idle, { ...POOL, 'db.client.connection.state': 'idle' });
-      result.observe(poolMost, levels.pool.most, POOL);
-      result.observe(poolWaiting, levels.pool.waiting, POOL);
-      result.observe(fenced, levels.isFenced ? 1 : 0);
-      result.observe(databaseUp, levels.isDatabaseUp ? 1 : 0);
-      for (const [name, coins] of levels.stock?.coins ?? [])
+      const values = read();
+      result.observe(calls, values.callsInFlight);
+      result.observe(connections, values.connections);
+      result.observe(waiting, values.fetchesWaiting);
+      result.observe(poolCount, values.pool.used, { ...POOL, 'db.client.connection.state': 'used' });
+      result.observe(poolCount, values.pool.idle, { ...POOL, 'db.client.connection.state': 'idle' });
+      result.observe(poolMax, values.pool.max, POOL);
+      result.observe(poolWaiting, values.pool.waiting, POOL);
+      result.observe(fenced, values.isFenced ? 1 : 0);
+      result.observe(databaseUp, values.isDatabaseUp ? 1 : 0);
+      for (const [name, coins] of values.stock?.coins ?? [])
         result.observe(stock, coins, { 'aqm.coin_category': name });
-      for (const table of levels.stock?.tables ?? []) {
+      for (const table of values.stock?.tables ?? []) {
         result.observe(rows, table.rows, { 'aqm.table': table.name });
         result.observe(size, table.bytes, { 'aqm.table': table.name });
       }
@@ -72,15 +79,15 @@ export function registerGauges(meter: Meter, look: () => GaugeValues): void {
       const { user, system } = process.cpuUsage();
       result.observe(cpu, (user + system) / 1e6);
       const now = performance.eventLoopUtilization();
-      result.observe(utilization, performance.eventLoopUtilization(now, since).utilization);
-      since = now;
+      result.observe(utilization, performance.eventLoopUtilization(now, previous).utilization);
+      previous = now;
     },
     [
       calls,
       connections,
       waiting,
       poolCount,
-      poolMost,
+      poolMax,
       poolWaiting,
       fenced,
       databaseUp,

@@ -5,16 +5,16 @@ import { CoinUploadResult_Outcome as UploadOutcome } from '../../../gen/aqm/coin
 import { Counter } from './counters';
 
 /**
- * What the service counts, always, and tells when metrics are on. No label is ever a value that somebody chose: no id, no path
- * of a call that we do not serve (promise 10).
+ * The metrics of the service. Counting is always on; exporting only if metrics are enabled. A label
+ * value is never chosen by a caller: no id, no path of a method that is not served (promise 10).
  */
 
-const TIER = 'aqm.coin_category';
+const CATEGORY = 'aqm.coin_category';
 const OUTCOME = 'aqm.outcome';
 const JOB = 'aqm.job';
 
-const TIERS = COIN_CATEGORIES.map(({ name }): string => name);
-const tierOf = new Map<CoinCategory, string>(COIN_CATEGORIES.map(({ category, name }) => [category, name]));
+const CATEGORIES = COIN_CATEGORIES.map(({ name }): string => name);
+const nameOf = new Map<CoinCategory, string>(COIN_CATEGORIES.map(({ category, name }) => [category, name]));
 const JOBS = ['hard-delete-fetched', 'clear-retired', 'purge-stale', 'forget-spent'] as const;
 export type Job = (typeof JOBS)[number];
 
@@ -27,14 +27,14 @@ const UPLOADED: Readonly<Record<number, string>> = {
   [UploadOutcome.OUTCOME_OVER_STOCK_LIMIT]: 'over_stock_limit',
 };
 
-const fetches = new Counter(TIER, OUTCOME);
-fetches.declare(TIERS, ['whole', 'short', 'empty', 'repeat', 'failed']);
-const coinsFetched = new Counter(TIER);
-coinsFetched.declare(TIERS);
-const coinsUploaded = new Counter(TIER, OUTCOME);
-coinsUploaded.declare(TIERS, Object.values(UPLOADED));
-const coinsRetired = new Counter(TIER);
-coinsRetired.declare(TIERS);
+const fetches = new Counter(CATEGORY, OUTCOME);
+fetches.declare(CATEGORIES, ['whole', 'short', 'empty', 'repeat', 'failed']);
+const coinsFetched = new Counter(CATEGORY);
+coinsFetched.declare(CATEGORIES);
+const coinsUploaded = new Counter(CATEGORY, OUTCOME);
+coinsUploaded.declare(CATEGORIES, Object.values(UPLOADED));
+const coinsRetired = new Counter(CATEGORY);
+coinsRetired.declare(CATEGORIES);
 const coinsRemoved = new Counter(JOB);
 coinsRemoved.declare(JOBS);
 const housekeepingRuns = new Counter(JOB, OUTCOME);
@@ -42,13 +42,13 @@ housekeepingRuns.declare(JOBS, ['done', 'failed']);
 const callsRefused = new Counter('aqm.reason');
 const limitsHit = new Counter('aqm.limit');
 limitsHit.declare(['fetch', 'upload', 'reconcile']);
-/** By job, in seconds since 1970. */
+/** Time of the last success of each job, in seconds since 1970. */
 const housekeepingSuccess = new Map<Job, number>();
 
 export interface CountedFetch {
   readonly coinCategory: CoinCategory;
   readonly count: number;
-  /** It is over a limit, and only looks for an earlier answer. */
+  /** True if the fetch is over a limit and can only repeat an earlier answer. */
   readonly onlyRemembered?: boolean;
 }
 
@@ -56,28 +56,29 @@ export type CountedAnswer =
   | { readonly coins: readonly { readonly coinCategory: CoinCategory }[]; readonly isRepeat: boolean }
   | { readonly error: unknown };
 
+/** Counts events. */
 export const count = {
   fetch(fetch: CountedFetch | undefined, answer: CountedAnswer): void {
-    const tier = fetch && tierOf.get(fetch.coinCategory);
-    if (!fetch || tier === undefined) return;
-    if ('error' in answer) fetches.add(1, tier, 'failed');
-    else if (answer.isRepeat) fetches.add(1, tier, 'repeat');
+    const name = fetch && nameOf.get(fetch.coinCategory);
+    if (!fetch || name === undefined) return;
+    if ('error' in answer) fetches.add(1, name, 'failed');
+    else if (answer.isRepeat) fetches.add(1, name, 'repeat');
     else if (!fetch.onlyRemembered) {
       const { length } = answer.coins;
-      fetches.add(1, tier, length === fetch.count ? 'whole' : length === 0 ? 'empty' : 'short');
-      for (const { coinCategory } of answer.coins) coinsFetched.add(1, tierOf.get(coinCategory) ?? '');
+      fetches.add(1, name, length === fetch.count ? 'whole' : length === 0 ? 'empty' : 'short');
+      for (const { coinCategory } of answer.coins) coinsFetched.add(1, nameOf.get(coinCategory) ?? '');
     }
   },
   uploads(coins: readonly { readonly coinCategory: CoinCategory }[], outcomes: readonly UploadOutcome[]): void {
     coins.forEach(({ coinCategory }, index) => {
       const outcome = UPLOADED[outcomes[index] ?? 0];
-      if (outcome !== undefined) coinsUploaded.add(1, tierOf.get(coinCategory) ?? '', outcome);
+      if (outcome !== undefined) coinsUploaded.add(1, nameOf.get(coinCategory) ?? '', outcome);
     });
   },
-  retired: (category: CoinCategory, coins: number) => coinsRetired.add(coins, tierOf.get(category) ?? ''),
+  retired: (category: CoinCategory, coins: number) => coinsRetired.add(coins, nameOf.get(category) ?? ''),
   removed: (job: Job, coins: number) => coinsRemoved.add(coins, job),
   limitHit: (limit: 'fetch' | 'upload' | 'reconcile') => limitsHit.add(1, limit),
-  /** A call that ended with an error of the contract. */
+  /** Counts a call that ended with an error of the contract. */
   refused: (reason: string) => callsRefused.add(1, reason),
   housekeeping(job: Job, outcome: 'done' | 'failed'): void {
     housekeepingRuns.add(1, job, outcome);
@@ -88,14 +89,14 @@ export const count = {
 let durations: Histogram | undefined;
 let batches: Histogram | undefined;
 
-/** Durations and sizes; nothing while metrics are off. */
+/** Records durations and sizes. Does nothing while metrics are off. */
 export const measure = {
   get isOn(): boolean {
     return durations !== undefined;
   },
   call: (seconds: number, method: string, code: string) =>
     durations?.record(seconds, { 'rpc.system.name': 'grpc', 'rpc.method': method, 'rpc.response.status_code': code }),
-  /** Fetches that shared one statement. */
+  /** Records the number of fetches in one batch. */
   batch: (fetchCount: number) => batches?.record(fetchCount),
 };
 
@@ -103,38 +104,34 @@ const DURATIONS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 /**
- * Tells from now on what is counted and measured, to the meter provider that is registered.
- * @param reasons of the contract's errors
+ * Starts to report all counters and measurements to the registered meter provider.
+ * @param reasons all error reasons of the contract
  */
-export function turnMetricsOn(reasons: readonly string[]): Meter {
+export function enableMetrics(reasons: readonly string[]): Meter {
   const meter = metrics.getMeter('aqm.coin');
   callsRefused.declare(reasons);
   durations = meter.createHistogram('rpc.server.call.duration', {
-    description: 'Calls, from their first header to their status, by method and gRPC code',
+    description: 'Duration of calls, from the request headers to the status, by method and gRPC code',
     unit: 's',
     advice: { explicitBucketBoundaries: DURATIONS_S },
   });
   batches = meter.createHistogram('aqm.batch.size', {
-    description: 'Fetches that one statement served (AQM_CLAIM_BATCH)',
+    description: 'Fetches per batch (AQM_CLAIM_BATCH)',
     advice: { explicitBucketBoundaries: BATCHES },
   });
-  const counter = (name: string, tally: Counter, description: string) =>
-    meter.createObservableCounter(name, { description }).addCallback((result) => tally.observe(result));
-  counter('aqm.fetches', fetches, 'Fetches by the category asked for and what became of them');
-  counter('aqm.coins.fetched', coinsFetched, 'Coins handed out, by their category; repeats do not count');
+  const counter = (name: string, counts: Counter, description: string) =>
+    meter.createObservableCounter(name, { description }).addCallback((result) => counts.observe(result));
+  counter('aqm.fetches', fetches, 'Fetches by requested category and outcome');
+  counter('aqm.coins.fetched', coinsFetched, 'Coins handed out, by their category, without repeats');
   counter('aqm.coins.uploaded', coinsUploaded, 'Coins uploaded, by category and outcome');
-  counter('aqm.coins.retired', coinsRetired, 'Coins that reconciling made spent');
-  counter(
-    'aqm.coins.removed',
-    coinsRemoved,
-    'Coins that a job of housekeeping, or the admin call of that name, removed',
-  );
-  counter('aqm.housekeeping.runs', housekeepingRuns, 'Scheduled runs of the jobs of housekeeping');
-  counter('aqm.calls.refused', callsRefused, 'Calls that ended with an error, by its reason');
-  counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles that were over a limit');
+  counter('aqm.coins.retired', coinsRetired, 'Coins retired by reconciling');
+  counter('aqm.coins.removed', coinsRemoved, 'Coins removed by a housekeeping job or the admin method of that name');
+  counter('aqm.housekeeping.runs', housekeepingRuns, 'Scheduled runs of the housekeeping jobs');
+  counter('aqm.calls.refused', callsRefused, 'Calls that ended with an error, by reason');
+  counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles over a rate limit');
   meter
     .createObservableGauge('aqm.housekeeping.last_success', {
-      description: 'When a job last ran to its end',
+      description: 'Time of the last successful run of a job, in seconds since 1970',
       unit: 's',
     })
     .addCallback((result) => {

@@ -1,27 +1,37 @@
-/** What a statement does, in the words of the semantic conventions for databases. */
+/**
+ * Summary of an SQL statement, as defined by the OpenTelemetry semantic conventions for databases.
+ */
 export interface QuerySummary {
-  /** Operations and tables in their order, such as `DELETE coin_stock INSERT coin_fetch SELECT coin`. */
+  /**
+   * Operations and tables in order of appearance, such as `DELETE coin_stock INSERT coin_fetch
+   * SELECT coin`.
+   */
   readonly summary: string;
-  /** The first that changes something, else SELECT. */
+  /** The first operation that changes data, else SELECT. */
   readonly operation: string;
 }
 
-/** There are as many texts as there are statements in the source, times a few variants. */
-const known = new Map<string, QuerySummary>();
+/**
+ * Never evicted: there are only as many texts as statements in the source, times a few variants.
+ */
+const summaries = new Map<string, QuerySummary>();
 
 const NAMED_TABLE = /\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN)\s+((?:coin|database)(?:_\w+)?)\b/g;
 
-/** Reads a statement of ours: every table's name begins with `coin` or `database`, and no name of a WITH query does. */
+/**
+ * Summarizes one of our statements. It relies on our naming: every table name begins with `coin` or
+ * `database`, and no name of a WITH query does.
+ */
 export function summaryOf(text: string): QuerySummary {
-  let found = known.get(text);
+  let found = summaries.get(text);
   if (!found) {
-    found = summarise(text);
-    known.set(text, found);
+    found = summarize(text);
+    summaries.set(text, found);
   }
   return found;
 }
 
-function summarise(text: string): QuerySummary {
+function summarize(text: string): QuerySummary {
   const parts = new Set<string>();
   const operations: string[] = [];
   for (const [, words = '', table = ''] of text.matchAll(NAMED_TABLE)) {

@@ -2,26 +2,39 @@ import { hostname } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import { DiagLogLevel, diag } from '@opentelemetry/api';
 import type { Logger } from 'pino';
-import { turnTracingOn } from './tracing';
+import { enableTracing } from './tracing';
 
-/** What is not delivered by then is given up, so that no collector holds up the end of the process; in milliseconds. */
-const STOP_PATIENCE_MS = 2000;
-/** A sentence that comes again within this time is not logged again, such as that of a collector that is away; in milliseconds. */
+/**
+ * Flush timeout at shutdown, in milliseconds. An unreachable collector must not delay the exit of
+ * the process.
+ */
+const FLUSH_TIMEOUT_MS = 2000;
+/**
+ * A repeated warning, such as that of an unreachable collector, is logged at most once in this
+ * time; in milliseconds.
+ */
 const REPEAT_MS = 300_000;
+/** Maximum number of distinct warnings that are remembered. */
 const MAX_KINDS = 100;
 
 export interface Telemetry {
   readonly hasMetrics: boolean;
-  /** How often what is costly to know may be looked at: OTEL_METRIC_EXPORT_INTERVAL, in milliseconds. */
+  /**
+   * Interval at which values that are costly to read may be read: OTEL_METRIC_EXPORT_INTERVAL, in
+   * milliseconds.
+   */
   readonly intervalMs: number;
-  /** Delivers what is left, within 2 s. Never fails. */
+  /** Exports what is pending, within 2 s. Never rejects. */
   stop(): Promise<void>;
 }
 
 const DEFAULT_INTERVAL_MS = 60_000;
 const NONE: Telemetry = { hasMetrics: false, intervalMs: DEFAULT_INTERVAL_MS, stop: async () => {} };
 
-/** Which signals the environment asks for. The SDK would export everything to localhost where nothing is said. */
+/**
+ * Returns the signals that the environment enables. By default the SDK would export everything to
+ * localhost.
+ */
 export function signalsOf(env: NodeJS.ProcessEnv): { readonly traces: boolean; readonly metrics: boolean } {
   const isOn = (signal: 'TRACES' | 'METRICS') => {
     const exporter = env[`OTEL_${signal}_EXPORTER`]?.trim();
@@ -32,33 +45,40 @@ export function signalsOf(env: NodeJS.ProcessEnv): { readonly traces: boolean; r
   return { traces: isOn('TRACES'), metrics: isOn('METRICS') };
 }
 
-/** Of parentbased_traceidratio. The other samplers are left to the SDK. */
-function shareOfNewTraces({
+/**
+ * Returns the ratio of the sampler parentbased_traceidratio, from 0 to 1. Other samplers are left
+ * to the SDK.
+ */
+function ratioOfNewTraces({
   OTEL_TRACES_SAMPLER: sampler,
   OTEL_TRACES_SAMPLER_ARG: argument,
 }: NodeJS.ProcessEnv): number {
-  const share = Number(argument || 1);
-  return sampler?.trim() === 'parentbased_traceidratio' && share >= 0 && share < 1 ? share : 1;
+  const ratio = Number(argument || 1);
+  return sampler?.trim() === 'parentbased_traceidratio' && ratio >= 0 && ratio < 1 ? ratio : 1;
 }
 
 const DEFAULT_METRICS_PORT = 9464;
 
-/** For one of several processes of a service, so that each has a metrics port of its own: the named one, the next, and so on. */
-export function metricsPortOf(env: NodeJS.ProcessEnv, place: number): NodeJS.ProcessEnv {
+/**
+ * Returns the setting that gives each worker process its own metrics port: the configured one plus
+ * `index`.
+ */
+export function metricsPortOf(env: NodeJS.ProcessEnv, index: number): NodeJS.ProcessEnv {
   const first = Number(env.OTEL_EXPORTER_PROMETHEUS_PORT || DEFAULT_METRICS_PORT);
-  return { OTEL_EXPORTER_PROMETHEUS_PORT: String(first + place) };
+  return { OTEL_EXPORTER_PROMETHEUS_PORT: String(first + index) };
 }
 
 /**
- * Starts the OpenTelemetry SDK if an OTEL_* variable names an endpoint or an exporter; else it is not even loaded. Configured by
- * those variables alone (docs/observability.md), which it reads from the process itself. What goes wrong with it is a warning in
- * the log: a collector that is away, a metrics port that is taken.
+ * Starts the OpenTelemetry SDK if an OTEL_* variable names an endpoint or an exporter; otherwise
+ * the SDK is not even loaded. It is configured by those variables alone (docs/observability.md),
+ * which the SDK reads from `process.env`. Failures, such as an unreachable collector or a metrics
+ * port in use, are logged as warnings.
  */
 export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promise<Telemetry> {
   const { traces, metrics } = signalsOf(env);
-  const share = shareOfNewTraces(env);
-  // Whoever begins a trace here has been chosen already; see traceCall.
-  if (traces && share < 1) env.OTEL_TRACES_SAMPLER = 'parentbased_always_on';
+  const ratio = ratioOfNewTraces(env);
+  // traceCall samples new traces before the SDK sees them, so the SDK must record all of them.
+  if (traces && ratio < 1) env.OTEL_TRACES_SAMPLER = 'parentbased_always_on';
   if (!traces && !metrics) return NONE;
   const [{ NodeSDK }, { envDetector }] = await Promise.all([
     import('@opentelemetry/sdk-node'),
@@ -66,35 +86,39 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
   ]);
   const warnings = new Warnings(log);
   const sdk = new NodeSDK({
-    // Of what the SDK would find out by itself, command line and user name are nobody's business.
-    resourceDetectors: [{ detect: () => ({ attributes: ourselves() }) }, envDetector],
-    // Lines of the log go to stderr.
+    // Omits the process detectors: command line and user name are sensitive.
+    resourceDetectors: [{ detect: () => ({ attributes: defaultAttributes() }) }, envDetector],
+    // Logs are written to stderr, not exported.
     logRecordProcessors: [],
     ...(!traces && { spanProcessors: [] }),
     ...(!metrics && { metricReaders: [] }),
   });
-  // After the SDK, which would have sent it to stdout where OTEL_LOG_LEVEL is set.
+  // Must follow the construction of the SDK, which sets a logger for stdout if OTEL_LOG_LEVEL is
+  // set.
   diag.setLogger(warnings, { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
   sdk.start();
-  if (traces) turnTracingOn(share);
+  if (traces) enableTracing(ratio);
   log.info({ traces, metrics }, 'telemetry is on');
   return {
     hasMetrics: metrics,
     intervalMs: Number(env.OTEL_METRIC_EXPORT_INTERVAL) || DEFAULT_INTERVAL_MS,
     stop: async () => {
-      // Rejects when the collector cannot be reached.
+      // Rejects if the collector is unreachable.
       const stopped = sdk.shutdown().catch((error: unknown) => warnings.warn(String(error)));
-      await Promise.race([stopped, setTimeout(STOP_PATIENCE_MS)]);
+      await Promise.race([stopped, setTimeout(FLUSH_TIMEOUT_MS)]);
     },
   };
 }
 
-/** What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES may say better. */
-function ourselves() {
+/**
+ * Returns the default resource attributes. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override
+ * them.
+ */
+function defaultAttributes() {
   return { 'service.name': 'aqm-coin', 'service.instance.id': `${hostname()}:${process.pid}` };
 }
 
-/** Where the SDK says what is wrong: into the log, a sentence that comes again and again once in a while only. */
+/** Logs the SDK's diagnostics. A repeated one is logged once in REPEAT_MS. */
 class Warnings {
   readonly #log: Logger;
   readonly #lastMs = new Map<string, number>();
@@ -109,7 +133,7 @@ class Warnings {
 
   warn(message: unknown): void {
     const text = sentenceOf(message).slice(0, 500);
-    // Some have a number at their end that is another one each time.
+    // Some messages end with a number that differs each time, so only their beginning is compared.
     const kind = text.slice(0, 60);
     const now = performance.now();
     if (now - (this.#lastMs.get(kind) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
@@ -123,7 +147,7 @@ class Warnings {
   verbose(): void {}
 }
 
-/** An exporter's error comes as JSON with a stack, or as text. */
+/** Extracts the sentence of an exporter's error, which is JSON with a stack or plain text. */
 function sentenceOf(message: unknown): string {
   const text = message instanceof Error ? message.message : String(message);
   try {

@@ -11,22 +11,22 @@ import {
 } from '@opentelemetry/api';
 import { summaryOf } from './query-summary';
 
-/** undefined: tracing is off, and costs a comparison. */
+/** undefined while tracing is off, which then costs one comparison per call. */
 let tracer: Tracer | undefined;
 
-/** Of the calls that belong to no trace yet, how many begin one, from 0 to 1. */
-let share = 1;
-/** Headers that a caller's trace comes in. */
+/** Sampling ratio of calls that do not belong to a trace yet, from 0 to 1. */
+let ratio = 1;
+/** Names of the headers that carry a caller's trace context. */
 let headers: readonly string[] = [];
 
-/** From now on calls and their statements have spans, of the tracer provider that is registered. */
-export function turnTracingOn(shareOfNew = 1): void {
+/** Starts to create spans for calls and their statements, with the registered tracer provider. */
+export function enableTracing(ratioOfNew = 1): void {
   tracer = trace.getTracer('aqm.coin');
-  share = shareOfNew;
+  ratio = ratioOfNew;
   headers = propagation.fields().filter((name) => name !== 'baggage');
 }
 
-/** gRPC metadata. */
+/** The part of gRPC's Metadata that is used here. */
 interface Carrier {
   get(key: string): readonly (string | Buffer)[];
   toJSON(): Record<string, unknown>;
@@ -37,34 +37,35 @@ const METADATA: TextMapGetter<Carrier> = {
   keys: (metadata) => Object.keys(metadata.toJSON()),
 };
 
-/** What became of a call. */
-export interface CallEnd {
-  /** Name of its gRPC code. */
+/** Outcome of a call. */
+export interface TracedOutcome {
+  /** Name of the gRPC code. */
   readonly code: string;
-  /** Of its ErrorInfo. */
+  /** The reason of the ErrorInfo. */
   readonly reason?: string;
-  /** Whether it is our fault, and not the caller's. */
-  readonly isOurs?: boolean;
+  /** True if the server is responsible for the failure, not the caller. */
+  readonly isServerFault?: boolean;
 }
 
 /**
- * Runs one call, in a span that belongs to the caller's trace. `work` gets what to call at the end; undefined when the call is
- * not traced.
+ * Runs one call in a span that continues the caller's trace. `work` receives the function to call
+ * with the outcome, or undefined if the call is not traced.
  *
- * A call that the sampler leaves out goes on without any context, so nothing below it makes a span either: that is what makes
- * sampling cheap. Baggage of the caller goes no further.
+ * A call that is not sampled runs without any context, so its statements create no spans either.
+ * That makes sampling cheap. Baggage of the caller is not propagated.
  */
 export function traceCall(
   path: string,
   metadata: Carrier,
-  work: (ended: ((end: CallEnd) => void) | undefined) => void,
+  work: (onEnd: ((outcome: TracedOutcome) => void) | undefined) => void,
 ): void {
   if (!tracer) {
     work(undefined);
     return;
   }
-  // Decided here, a call that is left out costs nothing; the SDK makes a span before it decides, and the garbage of it.
-  if (Math.random() >= share && !headers.some((name) => metadata.get(name).length > 0)) {
+  // Sampling here costs nothing for a call that is not traced. The SDK would allocate a span before
+  // its sampler decides.
+  if (Math.random() >= ratio && !headers.some((name) => metadata.get(name).length > 0)) {
     work(undefined);
     return;
   }
@@ -76,22 +77,22 @@ export function traceCall(
     return;
   }
   span.setAttributes({ 'rpc.system.name': 'grpc', 'rpc.method': method });
-  const ended = ({ code, reason, isOurs }: CallEnd): void => {
+  const onEnd = ({ code, reason, isServerFault }: TracedOutcome): void => {
     span.setAttribute('rpc.response.status_code', code);
     if (reason !== undefined) span.setAttributes({ 'error.type': code, 'aqm.reason': reason });
-    if (isOurs) span.setStatus({ code: SpanStatusCode.ERROR });
+    if (isServerFault) span.setStatus({ code: SpanStatusCode.ERROR });
     span.end();
   };
-  context.with(trace.setSpan(ROOT_CONTEXT, span), work, undefined, ended);
+  context.with(trace.setSpan(ROOT_CONTEXT, span), work, undefined, onEnd);
 }
 
-/** The span that what runs now belongs to, if it is recorded. */
+/** Returns the span of the running call if it is recorded. */
 function activeSpan(): Span | undefined {
   const span = trace.getSpan(context.active());
   return span?.isRecording() ? span : undefined;
 }
 
-/** A statement under way. */
+/** The span of a running SQL statement. */
 export class StatementSpan {
   readonly #span: Span;
 
@@ -100,8 +101,10 @@ export class StatementSpan {
   }
 
   /**
-   * Begins one for a statement that the running call sends, or that `sharing` send together: it belongs to the trace of the first of
-   * them, with links to all. undefined when none of them is traced. Its text holds no values; they are never in a span.
+   * Starts the span of a statement that serves the running call, or the batched calls that
+   * `sharingOf` returns. A batch's span belongs to the trace of its first call and has links to all
+   * of them. Returns undefined if none of them is traced. The statement's text contains no values:
+   * parameters never appear in a span.
    */
   static begin(text: string, waitMs: number, sharingOf?: () => readonly QueuedCall[]): StatementSpan | undefined {
     if (!tracer) return undefined;
@@ -123,16 +126,20 @@ export class StatementSpan {
       },
       trace.setSpan(ROOT_CONTEXT, parent),
     );
-    for (const call of sharing ?? []) call.takenBy(span);
+    for (const call of sharing ?? []) call.linkTo(span);
     return new StatementSpan(span);
   }
 
+  /** Ends the span of a successful statement. */
   answered(rows: number): void {
     this.#span.setAttribute('db.response.returned_rows', rows);
     this.#span.end();
   }
 
-  /** Only the SQLSTATE or the type is told: messages of PostgreSQL may quote values. */
+  /**
+   * Ends the span of a failed statement. Records only the SQLSTATE or the type: PostgreSQL's
+   * messages may quote values.
+   */
   failed(error: unknown): void {
     const { code, name } = error as { readonly code?: unknown; readonly name?: unknown };
     const isSqlState = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code);
@@ -143,7 +150,7 @@ export class StatementSpan {
   }
 }
 
-/** A call that waits for a statement that it shares with others. */
+/** A call that waits to be batched, with the span of its wait. */
 export class QueuedCall {
   readonly call: Span;
   readonly #wait: Span;
@@ -153,33 +160,36 @@ export class QueuedCall {
     this.#wait = wait;
   }
 
-  /** The running call begins to wait. undefined when it is not traced. */
+  /** Starts the wait of the running call. Returns undefined if the call is not traced. */
   static begin(): QueuedCall | undefined {
     const call = tracer && activeSpan();
     if (!tracer || !call) return undefined;
     return new QueuedCall(call, tracer.startSpan('wait for a shared statement'));
   }
 
-  /** Leads from the call to the statement. */
-  takenBy(statement: Span): void {
+  /** Ends the wait with a link to the statement that serves the call. */
+  linkTo(statement: Span): void {
     if (this.#wait.isRecording()) this.#wait.addLink({ context: statement.spanContext() });
     this.end();
   }
 
-  /** It waits no longer. May be called again. */
+  /** Ends the wait. May be called more than once. */
   end(): void {
     if (this.#wait.isRecording()) this.#wait.end();
   }
 
-  /** Runs what is done for this call alone. */
+  /** Runs work that serves only this call, in the call's context. */
   static resume<T>(queued: QueuedCall | undefined, work: () => T): T {
     return queued ? context.with(trace.setSpan(ROOT_CONTEXT, queued.call), work) : work();
   }
 }
 
-/** Of the running call, for each line of the log; nothing when it is not traced. */
+/**
+ * Returns the trace and span id of the running call for a log line; nothing if the call is not
+ * traced.
+ */
 export function traceIds(): Record<string, string> {
-  // Ended or not: the line about the call is written when it was answered.
+  // The span may have ended: the line about the call is written after its response.
   const span = tracer && trace.getSpan(context.active());
   if (!span) return {};
   const { traceId, spanId } = span.spanContext();

@@ -4,7 +4,7 @@ import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import { ConfigError, type TlsFiles } from '../config';
 
-/** How often the files are read again, in milliseconds. */
+/** Interval at which the files are read again, in milliseconds. */
 const REFRESH_MS = 60_000;
 
 interface Loaded {
@@ -14,9 +14,10 @@ interface Loaded {
 }
 
 /**
- * The certificate and key of the server, and the authority of its clients where they must show a certificate too
- * (mutual TLS). Renewed files are taken within a minute, for new connections; files that cannot be used, such as a
- * certificate whose key is not there yet, are said in the log and those of before stay.
+ * Holds the server's certificate and key and, for mutual TLS, the certificate authority of its
+ * clients. Renewed files take effect within a minute, for new connections. If the files are
+ * unusable, such as a certificate whose key is not written yet, an error is logged and the previous
+ * ones stay in use.
  */
 export class Certificates {
   readonly #files: TlsFiles;
@@ -25,7 +26,7 @@ export class Certificates {
   readonly #timer: NodeJS.Timeout;
   #loaded: Loaded;
 
-  /** @throws ConfigError when the files cannot be used */
+  /** @throws ConfigError if the files are unusable */
   constructor(files: TlsFiles, log: Logger) {
     this.#files = files;
     this.#log = log;
@@ -41,25 +42,25 @@ export class Certificates {
     return this.#loaded;
   }
 
-  /** Whether clients must show a certificate. */
+  /** True if clients must present a certificate (mutual TLS). */
   get isMutual(): boolean {
     return this.#files.clientCa !== undefined;
   }
 
-  /** Calls `listener` with what is taken from then on. */
+  /** Calls `listener` whenever renewed files were loaded. */
   onChange(listener: (current: SecureContextOptions) => void): void {
     this.#listeners.push(listener);
   }
 
-  /** Reads the files now. */
+  /** Reads the files again now. */
   refresh(): void {
     try {
       const loaded = load(this.#files);
       if (isSame(loaded, this.#loaded)) return;
       this.#loaded = loaded;
-      this.#log.info({ ends: new X509Certificate(loaded.cert).validTo }, 'the TLS certificate has changed');
+      this.#log.info({ validTo: new X509Certificate(loaded.cert).validTo }, 'the TLS certificate has changed');
     } catch (error) {
-      this.#log.error({ err: error }, 'the TLS files cannot be used; those of before stay');
+      this.#log.error({ err: error }, 'cannot load the TLS files; keeping the previous certificate');
       return;
     }
     for (const listener of this.#listeners) listener(this.#loaded);
@@ -82,8 +83,8 @@ function load({ certificate, key: keyPath, clientCa }: TlsFiles): Loaded {
 }
 
 function isSame(a: Loaded, b: Loaded): boolean {
-  const same = (one: Buffer | undefined, other: Buffer | undefined) =>
-    Buffer.compare(one ?? EMPTY, other ?? EMPTY) === 0;
+  const same = (first: Buffer | undefined, second: Buffer | undefined) =>
+    Buffer.compare(first ?? EMPTY, second ?? EMPTY) === 0;
   return same(a.cert, b.cert) && same(a.key, b.key) && same(a.ca, b.ca);
 }
 

@@ -4,28 +4,37 @@ import type { Logger } from 'pino';
 import type { Certificates } from './certificates';
 
 export interface ListenerOptions {
-  /** undefined: plain text. */
+  /** undefined for plain text. */
   readonly certificates: Certificates | undefined;
+  /** Maximum number of connections in total. */
   readonly maxConnections: number;
-  /** Of one address; of one network of 64 bits in IPv6. */
+  /** Maximum number of connections per client: an IPv4 address or a /64 network of IPv6. */
   readonly maxPerAddress: number;
-  /** A connection that has not agreed on TLS after this long is cut, in milliseconds. */
+  /** Timeout of the TLS handshake, in milliseconds. A connection that exceeds it is closed. */
   readonly handshakeTimeoutMs: number;
   readonly logger: Logger;
 }
 
-/** A connection that we have ended is cut after one to two of these, in milliseconds. */
+/**
+ * A connection that the server has half-closed is destroyed after one to two of these intervals, in
+ * milliseconds.
+ */
 const LINGER_MS = 2000;
 
-/** Accepts connections up to the most there may be, and hands those that can be talked to on to `accept`. */
+/**
+ * Accepts connections up to the limits, performs the TLS handshake, and passes usable connections
+ * to `accept`.
+ */
 export class Listener {
   readonly #options: ListenerOptions;
   readonly #accept: (socket: Socket) => void;
   readonly #server: Server;
   readonly #tls: TlsServer | undefined;
-  /** All there are, and whether we had ended it at the last look. What is encrypted replaces what is below it. */
+  /**
+   * Open TCP sockets, and whether each was already half-closed by the server at the previous sweep.
+   */
   readonly #sockets = new Map<Socket, boolean>();
-  readonly #ofAddress = new Map<string, number>();
+  readonly #countByNetwork = new Map<string, number>();
   readonly #timer: NodeJS.Timeout;
   #refused = 0;
 
@@ -34,14 +43,14 @@ export class Listener {
     this.#accept = accept;
     this.#server = createServer({ noDelay: true }, (socket) => this.#admit(socket));
     this.#tls = options.certificates && this.#createTls(options.certificates);
-    this.#timer = setInterval(() => this.#look(), LINGER_MS).unref();
+    this.#timer = setInterval(() => this.#sweep(), LINGER_MS).unref();
   }
 
   get connections(): number {
     return this.#sockets.size;
   }
 
-  /** @returns the port, which was picked for port 0 */
+  /** Starts to accept connections. @returns the port, chosen by the system for port 0 */
   async listen(host: string, port: number): Promise<number> {
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject);
@@ -54,33 +63,33 @@ export class Listener {
     return typeof address === 'object' && address ? address.port : port;
   }
 
-  /** Accepts no more. Resolves when the last connection is gone. */
+  /** Stops accepting. Resolves when the last connection is closed. */
   async close(): Promise<void> {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
     clearInterval(this.#timer);
   }
 
-  /** Cuts all connections. */
+  /** Destroys all connections. */
   cut(): void {
     for (const socket of this.#sockets.keys()) socket.destroy();
   }
 
   #admit(socket: Socket): void {
     const network = networkOf(socket.remoteAddress ?? '');
-    const ofAddress = this.#ofAddress.get(network) ?? 0;
-    if (this.#sockets.size >= this.#options.maxConnections || ofAddress >= this.#options.maxPerAddress) {
+    const networkCount = this.#countByNetwork.get(network) ?? 0;
+    if (this.#sockets.size >= this.#options.maxConnections || networkCount >= this.#options.maxPerAddress) {
       this.#refused += 1;
       socket.resetAndDestroy();
       return;
     }
     this.#sockets.set(socket, false);
-    this.#ofAddress.set(network, ofAddress + 1);
+    this.#countByNetwork.set(network, networkCount + 1);
     socket.on('error', () => {});
     socket.once('close', () => {
       this.#sockets.delete(socket);
-      const left = (this.#ofAddress.get(network) ?? 1) - 1;
-      if (left > 0) this.#ofAddress.set(network, left);
-      else this.#ofAddress.delete(network);
+      const left = (this.#countByNetwork.get(network) ?? 1) - 1;
+      if (left > 0) this.#countByNetwork.set(network, left);
+      else this.#countByNetwork.delete(network);
     });
     if (this.#tls) this.#tls.emit('connection', socket);
     else this.#accept(socket);
@@ -99,37 +108,41 @@ export class Listener {
       socket.on('error', () => {});
       this.#accept(socket);
     });
-    // The handshake failed or took too long, and Node leaves the connection to us.
+    // The handshake failed or timed out. Node does not close the connection itself.
     tls.on('tlsClientError', (_error, socket) => socket.destroy());
     return tls;
   }
 
   /**
-   * A peer that does not read keeps a connection that HTTP/2 has ended for as long as it likes, or the network takes to
-   * notice.
+   * Destroys connections that were half-closed a while ago, and logs refusals. A peer that does not
+   * read can keep a connection that HTTP/2 has ended open for as long as it likes, or until the
+   * network notices.
    */
-  #look(): void {
-    for (const [socket, hadEnded] of this.#sockets) {
-      if (hadEnded) socket.destroy();
+  #sweep(): void {
+    for (const [socket, wasHalfClosed] of this.#sockets) {
+      if (wasHalfClosed) socket.destroy();
       else if (socket.writableEnded) this.#sockets.set(socket, true);
     }
     if (this.#refused === 0) return;
     this.#options.logger.warn(
       { refused: this.#refused, connections: this.#sockets.size },
-      'connections were refused: there are as many as may be, in all or of one address',
+      'connections refused: connection limit reached (total or per address)',
     );
     this.#refused = 0;
   }
 }
 
-/** What one party easily has all of: an IPv4 address, or 64 bits of IPv6. */
+/**
+ * Returns the network that is counted as one client: an IPv4 address, or the /64 prefix of an IPv6
+ * address.
+ */
 export function networkOf(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   if (mapped !== undefined) return mapped;
   if (!address.includes(':')) return address;
   const [head = '', tail] = address.split('::');
   const groups = head === '' ? [] : head.split(':');
-  // "::" stands for as many zeros as are missing.
+  // "::" stands for all missing groups, which are zero.
   if (tail !== undefined) {
     const after = tail === '' ? [] : tail.split(':');
     while (groups.length + after.length < 8) groups.push('0');

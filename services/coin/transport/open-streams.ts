@@ -1,6 +1,6 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 
-/** What node:http2 asks of the Map that it keeps a session's streams in. */
+/** The methods that node:http2 uses of the Map of a session's streams. */
 type StreamMap = Pick<Map<number, ServerHttp2Stream>, 'get' | 'set' | 'delete' | 'forEach' | 'size'>;
 
 interface Entry {
@@ -9,12 +9,16 @@ interface Entry {
   next: Entry | undefined;
 }
 
-/** A power of two. A session has 256 streams at most (maxStreams of config/), and mostly one or none. */
+/**
+ * Number of hash chains, a power of two. A session has at most 256 streams (maxStreams of config/), and
+ * mostly one or none.
+ */
 const CHAINS = 16;
 
 /**
- * The open streams of a session by their ids, which are odd numbers one after the other. Nothing of it leads to a stream that is gone;
- * for what a Map does, see linked-list.ts.
+ * Maps the ids of a session's open streams, which are consecutive odd numbers, to the streams.
+ * Unlike a Map it never holds a reference to a closed stream; linked-list.ts explains what a Map
+ * does.
  */
 export class OpenStreams {
   readonly #chains: (Entry | undefined)[] = new Array(CHAINS).fill(undefined);
@@ -30,7 +34,7 @@ export class OpenStreams {
     return entry?.stream;
   }
 
-  /** Of an id that is not there. */
+  /** Adds a stream. Its id must not be present. */
   set(id: number, stream: ServerHttp2Stream): this {
     const chain = chainOf(id);
     this.#chains[chain] = { id, stream, next: this.#chains[chain] };
@@ -40,26 +44,26 @@ export class OpenStreams {
 
   delete(id: number): boolean {
     const chain = chainOf(id);
-    let before: Entry | undefined;
+    let previous: Entry | undefined;
     let entry = this.#chains[chain];
     while (entry && entry.id !== id) {
-      before = entry;
+      previous = entry;
       entry = entry.next;
     }
     if (!entry) return false;
-    if (before) before.next = entry.next;
+    if (previous) previous.next = entry.next;
     else this.#chains[chain] = entry.next;
     entry.next = undefined;
     this.#size -= 1;
     return true;
   }
 
-  /** Each may be deleted when it is looked at. */
-  forEach(look: (stream: ServerHttp2Stream, id: number) => void): void {
+  /** Visits each stream. `visit` may delete the stream it is called with. */
+  forEach(visit: (stream: ServerHttp2Stream, id: number) => void): void {
     for (const first of this.#chains) {
       for (let entry = first; entry; ) {
         const { id, stream, next } = entry;
-        look(stream, id);
+        visit(stream, id);
         entry = next;
       }
     }
@@ -67,11 +71,12 @@ export class OpenStreams {
 }
 
 /**
- * Has a session that has no stream yet keep its streams in OpenStreams. They stand in a Map that node:http2 shows nobody; where
- * it is not found, as may be in another version of Node, all stays as it is (docs/adr/0009-streams-without-a-map.md).
- * @returns whether it was found
+ * Replaces the Map that holds a session's streams by OpenStreams. The Map is private to node:http2.
+ * If it is not found, as may happen with another version of Node, or not empty, nothing changes
+ * (docs/adr/0009-streams-without-a-map.md).
+ * @returns true if the Map was replaced
  */
-export function keepStreamsApart(session: ServerHttp2Session): boolean {
+export function replaceStreamMap(session: ServerHttp2Session): boolean {
   for (const symbol of Object.getOwnPropertySymbols(session)) {
     const state = Reflect.get(session, symbol) as { streams?: StreamMap } | null | undefined;
     if (symbol.description !== 'state' || !isEmptyMap(state?.streams)) continue;

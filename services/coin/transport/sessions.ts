@@ -9,76 +9,93 @@ import type { Server } from '@grpc/grpc-js';
 import { DeadlineExceededError, type DomainError, OverloadedError } from '../errors';
 import { LinkedList, type ListNode } from '../linked-list';
 import { toStatus } from '../rpc/status';
-import { keepStreamsApart } from './open-streams';
+import { replaceStreamMap } from './open-streams';
 
 export interface SessionLimits {
-  /** Calls of one connection at the same time. */
+  /** Maximum number of concurrent calls per connection. */
   readonly maxStreams: number;
-  /** Headers of one call, in bytes, as HTTP/2 counts them. */
+  /** Maximum size of a call's headers, in bytes as HTTP/2 counts them. */
   readonly maxHeaderBytes: number;
-  /** From the first byte of a call to the last byte of its answer, in milliseconds. */
+  /**
+   * Maximum time from the first byte of a call to the last byte of its response, in milliseconds.
+   */
   readonly callTimeoutMs: number;
 }
 
 export interface SessionsOptions extends SessionLimits {
-  /** Calls of all connections at the same time, those that are not worked on included. */
+  /**
+   * Maximum number of open calls of all connections, including those that are not being processed.
+   */
   readonly maxOpen: number;
 }
 
-/** Runs as long as its caller wants to be told. */
+/** Path of the health watch, a stream that lasts as long as its caller wants and has no timeout. */
 const WATCH = '/grpc.health.v1.Health/Watch';
 
-/** PING and SETTINGS frames that a connection without a new call may send in CONTROL_WINDOW_MS. gRPC clients send a few. */
+/**
+ * Maximum number of PING and SETTINGS frames without a new call in CONTROL_WINDOW_MS. gRPC clients
+ * send a few.
+ */
 const MAX_CONTROL_FRAMES = 200;
 const CONTROL_WINDOW_MS = 60_000;
 
 /**
- * Bytes of requests that are not whole yet, of all connections together. The largest request has 1 MiB. Beyond it, the
- * connection that holds the most pays, so that many large requests of one peer refuse nobody else's.
+ * Maximum size of all incomplete requests together, in bytes. A single request has at most 1 MiB.
+ * Beyond this, the largest request of the connection that holds the most is refused, so that one
+ * peer cannot get the requests of others refused.
  */
-const MAX_RECEIVING = 64 * 1024 * 1024;
-/** What a compressed request is counted as, until its call is over: it inflates unseen, to four times as much at most. */
+const MAX_INCOMPLETE_BYTES = 64 * 1024 * 1024;
+/**
+ * Assumed size of a compressed request until its call ends. grpc-js inflates it internally, to at
+ * most four times as much.
+ */
 const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
-/** Of a message of gRPC: whether it is compressed, and how long it is. */
-const MESSAGE_HEAD = 5;
+/** Size of the prefix of a gRPC message: compression flag (1 byte) and message length (4 bytes). */
+const MESSAGE_PREFIX_BYTES = 5;
 
 const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
 
-/** What one connection has sent of requests that are not whole yet. */
+/** The incomplete requests of one connection. */
 interface Receiving {
+  /** Their total size. */
   bytes: number;
   readonly calls: LinkedList<OpenCall>;
-  /** Among those that have sent some. */
-  place: ListNode<Receiving> | undefined;
+  /** Position in the list of connections with incomplete requests; undefined if it has none. */
+  node: ListNode<Receiving> | undefined;
 }
 
-/** From its first byte to its end. */
+/** A call, from its first byte until its stream is closed. */
 interface OpenCall {
   readonly stream: ServerHttp2Stream;
   readonly receiving: Receiving;
-  /** Of its request, until that is whole. */
+  /** Number of request bytes received; 0 once the request is complete. */
   bytes: number;
-  /** Among those of its connection that have sent some. */
-  place: ListNode<OpenCall> | undefined;
-  /** Among those that may become late. */
-  late: ListNode<Since<OpenCall>> | undefined;
+  /** Position in the list of its connection's incomplete requests. */
+  node: ListNode<OpenCall> | undefined;
+  /** Position in the list of calls that can time out. */
+  timeoutNode: ListNode<Timed<OpenCall>> | undefined;
 }
 
-/** What gRPC leaves open between it and HTTP/2: how long a call may take, and what a connection may do without any. */
+/**
+ * Enforces limits that grpc-js does not have: the total time of a call, control frames without
+ * calls, open calls, and the size of incomplete requests.
+ */
 export class Sessions {
   readonly #options: SessionsOptions;
-  readonly #late: OldestFirst<OpenCall>;
-  /** Of those connections that have sent some. */
+  readonly #timeouts: SharedTimeout<OpenCall>;
+  /** Connections with incomplete requests. */
   readonly #receiving = new LinkedList<Receiving>();
-  /** Of all of them. */
+  /** Total size of all incomplete requests. */
   #bytes = 0;
   #open = 0;
 
-  /** Limits all connections of a server from now on. */
+  /** Applies the limits to all future connections of a server. */
   constructor(server: Server, options: SessionsOptions) {
     this.#options = options;
-    this.#late = new OldestFirst(options.callTimeoutMs, ({ stream }) => end(stream, new DeadlineExceededError()));
+    this.#timeouts = new SharedTimeout(options.callTimeoutMs, ({ stream }) =>
+      endCall(stream, new DeadlineExceededError()),
+    );
     const { maxStreams: maxConcurrentStreams, maxHeaderBytes: maxHeaderListSize } = options;
     for (const http2Server of http2ServersOf(server)) {
       http2Server.updateSettings({ maxConcurrentStreams, maxHeaderListSize });
@@ -87,24 +104,24 @@ export class Sessions {
   }
 
   #watch(session: ServerHttp2Session): void {
-    keepStreamsApart(session);
+    replaceStreamMap(session);
     let frames = 0;
-    let since = Date.now();
-    const count = () => {
+    let windowStart = Date.now();
+    const onControlFrame = () => {
       frames += 1;
       if (frames < MAX_CONTROL_FRAMES) return;
       const now = Date.now();
-      if (now - since < CONTROL_WINDOW_MS) {
+      if (now - windowStart < CONTROL_WINDOW_MS) {
         session.destroy(new Error('too many PING and SETTINGS frames'), NGHTTP2_ENHANCE_YOUR_CALM);
       }
       frames = 0;
-      since = now;
+      windowStart = now;
     };
-    session.on('ping', count);
-    session.on('remoteSettings', count);
-    const receiving: Receiving = { bytes: 0, calls: new LinkedList(), place: undefined };
+    session.on('ping', onControlFrame);
+    session.on('remoteSettings', onControlFrame);
+    const receiving: Receiving = { bytes: 0, calls: new LinkedList(), node: undefined };
     session.on('stream', (stream, headers) => {
-      // Clients that measure the line send a ping with their calls.
+      // Some clients send a PING with each call to measure the round-trip time.
       frames = 0;
       this.#limit(stream, headers, receiving);
     });
@@ -116,113 +133,125 @@ export class Sessions {
       return;
     }
     this.#open += 1;
-    const call: OpenCall = { stream, receiving, bytes: 0, place: undefined, late: undefined };
-    if (headers[constants.HTTP2_HEADER_PATH] !== WATCH) call.late = this.#late.add(call);
+    const call: OpenCall = { stream, receiving, bytes: 0, node: undefined, timeoutNode: undefined };
+    if (headers[constants.HTTP2_HEADER_PATH] !== WATCH) call.timeoutNode = this.#timeouts.add(call);
     if ((headers['grpc-encoding'] ?? 'identity') === 'identity') {
-      // gRPC has paused the stream, so this does not make it flow. Most requests come in one piece: then nothing is held.
-      stream.on('data', (piece: Buffer) => {
-        if (call.bytes > 0 || !isWhole(piece)) this.#hold(call, piece.length);
+      // grpc-js has paused the stream, so this listener does not start the flow. Most requests
+      // arrive complete in one chunk.
+      stream.on('data', (chunk: Buffer) => {
+        if (call.bytes > 0 || !isComplete(chunk)) this.#hold(call, chunk.length);
       });
       stream.on('end', () => this.#release(call));
     } else this.#hold(call, COMPRESSED_BYTES);
-    // Each is told once; "once" would cost a function more.
+    // Emitted once per stream; `once` would allocate one more function.
     stream.on('close', () => {
-      if (call.late) this.#late.leave(call.late);
+      if (call.timeoutNode) this.#timeouts.remove(call.timeoutNode);
       this.#release(call);
       this.#open -= 1;
     });
   }
 
+  /**
+   * Counts received bytes of an incomplete request, and refuses requests while all together are too
+   * large.
+   */
   #hold(call: OpenCall, bytes: number): void {
     if (call.stream.closed) return;
     const { receiving } = call;
     call.bytes += bytes;
-    call.place ??= receiving.calls.add(call);
+    call.node ??= receiving.calls.add(call);
     receiving.bytes += bytes;
-    receiving.place ??= this.#receiving.add(receiving);
+    receiving.node ??= this.#receiving.add(receiving);
     this.#bytes += bytes;
-    while (this.#bytes > MAX_RECEIVING) this.#endLargest();
+    while (this.#bytes > MAX_INCOMPLETE_BYTES) this.#refuseLargest();
   }
 
+  /** Stops counting a request: it is complete or its call has ended. */
   #release(call: OpenCall): void {
-    const { receiving, bytes, place } = call;
-    if (!place) return;
-    receiving.calls.remove(place);
-    call.place = undefined;
+    const { receiving, bytes, node } = call;
+    if (!node) return;
+    receiving.calls.remove(node);
+    call.node = undefined;
     call.bytes = 0;
     receiving.bytes -= bytes;
     this.#bytes -= bytes;
-    if (receiving.calls.size > 0 || !receiving.place) return;
-    this.#receiving.remove(receiving.place);
-    receiving.place = undefined;
+    if (receiving.calls.size > 0 || !receiving.node) return;
+    this.#receiving.remove(receiving.node);
+    receiving.node = undefined;
   }
 
-  #endLargest(): void {
+  #refuseLargest(): void {
     const { calls } = largest(this.#receiving, ({ bytes }) => bytes);
     const call = largest(calls, ({ bytes }) => bytes);
     this.#release(call);
-    end(call.stream, new OverloadedError());
+    endCall(call.stream, new OverloadedError());
   }
 }
 
-/** With when it came, in milliseconds. */
-interface Since<T> {
-  readonly one: T;
+/** An entry and its arrival time, in milliseconds of performance.now(). */
+interface Timed<T> {
+  readonly value: T;
   readonly since: number;
 }
 
-/** What may last so long and then is told, with one timer for all: a timer for each is a part of what a call costs. */
-class OldestFirst<T> {
+/**
+ * Calls a function for each entry that lasts longer than a fixed time. One timer serves all
+ * entries, because a timer for each call is a noticeable part of the cost of a call.
+ */
+class SharedTimeout<T> {
   readonly #ms: number;
-  readonly #onLate: (one: T) => void;
-  readonly #queue = new LinkedList<Since<T>>();
+  readonly #onTimeout: (value: T) => void;
+  readonly #entries = new LinkedList<Timed<T>>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(ms: number, onLate: (one: T) => void) {
+  constructor(ms: number, onTimeout: (value: T) => void) {
     this.#ms = ms;
-    this.#onLate = onLate;
+    this.#onTimeout = onTimeout;
   }
 
-  add(one: T): ListNode<Since<T>> {
-    this.#timer ??= this.#lookAfter(this.#ms);
-    return this.#queue.add({ one, since: performance.now() });
+  add(value: T): ListNode<Timed<T>> {
+    this.#timer ??= this.#checkAfter(this.#ms);
+    return this.#entries.add({ value, since: performance.now() });
   }
 
-  leave(place: ListNode<Since<T>>): void {
-    this.#queue.remove(place);
+  remove(node: ListNode<Timed<T>>): void {
+    this.#entries.remove(node);
   }
 
-  /** What is late has been told, and leaves when it ends. */
-  #look(): void {
+  /** Reports the entries that have timed out. They stay in the list until they are removed. */
+  #check(): void {
     this.#timer = undefined;
-    const late: T[] = [];
-    for (const { one, since } of this.#queue) {
+    const timedOut: T[] = [];
+    for (const { value, since } of this.#entries) {
       const leftMs = since + this.#ms - performance.now();
       if (leftMs > 0) {
-        this.#timer = this.#lookAfter(leftMs);
+        this.#timer = this.#checkAfter(leftMs);
         break;
       }
-      late.push(one);
+      timedOut.push(value);
     }
-    for (const one of late) this.#onLate(one);
+    for (const value of timedOut) this.#onTimeout(value);
   }
 
-  #lookAfter(ms: number): NodeJS.Timeout {
-    return setTimeout(() => this.#look(), Math.ceil(ms)).unref();
+  #checkAfter(ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.#check(), Math.ceil(ms)).unref();
   }
 }
 
-/** Whether the first piece of a request is all of its message: a byte, four of the length, and so many. */
-function isWhole(piece: Buffer): boolean {
-  return piece.length >= MESSAGE_HEAD && piece.length - MESSAGE_HEAD >= piece.readUInt32BE(1);
+/** Returns true if the first chunk of a request contains its whole message. */
+function isComplete(chunk: Buffer): boolean {
+  return chunk.length >= MESSAGE_PREFIX_BYTES && chunk.length - MESSAGE_PREFIX_BYTES >= chunk.readUInt32BE(1);
 }
 
-function largest<T>(all: Iterable<T>, sizeOf: (one: T) => number): T {
-  return [...all].reduce((best, one) => (sizeOf(one) > sizeOf(best) ? one : best));
+function largest<T>(items: Iterable<T>, sizeOf: (item: T) => number): T {
+  return [...items].reduce((best, item) => (sizeOf(item) > sizeOf(best) ? item : best));
 }
 
-/** With a status where none was sent: its caller may not have sent its whole request, or not read its whole answer. */
-function end(stream: ServerHttp2Stream, error: DomainError): void {
+/**
+ * Ends a call whose request is incomplete or whose response was not read completely. Sends the
+ * error as its status if no response headers were sent yet, else resets the stream.
+ */
+function endCall(stream: ServerHttp2Stream, error: DomainError): void {
   if (stream.headersSent) {
     stream.close(NGHTTP2_CANCEL);
     return;
@@ -241,7 +270,10 @@ function end(stream: ServerHttp2Stream, error: DomainError): void {
   stream.close(NGHTTP2_NO_ERROR);
 }
 
-/** grpc-js has no other way to its sessions. */
+/**
+ * Returns the HTTP/2 servers of a gRPC server, from a private field: grpc-js has no public access
+ * to its sessions.
+ */
 function http2ServersOf(server: Server): Http2Server[] {
   const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
   return [...http2Servers.keys()];

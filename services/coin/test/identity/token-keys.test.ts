@@ -32,7 +32,7 @@ const PAIRS: Record<string, () => { privateKey: KeyObject; publicKey: KeyObject 
 
 function signer(kid: string, alg = 'EdDSA'): Signer {
   const pair = PAIRS[alg]?.();
-  if (!pair) throw new Error(`There are no keys for ${alg} here.`);
+  if (!pair) throw new Error(`No key type for ${alg}.`);
   return { kid, alg, ...pair };
 }
 
@@ -53,7 +53,7 @@ function sign({ kid, alg, privateKey }: Signer, claims: Claims = {}): Promise<st
   return new SignJWT({ sub: USER, exp: seconds() + 60, ...claims }).setProtectedHeader({ alg, kid }).sign(privateKey);
 }
 
-describe('what a token must say', () => {
+describe('the claims of a token', () => {
   const key = signer('a');
   const rules: TokenRules = { issuer: 'https://id.example.org', audience: 'coins', clockSkewSeconds: 30 };
   const verify = async (claims: Claims) => {
@@ -64,8 +64,8 @@ describe('what a token must say', () => {
   test.each([
     ['issuer and audience', {}],
     ['several audiences', { aud: ['mail', 'coins'] }],
-    ['an end within the clock skew', { exp: seconds() - 29 }],
-    ['a beginning within the clock skew', { nbf: seconds() + 29 }],
+    ['an expiry within the clock skew', { exp: seconds() - 29 }],
+    ['a not-before time within the clock skew', { nbf: seconds() + 29 }],
   ])('a token with %s is accepted', async (_what, claims) => {
     expect(await verify(claims)).toEqual({ userId: USER, isAdmin: false });
   });
@@ -75,25 +75,30 @@ describe('what a token must say', () => {
     ['no issuer', { iss: undefined }, 'TOKEN_INVALID', 'its "iss" is missing or wrong'],
     ['another audience', { aud: 'mail' }, 'TOKEN_INVALID', 'its "aud" is missing or wrong'],
     ['no audience', { aud: undefined }, 'TOKEN_INVALID', 'its "aud" is missing or wrong'],
-    ['no end', { exp: undefined }, 'TOKEN_INVALID', 'its "exp" is missing or wrong'],
-    ['an end beyond the clock skew', { exp: seconds() - 31 }, 'TOKEN_EXPIRED', 'has expired'],
-    ['a beginning beyond the clock skew', { nbf: seconds() + 31 }, 'TOKEN_INVALID', 'its "nbf" is missing or wrong'],
+    ['no expiry', { exp: undefined }, 'TOKEN_INVALID', 'its "exp" is missing or wrong'],
+    ['an expiry beyond the clock skew', { exp: seconds() - 31 }, 'TOKEN_EXPIRED', 'has expired'],
+    [
+      'a not-before time beyond the clock skew',
+      { nbf: seconds() + 31 },
+      'TOKEN_INVALID',
+      'its "nbf" is missing or wrong',
+    ],
   ])('a token with %s is refused', async (_what, claims, reason, sentence) => {
     await expect(verify(claims)).rejects.toMatchObject({ reason, message: expect.stringContaining(sentence) });
   });
 
-  test('a token that was accepted ends at its end', async () => {
-    const check = verifyWith(fixedKey(key.publicKey), { ...NO_RULES, clockSkewSeconds: 30 }, now);
+  test('a cached token is refused once it has expired', async () => {
+    const verifyCached = verifyWith(fixedKey(key.publicKey), { ...NO_RULES, clockSkewSeconds: 30 }, now);
     const token = await sign(key);
-    await check(token);
+    await verifyCached(token);
     nowMs += 89_999;
-    expect(await check(token)).toEqual({ userId: USER, isAdmin: false });
+    expect(await verifyCached(token)).toEqual({ userId: USER, isAdmin: false });
     nowMs += 1;
-    await expect(check(token)).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
+    await expect(verifyCached(token)).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
   });
 });
 
-test('a token that was checked with a key that is gone by then is checked again', async () => {
+test('a token is verified again when the keys change during its verification', async () => {
   const [old, fresh] = [signer('a'), signer('a')];
   let generation = 0;
   const find = async () => {
@@ -115,7 +120,7 @@ describe('keys of a file', () => {
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
-  /** As a careful operator does it: the file appears whole. */
+  /** Replaces the file atomically, as an operator should. */
   const replace = (content: string) => {
     writeFileSync(`${path}.new`, content);
     renameSync(`${path}.new`, path);
@@ -143,7 +148,7 @@ describe('keys of a file', () => {
     });
   });
 
-  test('a public key is no shared secret: HS256 signed with it is refused', async () => {
+  test('an HS256 token signed with a public key as shared secret is refused', async () => {
     const key = signer('a', 'RS256');
     const pem = String(key.publicKey.export({ format: 'pem', type: 'spki' }));
     replace(pem);
@@ -153,7 +158,7 @@ describe('keys of a file', () => {
     await expect(open()(forged)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
   });
 
-  test('rotation: a new key is taken and an old one refused within 5 s, also for tokens that were accepted', async () => {
+  test('rotation: a new key is accepted and the old one refused within 5 s, also for cached tokens', async () => {
     const [old, fresh] = [signer('old'), signer('fresh')];
     replace(keySet(old));
     const verify = open();
@@ -170,12 +175,12 @@ describe('keys of a file', () => {
     await verify(await sign(fresh));
   });
 
-  test('a file that cannot be used any more leaves the keys of before', async () => {
+  test('the previous keys stay in use when the file becomes unusable', async () => {
     const key = signer('a');
     replace(keySet(key));
     const verify = open();
-    for (const spoil of [() => replace('{ "keys": ['), () => rmSync(path)]) {
-      spoil();
+    for (const damage of [() => replace('{ "keys": ['), () => rmSync(path)]) {
+      damage();
       nowMs += 5_000;
       expect(await verify(await sign(key))).toEqual({ userId: USER, isAdmin: false });
     }
@@ -202,7 +207,7 @@ describe('keys of a URL', () => {
     server.close();
   });
 
-  test('they are fetched once, for a token of the set', async () => {
+  test('the set is fetched once for several tokens', async () => {
     const key = signer('a');
     served = keySet(key, signer('b'));
     const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
@@ -210,7 +215,7 @@ describe('keys of a URL', () => {
     expect(requests).toBe(1);
   });
 
-  test('unknown key ids do not make the service hammer it', async () => {
+  test('unknown key ids do not cause repeated fetches of the set', async () => {
     served = keySet(signer('a'));
     const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
     for (let n = 0; n < 20; n += 1) {
@@ -219,33 +224,33 @@ describe('keys of a URL', () => {
     expect(requests).toBe(1);
   });
 
-  test('a new set is taken, and the last one stays in use while there is none', async () => {
+  test('a new set takes effect, and the last one stays in use while the URL serves none', async () => {
     const [old, fresh] = [signer('old'), signer('fresh')];
     served = keySet(old);
-    const verify = verifyWith(keysOfUrl(url, SILENT, { againMs: 0, cooldownMs: 0 }), NO_RULES, now);
+    const verify = verifyWith(keysOfUrl(url, SILENT, { refreshMs: 0, cooldownMs: 0 }), NO_RULES, now);
     const accepted = await sign(old);
     await verify(accepted);
     served = keySet(fresh);
     await verify(await sign(fresh));
-    // What was accepted under the old set is not remembered any more.
+    // Tokens accepted under the old set are no longer cached.
     await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
     served = 'not json';
     await verify(await sign(fresh, { scope: 'mail' }));
   });
 
-  test('a new set is taken also while only tokens come that were accepted before', async () => {
+  test('a new set takes effect even while only cached tokens arrive', async () => {
     const [old, fresh] = [signer('old'), signer('fresh')];
     served = keySet(old);
-    const verify = verifyWith(keysOfUrl(url, SILENT, { againMs: 0, cooldownMs: 0 }), NO_RULES, now);
+    const verify = verifyWith(keysOfUrl(url, SILENT, { refreshMs: 0, cooldownMs: 0 }), NO_RULES, now);
     const accepted = await sign(old);
     await verify(accepted);
     served = keySet(fresh);
     while (await Promise.resolve(verify(accepted)).catch(() => undefined)) await setImmediate();
     await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
-  }, 5_000);
+  });
 
-  test.each(['down', 'sending something else'])(
-    'while it is %s from the start, calls may be repeated',
+  test.each(['down', 'serving something else'])(
+    'while the URL is %s from the start, calls fail with a retryable error',
     async (state) => {
       served = 'not json';
       if (state === 'down') server.close();

@@ -8,13 +8,16 @@ const REFUSED: StatusObject = { code: status.UNAVAILABLE, details: 'not now', me
 const ALSO_REFUSED: StatusObject = { ...REFUSED, code: status.RESOURCE_EXHAUSTED };
 const { path } = CoinServiceService.getInventoryCount;
 
-/** What a call is answered that never sends its message, and what a witness and the method saw of it. */
+/**
+ * Makes a call that never sends its message. Returns its gRPC code, and what the observer and the
+ * method were called with.
+ */
 async function callWithoutMessage(interception: Partial<Interception>) {
   const seen: unknown[] = [];
   const server = new Server({
     interceptors: [
       intercept({
-        observer: (of) => (sent) => seen.push(of, sent.code),
+        observer: (observed) => (outcome) => seen.push(observed, outcome.code),
         admissionChecks: [],
         authenticate: () => undefined,
         ...interception,
@@ -46,7 +49,7 @@ async function callWithoutMessage(interception: Partial<Interception>) {
   }
 }
 
-test('a call is refused by the first that refuses it, before its message is there, and the end is seen once', async () => {
+test('the first failing admission check refuses a call before its message arrives, and the outcome is observed once', async () => {
   const authenticate = jest.fn(() => undefined);
   const admissionChecks = [() => undefined, () => REFUSED, () => ALSO_REFUSED];
   const { code, seen } = await callWithoutMessage({ admissionChecks, authenticate });
@@ -55,7 +58,7 @@ test('a call is refused by the first that refuses it, before its message is ther
   expect(authenticate).not.toHaveBeenCalled();
 });
 
-test('a caller that is not who it says is refused before its message is there, and the end is seen once', async () => {
+test('a call that fails authentication is refused before its message arrives, and the outcome is observed once', async () => {
   const authenticate = () => Promise.reject(new TokenMissingError());
   const { code, seen } = await callWithoutMessage({ authenticate });
   expect(code).toBe(status.UNAUTHENTICATED);

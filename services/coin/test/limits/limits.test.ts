@@ -7,9 +7,11 @@ import { type Charge, type Limits, refillMs } from '../../limits/limits';
 import { MemoryLimits } from '../../limits/memory-limits';
 import { RedisLimits } from '../../limits/redis-limits';
 
+/** So long that a busy machine does not time out. */
+const ANSWER_TIMEOUT_MS = 60_000;
 const SILENT = pino({ level: 'silent' });
-/** Refills by one in a minute: nothing that a test could notice, also on a busy machine. */
-const SLOW: Rate = { perHour: 60, burst: 200 };
+/** Refills by one in an hour, so that no test sees it refill. */
+const SLOW: Rate = { perHour: 1, burst: 200 };
 /** Refills by one in 1 ms. */
 const FAST: Rate = { perHour: 3_600_000, burst: 50 };
 
@@ -19,25 +21,25 @@ beforeAll(async () => {
 });
 afterAll(() => redis.destroy());
 
-/** The first calls may come before the connection. */
-async function whenAdmitting(limits: Limits, charges: readonly Charge[] = []): Promise<void> {
+/** Takes the charges; tries again while there is no connection to Redis yet. */
+async function takeWhenConnected(limits: Limits, charges: readonly Charge[] = []): Promise<void> {
   while ((await limits.take(charges).catch(() => 1)) !== 0) await setImmediate();
 }
 
 describe.each([
   ['in memory', () => new MemoryLimits()],
-  ['in Redis', () => new RedisLimits(redis.socket, SILENT)],
+  ['in Redis', () => new RedisLimits(redis.socket, SILENT, ANSWER_TIMEOUT_MS)],
 ])('budgets %s', (_where, open) => {
   let limits: Limits;
   beforeEach(async () => {
     limits = open();
-    await whenAdmitting(limits);
+    await takeWhenConnected(limits);
   });
   afterEach(() => limits.close());
 
   const charge = (amount: number, budget = randomUUID() as string, rate = SLOW): Charge => ({ budget, rate, amount });
 
-  test('a full one gives its burst and no more, and says when there is room again', async () => {
+  test('a full budget gives its burst and no more, and returns the time until the charge fits', async () => {
     const budget = randomUUID();
     expect(await limits.take([charge(150, budget)])).toBe(0);
     expect(await limits.take([charge(50, budget)])).toBe(0);
@@ -46,7 +48,7 @@ describe.each([
     expect(waitMs).toBeLessThanOrEqual(refillMs(SLOW, 10));
   });
 
-  test('when one of several has too little, none is charged', async () => {
+  test('no budget is charged if one of several has too little', async () => {
     const [rich, poor] = [randomUUID(), randomUUID()];
     await limits.take([charge(195, poor)]);
     expect(await limits.take([charge(200, rich), charge(10, poor)])).toBeGreaterThan(0);
@@ -54,35 +56,36 @@ describe.each([
     expect(await limits.take([charge(5, poor)])).toBe(0);
   });
 
-  test('what is put back can be taken again, and never makes more than the burst', async () => {
+  test('a refund can be taken again, and never fills a budget beyond its burst', async () => {
     const budget = randomUUID();
     await limits.take([charge(200, budget)]);
-    await limits.giveBack([charge(20, budget)]);
+    await limits.refund([charge(20, budget)]);
     expect(await limits.take([charge(21, budget)])).toBeGreaterThan(0);
     expect(await limits.take([charge(20, budget)])).toBe(0);
-    await limits.giveBack([charge(200, budget)]);
-    await limits.giveBack([charge(200, budget)]);
+    await limits.refund([charge(200, budget)]);
+    await limits.refund([charge(200, budget)]);
     expect(await limits.take([charge(200, budget)])).toBe(0);
     expect(await limits.take([charge(1, budget)])).toBeGreaterThan(0);
   });
 
-  test('it refills over time, up to its burst', async () => {
+  test('a budget refills over time, up to its burst', async () => {
     const budget = randomUUID();
     let taken = 0;
     const start = performance.now();
     while (taken < 300) if ((await limits.take([charge(1, budget, FAST)])) === 0) taken += 1;
-    // 300 coins are the burst and what refilled since; a budget without a limit would give them at once.
+    // 300 coins are the burst plus the refill. Without a limit they would be granted at once.
+    // This is a lower bound, so a slow machine cannot break it.
     expect(performance.now() - start).toBeGreaterThanOrEqual(refillMs(FAST, 300 - FAST.burst) - 1);
   });
 
-  test('of many takers at once, exactly as many get some as there is room for', async () => {
+  test('of many concurrent charges exactly as many succeed as fit', async () => {
     const budget = randomUUID();
     const answers = await Promise.all(Array.from({ length: 60 }, () => limits.take([charge(10, budget)])));
     expect(answers.filter((waitMs) => waitMs === 0)).toHaveLength(20);
   });
 });
 
-test('budgets in memory are forgotten when they are full again', async () => {
+test('budgets in memory are removed when they are full again', async () => {
   let now = 0;
   const limits = new MemoryLimits(() => now);
   const takeFromEach = async (name: string) => {
@@ -95,13 +98,13 @@ test('budgets in memory are forgotten when they are full again', async () => {
   expect(limits.size).toBe(10_000);
 });
 
-test('a whole burst can be taken whatever the clock shows', async () => {
+test('a whole burst can be taken at any clock value', async () => {
   const odd: Rate = { perHour: 7, burst: 200 };
   for (let nowMs = 1.1; nowMs < 1e9; nowMs *= 1.013) {
     const limits = new MemoryLimits(() => nowMs);
     for (const rate of [SLOW, odd]) {
       expect(await limits.take([{ budget: `${rate.perHour}`, rate, amount: 200 }])).toBe(0);
-      await limits.giveBack([{ budget: `${rate.perHour}`, rate, amount: 200 }]);
+      await limits.refund([{ budget: `${rate.perHour}`, rate, amount: 200 }]);
       expect(await limits.take([{ budget: `${rate.perHour}`, rate, amount: 200 }])).toBe(0);
       expect(await limits.take([{ budget: `${rate.perHour}`, rate, amount: 1 }])).toBeGreaterThan(0);
     }
@@ -109,9 +112,9 @@ test('a whole burst can be taken whatever the clock shows', async () => {
 });
 
 describe('several servers with one Redis', () => {
-  test('admit together what one would', async () => {
-    const servers = Array.from({ length: 3 }, () => new RedisLimits(redis.socket, SILENT));
-    await Promise.all(servers.map((server) => whenAdmitting(server)));
+  test('together admit what a single server would', async () => {
+    const servers = Array.from({ length: 3 }, () => new RedisLimits(redis.socket, SILENT, ANSWER_TIMEOUT_MS));
+    await Promise.all(servers.map((server) => takeWhenConnected(server)));
     const budget = randomUUID();
     const answers = await Promise.all(
       Array.from({ length: 90 }, (_, n) => servers[n % 3]?.take([{ budget, rate: SLOW, amount: 10 }])),
@@ -120,19 +123,19 @@ describe('several servers with one Redis', () => {
     for (const server of servers) await server.close();
   });
 
-  test.each(['killed', 'frozen'])('admit nothing while it is %s, and go on when it is back', async (state) => {
+  test.each(['killed', 'frozen'])('admit nothing while Redis is %s, and admit again when it is back', async (state) => {
     const own = await RedisServer.startInMemory();
     const limits = new RedisLimits(own.socket, SILENT);
     const charge: Charge = { budget: 'a', rate: SLOW, amount: 1 };
-    await whenAdmitting(limits, [charge]);
+    await takeWhenConnected(limits, [charge]);
     if (state === 'killed') await own.kill();
     else own.freeze();
     await expect(limits.take([charge])).rejects.toMatchObject({ reason: 'LIMITS_UNAVAILABLE', retryAfterMs: 1000 });
-    // What cannot be put back is no failure of the call.
-    await limits.giveBack([charge]);
+    // A failed refund does not fail the call.
+    await limits.refund([charge]);
     await own.kill();
     await own.restart();
-    await whenAdmitting(limits, [charge]);
+    await takeWhenConnected(limits, [charge]);
     await limits.close();
     await own.destroy();
   });

@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => service.stop());
 
 test.each(['', 'aqm.coin.v1.CoinService', 'aqm.coin.v1.CoinAdminService'])(
-  'health of "%s" is SERVING, without a token',
+  'the health of "%s" is SERVING, without a token',
   async (name) => {
     const client = new HealthClient(service.address, credentials.createInsecure());
     const answer = await call(client.check.bind(client), { service: name });
@@ -32,15 +32,15 @@ test.each(['', 'aqm.coin.v1.CoinService', 'aqm.coin.v1.CoinAdminService'])(
 );
 
 describe('reflection', () => {
-  type Question = NonNullable<ServerReflectionRequest['messageRequest']>;
+  type Request = NonNullable<ServerReflectionRequest['messageRequest']>;
 
-  async function ask(client: ServerReflectionClient, question: Question): Promise<ServerReflectionResponse> {
+  async function send(client: ServerReflectionClient, request: Request): Promise<ServerReflectionResponse> {
     const stream = client.serverReflectionInfo();
     const answer = new Promise<ServerReflectionResponse>((resolve, reject) => {
       stream.on('data', resolve);
       stream.on('error', reject);
     });
-    stream.write({ host: '', messageRequest: question });
+    stream.write({ host: '', messageRequest: request });
     stream.end();
     return answer;
   }
@@ -62,7 +62,7 @@ describe('reflection', () => {
 
   test.each(['v1', 'v1alpha'] as const)('%s lists the services, without a token', async (version) => {
     const reflection = client(version);
-    const { messageResponse } = await ask(reflection, { $case: 'listServices', value: '' });
+    const { messageResponse } = await send(reflection, { $case: 'listServices', value: '' });
     expect(messageResponse).toEqual({
       $case: 'listServicesResponse',
       value: {
@@ -83,20 +83,20 @@ describe('reflection', () => {
     'aqm.coin.v1.Coin',
     'aqm.coin.v1.CoinUploadResult.Outcome',
     'grpc.health.v1.Health',
-  ])('%s comes with everything it imports', async (symbol) => {
+  ])('the file of %s is returned with all its imports', async (symbol) => {
     const reflection = client('v1');
-    const { messageResponse } = await ask(reflection, { $case: 'fileContainingSymbol', value: symbol });
+    const { messageResponse } = await send(reflection, { $case: 'fileContainingSymbol', value: symbol });
     if (messageResponse?.$case !== 'fileDescriptorResponse') throw new Error(JSON.stringify(messageResponse));
     const file = messageResponse.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
-    // Throws when an import is missing; dependencies must come first.
+    // Throws if an import is missing. Dependencies must precede the files that import them.
     const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: file.reverse() }));
     expect(registry.get(symbol) ?? registry.get(symbol.slice(0, symbol.lastIndexOf('.')))).toBeDefined();
     reflection.close();
   });
 
-  test('an unknown symbol is NOT_FOUND, and the stream goes on', async () => {
+  test('an unknown symbol is answered with NOT_FOUND', async () => {
     const reflection = client('v1');
-    const { messageResponse } = await ask(reflection, { $case: 'fileContainingSymbol', value: 'aqm.Nothing' });
+    const { messageResponse } = await send(reflection, { $case: 'fileContainingSymbol', value: 'aqm.Nothing' });
     expect(messageResponse).toMatchObject({ $case: 'errorResponse', value: { errorCode: 5 } });
     reflection.close();
   });

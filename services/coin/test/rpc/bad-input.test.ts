@@ -14,21 +14,21 @@ const COIN_SERVICE = '/aqm.coin.v1.CoinService';
 let service: TestService;
 let bob: User;
 let admin: User;
-let wire: Client;
+let rawClient: Client;
 
 beforeAll(async () => {
   service = await startService();
   [bob, admin] = await Promise.all([service.user(), service.user({ isAdmin: true })]);
-  wire = new Client(service.address, credentials.createInsecure());
+  rawClient = new Client(service.address, credentials.createInsecure());
   await bob.upload([...mint(3), ...mint(1, GOLD)]);
 });
 afterAll(async () => {
-  wire.close();
+  rawClient.close();
   await service.stop();
 });
 
-/** A hash over every row of every table. */
-async function everything(): Promise<unknown> {
+/** Returns a hash over every row of every table. */
+async function contents(): Promise<unknown> {
   const { rows } = await sql`
     SELECT (SELECT md5(string_agg(c::text, '' ORDER BY key_id)) FROM coin c) AS coin,
       (SELECT md5(string_agg(s::text, '' ORDER BY key_id)) FROM coin_stock s) AS stock,
@@ -40,35 +40,35 @@ async function everything(): Promise<unknown> {
 
 let before: unknown;
 beforeEach(async () => {
-  before = await everything();
+  before = await contents();
 });
 afterEach(async () => {
-  expect(await everything()).toEqual(before);
+  expect(await contents()).toEqual(before);
 });
 
-/** Sends these bytes as the request message. */
+/** Sends these bytes as the request message of a call. */
 function sendRaw(path: string, bytes: Buffer, headers: Record<string, string> = {}): Promise<Buffer> {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-  return callBytes(wire, path, bytes, metadata);
+  return callBytes(rawClient, path, bytes, metadata);
 }
 
 const coin = (fields: object) =>
-  [{ ...mint(1)[0], ...fields }].flatMap((one) => mint(1).map((ok) => ({ ...ok, ...one })));
+  [{ ...mint(1)[0], ...fields }].flatMap((changed) => mint(1).map((valid) => ({ ...valid, ...changed })));
 const fetch = (fields: object) => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1, ...fields });
-/** A complete list of nothing: what is accepted of it would retire Bob's coins. */
+/** A complete list without ids. If such a reconcile were accepted, it would retire Bob's coins. */
 const list = (fields: object) => ({ coinCategory: BRONZE, complete: true, listedAt: new Date(), ...fields });
 
-type Row = [what: string, send: () => Promise<unknown>, code: string, reason: string, fields?: string[]];
+type Row = [input: string, send: () => Promise<unknown>, code: string, reason: string, fields?: string[]];
 
-const table: Row[] = [
+const invalidRequests: Row[] = [
   [
-    'a public key one byte short',
+    'a public key one byte too short',
     () => bob.upload(coin({ publicKey: randomBytes(31) })),
     ...field('coins[0].public_key'),
   ],
   [
-    'a public key one byte long',
+    'a public key one byte too long',
     () => bob.upload(coin({ publicKey: randomBytes(33) })),
     ...field('coins[0].public_key'),
   ],
@@ -78,12 +78,12 @@ const table: Row[] = [
     ...field('coins[0].signature'),
   ],
   [
-    'a GOLD coin with the bytes of BRONZE',
+    'a GOLD coin with a BRONZE key and signature',
     () => bob.upload(coin({ coinCategory: GOLD })),
     ...field('coins[0].public_key', 'coins[0].signature'),
   ],
   [
-    'a SILVER coin with the bytes of BRONZE',
+    'a SILVER coin with a BRONZE key',
     () => bob.upload(coin({ coinCategory: SILVER })),
     ...field('coins[0].public_key'),
   ],
@@ -98,7 +98,7 @@ const table: Row[] = [
     ...field('coins[0].coin_category'),
   ],
   ['a category that does not exist', () => bob.upload(coin({ coinCategory: 99 })), ...field('coins[0].coin_category')],
-  ['a key id that is no UUID', () => bob.upload(coin({ keyId: 'gold-1' })), ...field('coins[0].key_id')],
+  ['a key id that is not a UUID', () => bob.upload(coin({ keyId: 'gold-1' })), ...field('coins[0].key_id')],
   ['an empty key id', () => bob.upload(coin({ keyId: '' })), ...field('coins[0].key_id')],
   ['a key id with braces', () => bob.upload(coin({ keyId: `{${randomUUID()}}` })), ...field('coins[0].key_id')],
   [
@@ -116,19 +116,19 @@ const table: Row[] = [
     () => bob.upload([...mint(2), ...coin({ keyId: '?' })]),
     ...field('coins[2].key_id'),
   ],
-  ['an upload of nothing', () => bob.upload([]), ...field('coins')],
+  ['an upload without coins', () => bob.upload([]), ...field('coins')],
   ['an upload of 101 coins', () => bob.upload(mint(101)), ...field('coins')],
-  ['an epoch that is no UUID', () => bob.upload(mint(1), 'yesterday'), ...field('database_epoch')],
-  ['a target that is no UUID', () => bob.fetch(fetch({ targetUserId: "' OR 1=1 --" })), ...field('target_user_id')],
+  ['an epoch that is not a UUID', () => bob.upload(mint(1), 'yesterday'), ...field('database_epoch')],
+  ['a target that is not a UUID', () => bob.fetch(fetch({ targetUserId: "' OR 1=1 --" })), ...field('target_user_id')],
   ['no target', () => bob.fetch(fetch({ targetUserId: '' })), ...field('target_user_id')],
   ['a fetch without category', () => bob.fetch(fetch({ coinCategory: 0 })), ...field('coin_category')],
   ['a fetch of 0 coins', () => bob.fetch(fetch({ count: 0 })), ...field('count')],
   ['a fetch of 21 coins', () => bob.fetch(fetch({ count: 21 })), ...field('count')],
   ['a fetch of -1 coins', () => bob.fetch(fetch({ count: -1 })), ...field('count')],
-  ['a request id that is no UUID', () => bob.fetch(fetch({ requestId: '1' })), ...field('request_id')],
-  ['everything wrong at once', () => bob.fetch({}), ...field('target_user_id', 'coin_category', 'count')],
-  ['a batch of nothing', () => bob.batchFetch([]), ...field('requests')],
-  ['a batch of 51', () => bob.batchFetch(Array(51).fill(fetch({}))), ...field('requests')],
+  ['a request id that is not a UUID', () => bob.fetch(fetch({ requestId: '1' })), ...field('request_id')],
+  ['several invalid fields at once', () => bob.fetch({}), ...field('target_user_id', 'coin_category', 'count')],
+  ['a batch without requests', () => bob.batchFetch([]), ...field('requests')],
+  ['a batch of 51 requests', () => bob.batchFetch(Array(51).fill(fetch({}))), ...field('requests')],
   ['a reconcile without category', () => bob.reconcile(list({ coinCategory: 0 })), ...field('coin_category')],
   [
     'a reconcile of 1001 ids',
@@ -136,37 +136,41 @@ const table: Row[] = [
     ...field('key_ids'),
   ],
   [
-    'a reconcile of an id that is no UUID',
+    'a reconcile of an id that is not a UUID',
     () => bob.reconcile(list({ keyIds: [randomUUID(), 'gold-1'] })),
     ...field('key_ids[1]'),
   ],
+  ['a complete reconcile without listed_at', () => bob.reconcile(list({ listedAt: undefined })), ...field('listed_at')],
   [
-    'a complete reconcile that does not say when the vault was read',
-    () => bob.reconcile(list({ listedAt: undefined })),
-    ...field('listed_at'),
-  ],
-  [
-    'a vault that was read in the future',
+    'a complete reconcile with listed_at in the future',
     () => bob.reconcile(list({ listedAt: new Date(Date.now() + 60_000) })),
     ...field('listed_at'),
   ],
   [
-    'a vault that was read in the far future, in a part of a list',
+    'a partial reconcile with listed_at in the far future',
     () => bob.reconcile(list({ complete: false, listedAt: new Date(253402300799999) })),
     ...field('listed_at'),
   ],
-  ['a vault that was read before 1970', () => bob.reconcile(list({ listedAt: new Date(-1) })), ...field('listed_at')],
-  ['a reconcile in no epoch', () => bob.reconcile(list({ databaseEpoch: 'now' })), ...field('database_epoch')],
   [
-    'a reconcile in another epoch',
+    'a reconcile with listed_at before 1970',
+    () => bob.reconcile(list({ listedAt: new Date(-1) })),
+    ...field('listed_at'),
+  ],
+  [
+    'a reconcile with an epoch that is not a UUID',
+    () => bob.reconcile(list({ databaseEpoch: 'now' })),
+    ...field('database_epoch'),
+  ],
+  [
+    'a reconcile with another epoch',
     () => bob.reconcile(list({ databaseEpoch: randomUUID() })),
     'FAILED_PRECONDITION',
     'EPOCH_CHANGED',
   ],
-  ['a purge of negative age', () => admin.purgeStale(-1), ...field('max_age_days')],
-  ['a purge of more than ten years', () => admin.purgeStale(3651), ...field('max_age_days')],
-  ['a negative grace', () => admin.hardDelete(-1), ...field('grace_hours')],
-  ['a grace of more than a year', () => admin.hardDelete(8761), ...field('grace_hours')],
+  ['a purge with a negative age', () => admin.purgeStale(-1), ...field('max_age_days')],
+  ['a purge with an age of more than ten years', () => admin.purgeStale(3651), ...field('max_age_days')],
+  ['a hard delete with a negative grace period', () => admin.hardDelete(-1), ...field('grace_hours')],
+  ['a hard delete with a grace period of more than a year', () => admin.hardDelete(8761), ...field('grace_hours')],
   ['a purge without the admin scope', () => bob.purgeStale(1), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
   ['a hard delete without the admin scope', () => bob.hardDelete(), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
 ];
@@ -175,7 +179,7 @@ function field(...fields: string[]): [code: string, reason: string, fields: stri
   return ['INVALID_ARGUMENT', 'INVALID_FIELD', fields];
 }
 
-test.each(table)('%s', async (_what, send, code, reason, fields = []) => {
+test.each(invalidRequests)('%s is refused and changes nothing', async (_input, send, code, reason, fields = []) => {
   const error = await send().catch((caught: unknown) => caught);
   expect(error).toBeInstanceOf(CallError);
   expect(error).toMatchObject({ code, reason, fields });
@@ -185,7 +189,7 @@ describe('messages', () => {
   const bearer = () => ({ authorization: `Bearer ${bob.token}` });
 
   test.each(['UploadCoins', 'FetchCoins', 'BatchFetchCoins', 'GetInventoryCount', 'ReconcileCoins'])(
-    'garbage bytes to %s are UNDECODABLE_MESSAGE',
+    'garbage bytes sent to %s are refused with UNDECODABLE_MESSAGE',
     async (method) => {
       const garbage = Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
       await expect(sendRaw(`${COIN_SERVICE}/${method}`, garbage, bearer())).rejects.toMatchObject({
@@ -195,7 +199,7 @@ describe('messages', () => {
     },
   );
 
-  test('a message of 5 MB is MESSAGE_TOO_LARGE', async () => {
+  test('a message of 5 MB is refused with MESSAGE_TOO_LARGE', async () => {
     await expect(sendRaw(`${COIN_SERVICE}/UploadCoins`, Buffer.alloc(5_000_000), bearer())).rejects.toMatchObject({
       code: 'RESOURCE_EXHAUSTED',
       reason: 'MESSAGE_TOO_LARGE',
@@ -208,7 +212,7 @@ describe('messages', () => {
     });
   });
 
-  test('a method that does not exist is UNIMPLEMENTED', async () => {
+  test('a call of an unknown method is refused with UNIMPLEMENTED', async () => {
     await expect(sendRaw(`${COIN_SERVICE}/StealCoins`, Buffer.alloc(0), bearer())).rejects.toMatchObject({
       code: 'UNIMPLEMENTED',
     });
@@ -221,14 +225,14 @@ describe('tokens', () => {
   const base64 = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const exp = Math.floor(Date.now() / 1000) + 60;
 
-  const tokens: [what: string, token: () => Promise<string | undefined>, reason: string][] = [
+  const tokens: [input: string, token: () => Promise<string | undefined>, reason: string][] = [
     ['no token', async () => undefined, 'TOKEN_MISSING'],
     ['an empty token', async () => '', 'TOKEN_MISSING'],
-    ['text that is no token', async () => 'let-me-in', 'TOKEN_INVALID'],
+    ['text that is not a token', async () => 'let-me-in', 'TOKEN_INVALID'],
     ['an expired token', () => issueToken(service.privateKey, { ...soon(), ttlSeconds: -60 }), 'TOKEN_EXPIRED'],
     ['a token signed with a foreign key', () => issueToken(foreignKey, soon()), 'TOKEN_INVALID'],
     [
-      'a token whose sub is no UUID',
+      'a token whose sub is not a UUID',
       () => issueToken(service.privateKey, { ...soon(), userId: 'bob' }),
       'TOKEN_INVALID',
     ],
@@ -247,24 +251,27 @@ describe('tokens', () => {
     ],
   ];
 
-  test.each(tokens)('%s is UNAUTHENTICATED everywhere', async (_what, makeToken, reason) => {
-    const token = await makeToken();
-    const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
-    for (const method of [
-      'CoinService/UploadCoins',
-      'CoinService/FetchCoins',
-      'CoinService/BatchFetchCoins',
-      'CoinService/GetInventoryCount',
-      'CoinService/ReconcileCoins',
-      'CoinAdminService/PurgeStale',
-      'CoinAdminService/HardDeleteFetched',
-    ]) {
-      const error: unknown = await sendRaw(`/aqm.coin.v1.${method}`, Buffer.alloc(0), headers).catch(
-        (caught) => caught,
-      );
-      expect(error).toMatchObject({ code: status[status.UNAUTHENTICATED], reason });
-      // An error never repeats what was sent.
-      if (token) expect((error as Error).message).not.toContain(token);
-    }
-  });
+  test.each(tokens)(
+    'a call of any method with %s is refused with UNAUTHENTICATED',
+    async (_input, makeToken, reason) => {
+      const token = await makeToken();
+      const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+      for (const method of [
+        'CoinService/UploadCoins',
+        'CoinService/FetchCoins',
+        'CoinService/BatchFetchCoins',
+        'CoinService/GetInventoryCount',
+        'CoinService/ReconcileCoins',
+        'CoinAdminService/PurgeStale',
+        'CoinAdminService/HardDeleteFetched',
+      ]) {
+        const error: unknown = await sendRaw(`/aqm.coin.v1.${method}`, Buffer.alloc(0), headers).catch(
+          (caught) => caught,
+        );
+        expect(error).toMatchObject({ code: status[status.UNAUTHENTICATED], reason });
+        // An error never repeats what was sent.
+        if (token) expect((error as Error).message).not.toContain(token);
+      }
+    },
+  );
 });

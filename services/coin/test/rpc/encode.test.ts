@@ -5,7 +5,9 @@ import { BatchFetchCoinsResponse, FetchCoinsResponse } from '../../../../gen/aqm
 import { encodeBatchFetchCoinsResponse, encodeFetchCoinsResponse } from '../../rpc/encode';
 
 const bytes = fc.uint8Array({ maxLength: 3000 }).map((array) => Buffer.from(array));
-/** Every field, so that a new one does not compile until it is encoded too. */
+/**
+ * Contains every field, so that a new field fails to compile here until the encoder supports it.
+ */
 const coin: fc.Arbitrary<Required<Coin>> = fc.record({
   keyId: fc.oneof(fc.uuid(), fc.string({ unit: 'binary' })),
   coinCategory: fc.constantFrom(0, ...COIN_CATEGORIES.map(({ category }) => category)),
@@ -18,7 +20,7 @@ const coin: fc.Arbitrary<Required<Coin>> = fc.record({
 const coins = fc.array(coin, { maxLength: 20 });
 const error = fc.record({ code: fc.integer({ min: 0 }), reason: fc.string(), message: fc.string() });
 
-test('an answer with coins has the bytes that the generated code makes', () => {
+test('a FetchCoins response has the same bytes as from the generated code', () => {
   fc.assert(
     fc.property(fc.record({ coins }), (response) => {
       const expected = FetchCoinsResponse.encode(response).finish();
@@ -27,7 +29,7 @@ test('an answer with coins has the bytes that the generated code makes', () => {
   );
 });
 
-test('an answer to a batch has the bytes that the generated code makes', () => {
+test('a BatchFetchCoins response has the same bytes as from the generated code', () => {
   const results = fc.array(fc.record({ coins, error: fc.option(error, { nil: undefined }) }), { maxLength: 10 });
   fc.assert(
     fc.property(fc.record({ results }), (response) => {

@@ -12,6 +12,9 @@ import { asAdmin, createDatabase, type TestDatabase } from '../../../../testkit/
 import type { User } from '../../../../testkit/user';
 import { checkDeployedFiles, Prometheus, readDeployed } from './prometheus';
 
+// A test waits for several alerts, one after the other.
+jest.setTimeout(900_000);
+
 const HOUSEKEEPING = compiled('services/coin/test/telemetry/frequent-housekeeping');
 const DEVICE = compiled('testkit/observed-device');
 
@@ -37,7 +40,7 @@ const metricsAt = (port: number | undefined) => ({
 beforeAll(async () => {
   service = await startService({}, { replicas: 1 });
   empty = await createDatabase('empty');
-  // Of the jobs of hygiene one finds here what it needs.
+  // Of the housekeeping jobs only clear-retired finds its table here; the others fail.
   await sql`CREATE TABLE database_opening (opening uuid, bytes_cleared boolean)`.execute(empty.db);
   metricsPorts = await freePorts(4);
   const [first, second, third, fourth] = metricsPorts;
@@ -62,7 +65,7 @@ beforeAll(async () => {
   carol = await service.user({ address: main.address });
   stranger = await service.user({ address: withoutRedis.address });
   prometheus = await Prometheus.start(metricsPorts);
-}, 60_000);
+});
 
 afterAll(async () => {
   await prometheus?.stop();
@@ -71,29 +74,27 @@ afterAll(async () => {
   await asAdmin(`ALTER DATABASE ${service.database.name} ALLOW_CONNECTIONS true`);
   await service.stop();
   await empty.drop();
-}, 60_000);
+});
 
-/** Does it again and again, with a pause after each time, by so many at a time. What comes back is nobody's business here. */
-async function overAndOver(
-  signal: AbortSignal,
-  work: () => Promise<unknown>,
-  atATime = 1,
-  pauseMs = 50,
-): Promise<void> {
-  const one = async () => {
+/**
+ * Repeats `work` until the signal aborts, by `concurrency` loops that pause after each run. Ignores
+ * results and errors.
+ */
+async function repeat(signal: AbortSignal, work: () => Promise<unknown>, concurrency = 1, pauseMs = 50): Promise<void> {
+  const loop = async () => {
     while (!signal.aborted) {
       await work().catch(() => {});
       await setTimeout(pauseMs);
     }
   };
-  await Promise.all(Array.from({ length: atATime }, one));
+  await Promise.all(Array.from({ length: concurrency }, loop));
 }
 
-/** While the signal lasts, nobody gets at the stock. */
+/** Locks the stock table until the signal aborts. */
 async function holdStock(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
   await service.database.db.transaction().execute(async (holder) => {
     await sql`LOCK TABLE coin_stock IN ACCESS EXCLUSIVE MODE`.execute(holder);
-    // PostgreSQL ends a transaction that does nothing.
+    // An idle transaction would be ended by its timeout.
     const hold = async () => {
       while (!signal.aborted) await sql`SELECT pg_sleep(0.1)`.execute(holder);
     };
@@ -102,19 +103,22 @@ async function holdStock(signal: AbortSignal, work: () => Promise<void>): Promis
 }
 
 const fetchOf = (target: string, count = 1) => ({ targetUserId: target, coinCategory: BRONZE, count });
-/** They come and go with the times of this test: the jobs of its services run once an hour, or fail for want of tables. */
-const STANDING = ['AqmHousekeepingFails', 'AqmHousekeepingLate', 'AqmHousekeepingLateDaily', 'AqmStockEmpty'];
+/**
+ * These fire all the time here: the services' own jobs run once an hour only, or fail because
+ * tables are missing.
+ */
+const ALWAYS_FIRING = ['AqmHousekeepingFails', 'AqmHousekeepingLate', 'AqmHousekeepingLateDaily', 'AqmStockEmpty'];
 
-/** What makes alerts fire; in an order, for the last ones end what others need. */
+/** Actions that make each alert fire. The order matters: the last ones stop what others need. */
 const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: AbortSignal) => Promise<unknown>][] = [
-  [STANDING, async () => {}],
-  [['AqmFetchesEmpty'], (signal) => overAndOver(signal, () => bob.fetch(fetchOf(randomUUID())))],
-  [['AqmLimitsUnavailable'], (signal) => overAndOver(signal, () => stranger.fetch(fetchOf(carol.id)))],
-  [['AqmLimitsHit'], (signal) => overAndOver(signal, () => bob.fetch(fetchOf(carol.id, 20)), 3)],
+  [ALWAYS_FIRING, async () => {}],
+  [['AqmFetchesEmpty'], (signal) => repeat(signal, () => bob.fetch(fetchOf(randomUUID())))],
+  [['AqmLimitsUnavailable'], (signal) => repeat(signal, () => stranger.fetch(fetchOf(carol.id)))],
+  [['AqmLimitsHit'], (signal) => repeat(signal, () => bob.fetch(fetchOf(carol.id, 20)), 3)],
   [
     ['AqmUploadConflicts'],
     (signal) =>
-      overAndOver(signal, async () => {
+      repeat(signal, async () => {
         const [coin, other] = mint(2);
         await carol.upload([coin, other].flatMap((one) => (one && coin ? { ...one, keyId: coin.keyId } : [])));
       }),
@@ -123,7 +127,7 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
     ['AqmInternalErrors'],
     async (signal) => {
       await sql`ALTER TABLE coin ADD CONSTRAINT nothing CHECK (false) NOT VALID`.execute(service.database.db);
-      await overAndOver(signal, () => carol.upload(mint(1)));
+      await repeat(signal, () => carol.upload(mint(1)));
       await sql`ALTER TABLE coin DROP CONSTRAINT nothing`.execute(service.database.db);
     },
   ],
@@ -132,9 +136,10 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
     (signal) =>
       holdStock(signal, async () => {
         await Promise.all([
-          // Calls that are refused at once come so seldom that one in a hundred is a slow one.
-          overAndOver(signal, () => carol.upload(mint(1)), 20, 500),
-          overAndOver(signal, () => bob.fetch(fetchOf(randomUUID())), 20, 500),
+          // Refused calls return at once. The pause keeps them few enough that one call in a
+          // hundred is a slow one.
+          repeat(signal, () => carol.upload(mint(1)), 20, 500),
+          repeat(signal, () => bob.fetch(fetchOf(randomUUID())), 20, 500),
         ]);
       }),
   ],
@@ -144,7 +149,7 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
       const { db } = service.database;
       await carol.upload(mint(1));
       const { coins } = await carol.fetch(fetchOf(carol.id));
-      // As after a restore: what was acknowledged is not known, and a table is another file.
+      // Simulates a restore: a recorded hand-out is missing, and a table has another file.
       await sql`DELETE FROM coin WHERE key_id = ${coins[0]?.keyId}::uuid`.execute(db);
       await sql`DELETE FROM coin_fetch`.execute(db);
       await sql`VACUUM FULL database_life`.execute(db);
@@ -161,20 +166,27 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
   [['AqmServiceDown'], async () => void withoutRedis.child.kill('SIGKILL')],
 ];
 
-test('promtool finds nothing wrong with what is deployed', () => checkDeployedFiles());
+test('promtool accepts the deployed files', () => checkDeployedFiles());
 
-test('every alert has a provocation, and without one only those fire that the times of this test bring about', async () => {
+test('every alert has a provocation, and without any only the expected alerts fire', async () => {
   const rules = await prometheus.rules();
   expect(rules.map(({ name }) => name).sort()).toEqual(PROVOCATIONS.flatMap(([alerts]) => alerts).sort());
-  await eventually('these fire', async () => (await prometheus.firing()).size >= STANDING.length);
-  expect([...(await prometheus.firing())].sort()).toEqual(STANDING);
-  expect((await prometheus.rules()).filter(({ health }) => health !== 'ok')).toEqual([]);
+  // On a busy machine a late scrape may make another alert fire for a moment.
+  let firing: string[] = [];
+  await eventually('only the expected alerts fire', async () => {
+    firing = [...(await prometheus.firing())].sort();
+    return `${firing}` === `${ALWAYS_FIRING}`;
+  }).catch(() => undefined);
+  expect(firing).toEqual(ALWAYS_FIRING);
+  const unhealthy = async () => (await prometheus.rules()).filter(({ health }) => health !== 'ok');
+  await eventually('every rule was evaluated', async () => (await unhealthy()).length === 0);
 });
 
 test.each(PROVOCATIONS)('%j fires', async (alerts, provoke) => {
   const fires = async (alert: string) => (await prometheus.firing()).has(alert);
   for (const alert of alerts) {
-    if (!STANDING.includes(alert)) await eventually(`${alert} does not fire yet`, async () => !(await fires(alert)));
+    if (!ALWAYS_FIRING.includes(alert))
+      await eventually(`${alert} does not fire yet`, async () => !(await fires(alert)));
   }
   const enough = new AbortController();
   const provoked = provoke(enough.signal);
@@ -187,7 +199,7 @@ test.each(PROVOCATIONS)('%j fires', async (alerts, provoke) => {
 });
 
 describe('the metrics', () => {
-  /** Names in an expression: what is no function, no label and no text. */
+  /** Returns the metric names in an expression: names that are not functions, labels or strings. */
   function metricsIn(expression: string): string[] {
     const bare = expression
       .replaceAll(/\b(by|without|on|ignoring) *\([^)]*\)/g, ' ')
@@ -210,7 +222,7 @@ describe('the metrics', () => {
   const expressions = () =>
     dashboard.panels.flatMap(({ targets = [], title }) => targets.map(({ expr }) => [title, expr] as const));
 
-  test('of the dashboard and of the alerts are all there in a scrape', async () => {
+  test('of the dashboard and the alerts are all in a scrape', async () => {
     const texts = await Promise.all(
       metricsPorts.map((port) =>
         fetch(`http://127.0.0.1:${port}/metrics`).then(
@@ -219,27 +231,27 @@ describe('the metrics', () => {
         ),
       ),
     );
-    const there = new Set(texts.flatMap((text) => text.split('\n')).map((line) => line.split(/[ {]/)[0]));
+    const scraped = new Set(texts.flatMap((text) => text.split('\n')).map((line) => line.split(/[ {]/)[0]));
     const wanted = [
       ...expressions().map(([, expression]) => expression),
       ...(await prometheus.rules()).map(({ query }) => query),
     ].flatMap(metricsIn);
     expect(new Set(wanted).size).toBeGreaterThan(25);
-    // Made by Prometheus.
-    expect([...new Set(wanted)].filter((name) => name !== 'up' && !there.has(name))).toEqual([]);
+    // Prometheus itself adds `up`.
+    expect([...new Set(wanted)].filter((name) => name !== 'up' && !scraped.has(name))).toEqual([]);
   });
 
-  test('are queried by the dashboard as Prometheus understands it', async () => {
+  test('are queried by the dashboard with valid expressions', async () => {
     for (const [, expression] of expressions()) await prometheus.query(expression);
   });
 
-  test('carry no id of anybody or anything', async () => {
+  test('contain no ids', async () => {
     const text = await fetch(`http://127.0.0.1:${metricsPorts[0]}/metrics`).then((response) => response.text());
     expect(text).toContain('rpc_server_call_duration_bucket');
     expect(text).not.toMatch(/[0-9a-f]{8}-[0-9a-f]{4}-/i);
   });
 
-  test('a panel is as Grafana wants it', () => {
+  test('are shown in panels that Grafana accepts', () => {
     const { panels } = dashboard;
     expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length);
     const source = readDeployed('grafana/provisioning/datasources/prometheus.yml');

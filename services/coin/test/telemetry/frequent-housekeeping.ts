@@ -1,11 +1,11 @@
-// A part of the service on its own: the jobs of hygiene, run again and again instead of once an hour, on the database of DATABASE_URL.
+// Runs the hourly housekeeping jobs of the service every PAUSE_MS, on the database of DATABASE_URL.
 
 import { openDatabase } from '../../database/pool';
 import type { Guard } from '../../fence/guard';
 import { startHousekeeping } from '../../housekeeping';
 import { createLogger } from '../../logger';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
-import { turnMetricsOn } from '../../telemetry/metrics';
+import { enableMetrics } from '../../telemetry/metrics';
 import { startTelemetry } from '../../telemetry/start-telemetry';
 
 const PAUSE_MS = 200;
@@ -13,16 +13,16 @@ const PAUSE_MS = 200;
 async function main(): Promise<void> {
   const log = createLogger('error');
   await startTelemetry(process.env, log);
-  turnMetricsOn([]);
+  enableMetrics([]);
   const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
-  const gate: Guard = {
-    run: () => Promise.reject(new Error('this job must not use the guard')),
+  const guard: Guard = {
+    run: () => Promise.reject(new Error('the hourly jobs must not use the guard')),
     recordHandedOut: () => {},
     recordRepeat: () => {},
   };
   const { jobs } = startHousekeeping(
-    new CoinInventoryServer(db, gate, { fetchGraceSeconds: 3600, stockLimit: 1 }),
+    new CoinInventoryServer(db, guard, { fetchGraceSeconds: 3600, stockLimit: 1 }),
     log,
   );
   process.stdout.write(`${JSON.stringify({ msg: 'ready', address: 'none' })}\n`);

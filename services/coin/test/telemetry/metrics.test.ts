@@ -20,7 +20,7 @@ let port: number;
 
 beforeEach(async () => {
   service = await startService({}, { replicas: 1 });
-  // With the one after it, for a second worker.
+  // The port after it is also free, for a second worker.
   [port = 0] = await freePorts(2);
 });
 afterEach(async () => {
@@ -36,8 +36,12 @@ const env = (at: number) => ({
   OTEL_METRIC_EXPORT_INTERVAL: '100',
 });
 
-/** Samples of one scrape that are not 0, by name and label values: `aqm_fetches_total GOLD whole`. */
+/**
+ * Returns the non-zero samples of one scrape by name and label values, such as `aqm_fetches_total
+ * GOLD whole`.
+ */
 async function scrape(at = port, timeoutMs = 60_000): Promise<Map<string, number>> {
+  // A connection that is opened while a worker dies may never be answered.
   const response = await fetch(`http://127.0.0.1:${at}/metrics`, { signal: AbortSignal.timeout(timeoutMs) });
   const found = new Map<string, number>();
   for (const line of (await response.text()).split('\n')) {
@@ -53,7 +57,7 @@ async function scrape(at = port, timeoutMs = 60_000): Promise<Map<string, number
 const only = (samples: ReadonlyMap<string, number>, prefix: string) =>
   Object.fromEntries([...samples].filter(([name]) => name.startsWith(prefix)));
 
-test('fetches, coins, uploads, refusals and limits are counted by category and outcome', async () => {
+test('fetches, coins, uploads, refusals and rate limits are counted by category and outcome', async () => {
   running = await spawnService(service, { ...env(port), AQM_LIMITS: 'on', AQM_LIMIT_PER_PAIR: '20/20' });
   const { address } = running;
   const [bob, alice, carol] = (await Promise.all([1, 2, 3].map(() => service.user({ address })))) as [User, User, User];
@@ -67,7 +71,7 @@ test('fetches, coins, uploads, refusals and limits are counted by category and o
   await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 1 });
   await alice.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 }).catch(() => {});
   await carol.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 });
-  await alice.fetch({ targetUserId: 'nobody', coinCategory: BRONZE, count: 1 }).catch(() => {});
+  await alice.fetch({ targetUserId: 'not a UUID', coinCategory: BRONZE, count: 1 }).catch(() => {});
   await bob.batchFetch([
     { ...ask, requestId: '' },
     { ...ask, targetUserId: alice.id },
@@ -102,7 +106,7 @@ test('fetches, coins, uploads, refusals and limits are counted by category and o
   });
 });
 
-test('levels: stock, pool, connections, calls, the fence; and what an admin removed', async () => {
+test('gauges show stock, pool, connections and fence, and coins removed by an admin are counted', async () => {
   running = await spawnService(service, { ...env(port), AQM_POOL_SIZE: '3' });
   const bob = await service.user({ address: running.address });
   const admin = await service.user({ address: running.address, isAdmin: true });
@@ -118,10 +122,10 @@ test('levels: stock, pool, connections, calls, the fence; and what an admin remo
   expect(before.get('aqm_table_size coin')).toBeGreaterThan(8192);
   expect(await admin.purgeStale(30)).toBe(7);
   expect(only(await scrape(), 'aqm_coins_removed')).toEqual({ 'aqm_coins_removed_total purge-stale': 7 });
-  await eventually('the stock is gone', async () => !(await scrape()).has('aqm_stock_coins BRONZE'));
+  await eventually('the stock is empty', async () => !(await scrape()).has('aqm_stock_coins BRONZE'));
 });
 
-test('what is not ours has no label of its own, and a path that the caller made up has none at all', async () => {
+test('methods of other services and paths made up by callers share one label', async () => {
   running = await spawnService(service, env(port));
   const client = new Client(running.address, credentials.createInsecure());
   const nothing = () => Buffer.alloc(0);
@@ -133,19 +137,19 @@ test('what is not ours has no label of its own, and a path that the caller made 
   expect(names).toEqual(['rpc_server_call_duration_count _OTHER OK']);
 });
 
-test('a metrics port that is taken is a warning, and the service serves', async () => {
+test('a metrics port in use is logged as a warning, and the service still serves', async () => {
   const other = createServer().listen(port, '127.0.0.1');
   await once(other, 'listening');
   running = await spawnService(service, env(port));
   const bob = await service.user({ address: running.address });
   await bob.upload(mint(1));
-  await eventually('it is said', () => running?.log().includes('EADDRINUSE'));
+  await eventually('the warning is logged', () => running?.log().includes('EADDRINUSE'));
   expect(running.log()).toContain('"level":40');
   expect(await running.stop()).toBe(0);
   other.close();
 });
 
-test('of several workers each has its own port, from the named one on, also after it was replaced', async () => {
+test('each of several workers has its own port, from the configured one on, also after a restart', async () => {
   const WORKERS = 2;
   const started = await spawnService(service, { ...env(port), AQM_WORKERS: `${WORKERS}`, AQM_LOG_LEVEL: 'debug' });
   running = started;
@@ -156,14 +160,13 @@ test('of several workers each has its own port, from the named one on, also afte
   expect([await counts(port), await counts(port + 1)]).toEqual([2, 2]);
   const [, worker = '0'] = /"worker":(\d+)/.exec(started.log()) ?? [];
   process.kill(Number(worker), 'SIGKILL');
-  await eventually('both ports answer, one from the start', async () => {
-    // No process answers a connection that a worker had accepted when it died.
-    const both = await Promise.all([port, port + 1].map((at) => counts(at, 2000).catch(() => -1)));
+  await eventually('both ports respond, one with new counters', async () => {
+    const both = await Promise.all([port, port + 1].map((at) => counts(at, 5_000).catch(() => -1)));
     return both.includes(2) && both.includes(undefined);
   });
 });
 
-test('a large stock is estimated from a part of it', async () => {
+test('a large stock is estimated from a sample', async () => {
   const { db } = service.database;
   await sql`
 INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
@@ -175,12 +178,12 @@ FROM generate_series(1, 400000) n`.execute(db);
   );
   const [gold = 0, silver, bronze = 0] = [...levels.coins.values()];
   expect(silver).toBe(0);
-  // Five standard deviations: each page of the stock is in the sample or not.
+  // The bounds are five standard deviations: the sample contains whole pages.
   expect(Math.abs(gold - 100_000)).toBeLessThan(9000);
   expect(Math.abs(bronze - 300_000)).toBeLessThan(27_000);
 });
 
-test('a device tells its operations by outcome and its levels, and no id', async () => {
+test('a device reports its operations by outcome and its gauges, without ids', async () => {
   running = await spawnProgram(DEVICE, service.database.name, env(port));
   const samples = await scrape();
   expect(only(samples, 'aqm_device_operation_duration_count')).toEqual({

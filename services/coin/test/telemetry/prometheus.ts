@@ -9,7 +9,7 @@ import { ROOT } from '../../../../testkit/root';
 
 const DEPLOY = join(ROOT, 'deploy');
 
-/** What is written in deploy/, checked by promtool. @throws with what it says */
+/** Checks the files in deploy/ with promtool. @throws with its output */
 export function checkDeployedFiles(): void {
   for (const [kind, file] of [
     ['rules', 'prometheus-alerts.yml'],
@@ -21,7 +21,10 @@ export function checkDeployedFiles(): void {
 
 export const readDeployed = (file: string) => readFileSync(join(DEPLOY, file), 'utf8');
 
-/** A real Prometheus that scrapes often, with the alerts as they are deployed but for their times: what takes minutes takes seconds. */
+/**
+ * A real Prometheus with the deployed alerts. It scrapes often, and minutes in the alerts are
+ * replaced by seconds.
+ */
 export class Prometheus {
   readonly #child: ChildProcess;
   readonly #folder: string;
@@ -33,7 +36,7 @@ export class Prometheus {
     this.#url = `http://127.0.0.1:${port}`;
   }
 
-  /** @param ports of metrics, on the loopback interface */
+  /** @param ports metrics ports to scrape, on the loopback interface */
   static async start(ports: readonly number[]): Promise<Prometheus> {
     const folder = mkdtempSync(join(tmpdir(), 'aqm-prometheus-'));
     const rules = readDeployed('prometheus-alerts.yml')
@@ -55,15 +58,15 @@ export class Prometheus {
       { stdio: 'ignore' },
     );
     const prometheus = new Prometheus(child, folder, port);
-    await eventually('Prometheus has scraped all', async () => {
-      if (child.exitCode !== null) throw new Error('Prometheus has ended');
+    await eventually('Prometheus has scraped all targets', async () => {
+      if (child.exitCode !== null) throw new Error('Prometheus has exited');
       const [up] = await prometheus.query('sum(up)').catch((): number[] => []);
       return up === ports.length;
     });
     return prometheus;
   }
 
-  /** Values of an instant query. */
+  /** Returns the values of an instant query. */
   async query(expression: string): Promise<number[]> {
     const data = await this.#get<{ result: { value: [number, string] }[] }>(
       `query?query=${encodeURIComponent(expression)}`,
@@ -71,7 +74,7 @@ export class Prometheus {
     return data.result.map(({ value }) => Number(value[1]));
   }
 
-  /** Names of the alerts that fire now. */
+  /** Returns the names of the alerts that are firing. */
   async firing(): Promise<Set<string>> {
     const { alerts } = await this.#get<{ alerts: { state: string; labels: { alertname: string } }[] }>('alerts');
     return new Set(alerts.filter(({ state }) => state === 'firing').map(({ labels }) => labels.alertname));

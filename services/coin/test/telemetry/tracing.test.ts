@@ -17,9 +17,9 @@ import { signalsOf } from '../../telemetry/start-telemetry';
 const DEMO = compiled('demo/main');
 const ANSWERED = 'rpc.response.status_code';
 
-/** Whatever names somebody or something, or could be the bytes or the token of one. */
+/** Matches UUIDs, tokens, and anything long enough to be key material. */
 const SECRET = /[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}|eyJ[\w-]+\.|[\w+/=-]{40}/i;
-/** An attribute that is not on this list was never looked at for what it may give away. */
+/** Attributes that were reviewed for what they reveal. A span must not have any other. */
 const ATTRIBUTES = [
   'aqm.backend',
   'aqm.connection.wait_ms',
@@ -36,8 +36,8 @@ const ATTRIBUTES = [
   'rpc.system.name',
   'server.address',
 ];
-/** Jaeger's own. */
-const JAEGERS = ['otel.library.name', 'span.kind', 'internal.span.format'];
+/** Attributes that Jaeger adds. */
+const JAEGER_ATTRIBUTES = ['otel.library.name', 'span.kind', 'internal.span.format'];
 
 let collector: TraceCollector;
 beforeAll(async () => {
@@ -46,7 +46,7 @@ beforeAll(async () => {
 afterAll(() => collector.stop());
 
 const attributesOf = (spans: readonly TraceSpan[]) =>
-  spans.flatMap(({ attributes }) => Object.entries(attributes)).filter(([key]) => !JAEGERS.includes(key));
+  spans.flatMap(({ attributes }) => Object.entries(attributes)).filter(([key]) => !JAEGER_ATTRIBUTES.includes(key));
 
 function expectNoSecrets(spans: readonly TraceSpan[], allowed = ATTRIBUTES): void {
   const attributes = attributesOf(spans);
@@ -55,7 +55,7 @@ function expectNoSecrets(spans: readonly TraceSpan[], allowed = ATTRIBUTES): voi
   expect(texts.filter((text) => SECRET.test(text.replaceAll('aqm.coin.v1.', '')))).toEqual([]);
 }
 
-describe('the main job: devices, service, PostgreSQL', () => {
+describe('the traces of the demo, from devices through the service to PostgreSQL', () => {
   let traces: TraceSpan[][];
 
   beforeAll(async () => {
@@ -64,7 +64,7 @@ describe('the main job: devices, service, PostgreSQL', () => {
     const [code] = await once(demo, 'exit');
     expect(code).toBe(0);
     traces = await collector.traces('aqm-demo');
-  });
+  }, 240_000);
 
   const traceOf = (flow: string) => traces.filter((trace) => trace.some(({ name }) => name === flow));
   const within = (trace: readonly TraceSpan[], parent: TraceSpan | undefined) =>
@@ -74,7 +74,7 @@ describe('the main job: devices, service, PostgreSQL', () => {
     ['publish_coins', 'UploadCoins', 'INSERT coin_stock'],
     ['top_up', 'BatchFetchCoins', 'DELETE coin_stock'],
     ['fetch_on_demand', 'FetchCoins', 'DELETE coin_stock'],
-  ])('a trace leads from %s by the call %s to its statements', (flow, method, does) => {
+  ])('connect %s with its call %s and the statements of that call', (flow, method, does) => {
     const found = traceOf(flow);
     expect(found.length).toBeGreaterThan(0);
     for (const trace of found) {
@@ -92,7 +92,7 @@ describe('the main job: devices, service, PostgreSQL', () => {
     }
   });
 
-  test('a fetch waits for its statement under its call, which the statement is linked with', () => {
+  test('show how a fetch waits for its batch, linked with the statement that served it', () => {
     for (const trace of traceOf('top_up')) {
       const waits = trace.filter(({ name }) => name === 'wait for a shared statement');
       expect(waits.length).toBeGreaterThan(0);
@@ -104,12 +104,12 @@ describe('the main job: devices, service, PostgreSQL', () => {
     }
   });
 
-  test('every operation of vault and inventory is a span', () => {
+  test('contain a span for every operation of vault and inventory', () => {
     const names = new Set(traces.flat().map(({ name }) => name));
     for (const name of ['vault.fetch_key', 'vault.burn_key', 'inventory.select_coin']) expect(names).toContain(name);
   });
 
-  test('no span of any of them knows who, which coin, what bytes, by what token', async () => {
+  test('contain no user, coin, key material or token', async () => {
     const spans = [...traces, ...(await collector.traces('aqm-coin'))].flat();
     expect(spans.length).toBeGreaterThan(100);
     expectNoSecrets(spans);
@@ -133,6 +133,12 @@ describe('a service', () => {
 
   const users = (count: number) =>
     Promise.all(Array.from({ length: count }, () => service.user({ address: running.address })));
+  /**
+   * Waits until the collector has at least this many spans of a service: at its exit the service waits for
+   * 2 s only.
+   */
+  const spansArrived = (name: string, min: number) =>
+    eventually('the spans have arrived', async () => (await collector.traces(name)).flat().length >= min);
   const lines = (msg: string): { readonly trace_id?: string }[] =>
     running
       .log()
@@ -140,7 +146,7 @@ describe('a service', () => {
       .filter((line) => line.includes(`"msg":"${msg}"`))
       .map((line) => JSON.parse(line));
 
-  test('links a statement that calls share with every one of them, and each with it; its log names their traces', async () => {
+  test('links the statement of a batch with each of its calls, in both directions, and logs their trace ids', async () => {
     running = await spawnService(service, {
       ...collector.env,
       OTEL_SERVICE_NAME: 'sharing',
@@ -152,6 +158,8 @@ describe('a service', () => {
     const fetch = { targetUserId: bob?.id ?? '', coinCategory: BRONZE, count: 1 };
     const fetched = await Promise.all([...callers, ...callers].map((caller) => caller.fetch(fetch)));
     expect(new Set(fetched.flatMap(({ coins }) => ids(coins))).size).toBe(38);
+    // Each call has a span and waits for its batch, and each batch has a statement.
+    await spansArrived('sharing', 2 * 38 + 1);
     expect(await running.stop()).toBe(0);
 
     const spans = (await collector.traces('sharing')).flat();
@@ -169,7 +177,7 @@ describe('a service', () => {
         expect(wait?.links).toEqual([spanId]);
       }
     }
-    // A statement of others is no part of a call, also where the call was what set its lane going.
+    // The statement of another batch is not part of a call, even if the call started that batch.
     for (const call of calls) {
       const statements = spans.filter(
         ({ parent, attributes }) => parent === call.spanId && 'db.system.name' in attributes,
@@ -181,18 +189,18 @@ describe('a service', () => {
     for (const { traceId } of calls) expect(logged).toContain(traceId);
   });
 
-  test('tells of a refused call its code and reason, and of a failed statement no word of PostgreSQL', async () => {
+  test('records code and reason of a refused call, and of a failed statement only its SQLSTATE', async () => {
     running = await spawnService(service, { ...collector.env, OTEL_SERVICE_NAME: 'refusing' });
     const [bob] = await users(1);
     await bob?.upload(mint(1).map((coin) => ({ ...coin, keyId: 'not a UUID' }))).catch(() => {});
     await asAdmin(`ALTER DATABASE ${service.database.name} SET default_transaction_read_only = on`);
-    // The connections that there are do not know of it.
+    // Open connections do not see the new setting.
     await asAdmin(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${service.database.name}'`);
     // The first calls may meet connections that have just been ended.
-    await eventually('PostgreSQL refuses a statement', async () => {
+    await eventually('PostgreSQL has refused a statement', async () => {
       await bob?.upload(mint(1)).catch(() => {});
-      const known = (await collector.traces('refusing')).flat();
-      return known.some(({ attributes }) => attributes['db.response.status_code'] === '25006');
+      const arrived = (await collector.traces('refusing')).flat();
+      return arrived.some(({ attributes }) => attributes['db.response.status_code'] === '25006');
     });
     await running.stop();
     const spans = (await collector.traces('refusing')).flat();
@@ -212,21 +220,22 @@ describe('a service', () => {
     ['parentbased_always_off', '', 0, 0],
     ['parentbased_traceidratio', '0.5', 50, 150],
     ['parentbased_traceidratio', '1', 200, 200],
-  ])('by the sampler %s with %j makes spans of %d to %d of 200 calls', async (sampler, argument, least, most) => {
+  ])('with the sampler %s and the argument %j traces %d to %d of 200 calls', async (sampler, argument, min, max) => {
     const name = `${sampler}-${argument}`;
     const sampling = { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: argument, OTEL_SERVICE_NAME: name };
     running = await spawnService(service, { ...collector.env, ...sampling });
     const [bob] = await users(1);
     for (let calls = 0; calls < 200; calls += 1) await bob?.count();
+    await spansArrived(name, 2 * min);
     expect(await running.stop()).toBe(0);
     const traces = await collector.traces(name);
-    expect(traces.length).toBeGreaterThanOrEqual(least);
-    expect(traces.length).toBeLessThanOrEqual(most);
-    // The call and its statement, or neither.
+    expect(traces.length).toBeGreaterThanOrEqual(min);
+    expect(traces.length).toBeLessThanOrEqual(max);
+    // A trace contains the call and its statement.
     for (const trace of traces) expect(trace).toHaveLength(2);
   });
 
-  test('follows a caller whose trace is sampled, and one whose trace is not', async () => {
+  test('continues a sampled trace of its caller, and does not record an unsampled one', async () => {
     const sampling = { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' };
     running = await spawnService(service, { ...collector.env, ...sampling, OTEL_SERVICE_NAME: 'following' });
     const { token, id } = await service.user();
@@ -241,32 +250,33 @@ describe('a service', () => {
       await call(client.getInventoryCount.bind(client), {}, metadata);
     }
     client.close();
+    await spansArrived('following', 2);
     expect(await running.stop()).toBe(0);
     const traces = await collector.traces('following');
     expect(traces.map((trace) => trace[0]?.traceId)).toEqual(['a'.repeat(32)]);
     expectNoSecrets(traces.flat());
   });
 
-  test('answers on when its collector is absent, says so once, and stops in order', async () => {
+  test('keeps serving while its collector is unreachable, logs that once, and stops gracefully', async () => {
     const [port = 0] = await freePorts(1);
     running = await spawnService(service, tracesTo(`http://127.0.0.1:${port}`, 'grpc'));
     const [bob] = await users(1);
     await bob?.upload(mint(3));
-    await eventually('the collector is missed', () => lines('telemetry').length > 0);
+    await eventually('the unreachable collector is logged', () => lines('telemetry').length > 0);
     expect((await bob?.count())?.available?.bronze).toBe(3);
     expect(await running.stop()).toBe(0);
     expect(lines('telemetry')).toHaveLength(1);
   });
 
-  test('answers on when its collector dies, and stops in order', async () => {
-    const mortal = await startTraceCollector();
-    running = await spawnService(service, { ...mortal.env, OTEL_SERVICE_NAME: 'bereaved' });
+  test('keeps serving when its collector dies, and stops gracefully', async () => {
+    const collector = await startTraceCollector();
+    running = await spawnService(service, { ...collector.env, OTEL_SERVICE_NAME: 'collector-dies' });
     const [bob] = await users(1);
     await bob?.upload(mint(3));
-    await eventually('a trace has come', async () => (await mortal.traces('bereaved')).length > 0);
-    await mortal.stop();
+    await eventually('a trace has arrived', async () => (await collector.traces('collector-dies')).length > 0);
+    await collector.stop();
     await bob?.upload(mint(3));
-    await eventually('the collector is missed', () => lines('telemetry').length > 0);
+    await eventually('the unreachable collector is logged', () => lines('telemetry').length > 0);
     expect((await bob?.count())?.available?.bronze).toBe(6);
     expect(await running.stop()).toBe(0);
   });
@@ -289,7 +299,7 @@ test.each([
   [{ OTEL_TRACES_EXPORTER: 'console' }, ['traces']],
   [{ OTEL_TRACES_EXPORTER: 'none', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' }, ['metrics']],
   [{ OTEL_METRICS_EXPORTER: 'prometheus', OTEL_SDK_DISABLED: 'true' }, []],
-])('%j asks for %j', (env, signals) => {
+])('the environment %j enables the signals %j', (env, signals) => {
   const { traces, metrics } = signalsOf(env);
   expect([...(traces ? ['traces'] : []), ...(metrics ? ['metrics'] : [])]).toEqual(signals);
 });

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** A certificate authority of a test's own. Its files lie in `folder`. */
+/** A certificate authority for one test. Its files are stored in `folder`. */
 export class CertificateAuthority {
   readonly #folder: string;
   readonly #name: string;
@@ -22,7 +22,7 @@ export class CertificateAuthority {
     return readFileSync(this.certificateFile);
   }
 
-  /** A certificate for 127.0.0.1, for servers and clients, signed by this authority; PEM. */
+  /** Issues a certificate for 127.0.0.1, for servers and clients, signed by this authority; PEM. */
   issue(): { certificate: Buffer; key: Buffer } {
     const [key, request, extensions, certificate] = ['leaf.key', 'leaf.csr', 'leaf.ext', 'leaf.crt'].map((name) =>
       join(this.#folder, `${this.#name}-${name}`),

@@ -31,9 +31,6 @@ import { CertificateAuthority } from './certificate-authority';
 const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
 const RECONCILE = '/aqm.coin.v1.CoinService/ReconcileCoins';
 
-/** Short enough to wait for, and long enough for every peer that answers, also on a busy machine. */
-const KEEPALIVE = { keepaliveMs: 200, keepaliveTimeoutMs: 2000 };
-
 let service: TestService;
 let bob: User;
 
@@ -43,21 +40,36 @@ async function start(connections: Partial<ConnectionLimits>, maxCalls = 512): Pr
 }
 afterEach(() => service.stop());
 
-/** Waits without letting go of the processor for long. The time limit of the test is the limit. */
+/** Polls until the condition is true. Only the timeout of the test bounds it. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await setImmediate();
+}
+
+/**
+ * Expects a call of Bob to succeed. Tries again if the short limits of a test end the call because
+ * the machine is busy.
+ */
+async function expectServed(): Promise<void> {
+  for (;;) {
+    const counted = await bob.count().catch((error: { readonly code: string }) => error);
+    if ('available' in counted) {
+      expect(counted.available?.bronze).toBe(0);
+      return;
+    }
+    expect(['DEADLINE_EXCEEDED', 'UNAVAILABLE']).toContain((counted as { readonly code: string }).code);
+  }
 }
 
 const portOf = (address: string) => Number(address.split(':')[1]);
 const framed = (message: Uint8Array) =>
   Buffer.concat([Buffer.of(0, 0, 0, message.length >> 8, message.length & 255), message]);
 
-interface Ending {
+interface CallEnd {
   readonly grpcStatus: string | undefined;
   readonly rstCode: number | undefined;
 }
 
-/** Begins a call with its headers; `ended` tells how it ends. */
+/** Begins a call by sending its headers. `ended` resolves when its stream is closed. */
 function begin(session: ClientHttp2Session, path: string) {
   const stream = session.request(
     {
@@ -75,7 +87,7 @@ function begin(session: ClientHttp2Session, path: string) {
   });
   stream.on('error', () => {});
   stream.resume();
-  const ended = new Promise<Ending>((resolve) => {
+  const ended = new Promise<CallEnd>((resolve) => {
     stream.once('close', () => resolve({ grpcStatus, rstCode: stream.rstCode }));
   });
   return { stream, ended };
@@ -92,18 +104,17 @@ async function withSession<T>(work: (session: ClientHttp2Session) => Promise<T>,
   }
 }
 
-describe('a call takes its time and no more', () => {
-  // Long enough for every call that behaves, also on a busy machine.
-  beforeEach(() => start({ callTimeoutMs: 3000 }));
+describe('a call ends', () => {
+  beforeEach(() => start({ callTimeoutMs: 400 }));
 
-  test('when its request does not come', () =>
+  test('at its timeout, when its request does not arrive', () =>
     withSession(async (session) => {
       const { ended } = begin(session, COUNT);
       expect(await ended).toEqual({ grpcStatus: '4', rstCode: constants.NGHTTP2_NO_ERROR });
-      expect((await bob.count()).available?.bronze).toBe(0);
+      await expectServed();
     }));
 
-  test('when its request comes in drops', () =>
+  test('at its timeout, when its request arrives byte by byte', () =>
     withSession(async (session) => {
       const { stream, ended } = begin(session, COUNT);
       stream.write(Buffer.of(0, 0, 1, 0, 0));
@@ -112,8 +123,10 @@ describe('a call takes its time and no more', () => {
       clearInterval(dripping);
     }));
 
-  test('when its request has no end', () =>
-    withSession(async (session) => {
+  test('when its request never ends', async () => {
+    await service.stop();
+    await start({});
+    await withSession(async (session) => {
       const { stream, ended } = begin(session, COUNT);
       const message = framed(Buffer.alloc(0));
       const flood = () => {
@@ -121,61 +134,72 @@ describe('a call takes its time and no more', () => {
       };
       stream.on('drain', flood);
       flood();
-      // A second message of a call that takes one.
+      // UNIMPLEMENTED: a unary call must have one message only.
       expect((await ended).grpcStatus).toBe('12');
-    }));
+    });
+  });
 
-  test('and there are not endlessly many that have it', async () => {
+  test('at once, when there are too many open calls', async () => {
     await service.stop();
     await start({}, 2);
     await bob.count();
     await withSession(async (session) => {
       const calls = Array.from({ length: 20 }, () => begin(session, COUNT));
-      // Eight for each that may be worked on are let in.
+      // The server admits eight open calls for each call that it may process.
       const refused = await Promise.all(calls.slice(16).map(({ ended }) => ended));
       expect(refused.map(({ rstCode }) => rstCode)).toEqual(Array(4).fill(constants.NGHTTP2_REFUSED_STREAM));
     });
     expect((await bob.count()).available?.bronze).toBe(0);
   });
 
-  test('when its answer is not read', async () => {
-    await bob.count();
-    await withSession(async (session) => {
+  test('at its timeout, when its response is not read', async () => {
+    const endsUnread = (session: ClientHttp2Session) => {
       const calls = Array.from({ length: 20 }, () => begin(session, COUNT));
       for (const { stream } of calls) stream.end(framed(Buffer.alloc(0)));
-      for (const { ended } of calls) expect((await ended).rstCode).toBe(constants.NGHTTP2_CANCEL);
-    }, 0);
-    expect((await bob.count()).available?.bronze).toBe(0);
+      return Promise.all(calls.map(({ ended }) => ended));
+    };
+    let ends = await withSession(endsUnread, 0);
+    // On a busy machine calls may time out before they have a response. Then all are repeated with
+    // more time.
+    for (let callTimeoutMs = 800; ends.some(({ grpcStatus }) => grpcStatus === '4'); callTimeoutMs *= 2) {
+      await service.stop();
+      await start({ callTimeoutMs });
+      ends = await withSession(endsUnread, 0);
+    }
+    expect(ends.map(({ rstCode }) => rstCode)).toEqual(Array(20).fill(constants.NGHTTP2_CANCEL));
+    await expectServed();
   });
 });
 
 describe('a connection ends', () => {
   test('when its peer has vanished', async () => {
-    await start(KEEPALIVE);
+    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200 });
     const link = await TcpLink.open({ host: '127.0.0.1', port: portOf(service.address) });
     const far = await service.user({ address: `127.0.0.1:${link.port}` });
-    await far.count();
+    // On a busy machine the keepalive may close the connection before its peer vanishes.
+    do await far.count().catch(() => undefined);
+    while (service.server.connections === 0);
     expect(service.server.connections).toBe(1);
     link.pause();
     await until(() => service.server.connections === 0);
     await link.close();
   });
 
-  test('when its peer answers nothing from the first byte on', async () => {
-    await start(KEEPALIVE);
+  test('when its peer never sends a byte', async () => {
+    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200 });
     const silent = await RawConnection.open(service.address, { first: Buffer.alloc(0) });
     await silent.ended;
   });
 
-  test('when its peer does not read, with answers that wait for it', async () => {
-    await start({ ...KEEPALIVE, callTimeoutMs: 3000 });
+  test('when its peer does not read, while responses wait to be sent', async () => {
+    await start({ keepaliveMs: 200, keepaliveTimeoutMs: 200, callTimeoutMs: 400 });
     const keyIds = mint(1000).map((coin) => coin.keyId);
     const listing = framed(
       ReconcileCoinsRequest.encode(ReconcileCoinsRequest.create({ coinCategory: BRONZE, keyIds })).finish(),
     );
     const deaf = await RawConnection.open(service.address);
     deaf.socket.pause();
-    // Its windows are wide open, so that the answers fill what lies between it and the service.
+    // Its flow-control windows are large, so that the responses fill the socket buffers.
     await deaf.write(frame(SETTINGS, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(2 ** 30)])));
     await deaf.write(frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 30)));
     const data: Buffer[] = [];
@@ -188,20 +212,20 @@ describe('a connection ends', () => {
     }
     await until(() => service.server.connections === 0);
     deaf.close();
-    expect((await bob.count()).available?.bronze).toBe(0);
+    await expectServed();
   });
 
-  test('when there is no call for a while; and also when its peer does not want it to', async () => {
+  test('when it was idle for a while, even if its peer keeps it open', async () => {
     await start({ idleTimeoutMs: 200 });
     const idle = await RawConnection.open(service.address);
     await until(() => idle.goaway !== undefined);
     expect(idle.goaway).toBe(constants.NGHTTP2_NO_ERROR);
-    // It neither closes its side nor stops to talk.
+    // The peer does not close its side.
     await until(() => service.server.connections === 0);
     idle.close();
   });
 
-  test('when it is old, and no call of its caller is lost', async () => {
+  test('when it reaches its maximum age, and no call of its client fails', async () => {
     await start({ maxAgeMs: 100 });
     const alice = await service.user();
     const old = await RawConnection.open(service.address);
@@ -211,7 +235,7 @@ describe('a connection ends', () => {
     expect(old.goaway).toBe(constants.NGHTTP2_NO_ERROR);
   });
 
-  test('when it does not agree on TLS', async () => {
+  test('when its TLS handshake fails or times out', async () => {
     await start({ handshakeTimeoutMs: 200, keepaliveMs: 60_000 });
     const folder = mkdtempSync(join(tmpdir(), 'aqm-tls-'));
     const authority = new CertificateAuthority(folder, 'ours');
@@ -225,7 +249,7 @@ describe('a connection ends', () => {
     const garbage = dial(portOf(address), '127.0.0.1');
     garbage.on('error', () => {});
     garbage.write('GET / HTTP/1.1\r\n\r\n');
-    // What speaks TLS and something else than HTTP/2 in it.
+    // A TLS client that does not speak HTTP/2.
     const other = dialTls({ port: portOf(address), host: '127.0.0.1', ca: certificate, rejectUnauthorized: false });
     other.on('error', () => {});
     await Promise.all(
@@ -250,8 +274,8 @@ test('a stop does not wait for peers that keep their side open', async () => {
   open.close();
 });
 
-describe('there are no more connections than allowed', () => {
-  test('those beyond the most are reset, and the others served', async () => {
+describe('the connection limits', () => {
+  test('reset connections beyond the maximum and serve the others', async () => {
     await start({ maxConnections: 20, maxPerAddress: 15 });
     await bob.count();
     const from = (localAddress: string, count: number) =>

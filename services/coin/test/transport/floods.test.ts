@@ -28,7 +28,7 @@ import type { User } from '../../../../testkit/user';
 const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
 const REFLECTION = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
 const START = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0), frame(SETTINGS, ACK, 0)]);
-/** What the memory of the service may grow by in all of them together, in MiB. */
+/** Maximum growth of the service's resident memory over all tests of this file, in MiB. */
 const MAX_GROWTH_MIB = 400;
 
 let database: TestService;
@@ -44,7 +44,7 @@ beforeAll(async () => {
   before = residentMiB();
 });
 afterEach(async () => {
-  // On a connection that was there before.
+  // Uses a connection that was opened before the attack, then a new one.
   expect((await bob.count()).available?.bronze).toBe(0);
   const alice = await database.user({ address: service.address });
   expect((await alice.count()).available?.bronze).toBe(0);
@@ -81,25 +81,25 @@ test.each([
   ['HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')],
   ['TLS', Buffer.from('16030100c8010000c40303', 'hex')],
   ['zeros', Buffer.alloc(100_000)],
-  ['a preface that goes wrong', Buffer.concat([PREFACE.subarray(0, 20), Buffer.alloc(100)])],
+  ['a wrong preface', Buffer.concat([PREFACE.subarray(0, 20), Buffer.alloc(100)])],
   ['a preface without settings', Buffer.concat([PREFACE, frame(PING, 0, 0, Buffer.alloc(8))])],
-])('%s instead of HTTP/2 ends the connection', async (_what, first) => {
+])('a client that sends %s instead of HTTP/2 loses its connection', async (_sent, first) => {
   await attack(async (connection) => connection.ended, first);
 });
 
 test.each([
   ['a frame of 16 MiB', Buffer.from('ffffff000100000001', 'hex')],
-  ['HEADERS of no stream', frame(HEADERS, END_HEADERS, 0, Buffer.of(0x82))],
-  ['HEADERS of an even stream', frame(HEADERS, END_HEADERS, 2, Buffer.of(0x82))],
-  ['HEADERS that are no HPACK', frame(HEADERS, END_HEADERS, 1, Buffer.alloc(50, 0xff))],
-  ['DATA of a stream that is not there', frame(DATA, 0, 7, Buffer.alloc(10))],
+  ['HEADERS on stream 0', frame(HEADERS, END_HEADERS, 0, Buffer.of(0x82))],
+  ['HEADERS on an even stream', frame(HEADERS, END_HEADERS, 2, Buffer.of(0x82))],
+  ['HEADERS that are not HPACK', frame(HEADERS, END_HEADERS, 1, Buffer.alloc(50, 0xff))],
+  ['DATA on an unknown stream', frame(DATA, 0, 7, Buffer.alloc(10))],
   ['a SETTINGS of five bytes', frame(SETTINGS, 0, 0, Buffer.alloc(5))],
-  ['a window that grows by nothing', frame(WINDOW_UPDATE, 0, 0, uint32(0))],
-  ['a window that grows beyond all', repeated(2, frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1)))],
-  ['PUSH_PROMISE of a client', frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), Buffer.of(0x82)]))],
-  ['CONTINUATION of nothing', frame(CONTINUATION, END_HEADERS, 1, Buffer.of(0x82))],
+  ['a window update of 0', frame(WINDOW_UPDATE, 0, 0, uint32(0))],
+  ['a window that overflows', repeated(2, frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1)))],
+  ['PUSH_PROMISE from a client', frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), Buffer.of(0x82)]))],
+  ['CONTINUATION without HEADERS', frame(CONTINUATION, END_HEADERS, 1, Buffer.of(0x82))],
   ['a PING of seven bytes', frame(PING, 0, 0, Buffer.alloc(7))],
-])('%s ends the connection with a GOAWAY', async (_what, bytes) => {
+])('%s ends the connection with a GOAWAY', async (_sent, bytes) => {
   const connection = await attack(async (opened) => {
     await opened.write(bytes);
     await opened.ended;
@@ -107,7 +107,10 @@ test.each([
   expect(connection.goaway).toBeGreaterThan(0);
 });
 
-/** How a stream ended: gRPC's status in a trailers-only answer is not decoded here, only that there is one. */
+/**
+ * Returns how a stream ended: the error code of its RST_STREAM, or 'answered' if it got headers.
+ * The gRPC status in them is not decoded.
+ */
 function endOf({ frames }: RawConnection, stream: number): 'answered' | number | undefined {
   const last = frames.findLast((one) => one.stream === stream && (one.type === RST_STREAM || one.type === HEADERS));
   return last?.type === RST_STREAM ? last.payload.readUInt32BE(0) : last && 'answered';
@@ -118,9 +121,9 @@ async function until(connection: RawConnection, condition: () => boolean): Promi
 }
 
 describe('headers', () => {
-  test('that are too large end their call', async () => {
+  test('that are too large make the call fail', async () => {
     const connection = await attack(async (opened) => {
-      // Larger than a frame, so in CONTINUATIONs.
+      // The block is larger than a frame, so CONTINUATION follows.
       const block = callHeaders(COUNT, bob.token, [['x-large', 'a'.repeat(20_000)]]);
       await opened.write(
         frame(HEADERS, END_STREAM, 1, block.subarray(0, 16_000)),
@@ -131,7 +134,7 @@ describe('headers', () => {
     expect(endOf(connection, 1)).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   });
 
-  test('that are too many end their call', async () => {
+  test('that are too many make the call fail', async () => {
     const connection = await attack(async (opened) => {
       const many = Array.from({ length: 200 }, (_, index) => [`x-${index}`, 'a'] as const);
       await opened.write(call(1, many));
@@ -140,7 +143,7 @@ describe('headers', () => {
     expect(endOf(connection, 1)).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   });
 
-  test('that are a bomb (one large field, repeated) end their call', async () => {
+  test('that are an HPACK bomb (one large field, repeated) make the call fail', async () => {
     const connection = await attack(async (opened) => {
       const value = Buffer.from('a'.repeat(3900));
       const field = Buffer.concat([Buffer.of(0x40, 1), Buffer.from('x'), Buffer.from('7ffd1d', 'hex'), value]);
@@ -151,7 +154,7 @@ describe('headers', () => {
     expect(endOf(connection, 1)).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   });
 
-  test('without an end end the connection', async () => {
+  test('that never end make the service close the connection', async () => {
     await attack(async (opened) => {
       await opened.write(frame(HEADERS, 0, 1, callHeaders(COUNT, bob.token)));
       const more = frame(CONTINUATION, 0, 1, headerBlock([['x', 'a'.repeat(1000)]]));
@@ -160,18 +163,21 @@ describe('headers', () => {
   });
 });
 
-/** Sends at most `most` times. The service ends the connection because of them. */
-async function flood(opened: RawConnection, most: number, next: (sent: number) => Buffer): Promise<void> {
-  for (let sent = 0; sent < most && !opened.hasEnded; sent++) await opened.write(next(sent));
+/**
+ * Sends at most `max` pieces, and waits until the service closes the connection. Fails by timeout
+ * if it does not.
+ */
+async function flood(opened: RawConnection, max: number, next: (sent: number) => Buffer): Promise<void> {
+  for (let sent = 0; sent < max && !opened.hasEnded; sent++) await opened.write(next(sent));
   await opened.ended;
 }
 
 describe('a flood', () => {
-  test('of calls that do not end ends the connection', async () => {
+  test('of calls that never end is stopped by closing the connection', async () => {
     await attack((opened) => flood(opened, 5000, (sent) => call(2 * sent + 1)));
   });
 
-  test('of calls that are reset at once ends the connection', async () => {
+  test('of calls that are reset at once is stopped by closing the connection', async () => {
     const reset = (stream: number) => frame(RST_STREAM, 0, stream, uint32(constants.NGHTTP2_CANCEL));
     await attack((opened) => flood(opened, 20_000, (sent) => Buffer.concat([call(2 * sent + 1), reset(2 * sent + 1)])));
   });
@@ -179,7 +185,7 @@ describe('a flood', () => {
   test.each([
     ['PING', frame(PING, 0, 0, Buffer.alloc(8))],
     ['SETTINGS', frame(SETTINGS, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(100_000)]))],
-  ])('of %s ends the connection and says why', async (_what, bytes) => {
+  ])('of %s is stopped by closing the connection with ENHANCE_YOUR_CALM', async (_sent, bytes) => {
     const connection = await attack(async (opened) => {
       await opened.write(repeated(300, bytes));
       await opened.ended;
@@ -191,9 +197,9 @@ describe('a flood', () => {
     ['PRIORITY', frame(PRIORITY, 0, 1, Buffer.from('0000000010', 'hex'))],
     ['WINDOW_UPDATE', frame(WINDOW_UPDATE, 0, 0, uint32(1))],
     ['empty DATA', frame(DATA, 0, 1)],
-    ['frames of no known type', frame(0x42, 0, 0, Buffer.alloc(100))],
-    ['RST_STREAM of calls that were over', frame(RST_STREAM, 0, 1, uint32(8))],
-  ])('of %s changes nothing for the others', async (_what, bytes) => {
+    ['frames of an unknown type', frame(0x42, 0, 0, Buffer.alloc(100))],
+    ['RST_STREAM of closed streams', frame(RST_STREAM, 0, 1, uint32(8))],
+  ])('of %s does not affect other connections', async (_sent, bytes) => {
     await attack(async (opened) => {
       await opened.write(call(1));
       const alice = await database.user({ address: service.address });
@@ -206,7 +212,10 @@ describe('a flood', () => {
 });
 
 describe('large messages', () => {
-  /** Sends each body in a call of its own. @returns what gRPC says to those calls that were answered */
+  /**
+   * Sends each body in its own call and waits for `answered` responses.
+   * @returns their gRPC status codes
+   */
   async function answers(
     path: string,
     bodies: readonly Buffer[],
@@ -227,7 +236,7 @@ describe('large messages', () => {
         stream.write(body);
       }
     });
-    // What it still holds is taken from it, and nobody else is refused.
+    // The connection still holds incomplete requests; calls of other connections are not refused.
     expect((await bob.count()).available?.bronze).toBe(0);
     session.destroy();
     return seen;
@@ -237,14 +246,14 @@ describe('large messages', () => {
     const packed = gzipSync(Buffer.alloc(100_000_000));
     const body = Buffer.concat([Buffer.of(1), uint32(packed.length), packed]);
     expect(await answers(COUNT, Array(10).fill(body), 'gzip', 10)).toEqual(Array(10).fill('8'));
-    // No token is needed to talk to reflection.
+    // Reflection needs no token.
     const codes = await answers(REFLECTION, Array(250).fill(body), 'gzip', 250);
     expect(new Set(codes)).toEqual(new Set(['8', '14']));
   });
 
-  test('that come at the same time and have no end are bounded together', async () => {
+  test('that are incomplete are bounded together', async () => {
     const part = Buffer.concat([Buffer.of(0), uint32(8_000_000), Buffer.alloc(7_500_000)]);
-    // 8 of them fill 64 MiB.
+    // The limit of 64 MiB has room for 8 of them.
     expect(await answers(REFLECTION, Array(30).fill(part), 'identity', 22)).toEqual(Array(22).fill('14'));
   });
 });

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { type AddressInfo, createServer as createListener } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { keepStreamsApart, OpenStreams } from '../../transport/open-streams';
+import { OpenStreams, replaceStreamMap } from '../../transport/open-streams';
 import { Sessions } from '../../transport/sessions';
 
 const stream = (name: string) => name as unknown as ServerHttp2Stream;
@@ -15,16 +15,16 @@ function idsOf(streams: OpenStreams): number[] {
   return ids.sort((a, b) => a - b);
 }
 
-test('streams are found by their ids, whichever others came and went', () => {
+test('streams are found by their ids, whichever others were added and removed', () => {
   const streams = new OpenStreams();
   const left = new Map<number, ServerHttp2Stream>();
   for (let id = 1; id < 2000; id += 2) {
     streams.set(id, stream(`s${id}`));
     left.set(id, stream(`s${id}`));
-    // Some last, the others go in another order than they came.
-    const gone = id - 2 * ((id * 7) % 13);
-    if (gone % 5 === 0) continue;
-    expect(streams.delete(gone)).toBe(left.delete(gone));
+    // Some streams stay; the others are removed in another order than they were added.
+    const removed = id - 2 * ((id * 7) % 13);
+    if (removed % 5 === 0) continue;
+    expect(streams.delete(removed)).toBe(left.delete(removed));
   }
   expect(streams.size).toBe(left.size);
   for (let id = 1; id < 2000; id += 2) expect(streams.get(id)).toBe(left.get(id));
@@ -36,15 +36,15 @@ test('streams are found by their ids, whichever others came and went', () => {
   expect(streams.delete(1)).toBe(false);
 });
 
-describe('the sessions of this Node', () => {
-  test('keep their streams apart: calls are answered, and what is open ends with its session', async () => {
+describe('the HTTP/2 sessions of this Node version', () => {
+  test('work with the replaced Map: calls are answered, and open streams close with their session', async () => {
     const server = createServer();
-    const kept: boolean[] = [];
+    const replaced: boolean[] = [];
     const streams: ServerHttp2Stream[] = [];
     let session: ServerHttp2Session | undefined;
     server.on('session', (opened) => {
       session = opened;
-      kept.push(keepStreamsApart(opened));
+      replaced.push(replaceStreamMap(opened));
     });
     server.on('stream', (opened, headers) => {
       streams.push(opened);
@@ -70,10 +70,10 @@ describe('the sessions of this Node', () => {
       client.destroy();
       server.close();
     }
-    expect(kept).toEqual([true]);
+    expect(replaced).toEqual([true]);
   });
 
-  test('keep them apart in a server of grpc-js that is limited', async () => {
+  test('have a replaced Map in a grpc-js server with Sessions', async () => {
     const server = new Server();
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
     new Sessions(server, { maxStreams: 10, maxHeaderBytes: 10_000, callTimeoutMs: 60_000, maxOpen: 10 });
@@ -84,8 +84,8 @@ describe('the sessions of this Node', () => {
     const client = connect(`http://127.0.0.1:${(listener.address() as AddressInfo).port}`);
     try {
       const session = await Promise.race(opened);
-      const kept = Object.getOwnPropertySymbols(session).map((symbol) => Reflect.get(session, symbol)?.streams);
-      expect(kept.filter((streams) => streams !== undefined)).toEqual([expect.any(OpenStreams)]);
+      const maps = Object.getOwnPropertySymbols(session).map((symbol) => Reflect.get(session, symbol)?.streams);
+      expect(maps.filter((streams) => streams !== undefined)).toEqual([expect.any(OpenStreams)]);
     } finally {
       client.destroy();
       listener.close();
@@ -93,11 +93,11 @@ describe('the sessions of this Node', () => {
     }
   });
 
-  test('that have streams already, or none that could be found, stay as they are', () => {
-    expect(keepStreamsApart({} as ServerHttp2Session)).toBe(false);
+  test('stay unchanged if they have streams already, or if the Map is not found', () => {
+    expect(replaceStreamMap({} as ServerHttp2Session)).toBe(false);
     const streams = new Map([[1, stream('open')]]);
     const other = { [Symbol('state')]: { streams } };
-    expect(keepStreamsApart(other as unknown as ServerHttp2Session)).toBe(false);
+    expect(replaceStreamMap(other as unknown as ServerHttp2Session)).toBe(false);
     expect(Object.getOwnPropertySymbols(other).map((symbol) => Reflect.get(other, symbol))).toEqual([{ streams }]);
   });
 });

@@ -41,11 +41,11 @@ function install(authority: CertificateAuthority, files: TlsFiles): void {
   writeFileSync(files.key, key);
 }
 
-/** One call on a connection of its own; the gRPC code when it fails. */
-async function answer(address: string, client: ChannelCredentials): Promise<string> {
+/** Makes one call on a new connection. Returns 'OK', or the gRPC code if it fails. */
+async function codeOfCall(address: string, client: ChannelCredentials): Promise<string> {
   const coins = new CoinServiceClient(address, client, { 'grpc.use_local_subchannel_pool': 1 });
   try {
-    await call(coins.getInventoryCount.bind(coins), {}, token, 3_000);
+    await call(coins.getInventoryCount.bind(coins), {}, token, 60_000);
     return 'OK';
   } catch (error) {
     return (error as { code: string }).code;
@@ -54,7 +54,7 @@ async function answer(address: string, client: ChannelCredentials): Promise<stri
   }
 }
 
-/** The service as a process; it ends with the test. */
+/** Runs `test` against the service in a process, which is stopped afterwards. */
 async function withProcess(files: TlsFiles, test: (address: string) => Promise<void>): Promise<void> {
   const { address, stop } = await spawnService(service, {
     AQM_TLS_CERT_FILE: files.certificate,
@@ -71,48 +71,48 @@ async function withProcess(files: TlsFiles, test: (address: string) => Promise<v
 const trusting = (authority: CertificateAuthority) => credentials.createSsl(authority.certificate);
 
 describe('TLS', () => {
-  test('who trusts the certificate is served; plain text and distrust are not', () =>
+  test('serves clients that trust the certificate, and neither plain text nor clients that distrust it', () =>
     withProcess(filesOf(ours), async (address) => {
-      expect(await answer(address, trusting(ours))).toBe('OK');
-      expect(await answer(address, trusting(foreign))).toBe('UNAVAILABLE');
-      expect(await answer(address, credentials.createInsecure())).toBe('UNAVAILABLE');
+      expect(await codeOfCall(address, trusting(ours))).toBe('OK');
+      expect(await codeOfCall(address, trusting(foreign))).toBe('UNAVAILABLE');
+      expect(await codeOfCall(address, credentials.createInsecure())).toBe('UNAVAILABLE');
     }));
 
-  test('with an authority of clients, only those that show its certificate are served', () =>
+  test('serves only clients with a certificate of the client authority, if one is configured', () =>
     withProcess(filesOf(ours, ours.certificateFile), async (address) => {
       const showing = (authority: CertificateAuthority) => {
         const own = authority.issue();
         return credentials.createSsl(ours.certificate, own.key, own.certificate);
       };
-      expect(await answer(address, showing(ours))).toBe('OK');
-      expect(await answer(address, showing(foreign))).toBe('UNAVAILABLE');
-      expect(await answer(address, trusting(ours))).toBe('UNAVAILABLE');
+      expect(await codeOfCall(address, showing(ours))).toBe('OK');
+      expect(await codeOfCall(address, showing(foreign))).toBe('UNAVAILABLE');
+      expect(await codeOfCall(address, trusting(ours))).toBe('UNAVAILABLE');
     }));
 });
 
 describe('renewed certificates', () => {
-  test('are taken for new connections; unusable files leave those of before; connections that are there stay', async () => {
+  test('take effect for new connections; open connections stay; unusable files keep the previous certificate', async () => {
     const files = filesOf(ours);
     const certificates = new Certificates(files, pino({ level: 'silent' }));
     const address = await service.listenAlso(certificates);
     const early = new CoinServiceClient(address, trusting(ours), { 'grpc.use_local_subchannel_pool': 1 });
-    const askEarly = () => call(early.getInventoryCount.bind(early), {}, token);
+    const callEarly = () => call(early.getInventoryCount.bind(early), {}, token);
     try {
-      await askEarly();
+      await callEarly();
 
-      // A key that does not belong to the certificate, as in the middle of a renewal.
+      // The key does not belong to the certificate, as in the middle of a renewal.
       writeFileSync(files.key, foreign.issue().key);
       certificates.refresh();
-      expect(await answer(address, trusting(ours))).toBe('OK');
+      expect(await codeOfCall(address, trusting(ours))).toBe('OK');
       rmSync(files.key);
       certificates.refresh();
-      expect(await answer(address, trusting(ours))).toBe('OK');
+      expect(await codeOfCall(address, trusting(ours))).toBe('OK');
 
       install(foreign, files);
       certificates.refresh();
-      expect(await answer(address, trusting(foreign))).toBe('OK');
-      expect(await answer(address, trusting(ours))).toBe('UNAVAILABLE');
-      await askEarly();
+      expect(await codeOfCall(address, trusting(foreign))).toBe('OK');
+      expect(await codeOfCall(address, trusting(ours))).toBe('UNAVAILABLE');
+      await callEarly();
     } finally {
       early.close();
       certificates.close();

@@ -7,10 +7,10 @@ import type { Reply } from './reply';
 import type { ScriptName } from './scripts';
 
 /**
- * What the inventory and the open requests share: the scripts about contacts. Their rules (what fits, what was used,
- * what goes in) stand in scripts/stock.lua.
+ * Runs the scripts about contacts, which the inventory and the pending requests share. The rules (how many coins fit,
+ * which ids were used, what storing a coin removes) are in scripts/coin-cache.lua.
  */
-export class Stock {
+export class CoinCache {
   readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #names: ContactNames;
@@ -23,36 +23,36 @@ export class Stock {
     this.#rules = JSON.stringify({
       categories: COIN_CATEGORY_NAMES,
       budgets: Object.fromEntries(CONTACT_PRIORITIES.map((priority) => [priority, budgets[priority]])),
-      stranger: DEFAULT_PRIORITY,
+      default_priority: DEFAULT_PRIORITY,
     });
   }
 
-  /** Stands for a contact or user id in keys and arguments. */
+  /** Returns the tag that stands for a contact or user id in keys and arguments. */
   tag(id: string): string {
     return this.#names.tag(id);
   }
 
-  /** Tag and name of a contact, as the scripts that may make its record take them. */
-  person(contactId: string): readonly [string, Buffer] {
+  /** Returns tag and name of a contact, which the scripts need that may create its record. */
+  tagAndName(contactId: string): readonly [string, Buffer] {
     return [this.#names.tag(contactId), this.#names.seal(contactId)];
   }
 
-  /** A contact or user id as it is stored, in base64. */
+  /** Returns a contact or user id as it is stored, in base64. */
   nameOf(id: string): string {
     return this.#names.seal(id).toString('base64');
   }
 
-  /** A script about these contacts, each by its tag. Time and rules come before the arguments. */
+  /** Runs a script about these contacts, given by their tags. Time and rules precede the script's own arguments. */
   async run(script: ScriptName, tags: readonly string[], build: Arguments): Promise<Reply> {
-    return this.#connection.run(script, this.#keys.ofContacts(...tags), this.#ruled(build));
+    return this.#connection.run(script, this.#keys.ofContacts(...tags), this.#withRules(build));
   }
 
-  /** A script that walks the contacts. */
+  /** Runs a script that iterates over all contacts. */
   async runOverAll(script: ScriptName, build: Arguments): Promise<Reply> {
-    return this.#connection.run(script, this.#keys.ofEveryContact, this.#ruled(build));
+    return this.#connection.run(script, this.#keys.ofEveryContact, this.#withRules(build));
   }
 
-  #ruled(build: Arguments): Arguments {
+  #withRules(build: Arguments): Arguments {
     return (nowMs): readonly Argument[] => [nowMs, this.#rules, ...build(nowMs)];
   }
 }

@@ -1,18 +1,20 @@
--- What the scripts of open requests share, beside stock.lua.
+-- Functions that the scripts of pending requests share. They need coin-cache.lua.
 local function add_request(contact, request_id, request)
   request.asking = 1
   request.asked_at = ARGV[1]
   redis.call('HSET', contact.requests, request_id, cjson.encode(request))
 end
 
--- Counts one more asker. An ask as old as `stale` or older is a crash or a lost reply, not on its way any more.
-local function ask_again(contact, request_id, request, stale)
-  request.asking = tonumber(request.asked_at) <= tonumber(stale) and 1 or request.asking + 1
+-- Counts one more attempt. Attempts at `failed_before` or earlier have failed, by a crash or a lost reply, and no
+-- longer count.
+local function record_attempt(contact, request_id, request, failed_before)
+  request.asking = tonumber(request.asked_at) <= tonumber(failed_before) and 1 or request.asking + 1
   request.asked_at = ARGV[1]
   redis.call('HSET', contact.requests, request_id, cjson.encode(request))
 end
 
--- An empty answer is not remembered by the coin service: another asker may still get coins for this request.
+-- Takes one attempt off the count, and closes the request if none is left. The coin service does not remember empty
+-- responses, so another attempt in flight may still get coins for this request.
 local function close_empty(contact, request_id)
   local text = redis.call('HGET', contact.requests, request_id)
   if not text then return end
@@ -25,8 +27,8 @@ local function close_empty(contact, request_id)
   end
 end
 
--- The open requests of one purpose that `fits` accepts, as { id, request }, in the order of `before`.
-local function open_requests(contact, purpose, fits, before)
+-- Returns the pending requests of one purpose that `fits` accepts, as { id, request }, in the order of `before`.
+local function pending_requests(contact, purpose, fits, before)
   local found = {}
   local all = redis.call('HGETALL', contact.requests)
   for i = 1, #all, 2 do

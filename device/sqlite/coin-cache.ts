@@ -5,10 +5,10 @@ import type { CheckedInventoryCoin } from '../contract/validate';
 import type { Connection } from './connection';
 
 /**
- * The rules of a contact's coins that the inventory and the top-ups share: what fits, what was used, what goes in.
- * Call everything inside a write (or a read of several statements).
+ * The cached coins of contacts, with the rules that the inventory and the top-ups share: how many coins fit, which ids
+ * were used, and what storing a coin removes. Must be called inside a transaction.
  */
-export class Stock {
+export class CoinCache {
   readonly #budgets: BudgetTable;
   readonly #priority: Database.Statement<[string], ContactPriority | null>;
   readonly #held: Database.Statement<[string, CoinCategoryName, number], number>;
@@ -52,7 +52,8 @@ export class Stock {
       `INSERT INTO contact (contact_id, last_used_at) VALUES (?, ?)
        ON CONFLICT (contact_id) DO UPDATE SET last_used_at = excluded.last_used_at`,
     );
-    // The end of an id that is remembered twice is the later one: whoever lies about it must not shorten the memory.
+    // The later expiry counts for an id that is remembered twice: a server that lies about it must not shorten the
+    // memory.
     this.#remember = connection.prepare(
       `INSERT INTO used_coin (contact_id, key_id, expires_at) VALUES (?, ?, ?)
        ON CONFLICT (contact_id, key_id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)`,
@@ -68,47 +69,47 @@ export class Stock {
     return this.#budgets[this.priorityOf(contactId)][category];
   }
 
-  /** Usable coins; expired ones fill no budget. */
+  /** Counts the usable coins. Expired ones use up no budget. */
   held(contactId: string, category: CoinCategoryName, nowMs: number): number {
     return this.#held.get(contactId, category, nowMs) ?? 0;
   }
 
-  /** What the budget leaves beside the usable coins and the open reservations. */
+  /** Returns the part of the budget that neither usable coins nor reservations take. */
   room(contactId: string, category: CoinCategoryName, nowMs: number): number {
     const reserved = this.#reserved.get(contactId, category) ?? 0;
     return roomLeft(this.budgetOf(contactId, category), this.held(contactId, category, nowMs), reserved);
   }
 
-  /** How many coins the budget lacks, reserved or not. */
+  /** Returns how many coins the budget lacks. Reservations are not subtracted. */
   missing(contactId: string, category: CoinCategoryName, nowMs: number): number {
     return roomLeft(this.budgetOf(contactId, category), this.held(contactId, category, nowMs), 0);
   }
 
-  /** Whether the contact's coin of this id is usable now, was used before, or neither. */
+  /** Returns HELD if the contact's coin with this id is usable now, USED if it was used before, otherwise NEW. */
   lookUp(contactId: string, keyId: string, nowMs: number): 'HELD' | 'USED' | 'NEW' {
     const found = this.#known.get(contactId, keyId, nowMs, contactId, keyId, nowMs);
     return found === undefined ? 'NEW' : found === 1 ? 'HELD' : 'USED';
   }
 
-  /** Puts a NEW coin on disk. Expired coins of the contact make way, also one of the same id. */
+  /** Stores a NEW coin. Deletes the contact's expired coins first; one of them may have the same id. */
   put(coin: CheckedInventoryCoin, nowMs: number): void {
     this.#deleteExpired.run(coin.contactId, nowMs);
     this.#insert.run(coin.contactId, coin.keyId, coin.coinCategory, coin.expiresAtMs, coin.publicKey, coin.signature);
     this.touch(coin.contactId, nowMs);
   }
 
-  /** The contact's coins were used just now. */
+  /** Records that the contact's coins were used just now. */
   touch(contactId: string, nowMs: number): void {
     this.#touch.run(contactId, nowMs);
   }
 
-  /** The id is never stored again until the coin's end. */
+  /** Remembers the id, so that it is never stored again before the coin's expiry. */
   rememberUsed(contactId: string, keyId: string, expiresAtMs: number): void {
     this.#remember.run(contactId, keyId, expiresAtMs);
   }
 
-  /** Drops the memory of ids whose coins have ended. */
-  forgetEnded(nowMs: number): void {
+  /** Forgets the ids of coins that have expired. */
+  forgetExpired(nowMs: number): void {
     this.#forget.run(nowMs);
   }
 }

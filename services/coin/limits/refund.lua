@@ -1,4 +1,4 @@
--- Puts back what was taken and not used; see Limits.giveBack.
+-- Refunds what was taken and not used; see Limits.refund.
 -- KEYS: the budgets. ARGV: for each, the ms in which the amount refills.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -1,0 +1,57 @@
+import type { ContactPriority } from './budget';
+import type { CoinCategoryName } from './coin-category';
+import type { BackendName, DeviceStorage } from './device-storage';
+import type { CoinName, ContactSummary, InventoryCoin } from './inventory';
+import type { Outbox, RefusedCoin } from './outbox';
+import type { PendingRequest, PendingRequests, SettledRequest } from './pending-requests';
+import type { CheckedInventoryCoin, CheckedMintedCoin, CheckedVaultKey } from './validate';
+import type { SecureVault } from './vault';
+
+/**
+ * What a backend implements: the storage of DeviceStorage behind the layer that checks arguments
+ * (validated-storage.ts). An engine gets only checked values, with defaults filled in, ids in lower case and bytes that
+ * belong to it, and therefore checks none of them again. It still refuses calls after close, and names the failures of
+ * its storage.
+ */
+export interface StorageEngine extends Pick<DeviceStorage, 'cleanUp' | 'close'> {
+  readonly backend: BackendName;
+  readonly vault: VaultEngine;
+  readonly inventory: InventoryEngine;
+  readonly outbox: OutboxEngine;
+  readonly pendingRequests: PendingRequestsEngine;
+  /** The injected clock, in milliseconds since 1970. Throws InvalidArgumentError if the clock gives no valid Date. */
+  now(): number;
+}
+
+/** The engine's part of SecureVault, with the same promises. */
+export interface VaultEngine extends Pick<SecureVault, 'fetchKey' | 'burnKey' | 'getStatus' | 'countActive'> {
+  storeKey(key: CheckedVaultKey): Promise<boolean>;
+  /** Lists the ids of the active keys of these categories, in ascending order. */
+  listKeyIds(categories: readonly CoinCategoryName[]): Promise<string[]>;
+  /** Destroys keys past their `expiresAt` and keys created more than `maxAgeDays` ago, and returns their number. */
+  purgeExpired(maxAgeDays: number): Promise<number>;
+}
+
+/** The engine's part of SmartInventory, with the same promises. */
+export interface InventoryEngine {
+  storeKey(coin: CheckedInventoryCoin): Promise<boolean>;
+  /** Takes out the next coin of the first of these categories that has a usable one. */
+  selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null>;
+  getPriority(contactId: string): Promise<ContactPriority>;
+  setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }>;
+  getSummary(contactId?: string): Promise<ContactSummary[]>;
+  listContacts(): Promise<string[]>;
+  getTotalStorageBytes(): Promise<number>;
+  garbageCollect(inactiveDays: number): Promise<number>;
+}
+
+/** The engine's part of Outbox, with the same promises. No list that it gets is empty. */
+export interface OutboxEngine extends Omit<Outbox, 'add'> {
+  add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]>;
+}
+
+/** The engine's part of PendingRequests, with the same promises. */
+export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'settleOnDemand'> {
+  settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest>;
+  settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean>;
+}

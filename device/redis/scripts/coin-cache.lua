@@ -1,0 +1,168 @@
+-- The cached coins of contacts, with the rules that the inventory and the top-ups share: how many coins fit, which ids
+-- were used, and what storing a coin removes.
+-- KEYS: 1 contacts, 2 used, 3 sequence; see contact_at or contact_named for the rest.
+-- ARGV: 1 now, in ms since 1970; 2 rules: { categories: names, best first; budgets: by priority and category;
+--       default_priority: of a contact without one }.
+-- The stored `expires_at` decides when a coin expires. Its TTL only saves space, so a member of an index may have lost
+-- its coin.
+local contacts, used, sequence = KEYS[1], KEYS[2], KEYS[3]
+local now = tonumber(ARGV[1])
+local rules = cjson.decode(ARGV[2])
+
+local function corrupt()
+  error({ err = 'CORRUPT an entry was not written by this library' })
+end
+
+local function number_in(text)
+  local number = tonumber(text)
+  if not number then corrupt() end
+  return number
+end
+
+-- Returns a contact that the caller named. Its block of KEYS is the record, its requests, the prefix of its coins, and
+-- the index of its coins of every category.
+local function contact_at(first, tag)
+  local contact = { tag = tag, record = KEYS[first], requests = KEYS[first + 1], coins = KEYS[first + 2], indexes = {} }
+  for i, category in ipairs(rules.categories) do
+    contact.indexes[category] = KEYS[first + 2 + i]
+  end
+  return contact
+end
+
+-- The number of KEYS in such a block.
+local block = 3 + #rules.categories
+
+-- Returns a contact found in `contacts`. KEYS: 4 prefix of records, 5 prefix of coins, 6.. prefix of each category's
+-- indexes.
+local function contact_named(tag)
+  local contact = { tag = tag, record = KEYS[4] .. tag, coins = KEYS[5] .. tag .. ':', indexes = {} }
+  for i, category in ipairs(rules.categories) do
+    contact.indexes[category] = KEYS[5 + i] .. tag
+  end
+  return contact
+end
+
+-- Returns the id in a member of an index. A member is 16 digits of sequence, a colon, and the id, so that members with
+-- the same expiry are ordered by sequence.
+local function id_of(member)
+  return string.sub(member, 18)
+end
+
+local function coin_key(contact, member)
+  return contact.coins .. id_of(member)
+end
+
+local function is_stored(contact, member)
+  return redis.call('HGET', coin_key(contact, member), 'sequence') == string.sub(member, 1, 16)
+end
+
+-- Returns the members with an expiry between two limits whose coin is stored.
+local function stored_members(contact, category, from, to)
+  local found = {}
+  for _, member in ipairs(redis.call('ZRANGE', contact.indexes[category], from, to, 'BYSCORE')) do
+    if is_stored(contact, member) then found[#found + 1] = member end
+  end
+  return found
+end
+
+-- Returns the members of the usable coins. Expired ones use up no budget.
+local function usable(contact, category)
+  return stored_members(contact, category, '(' .. ARGV[1], '+inf')
+end
+
+local function budget_of(contact, category)
+  local priority = redis.call('HGET', contact.record, 'priority') or rules.default_priority
+  local budget = rules.budgets[priority]
+  if not budget then corrupt() end
+  return budget[category]
+end
+
+-- Returns true if the budget exceeds the usable coins by more than `taken`. The count of the index is enough to say
+-- yes: members without a coin only make it too high.
+local function has_more_than(contact, category, taken)
+  local budget = budget_of(contact, category)
+  if budget - redis.call('ZCOUNT', contact.indexes[category], '(' .. ARGV[1], '+inf') > taken then return true end
+  return budget - #usable(contact, category) > taken
+end
+
+-- Returns how many coins the budget lacks. Reservations are not subtracted.
+local function missing(contact, category)
+  return math.max(0, budget_of(contact, category) - #usable(contact, category))
+end
+
+local function read_request(text)
+  local readable, request = pcall(cjson.decode, text)
+  if not readable then corrupt() end
+  return request
+end
+
+local function reserved(contact, category)
+  local coins = 0
+  for _, text in ipairs(redis.call('HVALS', contact.requests)) do
+    local request = read_request(text)
+    if request.purpose == 'TOP_UP' and request.category == category then coins = coins + request.count end
+  end
+  return coins
+end
+
+-- Returns the part of the budget that neither usable coins nor reservations take.
+local function room(contact, category)
+  return math.max(0, missing(contact, category) - reserved(contact, category))
+end
+
+-- Returns HELD if the contact's coin with this id is usable now, USED if it was used before, otherwise NEW.
+local function look_up(contact, id)
+  local expires_at = redis.call('HGET', contact.coins .. id, 'expires_at')
+  if expires_at and number_in(expires_at) > now then return 'HELD' end
+  local used_until = redis.call('ZSCORE', used, contact.tag .. ':' .. id)
+  if used_until and tonumber(used_until) > now then return 'USED' end
+  return 'NEW'
+end
+
+-- Records that the contact's coins were used just now. `sealed` is its stored name, for a contact that may be new.
+local function touch(contact, sealed)
+  redis.call('HSET', contact.record, 'last_used_at', ARGV[1])
+  if sealed then redis.call('HSETNX', contact.record, 'contact_id', sealed) end
+  redis.call('ZADD', contacts, ARGV[1], contact.tag)
+  -- It may have been forgotten and given a TTL, see contacts-collect.
+  redis.call('PERSIST', contact.record)
+end
+
+-- Remembers the id, so that it is never stored again before the coin's expiry. The later expiry counts for an id that
+-- is remembered twice: a server that lies about it must not shorten the memory.
+local function remember_used(contact, id, expires_at)
+  redis.call('ZADD', used, 'GT', expires_at, contact.tag .. ':' .. id)
+end
+
+-- Forgets the ids of coins that have expired.
+local function forget_expired()
+  redis.call('ZREMRANGEBYSCORE', used, '-inf', ARGV[1])
+end
+
+-- Removes a coin permanently and remembers its id.
+local function take_out(contact, category, member, expires_at)
+  redis.call('DEL', coin_key(contact, member))
+  redis.call('ZREM', contact.indexes[category], member)
+  remember_used(contact, id_of(member), expires_at)
+end
+
+local function remove_expired(contact)
+  for _, category in ipairs(rules.categories) do
+    for _, member in ipairs(redis.call('ZRANGE', contact.indexes[category], '-inf', ARGV[1], 'BYSCORE')) do
+      if is_stored(contact, member) then redis.call('DEL', coin_key(contact, member)) end
+      redis.call('ZREM', contact.indexes[category], member)
+    end
+  end
+end
+
+-- Stores a NEW coin. Removes the contact's expired coins first; one of them may have the same id.
+local function put(contact, coin, sealed)
+  remove_expired(contact)
+  local digits = string.format('%016.0f', redis.call('INCR', sequence))
+  local key = contact.coins .. coin.id
+  redis.call('HSET', key, 'sequence', digits, 'coin_category', coin.category, 'expires_at', coin.expires_at,
+    'public_key', coin.public_key, 'signature', coin.signature)
+  redis.call('PEXPIRE', key, coin.ttl)
+  redis.call('ZADD', contact.indexes[coin.category], coin.expires_at, digits .. ':' .. coin.id)
+  touch(contact, sealed)
+end
