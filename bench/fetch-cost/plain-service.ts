@@ -23,7 +23,7 @@ interface CoinRow {
 
 /** A guard that admits every statement and records nothing. */
 const NO_GATE: Guard = {
-  run: async (statement) => (await statement({ incarnation: '', opening: '' })) as never,
+  run: async (statement) => (await statement({ incarnation: '', activation: '' })) as never,
   recordHandedOut() {},
   recordRepeat() {},
 };

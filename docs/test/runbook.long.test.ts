@@ -58,7 +58,7 @@ const SITUATIONS: Readonly<Record<string, (...blocks: Commands[]) => Promise<voi
     const { databaseEpoch: epoch } = await bob.count();
     await operation.loseACoin();
     await answers('FENCED');
-    expect(await operation.type(status)).toMatch(/^fence: fenced: it does not know that 1 of the /m);
+    expect(await operation.type(status)).toMatch(/^fence: fenced: it lacks 1 of the /m);
     expect(await fetchOne()).toBe('FENCED');
     expect(await operation.type(retire)).toMatch(/^fence: open$/m);
     await answers(0);

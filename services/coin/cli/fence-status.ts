@@ -14,16 +14,16 @@ export const command: CommandDefinition = {
   run: (options: JsonOption) =>
     withDatabase(async (db, config) => {
       const { verification, folder } = await inspect(db, config);
-      const { life, rings, fenceReason, unknownOpenings } = verification;
+      const { state, rings, fenceReason, unknownActivations } = verification;
       const status = {
         state: fenceReason ? 'fenced' : 'open',
         reason: fenceReason?.reason ?? null,
         explanation: fenceReason?.sentence ?? null,
-        epoch: life.epoch,
-        opening: life.opening?.id ?? null,
-        identity: life.identity,
-        openedAs: life.opening?.identity ?? null,
-        mark: { folder, rings, unknownOpenings },
+        epoch: state.epoch,
+        opening: state.activation?.id ?? null,
+        identity: state.identity,
+        openedAs: state.activation?.identity ?? null,
+        mark: { folder, rings, unknownOpenings: unknownActivations },
       };
       print(options, status, toLines(status));
       return fenceReason ? EXIT.STATE : EXIT.OK;
@@ -35,9 +35,9 @@ interface Status {
   explanation: string | null;
   epoch: string;
   opening: string | null;
-  identity: Verification['life']['identity'];
-  openedAs: Verification['life']['identity'] | null;
-  mark: { folder: string } & Pick<Verification, 'rings' | 'unknownOpenings'>;
+  identity: Verification['state']['identity'];
+  openedAs: Verification['state']['identity'] | null;
+  mark: { folder: string; unknownOpenings: readonly string[] } & Pick<Verification, 'rings'>;
 }
 
 function toLines({ state, explanation, epoch, opening, identity, openedAs, mark }: Status): string[] {

@@ -3,7 +3,7 @@ import type { Database } from '../database/pool';
 import { resolveFence } from '../fence/resolve';
 import { NO_COIN } from '../fence/ring-file';
 import { type Verification, verifyDatabase } from '../fence/verify';
-import { type Ring, readWatermark, watermarkFolder } from '../fence/watermark';
+import { type RingRecords, readWatermark, watermarkFolder } from '../fence/watermark';
 import { clearRetired } from '../store/housekeeping/clear-retired';
 import { type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
@@ -30,9 +30,9 @@ export interface WatermarkLocation {
 /** Verifies the database against its watermark. Changes nothing. */
 export async function inspect(db: Database, { fenceDir }: WatermarkLocation) {
   let folder = '';
-  let rings: readonly Ring[] = [];
-  const verification: Verification = await verifyDatabase(db, (life) => {
-    folder = watermarkFolder(fenceDir, life);
+  let rings: readonly RingRecords[] = [];
+  const verification: Verification = await verifyDatabase(db, (state) => {
+    folder = watermarkFolder(fenceDir, state);
     rings = readWatermark(folder);
     return rings;
   });
@@ -43,28 +43,28 @@ export async function inspect(db: Database, { fenceDir }: WatermarkLocation) {
 export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: DecisionOptions): Promise<number> {
   return withDatabase(async (db, config) => {
     const { verification, folder, rings } = await inspect(db, config);
-    const { life, fenceReason, unknownOpenings } = verification;
+    const { state, fenceReason, unknownActivations } = verification;
     if (!fenceReason && !evenIfOpen) {
       console.error(
         `Nothing is fenced by the watermark in ${folder}, so there is nothing to decide. To decide anyway, add --even-if-open.`,
       );
       return EXIT.FAILED;
     }
-    const void_ = new Set([...life.history].filter((opening) => opening !== life.opening?.id));
+    const void_ = new Set([...state.history].filter((activation) => activation !== state.activation?.id));
     const spent = rings
       .flatMap((ring) => ring.records)
-      .filter((record) => record.keyId !== NO_COIN && !void_.has(record.opening));
-    const { epoch, opening } = await resolveFence(db, life, { kind, spent, lostOpenings: unknownOpenings });
-    const result = { decision: kind, epoch, opening, spentOfMark: spent.length };
+      .filter((record) => record.keyId !== NO_COIN && !void_.has(record.activation));
+    const { epoch, activation } = await resolveFence(db, state, { kind, spent, lostActivations: unknownActivations });
+    const result = { decision: kind, epoch, opening: activation, spentOfMark: spent.length };
     if (kind === 'accepted') {
       print({ json }, result, [
-        `accepted: the database is open as it is, epoch ${epoch}, activation ${opening}`,
+        `accepted: the database is open as it is, epoch ${epoch}, activation ${activation}`,
         `${spent.length} coins of the watermark are spent; others that were handed out since may be handed out again`,
       ]);
       return EXIT.OK;
     }
     const progress = [
-      `retired: all older stock is spent; epoch ${epoch} begins, activation ${opening}`,
+      `retired: all older stock is spent; epoch ${epoch} begins, activation ${activation}`,
       'deleting the key bytes of the retired coins; if this is interrupted, the services do it within the hour',
     ];
     // Printed before the deletion begins, because it may take long.

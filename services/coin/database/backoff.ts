@@ -1,45 +1,49 @@
-/** Pause after the first failure, in milliseconds; doubled after each further one. */
+/** The pause after the first failure, in milliseconds. It doubles after each further failure. */
 const FIRST_PAUSE_MS = 50;
-/** Longest pause, in milliseconds: so soon after it is back a server is found again. */
-const LONGEST_PAUSE_MS = 1000;
+/** The longest pause, in milliseconds. A server that is back is found again within this time. */
+const MAX_PAUSE_MS = 1000;
 
 type Connect = (callback: (error?: Error) => void) => void;
 
-/** Refused without having been tried. */
+/** A connection was refused without an attempt, because an attempt failed a moment ago. */
 export class PausedError extends Error {
   override readonly name = 'PausedError';
   constructor() {
-    super('The server could not be reached a moment ago and is not tried again yet.');
+    super('The server could not be reached a moment ago. The next attempt is made after a pause.');
   }
 }
 
 /**
- * When a new connection may be tried. After a failure nobody tries for a while, whatever the number of callers, and then
- * one does; its success lets everybody in, its failure makes the next pause longer. Callers are refused at once
- * meanwhile, so that they wait for nothing and a server that starts is not met by a crowd.
+ * Decides when a new connection may be attempted. After a failure there is a pause without
+ * attempts, whatever the number of callers, and then one attempt. If it succeeds, all callers may
+ * connect again; if it fails, the next pause is longer. Meanwhile callers are refused at once. So
+ * they do not wait in vain, and a server that starts does not receive all of them at the same time.
  */
 export class ReconnectBackoff {
   readonly #now: () => number;
   readonly #random: () => number;
-  /** Failures in a row. */
+  /** The number of consecutive failures. */
   #failures = 0;
   #pausedUntil = 0;
-  #isTried = false;
+  #isAttempted = false;
 
-  /** @param now a clock in milliseconds that never goes back */
+  /** @param now a monotonic clock, in milliseconds */
   constructor(now: () => number = () => performance.now(), random: () => number = Math.random) {
     this.#now = now;
     this.#random = random;
   }
 
-  /** Connects by `connect`, or tells `callback` PausedError, never before it returns. */
+  /**
+   * Connects with `connect`, or calls `callback` with PausedError, but never before this method
+   * returns.
+   */
   attempt(connect: Connect, callback: (error?: Error) => void): void {
-    if (this.#failures > 0 && (this.#isTried || this.#now() < this.#pausedUntil)) {
+    if (this.#failures > 0 && (this.#isAttempted || this.#now() < this.#pausedUntil)) {
       setImmediate(callback, new PausedError());
       return;
     }
     const before = this.#failures;
-    this.#isTried = true;
+    this.#isAttempted = true;
     connect((error) => {
       if (error) this.#failed(before);
       else this.#failures = 0;
@@ -47,13 +51,14 @@ export class ReconnectBackoff {
     });
   }
 
-  /** Of attempts that ran at the same time, one failure counts. */
+  /** Records a failure. Of attempts that ran at the same time, only the first failure counts. */
   #failed(before: number): void {
     if (this.#failures !== before) return;
-    const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** before);
+    const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** before);
     this.#failures = before + 1;
-    this.#isTried = false;
-    // At least half of it, so that the servers that lost one PostgreSQL do not come back in step.
+    this.#isAttempted = false;
+    // A random part of the second half, so that services that lost the same PostgreSQL do not
+    // return in step.
     this.#pausedUntil = this.#now() + pauseMs * (0.5 + this.#random() / 2);
   }
 }

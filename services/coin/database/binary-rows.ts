@@ -3,14 +3,15 @@ import { Parser } from 'pg-protocol/dist/parser';
 import { uuidAt } from '../uuid';
 
 /**
- * Rows in PostgreSQL's binary format. pg reads every field as UTF-8 text, from which bytea comes as hexadecimal digits, twice
- * as long; here a field becomes its value straight from the bytes that arrived, and the same value as from text: int8 as
- * its digits, a time as a Date, rounded down to the millisecond.
+ * Rows in PostgreSQL's binary format (docs/adr/0019-binary-rows.md). pg reads every field as UTF-8
+ * text, in which a bytea has two hexadecimal digits for each byte. Here a field is decoded from the
+ * received bytes, to the same value as from text: int8 as its digits, timestamptz as a Date that is
+ * rounded down to the millisecond.
  */
 
 type Read = (bytes: Buffer, at: number, length: number) => unknown;
 
-/** Microseconds from 1970 to 2000, where PostgreSQL begins to count. */
+/** The microseconds from 1970 to 2000, the epoch of PostgreSQL's times. */
 const EPOCH_US = 946_684_800_000_000n;
 
 const text: Read = (bytes, at, length) => bytes.toString('utf8', at, at + length);
@@ -18,14 +19,15 @@ const int2: Read = (bytes, at) => bytes.readInt16BE(at);
 const int4: Read = (bytes, at) => bytes.readInt32BE(at);
 const int8: Read = (bytes, at) => bytes.readBigInt64BE(at).toString();
 const bool: Read = (bytes, at) => bytes[at] === 1;
-// No copy: it keeps what arrived with it, up to 64 KiB, but nobody keeps coins; they are written into an answer at once.
+// Not copied. The value keeps the received buffer of up to 64 KiB alive, but only until the coin is
+// in the response.
 const bytea: Read = (bytes, at, length) => bytes.subarray(at, at + length);
 const timestamptz: Read = (bytes, at) => {
   const us = bytes.readBigInt64BE(at) + EPOCH_US;
   return new Date(Number(us / 1000n) - (us % 1000n < 0n ? 1 : 0));
 };
 
-/** By the oid of the type. What has none here no parameterised statement of ours answers with. */
+/** Decoders by type oid. Our parameterised statements never return types that are not listed. */
 const READS = new Map<number, Read>([
   [16, bool],
   [17, bytea],
@@ -40,7 +42,7 @@ const READS = new Map<number, Read>([
   ...[2951, 1009].map((oid) => [oid, array] as const),
 ]);
 
-/** Of one dimension, as all of ours. */
+/** Decodes an array of one dimension. Our statements return no others. */
 function array(bytes: Buffer, at: number): unknown[] {
   if (bytes.readInt32BE(at) === 0) return [];
   const read = READS.get(bytes.readInt32BE(at + 8));
@@ -55,12 +57,13 @@ function array(bytes: Buffer, at: number): unknown[] {
   return values;
 }
 
-const READY = 'ready';
+/** The format of fields that are already decoded, so that pg passes them on unchanged. */
+const DECODED = 'decoded';
 
-/** For a pool: how its clients read fields, in both formats. */
+/** The field parsers of a pool's clients, for both formats. */
 export const FIELD_TYPES = {
   getTypeParser(oid: number, format?: string): (value: unknown) => unknown {
-    if (format !== READY) return types.getTypeParser(oid, 'text') as (value: unknown) => unknown;
+    if (format !== DECODED) return types.getTypeParser(oid, 'text') as (value: unknown) => unknown;
     if (READS.has(oid)) return (value) => value;
     return () => {
       throw new TypeError(`no way to read a binary value of the type with the oid ${oid}`);
@@ -68,13 +71,15 @@ export const FIELD_TYPES = {
   },
 };
 
-/** What of pg's connection is used here. */
+/** The part of pg's private connection API that this module depends on. */
 interface Connection {
   attachListeners(stream: NodeJS.ReadableStream): void;
   emit(event: string, message: unknown): boolean;
 }
 
-/** Before it connects. */
+/**
+ * Makes the client decode binary rows with this module. Must be called before the client connects.
+ */
 export function readInBinary(client: Client): void {
   const { connection } = client as unknown as { readonly connection: Connection };
   connection.attachListeners = (stream) => {
@@ -87,7 +92,10 @@ export function readInBinary(client: Client): void {
 
 const ROW_DESCRIPTION = 'T'.charCodeAt(0);
 const DATA_ROW = 'D'.charCodeAt(0);
-/** A byte for what it is, and four for its length, which counts itself. */
+/**
+ * The size of a message's header: one byte for its type, and four for its length, which includes
+ * these four.
+ */
 const HEADER_BYTES = 5;
 
 interface Message {
@@ -100,12 +108,15 @@ interface Field {
   readonly format: string;
 }
 
-/** Cuts what arrives into messages: rows in binary it reads, the rest pg does. */
+/**
+ * Splits the received bytes into messages. Decodes binary rows itself, and lets pg parse everything
+ * else.
+ */
 class MessageReader {
   readonly #onMessage: (message: Message) => void;
   readonly #others = new Parser();
   #rest: Buffer = Buffer.alloc(0);
-  /** Of the rows that come, when they come in binary. */
+  /** The decoders of the next rows' columns; undefined: the rows are text. */
   #columns: readonly Read[] | undefined;
 
   constructor(onMessage: (message: Message) => void) {
@@ -131,13 +142,16 @@ class MessageReader {
     this.#rest = bytes.subarray(at);
   }
 
-  /** pg makes a copy of each field of the format "binary" first. */
+  /**
+   * Renames the format of binary fields, because pg would copy each field of the format "binary"
+   * first.
+   */
   #described(message: Message): Message {
     const { fields } = message as Message & { readonly fields: readonly Field[] };
     const isBinary = fields[0]?.format === 'binary';
     this.#columns = isBinary ? fields.map(({ dataTypeID }) => READS.get(dataTypeID) ?? bytea) : undefined;
     return isBinary
-      ? ({ ...message, fields: fields.map((field) => ({ ...field, format: READY })) } as Message)
+      ? ({ ...message, fields: fields.map((field) => ({ ...field, format: DECODED })) } as Message)
       : message;
   }
 }

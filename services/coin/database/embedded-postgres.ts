@@ -8,38 +8,46 @@ import { Client } from 'pg';
 import type { Logger } from 'pino';
 import { type Binaries, findBinaries, spawnUnprivileged } from './embedded-binaries';
 
-/** How often a service looks whether its PostgreSQL is alive, in milliseconds. */
+/** The time between two checks that PostgreSQL is alive, in milliseconds. */
 const WATCH_INTERVAL_MS = 200;
-/** How long a start (with crash recovery) may take before it is an error, in milliseconds. */
+/** The longest time that a start (with crash recovery) may take, in milliseconds. */
 const START_TIMEOUT_MS = 60_000;
 /**
- * The ways of stopping it, each tried for so many milliseconds before the next, harder one. "Fast" rolls back what is
- * open and writes a checkpoint; "immediate" leaves that to the next start, as a crash does, and loses nothing that was
- * committed: PostgreSQL itself then kills, after 5 s, those of its processes that do not answer.
+ * The shutdown modes, each tried for `timeoutMs` before the next, harder one. "Fast" rolls back
+ * open transactions and writes a checkpoint. "Immediate" leaves recovery to the next start, as a
+ * crash does, and loses nothing that was committed; PostgreSQL then kills, after 5 s, those of its
+ * processes that do not respond.
  */
-const STOPS = [
-  { way: 'fast', signal: 'SIGINT', stallTimeoutMs: 20_000 },
-  { way: 'immediate', signal: 'SIGQUIT', stallTimeoutMs: 10_000 },
-  { way: 'kill', signal: 'SIGKILL', stallTimeoutMs: 10_000 },
+const SHUTDOWN_MODES = [
+  { mode: 'fast', signal: 'SIGINT', timeoutMs: 20_000 },
+  { mode: 'immediate', signal: 'SIGQUIT', timeoutMs: 10_000 },
+  { mode: 'kill', signal: 'SIGKILL', timeoutMs: 10_000 },
 ] as const;
 const PORT = 5432;
-/** Longest path of a Unix socket that Linux and macOS accept, less the file's own name. */
+/**
+ * The longest folder of a Unix socket: the path that Linux and macOS accept, without the file's own
+ * name.
+ */
 const MAX_SOCKET_FOLDER = 103 - `/.s.PGSQL.${PORT}`.length;
 
 export interface EmbeddedPostgresOptions {
   readonly log: Logger;
-  /** npm package of the binaries; see findBinaries. */
+  /** The npm package of the binaries; see findBinaries. */
   readonly binariesPackage?: string;
-  /** Further `name=value` settings of postgresql.conf. */
+  /** Additional `name=value` settings of postgresql.conf. */
   readonly settings?: readonly string[];
-  /** How long a fast shutdown may take before an immediate one is tried, in milliseconds; 20,000 unless told. */
+  /**
+   * The longest time of a fast shutdown before an immediate one, in milliseconds (default 20,000).
+   */
   readonly fastStopMs?: number;
 }
 
 /**
- * A real PostgreSQL under a folder, for whoever has none: made at its first use, reached through a Unix socket only
- * its owner can open, started again when it dies. Several processes may share it: each registers itself in `users/`,
- * the first starts the server, the last to leave stops it. PostgreSQL's own lock file decides between two starters.
+ * A real PostgreSQL in a folder, for installations without one
+ * (docs/adr/0004-embedded-postgres.md). It is created at its first use, reached through a Unix
+ * socket that only its owner can open, and restarted when it dies. Several processes may share it.
+ * Each registers itself in `users/`; the first starts the server, and the last stops it. Where two
+ * start it at the same time, PostgreSQL's own lock file decides.
  */
 export class EmbeddedPostgres {
   readonly #folder: string;
@@ -58,7 +66,7 @@ export class EmbeddedPostgres {
     this.#socketFolder = inside.length <= MAX_SOCKET_FOLDER ? inside : outside;
   }
 
-  /** Starts the PostgreSQL in `folder`, or joins the one that runs there. */
+  /** Starts the PostgreSQL in `folder`, or uses the one that runs there. */
   static async open(folder: string, options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
     const absolute = resolve(folder);
     const binaries = await findBinaries(options.binariesPackage);
@@ -78,12 +86,12 @@ export class EmbeddedPostgres {
     return embedded;
   }
 
-  /** For any client of libpq or pg. */
+  /** Returns a connection string for libpq and pg. */
   connectionString(database = 'aqm'): string {
     return `postgresql:///${database}?host=${encodeURIComponent(this.#socketFolder)}&port=${PORT}&user=postgres`;
   }
 
-  /** Leaves; stops the server when nobody else uses it. */
+  /** Unregisters this process, and stops the server when no other process uses it. */
   async close(): Promise<void> {
     clearInterval(this.#watcher);
     await this.#starting?.catch(() => {});
@@ -91,16 +99,19 @@ export class EmbeddedPostgres {
     if (this.#otherUsers() > 0) return;
     const pid = this.#serverPid();
     if (pid === undefined) return;
-    for (const { way, signal: name, stallTimeoutMs } of STOPS) {
-      const patience = way === 'fast' ? (this.#options.fastStopMs ?? stallTimeoutMs) : stallTimeoutMs;
-      if (!signal(pid, name) || (await this.#hasStopped(pid, patience))) return;
-      this.#options.log.warn({ folder: this.#folder, way }, 'PostgreSQL has not stopped in time');
+    for (const { mode, signal: name, timeoutMs } of SHUTDOWN_MODES) {
+      const timeout = mode === 'fast' ? (this.#options.fastStopMs ?? timeoutMs) : timeoutMs;
+      if (!signal(pid, name) || (await this.#hasStopped(pid, timeout))) return;
+      this.#options.log.warn({ folder: this.#folder, mode }, 'PostgreSQL has not stopped in time');
     }
   }
 
-  /** It removes its file before it ends; then its parent, if that is another process, may be slow to collect it. */
-  async #hasStopped(pid: number, stallTimeoutMs: number): Promise<boolean> {
-    const deadline = Date.now() + stallTimeoutMs;
+  /**
+   * Returns true once the server has removed its lock file or its process is gone, and false after
+   * the timeout.
+   */
+  async #hasStopped(pid: number, timeoutMs: number): Promise<boolean> {
+    const deadline = Date.now() + timeoutMs;
     while (this.#serverPid() === pid && signal(pid, 0)) {
       if (Date.now() > deadline) return false;
       await setTimeout(20);
@@ -112,11 +123,9 @@ export class EmbeddedPostgres {
     this.#watcher = setInterval(() => {
       const pid = this.#serverPid();
       if (this.#starting || (pid !== undefined && signal(pid, 0))) return;
-      this.#options.log.warn('the embedded PostgreSQL has died; starting it again');
+      this.#options.log.warn('the embedded PostgreSQL has died; restarting it');
       this.#starting = this.#ensureRunning()
-        .catch((error: unknown) =>
-          this.#options.log.error({ err: error }, 'could not start PostgreSQL; will try again'),
-        )
+        .catch((error: unknown) => this.#options.log.error({ err: error }, 'cannot start PostgreSQL; retrying'))
         .finally(() => {
           this.#starting = undefined;
         });
@@ -129,16 +138,16 @@ export class EmbeddedPostgres {
     const draft = join(this.#folder, `data-${randomUUID()}`);
     const args = ['-D', draft, '-U', 'postgres', '--auth=trust', '--locale=C', '--encoding=UTF8'];
     const child = spawnUnprivileged(this.#binaries.initdb, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-    let complaint = '';
+    let output = '';
     child.stderr?.on('data', (text: Buffer) => {
-      complaint += text;
+      output += text;
     });
     const [code] = await once(child, 'close');
-    if (code !== 0) throw new Error(`initdb failed in ${this.#folder}: ${complaint.trim()}`);
+    if (code !== 0) throw new Error(`initdb failed in ${this.#folder}: ${output.trim()}`);
     try {
       renameSync(draft, this.#data());
     } catch (error) {
-      // Another process was faster, and its cluster is complete.
+      // Another process was faster. Its cluster is complete.
       rmSync(draft, { recursive: true });
       if (!existsSync(this.#data())) throw error;
     }
@@ -151,9 +160,10 @@ export class EmbeddedPostgres {
       const failure = await this.#tryConnect();
       if (!failure) return;
       if (Date.now() > deadline) {
-        throw new Error(`PostgreSQL in ${this.#folder} does not start; see ${this.#logFile()}`, { cause: failure });
+        throw new Error(`PostgreSQL in ${this.#folder} does not start. See ${this.#logFile()}.`, { cause: failure });
       }
-      // Nobody listens: start one. Where another starter is faster, its lock file ends ours at once.
+      // No server listens, so one is started. If another process is faster, its lock file ends this
+      // server at once.
       const ended = !server || server.exitCode !== null || server.signalCode !== null;
       const { code } = failure as { code?: string };
       if (ended && (code === 'ECONNREFUSED' || code === 'ENOENT')) server = this.#spawnServer();
@@ -167,18 +177,20 @@ export class EmbeddedPostgres {
       `unix_socket_directories=${this.#socketFolder}`,
       `port=${PORT}`,
       'max_connections=200',
-      // Else the log quotes whole rows where a constraint is violated: ids and key bytes.
+      // Otherwise the log contains whole rows, with ids and key bytes, where a constraint is
+      // violated.
       'log_error_verbosity=terse',
       ...(this.#options.settings ?? []),
     ];
     const args = ['-D', this.#data(), ...settings.flatMap((setting) => ['-c', setting])];
     const logFile = openSync(this.#logFile(), 'a');
-    // A process group of its own: Ctrl-C is for the service, which then stops the server in order.
+    // In its own process group, so that Ctrl-C reaches only the service, which then shuts the
+    // server down.
     const server = spawnUnprivileged(this.#binaries.postgres, args, {
       detached: true,
       stdio: ['ignore', logFile, logFile],
     });
-    server.on('error', (error) => this.#options.log.error({ err: error }, 'could not run PostgreSQL'));
+    server.on('error', (error) => this.#options.log.error({ err: error }, 'cannot run PostgreSQL'));
     server.unref();
     return server;
   }
@@ -202,7 +214,7 @@ export class EmbeddedPostgres {
     try {
       await client.query(`CREATE DATABASE ${name}`);
     } catch (error) {
-      // 42P04: it is there; 23505: another process creates it at this moment.
+      // 42P04: the database exists. 23505: another process creates it at this moment.
       const { code } = error as { code?: string };
       if (code !== '42P04' && code !== '23505') throw error;
     } finally {
@@ -232,7 +244,7 @@ export class EmbeddedPostgres {
   #userFile = () => join(this.#folder, 'users', String(process.pid));
 }
 
-/** Signal 0 only asks whether the process is there. */
+/** Sends a signal. Returns false if the process does not exist; signal 0 only checks that. */
 function signal(pid: number, name: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, name);

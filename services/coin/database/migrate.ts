@@ -10,7 +10,7 @@ export type SchemaState =
   | { readonly state: 'older'; readonly missing: string[] }
   | { readonly state: 'newer'; readonly unknown: string[] };
 
-/** The numbered SQL files, by name without the ending. */
+/** Reads the numbered SQL files, by name without the extension. */
 function readMigrations(folder: string): Record<string, Migration> {
   const read = (file: string) => sql.raw(readFileSync(join(folder, file), 'utf8'));
   const names = readdirSync(folder)
@@ -35,24 +35,32 @@ function migrator(db: Database, folder: string): Migrator {
   return new Migrator({ db, provider: { getMigrations: async () => readMigrations(folder) } });
 }
 
-/** Runs what is missing. Any number of processes may do so at once; one does it, the others wait. */
+/**
+ * Runs the missing migrations. Any number of processes may call this at the same time: one
+ * migrates, the others wait.
+ * @returns the names of the migrations that this call ran
+ */
 export async function migrateUp(db: Database, folder: string): Promise<string[]> {
-  return alone(db, async (transaction) => namesOf(await migrator(transaction, folder).migrateToLatest()));
+  return withLock(db, async (transaction) => namesOf(await migrator(transaction, folder).migrateToLatest()));
 }
 
-/** Undoes the last migration. */
+/** Undoes the latest migration. @returns its name, or nothing */
 export async function migrateDown(db: Database, folder: string): Promise<string[]> {
-  return alone(db, async (transaction) => namesOf(await migrator(transaction, folder).migrateDown()));
+  return withLock(db, async (transaction) => namesOf(await migrator(transaction, folder).migrateDown()));
 }
 
-/** By which Kysely's migrator takes turns, here as in versions that took the lock for a session. */
+/**
+ * The id of the advisory lock. It is that of Kysely's migrator, which earlier versions of the
+ * service used.
+ */
 const LOCK = '3853314791062309107';
 
 /**
- * Takes turns by a lock that ends with its transaction: a lock of the session, as Kysely takes it, would stay with a
- * connection of the pooler. The statements have no end but the caller's patience, for a role's own would cut long ones.
+ * Runs `work` in a transaction that holds an advisory lock. The lock belongs to the transaction,
+ * because a lock of the session, as Kysely takes it, would stay with a connection of the pooler.
+ * The role's timeouts are switched off, because they could interrupt long statements.
  */
-function alone<T>(db: Database, work: (transaction: Database) => Promise<T>): Promise<T> {
+function withLock<T>(db: Database, work: (transaction: Database) => Promise<T>): Promise<T> {
   return db.transaction().execute(async (transaction) => {
     await sql`SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)`.execute(
       transaction,
@@ -62,12 +70,12 @@ function alone<T>(db: Database, work: (transaction: Database) => Promise<T>): Pr
   });
 }
 
-/** Every migration this version knows, and when it ran. */
+/** Returns every migration that this version knows, and when it ran. */
 export async function migrationStatus(db: Database, folder: string): Promise<readonly MigrationInfo[]> {
   return migrator(db, folder).getMigrations();
 }
 
-/** How the database's schema relates to the migrations this version knows. Changes nothing. */
+/** Compares the database's schema with the migrations that this version knows. Changes nothing. */
 export async function schemaState(db: Database, folder: string): Promise<SchemaState> {
   const known = Object.keys(readMigrations(folder)).sort();
   const [table] = await run(db, sql<{ there: boolean }>`SELECT to_regclass('kysely_migration') IS NOT NULL AS there`);

@@ -1,49 +1,59 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { Config } from '../config';
-import type { CountReplica } from '../store/count-on-replica';
 import { EmbeddedPostgres } from './embedded-postgres';
-import { type Database, openDatabase, type PoolCounts } from './pool';
+import { type Database, type DatabaseSettings, openDatabase, type PoolCounts } from './pool';
+import { type CountReplica, openReplica } from './replica';
 import { QueueDelayEstimate } from './wait-estimate';
 
-/** The database that the configuration means, and what to close at the end. */
+/** The settings by which the service reaches PostgreSQL. */
+export interface PostgresOptions extends Omit<DatabaseSettings, 'connectionString'> {
+  /** The URL of the database; undefined: an embedded PostgreSQL runs in `dataDir`. */
+  readonly databaseUrl: string | undefined;
+  /** The URL of a replica that counts coins; undefined: the database counts them itself. */
+  readonly readDatabaseUrl: string | undefined;
+  readonly dataDir: string;
+  /**
+   * The npm package of the embedded PostgreSQL's programs; undefined: the default for this
+   * platform.
+   */
+  readonly postgresPackage: string | undefined;
+}
+
+/** The open database, and everything that must be closed with it. */
 export interface OpenPostgres {
   readonly db: Database;
-  /** Where coins are counted; undefined: in `db`. */
+  /** The replica that counts coins; undefined: `db` counts them. */
   readonly replica: CountReplica | undefined;
   readonly isEmbedded: boolean;
   readonly connectionString: string;
-  /** Who waits for a connection. */
+  /** Estimates how long a statement waits for a connection. */
   readonly waiting: QueueDelayEstimate;
   readonly pool: PoolCounts;
   close(): Promise<void>;
 }
 
-/** The database counts itself where the replica is slower, in milliseconds. */
-const REPLICA_TIMEOUT_MS = 500;
-const MAX_REPLICA_LAG_MS = 10_000;
-
-/** Connects to DATABASE_URL, or to the embedded PostgreSQL, which is started if need be. */
-export async function openPostgres(config: Config, log: Logger): Promise<OpenPostgres> {
+/**
+ * Connects to `databaseUrl`, or to the embedded PostgreSQL, which is started if it does not run.
+ */
+export async function openPostgres(options: PostgresOptions, log: Logger): Promise<OpenPostgres> {
+  const { databaseUrl, readDatabaseUrl, dataDir, postgresPackage } = options;
   const embedded =
-    config.databaseUrl === undefined
-      ? await EmbeddedPostgres.open(join(config.dataDir, 'postgres'), {
-          log,
-          binariesPackage: config.postgresPackage,
-        })
+    databaseUrl === undefined
+      ? await EmbeddedPostgres.open(join(dataDir, 'postgres'), { log, binariesPackage: postgresPackage })
       : undefined;
-  const connectionString = config.databaseUrl ?? embedded?.connectionString() ?? '';
+  const connectionString = databaseUrl ?? embedded?.connectionString() ?? '';
   const waiting = new QueueDelayEstimate();
   let pool: PoolCounts = { totalCount: 0, idleCount: 0 };
   const db = openDatabase(
-    { ...config, connectionString },
-    (error) => log.warn({ err: error }, 'a database connection was lost'),
+    { ...options, connectionString },
+    (error) => log.warn({ err: error }, 'lost a database connection'),
     waiting,
     (opened) => {
       pool = opened;
     },
   );
-  const replica = openReplica(config, log);
+  const replica =
+    readDatabaseUrl === undefined ? undefined : openReplica({ ...options, connectionString: readDatabaseUrl }, log);
   return {
     db,
     replica,
@@ -56,17 +66,5 @@ export async function openPostgres(config: Config, log: Logger): Promise<OpenPos
       await replica?.db.destroy();
       await embedded?.close();
     },
-  };
-}
-
-function openReplica(config: Config, log: Logger): CountReplica | undefined {
-  const { readDatabaseUrl: connectionString } = config;
-  if (connectionString === undefined) return undefined;
-  const timeouts = { statementTimeoutMs: REPLICA_TIMEOUT_MS, connectTimeoutMs: REPLICA_TIMEOUT_MS };
-  const onLost = (error: Error) =>
-    log.warn({ err: error }, 'a connection to the replica was lost; the database counts');
-  return {
-    db: openDatabase({ ...config, ...timeouts, connectionString }, onLost),
-    maxLagMs: MAX_REPLICA_LAG_MS,
   };
 }

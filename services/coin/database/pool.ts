@@ -4,33 +4,43 @@ import { Deadline } from '../deadline';
 import { type QueuedCall, StatementSpan } from '../telemetry/tracing';
 import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
+import type { DB } from './schema';
 import { toStoreError } from './sqlstate';
 import type { Timeouts } from './timeouts';
 import { QueueDelayEstimate } from './wait-estimate';
 
-/** Statements are written as SQL with bound parameters (docs/adr/0002-sql-as-sql.md), so the tables need no types. */
-export type Database = Kysely<unknown>;
+/**
+ * A pool of connections with the types of the tables (schema.ts), or one transaction on a
+ * connection of it.
+ */
+export type Database = Kysely<DB>;
 
 export interface DatabaseSettings extends Timeouts {
   readonly connectionString: string;
   readonly poolSize: number;
-  /** How long to wait for a connection, a free one or a new one, in milliseconds. */
+  /** The longest wait for a connection, an idle or a new one, in milliseconds. */
   readonly connectTimeoutMs: number;
-  /** transaction: the timeouts are not sent, for they would not arrive; they must be the role's own (timeouts.ts). */
+  /**
+   * transaction: the pooler would not pass the timeouts on, so they must be the role's own
+   * (timeouts.ts).
+   */
   readonly pooler?: 'none' | 'transaction';
-  /** Off for a pooler that knows no protocol-level prepared statements (PgBouncer before 1.21). */
+  /** False for a pooler without protocol-level prepared statements (PgBouncer before 1.21). */
   readonly preparedStatements: boolean;
 }
 
-/** Connections of a pool now. */
+/** The current numbers of connections of a pool. */
 export interface PoolCounts {
   readonly totalCount: number;
   readonly idleCount: number;
 }
 
 /**
- * A pool of connections. Lost ones are replaced when they are next needed, with growing pauses while that fails. `onLost`
- * hears why one was lost; `waiting` knows who waits because all are at work; `onPool` gets what counts them.
+ * Opens a pool of connections. A lost connection is replaced when it is needed again, with growing
+ * pauses while that fails.
+ * @param onLost receives the error of each lost connection
+ * @param waiting measures the waits while all connections are busy
+ * @param onPool receives the counts of the pool
  */
 export function openDatabase(
   settings: DatabaseSettings,
@@ -51,20 +61,21 @@ export function openDatabase(
     ...(settings.pooler !== 'transaction' && timeouts),
     keepAlive: true,
     types: FIELD_TYPES,
-    // A server that does not answer at all (stopped, cut off) ends no statement by itself.
+    // A server that does not respond at all (stopped, unreachable) does not enforce its own
+    // timeouts.
     Client: clientClass({ answerTimeoutMs: settings.statementTimeoutMs + 1000, named: settings.preparedStatements }),
   });
   onPool(pool);
-  // A connection that breaks says so by an event, the idle one on the pool, the busy one on itself (beside failing
-  // its query). Without listeners either would end the process.
+  // A broken connection emits an error: an idle one on the pool, a busy one on itself (and its
+  // query fails). Without listeners, either would end the process.
   pool.on('error', onLost);
   pool.on('connect', (client) => {
     client.on('error', onLost);
   });
   const connect = pool.connect.bind(pool) as () => Promise<PoolClient>;
   const isBusy = () => pool.idleCount === 0 && pool.totalCount >= settings.poolSize;
-  const inTurn = () => (isBusy() ? waiting.until(connect()) : connect());
-  pool.connect = inTurn as typeof pool.connect;
+  const measured = () => (isBusy() ? waiting.until(connect()) : connect());
+  pool.connect = measured as typeof pool.connect;
   return new Kysely({ dialect: new Dialect({ pool }) });
 }
 
@@ -74,22 +85,30 @@ class Dialect extends PostgresDialect {
   }
 }
 
-/** Kysely's lock for migrations belongs to a session, which a pooler does not keep together; migrate.ts has its own. */
+/**
+ * Leaves out Kysely's lock for migrations. It belongs to a session, which a pooler splits;
+ * migrate.ts has its own.
+ */
 class Adapter extends PostgresAdapter {
   override async acquireMigrationLock(): Promise<void> {}
   override async releaseMigrationLock(): Promise<void> {}
 }
 
+/** A statement of the query builder, an SQL template, or a text with parameters. */
 export interface Statement<Row> {
   compile(db: Database): CompiledQuery<Row>;
-  /** The traced ones of the calls that it serves, where it is not the running call alone. Asked when it was compiled. */
+  /**
+   * Returns the traced calls that the statement serves, where these are others than the current
+   * call. Called after `compile`.
+   */
   sharing?(): readonly QueuedCall[];
 }
 
 /**
- * Runs one statement in its own transaction, unless the caller gives up before it has a connection. It is compiled when it
- * has one: so a statement for several callers takes those who wait then.
- * @throws DeadlineExceededError, CancelledError, and what toStoreError makes of a failure
+ * Runs one statement in its own transaction, unless the deadline passes while it waits for a
+ * connection. Compiles the statement once a connection is available, so that a statement for
+ * several calls includes late arrivals.
+ * @throws DeadlineExceededError, CancelledError, and the errors of toStoreError
  */
 export async function run<Row>(db: Database, query: Statement<Row>, deadline = Deadline.NONE): Promise<Row[]> {
   const since = performance.now();

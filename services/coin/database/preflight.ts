@@ -3,17 +3,18 @@ import { migrateUp, type SchemaState, schemaState } from './migrate';
 import { type Database, run } from './pool';
 import { readTimeouts, type Timeouts } from './timeouts';
 
-/** The database cannot be used as it is; the message says what to do. */
+/** The database cannot be used as it is. The message says what to do. */
 export class UnusableDatabaseError extends Error {
   override readonly name = 'UnusableDatabaseError';
 }
 
-const OLDEST_SERVER = 160_000;
+/** The oldest supported PostgreSQL, as server_version_num: 16. */
+const MIN_SERVER_VERSION = 160_000;
 
 /**
- * Makes sure that the database keeps our promises before the first call is taken: its version, its durability
- * settings, its isolation level, its schema, and where connections cannot bring them along its `timeouts`. An empty
- * database is migrated, and an older schema too if `migrateOlder` says so.
+ * Checks, before the service accepts calls, everything on which the promises depend: the version,
+ * the durability settings, the isolation level, the schema, and the `timeouts` where connections
+ * cannot set them. Migrates an empty database, and with `migrateOlder` also an older schema.
  * @throws UnusableDatabaseError
  */
 export async function prepareDatabase(
@@ -30,7 +31,10 @@ export async function prepareDatabase(
   refuseOtherSchema(await schemaState(db, migrationsDir));
 }
 
-/** For commands that need the tables and must not make them. @throws UnusableDatabaseError */
+/**
+ * Checks the schema, for commands that need the tables and must not create them.
+ * @throws UnusableDatabaseError
+ */
 export async function requireSchema(db: Database, migrationsDir: string): Promise<void> {
   refuseOtherSchema(await schemaState(db, migrationsDir));
 }
@@ -62,8 +66,9 @@ SELECT current_setting('server_version_num')::int AS version,
   );
   if (!found) return;
   const problems: string[] = [];
-  if (found.version < OLDEST_SERVER) problems.push(`PostgreSQL 16 or newer is needed; this is ${found.version}`);
-  // A fetch is answered only when it can no longer be lost: a lost one would be handed out a second time.
+  if (found.version < MIN_SERVER_VERSION) problems.push(`PostgreSQL 16 or newer is needed; this is ${found.version}`);
+  // A fetch must be durable before it is answered. A lost one would hand out its coins a second
+  // time.
   if (!['on', 'remote_apply'].includes(found.synchronous_commit)) {
     problems.push(
       `synchronous_commit is ${found.synchronous_commit}; it must be on or remote_apply (ALTER ROLE … SET synchronous_commit = on)`,

@@ -1,7 +1,10 @@
 import { DatabaseError } from 'pg';
 import { DatabaseUnavailableError, DomainError, OverloadedError } from '../errors';
 
-/** SQLSTATE classes and codes (PostgreSQL, appendix A) that mean: not now, perhaps later or elsewhere. */
+/**
+ * SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which a retry, later or
+ * elsewhere, may succeed.
+ */
 const UNAVAILABLE = [
   '08', // connection exception
   '53', // insufficient resources: disk full, out of memory, too many connections
@@ -13,13 +16,13 @@ const TOO_SLOW = [
   '57014', // statement_timeout
   '55P03', // lock_timeout
 ];
-/** The statement was rolled back and may simply be run again. */
+/** Codes of statements that were rolled back and can be run again at once. */
 const ROLLED_BACK = [
   '40001', // serialization failure
   '40P01', // deadlock
 ];
 
-/** What a failed statement means for the one who sent it. A fault of ours is returned as it is. */
+/** Maps the error of a statement to a service error. Programming errors are returned unchanged. */
 export function toStoreError(error: unknown): unknown {
   if (error instanceof DomainError) return error;
   if (error instanceof DatabaseError) {
@@ -27,20 +30,29 @@ export function toStoreError(error: unknown): unknown {
     if (hasCode(error, TOO_SLOW)) return new OverloadedError(error);
     return error;
   }
-  // The driver's own errors carry no SQLSTATE: refused, reset, timed out. These two types are bugs instead.
+  // The driver's own errors (refused, reset, timed out) have no SQLSTATE. The two types below are
+  // bugs instead.
   const isBug = error instanceof TypeError || error instanceof RangeError;
   return isBug ? error : new DatabaseUnavailableError(error);
 }
 
+/**
+ * Returns true for a deadlock or a serialization failure, after which the same statement can be run
+ * again.
+ */
 export function isRolledBack(error: unknown): boolean {
   return error instanceof DatabaseError && hasCode(error, ROLLED_BACK);
 }
 
+/** Returns true if the statement waited longer than lock_timeout for a lock. */
 export function isLockTimeout(error: unknown): boolean {
   return error instanceof OverloadedError && error.cause instanceof DatabaseError && error.cause.code === '55P03';
 }
 
-/** By its code alone: where tables are partitioned or distributed each part has a constraint with a name of its own. */
+/**
+ * Returns true for the violation of a unique constraint, whatever its name: in partitioned or
+ * distributed tables, each part has a constraint with a name of its own.
+ */
 export function isUniqueViolation(error: unknown): boolean {
   return error instanceof DatabaseError && error.code === '23505';
 }

@@ -1,24 +1,27 @@
 import { sql } from 'kysely';
 import { type Database, run } from './pool';
 
-/** After how long PostgreSQL gives up, in milliseconds. */
+/** The timeouts that PostgreSQL enforces, in milliseconds. */
 export interface Timeouts {
-  /** Ends a statement. */
+  /** The longest duration of a statement. */
   readonly statementTimeoutMs: number;
-  /** Ends the waiting for a row. */
+  /** The longest wait for a lock. */
   readonly lockTimeoutMs: number;
-  /** Ends a connection that has a transaction open and does nothing. undefined: as for a statement. */
+  /**
+   * The longest idle time in an open transaction, after which the connection is closed; undefined:
+   * `statementTimeoutMs`.
+   */
   readonly idleInTransactionTimeoutMs?: number;
 }
 
-/** One timeout as it is in force. */
+/** One timeout with its wanted value and the one in force. */
 export interface Timeout {
   readonly name: string;
   readonly wantedMs: number;
   readonly foundMs: number;
 }
 
-/** PostgreSQL's names for them. */
+/** Returns the timeouts with their names in PostgreSQL. */
 function byName({ statementTimeoutMs, lockTimeoutMs, idleInTransactionTimeoutMs }: Timeouts): [string, number][] {
   return [
     ['statement_timeout', statementTimeoutMs],
@@ -27,7 +30,7 @@ function byName({ statementTimeoutMs, lockTimeoutMs, idleInTransactionTimeoutMs 
   ];
 }
 
-/** The timeouts of a connection that brought none along. */
+/** Reads the timeouts that are in force on a connection that did not set them itself. */
 export async function readTimeouts(db: Database, wanted: Timeouts): Promise<Timeout[]> {
   const rows = await run(
     db,
@@ -41,9 +44,10 @@ export async function readTimeouts(db: Database, wanted: Timeouts): Promise<Time
 }
 
 /**
- * Makes the timeouts those of the connected role in the connected database, for every connection that is opened from now
- * on, also by a pooler in transaction mode, which passes on neither start-up parameters nor a SET.
- * @returns what was set, as text
+ * Makes the timeouts the defaults of the connected role in the connected database. They apply to
+ * every later connection, including those of a pooler in transaction mode, which passes on neither
+ * start-up parameters nor a SET.
+ * @returns the settings, as text
  */
 export async function setTimeouts(db: Database, wanted: Timeouts): Promise<string[]> {
   return db.transaction().execute(async (transaction) => {

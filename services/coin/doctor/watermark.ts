@@ -18,25 +18,25 @@ export interface WatermarkLocation {
 export async function checkFence(db: Database, { fenceDir }: WatermarkLocation): Promise<Check[]> {
   let folder = fenceDir;
   try {
-    const read = (life: DatabaseState) => {
-      folder = watermarkFolder(fenceDir, life);
+    const read = (state: DatabaseState) => {
+      folder = watermarkFolder(fenceDir, state);
       return readWatermark(folder);
     };
-    const { life, rings, fenceReason } = await verifyDatabase(db, read);
-    const state = fenceReason
+    const { state, rings, fenceReason } = await verifyDatabase(db, read);
+    const fence = fenceReason
       ? fail('fence', `the database is fenced: ${fenceReason.sentence}`, 'see docs/runbook.md, "After a restore"')
-      : ok('fence', `the database is open, epoch ${life.epoch}`);
+      : ok('fence', `the database is open, epoch ${state.epoch}`);
     const coins = rings.reduce((sum, ring) => sum + ring.records, 0);
-    return [state, notWritable(folder) ?? described(folder, coins, life)];
+    return [fence, notWritable(folder) ?? described(folder, coins, state)];
   } catch (error) {
     if (error instanceof WatermarkUnusableError) return [unusable(folder, error.cause)];
     throw error;
   }
 }
 
-function described(folder: string, coins: number, { opening }: DatabaseState): Check {
+function described(folder: string, coins: number, { activation }: DatabaseState): Check {
   if (coins > 0) return ok('mark', `${folder} is writable and has ${coins} coins to verify this database with`);
-  if (!opening) return ok('mark', `${folder} is writable; no service has used this database yet`);
+  if (!activation) return ok('mark', `${folder} is writable; no service has used this database yet`);
   return warn(
     'mark',
     `no watermark of this database in ${folder} yet; normal until the first fetch`,

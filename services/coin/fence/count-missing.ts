@@ -3,18 +3,19 @@ import { DELIVERY_WINDOW_S } from '../coin';
 import { type Database, run } from '../database/pool';
 import type { SpentCoin } from './guard';
 
+/** The number of coins that one statement looks up. */
 const SLICE = 10_000;
 
 export interface WatermarkCount {
-  /** Coins that the database must still remember as spent. */
+  /** The number of coins that the database must still remember as spent. */
   live: number;
-  /** Those of them that it does not. */
+  /** The number of those that it does not know to be spent. */
   missing: number;
 }
 
 /**
- * Looks each coin up: it must have a row in coin and none in coin_stock. A coin whose time to be remembered has passed
- * is no longer counted.
+ * Looks up each coin in the database. A spent coin has a row in coin and none in coin_stock. Coins
+ * that the database need not remember any more are not counted.
  */
 export async function countMissing(db: Database, coins: readonly SpentCoin[]): Promise<WatermarkCount> {
   const total = { live: 0, missing: 0 };

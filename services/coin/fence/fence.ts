@@ -4,66 +4,73 @@ import { FencedError } from '../errors';
 import { readDatabaseState, readIncarnation, recordFirstActivation, recordTimeline } from './database-state';
 import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
 import { currentActivation, type FenceReason, type Verification, verifyDatabase } from './verify';
-import { type Ring, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
+import { type RingRecords, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
 
-/** How often one statement is tried anew because the database was replaced again while it was verified. */
+/**
+ * The number of times that one statement is run because the database was replaced again after it
+ * had been verified.
+ */
 const MAX_ATTEMPTS = 5;
 
 export interface FenceOptions {
   readonly db: Database;
-  /** AQM_FENCE_DIR. */
+  /** The folder of AQM_FENCE_DIR. */
   readonly folder: string;
   readonly poolSize: number;
   readonly log: Logger;
 }
 
 /**
- * The restore fence: lets statements hand out and store only while the database has everything that was acknowledged. It
- * verifies when it is opened, and whenever the database's stamp is another one; see docs/adr/0005-restore-fence.md.
+ * The restore fence. It lets statements hand out and store coins only while the database contains
+ * every hand-out that was recorded. It verifies the database when it is opened, and whenever the
+ * incarnation has changed; see docs/adr/0005-restore-fence.md.
  */
 export class Fence implements Guard {
   readonly #db: Database;
   readonly #log: Logger;
   readonly #fenceDir: string;
-  readonly #mark: Watermark;
+  readonly #watermark: Watermark;
   readonly #listeners: (() => void)[] = [];
-  #passage: FencingToken | undefined;
+  #token: FencingToken | undefined;
   #fenceReason: FenceReason | undefined;
   #verifying: Promise<void> | undefined;
-  #notedOpening: string | undefined;
-  /** Whether there was nothing to hold the database against when it was first looked at. */
-  #isBlind: boolean | undefined;
+  #recordedActivation: string | undefined;
+  /** True if there was no record to verify the database against at the first verification. */
+  #hadNoRecords: boolean | undefined;
 
-  private constructor({ db, log, folder }: FenceOptions, mark: Watermark) {
+  private constructor({ db, log, folder }: FenceOptions, watermark: Watermark) {
     this.#db = db;
     this.#log = log;
     this.#fenceDir = folder;
-    this.#mark = mark;
+    this.#watermark = watermark;
   }
 
-  /** The fence of the database that `db` reaches now. @throws WatermarkUnusableError, DatabaseUnavailableError */
+  /**
+   * Opens the fence of the database that `db` reaches now.
+   * @throws WatermarkUnusableError, DatabaseUnavailableError
+   */
   static async open(options: FenceOptions): Promise<Fence> {
     const { db, folder, poolSize, log } = options;
-    const onError = (error: unknown) => log.error({ err: error }, 'the mark cannot be written');
-    const mark = new Watermark(watermarkFolder(folder, await readDatabaseState(db)), { poolSize, onError });
-    const fence = new Fence(options, mark);
+    const onError = (error: unknown) => log.error({ err: error }, 'cannot write the fence record');
+    const watermark = new Watermark(watermarkFolder(folder, await readDatabaseState(db)), { poolSize, onError });
+    const fence = new Fence(options, watermark);
     await fence.#verify();
-    if (fence.#isBlind) {
+    if (fence.#hadNoRecords) {
       log.warn(
-        { folder: mark.folder },
-        'there is no mark of this database, so a copy in its place would not be noticed; let AQM_FENCE_DIR name a folder that lasts, the same for all services of one database',
+        { folder: watermark.folder },
+        'no fence record found for this database; a restored copy would go unnoticed. Point AQM_FENCE_DIR at persistent storage shared by all services of the database',
       );
     }
     return fence;
   }
 
-  /** Why nothing may be handed out; undefined: it may, as far as is known. */
+  /** The reason for which the database is fenced; undefined: it is not, as far as is known. */
   get fenceReason(): FenceReason | undefined {
     return this.#fenceReason;
   }
 
   get watermarkFolder(): string {
-    return this.#mark.folder;
+    return this.#watermark.folder;
   }
 
   /** Calls `listener` whenever the fence goes up or down. */
@@ -72,49 +79,56 @@ export class Fence implements Guard {
   }
 
   /**
-   * Looks whether the database still is what was verified, and verifies it if not or if it was fenced: so that an
-   * operator's decision opens every service. @throws DatabaseUnavailableError
+   * Checks that the running database is the one that was verified, and otherwise verifies it.
+   * Verifies a fenced database every time, so that an operator's decision reaches every service.
+   * @throws DatabaseUnavailableError
    */
-  async look(): Promise<void> {
-    if (this.#passage && (await readIncarnation(this.#db)) === this.#passage.incarnation) return;
+  async check(): Promise<void> {
+    if (this.#token && (await readIncarnation(this.#db)) === this.#token.incarnation) return;
     await this.#verify();
   }
 
-  async run<T>(statement: (passage: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
+  async run<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      if (!this.#passage && !this.#fenceReason) await this.#verify();
-      const passage = this.#passage;
-      if (!passage) break;
-      const result = await statement(passage);
+      if (!this.#token && !this.#fenceReason) await this.#verify();
+      const token = this.#token;
+      if (!token) break;
+      const result = await statement(token);
       if (result !== UNVERIFIED) return result;
-      if (this.#passage === passage) this.#passage = undefined;
+      if (this.#token === token) this.#token = undefined;
     }
     throw new FencedError();
   }
 
-  recordHandedOut({ opening }: FencingToken, coins: readonly SpentCoin[]): void {
-    this.#write(() => this.#mark.recordHandedOut(opening, coins));
+  recordHandedOut({ activation }: FencingToken, coins: readonly SpentCoin[]): void {
+    this.#write(() => this.#watermark.recordHandedOut(activation, coins));
   }
 
-  recordRepeat({ opening }: FencingToken, coin: SpentCoin, fetchTime: Date): void {
-    this.#write(() => this.#mark.recordRepeat(opening, coin, fetchTime));
+  recordRepeat({ activation }: FencingToken, coin: SpentCoin, fetchTime: Date): void {
+    this.#write(() => this.#watermark.recordRepeat(activation, coin, fetchTime));
   }
 
   close(): void {
-    this.#mark.close();
+    this.#watermark.close();
   }
 
-  /** What is not in the mark must not be told to anybody; a repeat will find it in the database. */
+  /**
+   * Writes a record. A hand-out without a record must not be answered; a repeat of the request
+   * finds it in the database.
+   */
   #write(write: () => void): void {
     try {
       write();
     } catch (error) {
-      this.#log.error({ err: error }, 'the mark cannot be written, so what was handed out is not answered');
+      this.#log.error(
+        { err: error },
+        'cannot write the fence record; withholding the response (a retry returns the same coins)',
+      );
       throw new FencedError({ cause: error });
     }
   }
 
-  /** Calls that need it at the same time share one verification. */
+  /** Verifies the database. Calls that need a verification at the same time share one. */
   #verify(): Promise<void> {
     this.#verifying ??= this.#verifyOnce().finally(() => {
       this.#verifying = undefined;
@@ -123,44 +137,43 @@ export class Fence implements Guard {
   }
 
   async #verifyOnce(): Promise<void> {
-    this.#passage = undefined;
-    const { life, rings, fenceReason } = await this.#verifyDatabase();
-    if (life?.opening && !fenceReason) this.#isBlind ??= rings?.every((ring) => ring.records === 0) ?? true;
-    else this.#isBlind ??= false;
-    if (!life || fenceReason) return this.#settle(fenceReason);
-    if (!life.opening) {
-      await recordFirstActivation(this.#db, life);
+    this.#token = undefined;
+    const { state, rings, fenceReason } = await this.#verifyDatabase();
+    if (state?.activation && !fenceReason) this.#hadNoRecords ??= rings?.every((ring) => ring.records === 0) ?? true;
+    else this.#hadNoRecords ??= false;
+    if (!state || fenceReason) return this.#settle(fenceReason);
+    if (!state.activation) {
+      await recordFirstActivation(this.#db, state);
       return this.#verifyOnce();
     }
-    if (life.opening.identity.timeline !== life.identity.timeline) {
-      await recordTimeline(this.#db, life);
+    if (state.activation.identity.timeline !== state.identity.timeline) {
+      await recordTimeline(this.#db, state);
       this.#log.info(
-        { from: life.opening.identity.timeline, to: life.identity.timeline },
-        'the database was promoted and has everything that was acknowledged; it stays open',
+        { from: state.activation.identity.timeline, to: state.identity.timeline },
+        'the database was promoted and contains every recorded hand-out; it is not fenced',
       );
       return this.#verifyOnce();
     }
-    const opening = currentActivation(life);
+    const activation = currentActivation(state);
     try {
-      if (opening !== this.#notedOpening) this.#mark.recordActivation(opening);
+      if (activation !== this.#recordedActivation) this.#watermark.recordActivation(activation);
     } catch (error) {
-      const { message } = new WatermarkUnusableError(this.#mark.folder, error);
+      const { message } = new WatermarkUnusableError(this.#watermark.folder, error);
       return this.#settle({ reason: 'WATERMARK_UNUSABLE', sentence: message });
     }
-    this.#notedOpening = opening;
+    this.#recordedActivation = activation;
     this.#settle(undefined);
-    this.#passage = { incarnation: life.incarnation, opening };
+    this.#token = { incarnation: state.incarnation, activation };
   }
 
   async #verifyDatabase(): Promise<Partial<Verification> & Pick<Verification, 'fenceReason'>> {
     try {
-      const assessment = await verifyDatabase(this.#db, (): readonly Ring[] => this.#mark.read());
-      if (watermarkFolder(this.#fenceDir, assessment.life) === this.#mark.folder) return assessment;
+      const verification = await verifyDatabase(this.#db, (): readonly RingRecords[] => this.#watermark.read());
+      if (watermarkFolder(this.#fenceDir, verification.state) === this.#watermark.folder) return verification;
       return {
         fenceReason: {
           reason: 'OTHER_DATABASE',
-          sentence:
-            'it is another database than the one with which this service started; if that is meant, start the service again',
+          sentence: 'it is not the database with which this service started; if that is intended, restart the service',
         },
       };
     } catch (error) {
@@ -173,13 +186,30 @@ export class Fence implements Guard {
     const before = this.#fenceReason;
     this.#fenceReason = fenceReason;
     if (before?.sentence === fenceReason?.sentence) return;
-    if (fenceReason) this.#log.error({ reason: fenceReason.reason }, explainFence(fenceReason));
-    else this.#log.info('the database is open: it has everything that was acknowledged, or an operator decided');
+    if (fenceReason) {
+      const { reason, sentence: explanation } = fenceReason;
+      this.#log.error({ reason, explanation, ...COMMANDS }, 'the database is fenced: fetches and uploads are refused');
+    } else {
+      this.#log.info(
+        'fence cleared: the database contains every recorded hand-out, or an operator accepted or retired it',
+      );
+    }
     if ((before === undefined) !== (fenceReason === undefined)) for (const listener of this.#listeners) listener();
   }
 }
 
-/** What happened and what to type. */
+/** The commands with which an operator inspects a fence and decides. */
+const COMMANDS = {
+  inspect: 'aqm admin fence status',
+  retire: 'aqm admin fence retire',
+  accept: 'aqm admin fence accept',
+} as const;
+
+/**
+ * Returns a message of three lines: the reason, and the commands from which an operator chooses.
+ */
 export function explainFence({ sentence }: FenceReason): string {
-  return `FENCED, nothing is handed out or stored. About the database: ${sentence}. "npm run admin -- fence status" shows more. "npm run admin -- fence retire" makes all its stock spent and starts a new epoch: the normal answer to a restore; devices mint and publish anew. "npm run admin -- fence accept" opens it as it is: coins that were handed out after the copy was made may then be handed out again.`;
+  return `The database is fenced: fetches and uploads are refused. Reason: ${sentence.replace(/\.$/, '')}.
+Inspect with "${COMMANDS.inspect}". To discard all stock and start a new epoch (recommended after a restore): "${COMMANDS.retire}".
+To accept it as it is (coins may be handed out twice): "${COMMANDS.accept}".`;
 }

@@ -9,40 +9,56 @@ export interface SpentCoin {
   readonly expireTime: Date;
 }
 
-/** Under what a statement may hand out or store. */
+/**
+ * Proof that the database was verified. Every statement that hands out or stores coins needs it.
+ */
 export interface FencingToken {
-  /** Names the state of the database that was verified; see `isVerified`. */
+  /** Identifies the running database that was verified; see `isVerified`. */
   readonly incarnation: string;
-  /** Names the operator's last decision to open this database. */
-  readonly opening: string;
+  /**
+   * Identifies the latest decision to let this database hand out coins: its first start, or an
+   * operator's accept or retire.
+   */
+  readonly activation: string;
 }
 
-/** What a guarded statement reports when its stamp did not fit; it has done nothing then. */
+/**
+ * Reported by a guarded statement that found another incarnation than that of its token, and
+ * therefore did nothing.
+ */
 export const UNVERIFIED = Symbol('unverified');
 
 /** The restore fence as the statements see it (docs/adr/0005-restore-fence.md). */
 export interface Guard {
   /**
-   * Runs one statement that hands out, retires or stores, under a verified stamp. Where it reports UNVERIFIED, the
-   * database is verified anew and the statement run again.
+   * Runs one statement that hands out, retires or stores coins, with a token. Where the statement
+   * reports UNVERIFIED, the database is verified again and the statement is repeated.
    * @throws FencedError
    */
-  run<T>(statement: (passage: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
+  run<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
   /**
-   * Takes down, outside of the database, what one statement has made spent. Before anybody is told of it, and without
-   * waiting for anything between the statement's result and this call. @throws FencedError when it cannot be written
+   * Records, outside of the database, the coins that one statement has made spent. Must be called
+   * before anyone learns of them, and without waiting for anything between the statement's result
+   * and this call.
+   * @throws FencedError when the record cannot be written
    */
-  recordHandedOut(passage: FencingToken, coins: readonly SpentCoin[]): void;
-  /** The same for the answer to a repeat, which an earlier statement made spent at `fetchTime`. */
-  recordRepeat(passage: FencingToken, coin: SpentCoin, fetchTime: Date): void;
+  recordHandedOut(token: FencingToken, coins: readonly SpentCoin[]): void;
+  /**
+   * Records one coin of the answer to a repeated request. An earlier statement made the coin spent,
+   * at `fetchTime`.
+   */
+  recordRepeat(token: FencingToken, coin: SpentCoin, fetchTime: Date): void;
 }
 
 /**
- * Names the present state of the database: another value after a restart, a promotion, an exchange of the database or of
- * its tables below the same name (a dump restored in place), and after the operator's accept or retire, which write
- * database_life anew. (A partitioned table has no file, so its number stands in.) No table is read for it: that would cost a claim a tenth of its time. A SELECT of its
- * own, for PostgreSQL would otherwise evaluate it when it plans for given values, find that plan better than the one for
- * any values, and plan anew at every call.
+ * SQL that identifies the running database. Its value changes with a restart, with a promotion,
+ * where the database or its tables are replaced under the same name (a dump restored in place), and
+ * with an operator's accept or retire, which give database_life a new file. (A partitioned table
+ * has no file; its number stands in.)
+ *
+ * It reads no table, because that would cost a claim a tenth of its time. It is a SELECT of its
+ * own, because PostgreSQL would otherwise evaluate it while it makes a custom plan, find that plan
+ * cheaper than the generic one, and so plan the statement at every call.
  */
 export const CURRENT_INCARNATION = `(
   SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || coalesce(pg_relation_filepath('coin_stock'), 'coin_stock'::regclass::oid::text)
@@ -50,18 +66,21 @@ export const CURRENT_INCARNATION = `(
 )`;
 
 /**
- * The first step of a claim where the tables are distributed. It reads a table that is not, so that it runs on the node that was
- * asked: another one has another stamp.
+ * Returns the first step of a claim on distributed tables. It reads database_life, which is not
+ * distributed, so that it runs on the node that received the statement: every other node has
+ * another incarnation.
  */
 export const guardOnOneNode = (parameter: '$7' | '$10' | '$11'): string => `gate AS MATERIALIZED (
   SELECT ${CURRENT_INCARNATION} = ${parameter}::text AS verified FROM database_life
 )`;
 
+/** CURRENT_INCARNATION, for SQL templates and the query builder. */
 export const currentIncarnation: RawBuilder<string> = sql.raw(CURRENT_INCARNATION);
 
 /**
- * Whether the database still is what the process verified last. As a condition of the first step of a statement it is a
- * one-time filter, so that no coin can leave between a restore and the next look, also through a pooler.
+ * Returns the condition that the running database is the one that was verified last. In the first
+ * step of a statement it becomes a one-time filter. So no coin can leave between a restore and the
+ * next check, even through a pooler.
  */
 export function isVerified(incarnation: string): RawBuilder<boolean> {
   return sql<boolean>`(${currentIncarnation} = ${incarnation}::text)`;

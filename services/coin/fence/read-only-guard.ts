@@ -5,19 +5,23 @@ import { type FencingToken, type Guard, UNVERIFIED } from './guard';
 import { currentActivation, verifyDatabase } from './verify';
 import { readWatermark, watermarkFolder } from './watermark';
 
-/** How often one statement is tried anew because the database was replaced while it was looked at. */
+/**
+ * The number of times that one statement is run because the database was replaced after it had been
+ * verified.
+ */
 const MAX_ATTEMPTS = 5;
 
 /**
- * The gate for an operator's command: holds the database against the mark as a service does, and writes none, so it is for
- * statements that hand out nothing and make nothing spent.
+ * Creates the guard for an operator's command. It verifies the database against the watermark as a
+ * service does, but writes no watermark. So it is for statements that hand out nothing and make
+ * nothing spent.
  */
 export function readOnlyGuard(db: Database, fenceDir: string): Guard {
-  let passage: FencingToken | undefined;
+  let token: FencingToken | undefined;
   const verify = async (): Promise<FencingToken> => {
-    const { life, fenceReason } = await verifyDatabase(db, (found) => readWatermark(watermarkFolder(fenceDir, found)));
+    const { state, fenceReason } = await verifyDatabase(db, (found) => readWatermark(watermarkFolder(fenceDir, found)));
     if (fenceReason) throw new FencedError({ cause: new Error(explainFence(fenceReason)) });
-    return { incarnation: life.incarnation, opening: currentActivation(life) };
+    return { incarnation: state.incarnation, activation: currentActivation(state) };
   };
   const nothingSpent = () => {
     throw new TypeError('A command makes nothing spent.');
@@ -25,10 +29,10 @@ export function readOnlyGuard(db: Database, fenceDir: string): Guard {
   return {
     async run(statement) {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        passage ??= await verify();
-        const result = await statement(passage);
+        token ??= await verify();
+        const result = await statement(token);
         if (result !== UNVERIFIED) return result;
-        passage = undefined;
+        token = undefined;
       }
       throw new FencedError();
     },

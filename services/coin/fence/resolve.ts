@@ -4,84 +4,101 @@ import { type Database, run } from '../database/pool';
 import type { DatabaseState } from './database-state';
 import { currentIncarnation, type SpentCoin } from './guard';
 
-/** The database is another one than the operator was told about. */
+/** The running database is not the one for which the operator decided. */
 export class DatabaseChangedError extends Error {
   override readonly name = 'DatabaseChangedError';
   constructor() {
-    super('The database was replaced or opened by another command at this moment; nothing was changed. Look again.');
+    super(
+      'The database was replaced, or another command decided, at this moment. Nothing was changed. Check the fence again.',
+    );
   }
 }
 
 export interface Decision {
-  /** accepted: what is in stock stays. retired: it is spent, and a new epoch begins. */
+  /** accepted: the stock stays. retired: all stock becomes spent, and a new epoch begins. */
   readonly kind: 'accepted' | 'retired';
-  /** Coins of the mark: handed out for certain, whatever the database says. */
+  /**
+   * The coins of the watermark. They were certainly handed out, even where the database does not
+   * know it.
+   */
   readonly spent: readonly SpentCoin[];
-  /** Openings that only the mark knows. */
-  readonly lostOpenings: readonly string[];
+  /** Activations that only the watermark contains. */
+  readonly lostActivations: readonly string[];
 }
 
 /**
- * An operator's decision, in one transaction: a new opening with the present identity, under which every earlier mark is
- * void. Waits for the statements that are under way; those that come later find another stamp.
- * @throws DatabaseChangedError when it is no longer the database that was looked at
+ * Carries out an operator's decision in one transaction. It creates a new activation with the
+ * present identity, which makes every earlier record void. It waits for statements in progress;
+ * later ones find another incarnation.
+ * @throws DatabaseChangedError when the database is no longer the one that was verified
  */
 export async function resolveFence(
   db: Database,
   { identity, incarnation }: DatabaseState,
-  { kind, spent, lostOpenings }: Decision,
-): Promise<{ readonly epoch: string; readonly opening: string }> {
+  { kind, spent, lostActivations }: Decision,
+): Promise<{ readonly epoch: string; readonly activation: string }> {
   return db.transaction().execute(async (transaction) => {
-    // Not the role's own, which a big stock could exceed, and statements that are under way.
+    // The role's own timeouts could be too short for a large stock, and for statements in progress.
     await run(
       transaction,
       sql`SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '60s', true)`,
     );
-    const [life] = await run(
+    const [state] = await run(
       transaction,
-      sql<{ epoch: string; start_time: Date; incarnation: string }>`
-SELECT epoch, start_time, ${currentIncarnation} AS incarnation FROM database_life FOR UPDATE`,
+      transaction
+        .selectFrom('database_life')
+        .select(['epoch', 'start_time', currentIncarnation.as('incarnation')])
+        .forUpdate(),
     );
-    if (life?.incarnation !== incarnation) throw new DatabaseChangedError();
+    if (state?.incarnation !== incarnation) throw new DatabaseChangedError();
 
-    const opening = randomUUID();
-    const epoch = kind === 'retired' ? opening : life.epoch;
-    const now = sql`${identity.systemIdentifier}::bigint, ${identity.databaseOid}::bigint, ${identity.timeline}::int`;
-    // A database that no service opened yet still had its first epoch, after which its mark is named.
+    const activation = randomUUID();
+    const epoch = kind === 'retired' ? activation : state.epoch;
+    const present = {
+      system_identifier: identity.systemIdentifier,
+      database_oid: identity.databaseOid,
+      timeline: identity.timeline,
+    };
+    // A database that no service has used still had its first epoch, which names the folder of its
+    // watermark.
     await run(
       transaction,
       sql`
 INSERT INTO database_opening (opening, epoch, system_identifier, database_oid, timeline, kind, open_time)
-SELECT epoch, epoch, ${now}, 'first', start_time FROM database_life WHERE opening IS NULL`,
+SELECT epoch, epoch, ${present.system_identifier}::bigint, ${present.database_oid}::bigint, ${present.timeline}::int,
+  'first', start_time
+FROM database_life WHERE opening IS NULL`,
     );
     await run(
       transaction,
       sql`
 INSERT INTO database_opening (opening, kind)
-SELECT lost, 'lost' FROM unnest(${lostOpenings}::uuid[]) AS lost ON CONFLICT (opening) DO NOTHING`,
+SELECT lost, 'lost' FROM unnest(${lostActivations}::uuid[]) AS lost ON CONFLICT (opening) DO NOTHING`,
     );
     await run(
       transaction,
-      sql`
-INSERT INTO database_opening (opening, epoch, system_identifier, database_oid, timeline, kind, bytes_cleared)
-VALUES (${opening}::uuid, ${epoch}::uuid, ${now}, ${kind}::text, ${kind === 'accepted'}::boolean)`,
+      transaction
+        .insertInto('database_opening')
+        .values({ opening: activation, epoch, ...present, kind, bytes_cleared: kind === 'accepted' }),
     );
-    // Not by UPDATE: a new file is a new stamp (guard.ts).
+    // Not an UPDATE: the table's new file makes the new incarnation (guard.ts).
     await sql`TRUNCATE database_life`.execute(transaction);
     await run(
       transaction,
-      sql`
-INSERT INTO database_life (epoch, opening, start_time)
-VALUES (${epoch}::uuid, ${opening}::uuid, ${kind === 'retired' ? sql`now()` : life.start_time}::timestamptz)`,
+      transaction.insertInto('database_life').values({
+        epoch,
+        opening: activation,
+        start_time: kind === 'retired' ? sql<Date>`now()` : state.start_time,
+      }),
     );
-    // The rows in coin stay: without one in coin_stock they are spent.
+    // The rows in coin stay. Without a row in coin_stock they are spent.
     if (kind === 'retired') await sql`TRUNCATE coin_stock`.execute(transaction);
     await run(transaction, spend(spent));
-    return { epoch, opening };
+    return { epoch, activation };
   });
 }
 
-/** Makes these coins spent, also such as the database never saw. */
+/** Makes the coins spent, including those that the database never saw. */
 function spend(coins: readonly SpentCoin[]) {
   return sql`
 WITH given AS MATERIALIZED (

@@ -14,17 +14,23 @@ import { crc32 } from 'node:zlib';
 import { uuidAt, writeUuid } from '../uuid';
 import type { SpentCoin } from './guard';
 
-/** One coin that was handed out or retired and acknowledged, and the opening of the database under which it was. */
+/**
+ * The record of one coin that was handed out or retired, and of the database's activation at that
+ * time.
+ */
 export interface WatermarkRecord extends SpentCoin {
-  readonly opening: string;
+  readonly activation: string;
 }
 
-/** Stands in a record that only says "this opening was seen". */
+/** The key id of a record that has no coin, and only says that the activation exists. */
 export const NO_COIN = '00000000-0000-0000-0000-000000000000';
 
-/** What was handed out by the statement itself, in the order of acknowledging. */
+/**
+ * The number of slots for coins that a statement handed out, in the order in which they were
+ * recorded.
+ */
 export const CLAIM_SLOTS = 4096;
-/** What was answered again to a repeat, the latest fetches of them. */
+/** The number of slots for coins of answers to repeated requests. They keep the latest fetches. */
 const REPEAT_SLOTS = 1024;
 const SLOT_BYTES = 64;
 const CHECKED_BYTES = 60;
@@ -32,24 +38,26 @@ const CLOSED = -1;
 const FREE = { key: '', fetchTime: 0 };
 
 /**
- * A file of fixed-size slots in which one process keeps the coins that it acknowledged last. A record is in the kernel's
- * hands when `append` or `keep` returns, so it survives the death of the process; `sync` brings it to the disk.
+ * A file of fixed-size slots in which one process records its latest hand-outs. When `append` or
+ * `keep` returns, the kernel has the record, so it survives the death of the process. `sync` writes
+ * it to the disk.
  *
- * A slot: opening, user id, key id (16 bytes each), expire_time in seconds (4), sequence (6), coin category (2), CRC-32
- * of these (4). 64 bytes at a multiple of 64, so no slot crosses a page; a torn one is no record.
+ * A slot has 64 bytes: activation, user id, key id (16 each), expire_time in seconds (4), sequence
+ * (6), coin category (2), and the CRC-32 of all these (4). It begins at a multiple of 64, so no
+ * slot crosses a page. A torn slot is no record.
  */
 export class RingFile {
   readonly path: string;
   readonly #slots: Buffer;
   readonly #repeats: { readonly key: string; readonly fetchTime: number }[];
-  /** The last that was written, which is that of nearly every record. */
-  readonly #opening = { text: '', bytes: Buffer.alloc(16) };
+  /** The activation that was written last, in binary. Nearly every record has the same one. */
+  readonly #activation = { text: '', bytes: Buffer.alloc(16) };
   #file: number;
   #sequence = 0;
   #dirty = false;
   #syncing = false;
 
-  /** Goes on with the file at `path`, or makes it. */
+  /** Opens the file at `path` with its records, or creates it. */
   constructor(path: string) {
     this.path = path;
     this.#file = openSync(path, 'a+', 0o600);
@@ -65,12 +73,12 @@ export class RingFile {
     });
   }
 
-  /** Writes records of the coins over the oldest ones. */
-  append(opening: string, coins: readonly SpentCoin[]): void {
+  /** Overwrites the oldest records with records of these coins. */
+  append(activation: string, coins: readonly SpentCoin[]): void {
     let from = this.#sequence % CLAIM_SLOTS;
     let slot = from;
     for (const coin of coins) {
-      encode(this.#slots, slot, this.#bytesOf(opening), coin, this.#sequence++);
+      encode(this.#slots, slot, this.#bytesOf(activation), coin, this.#sequence++);
       slot++;
       if (slot < CLAIM_SLOTS) continue;
       this.#write(from, slot);
@@ -79,7 +87,10 @@ export class RingFile {
     this.#write(from, slot);
   }
 
-  /** Keeps a record of an earlier fetch, unless all that are kept are of later ones. They do not push out claims. */
+  /**
+   * Keeps a record of an earlier fetch, unless all kept ones are of later fetches. Never overwrites
+   * a claim's record.
+   */
   keep(record: WatermarkRecord, fetchTime: Date): void {
     const key = keyOf(record);
     if (this.#repeats.some((kept) => kept.key === key)) return;
@@ -87,16 +98,19 @@ export class RingFile {
     const oldest = times.indexOf(Math.min(...times));
     if ((times[oldest] ?? 0) >= fetchTime.getTime()) return;
     this.#repeats[oldest] = { key, fetchTime: fetchTime.getTime() };
-    encode(this.#slots, CLAIM_SLOTS + oldest, this.#bytesOf(record.opening), record, fetchTime.getTime());
+    encode(this.#slots, CLAIM_SLOTS + oldest, this.#bytesOf(record.activation), record, fetchTime.getTime());
     this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
   }
 
-  /** Ours, also where the file was replaced by an older copy together with the database. */
+  /**
+   * Returns the records from memory. They are right even if the file was replaced by an older copy
+   * with the database.
+   */
   records(): WatermarkRecord[] {
     return readRecords(this.#slots);
   }
 
-  /** To the disk, and to a new file where somebody took ours away. */
+  /** Writes the records to the disk. Creates the file again if it was removed or replaced. */
   sync(onError: (error: unknown) => void): void {
     if (this.#syncing) return;
     try {
@@ -113,7 +127,7 @@ export class RingFile {
       const file = this.#file;
       fdatasync(file, (error) => {
         this.#syncing = false;
-        // Closed meanwhile: see close.
+        // `close` was called meanwhile, and left the file open for this sync.
         if (this.#file !== file) closeSync(file);
         if (error) onError(error);
       });
@@ -123,17 +137,17 @@ export class RingFile {
   }
 
   close(): void {
-    // A sync that is under way closes the file when it is done with it.
+    // A sync in progress closes the file when it ends.
     if (this.#file !== CLOSED && !this.#syncing) closeSync(this.#file);
     this.#file = CLOSED;
   }
 
-  #bytesOf(opening: string): Buffer {
-    if (opening !== this.#opening.text) {
-      writeUuid(this.#opening.bytes, 0, opening);
-      this.#opening.text = opening;
+  #bytesOf(activation: string): Buffer {
+    if (activation !== this.#activation.text) {
+      writeUuid(this.#activation.bytes, 0, activation);
+      this.#activation.text = activation;
     }
-    return this.#opening.bytes;
+    return this.#activation.bytes;
   }
 
   #write(from: number, to: number): void {
@@ -141,20 +155,20 @@ export class RingFile {
     this.#dirty = true;
     const bytes = (to - from) * SLOT_BYTES;
     const written = writeSync(this.#file, this.#slots, from * SLOT_BYTES, bytes, from * SLOT_BYTES);
-    if (written !== bytes) throw new Error(`only ${written} of ${bytes} bytes could be written to ${this.path}`);
+    if (written !== bytes) throw new Error(`wrote only ${written} of ${bytes} bytes to ${this.path}`);
   }
 }
 
-/** The records of any ring's bytes. What is torn or unknown is left out. */
+/** Returns the records in a ring file's bytes, without torn and unknown slots. */
 export function readRecords(bytes: Buffer): WatermarkRecord[] {
   const records: WatermarkRecord[] = [];
   decode(bytes, (record) => records.push(record));
   return records;
 }
 
-function encode(slots: Buffer, slot: number, opening: Buffer, coin: SpentCoin, sequence: number): void {
+function encode(slots: Buffer, slot: number, activation: Buffer, coin: SpentCoin, sequence: number): void {
   const at = slot * SLOT_BYTES;
-  slots.set(opening, at);
+  slots.set(activation, at);
   writeUuid(slots, at + 16, coin.userId);
   writeUuid(slots, at + 32, coin.keyId);
   slots.writeUInt32LE(Math.ceil(coin.expireTime.getTime() / 1000), at + 48);
@@ -168,7 +182,7 @@ function decode(bytes: Buffer, found: (record: WatermarkRecord, sequence: number
     const checksum = bytes.readUInt32LE(at + CHECKED_BYTES);
     if (checksum !== crc32(bytes.subarray(at, at + CHECKED_BYTES))) continue;
     const record: WatermarkRecord = {
-      opening: uuidAt(bytes, at),
+      activation: uuidAt(bytes, at),
       userId: uuidAt(bytes, at + 16),
       keyId: uuidAt(bytes, at + 32),
       expireTime: new Date(bytes.readUInt32LE(at + 48) * 1000),

@@ -2,9 +2,12 @@ import type { Database } from '../database/pool';
 import { countMissing } from './count-missing';
 import { type DatabaseState, readDatabaseState, readIncarnation } from './database-state';
 import { NO_COIN, type WatermarkRecord } from './ring-file';
-import type { Ring } from './watermark';
+import type { RingRecords } from './watermark';
 
-/** Why a database must not hand out: a name for programs, a sentence for people. */
+/**
+ * The reason for which a database must not hand out coins: a name for programs, and a sentence
+ * about the database for operators.
+ */
 export interface FenceReason {
   readonly reason:
     | 'WATERMARK_NOT_REACHED'
@@ -16,38 +19,42 @@ export interface FenceReason {
   readonly sentence: string;
 }
 
-/** One ring held against the database. */
+/** The result of verifying the database against one ring file. */
 export interface RingCount {
   readonly file: string;
-  /** Coins in it that the database must remember as spent. */
+  /** The number of coins in the file that the database must remember as spent. */
   readonly records: number;
+  /** The number of those that the database does not know to be spent. */
   readonly missing: number;
 }
 
 export interface Verification {
-  readonly life: DatabaseState;
+  readonly state: DatabaseState;
   readonly rings: readonly RingCount[];
-  /** Openings that the mark knows and the database does not. */
-  readonly unknownOpenings: readonly string[];
-  /** undefined: the database may hand out. */
+  /** Activations that the watermark contains and the database does not. */
+  readonly unknownActivations: readonly string[];
+  /** The reason for which the database is fenced; undefined: it may hand out coins. */
   readonly fenceReason: FenceReason | undefined;
 }
 
-/** Holds the database against the mark and against its own identity. Changes nothing. */
+/**
+ * Verifies the database against the watermark and against the identity that it recorded. Changes
+ * nothing.
+ */
 export async function verifyDatabase(
   db: Database,
-  readRings: (life: DatabaseState) => readonly Ring[],
+  readRings: (state: DatabaseState) => readonly RingRecords[],
 ): Promise<Verification> {
   for (;;) {
-    const life = await readDatabaseState(db);
-    const assessment = await holdAgainst(db, life, readRings(life));
-    // Another one took its place while we looked.
-    if ((await readIncarnation(db)) === life.incarnation) return assessment;
+    const state = await readDatabaseState(db);
+    const verification = await verifyState(db, state, readRings(state));
+    // Otherwise the database was replaced meanwhile.
+    if ((await readIncarnation(db)) === state.incarnation) return verification;
   }
 }
 
-async function holdAgainst(db: Database, life: DatabaseState, rings: readonly Ring[]): Promise<Verification> {
-  const current = currentActivation(life);
+async function verifyState(db: Database, state: DatabaseState, rings: readonly RingRecords[]): Promise<Verification> {
+  const current = currentActivation(state);
   const counts: RingCount[] = [];
   const unknown = new Set<string>();
   for (const { file, records } of rings) {
@@ -56,50 +63,58 @@ async function holdAgainst(db: Database, life: DatabaseState, rings: readonly Ri
       records.filter((record) => isHandOut(record, current)),
     );
     counts.push({ file, records: live, missing });
-    for (const { opening } of records) if (opening !== current && !life.history.has(opening)) unknown.add(opening);
+    for (const { activation } of records) {
+      if (activation !== current && !state.history.has(activation)) unknown.add(activation);
+    }
   }
-  const unknownOpenings = [...unknown];
-  return { life, rings: counts, unknownOpenings, fenceReason: object(life, counts, unknownOpenings) };
+  const unknownActivations = [...unknown];
+  return { state, rings: counts, unknownActivations, fenceReason: reasonToFence(state, counts, unknownActivations) };
 }
 
-function object(life: DatabaseState, rings: readonly RingCount[], unknown: readonly string[]): FenceReason | undefined {
+function reasonToFence(
+  { identity, activation }: DatabaseState,
+  rings: readonly RingCount[],
+  unknown: readonly string[],
+): FenceReason | undefined {
   const live = rings.reduce((sum, ring) => sum + ring.records, 0);
   const missing = rings.reduce((sum, ring) => sum + ring.missing, 0);
   if (missing > 0) {
     return {
       reason: 'WATERMARK_NOT_REACHED',
-      sentence: `it does not know that ${missing} of the ${live} coins in the mark are spent, so it is older than they are: a restored copy, or a standby that had not received everything`,
+      sentence: `it lacks ${missing} of the ${live} hand-outs recorded outside it, so it is an older copy: a restore, or a standby that had not caught up`,
     };
   }
   if (unknown.length > 0) {
     return {
       reason: 'UNKNOWN_ACTIVATION',
-      sentence: `the mark was made under the opening ${unknown.join(', ')}, which it does not know, so it is older than that`,
+      sentence: `the fence record belongs to activation ${unknown.join(', ')}, which this database does not contain, so it is an older copy`,
     };
   }
-  const { identity, opening } = life;
-  if (!opening) return undefined;
-  const before = opening.identity;
+  if (!activation) return undefined;
+  const before = activation.identity;
   if (identity.systemIdentifier !== before.systemIdentifier || identity.databaseOid !== before.databaseOid) {
     return {
       reason: 'OTHER_CLUSTER',
-      sentence: `it was opened as database ${before.databaseOid} of cluster ${before.systemIdentifier} and is ${identity.databaseOid} of ${identity.systemIdentifier} now: a dump that was restored, or a clone`,
+      sentence: `it was activated as database ${before.databaseOid} of cluster ${before.systemIdentifier} and is now database ${identity.databaseOid} of cluster ${identity.systemIdentifier}: a restored dump, or a clone`,
     };
   }
   if (identity.timeline !== before.timeline && live === 0) {
     return {
       reason: 'NO_WATERMARK',
-      sentence: `it was promoted or recovered to a point in time (timeline ${before.timeline} before, ${identity.timeline} now), and there is no mark by which to tell whether it has everything`,
+      sentence: `it was promoted or recovered to a point in time (timeline ${before.timeline} before, ${identity.timeline} now), and there is no fence record to verify it against`,
     };
   }
   return undefined;
 }
 
-/** The opening under which the present mark is made; before the first start, that which it will make. */
-export function currentActivation({ opening, epoch }: DatabaseState): string {
-  return opening?.id ?? epoch;
+/**
+ * Returns the activation of the records that are written now. Before the first start, it is the one
+ * that will be made.
+ */
+export function currentActivation({ activation, epoch }: DatabaseState): string {
+  return activation?.id ?? epoch;
 }
 
-function isHandOut(record: WatermarkRecord, opening: string): boolean {
-  return record.opening === opening && record.keyId !== NO_COIN;
+function isHandOut(record: WatermarkRecord, activation: string): boolean {
+  return record.activation === activation && record.keyId !== NO_COIN;
 }

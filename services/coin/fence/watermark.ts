@@ -5,35 +5,38 @@ import type { DatabaseState } from './database-state';
 import type { SpentCoin } from './guard';
 import { CLAIM_SLOTS, NO_COIN, RingFile, readRecords, type WatermarkRecord } from './ring-file';
 
-/** How often the ring goes to the disk, in milliseconds. */
+/** The time between two syncs of the ring file to the disk, in milliseconds. */
 const SYNC_INTERVAL_MS = 1000;
 const ENDING = '.ring';
 
-/** The folder of the mark cannot be used; the message says what to do. */
+/** The folder of the watermark cannot be used. The message says what to do. */
 export class WatermarkUnusableError extends Error {
   override readonly name = 'WatermarkUnusableError';
   constructor(folder: string, cause: unknown) {
     const { message } = cause as Error;
     super(
-      `The mark in ${folder} cannot be read and written: ${message}. Let AQM_FENCE_DIR name a folder that the service may write, the same for all services of one database.`,
+      `The fence record in ${folder} cannot be read and written: ${message}. Set AQM_FENCE_DIR to a folder that the service may write, the same for all services of one database.`,
       { cause },
     );
   }
 }
 
-/** What one process acknowledged last. */
-export interface Ring {
+/** The records of one ring file: the latest hand-outs of one process. */
+export interface RingRecords {
   readonly file: string;
   readonly records: WatermarkRecord[];
 }
 
-/** The folder of one database below AQM_FENCE_DIR; other databases may share that. */
+/** Returns the folder of one database below AQM_FENCE_DIR, which several databases may share. */
 export function watermarkFolder(fenceDir: string, { firstEpoch, identity }: DatabaseState): string {
   return join(fenceDir, `${firstEpoch}-${identity.databaseOid}`);
 }
 
-/** All rings of a folder; none where there is no folder. @throws WatermarkUnusableError */
-export function readWatermark(folder: string): Ring[] {
+/**
+ * Reads all ring files of a folder. Returns none where the folder does not exist.
+ * @throws WatermarkUnusableError
+ */
+export function readWatermark(folder: string): RingRecords[] {
   for (;;) {
     try {
       const files = readdirSync(folder).filter((file) => file.endsWith(ENDING));
@@ -41,22 +44,24 @@ export function readWatermark(folder: string): Ring[] {
     } catch (error) {
       const { code, syscall } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' && syscall === 'scandir') return [];
-      // A file that is gone since it was listed has found a new owner, and has another name.
+      // Where a listed file is missing, another process has taken it over and renamed it.
       if (code !== 'ENOENT') throw new WatermarkUnusableError(folder, error);
     }
   }
 }
 
 /**
- * The high-water mark outside of the database: the coins that were acknowledged last. PostgreSQL's log is one order, so a
- * restored database that lacks some commit lacks all later ones; if it has the last, it has all.
+ * The high-water mark of hand-outs, kept outside of the database: the coins that were handed out
+ * last. PostgreSQL's write-ahead log has one order. So a restored database that lacks a commit
+ * lacks all later ones, and one that has the latest commit has all.
  *
- * "Last" must survive reordering between commit and acknowledgement. What can be reordered is what is under way at
- * the same time, at most one statement on each connection: so one statement writes at most its share of the slots.
+ * Records can be written in another order than that of the commits. Only statements that run at the
+ * same time can change places, and each connection runs at most one. So one statement writes at
+ * most its share of the slots, which keeps the latest commit among the records.
  */
 export class Watermark {
   readonly folder: string;
-  readonly #ring: RingFile;
+  readonly #ringFile: RingFile;
   readonly #recordsPerStatement: number;
   readonly #timer: NodeJS.Timeout;
 
@@ -66,48 +71,55 @@ export class Watermark {
     this.#recordsPerStatement = Math.floor(CLAIM_SLOTS / options.poolSize);
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
-      this.#ring = new RingFile(takeOver(folder));
+      this.#ringFile = new RingFile(takeOver(folder));
     } catch (error) {
       throw new WatermarkUnusableError(folder, error);
     }
-    this.#timer = setInterval(() => this.#ring.sync(options.onError), SYNC_INTERVAL_MS).unref();
+    this.#timer = setInterval(() => this.#ringFile.sync(options.onError), SYNC_INTERVAL_MS).unref();
   }
 
-  recordHandedOut(opening: string, coins: readonly SpentCoin[]): void {
-    if (coins.length <= this.#recordsPerStatement) this.#ring.append(opening, coins);
+  /** Records the coins that one statement handed out or retired. */
+  recordHandedOut(activation: string, coins: readonly SpentCoin[]): void {
+    if (coins.length <= this.#recordsPerStatement) this.#ringFile.append(activation, coins);
     else {
-      // All coins of a statement are committed together; what lasts longest can testify longest.
+      // All coins of a statement are committed together. Those that expire last can be checked for
+      // the longest time.
       const lasting = [...coins].sort((a, b) => b.expireTime.getTime() - a.expireTime.getTime());
-      this.#ring.append(opening, lasting.slice(0, this.#recordsPerStatement));
+      this.#ringFile.append(activation, lasting.slice(0, this.#recordsPerStatement));
     }
   }
 
-  recordRepeat(opening: string, coin: SpentCoin, fetchTime: Date): void {
-    this.#ring.keep({ ...coin, opening }, fetchTime);
+  /** Records a coin of the answer to a repeated request, which was fetched first at `fetchTime`. */
+  recordRepeat(activation: string, coin: SpentCoin, fetchTime: Date): void {
+    this.#ringFile.keep({ ...coin, activation }, fetchTime);
   }
 
-  /** Takes down that the database was opened, so that a copy from before it is noticed without any hand-out since. */
-  recordActivation(opening: string): void {
-    this.#ring.append(opening, [{ userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
+  /**
+   * Records the activation itself, so that an older copy is noticed even if nothing was handed out
+   * since.
+   */
+  recordActivation(activation: string): void {
+    this.#ringFile.append(activation, [{ userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
   }
 
-  /** Also what other processes wrote. @throws WatermarkUnusableError */
-  read(): Ring[] {
-    const own = basename(this.#ring.path);
+  /** Reads the records of all processes. @throws WatermarkUnusableError */
+  read(): RingRecords[] {
+    const own = basename(this.#ringFile.path);
     const others = readWatermark(this.folder).filter(({ file }) => file !== own);
-    return [...others, { file: own, records: this.#ring.records() }];
+    return [...others, { file: own, records: this.#ringFile.records() }];
   }
 
   close(): void {
     clearInterval(this.#timer);
-    this.#ring.sync(() => {});
-    this.#ring.close();
+    this.#ringFile.sync(() => {});
+    this.#ringFile.close();
   }
 }
 
 /**
- * The path of our ring: `<host>-<pid>.ring`. The ring of a process of this host that is gone becomes ours by its rename,
- * which succeeds for one of several starters; so there are never more files than there were processes at once.
+ * Returns the path of this process's ring file, `<host>-<pid>.ring`. Takes over the file of a dead
+ * process of this host by renaming it, which succeeds for only one of several starting processes.
+ * So there are never more files than there were processes at the same time.
  */
 function takeOver(folder: string): string {
   const prefix = `${hostname()}-`;

@@ -1,12 +1,13 @@
 import type { StoredCoin } from '../coin';
 import type { Database } from '../database/pool';
+import type { CountReplica } from '../database/replica';
 import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
 import { type Guard, UNVERIFIED } from '../fence/guard';
 import { count, type Job } from '../telemetry/metrics';
 import { type BatchingRules, type CoinFetch, CoinFetches, type FetchAnswer } from './claim/fetch-coins';
 import { countCoins, type StockCount } from './count-coins';
-import { type CountReplica, countOnReplica } from './count-on-replica';
+import { countOnReplica } from './count-on-replica';
 import { clearRetired } from './housekeeping/clear-retired';
 import { forgetSpent } from './housekeeping/forget-spent';
 import { hardDeleteFetched } from './housekeeping/hard-delete-fetched';

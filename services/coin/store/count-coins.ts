@@ -1,56 +1,86 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
+import { compileOnce, type ValueOf } from '../database/compile-once';
 import { type Database, run } from '../database/pool';
 import type { Deadline } from '../deadline';
 import { isVerified } from '../fence/guard';
 
 export interface StockCount {
-  /** Coins that could be fetched now, by category; a category without any may be missing. */
+  /**
+   * The number of coins that could be fetched now, by category. A category without any may be
+   * missing.
+   */
   readonly available: ReadonlyMap<CoinCategory, number>;
-  /** UUID of the present life of the database. */
+  /** The UUID of the database's epoch. */
   readonly epoch: string;
-  /** The database's clock. */
+  /** The time by the database's clock. */
   readonly serverTime: Date;
-  /** Whether the stamp fitted. If not, no stock counts: none of it may be handed out. */
+  /**
+   * True if the database is the one that was verified. If not, no coin is counted, because none may
+   * be handed out.
+   */
   readonly verified: boolean;
 }
 
-interface Row {
-  epoch: string;
-  server_time: Date;
-  verified: boolean;
-  coin_category: CoinCategory | null;
-  available: number;
-}
-
-/** Counts one user's coins. `stamp`: see guard.ts; an empty one fits no database. */
+/**
+ * Counts one user's coins in the database.
+ * @param incarnation the incarnation that was verified (guard.ts); an empty one matches no database
+ */
 export async function countCoins(
   db: Database,
   userId: string,
   incarnation: string,
   deadline: Deadline,
 ): Promise<StockCount> {
-  const rows = await run(
-    db,
-    sql<Row>`
-WITH gate AS MATERIALIZED (
-  SELECT ${isVerified(incarnation)} AS verified
-)
-SELECT life.epoch, now() AS server_time, gate.verified, stock.coin_category, stock.available
-FROM database_life life
-CROSS JOIN gate
-LEFT JOIN (
-  SELECT coin_category, count(*)::int AS available
-  FROM coin_stock
-  WHERE (SELECT verified FROM gate) AND user_id = ${userId}::uuid AND expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
-  GROUP BY coin_category
-) stock ON true`,
-    deadline,
-  );
+  const rows = await run(db, count({ userId, incarnation }), deadline);
   const [first] = rows;
-  if (!first) throw new Error('The database has no epoch; run the migrations.');
+  if (!first) throw new Error('The database has no epoch. Run the migrations.');
+  return {
+    available: toAvailable(rows),
+    epoch: first.epoch,
+    serverTime: first.server_time,
+    verified: first.verified,
+  };
+}
+
+const count = compileOnce((db, value: ValueOf<{ userId: string; incarnation: string }>) =>
+  db
+    .with(
+      (cte) => cte('gate').materialized(),
+      (query) => query.selectNoFrom(isVerified(value('incarnation')).as('verified')),
+    )
+    .selectFrom('database_life as life')
+    .crossJoin('gate')
+    .leftJoin(
+      availableByCategory(db, value('userId')).where(sql<boolean>`(SELECT verified FROM gate)`).as('stock'),
+      (join) => join.onTrue(),
+    )
+    .select(['life.epoch', 'gate.verified', 'stock.coin_category', 'stock.available'])
+    .select(sql<Date>`now()`.as('server_time')),
+);
+
+/**
+ * Builds the query that counts the coins of one user that could be handed out now, one row for each
+ * category.
+ */
+export function availableByCategory(db: Database, userId: string) {
+  return db
+    .selectFrom('coin_stock')
+    .select(({ cast, fn }) => ['coin_category', cast<number>(fn.countAll(), 'integer').as('available')])
+    .where('user_id', '=', userId)
+    .where('expire_time', '>', sql<Date>`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`)
+    .groupBy('coin_category');
+}
+
+/**
+ * Collects the counts of the rows of a left join. A user without coins has one row without a
+ * category.
+ */
+export function toAvailable(
+  rows: readonly { readonly coin_category: CoinCategory | null; readonly available: number | null }[],
+): Map<CoinCategory, number> {
   const available = new Map<CoinCategory, number>();
-  for (const row of rows) if (row.coin_category !== null) available.set(row.coin_category, row.available);
-  return { available, epoch: first.epoch, serverTime: first.server_time, verified: first.verified };
+  for (const row of rows) if (row.coin_category !== null) available.set(row.coin_category, row.available ?? 0);
+  return available;
 }

@@ -8,42 +8,44 @@ import type { Deadline } from '../deadline';
 import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
 import { type FencingToken, type Guard, isVerified, UNVERIFIED } from '../fence/guard';
 
-/** What one user's vault holds of one category, or a part of it. Ids in lower case. */
+/** The ids, in lower case, that one user's vault holds of one category, or a part of them. */
 export interface VaultListing {
   readonly coinCategory: CoinCategory;
   readonly keyIds: readonly string[];
-  /** The list is whole: coins in stock that are not on it are retired. */
+  /** True if the list is complete. Coins in stock that it lacks are then retired. */
   readonly complete: boolean;
-  /** Set when `complete`: only coins uploaded before are retired. */
+  /** Set when `complete`: only coins that were uploaded before this time are retired. */
   readonly listedAt: Date | undefined;
 }
 
 export interface ReconcileAnswer {
-  /** One per id, in its order. */
+  /** One state per id, in the order of the ids. */
   readonly states: State[];
   readonly retiredCount: number;
   readonly epoch: string;
 }
 
-/** How often a deadlock is lived through. */
-const MAX_ROUNDS = 8;
+/** The number of times that the statement is run after deadlocks. */
+const MAX_ATTEMPTS = 8;
 
 /**
- * Tells the state of the listed ids and retires what a complete list lacks, in one statement.
- * @param epoch the epoch the caller believes in; empty: not checked
- * @throws EpochChangedError, FencedError, InvalidFieldError when `listedAt` is in the future; nothing was changed then
+ * Returns the states of the listed ids, and retires the coins that a complete list lacks, in one
+ * statement.
+ * @param epoch the epoch that the caller knows; empty: not checked
+ * @throws EpochChangedError, FencedError, InvalidFieldError when `listedAt` is in the future;
+ *   nothing was changed then
  */
 export async function reconcileCoins(
   db: Database,
-  gate: Guard,
+  guard: Guard,
   userId: string,
   listing: VaultListing,
   epoch: string,
   deadline: Deadline,
 ): Promise<ReconcileAnswer> {
-  for (let round = 0; round < MAX_ROUNDS; round++) {
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     try {
-      const rows = await gate.run((passage) => reconcileUnder(db, gate, passage, { userId, listing, epoch, deadline }));
+      const rows = await guard.run((token) => reconcileOnce(db, guard, token, { userId, listing, epoch, deadline }));
       return toAnswer(listing, epoch, rows);
     } catch (error) {
       if (!isRolledBack(error)) throw error;
@@ -52,27 +54,28 @@ export async function reconcileCoins(
   throw new OverloadedError();
 }
 
-interface Asked {
+interface Request {
   readonly userId: string;
   readonly listing: VaultListing;
   readonly epoch: string;
   readonly deadline: Deadline;
 }
 
-async function reconcileUnder(
+async function reconcileOnce(
   db: Database,
-  gate: Guard,
-  passage: FencingToken,
-  { userId, listing, epoch, deadline }: Asked,
+  guard: Guard,
+  token: FencingToken,
+  { userId, listing, epoch, deadline }: Request,
 ): Promise<ReconcileRow[] | typeof UNVERIFIED> {
-  const rows = await run(db, reconcile(userId, listing, epoch, passage.incarnation), deadline);
+  const rows = await run(db, reconcile(userId, listing, epoch, token.incarnation), deadline);
   const [first] = rows;
   if (first?.verified === false) return UNVERIFIED;
-  // A retired coin that came back with an older copy of the database could be handed out, and opened by nobody. All
-  // of them were retired by one commit, so one stands for all; more would push other statements' coins out of the mark.
+  // If a retired coin returned with an older copy of the database, it could be handed out, although
+  // no device can use it any more. One commit retired all of them, so one record is enough; more
+  // would overwrite records of other statements.
   if (first?.retired_key && first.retired_end) {
     const { coinCategory } = listing;
-    gate.recordHandedOut(passage, [{ userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end }]);
+    guard.recordHandedOut(token, [{ userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end }]);
   }
   return rows;
 }
@@ -87,21 +90,21 @@ const STATES = {
 interface ReconcileRow {
   epoch: string;
   server_time: Date;
-  /** false: the stamp did not fit, and nothing was retired. */
+  /** False if the incarnation was another one. Nothing was retired then. */
   verified: boolean;
   in_future: boolean | null;
   retired: number;
   /** One of the retired coins, if any. */
   retired_key: string | null;
   retired_end: Date | null;
-  /** Index of the id, from 1; null in the only row of an empty list. */
+  /** The index of the id, from 1; null in the only row of an empty list. */
   position: number | null;
   state: keyof typeof STATES | null;
 }
 
 function toAnswer(listing: VaultListing, epoch: string, rows: readonly ReconcileRow[]): ReconcileAnswer {
   const [first] = rows;
-  if (!first) throw new Error('The database has no epoch; run the migrations.');
+  if (!first) throw new Error('The database has no epoch. Run the migrations.');
   if (epoch !== '' && first.epoch !== epoch) throw new EpochChangedError(first.epoch);
   if (first.in_future === true) {
     const description = `must not be later than the server's ${first.server_time.toISOString()}`;
@@ -115,16 +118,21 @@ function toAnswer(listing: VaultListing, epoch: string, rows: readonly Reconcile
 }
 
 /**
- * - upload_time and listed_at are both of the database's clock: upload_time is the start of the upload's transaction,
- *   listed_at a server_time that was answered before the vault was read. A private half is in its vault before the
- *   upload is sent, so the list holds every coin uploaded before listed_at, unless it is lost. An upload that began
- *   before and commits after this statement's snapshot is not seen and not retired. (The contract gives server_time in
- *   milliseconds, rounded down: the rest of one millisecond is not retired either.)
- * - Retiring steps over nothing: it waits for claims that hold a coin. If they commit, the coin is gone from the queue
- *   and spent all the same; if they roll back, it is retired. Coins are locked in the order in which claims lock them.
- * - A coin past handing out cannot be fetched, and is left to the purge.
- * - No fetch refers to a retired coin, so its key bytes go at once, and coin_forgettable finds the bare id when its
- *   time is over.
+ * Builds the statement.
+ *
+ * - upload_time and listed_at both come from the database's clock. upload_time is the start of the
+ *   upload's transaction; listed_at is a server_time that was returned before the vault was read. A
+ *   private half is in its vault before the upload is sent. So the list contains every coin that
+ *   was uploaded before listed_at, unless its private half is lost. An upload that began earlier
+ *   and commits after this statement's snapshot is not visible, and not retired. (The contract
+ *   rounds server_time down to the millisecond: coins of the rest of that millisecond are not
+ *   retired either.)
+ * - Retiring skips no locked coin, but waits for the claim that holds it. If the claim commits, the
+ *   coin is spent anyway; if it rolls back, the coin is retired. Coins are locked in the order in
+ *   which claims lock them.
+ * - A coin too close to its expiry cannot be fetched, and is left to the purge.
+ * - No fetch refers to a retired coin. So its key bytes are removed at once, and the index
+ *   coin_forgettable finds the bare id when its time is over.
  */
 function reconcile(
   userId: string,

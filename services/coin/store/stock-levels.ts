@@ -4,12 +4,17 @@ import { categorySpec, HAND_OUT_MARGIN_S } from '../coin';
 import { type Database, run } from '../database/pool';
 import type { StockLevels } from '../telemetry/gauges';
 
-/** As many pages of the stock are read at most, about 200,000 coins; a larger one is estimated from these. */
+/**
+ * The largest number of pages of the stock that are read, about 200,000 coins. A larger stock is
+ * estimated from these.
+ */
 const MAX_PAGES = 2000;
 
 /**
- * How many coins of each category could be fetched, and how large the tables are. Takes 20 ms of PostgreSQL at most, however many
- * coins there are; exact up to about 200,000, an estimate from a random sample beyond. @throws what `run` throws
+ * Reads the number of coins of each category that could be fetched, and the sizes of the tables.
+ * Takes at most 20 ms of PostgreSQL's time, whatever the number of coins. The result is exact up to
+ * about 200,000 coins, and an estimate from a random sample beyond.
+ * @throws the errors of `run`
  */
 export async function readStockLevels(db: Database, names: readonly string[]): Promise<StockLevels> {
   const tables = await run(
@@ -18,7 +23,7 @@ export async function readStockLevels(db: Database, names: readonly string[]): P
 SELECT t.oid::regclass::text AS name, sum(pg_relation_size(c.oid)) / current_setting('block_size')::int AS pages,
   sum(greatest(c.reltuples, 0))::bigint AS rows, sum(pg_total_relation_size(c.oid)) AS bytes
 FROM unnest(ARRAY['coin'::regclass, 'coin_stock'::regclass, 'coin_fetch'::regclass]) t (oid)
--- Where a table is partitioned, what it holds is in its partitions.
+-- A partitioned table has its rows in its partitions.
 JOIN pg_class c ON c.relkind = 'r' AND (c.oid = t.oid OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = t.oid))
 GROUP BY 1
 ORDER BY 1`,

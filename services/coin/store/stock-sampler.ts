@@ -5,20 +5,23 @@ import { readStockLevels } from './stock-levels';
 
 const NAMES = COIN_CATEGORIES.map(({ name }): string => name);
 
-/** Looks at the stock from time to time, not when a call or a scrape asks. */
+/** Reads the stock levels at a fixed interval, independent of calls and scrapes. */
 export class StockSampler {
   readonly #db: Database;
   readonly #timer: NodeJS.Timeout;
-  #isLooking = false;
+  #isReading = false;
   #levels: StockLevels | undefined;
 
   constructor(db: Database, intervalMs: number) {
     this.#db = db;
-    this.#timer = setInterval(() => void this.#look(), intervalMs).unref();
-    void this.#look();
+    this.#timer = setInterval(() => void this.#read(), intervalMs).unref();
+    void this.#read();
   }
 
-  /** As of the last look; undefined when it failed: an old number would hide that. */
+  /**
+   * The latest stock levels; undefined if they could not be read, because an old value would hide
+   * the failure.
+   */
   get levels(): StockLevels | undefined {
     return this.#levels;
   }
@@ -27,10 +30,10 @@ export class StockSampler {
     clearInterval(this.#timer);
   }
 
-  async #look(): Promise<void> {
-    if (this.#isLooking) return;
-    this.#isLooking = true;
+  async #read(): Promise<void> {
+    if (this.#isReading) return;
+    this.#isReading = true;
     this.#levels = await readStockLevels(this.#db, NAMES).catch(() => undefined);
-    this.#isLooking = false;
+    this.#isReading = false;
   }
 }

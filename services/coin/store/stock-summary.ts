@@ -3,22 +3,32 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
 import { type Database, run } from '../database/pool';
 
-/** One user's coins of one category, each in one of the first four. */
+/**
+ * The numbers of one user's coins of one category. Each coin is in exactly one of the first four.
+ */
 export interface StockSummary {
   readonly coinCategory: CoinCategory;
-  /** Could be handed out now. */
+  /** The coins that could be handed out now. */
   readonly inStock: number;
-  /** In stock still, but too close to their `expire_time`. */
+  /** The coins in stock that are too close to their `expire_time` to be handed out. */
   readonly pastHandingOut: number;
-  /** Handed out within the fetch grace, so that a repeat gets them again. */
+  /**
+   * The coins that were handed out within the fetch grace, so that a repeated request gets them
+   * again.
+   */
   readonly fetched: number;
-  /** Handed out before that, or retired: known by id only, or about to be. */
+  /**
+   * The coins that were handed out earlier, or retired. Only their ids are kept, or will be soon.
+   */
   readonly spent: number;
-  /** Of what is in the stock, also past handing out; null: nothing is. */
+  /**
+   * The upload time of the oldest coin in stock, including those that are too old to be handed out;
+   * null: there is none.
+   */
   readonly oldestUpload: Date | null;
 }
 
-/** Sums up one user's coins, for an operator. Reads no key bytes. A user that nobody knows has none. */
+/** Counts one user's coins, for an operator. Reads no key bytes. An unknown user has no coins. */
 export async function summarizeStock(
   db: Database,
   userId: string,

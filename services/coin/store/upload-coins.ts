@@ -9,25 +9,27 @@ import { EpochChangedError, OverloadedError } from '../errors';
 import { type Guard, isVerified, UNVERIFIED } from '../fence/guard';
 
 export interface UploadAnswer {
-  /** One per coin, in its order. */
+  /** One outcome per coin, in the order of the coins. */
   readonly outcomes: Outcome[];
-  /** The user's stock after the upload, by category; a category without any may be missing. */
+  /** The user's stock after the upload, by category. A category without coins may be missing. */
   readonly available: ReadonlyMap<CoinCategory, number>;
   readonly epoch: string;
 }
 
-/** How often a batch that lost a race against an upload of the same ids is looked at again. */
-const MAX_ROUNDS = 8;
+/**
+ * The number of times that a batch is tried while it loses races against uploads of the same ids.
+ */
+const MAX_ATTEMPTS = 8;
 
 /**
- * Adds coins to a user's stock, each id once for as long as it is remembered. One statement for the batch, and
- * another only after a lost race.
- * @param epoch the epoch the caller believes in; empty: not checked
+ * Adds coins to a user's stock. An id is accepted only once for as long as it is remembered. Runs
+ * one statement for the batch, and another one only after a lost race.
+ * @param epoch the epoch that the caller knows; empty: not checked
  * @throws EpochChangedError, DatabaseUnavailableError, FencedError, OverloadedError
  */
 export async function uploadCoins(
   db: Database,
-  gate: Guard,
+  guard: Guard,
   userId: string,
   coins: readonly StoredCoin[],
   epoch: string,
@@ -35,11 +37,11 @@ export async function uploadCoins(
 ): Promise<UploadAnswer> {
   const outcomes: Outcome[] = coins.map(() => Outcome.OUTCOME_UNSPECIFIED);
   let pending = coins.map((_, index) => index);
-  for (let round = 0; round < MAX_ROUNDS; round++) {
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     const batch = pending.flatMap((index) => coins[index] ?? []);
     let rows: UploadRow[];
     try {
-      rows = await gate.run(async ({ incarnation }) => {
+      rows = await guard.run(async ({ incarnation }) => {
         const found = await run(db, upload(userId, batch, epoch, stockLimit, incarnation), deadline);
         return found[0]?.verified === false ? UNVERIFIED : found;
       });
@@ -48,16 +50,16 @@ export async function uploadCoins(
       throw error;
     }
     const available = new Map<CoinCategory, number>();
-    let life = '';
+    let current = '';
     for (const row of rows) {
-      life = row.epoch;
+      current = row.epoch;
       if (row.coin_category !== null) available.set(row.coin_category, row.available ?? 0);
       const index = row.position === null ? undefined : pending[row.position - 1];
       if (index !== undefined && row.outcome !== null) outcomes[index] = OUTCOMES[row.outcome];
     }
-    if (epoch !== '' && life !== epoch.toLowerCase()) throw new EpochChangedError(life);
+    if (epoch !== '' && current !== epoch.toLowerCase()) throw new EpochChangedError(current);
     pending = pending.filter((index) => outcomes[index] === Outcome.OUTCOME_UNSPECIFIED);
-    if (pending.length === 0) return { outcomes, available, epoch: life };
+    if (pending.length === 0) return { outcomes, available, epoch: current };
   }
   throw new OverloadedError();
 }
@@ -73,26 +75,30 @@ const OUTCOMES = {
 
 interface UploadRow {
   epoch: string;
-  /** false: the stamp did not fit, and nothing was looked at or stored. */
+  /** False if the incarnation was another one. Nothing was read or stored then. */
   verified: boolean;
-  /** Set on the rows that speak of one coin: its place in the batch, from 1. */
+  /** The index of the coin in the batch, from 1; null on the rows about the stock. */
   position: number | null;
-  /** NULL: another upload of the same id was faster and not yet visible; look again. */
+  /**
+   * The outcome for the coin; null: another upload of the same id won, and its coin is not visible
+   * yet. Try again.
+   */
   outcome: keyof typeof OUTCOMES | null;
-  /** Set on the rows that speak of the stock. */
+  /** The category whose stock `available` counts; null on the rows about one coin. */
   coin_category: CoinCategory | null;
   available: number | null;
 }
 
 /**
- * One row per coin and one per category in stock.
+ * Builds the statement. It returns one row per coin, and one per category in stock.
  *
- * - One row in coin for every id that is not forgotten, so the primary key decides all races, against the hard
- *   delete too. Rows go in ordered by key_id, so that two uploads of the same ids cannot deadlock; the order of
- *   handing out comes from upload_order: batch number * 128 + place in the batch.
- * - The same id again in one batch is judged against its first appearance.
- * - The stock limit is checked against what the statement sees: uploads of one user that run at the same time may
- *   together exceed it by what each brings.
+ * - Every id that is not forgotten has a row in coin, so the primary key decides all races,
+ *   including those against the hard delete. Rows are inserted in the order of key_id, so that two
+ *   uploads of the same ids cannot deadlock. The order of handing out is upload_order: batch number
+ *   * 128 + position in the batch.
+ * - An id that appears again in one batch is compared with its first appearance.
+ * - The stock limit is checked against the stock that the statement sees. Simultaneous uploads of
+ *   one user may together exceed it by the coins that each of them adds.
  */
 function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number, incarnation: string) {
   return sql<UploadRow>`

@@ -16,7 +16,8 @@ export interface QuerySummary {
  */
 const summaries = new Map<string, QuerySummary>();
 
-const NAMED_TABLE = /\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN)\s+((?:coin|database)(?:_\w+)?)\b/g;
+/** Matches SQL templates, and what the query builder writes: key words in lower case, names in quotes. */
+const NAMED_TABLE = /\b(INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN)\s+"?((?:coin|database)(?:_\w+)?)\b/gi;
 
 /**
  * Summarizes one of our statements. It relies on our naming: every table name begins with `coin` or
@@ -35,7 +36,7 @@ function summarize(text: string): QuerySummary {
   const parts = new Set<string>();
   const operations: string[] = [];
   for (const [, words = '', table = ''] of text.matchAll(NAMED_TABLE)) {
-    const [first = ''] = words.split(' ');
+    const [first = ''] = words.toUpperCase().split(' ');
     const operation = first === 'FROM' || first === 'JOIN' ? 'SELECT' : first;
     operations.push(operation);
     parts.add(`${operation} ${table}`);

@@ -3,7 +3,10 @@ import { join } from 'node:path';
 import { ROOT } from '../../../testkit/root';
 import { splicedInto } from './sql-text';
 
-/** What may become SQL text: names and pieces that are written in these files, never what somebody sent or stored. */
+/**
+ * Expressions that may become SQL text: names and pieces that are written in these files, never
+ * sent or stored values.
+ */
 const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expressions: readonly string[] }>> = {
   'services/coin/store/claim/claim-one-fast.ts': {
     because: 'the texts are built once, when the file is loaded, from constants and the numbers 1 to 20',
@@ -61,7 +64,7 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
     ],
   },
   'services/coin/fence/guard.ts': {
-    because: 'a constant of this file, and the name of a parameter',
+    because: 'a constant of this file, and the number of a parameter',
     expressions: ['CURRENT_INCARNATION', 'parameter'],
   },
   'services/coin/database/migrate.ts': {
@@ -69,14 +72,14 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
     expressions: ["readFileSync(join(folder, file), 'utf8')"],
   },
   'services/coin/database/timeouts.ts': {
-    because: 'ALTER ROLE takes no parameters; the name of the connected database, as it says, and of three settings',
+    because: 'ALTER ROLE takes no parameters; the name of the connected database, and those of three settings',
     expressions: ["row?.database ?? ''", 'name'],
   },
   'services/coin/database/embedded-postgres.ts': {
     because: 'CREATE DATABASE takes no parameters; the only name is aqm',
     expressions: ['name'],
   },
-  'device/sqlite/connection.ts': { because: 'hands on what its callers prepare', expressions: ['sql'] },
+  'device/sqlite/connection.ts': { because: 'passes on the text that its callers prepare', expressions: ['sql'] },
   'device/sqlite/move-endpoint.ts': {
     because: 'names of tables and columns from the lists in device-record.ts, and question marks',
     expressions: ['columns', 'this.#table(kind)', "columns.join(', ')", "columns.map(() => '?').join(', ')"],
@@ -114,7 +117,7 @@ test('every value of a statement is a bound parameter', () => {
   expect(unbound).toEqual([]);
 });
 
-test('nothing is allowed that is not there', () => {
+test('every allowed expression exists', () => {
   const used = (file: string) =>
     new Set(sources.find((source) => source.file === file)?.spliced.map(({ expression }) => expression));
   for (const [file, { expressions }] of Object.entries(ALLOWED)) {
@@ -122,7 +125,7 @@ test('nothing is allowed that is not there', () => {
   }
 });
 
-/** The sources below say #{…} for what a template holds. */
+/** Replaces #{…}, which stands for ${…} in the sources below. */
 const typescript = (source: string) => source.replaceAll('#{', '${');
 
 test.each([
@@ -135,6 +138,8 @@ test.each([
   ['sql.raw', 'sql`SELECT #{sql.raw(column)} FROM coin`.execute(db)', ['column']],
   ['a name for Kysely', 'sql`SELECT #{sql.ref(column)} FROM coin`.execute(db)', ['column']],
   ['CompiledQuery.raw', 'CompiledQuery.raw(texts[n], values)', ['texts[n]']],
+  ['a literal of the query builder', "db.selectFrom('coin').where((eb) => eb('key_id', '=', eb.lit(id)))", ['id']],
+  ['a dynamic name of the query builder', "db.selectFrom('coin').select(db.dynamic.ref(column))", ['column']],
   ['a template inside of a bound value', 'sql`SELECT #{run(`SELECT #{id}`)}`', ['id']],
 ])('finds %s', (_what, source, expressions) => {
   const lines = `import { sql } from 'kysely';\n// ünïcode\n${typescript(source)}`;
@@ -143,10 +148,11 @@ test.each([
 
 test.each([
   ['values bound by Kysely', 'sql`SELECT * FROM coin WHERE key_id = #{keyId}::uuid`.execute(db)'],
+  ['values bound by the query builder', "db.selectFrom('coin').where('key_id', '=', keyId).limit(count)"],
   ['parameters', "client.query('SELECT * FROM coin WHERE key_id = $1', [keyId])"],
-  ['a template without anything in it', 'connection.prepare(`SELECT * FROM coin WHERE key_id = ?`).get(keyId)'],
+  ['a template without expressions', 'connection.prepare(`SELECT * FROM coin WHERE key_id = ?`).get(keyId)'],
   ['a regular expression', '/^(\\d+)$/.exec(text)'],
   ['a sentence', 'new Error(`The database #{name} selects nothing from here, where it should`)'],
-])('lets %s be', (_what, source) => {
+])('accepts %s', (_what, source) => {
   expect(splicedInto(typescript(source))).toEqual([]);
 });

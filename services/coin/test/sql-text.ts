@@ -1,9 +1,9 @@
 import { parseSync } from '@swc/core';
 
-/** Something that becomes part of a statement's text instead of a bound parameter. */
+/** An expression that becomes part of a statement's text instead of a bound parameter. */
 export interface Spliced {
   readonly line: number;
-  /** As the source has it. */
+  /** The expression as written in the source. */
   readonly expression: string;
 }
 
@@ -13,20 +13,25 @@ interface Node {
   readonly [name: string]: unknown;
 }
 
-/** Methods of pg, better-sqlite3 and of our own connections whose first argument is SQL. */
+/** The methods of pg, better-sqlite3 and our own connections whose first argument is SQL. */
 const TAKE_SQL = new Set(['query', 'prepare', 'exec', 'pragma']);
-/** What Kysely takes as text: values, and with `sql.table` and the like names, which it quotes. */
+/**
+ * The methods with which Kysely takes a value as text, or (`sql.table` and the like) a name, which
+ * it quotes.
+ */
 const SPLICE = new Set(['raw', 'lit', 'literal', 'ref', 'table', 'id']);
-/** How our statements and parts of statements look. */
+/** Matches our statements and parts of statements. */
 const SQL =
   /^\s*(SELECT|WITH|INSERT|UPDATE|DELETE|ALTER|CREATE|DROP|TRUNCATE|PRAGMA|VACUUM|SET|LOCK|COPY)\b|\b(FROM|WHERE|VALUES|ORDER BY|LIMIT|interval) /;
 
 /**
- * Every expression of a TypeScript source that becomes text of SQL: in a template or a sum that looks like SQL and is not
- * Kysely's sql`…`, which binds its values; given as a statement to a driver; or given to sql.raw and its like.
+ * Returns every expression of a TypeScript source that becomes SQL text: in a template or a sum
+ * that looks like SQL and is not Kysely's sql`…`, which binds its values; as a statement passed to
+ * a driver; or as the argument of sql.raw and the like.
  */
 export function splicedInto(source: string): Spliced[] {
-  // Spans are bytes of everything that was ever parsed; the statement in front tells where this source begins.
+  // Spans count the bytes of all sources that were ever parsed. The statement in front shows where
+  // this one begins.
   const bytes = Buffer.from(`0;${source.replace(/^#!/, '//')}`);
   const { body } = parseSync(bytes.toString(), { syntax: 'typescript' });
   const base = body[0]?.span.start ?? 0;
@@ -68,10 +73,12 @@ function noteArgument({ callee, arguments: given }: Node, note: (node: Node) => 
   const method = nameOf(callee.property);
   const owner = nameOf(callee.object);
   const takesSql = TAKE_SQL.has(method) && !isRegExp(callee.object);
-  if (!takesSql && !(SPLICE.has(method) && ['sql', 'CompiledQuery'].includes(owner))) return;
+  // The query builder binds its values, except `eb.lit(…)`; its names are checked by the compiler, except `db.dynamic`.
+  const splices = method === 'lit' || (SPLICE.has(method) && ['sql', 'CompiledQuery', 'dynamic'].includes(owner));
+  if (!takesSql && !splices) return;
   const text: unknown = given[0]?.expression;
   if (!isNode(text) || isText(text)) return;
-  // Its parts say more than the whole.
+  // The parts of a template are more precise than the whole.
   if (text.type === 'TemplateLiteral') expressionsOf(text).forEach(note);
   else note(text);
 }
@@ -80,8 +87,11 @@ function isNode(value: unknown): value is Node {
   return typeof value === 'object' && value !== null && 'type' in value && 'span' in value;
 }
 
+/** Returns the name of an identifier, or of the last property of a member expression. */
 function nameOf(node: unknown): string {
-  return isNode(node) && typeof node.value === 'string' ? node.value : '';
+  if (!isNode(node)) return '';
+  if (node.type === 'MemberExpression') return nameOf(node.property);
+  return typeof node.value === 'string' ? node.value : '';
 }
 
 function isRegExp(node: unknown): boolean {
@@ -95,12 +105,12 @@ function isLiteral({ type }: Node): boolean {
   return type === 'StringLiteral' || type === 'TemplateLiteral';
 }
 
-/** A literal, with nothing put in. */
+/** Returns true for a literal without expressions. */
 function isText(node: Node): boolean {
   return isLiteral(node) && expressionsOf(node).length === 0;
 }
 
-/** The fixed text of a literal; its gaps are spaces. */
+/** Returns the fixed text of a literal, with spaces for its expressions. */
 function textOf(node: Node): string {
   if (node.type === 'StringLiteral') return String(node.value);
   const quasis = Array.isArray(node.quasis) ? node.quasis : [];

@@ -173,6 +173,6 @@ test('if a worker cannot start, the service ends with its explanation', async ()
     AQM_FENCE_DIR: notAFolder,
   });
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
-  expect(stderr).toContain('Let AQM_FENCE_DIR name a folder');
+  expect(stderr).toContain('Set AQM_FENCE_DIR to a folder');
   expect(stderr).not.toContain('    at ');
 });

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import { type Database, run } from '../../database/pool';
 
+/** The largest number of coins that one statement reads. */
 const SLICE = 2000;
 
 interface Slice {
@@ -10,14 +11,15 @@ interface Slice {
 }
 
 /**
- * Removes the key bytes of coins that an operator retired, so that only the bare ids are left, which forget-spent finds
- * in their time. Walks coin along its primary key in small statements; what is in stock, and what an answer to a
- * repeat still needs, is stepped over. Does nothing once it came to the end after the last retire; may be begun again
- * at any time, and by several at once.
- * @returns of how many coins
+ * Removes the key bytes of coins that an operator retired. Only their bare ids are left, which
+ * forget-spent.ts removes when their time is over. Walks `coin` along its primary key in small
+ * statements, and skips coins that are in stock or that the answer to a repeated request still
+ * needs. Does nothing once a walk has been completed since the last retire. It may be started again
+ * at any time, and by several servers at the same time.
+ * @returns the number of coins whose bytes were removed
  */
 export async function clearRetired(db: Database): Promise<number> {
-  const due = await run(db, sql<{ opening: string }>`SELECT opening FROM database_opening WHERE NOT bytes_cleared`);
+  const due = await run(db, db.selectFrom('database_opening').select('opening').where('bytes_cleared', 'is', false));
   if (due.length === 0) return 0;
   let cleared = 0;
   let after: RawBuilder<unknown> = sql`true`;
@@ -29,8 +31,10 @@ export async function clearRetired(db: Database): Promise<number> {
   }
   await run(
     db,
-    sql`
-UPDATE database_opening SET bytes_cleared = true WHERE opening = ANY (${due.map((row) => row.opening)}::uuid[])`,
+    db
+      .updateTable('database_opening')
+      .set({ bytes_cleared: true })
+      .where('opening', '=', sql<string>`ANY (${due.map((row) => row.opening)}::uuid[])`),
   );
   return cleared;
 }
@@ -53,7 +57,7 @@ retired AS MATERIALIZED (
   SELECT c.user_id, c.key_id
   FROM slice s
   JOIN coin c USING (user_id, key_id)
-  -- Of the row as it is once it is locked: another one may have cleared it.
+  -- Checked again on the locked row, which another server may have cleared.
   WHERE s.has_bytes AND c.public_key IS NOT NULL
     AND NOT EXISTS (
       SELECT FROM coin_stock t

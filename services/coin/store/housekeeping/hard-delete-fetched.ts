@@ -2,7 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import { type Database, run } from '../../database/pool';
 import type { Deadline } from '../../deadline';
 
-/** Requests per statement: at most 20 coins each. */
+/** The number of requests per statement. Each has at most 20 coins. */
 const SLICE = 200;
 
 interface Slice {
@@ -13,11 +13,13 @@ interface Slice {
 }
 
 /**
- * Removes fetched coins older than the grace, request by request: the record of who fetched them and the key bytes.
- * What stays is the bare row in coin, so that the id can never be uploaded again. Walks coin_fetch along its primary
- * key in small statements; safe on several servers at once.
- * @returns how many coins were removed
- * @throws DeadlineExceededError, CancelledError between two statements; what was removed stays so
+ * Hard-deletes the coins that were fetched longer ago than the grace, request by request: the
+ * record of who fetched them, and their key bytes. The bare row in coin stays, so that the id
+ * cannot be uploaded again. Walks coin_fetch along its primary key in small statements. Several
+ * servers may run it at the same time.
+ * @returns the number of coins that were removed
+ * @throws DeadlineExceededError or CancelledError between two statements, where earlier removals
+ *   persist
  */
 export async function hardDeleteFetched(db: Database, graceSeconds: number, deadline: Deadline): Promise<number> {
   let deleted = 0;

@@ -4,7 +4,7 @@ import { type Database, run } from '../../database/pool';
 import type { Deadline } from '../../deadline';
 import { type Guard, isVerified, UNVERIFIED } from '../../fence/guard';
 
-/** Rows of the queue that one statement looks at. */
+/** The number of rows of the stock that one statement reads. */
 const SLICE = 2000;
 
 interface Slice {
@@ -16,19 +16,21 @@ interface Slice {
 }
 
 /**
- * Deletes coins nobody fetched that were uploaded more than `maxAgeDays` ago or are past handing out. Walks the
- * queue along its primary key in small statements, so that it needs no index of its own; steps over coins that a
- * claim holds; safe on several servers at once. Only in a verified database: in a restored one, what looks unfetched may
- * have been handed out, and a purged coin may be uploaded again.
- * @returns how many coins were deleted
- * @throws FencedError, and DeadlineExceededError, CancelledError between two statements; what was deleted stays so
+ * Deletes unfetched coins that were uploaded more than `maxAgeDays` ago or that are too close to
+ * their expiry to be handed out. Walks the stock along its primary key in small statements, so it
+ * needs no index of its own, and skips coins that a claim holds. Several servers may run it at the
+ * same time. It requires a verified database: in a restored one, coins that seem unfetched may have
+ * been handed out, and a purged coin may be uploaded again.
+ * @returns the number of coins that were deleted
+ * @throws FencedError; DeadlineExceededError or CancelledError between two statements, where
+ *   earlier deletions persist
  */
-export async function purgeStale(db: Database, gate: Guard, maxAgeDays: number, deadline: Deadline): Promise<number> {
+export async function purgeStale(db: Database, guard: Guard, maxAgeDays: number, deadline: Deadline): Promise<number> {
   let deleted = 0;
   let after: RawBuilder<unknown> = sql`true`;
   for (;;) {
     const from = after;
-    const slice = await gate.run(async ({ incarnation }) => {
+    const slice = await guard.run(async ({ incarnation }) => {
       const [purged] = await run(db, purgeSlice(from, maxAgeDays, incarnation), deadline);
       return purged?.verified === false ? UNVERIFIED : purged;
     });

@@ -92,14 +92,14 @@ test('purge-stale deletes coins that were uploaded long ago, and nothing while t
     poolSize: 1,
     log: pino({ level: 'silent' }),
   });
-  await fence.run(async (passage) => {
+  await fence.run(async (token) => {
     const [coin] = mint(1);
     const expireTime = new Date(Date.now() + 20 * DAY_MS);
-    fence.recordHandedOut(passage, [{ userId: bob.id, keyId: coin?.keyId ?? '', coinCategory: BRONZE, expireTime }]);
+    fence.recordHandedOut(token, [{ userId: bob.id, keyId: coin?.keyId ?? '', coinCategory: BRONZE, expireTime }]);
   });
   fence.close();
   const refused = await admin('purge-stale', '--max-age-days', '7');
-  expect(refused).toMatchObject({ code: 3, stdout: '', stderr: expect.stringContaining('FENCED') });
+  expect(refused).toMatchObject({ code: 3, stdout: '', stderr: expect.stringContaining('The database is fenced: ') });
   expect(refused.stderr).not.toContain('    at ');
   expect((await stockOf(bob.id)).stock[2]).toMatchObject({ inStock: 3 });
   expect(await admin('fence', 'accept', '--json')).toMatchObject({

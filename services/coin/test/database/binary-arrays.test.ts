@@ -17,7 +17,7 @@ test.each([
   ['boolean[]', booleans, [true, false, true]],
   ['uuid[]', uuids, []],
   ['integer[]', integers, []],
-] as const)('PostgreSQL reads %s as it was meant', async (type, write, values) => {
+] as const)('PostgreSQL decodes %s to the encoded values', async (type, write, values) => {
   const bytes = (write as typeof integers)(values as readonly number[], (value) => value);
   const [row] = await run<{ text: string; same: boolean }>(service.database.db, {
     compile: () =>

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { createDatabase, type TestDatabase } from '../../../../testkit/test-database';
 import { type Database, run } from '../../database/pool';
 
-/** By type, values as SQL; of all types that a statement of ours answers with. */
+/** Values as SQL expressions, for every type that our statements return. */
 const VALUES: Readonly<Record<string, readonly string[]>> = {
   boolean: ['true', 'false'],
   smallint: ['-32768', '0', '3', '32767'],
@@ -35,20 +35,21 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-/** Statements with a parameter are read in binary, those without as text. */
+/** Evaluates an expression in a statement with a parameter, whose rows are binary. */
 const inBinary = (db: Database, expression: string) =>
   run(db, sql<{ value: unknown }>`SELECT ${sql.raw(expression)} AS value WHERE ${true}::boolean`);
+/** Evaluates an expression in a statement without parameters, whose rows are text. */
 const asText = (db: Database, expression: string) =>
   run(db, sql<{ value: unknown }>`SELECT ${sql.raw(expression)} AS value`);
 
-test.each(Object.entries(VALUES))('a %s is the same value from binary as from text', async (type, values) => {
+test.each(Object.entries(VALUES))('a %s has the same value from binary as from text', async (type, values) => {
   for (const value of [...values, 'NULL']) {
     const expression = `(${value})::${type}`;
     expect(await inBinary(database.serviceDb, expression)).toEqual(await asText(database.serviceDb, expression));
   }
 });
 
-test('key bytes stay as they were when later rows arrive', async () => {
+test('key bytes do not change when later rows arrive', async () => {
   const rows = await run(
     database.serviceDb,
     sql<{ n: number; bytes: Buffer }>`
@@ -57,11 +58,12 @@ FROM generate_series(1, ${2000}::int) n`,
   );
   expect(rows).toHaveLength(2000);
   for (const { n, bytes } of rows) {
-    if (bytes.length !== 1000 + n || !bytes.every((byte) => byte === n % 256)) throw new Error(`row ${n} is another`);
+    if (bytes.length !== 1000 + n || !bytes.every((byte) => byte === n % 256))
+      throw new Error(`row ${n} has other bytes`);
   }
 });
 
-test('a type that nobody reads fails the statement, and the connection goes on', async () => {
+test('a type without a decoder fails the statement, and the connection can still be used', async () => {
   const { db, drop } = await createDatabase('empty', { poolSize: 1 });
   try {
     const before = await inBinary(db, 'pg_backend_pid()');
@@ -72,7 +74,7 @@ test('a type that nobody reads fails the statement, and the connection goes on',
   }
 });
 
-test('it is not prepared where a pooler may give every statement another connection', async () => {
+test('statements are not prepared where a pooler may use another connection for each', async () => {
   const { db, drop } = await createDatabase('empty', { poolSize: 1, preparedStatements: false });
   try {
     expect(await inBinary(db, "'\\x00ff'::bytea")).toEqual([{ value: Buffer.from([0, 255]) }]);

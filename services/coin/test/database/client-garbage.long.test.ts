@@ -7,7 +7,10 @@ import { openDatabase, run } from '../../database/pool';
 type GcEntry = PerformanceEntry & { readonly detail: { readonly kind: number } };
 /** NODE_PERFORMANCE_GC_MAJOR */
 const FULL = 4;
-/** What they allocate would cause some collections if it lasted. They are too few for V8 to optimize all of the code. */
+/**
+ * So many that their allocations would cause full collections if they lasted; too few for V8 to
+ * optimize all code that runs.
+ */
 const STATEMENTS = 5000;
 const ROWS = 85;
 
@@ -17,10 +20,16 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-/** The measurements at most. A collection may be due to what ran before; but one that `work` causes comes at each of them. */
-const MAX_TIMES = 6;
+/**
+ * The largest number of measurements. A collection may be due to earlier code, but one that `work`
+ * causes occurs each time.
+ */
+const MAX_MEASUREMENTS = 6;
 
-/** Returns the fewest full collections while `work` ran, of several times. A first run does not count: compiled code lasts. */
+/**
+ * Returns the smallest number of full collections during `work`. A first run is not counted,
+ * because compiled code lasts.
+ */
 async function fullCollections(work: () => Promise<void>): Promise<number> {
   const counts: number[] = [];
   let count = 0;
@@ -28,18 +37,18 @@ async function fullCollections(work: () => Promise<void>): Promise<number> {
     count += (entries.getEntries() as GcEntry[]).filter(({ detail }) => detail.kind === FULL).length;
   });
   observer.observe({ entryTypes: ['gc'] });
-  for (let time = 0; time <= MAX_TIMES && !counts.includes(0); time += 1) {
+  for (let time = 0; time <= MAX_MEASUREMENTS && !counts.includes(0); time += 1) {
     count = 0;
     await work();
-    // An entry arrives two iterations of the event loop after its collection.
-    for (let iteration = 0; iteration < 2; iteration += 1) await setImmediate();
+    // An entry arrives two turns of the event loop after its collection.
+    for (let turn = 0; turn < 2; turn += 1) await setImmediate();
     if (time > 0) counts.push(count);
   }
   observer.disconnect();
   return Math.min(...counts);
 }
 
-test('rows and parameters of a statement are gone with it', async () => {
+test('rows and parameters of a statement do not outlive it', async () => {
   const db = openDatabase({ ...databaseSettings(database.name), poolSize: 1 }, () => {});
   try {
     const collections = await fullCollections(async () => {

@@ -26,27 +26,27 @@ const state = () => schemaState(database.db, MIGRATIONS);
 const migrate = (...args: string[]) => runCommand('migrate', args, database.env);
 const serve = () => runCommand('serve', [], { ...database.env, AQM_LISTEN: '127.0.0.1:0' });
 
-test('from empty to current, and a second time changes nothing', async () => {
+test('an empty database is migrated to the current schema, and a second run changes nothing', async () => {
   expect(await state()).toEqual({ state: 'empty' });
   expect(await migrateUp(database.db, MIGRATIONS)).toHaveLength(4);
   expect(await migrateUp(database.db, MIGRATIONS)).toEqual([]);
   expect(await state()).toEqual({ state: 'current' });
 });
 
-test('20 starters at once migrate it once, and all of them succeed', async () => {
+test('20 processes that start at the same time migrate the database once, and all succeed', async () => {
   const settings = { ...serviceSettings(database.name), poolSize: 2 };
-  const starters = Array.from({ length: 20 }, () => openDatabase(settings, () => {}));
-  const applied = await Promise.all(starters.map((db) => migrateUp(db, MIGRATIONS)));
-  await Promise.all(starters.map((db) => db.destroy()));
+  const processes = Array.from({ length: 20 }, () => openDatabase(settings, () => {}));
+  const applied = await Promise.all(processes.map((db) => migrateUp(db, MIGRATIONS)));
+  await Promise.all(processes.map((db) => db.destroy()));
   expect(applied.flat().sort()).toEqual([...new Set(applied.flat())].sort());
   expect(applied.flat()).toHaveLength(4);
   expect(await state()).toEqual({ state: 'current' });
 });
 
-test('down and up again with data: stock stays in order, what was handed out stays spent', async () => {
+test('down and up again keep the order of the stock, and coins that were handed out stay spent', async () => {
   await migrate('up');
   const fenceDir = mkdtempSync(join(tmpdir(), 'aqm-fence-'));
-  /** As a service that is started now has it. */
+  /** Opens the store as a service does at its start. */
   const start = async () => {
     const fence = await Fence.open({
       db: database.serviceDb,
@@ -79,7 +79,7 @@ test('down and up again with data: stock stays in order, what was handed out sta
 
   store = await start();
   expect((await store.getInventoryCount(owner)).epoch).toBe(epoch);
-  // One further down, and the epoch is another.
+  // One migration further down drops the epoch.
   for (const direction of ['down', 'down', 'up']) expect(await migrate(direction)).toMatchObject({ code: 0 });
   store = await start();
   expect((await store.getInventoryCount(owner)).epoch).not.toBe(epoch);
@@ -91,7 +91,7 @@ test('down and up again with data: stock stays in order, what was handed out sta
   rmSync(fenceDir, { recursive: true });
 });
 
-test('every migration can be undone down to nothing and done again', async () => {
+test('all migrations can be undone and run again', async () => {
   await migrateUp(database.db, MIGRATIONS);
   const schema = await dumpSchema(database.db);
   for (let i = 0; i < 4; i++) await migrateDown(database.db, MIGRATIONS);
@@ -100,22 +100,22 @@ test('every migration can be undone down to nothing and done again', async () =>
   expect(await dumpSchema(database.db)).toBe(schema);
 });
 
-test('migrations/schema.sql is what the migrations make ("npm run migrate -- dump" writes it)', async () => {
+test('migrations/schema.sql is the schema after all migrations ("npm run migrate -- dump" writes it)', async () => {
   await migrateUp(database.db, MIGRATIONS);
   expect(await dumpSchema(database.db)).toBe(readFileSync(join(MIGRATIONS, 'schema.sql'), 'utf8'));
 });
 
-describe('the service refuses to serve', () => {
+describe('the service refuses', () => {
   beforeEach(() => migrateUp(database.db, MIGRATIONS));
 
-  test('on an older schema, with the command that helps', async () => {
+  test('an older schema, and names the command that helps', async () => {
     await migrateDown(database.db, MIGRATIONS);
     const { code, stderr } = await serve();
     expect(code).toBe(1);
     expect(stderr).toContain(`${LAST} did not run yet. Run "npm run migrate".`);
   });
 
-  test('on a newer schema, and leaves it alone', async () => {
+  test('a newer schema, and does not change it', async () => {
     await sql`INSERT INTO kysely_migration (name, timestamp) VALUES ('9999_from_the_future', '')`.execute(database.db);
     const { code, stderr } = await serve();
     expect(code).toBe(1);
@@ -127,7 +127,7 @@ describe('the service refuses to serve', () => {
   test.each([
     ['synchronous_commit', 'off', 'it must be on or remote_apply'],
     ['default_transaction_isolation', 'serializable', 'it must be read committed'],
-  ])('where %s is %s', async (setting, value, message) => {
+  ])('a database where %s is %s', async (setting, value, message) => {
     await sql`ALTER DATABASE ${sql.id(database.name)} SET ${sql.id(setting)} = ${sql.lit(value)}`.execute(database.db);
     const { code, stderr } = await serve();
     expect(code).toBe(1);

@@ -12,20 +12,26 @@ import { type ServiceProcess, spawnMain, spawnService } from '../../../../testki
 import { User } from '../../../../testkit/user';
 import { developmentKey, issueToken } from '../../identity/development-key';
 
-/** A call that hangs ends as DEADLINE_EXCEEDED, which no test here accepts. */
+/**
+ * The deadline of a call. A call that exceeds it fails with DEADLINE_EXCEEDED, which no test here
+ * accepts.
+ */
 const DEADLINE_MS = 30_000;
 
-/** What callers saw that fetch one coin after the other and repeat what failed. */
+/** The results of callers that fetch one coin after the other and repeat failed calls. */
 interface Seen {
   readonly keyIds: string[];
-  /** Answered calls. */
+  /** The number of answered calls. */
   served: number;
-  /** Failed calls, and what they said, once each. */
+  /** The number of failed calls, and each different error once. */
   failed: number;
   readonly failures: Map<string, CallError>;
 }
 
-/** `loops` callers fetch single coins and repeat each failed call with its request id, until `until` settles. */
+/**
+ * `loops` callers fetch single coins and repeat each failed call with its request id, until `until`
+ * settles.
+ */
 async function underLoad(
   loops: number,
   user: User,
@@ -36,7 +42,8 @@ async function underLoad(
   let stopped = false;
   const fetchOne = async (): Promise<void> => {
     const requestId = randomUUID();
-    // A call that failed may have taken its coin, so it is repeated to its end, unless all is lost.
+    // A failed call may have taken its coin, so it is repeated until it succeeds. The limit only
+    // ends a failing test.
     for (let tries = 0; tries < 20_000; tries++) {
       try {
         const { coins } = await user.fetch({ ...request, count: 1, requestId }, DEADLINE_MS);
@@ -63,11 +70,11 @@ async function underLoad(
   return seen;
 }
 
-/** Waits for what must come; gives up only so that a failing test ends. */
+/** Waits until the condition holds. The limit only ends a failing test. */
 async function eventually(condition: () => boolean): Promise<void> {
   const giveUp = Date.now() + 180_000;
   while (!condition()) {
-    if (Date.now() > giveUp) throw new Error(`This never came true: ${condition}`);
+    if (Date.now() > giveUp) throw new Error(`The condition did not become true: ${condition}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
@@ -101,7 +108,7 @@ describe('the embedded PostgreSQL', () => {
     await first.stop();
   });
 
-  test('killed under load: UNAVAILABLE with RetryInfo at once, and the same process serves again', async () => {
+  test('is killed under load: calls fail at once with UNAVAILABLE and RetryInfo, and the same process recovers', async () => {
     const minted = mint(100);
     for (let i = 0; i < 5; i++) await bob.upload(i === 0 ? minted : mint(100, GOLD));
     const gold = { targetUserId: bob.id, coinCategory: GOLD };
@@ -120,7 +127,7 @@ describe('the embedded PostgreSQL', () => {
     expect([...seen.failures.keys()]).toEqual(['UNAVAILABLE DATABASE_UNAVAILABLE']);
     for (const failure of seen.failures.values()) expect(failure.retryAfterMs).toBeGreaterThan(0);
     expect(new Set(seen.keyIds).size).toBe(seen.keyIds.length);
-    // Repeats with the same request id lost nothing: what is not in stock was answered.
+    // Repeats with the same request id lost no coin: all coins that are not in stock were answered.
     expect((await bob.count()).available?.gold).toBe(400 - seen.keyIds.length);
     expect(ids((await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 })).coins)).toEqual(
       ids(minted.slice(0, 20)),
@@ -128,7 +135,7 @@ describe('the embedded PostgreSQL', () => {
     expect(await first.stop()).toBe(0);
   });
 
-  test('a second service joins it, keeps it when the first leaves, and the last one stops it', async () => {
+  test('is shared by a second service, survives the end of the first, and is stopped by the last', async () => {
     await bob.upload(mint(3));
     const second = await spawnMain(dataDir, {});
     const viaSecond = await connect(second.address);
@@ -144,18 +151,19 @@ describe('the embedded PostgreSQL', () => {
     await eventually(() => !isAlive(pid));
   });
 
-  test('Ctrl-C under npm, which arrives twice, stops it and the service', async () => {
+  test('stops with the service on Ctrl-C under npm, which arrives twice', async () => {
     const pid = postmasterPid();
     first.child.kill('SIGINT');
     await eventually(() => first.log().includes('stopping'));
     first.child.kill('SIGINT');
     await eventually(() => first.child.exitCode !== null || first.child.signalCode !== null);
     expect([first.child.exitCode, first.child.signalCode]).toEqual([0, null]);
-    // PostgreSQL removes its lock file, which the service waits for, some moments before its process is gone.
+    // The service waits for the removal of PostgreSQL's lock file, which precedes the end of its
+    // process.
     await eventually(() => !isAlive(pid));
   });
 
-  test('a service that was killed leaves it running, and the next one finds it with everything in it', async () => {
+  test('keeps running after its service was killed, and the next service uses it with all data', async () => {
     await bob.upload(mint(2));
     const pid = postmasterPid();
     first.child.kill('SIGKILL');
@@ -171,7 +179,7 @@ describe('the embedded PostgreSQL', () => {
     await eventually(() => !isAlive(pid));
   });
 
-  test('a backend that answers no signal does not keep it from being stopped', () => {
+  test('is stopped even if one of its backends does not respond to signals', () => {
     const folder = join(dataDir, 'with-a-hung-backend');
     const program = compiled('services/coin/test/database/stop-with-hung-backend');
     const ended = spawnSync(process.execPath, [program, folder], {
@@ -179,12 +187,12 @@ describe('the embedded PostgreSQL', () => {
       timeout: 180_000,
       killSignal: 'SIGKILL',
     });
-    expect(ended.stdout.match(/"way":"\w+"/g)).toEqual(['"way":"fast"']);
+    expect(ended.stdout.match(/"mode":"\w+"/g)).toEqual(['"mode":"fast"']);
     expect(ended.status).toBe(0);
   });
 });
 
-describe('a database of our own', () => {
+describe('an external database', () => {
   let service: TestService;
   let bob: User;
 
@@ -194,10 +202,10 @@ describe('a database of our own', () => {
   });
   afterEach(() => service.stop());
 
-  test('connections that are cut under load cost no coin, and the pool heals by itself', async () => {
+  test('connections that break under load cost no coin, and the pool recovers', async () => {
     for (let i = 0; i < 5; i++) await bob.upload(mint(100));
     const seen = await underLoad(8, bob, { targetUserId: bob.id, coinCategory: BRONZE }, async (soFar) => {
-      // A cut may meet connections at rest alone.
+      // A cut may hit only idle connections.
       for (let cut = 0; cut < 5 || soFar.failed === 0; cut++) {
         const { served } = soFar;
         await eventually(() => soFar.served > served + 20);

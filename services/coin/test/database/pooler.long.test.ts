@@ -16,7 +16,10 @@ import { migrateDown, migrateUp } from '../../database/migrate';
 import { openDatabase } from '../../database/pool';
 import { developmentKey, issueToken } from '../../identity/development-key';
 
-/** PgBouncer in transaction mode, as it is deployed, before a PostgreSQL whose role has no timeouts of its own yet. */
+/**
+ * PgBouncer in transaction mode, as deployed, in front of a PostgreSQL whose role has no timeouts
+ * yet.
+ */
 let folder: string;
 let cluster: Cluster;
 let pgbouncer: PgBouncer;
@@ -60,14 +63,14 @@ test('migrations leave no lock behind with a connection of the pooler', async ()
   }
 });
 
-test('a service that was not told of the pooler ends with a sentence instead of running without timeouts', async () => {
+test('a service without AQM_POOLER exits with one sentence instead of running without timeouts', async () => {
   const { code, stderr } = await runCommand('serve', [], { ...env(), AQM_POOLER: 'none' });
   expect(code).toBe(1);
   expect(stderr).toContain('unsupported startup parameter');
   expect(stderr).not.toContain('    at ');
 });
 
-test('the timeouts must be those of the role: without them the service ends with the command that helps', async () => {
+test('a service exits with the command that helps if the role lacks the timeouts', async () => {
   const refused = await runCommand('serve', [], env());
   expect(refused.code).toBe(1);
   expect(refused.stderr).toContain(
@@ -76,7 +79,7 @@ test('the timeouts must be those of the role: without them the service ends with
   expect(refused.stderr).toContain('Run "npm run migrate -- timeouts"');
   expect(refused.stderr).not.toContain('    at ');
 
-  // Of the role in this database, in no other, and for connections from then on.
+  // They apply to the role in this database only, and to later connections.
   const own = { ...env(), AQM_STATEMENT_TIMEOUT_MS: '4000' };
   expect(await runCommand('migrate', ['timeouts'], own)).toMatchObject({
     code: 0,
@@ -89,7 +92,7 @@ test('the timeouts must be those of the role: without them the service ends with
   expect(await cluster.query('SHOW statement_timeout', 'postgres')).toBe('0');
 });
 
-describe('a service behind it', () => {
+describe('a service behind PgBouncer', () => {
   let service: ServiceProcess;
   let bob: User;
   let alice: User;
@@ -113,7 +116,10 @@ describe('a service behind it', () => {
 
   const one = () => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1, requestId: randomUUID() });
 
-  /** Repeats one fetch, by its request id, until it is answered or refused for another reason than the outage. */
+  /**
+   * Repeats one fetch, with its request id, until it is answered or refused for another reason than
+   * the outage.
+   */
   async function fetchThrough(): Promise<string> {
     const request = one();
     for (const giveUp = Date.now() + 180_000; ; await setTimeout(20)) {
@@ -126,7 +132,7 @@ describe('a service behind it', () => {
     }
   }
 
-  test('goes on after a crash of the PostgreSQL behind the pooler', async () => {
+  test('recovers after a crash of the PostgreSQL behind the pooler', async () => {
     const coins = ids(await uploaded(5));
     expect(await fetchThrough()).toBe(coins[0]);
     await cluster.stop('SIGQUIT');
@@ -138,7 +144,7 @@ describe('a service behind it', () => {
     expect(await fetchThrough()).toBe(coins[1]);
   });
 
-  test('hands out nothing of an older copy that is put behind the pooler', async () => {
+  test('hands out nothing from an older copy that replaces the database behind the pooler', async () => {
     await uploaded(5);
     await fetchThrough();
     await cluster.stop('SIGINT');

@@ -15,7 +15,7 @@ const POOL_SIZE = 8;
 describe('after a failure', () => {
   let now: number;
   let reconnect: ReconnectBackoff;
-  /** Attempts that are under way, to be ended by the test. */
+  /** Attempts in progress, which the test ends. */
   let tried: ((error?: Error) => void)[];
   let refused: number;
 
@@ -44,11 +44,11 @@ describe('after a failure', () => {
       );
     });
 
-  test('nobody tries for a pause that doubles up to a second, and then one does', async () => {
+  test('there is a pause without attempts, which doubles up to a second, and then one attempt', async () => {
     await attempt();
     tried.pop()?.(down);
     for (const pauseMs of [50, 100, 200, 400, 800, 1000, 1000]) {
-      // Three quarters: the half that is always waited, and half of the other one.
+      // Three quarters: the half that is fixed, and half of the random half.
       now += 0.75 * pauseMs - 1;
       await attempt();
       expect(tried).toHaveLength(0);
@@ -60,7 +60,7 @@ describe('after a failure', () => {
     expect(refused).toBe(7 + 7 * 2);
   });
 
-  test('a success lets everybody in, and the next pause is short again', async () => {
+  test('a success lets all callers connect, and the next pause is short again', async () => {
     for (let failure = 0; failure < 6; failure += 1) {
       now += 1000;
       await attempt();
@@ -71,7 +71,7 @@ describe('after a failure', () => {
     tried.pop()?.();
     await Promise.all([attempt(), attempt(), attempt()]);
     expect(tried).toHaveLength(3);
-    // They were under way together: one failure, one short pause.
+    // These attempts ran at the same time: one failure, one short pause.
     for (const end of tried.splice(0)) end(down);
     now += 38;
     await attempt();
@@ -84,7 +84,7 @@ describe('a PostgreSQL that is stopped', () => {
   let cluster: Cluster;
   let relay: Server;
   let db: Database;
-  /** Connections that were tried. */
+  /** The number of connections that were attempted. */
   let connections = 0;
 
   beforeAll(async () => {
@@ -119,28 +119,28 @@ describe('a PostgreSQL that is stopped', () => {
     }
   }
 
-  const ask = () => run(db, sql`SELECT 1`);
+  const query = () => run(db, sql`SELECT 1`);
 
-  test('is not hammered by calls that fail at once, and is found again by the first calls after it is back', async () => {
-    await Promise.all(Array.from({ length: POOL_SIZE }, ask));
+  test('receives few attempts while calls fail at once, and is found by the first calls after its restart', async () => {
+    await Promise.all(Array.from({ length: POOL_SIZE }, query));
     await cluster.stop();
-    // Those that are open end first.
-    while ((await ask().catch(() => undefined)) !== undefined);
+    // Open connections end first.
+    while ((await query().catch(() => undefined)) !== undefined);
     connections = 0;
     const start = performance.now();
     const failures: unknown[] = [];
     while (failures.length < 2000) {
-      await Promise.all(Array.from({ length: 20 }, () => ask().catch((error: unknown) => failures.push(error))));
+      await Promise.all(Array.from({ length: 20 }, () => query().catch((error: unknown) => failures.push(error))));
     }
-    // Before the first failure as many at once as the pool has, then one after each pause of at least 25, 50, 100, 200, 400
-    // and then 500 ms: whatever the number of calls.
+    // Before the first failure as many at once as the pool has. Then one after each pause of at
+    // least 25, 50, 100, 200, 400 and then 500 ms, whatever the number of calls.
     expect(connections).toBeLessThanOrEqual(POOL_SIZE + 6 + (performance.now() - start) / 500);
     for (const failure of failures) expect(failure).toBeInstanceOf(DatabaseUnavailableError);
 
     await cluster.start();
     connections = 0;
-    while ((await ask().catch(() => undefined)) === undefined) await setImmediate();
-    // The first that is tried succeeds.
+    while ((await query().catch(() => undefined)) === undefined) await setImmediate();
+    // The first attempt succeeds.
     expect(connections).toBe(1);
   });
 });

@@ -2,7 +2,10 @@ import { Client } from 'pg';
 import pino from 'pino';
 import { EmbeddedPostgres } from '../../database/embedded-postgres';
 
-/** Stops a PostgreSQL one of whose backends answers no signal. Run as a program: jest does not load the binaries' packages. */
+/**
+ * Stops a PostgreSQL one of whose backends does not respond to signals. It is a program of its own,
+ * because jest cannot load the packages of the binaries.
+ */
 async function stopWithHungBackend(folder: string): Promise<void> {
   const postgres = await EmbeddedPostgres.open(folder, { log: pino(), fastStopMs: 500 });
   const client = new Client({ connectionString: postgres.connectionString() });

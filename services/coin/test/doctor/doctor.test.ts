@@ -311,9 +311,9 @@ describe('the fence', () => {
   test('a database that lacks coins of the watermark fails; an activated database without a watermark is a warning', async () => {
     const fence = await openFence();
     expect((await checksWith({ AQM_FENCE_DIR: join(folder, 'elsewhere') })).mark).toMatchObject({ verdict: 'warn' });
-    await fence.run(async (passage) => {
+    await fence.run(async (token) => {
       const expireTime = new Date(Date.now() + 20 * DAY_MS);
-      fence.recordHandedOut(passage, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
+      fence.recordHandedOut(token, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
     });
     fence.close();
     expect(await failing()).toEqual(['fence']);

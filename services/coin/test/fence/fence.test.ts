@@ -26,11 +26,11 @@ import { clearRetired } from '../../store/housekeeping/clear-retired';
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'aqm-mark-'));
+  folder = mkdtempSync(join(tmpdir(), 'aqm-watermark-'));
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const OPENING = randomUUID();
+const ACTIVATION = randomUUID();
 const LATER = new Date(Date.now() + 86_400_000);
 const spent = (count: number) =>
   Array.from({ length: count }, () => ({
@@ -41,16 +41,16 @@ const spent = (count: number) =>
   }));
 const keyIdsOf = (records: readonly WatermarkRecord[]) => ids(records).sort();
 
-describe('a ring', () => {
+describe('a ring file', () => {
   const path = () => join(folder, 'one.ring');
   const inFile = () => readRecords(readFileSync(path()));
-  const recordsOf = (count: number) => spent(count).map((coin) => ({ ...coin, opening: OPENING }));
+  const recordsOf = (count: number) => spent(count).map((coin) => ({ ...coin, activation: ACTIVATION }));
 
-  test('keeps the last records as they were written, over any number of owners', () => {
+  test('keeps the latest records as they were written, over any number of owners', () => {
     const records = recordsOf(CLAIM_SLOTS + 700);
     for (let from = 0; from < records.length; from += 600) {
       const ring = new RingFile(path());
-      ring.append(OPENING, records.slice(from, from + 600));
+      ring.append(ACTIVATION, records.slice(from, from + 600));
       ring.close();
     }
     expect(keyIdsOf(inFile())).toEqual(keyIdsOf(records.slice(-CLAIM_SLOTS)));
@@ -60,18 +60,20 @@ describe('a ring', () => {
     expect(Math.abs((found?.expireTime.getTime() ?? 0) - LATER.getTime())).toBeLessThan(1000);
   });
 
-  test('says of each record under which opening it was', () => {
+  test('keeps the activation of each record', () => {
     const ring = new RingFile(path());
-    const openings = [OPENING, randomUUID(), OPENING, randomUUID()];
-    for (const opening of openings) ring.append(opening, spent(2));
+    const activations = [ACTIVATION, randomUUID(), ACTIVATION, randomUUID()];
+    for (const activation of activations) ring.append(activation, spent(2));
     ring.close();
-    expect(inFile().map(({ opening }) => opening)).toEqual(openings.flatMap((opening) => [opening, opening]));
+    expect(inFile().map(({ activation }) => activation)).toEqual(
+      activations.flatMap((activation) => [activation, activation]),
+    );
   });
 
-  test('repeats push out older repeats, and never a claim', () => {
+  test('overwrites older repeats with newer ones, and never a claim', () => {
     const ring = new RingFile(path());
     const [claims, repeats] = [recordsOf(100), recordsOf(1100)];
-    ring.append(OPENING, claims);
+    ring.append(ACTIVATION, claims);
     repeats.forEach((record, index) => {
       ring.keep(record, new Date(1_000_000 + index));
     });
@@ -81,9 +83,9 @@ describe('a ring', () => {
     expect(keyIdsOf(inFile())).toEqual(keyIdsOf([...claims, ...repeats.slice(-1024)]));
   });
 
-  test('a torn slot, and what somebody else wrote, is no record', () => {
+  test('reads no record from a torn slot or from foreign bytes', () => {
     const ring = new RingFile(path());
-    ring.append(OPENING, recordsOf(3));
+    ring.append(ACTIVATION, recordsOf(3));
     ring.close();
     const bytes = readFileSync(path());
     bytes.writeUInt8((bytes[70] ?? 0) ^ 1, 70);
@@ -94,10 +96,10 @@ describe('a ring', () => {
     expect(readRecords(Buffer.from('not a ring at all'.repeat(100)))).toEqual([]);
   });
 
-  test('is written whole again where somebody took the file away', () => {
+  test('is written completely again after its file was removed', () => {
     const ring = new RingFile(path());
     const records = recordsOf(5);
-    ring.append(OPENING, records);
+    ring.append(ACTIVATION, records);
     rmSync(folder, { recursive: true });
     ring.sync((error) => {
       throw error;
@@ -107,7 +109,7 @@ describe('a ring', () => {
   });
 });
 
-describe('a mark', () => {
+describe('the watermark', () => {
   const open = () =>
     new Watermark(folder, {
       poolSize: 20,
@@ -116,11 +118,11 @@ describe('a mark', () => {
       },
     });
 
-  test('the ring of a process of this host that is gone is taken over, that of another host is not', () => {
-    const mark = open();
+  test('takes over the ring file of a dead process of this host, and none of another host', () => {
+    const watermark = open();
     const coins = spent(3);
-    mark.recordHandedOut(OPENING, coins);
-    mark.close();
+    watermark.recordHandedOut(ACTIVATION, coins);
+    watermark.close();
     const [own] = readdirSync(folder);
     // No process has this id: it is above the largest that Linux gives.
     renameSync(join(folder, own ?? ''), join(folder, `${hostname()}-99999999.ring`));
@@ -131,34 +133,34 @@ describe('a mark', () => {
     next.close();
   });
 
-  test('an older copy of the folder, put over it while the service runs, does not make it forget', () => {
-    const mark = open();
-    mark.recordHandedOut(OPENING, spent(1));
+  test('remembers its records when an older copy of the folder replaces them while the service runs', () => {
+    const watermark = open();
+    watermark.recordHandedOut(ACTIVATION, spent(1));
     const copy = `${folder}-copy`;
     cpSync(folder, copy, { recursive: true });
     const coins = spent(1);
-    mark.recordHandedOut(OPENING, coins);
+    watermark.recordHandedOut(ACTIVATION, coins);
     cpSync(copy, folder, { recursive: true });
-    expect(keyIdsOf(mark.read().flatMap((ring) => ring.records))).toEqual(expect.arrayContaining(ids(coins)));
-    mark.close();
+    expect(keyIdsOf(watermark.read().flatMap((ring) => ring.records))).toEqual(expect.arrayContaining(ids(coins)));
+    watermark.close();
     rmSync(copy, { recursive: true });
   });
 
-  test('one statement writes at most its share of the ring, of what lasts longest', () => {
-    const mark = open();
+  test('one statement writes at most its share of the slots, with the coins that expire last', () => {
+    const watermark = open();
     const coins = spent(1000).map((coin, index) => ({ ...coin, expireTime: new Date(LATER.getTime() + index * 1000) }));
-    mark.recordHandedOut(OPENING, coins);
+    watermark.recordHandedOut(ACTIVATION, coins);
     const share = Math.floor(CLAIM_SLOTS / 20);
-    expect(keyIdsOf(mark.read().flatMap((ring) => ring.records))).toEqual(ids(coins.slice(-share)).sort());
-    mark.close();
+    expect(keyIdsOf(watermark.read().flatMap((ring) => ring.records))).toEqual(ids(coins.slice(-share)).sort());
+    watermark.close();
   });
 });
 
-describe('the gate', () => {
+describe('the guard', () => {
   let service: TestService;
   let bob: User;
   beforeEach(async () => {
-    // What is provoked here is logged as an error.
+    // The errors that these tests provoke would be logged.
     service = await startService({}, { logLevel: 'silent', replicas: 1 });
     bob = await service.user();
   });
@@ -166,7 +168,7 @@ describe('the gate', () => {
 
   const one = () => ({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
 
-  test('a claim under another incarnation is stopped by a one-time filter', async () => {
+  test('a one-time filter stops a claim under another incarnation', async () => {
     await bob.upload(mint(1));
     const who = { userId: bob.id, requesterId: bob.id, requestId: randomUUID() };
     const item = { ...who, isRepeatable: false, coinCategory: BRONZE, count: 1, allowLowerCategories: false };
@@ -193,7 +195,7 @@ describe('the gate', () => {
     ['a reconcile', () => expect(bob.reconcile(emptyVault())).rejects.toMatchObject(fenced)],
     ['a purge', (admin) => expect(admin.purgeStale(1)).rejects.toMatchObject(fenced)],
     ['a count', async () => expect((await bob.count()).available).toEqual({ gold: 0, silver: 0, bronze: 0 })],
-  ])('tables that were put back in place, without any restart, are noticed by %s', async (_what, ask) => {
+  ])('%s notices tables that were restored in place, without any restart', async (_what, ask) => {
     const { db } = service.database;
     await bob.upload(mint(5));
     await sql`CREATE TABLE dump AS SELECT * FROM coin_stock`.execute(db);
@@ -204,12 +206,12 @@ describe('the gate', () => {
     await ask(await service.user({ isAdmin: true }));
     const { rows } = await sql`SELECT count(*)::int AS stock FROM coin_stock`.execute(db);
     expect(rows).toEqual([{ stock: 5 }]);
-    // The others are refused before they reach the database.
+    // Later calls are refused before they reach the database.
     await expect(bob.fetch(one())).rejects.toMatchObject(fenced);
     expect((await bob.count()).available?.bronze).toBe(0);
   });
 
-  test('of the coins that one reconcile retired one is in the mark, which can hold a limited number of each statement', async () => {
+  test('one of the coins that a reconcile retired is recorded, because each statement has a limited number of slots', async () => {
     const coins = mint(3);
     await bob.upload(coins);
     await service.age('coin_stock', 'upload_time', '2 minutes');
@@ -220,7 +222,7 @@ describe('the gate', () => {
     expect(ids(coins)).toContain(record?.keyId);
   });
 
-  test('a retired coin that comes back with tables from before is noticed', async () => {
+  test('a retired coin that returns with older tables is noticed', async () => {
     const { db } = service.database;
     await bob.upload(mint(1));
     await service.age('coin_stock', 'upload_time', '2 minutes');
@@ -231,7 +233,7 @@ describe('the gate', () => {
     await expect(bob.fetch(one())).rejects.toMatchObject(fenced);
   });
 
-  test('an answer to a repeat is in the mark of the service that gave it', async () => {
+  test('the answer to a repeated request is recorded by the service that gave it', async () => {
     const other = await startService({}, { database: service.database, replicas: 1 });
     await bob.upload(mint(3));
     const request = { ...one(), count: 2, requestId: randomUUID() };
@@ -244,7 +246,7 @@ describe('the gate', () => {
     await other.stop();
   });
 
-  test('what a retire left with key bytes is cleared later, but for stock and for answers that may be repeated', async () => {
+  test('key bytes that a retire left are cleared later, except those of stock and of answers that may be repeated', async () => {
     const { db } = service.database;
     await bob.upload(mint(50));
     await bob.fetch({ ...one(), count: 4 });
@@ -259,7 +261,7 @@ describe('the gate', () => {
     expect(await clearRetired(db)).toBe(0);
   });
 
-  test('the mark of a service that was killed has everything that it answered', async () => {
+  test('the records of a killed service contain everything that it answered', async () => {
     await bob.upload(mint(100));
     const child = await spawnService(service);
     const callers = await Promise.all(Array.from({ length: 4 }, () => service.user({ address: child.address })));
@@ -280,7 +282,7 @@ describe('the gate', () => {
     rmSync(child.dataDir, { recursive: true });
   });
 
-  test('a mark that cannot be written is said at the start', async () => {
+  test('a service that cannot write its fence record says so and does not start', async () => {
     const { code, stderr } = await runCommand('serve', [], {
       ...service.database.env,
       AQM_DATA_DIR: folder,
@@ -288,11 +290,11 @@ describe('the gate', () => {
       AQM_FENCE_DIR: '/dev/null/fence',
     });
     expect(code).toBe(1);
-    expect(stderr).toContain('Let AQM_FENCE_DIR name a folder that the service may write');
+    expect(stderr).toContain('Set AQM_FENCE_DIR to a folder that the service may write');
     expect(stderr).not.toContain('    at ');
   });
 
-  test('a mark that cannot be written any more: nothing is answered that is not in it', async () => {
+  test('a hand-out is not answered when its record cannot be written', async () => {
     await bob.upload(mint(2));
     service.fence.close();
     await expect(bob.fetch({ ...one(), requestId: randomUUID() })).rejects.toMatchObject({ reason: 'FENCED' });
@@ -304,7 +306,7 @@ describe('admin fence', () => {
     ['no command', [], 'A command is missing after "aqm admin".\nCommands: '],
     ['an unknown one', ['fence', 'open'], "Unknown command 'open'.\nCommands: status, retire, accept"],
     ['an unknown option', ['fence', 'status', '--force'], "Unknown option '--force'.\nUsage: aqm admin fence status"],
-  ])('%s ends with exit code 2 and what is allowed', async (_what, args, sentence) => {
+  ])('%s ends with exit code 2 and names what is allowed', async (_what, args, sentence) => {
     const { code, stderr } = await runCommand('admin', args, { AQM_DATA_DIR: folder });
     expect(code).toBe(2);
     expect(stderr).toContain(sentence);

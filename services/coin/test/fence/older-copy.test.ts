@@ -36,7 +36,7 @@ async function connect(address: string, userId: string = randomUUID()): Promise<
   return user;
 }
 
-/** Ends a service, and leaves the data folder to the other one. */
+/** Stops a service, and keeps the data folder for the other one. */
 async function end({ child }: ServiceProcess): Promise<void> {
   child.kill('SIGTERM');
   if (child.exitCode === null) await once(child, 'exit');
@@ -57,13 +57,13 @@ const reasonOf = (failing: Promise<unknown>): Promise<string> =>
     (error: CallError) => `${error.code} ${error.reason}`,
   );
 
-/** Puts an older copy in the place of the data, and ends the PostgreSQL that runs on what was there. */
+/** Replaces the data by an older copy, and ends the PostgreSQL that runs on the replaced data. */
 async function restore(copy: string): Promise<void> {
   const pid = Number.parseInt(readFileSync(join(data(), 'postmaster.pid'), 'utf8'), 10);
   renameSync(data(), `${data()}.newer`);
   renameSync(copy, data());
   process.kill(pid, 'SIGQUIT');
-  await eventually('the end of PostgreSQL', async () => !isAlive(pid));
+  await eventually('PostgreSQL has stopped', async () => !isAlive(pid));
 }
 
 function isAlive(pid: number): boolean {
@@ -87,7 +87,7 @@ afterEach(async () => {
   await first.stop();
 });
 
-test('an older copy of the data folder under running services: nothing that was handed out since is handed out again', async () => {
+test('running services hand out no coin twice when an older copy replaces the data folder', async () => {
   const bob = await connect(first.address);
   const alice = await connect(first.address);
   const one = { targetUserId: bob.id, coinCategory: BRONZE, count: 1 };
@@ -152,10 +152,10 @@ test('an older copy of the data folder under running services: nothing that was 
   await expect(bob.upload(before, epoch)).rejects.toMatchObject({ reason: 'FENCED' });
   await expect(bob.purgeStale()).rejects.toMatchObject({ reason: 'FENCED' });
 
-  // Health and log say so, once and with what to type.
+  // Health reports it, and the log has it once, with the commands.
   for (const { address } of [first, second]) {
     expect(await health(address, 'aqm.coin.v1.CoinService')).toBe(ServingStatus.NOT_SERVING);
-    // Calls find the database again before the next look at it does.
+    // Calls reach the database again before the next check does.
     for (const service of ['', 'aqm.coin.v1.CoinAdminService']) {
       await eventually('health', async () => (await health(address, service)) === ServingStatus.SERVING);
     }
@@ -164,9 +164,16 @@ test('an older copy of the data folder under running services: nothing that was 
   const fencedLines = first
     .log()
     .split('\n')
-    .filter((line) => line.includes('FENCED, nothing is handed out'));
+    .filter((line) => line.includes('the database is fenced: fetches and uploads are refused'));
   expect(fencedLines.map((line) => JSON.parse(line))).toMatchObject([
-    { level: 50, reason: 'WATERMARK_NOT_REACHED', msg: expect.stringContaining('npm run admin -- fence retire') },
+    {
+      level: 50,
+      reason: 'WATERMARK_NOT_REACHED',
+      explanation: expect.stringMatching(/^it lacks \d+ of the \d+ hand-outs recorded outside it/),
+      inspect: 'aqm admin fence status',
+      retire: 'aqm admin fence retire',
+      accept: 'aqm admin fence accept',
+    },
   ]);
 
   // A restart changes nothing.
@@ -178,7 +185,7 @@ test('an older copy of the data folder under running services: nothing that was 
   expect(await health(second.address, 'aqm.coin.v1.CoinService')).toBe(ServingStatus.NOT_SERVING);
   expect(await fence('status')).toMatchObject({
     code: 3,
-    stdout: expect.stringContaining('fence: fenced: it does not'),
+    stdout: expect.stringContaining('fence: fenced: it lacks'),
   });
 
   expect(await fence('retire')).toMatchObject({ code: 0, stdout: expect.stringContaining('all older stock is spent') });
@@ -194,11 +201,12 @@ test('an older copy of the data folder under running services: nothing that was 
     );
   }
 
-  // Devices publish again. Under the old epoch they are told; without one, what was there is spent.
+  // Devices publish again. With the old epoch they are refused; without an epoch, the old coins are
+  // spent.
   await expect(bob.upload(before, epoch)).rejects.toMatchObject({ reason: 'EPOCH_CHANGED' });
   const again = await bobAgain.upload(before);
   expect(again.results.map((result) => result.outcome)).toEqual(Array(60).fill(Outcome.OUTCOME_SPENT));
-  // These the database never saw; but the mark knew which of them were handed out.
+  // The database never saw these coins, but the watermark has those that were handed out.
   for (const { keyId, outcome } of (await bob.upload(after)).results) {
     expect(outcome).toBe(out.has(keyId) ? Outcome.OUTCOME_SPENT : Outcome.OUTCOME_INSERTED);
   }
@@ -215,7 +223,8 @@ test('an older copy of the data folder under running services: nothing that was 
   expect(then).toEqual(expect.arrayContaining(ids(fresh)));
   expect(then.filter((keyId) => out.has(keyId))).toEqual([]);
 
-  // What was retired has no bytes any more, but for the answer before the copy, which may be repeated.
+  // Retired coins have no key bytes any more, except those of the answer before the copy, which may
+  // be repeated.
   const withBytes = `SELECT count(public_key) FROM coin WHERE key_id = ANY ('{${ids(before).join()}}')`;
   expect(await queryOnce(url('aqm'), withBytes)).toBe('3');
 }, 120_000);

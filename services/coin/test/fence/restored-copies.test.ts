@@ -18,7 +18,7 @@ import { CoinInventoryServer } from '../../store/coin-inventory-server';
 const [OWNER, ALICE] = [randomUUID(), randomUUID()];
 const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
 
-/** What a service has of its database, without the wire. */
+/** The parts of a service that use the database, without gRPC. */
 interface Service {
   readonly fence: Fence;
   readonly store: CoinInventoryServer;
@@ -31,7 +31,7 @@ let primary: Cluster;
 let backup: Cluster;
 let upToDate: Cluster;
 let behind: Cluster;
-/** Leads to the primary, as a name in the network does. */
+/** A symbolic link that leads to the current primary, as a DNS name does. */
 let current: string;
 let live: Service;
 let epoch: string;
@@ -74,7 +74,7 @@ async function connect(url: string, fenceDir: string): Promise<Service> {
   };
 }
 
-/** One fetch of a service that has tried its database: after a failure it does not for a moment. */
+/** Fetches one coin, and waits while the service does not try its database after a failure. */
 async function fetchTried({ fetchOne }: Service): Promise<string> {
   for (;;) {
     try {
@@ -86,8 +86,8 @@ async function fetchTried({ fetchOne }: Service): Promise<string> {
   }
 }
 
-/** The fence folder as it was when the primary died. */
-function markAsItWas(): string {
+/** Returns a copy of the fence folder as it was when the primary died. */
+function recordsAtDeath(): string {
   const copy = join(folder, `fence-${randomUUID()}`);
   cpSync(join(folder, 'fence-at-death'), copy, { recursive: true });
   return copy;
@@ -98,7 +98,10 @@ const inStock = async ({ store }: Service) => (await store.getInventoryCount(OWN
 const admin = (url: string, fenceDir: string, ...args: string[]) =>
   runCommand('admin', ['fence', ...args], { DATABASE_URL: url, AQM_FENCE_DIR: fenceDir });
 
-/** 20 coins; two are handed out before the backup, one after it, one last. A standby misses only the last. */
+/**
+ * Of 20 coins, two are handed out before the backup and two after it. One standby lacks only the
+ * last hand-out.
+ */
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'aqm-copies-'));
   const archive = join(folder, 'archive');
@@ -114,7 +117,7 @@ beforeAll(async () => {
   symlinkSync(primary.socketFolder, current);
 
   live = await connect(primary.url('aqm', current), join(folder, 'fence'));
-  ({ epoch } = await live.store.uploadCoins(OWNER, mint(20).map(withEnd), ''));
+  ({ epoch } = await live.store.uploadCoins(OWNER, mint(20).map(withExpiry), ''));
   handedOut.push(await live.fetchOne(), await live.fetchOne());
   mkdirSync(backup.folder);
   await baseBackup(primary.url('postgres'), primary.data, backup.data);
@@ -140,7 +143,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** The base backup, recovered from the archive as far as the target says. */
+/** Recovers the base backup from the archive, up to the target. */
 async function recover(name: string, target: readonly string[]): Promise<Cluster> {
   const recovered = cluster(name);
   const settings = [`restore_command = 'cp ${folder}/archive/%f %p'`, "recovery_target_action = 'promote'", ...target];
@@ -152,11 +155,11 @@ async function recover(name: string, target: readonly string[]): Promise<Cluster
 
 test('a base backup recovered to a point before the last hand-out is fenced; accept opens it as it is', async () => {
   const recovered = await recover('before', [`recovery_target_lsn = '${lsnBeforeTheLast}'`]);
-  const fenceDir = markAsItWas();
+  const fenceDir = recordsAtDeath();
   const service = await connect(recovered.url(), fenceDir);
   expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   await expect(service.fetchOne()).rejects.toBeInstanceOf(FencedError);
-  await expect(service.store.uploadCoins(OWNER, mint(1).map(withEnd), '')).rejects.toBeInstanceOf(FencedError);
+  await expect(service.store.uploadCoins(OWNER, mint(1).map(withExpiry), '')).rejects.toBeInstanceOf(FencedError);
   await expect(service.store.purgeStale(0)).rejects.toBeInstanceOf(FencedError);
   expect(await inStock(service)).toBe(0);
 
@@ -171,38 +174,38 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
     mark: { rings: [{ records: 4, missing: 1 }], unknownOpenings: [] },
   });
   expect(await admin(recovered.url(), fenceDir, 'accept')).toMatchObject({ code: 0 });
-  await service.fence.look();
+  await service.fence.check();
   expect(await service.store.getInventoryCount(OWNER)).toMatchObject({ epoch, available: new Map([[BRONZE, 16]]) });
-  // The mark knew the last one to be handed out.
+  // The watermark has the last hand-out.
   expect(handedOut).not.toContain(await service.fetchOne());
   expect(await admin(recovered.url(), fenceDir, 'accept')).toMatchObject({ code: 1 });
 });
 
-test('recovered to its end it opens by itself in the same epoch, but not without a mark', async () => {
+test('a base backup recovered to the end of its archive is not fenced and keeps its epoch, but only with a fence record', async () => {
   const recovered = await recover('end', []);
-  const without = await connect(recovered.url(), join(folder, 'no-mark'));
+  const without = await connect(recovered.url(), join(folder, 'no-record'));
   expect(without.fence.fenceReason?.reason).toBe('NO_WATERMARK');
 
-  const service = await connect(recovered.url(), markAsItWas());
+  const service = await connect(recovered.url(), recordsAtDeath());
   expect(service.fence.fenceReason).toBeUndefined();
   expect(await service.store.getInventoryCount(OWNER)).toMatchObject({ epoch });
   expect(handedOut).not.toContain(await service.fetchOne());
-  const status = await admin(recovered.url(), join(folder, 'no-mark'), 'status', '--json');
+  const status = await admin(recovered.url(), join(folder, 'no-record'), 'status', '--json');
   expect(JSON.parse(status.stdout)).toMatchObject({ state: 'open', openedAs: { timeline: 2 } });
 });
 
-test('a clone under another name, and a dump that was restored, are fenced', async () => {
+test('a clone under another name, or a restored dump, is fenced', async () => {
   const recovered = await recover('cloned', []);
   await recovered.query('CREATE DATABASE clone TEMPLATE aqm', 'postgres');
-  const service = await connect(recovered.url('clone'), markAsItWas());
+  const service = await connect(recovered.url('clone'), recordsAtDeath());
   expect(service.fence.fenceReason?.reason).toBe('OTHER_CLUSTER');
 });
 
-test('a standby that had everything is promoted: it opens by itself in the same epoch and goes on', async () => {
+test('a promoted standby that has every hand-out is not fenced and keeps its epoch', async () => {
   await expect(live.fetchOne()).rejects.toBeInstanceOf(DatabaseUnavailableError);
   unlinkSync(current);
   symlinkSync(upToDate.socketFolder, current);
-  // It can be reached, but hands out nothing yet.
+  // The standby can be reached, but cannot hand out anything yet.
   await expect(fetchTried(live)).rejects.toBeInstanceOf(DatabaseUnavailableError);
   await upToDate.query('SELECT pg_promote()', 'postgres');
   const next = await fetchTried(live);
@@ -211,30 +214,31 @@ test('a standby that had everything is promoted: it opens by itself in the same 
   expect(live.fence.fenceReason).toBeUndefined();
   expect(await live.store.getInventoryCount(OWNER)).toMatchObject({ epoch, available: new Map([[BRONZE, 15]]) });
 
-  // The one that died comes back, and does not know what its successor handed out.
+  // The former primary returns, and does not know the coins that its successor handed out.
   await primary.start();
   expect((await connect(primary.url(), join(folder, 'fence'))).fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   await primary.stop();
 });
 
-test('a standby that lacked the last hand-out is fenced; after retire the mark keeps older databases out', async () => {
+test('a promoted standby that lacks the last hand-out is fenced; after retire the fence record keeps older databases out', async () => {
   await behind.start();
   await behind.query('SELECT pg_promote()', 'postgres');
-  const fenceDir = markAsItWas();
+  const fenceDir = recordsAtDeath();
   const service = await connect(behind.url(), fenceDir);
   expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   expect(await admin(behind.url(), fenceDir, 'retire')).toMatchObject({ code: 0 });
-  await service.fence.look();
+  await service.fence.check();
   const count = await service.store.getInventoryCount(OWNER);
   expect(count.epoch).not.toBe(epoch);
   expect(await inStock(service)).toBe(0);
 
-  // The one that died comes back. It has every coin of the old mark, but not the operator's decision.
+  // The former primary returns. It has every coin of the old records, but not the operator's
+  // decision.
   await primary.start();
-  expect((await connect(primary.url(), markAsItWas())).fence.fenceReason).toBeUndefined();
+  expect((await connect(primary.url(), recordsAtDeath())).fence.fenceReason).toBeUndefined();
   expect((await connect(primary.url(), fenceDir)).fence.fenceReason?.reason).toBe('UNKNOWN_ACTIVATION');
 });
 
-function withEnd(coin: ReturnType<typeof mint>[number]) {
+function withExpiry(coin: ReturnType<typeof mint>[number]) {
   return { ...coin, expireTime: IN_20_DAYS };
 }

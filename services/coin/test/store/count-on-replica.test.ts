@@ -15,8 +15,8 @@ import { resolveFence } from '../../fence/resolve';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
 
 const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
-/** So long that no test passes it. */
-const PATIENT_MS = 3_600_000;
+/** A lag that no test reaches. */
+const ANY_LAG_MS = 3_600_000;
 
 let folder: string;
 let primary: Cluster;
@@ -64,10 +64,10 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** Five coins that the replica knows, and two that it does not know yet. */
+/** Uploads five coins that the replica receives, and then stops its replay. */
 beforeEach(async () => {
   owner = randomUUID();
-  await storeWith(PATIENT_MS).uploadCoins(owner, coins(5), '');
+  await storeWith(ANY_LAG_MS).uploadCoins(owner, coins(5), '');
   await caughtUp();
   await standby.query('SELECT pg_wal_replay_pause()', 'postgres');
   await standby.until("pg_get_wal_replay_pause_state() = 'paused'");
@@ -76,8 +76,8 @@ afterEach(async () => {
   await standby.query('SELECT pg_wal_replay_resume()', 'postgres');
 });
 
-test('a replica counts what it has; time and epoch are those of the database, and so is what an upload answers', async () => {
-  const store = storeWith(PATIENT_MS);
+test('a replica counts the coins that it has; time, epoch and the counts of an upload are those of the database', async () => {
+  const store = storeWith(ANY_LAG_MS);
   const upload = await store.uploadCoins(owner, coins(2), '');
   expect(upload.available.get(BRONZE)).toBe(7);
   const time = Number(await primary.query('SELECT floor(1000 * extract(epoch FROM now()))'));
@@ -90,7 +90,7 @@ test('a replica counts what it has; time and epoch are those of the database, an
   expect(await counted(store)).toBe(7);
 });
 
-test('a replica that is too far behind is not believed, and believed again when it has everything', async () => {
+test('a replica that lags too far behind is not used until it has caught up', async () => {
   const store = storeWith(0);
   await store.uploadCoins(owner, coins(2), '');
   expect(await counted(store)).toBe(7);
@@ -99,8 +99,8 @@ test('a replica that is too far behind is not believed, and believed again when 
   expect(await counted(store)).toBe(7);
 });
 
-test('while the replica is away the database counts', async () => {
-  const store = storeWith(PATIENT_MS);
+test('the database counts while the replica cannot be reached', async () => {
+  const store = storeWith(ANY_LAG_MS);
   await store.uploadCoins(owner, coins(2), '');
   expect(await counted(store)).toBe(5);
   await standby.stop('SIGINT');
@@ -110,9 +110,9 @@ test('while the replica is away the database counts', async () => {
   expect(await counted(store)).toBe(7);
 });
 
-test('a replica that has not heard of the present opening is not believed', async () => {
-  const store = storeWith(PATIENT_MS);
-  await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostOpenings: [] });
+test('a replica without the current activation is not used', async () => {
+  const store = storeWith(ANY_LAG_MS);
+  await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostActivations: [] });
   const { available, epoch } = await store.getInventoryCount(owner);
   expect(available).toEqual(new Map());
   expect(epoch).toBe((await readDatabaseState(db)).epoch);

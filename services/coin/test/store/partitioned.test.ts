@@ -17,29 +17,34 @@ import { countOnReplica } from '../../store/count-on-replica';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 import { readStockLevels } from '../../store/stock-levels';
 import { summarizeStock } from '../../store/stock-summary';
-import { type PlanMode, type Ran, ranDuring, tellPlans } from './plans';
+import { type PlanMode, type Ran, ranDuring, reportPlans } from './plans';
 
 const PARTS = 8;
 const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
-/** One user a statement, as docs/distributed.md wants it; and as many as there are. */
+/**
+ * Batches with one user per statement, as docs/distributed.md requires, and batches with any number
+ * of users.
+ */
 const ONE: BatchingRules = { batch: 256, queues: 16, targets: 1, maxWaitMs: 60_000, stallTimeoutMs: 60_000 };
 const SEVERAL: BatchingRules = { ...ONE, queues: 1, targets: 1000 };
 
 let database: TestDatabase;
 let service: TestService;
-/** In a partition each. */
+/** Three users, each in another partition. */
 let users: readonly string[];
 
-/** The store with these rules on partitioned tables, whose statements tell their plans. */
+/**
+ * Starts a store with these rules on partitioned tables, which reports the plans of its statements.
+ */
 async function start(batching: BatchingRules, mode?: PlanMode): Promise<void> {
   database = await createDatabase();
   await partitionByUser(database.db, PARTS);
-  if (mode) await tellPlans(database, mode);
+  if (mode) await reportPlans(database, mode);
   service = await startService({ batching }, { database, replicas: 1 });
   users = await threeUsers();
 }
 
-/** With coins, each in a partition of its own. */
+/** Returns three users with coins, each in another partition. */
 async function threeUsers(): Promise<string[]> {
   const found = new Map<number, string>();
   while (found.size < 3) {
@@ -76,7 +81,7 @@ function idsOf(answer: FetchAnswer): string[] {
   return ids(answer.coins);
 }
 
-/** Numbers of the partitions among these names. */
+/** Returns the numbers of the partitions among these names. */
 function partsOf(names: ReadonlySet<string>): number[] {
   const parts = [...names].flatMap((name) => {
     const [, table = '', part = ''] = /^(.*)_p(\d+)$/.exec(name) ?? [];
@@ -87,14 +92,14 @@ function partsOf(names: ReadonlySet<string>): number[] {
 
 interface Work {
   readonly does: string;
-  /** Where its statements are. */
+  /** The files of its statements. */
   readonly files: readonly string[];
   /** In the text of one of them, so that it was that one. */
   readonly holds: string;
   readonly work: (user: string) => Promise<unknown>;
 }
 
-/** Of one user: what a distributed engine must be able to send to one shard. */
+/** The work of one user, which a distributed engine must be able to send to one shard. */
 const OF_ONE_USER: readonly Work[] = [
   {
     does: 'an upload of new coins',
@@ -103,7 +108,7 @@ const OF_ONE_USER: readonly Work[] = [
     work: (user) => upload(user, coins(5)),
   },
   {
-    does: 'an upload that is repeated, in conflict, and spent',
+    does: 'an upload of repeated, conflicting and spent coins',
     files: ['store/upload-coins'],
     holds: 'INSERT INTO coin_stock',
     work: async (user) => {
@@ -121,7 +126,7 @@ const OF_ONE_USER: readonly Work[] = [
     },
   },
   {
-    does: 'an operator who looks at the stock',
+    does: 'a summary of the stock for an operator',
     files: ['store/stock-summary'],
     holds: 'AS past_handing_out',
     work: async (user) =>
@@ -184,7 +189,7 @@ const OF_ONE_USER: readonly Work[] = [
     },
   },
   {
-    does: 'fetches that wait together for one user',
+    does: 'a batch of concurrent fetches for one user',
     files: ['store/claim/claim-many-fast'],
     holds: 'WITH ORDINALITY AS q (category, wanted, scan)',
     work: async (user) => {
@@ -195,7 +200,7 @@ const OF_ONE_USER: readonly Work[] = [
     },
   },
   {
-    does: 'fetches that wait together for one user, with ids',
+    does: 'a batch of concurrent fetches for one user, with ids',
     files: ['store/claim/claim-many-fast'],
     holds: 'JOIN item i ON',
     work: async (user) => {
@@ -204,7 +209,7 @@ const OF_ONE_USER: readonly Work[] = [
     },
   },
   {
-    does: 'a batch for one user',
+    does: 'a call with several items for one user',
     files: ['store/claim/claim-many-fast', 'store/claim/claim-one'],
     holds: 'coin_fetch',
     work: async (user) => {
@@ -221,19 +226,19 @@ const OF_ONE_USER: readonly Work[] = [
     work: async (user) => expect((await service.store.getInventoryCount(user)).available.size).toBe(3),
   },
   {
-    does: 'a count by a replica',
-    files: ['store/count-on-replica'],
+    does: 'a count on a replica',
+    files: ['store/count-coins'],
     holds: 'pg_last_wal_replay_lsn',
     work: async (user) => {
       const { db } = service.database;
-      const { incarnation, opening } = await readDatabaseState(db);
-      const passage = { incarnation, opening: opening?.id ?? '' };
-      const count = await countOnReplica(db, { db, maxLagMs: 0 }, user, passage, Deadline.NONE);
+      const { incarnation, activation } = await readDatabaseState(db);
+      const token = { incarnation, activation: activation?.id ?? '' };
+      const count = await countOnReplica(db, { db, maxLagMs: 0 }, user, token, Deadline.NONE);
       expect(count.available.size).toBe(3);
     },
   },
   {
-    does: 'a reconcile that asks, and one that retires',
+    does: 'a reconcile that reads states, and one that retires',
     files: ['store/reconcile-coins'],
     holds: 'blanked AS',
     work: async (user) => {
@@ -249,7 +254,10 @@ const OF_ONE_USER: readonly Work[] = [
   },
 ];
 
-/** Of several users by their nature: hygiene, operators' decisions, and claims where AQM_DISTRIBUTED=off allows several. */
+/**
+ * Work of several users: housekeeping, operators' decisions, and claims of several users in one
+ * statement.
+ */
 const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those users, or more' | 'all' })[] = [
   {
     does: 'a purge',
@@ -275,7 +283,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   {
     does: 'forgetting spent ids',
     files: ['store/housekeeping/forget-spent'],
-    holds: 'due AS MATERIALIZED',
+    holds: '"due" as materialized',
     touches: 'all',
     work: async () => {
       for (const user of users) await ask([fetchOf(user, { count: 2 })]);
@@ -286,19 +294,19 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     },
   },
   {
-    does: "an operator's retire, and what it leaves to clear",
+    does: "an operator's retire, and the clearing of key bytes after it",
     files: ['fence/resolve', 'store/housekeeping/clear-retired'],
     holds: 'owed AS MATERIALIZED',
     touches: 'all',
     work: async () => {
       const { db } = service.database;
-      await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostOpenings: [] });
+      await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostActivations: [] });
       expect(await clearRetired(db)).toBe(3 * 90);
       for (const user of users) expect((await service.store.getInventoryCount(user)).available.size).toBe(0);
     },
   },
   {
-    does: 'looking how much there is',
+    does: 'reading the stock levels',
     files: ['store/stock-levels'],
     holds: 'TABLESAMPLE',
     touches: 'all',
@@ -308,7 +316,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     },
   },
   {
-    does: 'looking coins of the mark up',
+    does: 'looking up the coins of the watermark',
     files: ['fence/count-missing'],
     holds: 'AS live',
     touches: 'those users',
@@ -320,7 +328,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     },
   },
   {
-    does: 'fetches of several users that wait together',
+    does: 'a batch of concurrent fetches for several users',
     files: ['store/claim/claim-many-fast'],
     holds: 'WITH ORDINALITY AS q (user_id, category, wanted, scan)',
     touches: 'those users',
@@ -331,7 +339,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     },
   },
   {
-    does: 'fetches of several users that wait together, with ids',
+    does: 'a batch of concurrent fetches for several users, with ids',
     files: ['store/claim/claim-many-fast'],
     holds: 'JOIN item i ON',
     touches: 'those users',
@@ -344,9 +352,13 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   },
 ];
 
-const ON_THESE_TABLES = /(FROM|INTO|UPDATE|JOIN|USING|TRUNCATE) coin(_stock|_fetch)?\b/;
+const SQL_ON_THESE_TABLES = /(FROM|INTO|UPDATE|JOIN|USING|TRUNCATE) coin(_stock|_fetch)?\b/;
+/** Calls of the query builder in a source. */
+const BUILDER_ON_THESE_TABLES = /(selectFrom|insertInto|updateTable|deleteFrom|using|Join)\(\s*'coin(_stock|_fetch)?\b/;
+/** The text that the query builder writes: key words in lower case, names in quotes. */
+const BUILT_ON_THESE_TABLES = /(from|into|update|join|using) "coin(_stock|_fetch)?"/;
 
-test('the partitioned tables have what the migrations gave them', async () => {
+test('the partitioned tables have the same shape as those of the migrations', async () => {
   const migrated = await createDatabase();
   const shape = await shapeOf(migrated.db);
   await partitionByUser(migrated.db, PARTS);
@@ -354,16 +366,17 @@ test('the partitioned tables have what the migrations gave them', async () => {
   await migrated.drop();
 });
 
-test('every statement on these tables is in one of the lists', () => {
+test('the lists contain every statement on these tables', () => {
   const service = join(ROOT, 'services/coin');
-  const withStatements = globSync('{store,fence}/**/*.ts', { cwd: service }).filter((file) =>
-    ON_THESE_TABLES.test(readFileSync(join(service, file), 'utf8')),
-  );
+  const withStatements = globSync('{store,fence}/**/*.ts', { cwd: service }).filter((file) => {
+    const source = readFileSync(join(service, file), 'utf8');
+    return SQL_ON_THESE_TABLES.test(source) || BUILDER_ON_THESE_TABLES.test(source);
+  });
   const listed = new Set([...OF_ONE_USER, ...OF_ALL_USERS].flatMap(({ files }) => files.map((file) => `${file}.ts`)));
   expect([...listed].sort()).toEqual(withStatements.sort());
 });
 
-describe.each(['custom', 'generic'] as const)('by a %s plan, for one user', (mode) => {
+describe.each(['custom', 'generic'] as const)('with a %s plan, for one user', (mode) => {
   beforeAll(() => start(ONE, mode));
   afterAll(stop);
 
@@ -373,13 +386,13 @@ describe.each(['custom', 'generic'] as const)('by a %s plan, for one user', (mod
     expect(ran.filter(({ text }) => text.includes(holds))).not.toEqual([]);
     const own = await partitionOf(database.db, user, PARTS);
     for (const { text, touched, named } of ran) {
-      // Planned for these values it does not even name another one, so no step is without the user's id.
+      // A custom plan does not even name another partition, so every step has the user's id.
       expect([partsOf(mode === 'custom' ? named : touched), text]).toEqual([[own], text]);
     }
   });
 });
 
-describe.each(['custom', 'generic'] as const)('by a %s plan, for all users', (mode) => {
+describe.each(['custom', 'generic'] as const)('with a %s plan, for all users', (mode) => {
   afterEach(stop);
 
   test.each(OF_ALL_USERS)('$does touches $touches', async ({ holds, touches, work }) => {
@@ -393,7 +406,10 @@ describe.each(['custom', 'generic'] as const)('by a %s plan, for all users', (mo
   });
 });
 
-/** Not what the test itself does to the tables, with their names in quotes. */
+/**
+ * Returns false for the statements of the test itself, whose key words are in upper case and whose
+ * names are in quotes.
+ */
 function isOurs({ text }: Ran): boolean {
-  return ON_THESE_TABLES.test(text);
+  return SQL_ON_THESE_TABLES.test(text) || BUILT_ON_THESE_TABLES.test(text);
 }

@@ -2,7 +2,9 @@ import { Client } from 'pg';
 import type { TestDatabase } from '../../../../testkit/test-database';
 import { asAdmin } from '../../../../testkit/test-database';
 
-/** How PostgreSQL plans a statement with parameters: for these values, or once for any. */
+/**
+ * PostgreSQL's plan for a statement with parameters: custom for these values, or generic for all.
+ */
 export type PlanMode = 'custom' | 'generic';
 
 interface PlanNode {
@@ -13,17 +15,17 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[];
 }
 
-/** One statement as it ran. */
+/** One executed statement. */
 export interface Ran {
   readonly text: string;
-  /** Tables and partitions that its plan names. */
+  /** The tables and partitions that its plan names. */
   readonly named: ReadonlySet<string>;
-  /** Those of them that it read or wrote. */
+  /** The tables and partitions that it read or wrote. */
   readonly touched: ReadonlySet<string>;
 }
 
-/** Makes every connection that is opened from now on tell the plan of each statement it ran, by a notice. */
-export async function tellPlans({ name }: TestDatabase, mode: PlanMode): Promise<void> {
+/** Makes every later connection report the plan of each executed statement in a notice. */
+export async function reportPlans({ name }: TestDatabase, mode: PlanMode): Promise<void> {
   const settings = {
     session_preload_libraries: 'auto_explain',
     'auto_explain.log_min_duration': '0',
@@ -39,11 +41,11 @@ export async function tellPlans({ name }: TestDatabase, mode: PlanMode): Promise
   }
 }
 
-/** What the connections of this process ran during some work. */
+/** Returns the statements that the connections of this process ran during some work. */
 export async function ranDuring(work: () => Promise<unknown>): Promise<Ran[]> {
   const ran: Ran[] = [];
   const emit = Client.prototype.emit;
-  // The service opens its connections itself; a notice reaches nobody else.
+  // The service opens its connections itself, and only they receive the notices.
   Client.prototype.emit = function (this: Client, event: string | symbol, ...args: unknown[]): boolean {
     if (event === 'notice') ran.push(...toRan((args[0] as { message?: string }).message ?? ''));
     return Reflect.apply(emit, this, [event, ...args]);
@@ -65,7 +67,7 @@ function toRan(notice: string): Ran[] {
     const own = node['Relation Name'] === undefined ? [] : [node['Relation Name']];
     for (const name of [...own, ...(node['Target Tables'] ?? []).map((target) => target['Relation Name'])])
       named.add(name);
-    // What a ModifyTable names is written where a scan below it found a row.
+    // A ModifyTable writes to a table that it names only where a scan below it found a row.
     if (node['Node Type'] !== 'ModifyTable' && (node['Actual Loops'] ?? 0) > 0)
       for (const name of own) touched.add(name);
   });

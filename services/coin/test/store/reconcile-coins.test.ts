@@ -20,7 +20,7 @@ beforeEach(async () => {
 });
 afterEach(() => service.stop());
 
-/** Coins in Bob's stock, uploaded a minute ago. */
+/** Puts coins into Bob's stock, as if uploaded a minute ago. @returns their ids */
 async function stock(count: number, category = BRONZE, fields = {}): Promise<string[]> {
   const coins = mint(count, category, fields);
   for (let from = 0; from < count; from += 100) await bob.upload(coins.slice(from, from + 100));
@@ -28,10 +28,10 @@ async function stock(count: number, category = BRONZE, fields = {}): Promise<str
   return ids(coins);
 }
 
-/** A server_time that Bob received just now. */
+/** Returns a server_time that Bob received just now. */
 async function listedNow(): Promise<Date> {
   const { serverTime } = await bob.count();
-  if (!serverTime) throw new Error('GetInventoryCount gave no time.');
+  if (!serverTime) throw new Error('GetInventoryCount returned no time.');
   return serverTime;
 }
 
@@ -62,7 +62,7 @@ describe('the state of an id', () => {
     expect(answer).toMatchObject({ retiredCount: 0, databaseEpoch: (await bob.count()).databaseEpoch });
   });
 
-  test('stays SPENT after the hard delete, and is that of the id also when it is asked for under another category', async () => {
+  test('stays SPENT after the hard delete, and does not depend on the category of the request', async () => {
     const admin = await service.user({ isAdmin: true });
     const [fetched, held] = (await stock(2)) as [string, string];
     await alice.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
@@ -78,7 +78,7 @@ describe('the state of an id', () => {
     ]);
   });
 
-  test('is told for 1000 ids in one statement, retiring as many included', async () => {
+  test('is returned for 1000 ids by one statement, which also retires as many', async () => {
     const held = await stock(1000, GOLD);
     expect(await statementsOf(service, () => statesOf(held, GOLD))).toBe(1);
     expect(new Set(await statesOf(held, GOLD))).toEqual(new Set([State.STATE_IN_STOCK]));
@@ -108,19 +108,19 @@ describe('a complete list', () => {
     expect((await complete([held])).retiredCount).toBe(0);
   });
 
-  test('that is not said to be complete retires nothing', async () => {
+  test('retires nothing unless it is marked as complete', async () => {
     await stock(2);
     const part = await bob.reconcile({ coinCategory: BRONZE, listedAt: await listedNow() });
     expect([part.retiredCount, (await left())?.bronze]).toEqual([0, 2]);
   });
 
-  test('of nothing retires everything: the vault was wiped', async () => {
+  test('retires everything if it is empty, because the vault was wiped', async () => {
     await stock(3);
     expect((await complete([])).retiredCount).toBe(3);
     expect((await left())?.bronze).toBe(0);
   });
 
-  test('makes coins spent for ever: uploading them again is refused, without their key bytes being kept', async () => {
+  test('makes coins spent for ever: they cannot be uploaded again, and their key bytes are removed', async () => {
     const coins = mint(2);
     await bob.upload(coins);
     await service.age('coin_stock', 'upload_time', '1 minute');
@@ -135,7 +135,7 @@ describe('a complete list', () => {
     expect(await service.store.forgetSpent()).toBe(2);
   });
 
-  test('leaves coins alone that were uploaded after the vault was read, or within the same millisecond', async () => {
+  test('does not retire coins that were uploaded after the vault was read, or in the same millisecond', async () => {
     const listedAt = await listedNow();
     await bob.upload(mint(2));
     const later = await bob.reconcile({ coinCategory: BRONZE, complete: true, listedAt });
@@ -145,13 +145,13 @@ describe('a complete list', () => {
     expect((await left())?.bronze).toBe(2);
   });
 
-  test('leaves a coin past handing out to the purge', async () => {
+  test('leaves a coin that is too close to its expiry to the purge', async () => {
     await stock(1, BRONZE, { expireTime: new Date(Date.now() + 25 * HOUR) });
     await service.age('coin_stock', 'expire_time', '2 hours');
     expect((await complete([])).retiredCount).toBe(0);
   });
 
-  test('in another epoch is refused and retires nothing; the right one counts in any case, and an empty one', async () => {
+  test('is refused with another epoch and retires nothing; the right epoch in any case, or an empty one, is accepted', async () => {
     await stock(2);
     const { databaseEpoch } = await bob.count();
     const listedAt = await listedNow();
@@ -164,23 +164,23 @@ describe('a complete list', () => {
   });
 });
 
-describe('at the same time as other calls', () => {
-  test('a coin that a claim holds is not stepped over: it is retired when the claim rolls back, and spent when not', async () => {
+describe('a reconcile at the same time as other calls', () => {
+  test('waits for a coin that a claim holds: it is retired if the claim rolls back, and spent otherwise', async () => {
     const { db } = service.database;
     for (const rollBack of [true, false]) {
       const [held] = (await stock(1)) as [string];
       const holder = await db.startTransaction().execute();
       await sql`SELECT FROM coin_stock WHERE key_id = ${held}::uuid FOR UPDATE`.execute(holder);
       const retiring = complete([]);
-      await Promise.race([retiring, somebodyWaits()]);
+      await Promise.race([retiring, oneWaits()]);
       if (!rollBack) await sql`DELETE FROM coin_stock WHERE key_id = ${held}::uuid`.execute(holder);
       await (rollBack ? holder.rollback() : holder.commit()).execute();
       expect((await retiring).retiredCount).toBe(rollBack ? 1 : 0);
       expect(await statesOf([held])).toEqual([State.STATE_SPENT]);
     }
 
-    async function somebodyWaits(): Promise<void> {
-      for (let look = 0; look < 10_000; look++) {
+    async function oneWaits(): Promise<void> {
+      for (let attempt = 0; attempt < 10_000; attempt++) {
         const { rows } = await sql`
           SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`.execute(db);
         if (rows.length > 0) return;
@@ -188,12 +188,12 @@ describe('at the same time as other calls', () => {
     }
   });
 
-  test('each unlisted coin is either fetched or retired, never both', async () => {
+  test('leaves each unlisted coin either fetched or retired, never both', async () => {
     const minted = await stock(200);
     const [listed, unlisted] = [minted.slice(0, 50), minted.slice(50)];
     const fetchers = await Promise.all(Array.from({ length: 20 }, () => service.user()));
-    const fetching = fetchers.map(async (user, place) => {
-      if (place % 5 === 0) return { fetched: [], retired: (await complete(listed)).retiredCount };
+    const fetching = fetchers.map(async (user, index) => {
+      if (index % 5 === 0) return { fetched: [], retired: (await complete(listed)).retiredCount };
       const answer = await user.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 5 });
       return { fetched: ids(answer.coins), retired: 0 };
     });
@@ -206,7 +206,7 @@ describe('at the same time as other calls', () => {
     expect(await statesOf(unlisted)).toEqual(unlisted.map(() => State.STATE_SPENT));
   });
 
-  test('no upload loses a coin to lists that were read before it was sent', async () => {
+  test('never retires coins of an upload that was sent after the list was read', async () => {
     const inVault: string[] = [];
     const uploading = Array.from({ length: 10 }, async () => {
       for (let batch = 0; batch < 5; batch++) {
@@ -216,7 +216,7 @@ describe('at the same time as other calls', () => {
       }
     });
     const reconciling = Array.from({ length: 10 }, async () => {
-      for (let turn = 0; turn < 5; turn++) {
+      for (let round = 0; round < 5; round++) {
         const listedAt = await listedNow();
         const keyIds = [...inVault];
         // Uploads that are sent from here on are in stock when the list arrives.

@@ -1,7 +1,10 @@
 import { sql } from 'kysely';
 import type { TestService } from '../../../../testkit/service';
 
-/** How many statements the database ran for some work; of those that hold `text`, if it is given. */
+/**
+ * Returns the number of statements that the database ran for some work, counting only those that
+ * contain `text`.
+ */
 export async function statementsOf(
   { database: { db } }: TestService,
   work: () => Promise<unknown>,

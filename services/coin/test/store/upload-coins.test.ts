@@ -18,7 +18,7 @@ async function outcomes(user: User, coins: Parameters<User['upload']>[0]): Promi
   return (await user.upload(coins)).results.map((result) => result.outcome);
 }
 
-test('a repeated upload is ALREADY_PRESENT and a success, whatever the case of the id', async () => {
+test('a repeated upload succeeds with ALREADY_PRESENT, whatever the case of the id', async () => {
   const [coin] = mint(1, GOLD);
   if (!coin) return;
   const first = await bob.upload([coin]);
@@ -46,7 +46,7 @@ test('other key material under a stored id is CONFLICT and the stored coin stays
   expect(coins).toMatchObject([{ keyId: coin.keyId, publicKey: coin.publicKey, signature: coin.signature }]);
 });
 
-test('the same id twice in one upload: the first wins, the second is judged against it', async () => {
+test('an id that appears twice in one upload is stored once, and the second is compared with the first', async () => {
   const [coin, other] = mint(2);
   if (!coin || !other) return;
   expect(await outcomes(bob, [coin, coin, { ...other, keyId: coin.keyId }, other])).toEqual([
@@ -71,7 +71,7 @@ test('a coin that was handed out is SPENT, before and after its hard delete', as
   expect(await outcomes(bob, otherKey)).toEqual([Outcome.OUTCOME_SPENT]);
 });
 
-test('a coin within 24 hours of its end is EXPIRED, one later is not', async () => {
+test('a coin within 24 hours of its expiry is EXPIRED, a later one is not', async () => {
   const soon = mint(1, BRONZE, { expireTime: new Date(Date.now() + 24 * HOUR - 60_000) });
   const past = mint(1, BRONZE, { expireTime: new Date(0) });
   const later = mint(1, BRONZE, { expireTime: new Date(Date.now() + 24 * HOUR + 60_000) });
@@ -82,7 +82,7 @@ test('a coin within 24 hours of its end is EXPIRED, one later is not', async () 
   ]);
 });
 
-test('beyond the stock limit of a category coins are refused one by one, others not', async () => {
+test('coins beyond the stock limit of their category are refused one by one, and others accepted', async () => {
   const answer = await bob.upload([...mint(4), ...mint(1, GOLD), ...mint(3)]);
   expect(answer.results.map((result) => result.outcome)).toEqual([
     ...Array(6).fill(Outcome.OUTCOME_INSERTED),
@@ -93,7 +93,7 @@ test('beyond the stock limit of a category coins are refused one by one, others 
   expect(await outcomes(bob, mint(2))).toEqual([Outcome.OUTCOME_INSERTED, Outcome.OUTCOME_OVER_STOCK_LIMIT]);
 });
 
-test('two uploads of the same ids at once insert each once', async () => {
+test('simultaneous uploads of the same ids insert each id once', async () => {
   const roomy = await startService();
   const owner = await roomy.user();
   const coins = mint(100);
@@ -113,7 +113,7 @@ test('two uploads of the same ids at once insert each once', async () => {
   await roomy.stop();
 });
 
-test("one user uploading another one's ids creates coins of its own and touches nothing else", async () => {
+test('a user who uploads the ids of another user creates coins of its own and changes nothing else', async () => {
   const eve = await service.user();
   const coins = mint(3);
   await bob.upload(coins);
@@ -124,7 +124,7 @@ test("one user uploading another one's ids creates coins of its own and touches 
   expect((await eve.count()).available?.bronze).toBe(3);
 });
 
-test('an upload under another epoch is refused whole and changes nothing', async () => {
+test('an upload with another epoch is refused completely and changes nothing', async () => {
   const { databaseEpoch } = await bob.count();
   expect((await bob.upload(mint(1), databaseEpoch.toUpperCase())).insertedCount).toBe(1);
   await expect(bob.upload(mint(1), randomUUID())).rejects.toMatchObject({
@@ -134,7 +134,7 @@ test('an upload under another epoch is refused whole and changes nothing', async
   expect((await bob.count()).available?.bronze).toBe(1);
 });
 
-test('an unset expire_time becomes 23 days from now, a set one is kept to the millisecond', async () => {
+test('a missing expire_time becomes 23 days from now, and a given one is kept to the millisecond', async () => {
   const expireTime = new Date(Date.now() + 48 * HOUR + 7);
   const before = Date.now();
   await bob.upload([...mint(1), ...mint(1, BRONZE, { expireTime })]);

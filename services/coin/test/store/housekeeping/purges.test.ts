@@ -20,7 +20,7 @@ async function rows(table: string): Promise<number> {
   return rows[0]?.n ?? -1;
 }
 
-test('PurgeStale deletes what is past handing out and what is too old, and nothing else', async () => {
+test('PurgeStale deletes coins that are too close to their expiry or too old, and no others', async () => {
   await bob.upload(mint(3));
   await service.age('coin_stock', 'expire_time', '22 days');
   await bob.upload(mint(4, GOLD));
@@ -40,7 +40,7 @@ test('a purged coin was never handed out and may be uploaded again', async () =>
   expect((await bob.upload(coins)).insertedCount).toBe(1);
 });
 
-test('PurgeStale walks a large stock in slices, several at once, and steps over what a claim holds', async () => {
+test('PurgeStale walks a large stock in slices, also in parallel, and skips coins that a claim holds', async () => {
   const owners = await Promise.all(Array.from({ length: 30 }, () => service.user()));
   await Promise.all(owners.map((owner) => owner.upload(mint(100))));
   await service.age('coin_stock', 'upload_time', '5 days');
@@ -67,7 +67,7 @@ test('HardDeleteFetched removes the coins of a request together, after the grace
   expect(left).toEqual([{ bytes: 50, spent: 100 }]);
 });
 
-test('a spent id is forgotten when no vault can hold its private half any more, and not before', async () => {
+test('a spent id is forgotten once no vault can hold its private half any more, and not before', async () => {
   const { store } = service;
   const coins = mint(3);
   await bob.upload(coins);

@@ -14,7 +14,7 @@ import { openDatabase } from '../../../database/pool';
 import { developmentKey, issueToken } from '../../../identity/development-key';
 import { forgetSpent } from '../../../store/housekeeping/forget-spent';
 
-test('a spent coin is SPENT after its hard delete and after every restart, until its time is over', async () => {
+test('a spent coin stays SPENT after its hard delete and after every restart, until its id is forgotten', async () => {
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-spent-'));
   const userId = randomUUID();
   const start = () => spawnMain(dataDir, { AQM_FETCH_GRACE: '1' });
@@ -35,7 +35,7 @@ test('a spent coin is SPENT after its hard delete and after every restart, until
   const spent = [Outcome.OUTCOME_SPENT, Outcome.OUTCOME_SPENT, Outcome.OUTCOME_ALREADY_PRESENT];
   expect(await outcomes(bob)).toEqual(spent);
 
-  // The only user of the embedded PostgreSQL takes it along.
+  // The embedded PostgreSQL stops with its only user.
   bob.close();
   service.child.kill('SIGTERM');
   await once(service.child, 'exit');
