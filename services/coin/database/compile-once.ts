@@ -6,7 +6,8 @@ import {
   PostgresIntrospector,
   PostgresQueryCompiler,
 } from 'kysely';
-import type { Database, Statement } from './pool';
+import type { Statement } from './connection';
+import type { Database } from './pool';
 import type { DB } from './schema';
 
 /** A Kysely that compiles queries and has no connections. */

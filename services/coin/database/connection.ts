@@ -4,21 +4,40 @@ import { type QueuedCall, StatementSpan } from '../telemetry/tracing';
 import type { Database } from './pool';
 import { toStoreError } from './sqlstate';
 
+/** A statement of the query builder, an SQL template, or a text with parameters. */
+export interface Statement<Row> {
+  compile(db: Database): CompiledQuery<Row>;
+}
+
 /** A connection of the pool, held until `release`. */
 export interface Connection {
   /**
-   * Runs one statement in a transaction of its own.
-   * @param traces the traced calls that share the statement; by default it belongs to the running call
-   * @throws what toStoreError makes of a failure
+   * Runs one statement in its own transaction.
+   * @param traces the traced calls that share the statement; default: the running call
+   * @throws the errors of toStoreError
    */
   execute<Row>(query: CompiledQuery<Row>, traces?: readonly QueuedCall[]): Promise<Row[]>;
-  /** Must be called once. */
+  /** Returns the connection to the pool. Must be called once. */
   release(): void;
 }
 
 /**
- * Takes a connection from the pool, unless the caller gives up before one is free.
- * @throws DeadlineExceededError, CancelledError, and what toStoreError makes of a failed connection
+ * Runs one statement in its own transaction, unless the deadline passes while it waits for a
+ * connection.
+ * @throws DeadlineExceededError, CancelledError, and the errors of toStoreError
+ */
+export async function run<Row>(db: Database, query: Statement<Row>, deadline = Deadline.NONE): Promise<Row[]> {
+  const connection = await connect(db, deadline);
+  try {
+    return await connection.execute(query.compile(db));
+  } finally {
+    connection.release();
+  }
+}
+
+/**
+ * Takes a connection from the pool, unless the deadline passes before one is free.
+ * @throws DeadlineExceededError, CancelledError, and the errors of toStoreError
  */
 export async function connect(db: Database, deadline = Deadline.NONE): Promise<Connection> {
   const since = performance.now();
@@ -28,8 +47,8 @@ export async function connect(db: Database, deadline = Deadline.NONE): Promise<C
         new Promise<Connection>((resolve, reject) => {
           const held = (connection: DatabaseConnection): Promise<void> => {
             begin();
+            const waitMs = performance.now() - since;
             return new Promise((release) => {
-              const waitMs = performance.now() - since;
               resolve({ execute: (query, traces) => execute(connection, query, waitMs, traces), release });
             });
           };
@@ -47,7 +66,7 @@ async function execute<Row>(
   waitMs: number,
   traces: readonly QueuedCall[] | undefined,
 ): Promise<Row[]> {
-  const span = StatementSpan.begin(query.sql, waitMs, traces && (() => traces));
+  const span = StatementSpan.begin(query.sql, waitMs, traces);
   try {
     const { rows } = await connection.executeQuery<Row>(query);
     span?.answered(rows.length);

@@ -2,7 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { type Migration, type MigrationInfo, type MigrationResultSet, Migrator } from 'kysely/migration';
-import { type Database, run } from './pool';
+import { run } from './connection';
+import type { Database } from './pool';
 
 export type SchemaState =
   | { readonly state: 'current' }

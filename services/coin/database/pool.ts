@@ -1,12 +1,8 @@
-import { type CompiledQuery, Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
+import { Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
 import { Pool, type PoolClient } from 'pg';
-import { Deadline } from '../deadline';
-import { type QueuedCall, StatementSpan } from '../telemetry/tracing';
 import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
 import type { DB } from './schema';
-import { toStoreError } from './sqlstate';
-import type { Timeouts } from './timeouts';
 import { QueueDelayEstimate } from './wait-estimate';
 
 /**
@@ -14,6 +10,19 @@ import { QueueDelayEstimate } from './wait-estimate';
  * connection of it.
  */
 export type Database = Kysely<DB>;
+
+/** The timeouts that PostgreSQL enforces, in milliseconds. */
+export interface Timeouts {
+  /** The longest duration of a statement. */
+  readonly statementTimeoutMs: number;
+  /** The longest wait for a lock. */
+  readonly lockTimeoutMs: number;
+  /**
+   * The longest idle time in an open transaction, after which the connection is closed; undefined:
+   * `statementTimeoutMs`.
+   */
+  readonly idleInTransactionTimeoutMs?: number;
+}
 
 export interface DatabaseSettings extends Timeouts {
   readonly connectionString: string;
@@ -92,40 +101,4 @@ class Dialect extends PostgresDialect {
 class Adapter extends PostgresAdapter {
   override async acquireMigrationLock(): Promise<void> {}
   override async releaseMigrationLock(): Promise<void> {}
-}
-
-/** A statement of the query builder, an SQL template, or a text with parameters. */
-export interface Statement<Row> {
-  compile(db: Database): CompiledQuery<Row>;
-  /**
-   * Returns the traced calls that the statement serves, where these are others than the current
-   * call. Called after `compile`.
-   */
-  sharing?(): readonly QueuedCall[];
-}
-
-/**
- * Runs one statement in its own transaction, unless the deadline passes while it waits for a
- * connection. Compiles the statement once a connection is available, so that a statement for
- * several calls includes late arrivals.
- * @throws DeadlineExceededError, CancelledError, and the errors of toStoreError
- */
-export async function run<Row>(db: Database, query: Statement<Row>, deadline = Deadline.NONE): Promise<Row[]> {
-  const since = performance.now();
-  let span: StatementSpan | undefined;
-  try {
-    const { rows } = await deadline.whileWaiting((begin) =>
-      db.getExecutor().provideConnection((connection) => {
-        begin();
-        const compiled = query.compile(db);
-        span = StatementSpan.begin(compiled.sql, performance.now() - since, query.sharing);
-        return connection.executeQuery<Row>(compiled);
-      }),
-    );
-    span?.answered(rows.length);
-    return rows;
-  } catch (error) {
-    span?.failed(error);
-    throw toStoreError(error);
-  }
 }

@@ -1,7 +1,8 @@
 import { sql } from 'kysely';
+import { run } from './connection';
 import { migrateUp, type SchemaState, schemaState } from './migrate';
-import { type Database, run } from './pool';
-import { readTimeouts, type Timeouts } from './timeouts';
+import type { Database, Timeouts } from './pool';
+import { readTimeouts } from './timeouts';
 
 /** The database cannot be used as it is. The message says what to do. */
 export class UnusableDatabaseError extends Error {

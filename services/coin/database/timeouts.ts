@@ -1,18 +1,6 @@
 import { sql } from 'kysely';
-import { type Database, run } from './pool';
-
-/** The timeouts that PostgreSQL enforces, in milliseconds. */
-export interface Timeouts {
-  /** The longest duration of a statement. */
-  readonly statementTimeoutMs: number;
-  /** The longest wait for a lock. */
-  readonly lockTimeoutMs: number;
-  /**
-   * The longest idle time in an open transaction, after which the connection is closed; undefined:
-   * `statementTimeoutMs`.
-   */
-  readonly idleInTransactionTimeoutMs?: number;
-}
+import { run } from './connection';
+import type { Database, Timeouts } from './pool';
 
 /** One timeout with its wanted value and the one in force. */
 export interface Timeout {

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import { type Check, fail, ok, warn } from './check';
 
 /** Checks that autovacuum is on. Every fetch leaves dead rows, so without it the tables and their indexes grow without end. */

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import { type Check, fail, ok, warn } from './check';
 
 /** Largest difference between clocks that are set by NTP, in seconds. */

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import { type Check, ok, warn } from './check';
 
 /** Checks the replica that counts coins. It is never a failure, because the primary counts if the replica cannot. */

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
-import { type Database, run } from '../database/pool';
-import { readTimeouts, type Timeouts } from '../database/timeouts';
+import { run } from '../database/connection';
+import type { Database, Timeouts } from '../database/pool';
+import { readTimeouts } from '../database/timeouts';
 import { type Check, fail, ok } from './check';
 
 interface Found {

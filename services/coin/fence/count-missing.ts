@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { DELIVERY_WINDOW_S } from '../coin';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import type { SpentCoin } from './guard';
 
 /** The number of coins that one statement looks up. */

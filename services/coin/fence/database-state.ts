@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import { DatabaseUnavailableError } from '../errors';
 import { currentIncarnation, isVerified } from './guard';
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import type { DatabaseState } from './database-state';
 import { currentIncarnation, type SpentCoin } from './guard';
 

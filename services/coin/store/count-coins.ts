@@ -2,7 +2,8 @@ import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
 import { compileOnce, type ValueOf } from '../database/compile-once';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import type { Deadline } from '../deadline';
 import { isVerified } from '../fence/guard';
 

@@ -1,7 +1,8 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { compileOnce, type ValueOf } from '../database/compile-once';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import type { CountReplica } from '../database/replica';
 import type { Deadline } from '../deadline';
 import { type FencingToken, isVerified } from '../fence/guard';

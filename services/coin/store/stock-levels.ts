@@ -1,7 +1,8 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { categorySpec, HAND_OUT_MARGIN_S } from '../coin';
-import { type Database, run } from '../database/pool';
+import { run } from '../database/connection';
+import type { Database } from '../database/pool';
 import type { StockLevels } from '../telemetry/gauges';
 
 /**

@@ -101,15 +101,14 @@ export class StatementSpan {
   }
 
   /**
-   * Starts the span of a statement that serves the running call, or the batched calls that
-   * `sharingOf` returns. A batch's span belongs to the trace of its first call and has links to all
-   * of them. Returns undefined if none of them is traced. The statement's text contains no values:
+   * Starts the span of a statement that serves the running call, or the traced calls of a batch. A
+   * batch's span belongs to the trace of its first call and has links to all of them. Returns
+   * undefined if none of them is traced. The statement's text contains no values:
    * parameters never appear in a span.
    */
-  static begin(text: string, waitMs: number, sharingOf?: () => readonly QueuedCall[]): StatementSpan | undefined {
+  static begin(text: string, waitMs: number, batch?: readonly QueuedCall[]): StatementSpan | undefined {
     if (!tracer) return undefined;
-    const sharing = sharingOf?.();
-    const parent = sharing ? sharing[0]?.call : activeSpan();
+    const parent = batch ? batch[0]?.call : activeSpan();
     if (!parent) return undefined;
     const { summary, operation } = summaryOf(text);
     const span = tracer.startSpan(
@@ -122,11 +121,11 @@ export class StatementSpan {
           'db.query.summary': summary,
           'aqm.connection.wait_ms': Math.round(1000 * waitMs) / 1000,
         },
-        links: [...new Set(sharing?.map(({ call }) => call))].map((call) => ({ context: call.spanContext() })),
+        links: [...new Set(batch?.map(({ call }) => call))].map((call) => ({ context: call.spanContext() })),
       },
       trace.setSpan(ROOT_CONTEXT, parent),
     );
-    for (const call of sharing ?? []) call.linkTo(span);
+    for (const call of batch ?? []) call.linkTo(span);
     return new StatementSpan(span);
   }
 

@@ -86,15 +86,15 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
   },
   'device/sqlite/move-state.ts': {
     because: 'names of tables from RECORD_KINDS',
-    expressions: ['tableName(kind, fenced)', 'tableName(kind, fence)'],
+    expressions: ['tableName(kind, wasRenamed)', 'tableName(kind, isRenamed)'],
   },
   'device/sqlite/migrate.ts': {
     because: 'the migrations that ship, their numbers, and names of tables from RECORD_KINDS',
     expressions: [
       "readFileSync(join(FOLDER, file), 'utf8')",
       'number',
-      'tableName(kind, fenced)',
-      'tableName(kind, !fenced)',
+      'tableName(kind, areRenamed)',
+      'tableName(kind, !areRenamed)',
     ],
   },
   'device/sqlite/vault.ts': { because: 'a constant, the beginning of two statements', expressions: ['shrink'] },

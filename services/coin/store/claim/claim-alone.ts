@@ -1,4 +1,5 @@
-import { type Database, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import type { Database } from '../../database/pool';
 import { isLockTimeout, isRolledBack, isUniqueViolation } from '../../database/sqlstate';
 import type { Deadline } from '../../deadline';
 import { OverloadedError } from '../../errors';

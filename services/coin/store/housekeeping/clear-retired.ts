@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
-import { type Database, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import type { Database } from '../../database/pool';
 
 /** The largest number of coins that one statement reads. */
 const SLICE = 2000;

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { DELIVERY_WINDOW_S } from '../../coin';
-import { type Database, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import type { Database } from '../../database/pool';
 
 /** The largest number of ids that one statement forgets. */
 const SLICE = 2000;

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
-import { type Database, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import type { Database } from '../../database/pool';
 import type { Deadline } from '../../deadline';
 
 /** The number of requests per statement. Each has at most 20 coins. */

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import { HAND_OUT_MARGIN_S } from '../../coin';
-import { type Database, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import type { Database } from '../../database/pool';
 import type { Deadline } from '../../deadline';
 import { type Guard, isVerified, UNVERIFIED } from '../../fence/guard';
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { CompiledQuery } from 'kysely';
 import { startService, type TestService } from '../../../../testkit/service';
 import { booleans, integers, smallints, uuids } from '../../database/binary-arrays';
-import { run } from '../../database/pool';
+import { run } from '../../database/connection';
 
 let service: TestService;
 beforeAll(async () => {

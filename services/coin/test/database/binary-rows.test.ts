@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { createDatabase, type TestDatabase } from '../../../../testkit/test-database';
-import { type Database, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import type { Database } from '../../database/pool';
 
 /** Values as SQL expressions, for every type that our statements return. */
 const VALUES: Readonly<Record<string, readonly string[]>> = {

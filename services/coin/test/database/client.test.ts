@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { createDatabase, databaseSettings, type TestDatabase } from '../../../../testkit/test-database';
-import { openDatabase, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import { openDatabase } from '../../database/pool';
 import { DatabaseUnavailableError } from '../../errors';
 
 let database: TestDatabase;

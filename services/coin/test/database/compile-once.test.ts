@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import { createDatabase, type TestDatabase } from '../../../../testkit/test-database';
 import { compileOnce, type ValueOf } from '../../database/compile-once';
-import { run } from '../../database/pool';
+import { run } from '../../database/connection';
 
 let database: TestDatabase;
 beforeAll(async () => {

@@ -7,7 +7,8 @@ import { sql } from 'kysely';
 import { Cluster } from '../../../../testkit/postgres-cluster';
 import { databaseSettings } from '../../../../testkit/test-database';
 import { PausedError, ReconnectBackoff } from '../../database/backoff';
-import { type Database, openDatabase, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import { type Database, openDatabase } from '../../database/pool';
 import { DatabaseUnavailableError } from '../../errors';
 
 const POOL_SIZE = 8;
