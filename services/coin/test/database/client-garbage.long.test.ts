@@ -2,7 +2,8 @@ import { type PerformanceEntry, PerformanceObserver } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { createDatabase, databaseSettings, type TestDatabase } from '../../../../testkit/test-database';
-import { openDatabase, run } from '../../database/pool';
+import { run } from '../../database/connection';
+import { openDatabase } from '../../database/pool';
 
 type GcEntry = PerformanceEntry & { readonly detail: { readonly kind: number } };
 /** NODE_PERFORMANCE_GC_MAJOR */
