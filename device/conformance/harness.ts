@@ -11,7 +11,10 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-/** No coins of any category: a base for budgets and counts, of which tests name only the categories that they use. */
+/**
+ * No coins of any category. Tests base budgets and counts on it and name only the categories that
+ * they use.
+ */
 export const NO_COINS: Readonly<Record<CoinCategoryName, number>> = perCategory(() => 0);
 
 /** A clock that only advances when a test advances it. */
@@ -35,9 +38,9 @@ export interface Fixture {
   readonly clock: ManualClock;
   /** The first handle. */
   readonly storage: DeviceStorage;
-  /** Opens one more handle on the same storage, like that of another process, with the same clock. */
+  /** Opens another handle on the same storage and clock, as another process would. */
   open(): Promise<DeviceStorage>;
-  /** The config with which a child process opens the same storage, with the machine's clock. */
+  /** The config with which a child process opens the same storage. It uses the machine's clock. */
   readonly childConfig: ChildConfig;
   /** Closes every handle and removes the storage. */
   destroy(): Promise<void>;
@@ -46,11 +49,11 @@ export interface Fixture {
 /** The config of a storage in a form that can be sent to a child process: bytes are numbers. */
 export interface ChildConfig {
   readonly backend: DeviceStorage['backend'];
-  /** The file of SQLite. */
+  /** The path of the SQLite file. */
   readonly path?: string;
-  /** The Redis server. */
+  /** The URL of the Redis server. */
   readonly url?: string;
-  /** The device's part of the Redis server. */
+  /** The namespace of the device on the Redis server. */
   readonly namespace?: string;
   readonly key?: string | readonly number[];
   readonly budgets?: BudgetTable;
@@ -75,12 +78,15 @@ export async function withFixture(
   }
 }
 
-/** Returns a valid UUID for every number, in ascending order. */
+/** Returns a valid UUID for a number. UUIDs ascend with their numbers. */
 export function keyId(number: number): string {
   return `00000000-0000-4000-8000-${number.toString(16).padStart(12, '0')}`;
 }
 
-/** Returns pseudo-random bytes that depend on the seed, so that no part of them occurs elsewhere by accident. */
+/**
+ * Returns pseudo-random bytes that depend on the seed, so that no part of them occurs elsewhere by
+ * accident.
+ */
 export function bytes(length: number, seed: number): Uint8Array {
   let state = (seed + 1) * 2_654_435_761;
   return Uint8Array.from({ length }, () => {

@@ -25,7 +25,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await selectAll(inventory)).toStrictEqual([4, 3, 2, 1].map(keyId));
       }));
 
-    it('falls back to lower categories only, best first', () =>
+    it('falls back to lower categories only, the highest first', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         await inventory.storeKey(inventoryCoin(1, clock.in(HOUR), { coinCategory: 'BRONZE' }));
@@ -37,7 +37,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect((await inventory.selectCoin('bob', 'GOLD'))?.coinCategory).toBe('GOLD');
       }));
 
-    it('uses a coin before its expiry and never from then on', () =>
+    it('uses a coin before its expiry, and never at or after it', () =>
       withFixture(harness, async ({ storage: { inventory }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
         await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
@@ -209,7 +209,7 @@ export function inventorySuite(name: string, harness: Harness): void {
         expect(await inventory.getTotalStorageBytes()).toBe(1184 + 64 + 36 + (32 + 64 + 36));
       }));
 
-    it('gives each of many concurrent callers a different coin', () =>
+    it('gives each coin to exactly one of many concurrent callers', () =>
       withFixture(harness, async ({ storage, open, clock }) => {
         await storage.inventory.setPriority('bob', 'BESTIE');
         for (let n = 0; n < 5; n += 1) await storage.inventory.storeKey(inventoryCoin(n, clock.in(DAY)));

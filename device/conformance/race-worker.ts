@@ -18,7 +18,10 @@ export interface RaceResult {
   readonly reserved: PendingRequest[];
 }
 
-/** The first message opens the storage, the second is the task. The process replies to each when it is done. */
+/**
+ * The storage, which the first message opens. The second message is the task. The process replies
+ * to each message when it is done.
+ */
 let storage: DeviceStorage | undefined;
 
 process.on('message', (message: ChildConfig | RaceTask) => {

@@ -6,10 +6,10 @@ import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import { type ChildConfig, type Harness, keyId, vaultKey, withFixture } from './harness';
 import type { RaceResult, RaceTask } from './race-worker';
 
-/** The compiled worker, which also the uncompiled tests run. */
+/** The compiled worker. Uncompiled tests run it as well. */
 const WORKER = compiled('device/conformance/race-worker');
 
-/** Tests on any backend that two processes which use one storage heavily break no promise. */
+/** Tests on any backend that two processes under load on one storage break no promise. */
 export function racesSuite(name: string, harness: Harness): void {
   describe(`two processes on one storage, ${name}`, () => {
     it('lets exactly one of them burn each key', () =>
@@ -29,7 +29,7 @@ export function racesSuite(name: string, harness: Harness): void {
         clock.advance(Date.now() - clock.now().getTime());
         const { inventory } = await open();
         await inventory.setPriority('bob', 'BESTIE');
-        // Both store the same ids, so that both try each one, and most are used in between.
+        // Both workers try to store every id, and most ids are selected in between.
         const results = await race(childConfig, { kind: 'store-and-select', contactId: 'bob', coins: 120 });
         const stored = results.flatMap((result) => result.stored);
         const selected = results.flatMap((result) => result.selected);

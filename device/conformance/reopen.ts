@@ -2,7 +2,10 @@ import { DAY, type Harness, inventoryCoin, keyId, mintedCoin, vaultKey, withFixt
 
 const EPOCH = '11111111-1111-4111-8111-111111111111';
 
-/** Tests on any backend what survives closing and reopening, and that another handle sees every change immediately. */
+/**
+ * Tests on any backend that data survives closing and reopening, and that another handle sees every
+ * change immediately.
+ */
 export function reopenSuite(name: string, harness: Harness): void {
   describe(`closing and reopening ${name}`, () => {
     it('keeps keys, and the memory of burned ones', () =>

@@ -3,7 +3,7 @@ import { OverloadedError } from './errors';
 export interface CallBounds {
   /** The maximum number of calls in flight. */
   readonly maxCalls: number;
-  /** A call that would wait longer than this for a connection or a batch is refused, in milliseconds. */
+  /** The maximum estimated wait of a call for a connection or a batch, in milliseconds. */
   readonly maxWaitMs: number;
   /** The estimated wait for a connection to the database. */
   readonly waiting: { readonly expectedMs: number };
@@ -12,9 +12,10 @@ export interface CallBounds {
 }
 
 /**
- * Counts the calls in flight and decides whether there is room for more. The count alone would not do: a queue that is short
- * for a fast database is long for a slow one, and every call in it would wait, many in vain. A call is in flight from
- * its complete request to its response, so a caller that sends or reads slowly occupies no place.
+ * Counts the calls in flight and decides whether there is room for more. The count alone would not
+ * suffice: a queue that is short for a fast database is long for a slow one, and every call in it
+ * would wait, many of them in vain. A call is in flight from its complete request to its response,
+ * so a caller that sends or reads slowly takes no room.
  */
 export class CallsInFlight {
   readonly #bounds: CallBounds;
@@ -35,13 +36,18 @@ export class CallsInFlight {
     return this.#count >= maxCalls || waiting.expectedMs > maxWaitMs;
   }
 
-  /** Returns true if no further call of this path can be accepted. Only fetches wait for a batch. */
+  /**
+   * Returns true if no further call of this path can be accepted. Only fetches wait for a batch.
+   */
   isFullFor(path: string): boolean {
     const { maxWaitMs, fetching } = this.#bounds;
     return this.isFull || (path.endsWith('FetchCoins') && (fetching?.expectedMs ?? 0) > maxWaitMs);
   }
 
-  /** Counts one more call, until `leave` is called for it. @throws OverloadedError if there is no room */
+  /**
+   * Counts one more call, until `leave` is called for it.
+   * @throws OverloadedError if there is no room
+   */
   enter(): void {
     if (this.isFull) throw new OverloadedError();
     this.#count += 1;

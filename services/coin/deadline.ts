@@ -8,12 +8,12 @@ export interface Waiter {
 
 /** The time until which a caller waits for its answer. No work begins after it. */
 export class Deadline {
-  /** For background work that has no caller. */
+  /** A deadline that never passes, for background work that has no caller. */
   static readonly NONE = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
 
   readonly #at: number;
   readonly #now: () => Date;
-  /** Mostly none or one. A Set would retain members that were removed, see linked-list.ts. */
+  /** Holds mostly none or one. A Set would retain members that were removed, see linked-list.ts. */
   readonly #waiters: Waiter[] = [];
   #ended = false;
 
@@ -23,21 +23,28 @@ export class Deadline {
     this.#now = now;
   }
 
-  /** Ends the wait, because the time is over or the call was cancelled. Every subscribed waiter is given up. */
+  /**
+   * Ends the wait, because the time is over or the call was cancelled. Every subscribed waiter is
+   * given up.
+   */
   end(): void {
     this.#ended = true;
     for (const waiter of this.#waiters.splice(0)) waiter.giveUp(this.#error());
   }
 
   /**
-   * Throws if the caller no longer waits. Also checks the clock, because timers fire late in a busy process.
+   * Throws if the caller no longer waits. Also checks the clock, because timers fire late in a busy
+   * process.
    * @throws DeadlineExceededError, CancelledError
    */
   check(): void {
     if (this.#ended || this.#isPast()) throw this.#error();
   }
 
-  /** Notifies `waiter` when the caller no longer waits. @throws DeadlineExceededError, CancelledError */
+  /**
+   * Notifies `waiter` when the caller no longer waits.
+   * @throws DeadlineExceededError, CancelledError
+   */
   subscribe(waiter: Waiter): void {
     this.check();
     this.#waiters.push(waiter);
@@ -52,8 +59,9 @@ export class Deadline {
   }
 
   /**
-   * Runs `work`, which first waits for something and then calls `begin`. If the caller gives up during that wait, this
-   * rejects immediately, and `begin` throws when it is called. Work that has begun runs to its end.
+   * Runs `work`, which first waits for something and then calls `begin`. If the caller gives up
+   * during that wait, this rejects immediately, and `begin` throws when it is called. Work that has
+   * begun runs to its end.
    * @throws DeadlineExceededError, CancelledError, and what `work` throws
    */
   whileWaiting<T>(work: (begin: () => void) => Promise<T>): Promise<T> {

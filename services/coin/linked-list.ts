@@ -1,4 +1,4 @@
-/** A node of a linked list, until it is removed. */
+/** A node of a linked list, linked to its neighbours until it is removed. */
 export interface ListNode<T> {
   readonly value: T;
   previous: ListNode<T> | undefined;
@@ -6,10 +6,11 @@ export interface ListNode<T> {
 }
 
 /**
- * Insertion-ordered doubly linked list with O(1) removal, for the bookkeeping that every call enters and leaves. Replaces Map and
- * Set, because a table that has been full is replaced by a new one, and the old table retains its members. Once such a
- * table is in V8's old space, all later tables and what they held survive until the next full collection: 8 % of all
- * allocations of calls, which made most of the pauses of a service with many connections.
+ * Keeps values in a doubly linked list, in the order of insertion and with O(1) removal, for the
+ * bookkeeping that every call enters and leaves. Replaces Map and Set: they replace a full table by
+ * a new one, and the old table retains its members. Once such a table is in V8's old space, all
+ * later tables and their members survive until the next full collection. That was 8 % of all
+ * allocations of calls, and caused most of the pauses of a service with many connections.
  */
 export class LinkedList<T> implements Iterable<T> {
   #first: ListNode<T> | undefined;

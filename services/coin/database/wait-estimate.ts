@@ -1,19 +1,23 @@
 /** The weight of the latest pause in the smoothed value. */
 const WEIGHT = 0.1;
-/** A longer pause between two free connections is a stall, and says little about the next ones; in milliseconds. */
+/**
+ * The longest pause that is counted, in milliseconds. A longer one is a stall, and says little
+ * about the next ones.
+ */
 const LONGEST_PAUSE_MS = 100;
 
 /**
- * Estimates the queueing delay for a connection of the pool from the queue length and the rate at which connections become free
- * while statements wait. The age of the first statement in the queue would show overload too late: at five times the
- * capacity the queue is five times as long before its first member is old.
+ * Estimates the queueing delay for a connection of the pool from the queue length and the rate at
+ * which connections become free while statements wait. The age of the first statement in the queue
+ * would show overload too late: at five times the capacity the queue is five times as long before
+ * its first member is old.
  */
 export class QueueDelayEstimate {
   readonly #now: () => number;
   #count = 0;
-  /** Between two free connections while statements wait, in milliseconds; smoothed. */
+  /** The time between two free connections while statements wait, in milliseconds; smoothed. */
   #pauseMs = 0;
-  /** When a connection last became free, or the queue began. */
+  /** The time at which a connection last became free, or the queue began. */
   #since = 0;
 
   /** @param now a monotonic clock in milliseconds */
@@ -21,7 +25,7 @@ export class QueueDelayEstimate {
     this.#now = now;
   }
 
-  /** How long a statement that arrives now would wait, in milliseconds; 0 if none waits. */
+  /** The estimated wait of a statement that arrives now, in milliseconds; 0 if none waits. */
   get expectedMs(): number {
     return this.#count === 0 ? 0 : this.#count * this.#pauseMs + (this.#now() - this.#since);
   }

@@ -16,23 +16,28 @@ import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './recon
 import { type UploadAnswer, uploadCoins } from './upload-coins';
 
 export interface InventoryRules {
-  /** How long the answer to a fetch is remembered for repeats, in seconds. */
+  /** The time for which the answer to a fetch is remembered for repeats, in seconds. */
   readonly fetchGraceSeconds: number;
   /** The maximum number of coins of one category that one user may have in stock. */
   readonly stockLimit: number;
-  /** How concurrent fetches share statements. By default every fetch has a statement of its own. */
+  /**
+   * The limits within which concurrent fetches share statements. By default every fetch has a
+   * statement of its own.
+   */
   readonly batching?: BatchingRules;
 }
 
 /**
- * The inventory of coins in one PostgreSQL database. It promises that no coin, named by (user, key id), is ever handed
- * out to two requesters: under concurrency, across any number of service processes, after a crash, a repeated upload or a
- * hard delete. A hand-out is committed to disk before the answer leaves.
+ * The inventory of coins in one PostgreSQL database. It promises that no coin, named by (user, key
+ * id), is ever handed out to two requesters: under concurrency, across any number of service
+ * processes, after a crash, a repeated upload or a hard delete. A hand-out is committed to disk
+ * before the answer leaves.
  *
- * Every method may throw DatabaseUnavailableError and OverloadedError. Nothing is half done then, but the outcome of the call
- * may be unknown, which is what request ids are for. No statement begins after the `deadline`: the method then throws
- * DeadlineExceededError or CancelledError. A statement that has begun runs to its end. While the restore fence is closed,
- * methods that hand out, store or purge throw FencedError.
+ * Every method may throw DatabaseUnavailableError and OverloadedError. Nothing is half done then,
+ * but the outcome of the call may be unknown, which is what request ids are for. No statement
+ * begins after the `deadline`: the method then throws DeadlineExceededError or CancelledError. A
+ * statement that has begun runs to its end. While the restore fence is closed, methods that hand
+ * out, store or purge throw FencedError.
  */
 export class CoinInventoryServer {
   readonly #db: Database;
@@ -80,7 +85,10 @@ export class CoinInventoryServer {
     return answer;
   }
 
-  /** Hands out coins for several fetches. Returns an answer for each, in order; one that fails does so alone. */
+  /**
+   * Hands out coins for several fetches. Returns an answer for each, in order; one that fails does
+   * so alone.
+   */
   async fetchCoins(
     requesterId: string,
     fetches: readonly CoinFetch[],
@@ -91,7 +99,10 @@ export class CoinInventoryServer {
     return answers;
   }
 
-  /** Counts the user's coins that could be fetched now, or with a replica a moment ago. Zero while the fence is closed. */
+  /**
+   * Counts the user's coins that could be fetched now, or with a replica a moment ago. Zero while
+   * the fence is closed.
+   */
   async getInventoryCount(userId: string, deadline = Deadline.NONE): Promise<StockCount> {
     try {
       return await this.#guard.run(async (token) => {
@@ -107,7 +118,8 @@ export class CoinInventoryServer {
   }
 
   /**
-   * Returns what is known of the ids in the user's vault, and retires the user's coins that a complete list lacks.
+   * Returns what is known of the ids in the user's vault, and retires the user's coins that a
+   * complete list lacks.
    * @throws EpochChangedError, InvalidFieldError, FencedError
    */
   async reconcileCoins(
@@ -126,7 +138,10 @@ export class CoinInventoryServer {
     return counted('purge-stale', purgeStale(this.#db, this.#guard, maxAgeDays, deadline));
   }
 
-  /** Removes coins fetched longer than `graceSeconds` ago, at least the fetch grace. Returns their number. */
+  /**
+   * Removes coins fetched longer than `graceSeconds` ago, at least the fetch grace. Returns their
+   * number.
+   */
   hardDeleteFetched(graceSeconds: number, deadline = Deadline.NONE): Promise<number> {
     const seconds = Math.max(graceSeconds, this.#rules.fetchGraceSeconds);
     return counted('hard-delete-fetched', hardDeleteFetched(this.#db, seconds, deadline));

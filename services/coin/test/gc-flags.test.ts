@@ -6,26 +6,30 @@ import { join } from 'node:path';
 import { AQM } from '../../../testkit/service-process';
 import { createDatabase } from '../../../testkit/test-database';
 
-/** A service without these flags starts the memory reducer some 0.2 s after its start; in milliseconds, with a margin. */
+/**
+ * The time to wait for the memory reducer, in milliseconds, with a margin. Without the flags of the
+ * service, V8 starts it some 0.2 s after the start of the process.
+ */
 const REDUCER_STARTED_MS = 1000;
 
 test('V8 never starts its memory reducer, which would drop compiled code in a pause', async () => {
   const database = await createDatabase();
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-gc-flags-'));
-  // It would start a millisecond after a full collection, and loading the code causes one.
+  // The memory reducer would start a millisecond after a full collection, and loading the code
+  // causes one.
   const flags = ['--trace-gc', '--trace-memory-reducer', '--gc-memory-reducer-start-delay-ms=1'];
   const service = spawn(process.execPath, [...flags, AQM, 'serve'], {
     env: { ...process.env, ...database.env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: dataDir },
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   try {
-    let said = '';
+    let output = '';
     for await (const text of service.stdout) {
-      said += text;
-      if (said.includes('"ready"')) setTimeout(() => service.kill('SIGTERM'), REDUCER_STARTED_MS);
+      output += text;
+      if (output.includes('"ready"')) setTimeout(() => service.kill('SIGTERM'), REDUCER_STARTED_MS);
     }
-    expect(said).toContain('Mark-Compact');
-    expect(said).not.toContain('Memory reducer');
+    expect(output).toContain('Mark-Compact');
+    expect(output).not.toContain('Memory reducer');
   } finally {
     if (service.exitCode === null && service.kill('SIGTERM')) await once(service, 'exit');
     rmSync(dataDir, { recursive: true, force: true });

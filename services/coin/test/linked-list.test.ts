@@ -1,44 +1,44 @@
 import { LinkedList, type ListNode } from '../linked-list';
 
-test('those who are in a queue stand in the order in which they came, whoever left in between', () => {
-  const queue = new LinkedList<number>();
-  const places = new Map<number, ListNode<number>>();
+test('keeps the order of insertion, whichever values are removed in between', () => {
+  const list = new LinkedList<number>();
+  const nodes = new Map<number, ListNode<number>>();
   const expected: number[] = [];
-  // Every way to leave: first, last, between two, alone; and again after it was empty.
+  // Removes the first, the last, an inner and the only value, and adds to a list that became empty.
   for (let step = 0; step < 5000; step += 1) {
-    const leaves = expected.length > 0 && (step * 7919) % 11 > 4;
-    if (leaves) {
-      const [left = -1] = expected.splice((step * 31) % expected.length, 1);
-      queue.remove(places.get(left) as ListNode<number>);
-      places.delete(left);
+    const isRemoval = expected.length > 0 && (step * 7919) % 11 > 4;
+    if (isRemoval) {
+      const [removed = -1] = expected.splice((step * 31) % expected.length, 1);
+      list.remove(nodes.get(removed) as ListNode<number>);
+      nodes.delete(removed);
     } else {
-      places.set(step, queue.add(step));
+      nodes.set(step, list.add(step));
       expected.push(step);
     }
-    expect(queue.size).toBe(expected.length);
-    expect([...queue]).toEqual(expected);
+    expect(list.size).toBe(expected.length);
+    expect([...list]).toEqual(expected);
   }
 });
 
-test('whoever is looked at may leave, and the others are looked at all the same', () => {
-  const queue = new LinkedList<string>();
-  const places = new Map(['a', 'b', 'c', 'd'].map((name) => [name, queue.add(name)]));
+test('visits every value, although values are removed during the iteration', () => {
+  const list = new LinkedList<string>();
+  const nodes = new Map(['a', 'b', 'c', 'd'].map((name) => [name, list.add(name)]));
   const seen: string[] = [];
-  for (const name of queue) {
+  for (const name of list) {
     seen.push(name);
-    if (name !== 'c') queue.remove(places.get(name) as ListNode<string>);
+    if (name !== 'c') list.remove(nodes.get(name) as ListNode<string>);
   }
   expect(seen).toEqual(['a', 'b', 'c', 'd']);
-  expect([...queue]).toEqual(['c']);
+  expect([...list]).toEqual(['c']);
 });
 
-test('who has left leads to nobody, so that the collector finds nothing through it', () => {
-  const queue = new LinkedList<number>();
-  const [first, second, third] = [queue.add(1), queue.add(2), queue.add(3)];
-  queue.remove(second);
+test('unlinks a removed node from its neighbours, so that it retains none of them', () => {
+  const list = new LinkedList<number>();
+  const [first, second, third] = [list.add(1), list.add(2), list.add(3)];
+  list.remove(second);
   expect(second).toMatchObject({ previous: undefined, next: undefined });
-  queue.remove(first);
-  queue.remove(third);
+  list.remove(first);
+  list.remove(third);
   expect([first, third]).toMatchObject([{ next: undefined }, { previous: undefined }]);
-  expect(queue.size).toBe(0);
+  expect(list.size).toBe(0);
 });

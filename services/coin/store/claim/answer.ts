@@ -4,7 +4,10 @@ import { OverloadedError, RequestIdReusedError } from '../../errors';
 import type { FencingToken, Guard, SpentCoin } from '../../fence/guard';
 import type { ClaimItem } from './claim-item';
 
-/** Coins in the order of the contract (higher categories first, then oldest first), or the reason why there are none. */
+/**
+ * Coins in the order of the contract (higher categories first, then oldest first), or the reason
+ * why there are none.
+ */
 export type FetchAnswer =
   | {
       readonly coins: StoredCoin[];
@@ -14,19 +17,24 @@ export type FetchAnswer =
   | { readonly error: unknown };
 
 /**
- * One coin of an item's answer, or a verdict on an item that got none. The fast claims leave out what is the same in
- * all of their rows: `kind` is then a coin, and `fetch_time` is NULL.
+ * One coin of an item's answer, or a verdict on an item that got none. The fast claims leave out
+ * the columns that are the same in all of their rows. A missing `kind` means `coin`, and a missing
+ * `fetch_time` means NULL.
  */
 export interface ClaimRow {
-  /** Index of the item, from 1. Left out by the statements for one item. */
+  /** The index of the item, from 1. The statements for one item leave it out. */
   item?: number;
   /**
-   * `coin`: in the order of the answer. `reused`: the request id belongs to a fetch with other parameters. `contended`:
-   * other transactions hold coins that this item may need, so the statement took none for it. `unverified` (one row, of
-   * no item): the database is not the verified one, and the statement did nothing.
+   * `coin`: a coin, in the order of the answer. `reused`: the request id belongs to a fetch with
+   * other parameters. `contended`: other transactions hold coins that this item may need, so the
+   * statement took none for it. `unverified` (one row, for no item): the database is not the
+   * verified one, and the statement did nothing.
    */
   kind?: 'coin' | 'reused' | 'contended' | 'unverified';
-  /** When an earlier statement handed the coin out, for the answer to a repeat. NULL if this statement did. */
+  /**
+   * The time at which an earlier statement handed the coin out, for a repeat. NULL if this
+   * statement did.
+   */
   fetch_time?: Date | null;
   key_id: string | null;
   coin_category: CoinCategory | null;
@@ -35,13 +43,14 @@ export interface ClaimRow {
   expire_time: Date | null;
 }
 
-/** Returns true for the answer of a full claim that found another database than the verified one. */
+/** Returns true for the rows of a full claim that found another database than the verified one. */
 export function isUnverified(rows: readonly ClaimRow[]): boolean {
   return rows[0]?.kind === 'unverified';
 }
 
 /**
- * Records outside of the database which coins a claim handed out. Must run before any caller receives them.
+ * Records outside of the database which coins a claim handed out. Must run before any caller
+ * receives them.
  * @throws FencedError if the record cannot be written
  */
 export function recordHandedOut(
@@ -57,7 +66,7 @@ export function recordHandedOut(
     const { keyId, coinCategory, expireTime } = toStoredCoin(row);
     const coin = { userId: item.userId, keyId, coinCategory, expireTime };
     if (!row.fetch_time) handedOut.push(coin);
-    // All coins of one fetch were committed together, so its last one stands for all.
+    // All coins of one fetch were committed in one transaction, so its last one stands for all.
     else if (index === rows.length - 1 || rows[index + 1]?.item !== row.item) {
       guard.recordRepeat(token, coin, row.fetch_time);
     }
@@ -76,8 +85,8 @@ export function fastAnswers(items: readonly ClaimItem[], rows: readonly ClaimRow
 
 /**
  * Returns the answer of a full claim of one item; undefined if it is contended.
- * @param acceptShort as the statement was told: an empty answer may then contradict a repeat that is still in flight, so
- *   a repeatable item fails with a retryable error instead
+ * @param acceptShort the value that the statement got. If true, an empty answer may contradict a
+ *   repeat that is still in flight, so a repeatable item fails with a retryable error instead
  */
 export function fullAnswer(item: ClaimItem, rows: readonly ClaimRow[], acceptShort: boolean): FetchAnswer | undefined {
   const [first] = rows;

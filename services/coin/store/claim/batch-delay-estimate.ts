@@ -1,20 +1,24 @@
 /** The weight of the latest batch in the smoothed values. */
 const WEIGHT = 0.25;
 
-/** Estimates how long a fetch waits for its batch, from the queue length and the duration and size of recent batches. */
+/**
+ * Estimates how long a fetch waits for its batch, from the queue length and the duration and size
+ * of recent batches.
+ */
 export class BatchDelayEstimate {
   readonly #now: () => number;
   readonly #longestMs: number;
-  /** Fetches in a batch while more wait than it can take; smoothed. */
+  /** The number of fetches in a batch while more wait than it can take; smoothed. */
   #size: number;
-  /** Duration of a batch, in milliseconds; smoothed. */
+  /** The duration of a batch, in milliseconds; smoothed. */
   #durationMs = 0;
-  /** When the running batch began; undefined between batches. */
+  /** The time at which the running batch began; undefined between batches. */
   #since: number | undefined;
 
   /**
    * @param size the initial estimate of the fetches in a batch
-   * @param longestMs a longer batch counts as one of this duration: it is a stall, and says little about the next ones
+   * @param longestMs a longer batch counts as one of this duration: it is a stall, and says little
+   *   about the next ones
    * @param now a monotonic clock in milliseconds
    */
   constructor(size: number, longestMs: number, now: () => number = () => performance.now()) {
@@ -38,7 +42,10 @@ export class BatchDelayEstimate {
     this.#since = undefined;
   }
 
-  /** Returns how long a fetch behind `waiting` others would wait for its batch to begin, in milliseconds; 0 between batches. */
+  /**
+   * Returns the time that a fetch behind `waiting` others would wait for its batch, in
+   * milliseconds; 0 between batches.
+   */
   expectedMs(waiting: number): number {
     if (this.#since === undefined) return 0;
     // The rest of the running batch, or how much longer than usual it takes already.

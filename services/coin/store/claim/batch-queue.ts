@@ -20,20 +20,27 @@ export interface BatchBounds {
   readonly maxItems: number;
   readonly maxUsers: number;
   readonly maxCoins: number;
-  /** A fetch that would wait longer than this for its statement is refused, in milliseconds. */
+  /** A fetch that would wait longer than this for its statement, in milliseconds, is refused. */
   readonly maxWaitMs: number;
-  /** After this time the next batch starts without waiting for the running statement, in milliseconds. */
+  /**
+   * The time after which the next batch starts without waiting for the running statement, in
+   * milliseconds.
+   */
   readonly stallTimeoutMs: number;
 }
 
-/** Statements that may be detached at the same time. More would mean a slow database rather than one lost response. */
+/**
+ * The maximum number of detached statements. More would mean a slow database rather than one lost
+ * response.
+ */
 export const MAX_DETACHED = 4;
 
 /**
- * Runs one batched claim at a time; fetches that arrive meanwhile form the next batch. An isolated fetch runs immediately.
- * A stalled statement is detached, so that it delays only its own fetches. The queue itself never waits for coins: fetches
- * that the batched statement did not serve (repeats, short stock, fallback, locked coins) are claimed one after the other
- * by the full claim, beside the next batch.
+ * Runs one batched claim at a time; fetches that arrive meanwhile form the next batch. An isolated
+ * fetch runs immediately. A stalled statement is detached, so that it delays only its own fetches.
+ * The queue itself never waits for coins: fetches that the batched statement did not serve
+ * (repeats, short stock, fallback, locked coins) are claimed one after the other by the full claim,
+ * beside the next batch.
  */
 export class BatchQueue {
   readonly #context: ClaimContext;
@@ -54,14 +61,15 @@ export class BatchQueue {
     return this.#queue.size;
   }
 
-  /** How long a fetch that arrives now would wait for its statement, in milliseconds. */
+  /** The estimated wait of a fetch that arrives now for its statement, in milliseconds. */
   get expectedMs(): number {
     return this.#delay.expectedMs(this.#queue.size);
   }
 
   /**
-   * Queues one fetch. Fetches that are added in the same turn of the event loop share a batch.
-   * @throws OverloadedError, DeadlineExceededError, CancelledError, DatabaseUnavailableError, FencedError
+   * Queues one fetch. Fetches that are added in the same iteration of the event loop share a batch.
+   * @throws OverloadedError, DeadlineExceededError, CancelledError, DatabaseUnavailableError,
+   *   FencedError
    */
   async add(item: ClaimItem, deadline: Deadline): Promise<FetchAnswer> {
     if (this.expectedMs > this.#bounds.maxWaitMs) throw new OverloadedError();
@@ -80,7 +88,10 @@ export class BatchQueue {
     this.#isRunning = false;
   }
 
-  /** Waits for the claim, or detaches it after the stall timeout. Waits on while MAX_DETACHED claims are detached. */
+  /**
+   * Waits for the claim, or detaches it after the stall timeout. Waits on while MAX_DETACHED claims
+   * are detached.
+   */
   async #unlessStalled(claim: Promise<void>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const isDone = await Promise.race([
@@ -99,8 +110,9 @@ export class BatchQueue {
   }
 
   /**
-   * Serves one batch: get a connection, choose the fetches, send their statement, record what it handed out, answer. Never
-   * rejects. The fetches are chosen once there is a connection, so that expired ones are skipped and late ones included.
+   * Serves one batch: gets a connection, chooses the fetches, sends their statement, records what
+   * it handed out, and answers. Never rejects. The fetches are chosen once there is a connection,
+   * so that expired ones are skipped and late ones included.
    * @param chosen the fetches to serve; by default the first ones of the queue
    */
   async #claimBatch(chosen?: readonly QueuedFetch[]): Promise<void> {
@@ -139,7 +151,9 @@ export class BatchQueue {
     void this.#claimEachAlone(unserved);
   }
 
-  /** Takes the first fetches of the queue, as many as one statement may serve. */
+  /**
+   * Removes the first fetches from the queue, as many as one statement may serve, and returns them.
+   */
   #takeBatch(): QueuedFetch[] {
     const { maxItems, maxUsers, maxCoins } = this.#bounds;
     const taken: QueuedFetch[] = [];
@@ -159,8 +173,8 @@ export class BatchQueue {
   }
 
   /**
-   * Handles a failed statement. If the database is away or overloaded, all of its fetches fail. Otherwise the batch is split,
-   * so that the fetch that caused the failure fails alone.
+   * Handles a failed statement. If the database is away or overloaded, all of its fetches fail.
+   * Otherwise the batch is split, so that the fetch that caused the failure fails alone.
    * @param batch undefined: there was no connection, so the fetches that waited for it fail
    * @returns the fetches that are to be claimed alone
    */

@@ -10,29 +10,35 @@ import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { expireRequest } from './expire-request';
 
-/** Attempts for one item: after a contended answer, a lost race with its own repeat, or a deadlock. */
+/**
+ * The maximum number of attempts for one item: after a contended answer, a lost race with its own
+ * repeat, or a deadlock.
+ */
 const MAX_ATTEMPTS = 8;
 
-/** What every claim of one service needs. */
+/** The database, guard and rules that all claims of one service share. */
 export interface ClaimContext {
   readonly db: Database;
   readonly guard: Guard;
-  /** How long an answer is remembered for repeats, in seconds. */
+  /** The time for which an answer is remembered for repeats, in seconds. */
   readonly graceSeconds: number;
   readonly targets: Targets;
 }
 
-/** How one attempt is made. */
+/** The options of one attempt. */
 interface Attempt {
-  /** Whether the fast claim is tried first. */
+  /** True if the fast claim is tried first. */
   readonly isFast: boolean;
-  /** What to do with coins that other transactions hold. */
+  /**
+   * `skip`: skip coins that another transaction has locked. `wait`: wait for the end of that
+   * transaction.
+   */
   readonly held: 'skip' | 'wait';
-  /** Answer with what is free, although others hold coins. */
+  /** True if the coins that are free may be the answer although other transactions hold coins. */
   readonly acceptShort: boolean;
 }
 
-/** The first attempt for an item that no statement has seen yet. */
+/** The first attempt for an item that no statement has tried to serve yet. */
 export const FAST: Attempt = { isFast: true, held: 'skip', acceptShort: false };
 /** The first attempt for an item that a fast claim could not serve. */
 export const FULL: Attempt = { isFast: false, held: 'skip', acceptShort: false };
@@ -40,9 +46,10 @@ const WAITING: Attempt = { isFast: false, held: 'wait', acceptShort: false };
 const SHORT: Attempt = { isFast: false, held: 'skip', acceptShort: true };
 
 /**
- * Answers one item by statements of its own: first skipping locked coins, then waiting for them. If they stay locked
- * longer than the lock timeout, what is free is the answer.
- * @throws OverloadedError, DatabaseUnavailableError, DeadlineExceededError, CancelledError, FencedError
+ * Answers one item by statements of its own: first skipping locked coins, then waiting for them. If
+ * they stay locked longer than the lock timeout, the coins that are free are the answer.
+ * @throws OverloadedError, DatabaseUnavailableError, DeadlineExceededError, CancelledError,
+ *   FencedError
  */
 export async function claimAlone(
   context: ClaimContext,
@@ -66,7 +73,10 @@ export async function claimAlone(
   throw new OverloadedError();
 }
 
-/** Sends the fast claim, if asked to, and the full one if that had no answer; records what was handed out. */
+/**
+ * Sends the fast claim, if `isFast`, and the full claim if that returned no row. Records what was
+ * handed out.
+ */
 async function claimOnce(
   { db, guard, graceSeconds, targets }: ClaimContext,
   token: FencingToken,

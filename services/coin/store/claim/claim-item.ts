@@ -1,9 +1,9 @@
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 
-/** One fetch as the claim statements see it. All ids are UUIDs in lower case. */
+/** One fetch in the form that the claim statements need. All ids are UUIDs in lower case. */
 export interface ClaimItem {
   readonly requesterId: string;
-  /** The user whose coins are asked for. */
+  /** The user from whose stock the coins are taken. */
   readonly userId: string;
   /** The caller's own id, or a random one where the caller sent none. */
   readonly requestId: string;
@@ -13,12 +13,15 @@ export interface ClaimItem {
   /** 1 to 20. */
   readonly count: number;
   readonly allowLowerCategories: boolean;
-  /** The categories to take from, in order of preference. Empty: answer only from an earlier fetch. */
+  /**
+   * The categories to take from, in order of preference. Empty: answer only from an earlier fetch.
+   */
   readonly categories: readonly CoinCategory[];
 }
 
 /**
- * How many users one statement may hand out coins of. `several` finds locked rows by ctid. `one` is for tables that
- * are distributed by user_id (docs/distributed.md): every step names the one user_id, and rows are found by their key.
+ * The number of users whose coins one statement may hand out. `several` finds locked rows by ctid.
+ * `one` is for tables that are distributed by user_id (docs/distributed.md): every step names the
+ * one user_id, and rows are found by their key.
  */
 export type Targets = 'one' | 'several';

@@ -6,24 +6,29 @@ import type { ClaimRow } from './answer';
 import type { ClaimItem, Targets } from './claim-item';
 
 /**
- * The fast claim of several items, of any users and by any requesters: for a batch what claim-one-fast.ts is for one item.
- * Each item is served whole from the first of its categories, or not at all, and then has no row; the caller falls back to
- * claim-one.ts for it. So a fallback that is not needed costs nothing, and one that is needed costs a statement.
+ * Returns the fast claim of several items, of any users and by any requesters: for a batch what
+ * claim-one-fast.ts is for one item. Each item is served completely from the first of its
+ * categories, or not at all. An item that is not served has no row, and the caller falls back to
+ * claim-one.ts for it. So a fallback that is not needed costs nothing, and one that is needed costs
+ * a statement.
  *
- * - Items of one user and category share one scan of the queue in upload order and divide it in their own order: a
- *   statement does not skip its own locks, so two scans would pick the same coins. array_agg keeps the order of the scan
- *   (PostgreSQL, "Aggregate Functions": sorted input from a subquery); an ORDER BY of its own would sort again.
- * - Records are written in the order of their primary key, and the statement never waits for a coin, so two statements
- *   that meet wait in one direction only. If a record of the same id exists (an earlier item's too), nothing is deleted for
- *   the item.
+ * - Items of one user and category share one scan of the queue in upload order and divide it in
+ *   their own order: a statement does not skip its own locks, so two scans would pick the same
+ *   coins. array_agg keeps the order of the scan (PostgreSQL, "Aggregate Functions": sorted input
+ *   from a subquery); an ORDER BY of its own would sort again.
+ * - Records are written in the order of their primary key, and the statement never waits for a
+ *   coin, so two statements that meet wait in one direction only. If a record of the same id exists
+ *   (an earlier item's too), nothing is deleted for the item.
  * - The recorded ids are the answer. They also identify the item, because items share no coin.
- * - If no caller chose an id, no record can exist: all are written, in any order, and the picked ids are the answer. That
- *   saves a tenth of PostgreSQL's time.
- * - Parameters stand in SELECTs of their own, which hides the number of items from the planner. Otherwise it considers the
- *   custom plan better than the generic one, and plans again at every call.
- * - LIMIT on the deletion makes the planner expect few rows. Without it a plan made while coin_stock was small reads the
- *   whole table.
- * - Rows are found by ctid and user, because with partitions a ctid is not unique. Distributed tables use the key.
+ * - If no caller chose an id, no record can exist: all are written, in any order, and the picked
+ *   ids are the answer. That saves a tenth of PostgreSQL's time.
+ * - Parameters stand in SELECTs of their own, which hides the number of items from the planner.
+ *   Otherwise it considers the custom plan better than the generic one, and plans again at every
+ *   call.
+ * - LIMIT on the deletion makes the planner expect few rows. Without it a plan made while
+ *   coin_stock was small reads the whole table.
+ * - Rows are found by ctid and user, because with partitions a ctid is not unique. Distributed
+ *   tables use the key.
  */
 export function claimManyFast(
   items: readonly ClaimItem[],
@@ -69,16 +74,19 @@ interface Scan {
   wanted: number;
 }
 
-/** The pieces in which the texts for one and for several users differ. */
+/** The parts in which the statement texts for one and for several users differ. */
 interface Pieces {
   readonly gate: string;
   readonly verified: string;
   readonly scans: string;
   readonly user: (of: string) => string;
-  /** The column that is kept of a locked row, and the condition by which the deletion finds that row. */
+  /**
+   * The column that is kept of a locked row, and the condition by which the deletion finds that
+   * row.
+   */
   readonly location: string;
   readonly at: string;
-  /** The category of the scan, handed from one step to the next. */
+  /** The category of the scan, which each step passes to the next. */
   readonly category: (of: string) => string;
 }
 
@@ -105,7 +113,10 @@ const TEXTS = {
   }),
 };
 
-/** Returns one text for batches in which a caller chose a request id, and one for random ids only. */
+/**
+ * Returns two texts: for batches in which a caller chose a request id, and for batches with random
+ * ids only.
+ */
 function textsFor(pieces: Pieces): { readonly chosen: string; readonly random: string } {
   const { category } = pieces;
   const onlyNew = {
@@ -124,8 +135,9 @@ served AS MATERIALIZED (
 }
 
 /**
- * Parameters: $1 users, $2 categories and $3 coin counts of the scans; for each item $4 its scan, $5 the last position in
- * that scan, $6 requester, $7 request id, $8 category, $9 count and $10 fallback as asked; $11 the verified incarnation.
+ * Parameters: $1 users, $2 categories and $3 coin counts of the scans; for each item $4 its scan,
+ * $5 the last position in that scan, $6 requester, $7 request id, $8 category, $9 count and $10
+ * fallback as asked; $11 the verified incarnation.
  */
 function textFor(
   { gate, verified, scans, user, location, at, category }: Pieces,

@@ -5,15 +5,17 @@ import type { ClaimRow } from './answer';
 import type { ClaimItem, Targets } from './claim-item';
 
 /**
- * The fast claim of one item of one category, for the usual case: a request id that was never used, and coins that are
- * all there and free. It hands out and records what claim-one.ts would. In every other case (a repeat, short stock, locked
- * coins, another database) it changes nothing and returns no row, and the caller falls back to claim-one.ts. Without those
- * cases PostgreSQL sets up half of the plan.
+ * Returns the fast claim of one item of one category, for the usual case: a request id that was
+ * never used, and coins that are all there and free. It hands out and records what claim-one.ts
+ * would. In every other case (a repeat, short stock, locked coins, another database) it changes
+ * nothing and returns no row, and the caller falls back to claim-one.ts. Without those cases
+ * PostgreSQL sets up half of the plan.
  *
- * - The record is written first. If one with the same id exists, nothing is deleted; if another transaction is writing
- *   it at this moment, this statement waits for the end of that transaction.
- * - Rows are found by the ctid that was locked a moment before; rows of coin_stock are never updated. A ctid is unique
- *   within one partition, and all rows of a user are in one. Distributed tables use the key.
+ * - The record is written first. If one with the same id exists, nothing is deleted; if another
+ *   transaction is writing it at this moment, this statement waits for the end of that transaction.
+ * - Rows are found by the ctid that was locked a moment before; rows of coin_stock are never
+ *   updated. A ctid is unique within one partition, and all rows of a user are in one. Distributed
+ *   tables use the key.
  * - The recorded ids are the answer, and columns that are the same in every row are left out.
  */
 export function claimOneFast(
@@ -53,7 +55,7 @@ const several = (count: number) => ({
   order: 'ORDER BY k.position',
 });
 
-/** How the incarnation is checked, and how the deletion finds the locked rows. */
+/** The check of the incarnation, and the condition by which the deletion finds the locked rows. */
 const ACCESS = {
   several: { gate: '', verified: `${CURRENT_INCARNATION} = $7::text`, location: 's.ctid', at: 's.ctid' },
   one: {
@@ -72,8 +74,9 @@ function textsFor(targets: Targets): string[] {
 }
 
 /**
- * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked; $7 the verified
- * incarnation. There is one text for each count, for the reason given in claim-one.ts.
+ * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
+ * $7 the verified incarnation. There is one text for each count, for the reason given in
+ * claim-one.ts.
  */
 function textFor(count: number, targets: Targets): string {
   const { gate, verified, location, at } = ACCESS[targets];

@@ -8,29 +8,39 @@ export interface ClaimOneOptions {
   /** The verified incarnation of the database, see guard.ts. */
   readonly incarnation: string;
   readonly targets: Targets;
-  /** How long an answer is remembered for repeats, in seconds. */
+  /** The time for which an answer is remembered for repeats, in seconds. */
   readonly graceSeconds: number;
-  /** `skip`: skip coins that another transaction has locked. `wait`: wait for the end of that transaction. */
+  /**
+   * `skip`: skip coins that another transaction has locked. `wait`: wait for the end of that
+   * transaction.
+   */
   readonly held: 'skip' | 'wait';
-  /** Answer with what is free, although other transactions hold coins. */
+  /** True if the coins that are free may be the answer although other transactions hold coins. */
   readonly acceptShort: boolean;
 }
 
 /**
- * The full claim: hands out coins for one item and records who got them, whatever the item needs. It answers repeats,
- * short stock and fallback, which the fast claims (claim-one-fast.ts, claim-many-fast.ts) leave to it.
+ * Returns the full claim, which hands out coins for one item and records their requester. It also
+ * answers repeats, short stock and fallback, which the fast claims (claim-one-fast.ts,
+ * claim-many-fast.ts) leave to it.
  *
- * - A repeat within the grace is answered from coin_fetch and takes nothing. Two repeats at the same time meet at the
- *   primary key of coin_fetch: the later one fails with a unique violation, its coins go back, and it is tried again.
- * - An item is answered short only if no coin that it may take is held by another transaction (`settled`). So a short
- *   answer is the truth about the stock, and never the shadow of a transaction that may still roll back.
- * - Every step depends on the guard: a database that is not the verified one gives and changes nothing.
- * - `picked` keeps ctids: rows of coin_stock are never updated, and these are locked, so the deletion finds them without
- *   the index. A ctid is unique within one partition, and all rows of a user are in one. Distributed tables use the key.
- * - There is one text for each count, so that its LIMIT is a constant. With a parameter PostgreSQL assumes a tenth of the
- *   user's stock, considers the generic plan too expensive, and plans again at every call (0.5 ms).
+ * - A repeat within the grace is answered from coin_fetch and takes nothing. Two repeats at the
+ *   same time meet at the primary key of coin_fetch: the later one fails with a unique violation,
+ *   its statement is rolled back, and it is tried again.
+ * - An item is answered short only if no coin that it may take is held by another transaction
+ *   (`settled`). So a short answer is true of the stock, and never the effect of a transaction that
+ *   may still roll back.
+ * - Every step depends on the guard: a database that is not the verified one gives and changes
+ *   nothing.
+ * - `picked` keeps ctids: rows of coin_stock are never updated, and these are locked, so the
+ *   deletion finds them without the index. A ctid is unique within one partition, and all rows of a
+ *   user are in one. Distributed tables use the key.
+ * - There is one text for each count, so that its LIMIT is a constant. With a parameter PostgreSQL
+ *   assumes a tenth of the user's stock, considers the generic plan too expensive, and plans again
+ *   at every call (0.5 ms).
  * - `settled` counts the visible coins only if fewer were found than asked for.
- * - The lookup of the key bytes is LATERAL with OFFSET 0, which keeps it an index lookup for each coin in every plan.
+ * - The lookup of the key bytes is LATERAL with OFFSET 0, which keeps it an index lookup for each
+ *   coin in every plan.
  */
 export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile(): CompiledQuery<ClaimRow> } {
   const text = TEXTS[options.targets][options.held][item.categories.length === 1 ? 'one' : 'several'][item.count - 1];
@@ -51,7 +61,10 @@ export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile()
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
 
-/** How the incarnation is checked, what `picked` keeps of a row, and how the deletion finds that row. */
+/**
+ * The check of the incarnation, the column that `picked` keeps of a row, and the condition by which
+ * the deletion finds that row.
+ */
 const ACCESS = {
   several: {
     gate: `gate AS MATERIALIZED (
@@ -79,8 +92,9 @@ function textsFor(targets: Targets) {
 }
 
 /**
- * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked; $7 the category or
- * categories to take from; $8 grace in seconds; $9 accept a short answer; $10 the verified incarnation.
+ * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
+ * $7 the category or categories to take from; $8 grace in seconds; $9 accept a short answer; $10
+ * the verified incarnation.
  */
 function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
   const { gate, location, at } = ACCESS[targets];

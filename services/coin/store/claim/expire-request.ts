@@ -5,8 +5,9 @@ import type { Deadline } from '../../deadline';
 import type { ClaimItem } from './claim-item';
 
 /**
- * Hard-deletes the record of one request whose fetch grace has passed, so that its id can be used again before the hourly
- * hard delete removes it. Does nothing while the grace lasts or another transaction holds the record.
+ * Hard-deletes the record of one request whose fetch grace has passed, so that its id can be used
+ * again before the hourly hard delete removes it. Does nothing while the grace lasts or another
+ * transaction holds the record.
  */
 export async function expireRequest(
   { db, graceSeconds }: { readonly db: Database; readonly graceSeconds: number },

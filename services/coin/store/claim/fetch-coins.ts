@@ -10,7 +10,7 @@ import type { ClaimItem } from './claim-item';
 
 export type { FetchAnswer } from './answer';
 
-/** One fetch as its caller sees it. All ids are UUIDs in lower case. */
+/** One fetch as its caller requests it. All ids are UUIDs in lower case. */
 export interface CoinFetch {
   readonly targetUserId: string;
   readonly coinCategory: CoinCategory;
@@ -19,37 +19,47 @@ export interface CoinFetch {
   /** Makes the fetch repeatable within the fetch grace. */
   readonly requestId: string | undefined;
   readonly allowLowerCategories: boolean;
-  /** Answer only if this repeats an earlier fetch; hand out nothing. */
+  /** True if only the answer to an earlier fetch may be repeated, and nothing is handed out. */
   readonly onlyRemembered?: boolean;
 }
 
-/** How concurrent fetches share statements. */
+/** The limits within which concurrent fetches share statements. */
 export interface BatchingRules {
   /** The maximum number of fetches in one statement. 1: every fetch has a statement of its own. */
   readonly batch: number;
   /** The number of queues, each of which runs one statement at a time. */
   readonly queues: number;
-  /** The maximum number of users whose coins one statement may hand out. 1 if the tables are distributed by user_id. */
+  /**
+   * The maximum number of users whose coins one statement may hand out. 1 if the tables are
+   * distributed by user_id.
+   */
   readonly targets: number;
-  /** A fetch that would wait longer than this for its statement is refused, in milliseconds. */
+  /** A fetch that would wait longer than this for its statement, in milliseconds, is refused. */
   readonly maxWaitMs: number;
-  /** After this time the next batch starts without waiting for a running statement, in milliseconds. */
+  /**
+   * The time after which the next batch starts without waiting for a running statement, in
+   * milliseconds.
+   */
   readonly stallTimeoutMs: number;
 }
 
-/** Coins that one statement may be asked for: as many as one BatchFetchCoins. */
+/** The maximum number of coins of one statement: as many as one BatchFetchCoins may ask for. */
 const MAX_COINS = LIMITS.fetchesPerBatch * LIMITS.coinsPerFetch;
-/** Fetches that may wait at the same time, however fast the database is, so that memory stays bounded. */
+/**
+ * The maximum number of waiting fetches, however fast the database is, so that memory stays
+ * bounded.
+ */
 const MAX_WAITING = 20_000;
 
 /**
- * Hands out coins, each to exactly one requester, and remembers the answers for the fetch grace. Concurrent fetches share
- * statements: all fetches of one user's coins go through one queue, so that two statements of this process never meet
- * over the same coins, and fetches are served in the order of arrival.
+ * Hands out coins, each to exactly one requester, and remembers the answers for the fetch grace.
+ * Concurrent fetches share statements: all fetches of one user's coins go through one queue, so
+ * that two statements of this process never compete for the same coins, and fetches are served in
+ * the order of arrival.
  */
 export class CoinFetches {
   readonly #context: ClaimContext;
-  /** Empty: no batching. */
+  /** Empty if fetches are not batched. */
   readonly #queues: readonly BatchQueue[];
 
   constructor(context: Omit<ClaimContext, 'targets'>, rules?: BatchingRules) {
@@ -57,7 +67,7 @@ export class CoinFetches {
     this.#queues = rules && rules.batch > 1 ? openQueues(this.#context, rules) : [];
   }
 
-  /** The least time that a fetch that arrives now would wait for its statement, in milliseconds. */
+  /** The shortest estimated wait of a fetch that arrives now for its statement, in milliseconds. */
   get expectedMs(): number {
     return this.#queues.length === 0 ? 0 : Math.min(...this.#queues.map((queue) => queue.expectedMs));
   }
@@ -69,7 +79,8 @@ export class CoinFetches {
 
   /**
    * Answers one fetch.
-   * @throws DatabaseUnavailableError, DeadlineExceededError, CancelledError, FencedError, OverloadedError
+   * @throws DatabaseUnavailableError, DeadlineExceededError, CancelledError, FencedError,
+   *   OverloadedError
    */
   fetchOne(requesterId: string, fetch: CoinFetch, deadline: Deadline): Promise<FetchAnswer> {
     return this.#claim(toItem(requesterId, fetch), deadline);
@@ -95,7 +106,8 @@ export class CoinFetches {
       }
     };
     await Promise.all(inOrderOfFallback(items).map(claimInOrder));
-    // Coins that a statement handed out are committed and must be answered, even if other fetches failed.
+    // Coins that a statement handed out are committed and must be answered, even if other fetches
+    // failed.
     if (items.length > 0 && failures.length === items.length) throw failures[0];
     return itemOf.map((item) => {
       const answer = item instanceof Error ? { error: item } : answers.get(item);
@@ -120,8 +132,9 @@ function openQueues(context: ClaimContext, { queues, batch, targets, ...times }:
 }
 
 /**
- * Groups the items of one call. Groups run at the same time, the items of a group one after the other: if an item may fall
- * back to lower categories, it must have done so before the next item of the same user takes from them.
+ * Groups the items of one call. Groups run at the same time, the items of a group one after the
+ * other: if an item may fall back to lower categories, it must have done so before the next item of
+ * the same user takes from them.
  */
 function inOrderOfFallback(items: readonly ClaimItem[]): (readonly ClaimItem[])[] {
   return [...Map.groupBy(items, ({ userId }) => userId).values()].flatMap((ofUser) =>
@@ -129,7 +142,10 @@ function inOrderOfFallback(items: readonly ClaimItem[]): (readonly ClaimItem[])[
   );
 }
 
-/** Makes two fetches with the same id and target one item; if their parameters differ, the later one is refused. */
+/**
+ * Merges fetches with the same request id and target into one item. If their parameters differ, the
+ * later one is refused.
+ */
 function withoutRepeats(requesterId: string, fetches: readonly CoinFetch[]) {
   const items: ClaimItem[] = [];
   const first = new Map<string, ClaimItem>();

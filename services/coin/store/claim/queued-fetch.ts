@@ -4,7 +4,10 @@ import { QueuedCall } from '../../telemetry/tracing';
 import type { FetchAnswer } from './answer';
 import type { ClaimItem } from './claim-item';
 
-/** A fetch and its caller: first in a batch queue, then with a statement, until `resolve` or `reject` answers it. */
+/**
+ * A fetch and its caller: first in a batch queue, then with a statement, until `resolve` or
+ * `reject` answers it.
+ */
 export class QueuedFetch implements Waiter {
   readonly item: ClaimItem;
   readonly deadline: Deadline;
@@ -39,7 +42,7 @@ export class QueuedFetch implements Waiter {
     this.deadline.unsubscribe(this);
   }
 
-  /** Returns true while the caller waits, checked by the clock too. Rejects the fetch otherwise. */
+  /** Returns true while the caller waits; also checks the clock. Rejects the fetch otherwise. */
   isStillWaiting(): boolean {
     try {
       this.deadline.check();

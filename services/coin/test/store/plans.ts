@@ -2,9 +2,7 @@ import { Client } from 'pg';
 import type { TestDatabase } from '../../../../testkit/test-database';
 import { asAdmin } from '../../../../testkit/test-database';
 
-/**
- * PostgreSQL's plan for a statement with parameters: custom for these values, or generic for all.
- */
+/** The kind of plan for a statement with parameters: custom for the values, or generic for all. */
 export type PlanMode = 'custom' | 'generic';
 
 interface PlanNode {
@@ -41,7 +39,7 @@ export async function reportPlans({ name }: TestDatabase, mode: PlanMode): Promi
   }
 }
 
-/** Returns the statements that the connections of this process ran during some work. */
+/** Returns the statements that the connections of this process executed during some work. */
 export async function ranDuring(work: () => Promise<unknown>): Promise<Ran[]> {
   const ran: Ran[] = [];
   const emit = Client.prototype.emit;

@@ -2,8 +2,8 @@ import { sql } from 'kysely';
 import type { TestService } from '../../../../testkit/service';
 
 /**
- * Returns the number of statements that the database ran for some work, counting only those that
- * contain `text`.
+ * Returns the number of statements that the database ran during some work, counting only statements
+ * that contain `text`.
  */
 export async function statementsOf(
   { database: { db } }: TestService,

@@ -37,8 +37,12 @@ function fetchFrom(owner: User, fields: Partial<CoinFetch> = {}): CoinFetch {
   };
 }
 
-/** By a requester of its own, unless told. */
-async function ask(fetch: CoinFetch, deadline = Deadline.NONE, requester: string = randomUUID()): Promise<string[]> {
+/** Returns the ids of the coins of one fetch, by default for a new requester. */
+async function fetchIds(
+  fetch: CoinFetch,
+  deadline = Deadline.NONE,
+  requester: string = randomUUID(),
+): Promise<string[]> {
   const [answer] = await service.store.fetchCoins(requester, [fetch], deadline);
   return idsOf(answer);
 }
@@ -49,11 +53,11 @@ function idsOf(answer: FetchAnswer | undefined): string[] {
   return ids(answer.coins);
 }
 
-/** How many claims the database ran for some work. */
+/** Returns the number of claims that the database ran during some work. */
 const claimsOf = (work: () => Promise<unknown>) => statementsOf(service, work, 'INSERT INTO coin_fetch');
 
-/** The answers to calls that all wait while the claim of the first one is under way. */
-async function together<T>(first: () => Promise<T>, others: (() => Promise<T>)[]): Promise<T[]> {
+/** Makes the other calls during the claim of the first one. Returns the answers to all of them. */
+async function duringClaim<T>(first: () => Promise<T>, others: (() => Promise<T>)[]): Promise<T[]> {
   let waiting: Promise<T>[] = [];
   await whileHeld(
     service,
@@ -68,107 +72,107 @@ async function together<T>(first: () => Promise<T>, others: (() => Promise<T>)[]
   return Promise.all(waiting);
 }
 
-describe('fetches that come while a claim is under way', () => {
-  test('share the next one, and are served in the order in which they came', async () => {
+describe('fetches that arrive during a claim', () => {
+  test('share the next batch, and are served in the order of arrival', async () => {
     await start();
     const { owner, minted } = await ownerOf(200);
-    const once = () => ask(fetchFrom(owner));
+    const once = () => fetchIds(fetchFrom(owner));
     let answers: string[][] = [];
     const statements = await claimsOf(async () => {
-      answers = await together(once, Array(199).fill(once));
+      answers = await duringClaim(once, Array(199).fill(once));
     });
     expect(answers.map((answer) => answer.length)).toEqual(Array(200).fill(1));
     expect(answers.flat()).toEqual(minted);
     expect(statements).toBe(2);
   });
 
-  test('share it whatever their users, categories and counts', async () => {
+  test('share a batch whatever their users, categories and counts', async () => {
     await start();
     const bob = await ownerOf(30);
     const carol = await ownerOf(20, GOLD);
     const dave = await ownerOf(6, SILVER);
-    const asks = [
-      ...Array.from({ length: 10 }, () => () => ask(fetchFrom(bob.owner, { count: 3 }))),
-      ...Array.from({ length: 10 }, () => () => ask(fetchFrom(carol.owner, { coinCategory: GOLD, count: 2 }))),
+    const fetches = [
+      ...Array.from({ length: 10 }, () => () => fetchIds(fetchFrom(bob.owner, { count: 3 }))),
+      ...Array.from({ length: 10 }, () => () => fetchIds(fetchFrom(carol.owner, { coinCategory: GOLD, count: 2 }))),
       ...Array.from({ length: 3 }, () => () => {
-        return ask(fetchFrom(dave.owner, { coinCategory: SILVER, count: 2, allowLowerCategories: true }));
+        return fetchIds(fetchFrom(dave.owner, { coinCategory: SILVER, count: 2, allowLowerCategories: true }));
       }),
     ];
-    const [first, ...others] = asks;
-    if (!first) throw new Error('Nobody asks.');
+    const [first, ...others] = fetches;
+    if (!first) throw new Error('There are no fetches.');
     let answers: string[][] = [];
     expect(
       await claimsOf(async () => {
-        answers = await together(first, others);
+        answers = await duringClaim(first, others);
       }),
     ).toBe(2);
     expect(answers.flat()).toEqual([...bob.minted, ...carol.minted, ...dave.minted]);
   });
 
-  test('get what there is and not more: the last ones are short, or need their fallback', async () => {
+  test('get no more than the stock: the last ones get fewer coins, or fall back', async () => {
     await start();
     const { owner, minted } = await ownerOf(5, GOLD);
     const silver = mint(2, SILVER);
     await owner.upload(silver);
-    const two = () => ask(fetchFrom(owner, { coinCategory: GOLD, count: 2 }));
-    const fallback = () => ask(fetchFrom(owner, { coinCategory: GOLD, count: 3, allowLowerCategories: true }));
-    const answers = await together(two, [two, fallback, two]);
+    const two = () => fetchIds(fetchFrom(owner, { coinCategory: GOLD, count: 2 }));
+    const fallback = () => fetchIds(fetchFrom(owner, { coinCategory: GOLD, count: 3, allowLowerCategories: true }));
+    const answers = await duringClaim(two, [two, fallback, two]);
     expect(answers.flat().sort()).toEqual([...minted, ...ids(silver)].sort());
     expect(answers.slice(0, 2).flat()).toEqual(minted.slice(0, 4));
   });
 
-  test('are the same for a request id that comes twice', async () => {
+  test('get the same coins if they have the same request id', async () => {
     await start();
     const { owner, minted } = await ownerOf(10);
     const requester = randomUUID();
-    const again = fetchFrom(owner, { count: 2, requestId: randomUUID() });
-    const repeat = () => ask(again, Deadline.NONE, requester);
-    const [other, ...answers] = await together(() => ask(fetchFrom(owner)), [repeat, repeat, repeat]);
+    const fetch = fetchFrom(owner, { count: 2, requestId: randomUUID() });
+    const repeat = () => fetchIds(fetch, Deadline.NONE, requester);
+    const [other, ...answers] = await duringClaim(() => fetchIds(fetchFrom(owner)), [repeat, repeat, repeat]);
     expect(other).toEqual(minted.slice(0, 1));
     expect(answers).toEqual(Array(3).fill(minted.slice(1, 3)));
   });
 
-  test('need no statement more because one of them repeats an earlier one, but for that one itself', async () => {
+  test('need one more statement if one of them repeats an earlier fetch, for that one only', async () => {
     await start();
     const { owner, minted } = await ownerOf(20);
     const requester = randomUUID();
     const earlier = fetchFrom(owner, { requestId: randomUUID() });
-    const repeat = () => ask(earlier, Deadline.NONE, requester);
+    const repeat = () => fetchIds(earlier, Deadline.NONE, requester);
     expect(await repeat()).toEqual(minted.slice(0, 1));
-    const named = () => ask(fetchFrom(owner, { requestId: randomUUID() }));
-    const unnamed = () => ask(fetchFrom(owner));
+    const named = () => fetchIds(fetchFrom(owner, { requestId: randomUUID() }));
+    const unnamed = () => fetchIds(fetchFrom(owner));
     let answers: string[][] = [];
     const statements = await claimsOf(async () => {
-      answers = await together(unnamed, [named, unnamed, repeat, named, unnamed]);
+      answers = await duringClaim(unnamed, [named, unnamed, repeat, named, unnamed]);
     });
     expect(answers[3]).toEqual(minted.slice(0, 1));
-    // What the repeat was to get stays, and is not skipped.
+    // The coin that the batch picked for the repeat stays in stock.
     expect(answers.flat().sort()).toEqual([...minted.slice(0, 4), ...minted.slice(5, 7)].sort());
     expect(statements).toBe(3);
   });
 
-  test('leave the queue when their caller gives up, and take nothing', async () => {
+  test('leave the queue and take nothing when their caller cancels', async () => {
     await start();
     const { owner, minted } = await ownerOf(10);
-    const given = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
-    let gone: Promise<unknown> = Promise.resolve();
-    const answers = await together(
-      () => ask(fetchFrom(owner)),
+    const deadline = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
+    let rejected: Promise<unknown> = Promise.resolve();
+    const answers = await duringClaim(
+      () => fetchIds(fetchFrom(owner)),
       [
         () => {
-          gone = expect(ask(fetchFrom(owner, { count: 5 }), given)).rejects.toBeInstanceOf(CancelledError);
-          given.end();
+          rejected = expect(fetchIds(fetchFrom(owner, { count: 5 }), deadline)).rejects.toBeInstanceOf(CancelledError);
+          deadline.end();
           return Promise.resolve([]);
         },
-        () => ask(fetchFrom(owner)),
+        () => fetchIds(fetchFrom(owner)),
       ],
     );
-    await gone;
+    await rejected;
     expect(answers.flat()).toEqual(minted.slice(0, 2));
     expect((await owner.count()).available).toEqual({ gold: 0, silver: 0, bronze: 8 });
   });
 
-  test('are not hurt by one of them that fails', async () => {
+  test('succeed although another one of their batch fails', async () => {
     await start();
     const { owner, minted } = await ownerOf(20);
     const bad = randomUUID();
@@ -177,21 +181,21 @@ describe('fetches that come while a claim is under way', () => {
 BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'data_exception'; END $$`.execute(db);
     await sql`CREATE TRIGGER refuse BEFORE INSERT ON coin_fetch FOR EACH ROW
 WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execute(db);
-    const once = () => ask(fetchFrom(owner));
+    const once = () => fetchIds(fetchFrom(owner));
     const failing = () =>
-      expect(ask(fetchFrom(owner), Deadline.NONE, bad))
+      expect(fetchIds(fetchFrom(owner), Deadline.NONE, bad))
         .rejects.toThrow()
         .then(() => []);
-    const answers = await together(once, [...Array(9).fill(once), failing, ...Array(9).fill(once)]);
+    const answers = await duringClaim(once, [...Array(9).fill(once), failing, ...Array(9).fill(once)]);
     expect(answers.flat().sort()).toEqual(minted.slice(0, 19).sort());
     expect((await owner.count()).available?.bronze).toBe(1);
   });
 
-  test('do not wait for one that takes long, unless several do', async () => {
+  test('do not wait for a stalled claim, until too many claims are stalled', async () => {
     await start({ stallTimeoutMs: 1 });
     const { owner, minted } = await ownerOf(20);
     const fetches: Promise<string[]>[] = [];
-    const begin = () => fetches.push(ask(fetchFrom(owner)));
+    const begin = () => fetches.push(fetchIds(fetchFrom(owner)));
     const statements = await claimsOf(async () => {
       await whileHeld(service, 1, begin, async () => {
         for (let others = 1; others < 10; others++) {
@@ -205,35 +209,35 @@ WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execu
     expect(statements).toBe(MAX_DETACHED + 2);
   });
 
-  test('are refused when they would wait too long', async () => {
+  test('are refused if they would wait too long', async () => {
     await start({ maxWaitMs: 1 });
     const { owner, minted } = await ownerOf(2);
     const refused = () =>
-      expect(ask(fetchFrom(owner)))
+      expect(fetchIds(fetchFrom(owner)))
         .rejects.toBeInstanceOf(OverloadedError)
         .then(() => []);
-    expect(await together(() => ask(fetchFrom(owner)), [refused])).toEqual([minted.slice(0, 1), []]);
+    expect(await duringClaim(() => fetchIds(fetchFrom(owner)), [refused])).toEqual([minted.slice(0, 1), []]);
   });
 });
 
 test.each([
-  ['of one user each, where the tables are distributed by user', { targets: 1 }, 4],
-  ['of so many users as they may have', { targets: 2 }, 3],
-  ['of so many fetches as they may take', { batch: 2 }, 3],
-  ['of one fetch each, when nothing is gathered', { batch: 1 }, 4],
-])('statements %s', async (_, rules, statements) => {
+  ['serves one user if the tables are distributed by user', { targets: 1 }, 4],
+  ['serves no more users than the limit', { targets: 2 }, 3],
+  ['serves no more fetches than the limit', { batch: 2 }, 3],
+  ['serves one fetch if batching is off', { batch: 1 }, 4],
+])('a statement %s', async (_, rules, statements) => {
   await start(rules);
   const owners = await Promise.all([1, 2, 3, 4].map(() => ownerOf(1)));
   const [first, ...others] = owners.map(
     ({ owner }) =>
       () =>
-        ask(fetchFrom(owner)),
+        fetchIds(fetchFrom(owner)),
   );
-  if (!first) throw new Error('Nobody asks.');
+  if (!first) throw new Error('There are no fetches.');
   let answers: string[][] = [];
   expect(
     await claimsOf(async () => {
-      answers = await together(first, others);
+      answers = await duringClaim(first, others);
     }),
   ).toBe(statements);
   expect(answers.flat()).toEqual(owners.flatMap(({ minted }) => minted));

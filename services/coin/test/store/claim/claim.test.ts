@@ -40,7 +40,7 @@ afterAll(() => service.stop());
 
 class Undo extends Error {}
 
-/** Returns what a statement answers and what it leaves in the tables. Everything is rolled back. */
+/** Returns the rows of a statement and the tables as it leaves them, and rolls everything back. */
 async function tryOut(query?: { compile(): CompiledQuery<ClaimRow> }) {
   const { db } = service.database;
   let seen: { rows: ClaimRow[]; left: unknown; kept: unknown } | undefined;
@@ -139,7 +139,7 @@ describe.each([
     }
   });
 
-  test('the full claim of an id whose grace has passed meets the old record', async () => {
+  test('the full claim of an id whose grace has passed violates the primary key of the old record', async () => {
     const item = itemOf({ coinCategory: GOLD, requestId: expired });
     const running = service.database.db
       .transaction()

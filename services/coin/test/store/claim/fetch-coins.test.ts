@@ -18,7 +18,7 @@ const fetchIds = async (user: User, request: Parameters<User['fetch']>[0]) =>
   ids((await user.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1, ...request })).coins);
 
 describe('order', () => {
-  test('coins come one by one in the order of upload, also inside one batch', async () => {
+  test('coins are handed out in the order of upload, also within one upload', async () => {
     const first = mint(100);
     const second = mint(10);
     await bob.upload(first);
@@ -28,14 +28,14 @@ describe('order', () => {
     expect(got).toEqual(ids([...first, ...second]));
   });
 
-  test('a fetch of several answers in the order of upload, with the bytes of each coin', async () => {
+  test('a fetch of several coins returns them in the order of upload, with the bytes of each', async () => {
     const coins = mint(20, GOLD);
     await bob.upload(coins);
     const answer = await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 20 });
     expect(answer.coins.map(fingerprint)).toEqual(coins.map(fingerprint));
   });
 
-  test('with fallback higher categories come first, each oldest first', async () => {
+  test('a fetch with fallback returns higher categories first, and the oldest coins of each first', async () => {
     const bronze = mint(3, BRONZE);
     const silver = mint(2, SILVER);
     const gold = mint(2, GOLD);
@@ -45,14 +45,14 @@ describe('order', () => {
     );
   });
 
-  test('fallback goes down only, and only when allowed', async () => {
+  test('fallback takes from lower categories only, and only if it is allowed', async () => {
     await bob.upload([...mint(1, GOLD), ...mint(1, BRONZE)]);
     expect(await fetchIds(alice, { coinCategory: SILVER, count: 5 })).toHaveLength(0);
     expect(await fetchIds(alice, { coinCategory: SILVER, count: 5, allowLowerCategories: true })).toHaveLength(1);
     expect((await bob.count()).available).toEqual({ gold: 1, silver: 0, bronze: 0 });
   });
 
-  test('items of one batch are served in their order', async () => {
+  test('the items of one batch are served in their order', async () => {
     const coins = mint(5);
     await bob.upload(coins);
     const one = { targetUserId: bob.id, coinCategory: BRONZE };
@@ -71,14 +71,14 @@ describe('order', () => {
   });
 });
 
-describe('too few', () => {
-  test('more than there is returns what there is', async () => {
+describe('short stock', () => {
+  test('a fetch of more coins than there are returns what there is', async () => {
     await bob.upload(mint(3));
     expect(await fetchIds(alice, { count: 20 })).toHaveLength(3);
     expect(await fetchIds(alice, { count: 20 })).toEqual([]);
   });
 
-  test('an unknown target looks the same as an empty one', async () => {
+  test('an unknown target has the same answer as one without coins', async () => {
     await bob.upload(mint(1));
     await fetchIds(alice, {});
     const empty = await alice.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
@@ -86,7 +86,7 @@ describe('too few', () => {
     expect(unknown).toEqual(empty);
   });
 
-  test('a coin within 24 hours of its end is neither handed out nor counted', async () => {
+  test('a coin within 24 hours of its expiry is neither handed out nor counted', async () => {
     await bob.upload(mint(2));
     await service.age('coin_stock', 'expire_time', '22 days');
     expect(await fetchIds(alice, {})).toEqual([]);
@@ -97,7 +97,7 @@ describe('too few', () => {
 });
 
 describe('request_id', () => {
-  test('a repeat gets the same coins and takes no more, also a partial answer', async () => {
+  test('a repeat returns the same coins and takes no more, also if the answer was short', async () => {
     await bob.upload(mint(3));
     const requestId = randomUUID();
     const first = await fetchIds(alice, { count: 5, requestId });
@@ -114,7 +114,7 @@ describe('request_id', () => {
     expect(await fetchIds(alice, { requestId })).toHaveLength(1);
   });
 
-  test('it belongs to its requester and its target', async () => {
+  test('an id belongs to its requester and its target', async () => {
     const carol = await service.user();
     await Promise.all([bob.upload(mint(2)), carol.upload(mint(1))]);
     const requestId = randomUUID();
@@ -124,7 +124,7 @@ describe('request_id', () => {
     expect(new Set([...ofAlice, ...ofCarol, ...otherTarget]).size).toBe(3);
   });
 
-  test('with other parameters it is REQUEST_ID_REUSED and takes nothing', async () => {
+  test('a repeat with other parameters is refused as REQUEST_ID_REUSED and takes nothing', async () => {
     await bob.upload([...mint(4), ...mint(1, GOLD)]);
     const requestId = randomUUID();
     await fetchIds(alice, { requestId });
@@ -137,7 +137,7 @@ describe('request_id', () => {
     expect((await bob.count()).available).toEqual({ gold: 1, silver: 0, bronze: 3 });
   });
 
-  test('after the grace it is a new request, before and after the hard delete', async () => {
+  test('an id makes a new request after the grace, before and after the hard delete', async () => {
     await bob.upload(mint(3));
     const admin = await service.user({ isAdmin: true });
     const requestId = randomUUID();
@@ -152,7 +152,7 @@ describe('request_id', () => {
     expect(await fetchIds(alice, { requestId })).not.toEqual(second);
   });
 
-  test('twice in one batch both get the same coins; with other parameters the later one is refused', async () => {
+  test('items of one batch with the same id get the same coins; one with other parameters is refused', async () => {
     await bob.upload(mint(9));
     const one = { targetUserId: bob.id, coinCategory: BRONZE, count: 2, requestId: randomUUID() };
     const { results } = await alice.batchFetch([one, { ...one, requestId: '' }, one, { ...one, count: 1 }]);
@@ -164,7 +164,7 @@ describe('request_id', () => {
     expect((await bob.count()).available?.bronze).toBe(5);
   });
 
-  test('50 repeats at the same time for the last coin get it, all of them', async () => {
+  test('50 concurrent repeats for the last coin all get it', async () => {
     await bob.upload(mint(1));
     const requestId = randomUUID();
     const answers = await Promise.all(Array.from({ length: 50 }, () => fetchIds(alice, { requestId })));
@@ -173,7 +173,7 @@ describe('request_id', () => {
   });
 });
 
-test('a malformed item fails alone, with code, reason and what is allowed', async () => {
+test('a malformed item fails alone, with a code, a reason and the allowed values', async () => {
   await bob.upload(mint(2));
   const good = { targetUserId: bob.id, coinCategory: BRONZE, count: 1 };
   const { results } = await alice.batchFetch([good, { ...good, count: 21 }, { ...good, targetUserId: 'bob' }, good]);
@@ -184,14 +184,14 @@ test('a malformed item fails alone, with code, reason and what is allowed', asyn
   expect(results[0]?.error).toBeUndefined();
 });
 
-test("one's own coins can be fetched, by another device of the same user", async () => {
+test("a user's coins can be fetched by another device of the same user", async () => {
   const coins = mint(1);
   await bob.upload(coins);
   const tablet = await service.user({ id: bob.id });
   expect(await fetchIds(tablet, {})).toEqual(ids(coins));
 });
 
-test('items of one target whose fallbacks overlap share its coins, and none is counted twice', async () => {
+test('items of one target whose fallbacks overlap share its coins, and none is handed out twice', async () => {
   const [silver, bronze] = [mint(1, SILVER), mint(3, BRONZE)];
   await bob.upload([...bronze, ...silver]);
   const { results } = await alice.batchFetch([
@@ -206,7 +206,7 @@ test('items of one target whose fallbacks overlap share its coins, and none is c
   ]);
 });
 
-test('a long wait for coins that somebody holds ends with what is free, or with "come again"', async () => {
+test('a fetch of coins that stay locked returns the free ones, or OVERLOADED if none are free', async () => {
   await service.stop();
   service = await startService({}, { timeouts: { lockTimeoutMs: 1000 } });
   [bob, alice] = await Promise.all([service.user(), service.user()]);

@@ -1,7 +1,10 @@
 import { sql } from 'kysely';
 import type { TestService } from '../../../../../testkit/service';
 
-/** Runs `work` once `statements` statements of `calls` wait for the stock, which nobody may touch until it ends. */
+/**
+ * Locks the stock and runs `calls`. Runs `work` once `statements` of their statements wait for the
+ * lock, and releases the lock when `work` ends.
+ */
 export async function whileHeld(
   service: TestService,
   statements: number,
@@ -16,7 +19,7 @@ export async function whileHeld(
   });
 }
 
-/** Until so many statements wait for it. */
+/** Waits until at least so many statements are blocked by the lock on the stock. */
 export async function blockedByHolder({ database: { db } }: TestService, statements: number): Promise<void> {
   for (let blocked = 0; blocked < statements; ) {
     const { rows } = await sql<{ blocked: number }>`

@@ -21,13 +21,13 @@ async function stock(count: number, category = BRONZE): Promise<string[]> {
   return ids(coins);
 }
 
-/** `calls` requesters of their own ask at the same moment. */
-async function race(calls: number, ask: (user: User, call: number) => Promise<string[]>): Promise<string[][]> {
+/** Makes concurrent calls, each by a new requester. Returns the ids that each one got. */
+async function race(calls: number, fetch: (user: User, call: number) => Promise<string[]>): Promise<string[][]> {
   const users = await Promise.all(Array.from({ length: calls }, () => service.user()));
-  return Promise.all(users.map(ask));
+  return Promise.all(users.map(fetch));
 }
 
-test('100 concurrent fetches of 100 coins get 100 distinct coins, none empty', async () => {
+test('100 concurrent fetches get all of 100 coins, one each', async () => {
   const minted = await stock(100);
   const answers = await race(100, async (user) =>
     ids((await user.fetch({ targetUserId: owner.id, coinCategory: BRONZE, count: 1 })).coins),
@@ -36,7 +36,7 @@ test('100 concurrent fetches of 100 coins get 100 distinct coins, none empty', a
   expect(answers.flat().sort()).toEqual([...minted].sort());
 });
 
-test('100 concurrent fetches of 3 coins on 300 get them all, with batches mixed in', async () => {
+test('100 concurrent calls, single and in batches, get all of 300 coins, 3 each', async () => {
   const minted = await stock(300, SILVER);
   const one = { targetUserId: owner.id, coinCategory: SILVER };
   const answers = await race(100, async (user, call) => {
@@ -51,7 +51,7 @@ test('100 concurrent fetches of 3 coins on 300 get them all, with batches mixed 
   expect(answers.flat().sort()).toEqual([...minted].sort());
 });
 
-test('concurrent fetches with fallback never get a coin twice and leave nothing behind', async () => {
+test('concurrent fetches with fallback get no coin twice and lose none', async () => {
   const minted = [...(await stock(40, GOLD)), ...(await stock(40, SILVER)), ...(await stock(40, BRONZE))];
   const answers = await race(40, async (user, call) => {
     const fallback = { targetUserId: owner.id, allowLowerCategories: true };
@@ -86,13 +86,13 @@ test('a fetch gets the free coin while another transaction holds the oldest one'
   });
 });
 
-test('a fetch that meets only held coins gets them when their holder rolls back', async () => {
+test('a fetch that finds only locked coins gets them when the transaction that holds them rolls back', async () => {
   const minted = await stock(1);
   const { db } = service.database;
   const user = await service.user();
   const { holding, release } = await hold(minted);
   const fetching = user.fetch({ targetUserId: owner.id, coinCategory: BRONZE, count: 1 });
-  await Promise.race([fetching, untilSomebodyWaits()]);
+  await Promise.race([fetching, untilStatementWaits()]);
   release();
   await holding;
   expect(ids((await fetching).coins)).toEqual(minted);
@@ -112,8 +112,8 @@ test('a fetch that meets only held coins gets them when their holder rolls back'
     return { holding, release };
   }
 
-  async function untilSomebodyWaits(): Promise<void> {
-    for (let look = 0; look < 10_000; look++) {
+  async function untilStatementWaits(): Promise<void> {
+    for (let check = 0; check < 10_000; check++) {
       const { rows } = await sql`
         SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`.execute(db);
       if (rows.length > 0) return;
@@ -131,7 +131,7 @@ describe('with two service processes on one database', () => {
     await Promise.all(processes.map((process) => process.stop()));
   });
 
-  test('100 concurrent fetches, single and in batches, of 100 coins get 100 distinct coins', async () => {
+  test('100 concurrent fetches, single and in batches, get all of 100 coins, one each', async () => {
     const minted = await stock(100, GOLD);
     const users = await Promise.all(
       Array.from({ length: 100 }, (_, call) => service.user({ address: processes[call % 2]?.address })),
@@ -148,13 +148,14 @@ describe('with two service processes on one database', () => {
     expect(answers.flat().sort()).toEqual([...minted].sort());
   });
 
-  test('repeats of one request that reach both at the same time get the same coins', async () => {
+  test('concurrent repeats of one request to both processes get the same coins', async () => {
     await stock(100);
     const requester = await service.user();
     const other = await service.user({ id: requester.id, address: processes[0]?.address });
     const third = await service.user({ id: requester.id, address: processes[1]?.address });
     const callers = [requester, other, third];
-    // With all connections open the calls really meet; else the first is done before the second has one.
+    // With all connections open the calls overlap. Otherwise the first one ends before the second
+    // has a connection.
     await Promise.all(Array.from({ length: 60 }, (_, call) => callers[call % 3]?.count()));
     for (let round = 1; round <= 10; round++) {
       const request = { targetUserId: owner.id, coinCategory: BRONZE, count: 3, requestId: randomUUID() };
@@ -165,8 +166,8 @@ describe('with two service processes on one database', () => {
   });
 });
 
-describe('the statements of a call', () => {
-  test('do not grow with the number of coins', async () => {
+describe('the number of statements of a call', () => {
+  test('does not grow with the number of coins', async () => {
     for (const count of [1, 100]) {
       const coins = mint(count);
       expect(await statementsOf(service, () => owner.upload(coins))).toBe(1);
@@ -176,7 +177,7 @@ describe('the statements of a call', () => {
       const request = { targetUserId: owner.id, coinCategory: BRONZE, count };
       expect(await statementsOf(service, () => owner.fetch(request))).toBe(1);
     }
-    // A second one where the stock does not suffice, or the first finds an earlier answer.
+    // A second statement runs if the stock does not suffice, or if there is an earlier answer.
     const requestId = randomUUID();
     for (const request of [
       { targetUserId: owner.id, coinCategory: GOLD, count: 1 },
@@ -189,7 +190,7 @@ describe('the statements of a call', () => {
     expect(await statementsOf(service, () => owner.fetch(known))).toBe(2);
   });
 
-  test('do not grow with the number of items of a batch, targets and categories, unless the tables are distributed', async () => {
+  test('does not grow with the items, targets and categories of a batch, unless the tables are distributed', async () => {
     const others = await Promise.all(Array.from({ length: 10 }, () => service.user()));
     for (const other of others) for (const category of [GOLD, SILVER, BRONZE]) await other.upload(mint(20, category));
     const items = Array.from({ length: 50 }, (_, item) => ({
