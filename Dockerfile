@@ -1,5 +1,5 @@
 # The coin service: docker build -t aqm-coin-service . (docker-compose.yml runs it, read-only and without capabilities).
-# deploy/test/dockerfile.test.ts runs these steps as plain processes, for there is no engine where the tests run.
+# deploy/test/dockerfile.long.test.ts runs these steps as plain processes, because the tests need no container engine.
 
 FROM node:24.21.0-bookworm-slim AS build
 WORKDIR /app
@@ -7,14 +7,14 @@ COPY package.json package-lock.json .npmrc tsconfig.json buf.yaml buf.gen.yaml .
 COPY build build
 COPY proto proto
 COPY services services
-# Also generates and compiles (package.json, "prepare").
+# Also generates and compiles, by the script "prepare" of package.json.
 RUN npm ci
 
 FROM node:24.21.0-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY services/coin/package.json services/coin/package.json
-# What the service needs at run time: no tools, no device library, no PostgreSQL.
+# Only the run-time dependencies of the service: no tools, no device library, no PostgreSQL.
 RUN npm ci --workspace services/coin --omit=dev --omit=optional --ignore-scripts
 
 FROM node:24.21.0-bookworm-slim
@@ -25,11 +25,11 @@ COPY --from=build /app/dist/gen dist/gen
 COPY --from=build /app/dist/services dist/services
 COPY package.json package.json
 COPY migrations migrations
-# The restore fence's mark must outlive the container: a volume belongs here.
+# The watermark of the restore fence must outlive the container: mount a volume here.
 RUN install -d -o node -g node -m 0700 /var/lib/aqm
 VOLUME /var/lib/aqm
 USER node
 EXPOSE 50051 9464
-# Whether the process serves; a fenced database does not make it unhealthy, for a restart would not help.
+# Healthy if the process serves. A fenced database does not make it unhealthy, because a restart would not help.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["node", "dist/services/coin/cli/health.js"]
-CMD ["node", "dist/services/coin/aqm.js", "serve"]
+CMD ["node", "--enable-source-maps", "dist/services/coin/aqm.js", "serve"]

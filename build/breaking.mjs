@@ -1,4 +1,4 @@
-// `npm run breaking`: the contract must not break what other teams generated from it, neither since the last
+// The part `breaking` of `npm run check`: the contract must not break what other teams generated from it, neither since the last
 // release (proto/released.binpb) nor since the parent commit.
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';

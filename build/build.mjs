@@ -1,5 +1,5 @@
-// `npm run build`, and the first step of every other script: generates gen/ from proto/ when proto/ changed,
-// then compiles everything into dist/. Prints to stderr only. Safe when several run at once.
+// `npm run build`, and the first step of every other script: generates gen/ from proto/ when proto/ changed, compiles everything
+// into dist/, and removes from dist/ what has no source any more. Prints to stderr only. Safe when several run at once.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { setTimeout } from 'node:timers/promises';
 const root = dirname(import.meta.dirname);
 const bin = join(root, 'node_modules/.bin');
 const lock = join(root, 'node_modules/.aqm-build.lock');
-/** A lock that is older was left by a process that was killed. */
+/** The age in milliseconds at which a lock counts as left by a process that was killed. */
 const LONGEST_BUILD_MS = 300_000;
 const stamp = join(root, 'gen/.proto-hash');
 
@@ -25,6 +25,7 @@ try {
   generate();
   run('tsc', ['--project', 'tsconfig.json']);
   copyAssets();
+  removeStale();
   chmodSync(join(root, 'dist/services/coin/aqm.js'), 0o755);
 } catch (error) {
   // The tool printed what is wrong.
@@ -46,13 +47,21 @@ function generate() {
   writeFileSync(stamp, wanted);
 }
 
-/** What the compiled code reads beside itself. */
+/** Copies the files that the compiled code reads beside itself. */
 function copyAssets() {
   for (const file of globSync('{device,services}/**/*.{sql,lua}', { cwd: root })) {
     const target = join(root, 'dist', file);
     mkdirSync(dirname(target), { recursive: true });
     const content = readFileSync(join(root, file));
     if (!existsSync(target) || !readFileSync(target).equals(content)) writeFileSync(target, content);
+  }
+}
+
+/** Removes from dist/ what was made of a source that is gone: after a rename, jest and Node would still find the old modules. */
+function removeStale() {
+  for (const file of globSync('dist/**/*.{js,js.map,d.ts,sql,lua}', { cwd: root })) {
+    const source = join(root, file.slice('dist/'.length)).replace(/(\.js|\.js\.map|\.d\.ts)$/, '.ts');
+    if (!existsSync(source)) rmSync(join(root, file));
   }
 }
 
@@ -71,10 +80,11 @@ async function takeLock() {
     }
     try {
       process.kill(Number(readFileSync(lock, 'utf8')), 0);
-      if (Date.now() - statSync(lock).mtimeMs > LONGEST_BUILD_MS) throw new Error('another process has its id by now');
+      if (Date.now() - statSync(lock).mtimeMs > LONGEST_BUILD_MS)
+        throw new Error('another process has the id of the owner');
       await setTimeout(100);
     } catch {
-      // Its owner is gone (or left between the lines above).
+      // The owner is gone, or removed its lock between the lines above.
       rmSync(lock, { force: true });
     }
   }

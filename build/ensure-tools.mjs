@@ -1,9 +1,19 @@
-// Before the tests: finds what npm cannot bring, installs it where that is possible without asking (root on a Debian
-// machine), and otherwise says what to type. Prints to stderr only.
+// Before the tests: finds the programs that npm cannot bring, installs them where that needs no question (root on a Debian machine),
+// and otherwise names them and the command that installs them. Prints to stderr only. `npm test` needs few; `npm run check` calls this with
+// `--all`.
 import { spawnSync } from 'node:child_process';
 import { ensureGoTool, findGoTool, GO_TOOLS, hasGo, howToGet } from './go-tool.mjs';
 
+const isAll = process.argv.includes('--all');
+
+/** What `npm test` needs. Debian starts redis-server as a service; the tests always run servers of their own. */
 const TOOLS = [
+  { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
+  { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
+];
+
+/** What only `npm run check` needs. */
+const FURTHER_TOOLS = [
   { what: 'protoc', test: ['protoc', '--version'], debian: 'protobuf-compiler' },
   {
     what: 'the gRPC plugin of protoc for Python',
@@ -27,8 +37,6 @@ const TOOLS = [
   { what: 'gRPC for C++', test: ['test', '-f', '/usr/include/grpcpp/grpcpp.h'], debian: 'libgrpc++-dev' },
   { what: 'a JDK', test: ['which', 'javac'], debian: 'default-jdk-headless' },
   { what: 'Maven', test: ['which', 'mvn'], debian: 'maven' },
-  { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
-  // Debian starts a service with these; the tests always run servers of their own.
   { what: 'pgbouncer', test: ['sh', '-c', 'PATH="$PATH:/usr/sbin" pgbouncer --version'], debian: 'pgbouncer' },
   {
     what: 'psql, pg_isready, and pg_basebackup with its server',
@@ -39,18 +47,18 @@ const TOOLS = [
     ],
     debian: 'postgresql',
   },
-  { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
   { what: 'prometheus with promtool', test: ['promtool', '--version'], debian: 'prometheus' },
 ];
 
-/** What Debian 12 has of these is too old for the examples in clients/. */
+/** Compilers for the examples in clients/ that are newer than those of Debian 12. */
 const NEWER_THAN_DEBIAN = [
   { what: 'Go', test: ['go', 'version'], minor: 24, from: 'https://go.dev/dl' },
   { what: 'Rust', test: ['cargo', '--version'], minor: 88, from: 'https://rustup.rs' },
 ];
 
-// What is missing of these is built, with Go.
-const goTools = [GO_TOOLS.ghz, GO_TOOLS.jaeger];
+/** Programs that are built with Go where they are missing. */
+const goTools = isAll ? [GO_TOOLS.ghz, GO_TOOLS.jaeger] : [];
+if (isAll) TOOLS.push(...FURTHER_TOOLS);
 if (!goTools.every(findGoTool) && !hasGo()) TOOLS.push({ what: 'Go', test: ['go', 'version'], debian: 'golang-go' });
 
 const missing = TOOLS.filter((tool) => !works(tool.test));
@@ -71,7 +79,7 @@ if (missing.length > 0) {
   }
 }
 
-for (const { what, test, minor, from } of NEWER_THAN_DEBIAN) {
+for (const { what, test, minor, from } of isAll ? NEWER_THAN_DEBIAN : []) {
   if (minorVersion(test) >= minor) continue;
   console.error(`There is no ${what} 1.${minor} or newer (${from}): its example in clients/ is not tested.`);
   if (process.env.CI) process.exit(1);
@@ -87,7 +95,7 @@ function works([program, ...args]) {
   return spawnSync(program, args, { stdio: 'ignore' }).status === 0;
 }
 
-/** Of a version 1; -1 where the program is not there. */
+/** Returns the minor number of a version 1; -1 where the program is missing. */
 function minorVersion([program, ...args]) {
   const { stdout } = spawnSync(program, args, { encoding: 'utf8' });
   return Number(/ (?:go)?1\.(\d+)/.exec(stdout ?? '')?.[1] ?? -1);

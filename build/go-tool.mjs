@@ -1,25 +1,25 @@
-// Finds programs that are written in Go: on PATH, in GOBIN, in the bin folder of GOPATH. Where there is none it is built with
-// `go install`, if Go is there. `node build/go-tool.mjs jaeger` prints where the one of that name is.
+// Finds programs that are written in Go: on PATH, in GOBIN, in the bin folder of GOPATH. A missing one is built with `go install`,
+// if Go is installed. `node build/go-tool.mjs jaeger` prints the path of the one of that name.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
-/** Program and module of each, and how long it takes to build from nothing on two cores. */
+/** The program and module of each, and the seconds that a build from nothing takes on two cores. */
 export const GO_TOOLS = {
   ghz: { program: 'ghz', module: 'github.com/bojand/ghz/cmd/ghz@v0.93.0', seconds: 36 },
   // Newer tags have replace directives, which `go install` refuses.
   jaeger: { program: 'all-in-one', module: 'github.com/jaegertracing/jaeger/cmd/all-in-one@v1.42.0', seconds: 70 },
 };
 
-/** @returns where it is; undefined where there is none */
+/** @returns its path; undefined if it is not installed */
 export function findGoTool({ program }) {
   const goBins = [go('GOBIN'), ...go('GOPATH').split(delimiter).map(binOf), binOf(join(homedir(), 'go'))];
   const folders = [...(process.env.PATH ?? '').split(delimiter), ...goBins].filter((folder) => folder !== '');
   return folders.map((folder) => join(folder, program)).find((file) => existsSync(file));
 }
 
-/** @returns where it is; undefined where Go is missing or cannot build it */
+/** @returns its path; undefined if Go is missing or cannot build it */
 export function ensureGoTool(tool) {
   const found = findGoTool(tool);
   if (found || !hasGo()) return found;
@@ -28,7 +28,7 @@ export function ensureGoTool(tool) {
   return findGoTool(tool);
 }
 
-/** What to type where `ensureGoTool` found nothing. */
+/** Returns the instruction for a program that `ensureGoTool` could not provide. */
 export function howToGet({ program, module }) {
   return `${program} is neither on PATH nor in GOBIN nor in the bin folder of GOPATH, and could not be built. Install Go (on Debian: sudo apt-get install -y golang-go) and run this again, or: go install ${module}`;
 }

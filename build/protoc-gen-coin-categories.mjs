@@ -47,7 +47,7 @@ function coinCategories(registry) {
     });
   return `${HEADER}import { CoinCategory, type InventoryCount } from './coin';
 
-/** What coin.proto says about one coin category. Sizes are exact and in bytes. */
+/** The options of one coin category in coin.proto. Sizes are exact and in bytes. */
 export interface CoinCategorySpec {
   readonly category: CoinCategory;
   /** The category's name without prefix, for example 'GOLD'. */
@@ -67,7 +67,7 @@ export const COIN_CATEGORIES = [
 ${rows.join('\n')}
 ] as const satisfies readonly CoinCategorySpec[];
 
-/** 'GOLD' and its siblings. */
+/** The name of a coin category, such as 'GOLD'. */
 export type CoinCategoryName = (typeof COIN_CATEGORIES)[number]['name'];
 `;
 }

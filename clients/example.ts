@@ -7,10 +7,10 @@ import type { Command, Language } from './languages';
 const exec = promisify(execFile);
 
 /** A first build downloads what its package manager brings. */
-const LONGEST_BUILD_MS = 600_000;
-const LONGEST_RUN_MS = 60_000;
+const LONGEST_BUILD_MS = 1_800_000;
+const LONGEST_RUN_MS = 600_000;
 
-/** What every example prints when each of its steps did what the contract promises. */
+/** The JSON that every example prints if the service keeps its contract. */
 export const EXPECTED = {
   uploaded: 6,
   fetched: ['COIN_CATEGORY_GOLD', 'COIN_CATEGORY_GOLD', 'COIN_CATEGORY_SILVER'],
@@ -20,14 +20,14 @@ export const EXPECTED = {
   refused: { code: 3, reason: 'INVALID_FIELD', fields: ['target_user_id', 'coin_category', 'count'] },
 };
 
-/** Who calls which service. */
+/** The service that an example calls, and its two users. */
 export interface Callers {
   readonly address: string;
   readonly owner: { readonly id: string; readonly token: string };
   readonly requester: { readonly token: string };
 }
 
-/** @returns which of its tools are not there, or are too old; empty: all are there */
+/** @returns the tools of a language that are missing or too old */
 export function missingTools({ needs }: Language): string[] {
   const missing = needs.filter(({ test: [program, ...args], atLeast }) => {
     const { status, stdout } = spawnSync(program, args, { encoding: 'utf8', env: withBuf() });
@@ -39,9 +39,9 @@ export function missingTools({ needs }: Language): string[] {
 }
 
 /**
- * Generates and compiles an example with its own commands. What was built before is used again.
- * @param root of the repository, or of a copy of its proto/ and clients/
- * @throws with what the tools wrote when one of them fails
+ * Generates and compiles an example with its own commands, incrementally.
+ * @param root the repository, or a folder with copies of proto/ and clients/
+ * @throws with the output of a tool that fails
  */
 export async function buildExample(language: Language, root = ROOT, env: NodeJS.ProcessEnv = {}): Promise<void> {
   for (const command of language.build) await run(language, root, command, env, LONGEST_BUILD_MS);
@@ -50,7 +50,7 @@ export async function buildExample(language: Language, root = ROOT, env: NodeJS.
 /**
  * Runs an example that was built.
  * @returns the JSON that it printed
- * @throws with what it wrote to stderr when it fails, or has not ended after a minute
+ * @throws with what it wrote to stderr if it fails or does not end
  */
 export async function runExample(
   language: Language,
@@ -75,7 +75,7 @@ async function run(
   timeout: number,
 ): Promise<string> {
   const cwd = join(root, 'clients', language.folder);
-  // A relative path is meant from the example's folder; a bare name is looked up on PATH.
+  // A relative path starts at the example's folder; a bare name is looked up on PATH.
   const file = program.includes('/') ? resolve(cwd, program) : program;
   const { stdout } = await exec(file, args, {
     cwd,
@@ -86,7 +86,7 @@ async function run(
   return stdout;
 }
 
-/** The environment, with this package's Node 24 and buf on PATH. */
+/** Returns the environment with this package's Node 24 and buf first on PATH. */
 function withBuf(): NodeJS.ProcessEnv {
   return { ...process.env, PATH: `${join(ROOT, 'node_modules/.bin')}${delimiter}${process.env.PATH ?? ''}` };
 }

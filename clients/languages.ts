@@ -4,23 +4,23 @@ export type Command = readonly [program: string, ...args: string[]];
 
 export interface Need {
   readonly what: string;
-  /** Answers with exit code 0 where it is there. */
+  /** A command whose exit code is 0 if it is installed. */
   readonly test: Command;
-  /** The first version in what it prints; older ones do not do. */
+  /** The oldest version that works, compared with the first version number that the command prints. */
   readonly atLeast?: readonly [major: number, minor: number];
 }
 
 export interface Language {
   readonly name: string;
-  /** Its folder in clients/. */
+  /** The name of its folder in clients/. */
   readonly folder: string;
-  /** What generates its client from proto/. */
+  /** The generator of its client code. */
   readonly tool: string;
   readonly needs: readonly Need[];
-  /** The commands of clients/README.md: in its folder, one after the other. */
+  /** The commands of clients/README.md, run in its folder one after the other. */
   readonly build: readonly Command[];
   readonly run: Command;
-  /** Of both, given the path of its folder. */
+  /** Additional environment of the build and of the run, given the path of its folder. */
   readonly env?: (folder: string) => NodeJS.ProcessEnv;
 }
 
@@ -37,7 +37,7 @@ export const LANGUAGES: readonly Language[] = [
       { what: "gRPC for Debian's Python", test: ['/usr/bin/python3', '-c', 'import grpc, google.protobuf'] },
     ],
     build: [['./generate', 'gen']],
-    // Debian's Python, for which Debian's packages are; another python3 may come first on PATH.
+    // Debian's gRPC belongs to Debian's Python; another python3 may be first on PATH.
     run: ['/usr/bin/python3', 'example.py'],
     env: (folder) => ({ PYTHONPATH: join(folder, 'gen') }),
   },

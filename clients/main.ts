@@ -9,9 +9,9 @@ import { buildExample, type Callers, EXPECTED, missingTools, runExample } from '
 import { LANGUAGES, type Language } from './languages';
 
 const USAGE = `Usage: npm run clients [-- [--all] [--address HOST:PORT [--data-dir .aqm]] [LANGUAGE…]]
-  Generates, builds and runs the example of every language whose tools are found, against a service of its own, or against
-  a running "npm start" (its address, and the folder of its development key).
-  Exit code 1 when one fails, or with --all when the tools of one are not found.`;
+  Generates, builds and runs the example of every language whose tools are installed. Starts a service for them, or uses a
+  running "npm start" (given its address and the folder of its development key).
+  Exit code 1 if an example fails; with --all also if the tools of a language are missing.`;
 
 const OK = 'ok';
 
@@ -19,7 +19,7 @@ interface Row {
   readonly language: Language;
   readonly buildMs?: number;
   readonly runMs?: number;
-  /** OK, or what is wrong. */
+  /** OK, or what went wrong. */
   readonly verdict: string;
 }
 
@@ -69,7 +69,7 @@ async function main(): Promise<number> {
 
 interface Service {
   readonly address: string;
-  /** Where its development key is. */
+  /** The folder of its development key. */
   readonly dataDir: string;
   stop(): Promise<unknown>;
 }
@@ -80,12 +80,12 @@ async function ownService(): Promise<Service> {
 
 function running(address: string, folder: string): Service {
   const dataDir = resolve(folder);
-  // Looking for a key makes one where there is none, which no running service would know.
+  // In a new folder developmentKey() would create a key that no running service knows.
   if (!existsSync(dataDir)) throw new Error(`${dataDir} is no data folder of a running service. ${USAGE}`);
   return { address, dataDir, stop: async () => undefined };
 }
 
-/** Two new users, so that the stock is empty. */
+/** Creates tokens of two new users, whose stock is empty. */
 async function newCallers({ address, dataDir }: Service): Promise<Callers> {
   const { privateKey } = developmentKey(dataDir);
   const user = async () => {

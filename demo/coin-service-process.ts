@@ -6,13 +6,13 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
 const AQM = join(__dirname, '../services/coin/aqm.js');
-/** The service promises to accept calls within 60 s of a first start. */
+/** The service promises to accept calls within 60 s of a first start. In milliseconds. */
 const START_TIMEOUT_MS = 60_000;
-/** Longer than the service takes to finish its calls at most. */
+/** Longer than the service may take to finish its calls, in milliseconds. */
 const STOP_TIMEOUT_MS = 40_000;
 const LOG_LINES = 30;
 
-/** The coin service, in a process of its own. */
+/** Runs the coin service in a process of its own. */
 export class CoinServiceProcess {
   readonly #child: ChildProcess;
   readonly #env: NodeJS.ProcessEnv;
@@ -22,16 +22,16 @@ export class CoinServiceProcess {
   readonly #exited: Promise<number | null>;
 
   /**
-   * Everything the service writes goes below `dataFolder`. With DATABASE_URL in the environment it uses that
-   * PostgreSQL, else it starts its own.
+   * Starts the service, which writes only below `dataFolder`. It uses the PostgreSQL of DATABASE_URL in the environment, or
+   * starts its own.
    */
   constructor(dataFolder: string) {
     this.#dataFolder = dataFolder;
-    // The demo's tokens are signed with the development key, which serves only while no other key is configured.
-    // In a trace the service is not the demo.
+    // Tokens of the demo are signed with the development key, which is used only while no other key is configured. The name of
+    // the demo in traces is not that of the service.
     const { AQM_TOKEN_PUBLIC_KEY_FILE: _, OTEL_SERVICE_NAME: _name, ...env } = process.env;
     this.#env = { ...env, AQM_LISTEN: '127.0.0.1:0', AQM_DATA_DIR: dataFolder };
-    // A process group of its own: Ctrl-C in the terminal reaches only the demo, which then stops the service in order.
+    // In its own process group: Ctrl-C in the terminal reaches only the demo, which then stops the service in order.
     this.#child = spawn(process.execPath, [AQM, 'serve'], {
       env: this.#env,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -39,10 +39,10 @@ export class CoinServiceProcess {
     });
     this.#exited = once(this.#child, 'exit').then(([code]) => (typeof code === 'number' ? code : null));
     this.#address = this.#readAddress();
-    // Whoever waits for the address sees the failure; nobody waiting is no reason to crash.
+    // address() reports the failure; without a caller of it the process must not crash.
     this.#address.catch(() => {});
     if (this.#child.stderr) createInterface(this.#child.stderr).on('line', (line) => this.#remember(line));
-    // Last resort, when the demo itself dies of something unforeseen.
+    // The last resort if the demo itself crashes.
     process.once('exit', this.#kill);
   }
 
@@ -51,19 +51,19 @@ export class CoinServiceProcess {
     return this.#address;
   }
 
-  /** The last lines of its log. */
+  /** Returns the last lines of its log. */
   logTail(): readonly string[] {
     return this.#log;
   }
 
-  /** Bearer tokens for these users, signed with the development key in the service's data folder. */
+  /** Creates bearer tokens for these users, signed with the development key in the service's data folder. */
   async tokensFor(userIds: readonly string[]): Promise<string[]> {
     const args = [AQM, 'token', ...userIds.flatMap((userId) => ['--user', userId])];
     const { stdout } = await promisify(execFile)(process.execPath, args, { env: this.#env });
     return stdout.trim().split('\n');
   }
 
-  /** Asks the service to finish its calls and go; its exit code, or null when it had to be killed. */
+  /** Stops the service after its calls. @returns its exit code; null if it had to be killed */
   async stop(): Promise<number | null> {
     if (this.#isRunning()) this.#child.kill('SIGTERM');
     const timer = setTimeout(this.#kill, STOP_TIMEOUT_MS);
@@ -81,7 +81,7 @@ export class CoinServiceProcess {
     return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** The service and the PostgreSQL that it started, which is made to outlive it. Their data is thrown away anyway. */
+  /** Kills the service and the PostgreSQL that it started, which would outlive it. Their data is deleted anyway. */
   readonly #kill = (): void => {
     if (this.#isRunning()) this.#child.kill('SIGKILL');
     for (const file of globSync('**/postmaster.pid', { cwd: this.#dataFolder })) {
@@ -89,7 +89,7 @@ export class CoinServiceProcess {
         const pid = Number.parseInt(readFileSync(join(this.#dataFolder, file), 'utf8'), 10);
         if (pid > 1) process.kill(pid, 'SIGQUIT');
       } catch {
-        // It ended while we looked.
+        // It has ended meanwhile.
       }
     }
   };
@@ -119,7 +119,7 @@ export class CoinServiceProcess {
   }
 }
 
-/** The address in the line that the service prints when it accepts calls; null for any other line. */
+/** Returns the address in the line that the service prints when it accepts calls; null for any other line. */
 function readyAddress(line: string): string | null {
   try {
     const { msg, address }: { msg?: unknown; address?: unknown } = JSON.parse(line);

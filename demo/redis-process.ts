@@ -5,10 +5,10 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 
-/** What ships for a device; the compiled demo lies one folder deeper than the source. */
+/** The shipped settings of a device's Redis. The compiled demo is one folder deeper than the source. */
 const CONF = join(__dirname.replace(/[\\/]dist(?=[\\/]demo$)/, ''), '../deploy/redis.conf');
 
-/** A redis-server for the devices of one run, with the settings that ship, on a Unix socket in its folder. */
+/** Runs a redis-server for the devices of one run, with the shipped settings, on a Unix socket in its folder. */
 export class RedisProcess {
   readonly #child: ChildProcess;
   readonly #socket: string;
@@ -17,7 +17,7 @@ export class RedisProcess {
   private constructor(folder: string) {
     this.#socket = join(folder, 'redis.sock');
     const args = [CONF, '--port', '0', '--unixsocket', this.#socket, '--dir', folder];
-    // A process group of its own, as the coin service has.
+    // In its own process group, like the coin service.
     this.#child = spawn('redis-server', args, { stdio: 'ignore', detached: true });
     this.#child.on('error', () => {
       this.#failure =
@@ -29,7 +29,7 @@ export class RedisProcess {
     process.once('exit', this.#kill);
   }
 
-  /** Resolves when it accepts connections; rejects with a sentence when it cannot be had. */
+  /** Resolves when it accepts connections. @throws with a sentence if it cannot be started */
   static async start(folder: string): Promise<RedisProcess> {
     await mkdir(folder, { mode: 0o700 });
     const redis = new RedisProcess(folder);
@@ -63,7 +63,7 @@ export class RedisProcess {
     }
   }
 
-  /** Last resort, when the demo itself dies of something unforeseen. */
+  /** The last resort if the demo itself crashes. */
   readonly #kill = (): void => {
     this.#child.kill('SIGKILL');
   };

@@ -21,7 +21,7 @@ export function brokenCopy(edits: readonly Edit[]): { dist: string; remove(): vo
     const found = code.split(from).length - 1;
     if (found !== 1)
       throw new Error(`this piece is ${found} times in ${file}, not once; breaks.ts must follow:\n${from}`);
-    // As a function, so that no character of it has a meaning of its own.
+    // As a function, so that no character of the replacement is special.
     writeFileSync(
       path,
       code.replace(from, () => to),

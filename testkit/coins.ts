@@ -6,7 +6,7 @@ export const GOLD = CoinCategory.COIN_CATEGORY_GOLD;
 export const SILVER = CoinCategory.COIN_CATEGORY_SILVER;
 export const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 
-/** Coins with random bytes of the right sizes; the service cannot tell them from real ones. */
+/** Creates coins with random bytes of the right sizes, which the service accepts as real ones. */
 export function mint(count: number, coinCategory: CoinCategory = BRONZE, fields: Partial<Coin> = {}): Coin[] {
   const spec = categorySpec(coinCategory);
   if (!spec) throw new Error('no such category');
@@ -24,7 +24,7 @@ export function ids(coins: readonly { keyId: string }[]): string[] {
   return coins.map((coin) => coin.keyId);
 }
 
-/** Everything of a coin but its expiry, short enough for a readable difference. */
+/** Returns all of a coin but its expiry, short enough for a readable difference. */
 export function fingerprint({ keyId, coinCategory, publicKey, signature }: Coin): string {
   const digest = createHash('sha256').update(publicKey).update(signature).digest('hex');
   return `${keyId} ${coinCategory} ${digest}`;

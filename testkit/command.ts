@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { ROOT } from './root';
+import { AQM } from './service-process';
 
 /** The exit code and the output of a finished command. */
 export interface CommandResult {
@@ -16,12 +15,11 @@ export async function runCommand(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<CommandResult> {
-  const program = join(ROOT, 'dist/services/coin/aqm.js');
-  const child = spawn(process.execPath, [program, command, ...args], {
+  const child = spawn(process.execPath, ['--enable-source-maps', AQM, command, ...args], {
     env: { ...process.env, DATABASE_URL: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    // Matters only if a test fails: a service that should have refused to start would never end.
-    timeout: 40_000,
+    // Ends a service that should have refused to serve, so that the test fails with its output.
+    timeout: 180_000,
   });
   let stdout = '';
   let stderr = '';

@@ -1,14 +1,20 @@
 import { setTimeout } from 'node:timers/promises';
 
-/** Asks again until there is something, and gives up so that a failing test ends. */
+/** Below the time limit of a test, and far beyond what a busy machine needs. In milliseconds. */
+const GIVE_UP_MS = 180_000;
+
+/**
+ * Repeats a check until it returns something.
+ * @param what names the awaited state in the error
+ * @throws after three minutes, so that a failing test ends with a reason
+ */
 export async function eventually<T>(
   what: string,
-  ask: () => T | undefined | false | Promise<T | undefined | false>,
-  stallTimeoutMs = 40_000,
+  check: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
-  const giveUp = Date.now() + stallTimeoutMs;
+  const giveUp = Date.now() + GIVE_UP_MS;
   for (;;) {
-    const found = await ask();
+    const found = await check();
     if (found !== undefined && found !== false) return found;
     if (Date.now() > giveUp) throw new Error(`This never came true: ${what}`);
     await setTimeout(50);

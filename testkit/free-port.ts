@@ -2,10 +2,10 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 
-/** Below those that Linux gives to outgoing connections, which could take one before it is listened on, or again. */
+/** Ports below the range of outgoing connections on Linux, which could otherwise take one before a server listens on it. */
 const [FIRST, LAST] = [10_240, 32_767];
 
-/** So many ports of 127.0.0.1 that follow each other, and that nobody listens on. */
+/** Finds consecutive ports of 127.0.0.1 that no server listens on. */
 export async function freePorts(count: number): Promise<number[]> {
   for (;;) {
     const from = randomInt(FIRST, LAST - count);

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { eventually } from './eventually';
 import { freePorts } from './free-port';
 import { ROOT } from './root';
+import { type TraceCollector, type TraceSpan, tracesTo } from './trace-collector';
 
 const GO_TOOL = join(ROOT, 'build/go-tool.mjs');
 
-/** Each of its listeners, and where it would listen by default. */
+/** The options that set the addresses of its listeners. */
 const LISTENERS = [
   'collector.otlp.grpc.host-port',
   'query.http-server.host-port',
@@ -21,19 +22,6 @@ const LISTENERS = [
   'processor.jaeger-compact.server-host-port',
   'processor.zipkin-compact.server-host-port',
 ];
-
-export interface TraceSpan {
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly name: string;
-  /** Of the process that it was in. */
-  readonly service: string;
-  /** Span id; undefined at the root of a trace. */
-  readonly parent: string | undefined;
-  /** Span ids of what it is linked with. */
-  readonly links: readonly string[];
-  readonly attributes: Readonly<Record<string, unknown>>;
-}
 
 interface JaegerTrace {
   readonly traceID: string;
@@ -49,16 +37,15 @@ interface JaegerTrace {
 }
 
 /** A real Jaeger that keeps its traces in memory. */
-export class Jaeger {
+export class Jaeger implements TraceCollector {
   readonly #child: ChildProcess;
   readonly #query: string;
-  /** What services and devices are told, for spans that arrive at once. */
   readonly env: NodeJS.ProcessEnv;
 
   private constructor(child: ChildProcess, otlp: number, query: number) {
     this.#child = child;
     this.#query = `http://127.0.0.1:${query}`;
-    this.env = tracesTo(otlp);
+    this.env = tracesTo(`http://127.0.0.1:${otlp}`, 'grpc');
   }
 
   static async start(): Promise<Jaeger> {
@@ -76,24 +63,18 @@ export class Jaeger {
     const jaeger = new Jaeger(child, otlp, query);
     await eventually('Jaeger answers', () =>
       child.exitCode === null
-        ? jaeger.services().catch(() => undefined)
+        ? jaeger.#get('/api/services').catch(() => undefined)
         : Promise.reject(new Error('Jaeger has ended')),
     );
     return jaeger;
   }
 
-  async services(): Promise<string[]> {
-    return (await this.#get<string[] | null>('/api/services')) ?? [];
+  async processes(service: string): Promise<unknown[]> {
+    return (await this.#raw(service)).map(({ processes }) => processes);
   }
 
-  /** Every trace in which the service has a span, as it came. */
-  async raw(service: string): Promise<readonly JaegerTrace[]> {
-    return this.#get(`/api/traces?service=${service}&limit=1000&lookback=1h`);
-  }
-
-  /** The spans of each trace in which the service has one. */
   async traces(service: string): Promise<TraceSpan[][]> {
-    return (await this.raw(service)).map(({ spans, processes }) =>
+    return (await this.#raw(service)).map(({ spans, processes }) =>
       spans.map(({ traceID, spanID, operationName, processID, references, tags }) => {
         // The query API shows a link as a FOLLOWS_FROM beside the one CHILD_OF, which is the parent.
         const [parent] = references.filter(({ refType }) => refType === 'CHILD_OF');
@@ -110,6 +91,10 @@ export class Jaeger {
     );
   }
 
+  #raw(service: string): Promise<readonly JaegerTrace[]> {
+    return this.#get(`/api/traces?service=${service}&limit=1000&lookback=1h`);
+  }
+
   async #get<T>(path: string): Promise<T> {
     const response = await fetch(`${this.#query}${path}`);
     return ((await response.json()) as { data: T }).data;
@@ -120,13 +105,4 @@ export class Jaeger {
     this.#child.kill('SIGKILL');
     await once(this.#child, 'exit');
   }
-}
-
-/** What a process is told that sends its traces by OTLP over gRPC to this port. */
-export function tracesTo(port: number): NodeJS.ProcessEnv {
-  return {
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `http://127.0.0.1:${port}`,
-    OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
-    OTEL_BSP_SCHEDULE_DELAY: '100',
-  };
 }

@@ -9,23 +9,38 @@ import { migrateUp } from '../services/coin/database/migrate';
 import { openDatabase } from '../services/coin/database/pool';
 import { partitionByUser } from './partitions';
 import { PgBouncer } from './pgbouncer';
-import { asAdmin, databaseSettings, MIGRATIONS, TEMPLATE } from './test-database';
+import { postgresModule } from './postgres-versions';
+import { asAdmin, databaseSettings, MIGRATIONS, setRoleTimeouts, TEMPLATE, TIMEOUTS } from './test-database';
+import { IS_FULL_RUN } from './tier';
 
 declare global {
   var aqmTestPostgres: { close(): Promise<void>; folder: string };
 }
 
 /**
- * One PostgreSQL for a run of jest, with a migrated template from which every test clones its database. With
- * TEST_POOLER=pgbouncer every service that is given one of these databases talks to it through a PgBouncer; with
- * TEST_REPLICAS=2 two services answer in turn (service.ts). With TEST_PARTITIONS=8 the tables are partitioned by user_id.
+ * Starts one PostgreSQL for a run of jest, with a migrated template from which every test clones its database. The environment
+ * chooses what the suite runs on:
+ * - AQM_POSTGRES_PACKAGE=postgres-16 is another release of PostgreSQL (build/postgres-versions).
+ * - With TEST_POOLER=pgbouncer every service reaches its database through a PgBouncer.
+ * - With TEST_REPLICAS=2 two services answer alternately (service.ts).
+ * - With TEST_PARTITIONS=8 the tables are partitioned by user_id.
  */
 export default async function startPostgres(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-test-'));
+  const binariesPackage = postgresModule();
+  // Services in other processes find it by this name.
+  if (binariesPackage !== undefined) process.env.AQM_POSTGRES_PACKAGE = binariesPackage;
   const postgres = await EmbeddedPostgres.open(folder, {
     log: pino({ level: 'error' }, pino.destination(2)),
-    binariesPackage: process.env.AQM_POSTGRES_PACKAGE,
-    settings: ['shared_preload_libraries=pg_stat_statements'],
+    binariesPackage,
+    // Room for every worker of jest and for the statements of every database, and no checkpoints but those of DROP DATABASE.
+    settings: [
+      'shared_preload_libraries=pg_stat_statements',
+      'pg_stat_statements.max=50000',
+      'max_connections=500',
+      'max_wal_size=8GB',
+      'checkpoint_timeout=1h',
+    ],
   });
   let pgbouncer: PgBouncer | undefined;
   const close = async () => {
@@ -34,8 +49,8 @@ export default async function startPostgres(): Promise<void> {
   };
   globalThis.aqmTestPostgres = { close, folder };
   // The packages are ES modules, which jest's own module system does not load.
-  process.env.TEST_BINARIES = JSON.stringify(await findBinaries(process.env.AQM_POSTGRES_PACKAGE));
-  process.env.TEST_OLD_BINARIES = JSON.stringify(await findBinaries('postgres-15').catch(() => ({})));
+  process.env.TEST_BINARIES = JSON.stringify(await findBinaries(binariesPackage));
+  if (IS_FULL_RUN) process.env.TEST_OLD_BINARIES = JSON.stringify(await findBinaries(postgresModule('postgres-15')));
   process.env.TEST_POSTGRES = postgres.connectionString('postgres');
   await asAdmin(`CREATE DATABASE ${TEMPLATE}`);
   const template = openDatabase(databaseSettings(TEMPLATE), () => {});
@@ -45,10 +60,7 @@ export default async function startPostgres(): Promise<void> {
   if (parts > 0) await partitionByUser(template, parts);
   await template.destroy();
   if (process.env.TEST_POOLER !== 'pgbouncer') return;
-  const { statementTimeoutMs, lockTimeoutMs } = databaseSettings('postgres');
-  await asAdmin(`ALTER ROLE postgres SET statement_timeout = ${statementTimeoutMs}`);
-  await asAdmin(`ALTER ROLE postgres SET idle_in_transaction_session_timeout = ${statementTimeoutMs}`);
-  await asAdmin(`ALTER ROLE postgres SET lock_timeout = ${lockTimeoutMs}`);
+  await setRoleTimeouts(TIMEOUTS);
   const socketFolder = new URL(process.env.TEST_POSTGRES.replace('///', '//host/')).searchParams.get('host') ?? '';
   pgbouncer = await PgBouncer.start(join(folder, 'pgbouncer'), socketFolder);
   process.env.TEST_POOLER_URL = pgbouncer.url('postgres');

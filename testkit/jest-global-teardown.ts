@@ -1,16 +1,17 @@
 import { rmSync } from 'node:fs';
 
-/** How long what a test left running may hold a run whose results are all known, in milliseconds. */
-const PATIENCE_MS = 10_000;
+/** How long what a test left running may hold up a run whose results are all known, in milliseconds. */
+const EXIT_TIMEOUT_MS = 10_000;
 
+/** Stops the PostgreSQL of the run, removes its files, and ends the process. */
 export default async function stopPostgres(): Promise<void> {
   await globalThis.aqmTestPostgres.close();
   rmSync(globalThis.aqmTestPostgres.folder, { recursive: true, force: true });
-  // With nothing left to do, Node would still close what the tests left to it, and now and then that never ends (it spins in
-  // Environment::CleanupHandles, seen in Node 24.21). An exit that is asked for does without. jest has set its code by then.
+  // With nothing left to do, Node would still close what the tests left open, and now and then that never ends (it spins in
+  // Environment::CleanupHandles, seen in Node 24.21). An explicit exit skips that step; jest has already set the exit code.
   process.once('beforeExit', () => process.exit());
   setTimeout(() => {
     console.error(`A test left this running: ${process.getActiveResourcesInfo().join(', ')}`);
     process.exit();
-  }, PATIENCE_MS).unref();
+  }, EXIT_TIMEOUT_MS).unref();
 }

@@ -1,12 +1,12 @@
 import { sql } from 'kysely';
 import type { Database } from '../services/coin/database/pool';
 
-/** What docs/distributed.md distributes by user_id. */
+/** The tables that docs/distributed.md distributes by user_id. */
 export const DISTRIBUTED = ['coin', 'coin_stock', 'coin_fetch'] as const;
 
 /**
- * Makes the tables of a migrated database partitioned ones, by hash of user_id, as PostgreSQL has them: with the columns,
- * defaults, keys and indexes that the migrations gave them. They must be empty.
+ * Partitions the tables of a migrated database by hash of user_id, natively in PostgreSQL, with the columns, defaults, keys and
+ * indexes of the migrations. They must be empty.
  */
 export async function partitionByUser(db: Database, parts: number): Promise<void> {
   await db.transaction().execute(async (transaction) => {
@@ -27,7 +27,7 @@ FOR VALUES WITH (MODULUS ${sql.lit(parts)}, REMAINDER ${sql.lit(part)}) ${option
   });
 }
 
-/** Columns, keys, rules and indexes of the tables, without the names that PostgreSQL chose. */
+/** Returns the columns, keys, rules and indexes of the tables, without the names that PostgreSQL chose. */
 export async function shapeOf(db: Database): Promise<readonly string[]> {
   const { rows } = await sql<{ line: string }>`
 SELECT line FROM (
@@ -47,7 +47,7 @@ ORDER BY line COLLATE "C"`.execute(db);
   return rows.map(({ line }) => line);
 }
 
-/** In which partition a user's rows are. */
+/** Returns the number of the partition that holds a user's rows. */
 export async function partitionOf(db: Database, userId: string, parts: number): Promise<number> {
   const { rows } = await sql<{ part: number }>`
 SELECT part FROM generate_series(0, ${parts - 1}::int) AS part

@@ -10,7 +10,7 @@ import { ROOT } from './root';
 const INI = join(ROOT, 'deploy/pgbouncer.ini');
 const PORT = 6432;
 
-/** A PgBouncer in transaction mode, as deploy/pgbouncer.ini has it, on a Unix socket and for whoever comes. */
+/** Runs a PgBouncer with deploy/pgbouncer.ini (transaction mode), on a Unix socket and without authentication. */
 export class PgBouncer {
   readonly #folder: string;
   #child: ChildProcess | undefined;
@@ -19,7 +19,7 @@ export class PgBouncer {
     this.#folder = folder;
   }
 
-  /** @param socketFolder of the PostgreSQL that it stands before, which need not run yet */
+  /** @param socketFolder the socket folder of its PostgreSQL, which need not run yet */
   static async start(folder: string, socketFolder: string): Promise<PgBouncer> {
     const pgbouncer = new PgBouncer(folder);
     mkdirSync(folder, { recursive: true });
@@ -29,7 +29,7 @@ export class PgBouncer {
       auth_type: 'any',
       auth_file: '',
     };
-    // Not by %include: a section that is opened again begins with the defaults.
+    // Not with %include: a repeated section starts with the defaults.
     const deployed = readFileSync(INI, 'utf8').replace(/^(\S+) = .*$/gm, (line, name: string) =>
       name in own ? `${name} = ${own[name]}` : line,
     );
@@ -59,7 +59,7 @@ export class PgBouncer {
 
   async #run(): Promise<void> {
     const log = openSync(join(this.#folder, 'pgbouncer.log'), 'a');
-    // Debian puts it where only root looks.
+    // Debian installs it in a folder that is on the PATH of root alone.
     const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` };
     const args = [join(this.#folder, 'pgbouncer.ini')];
     const child = spawnUnprivileged('pgbouncer', args, { stdio: ['ignore', log, log], env });

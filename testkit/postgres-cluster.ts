@@ -9,7 +9,10 @@ import { type Binaries, spawnUnprivileged } from '../services/coin/database/embe
 const PORT = 5432;
 const usual = (): Binaries => JSON.parse(process.env.TEST_BINARIES ?? '{}');
 
-/** A PostgreSQL cluster of a test's own: one that can be killed, copied, recovered and promoted. */
+/**
+ * Runs a PostgreSQL cluster that a test can kill, copy, recover and promote. A test that only needs a database clones one in the
+ * PostgreSQL of the run (test-database.ts); chaos and benches run the service's own EmbeddedPostgres.
+ */
 export class Cluster {
   readonly data: string;
   readonly socketFolder: string;
@@ -32,7 +35,7 @@ export class Cluster {
     if (code !== 0) throw new Error(`initdb ended with ${code}`);
   }
 
-  /** Starts, without syncs because no machine fails here, and waits until it answers; a standby answers while it recovers. */
+  /** Starts it without fsync, because no machine fails here, and waits until it answers. A standby answers while it recovers. */
   async start(settings: readonly string[] = []): Promise<void> {
     mkdirSync(this.socketFolder, { recursive: true });
     const all = [
@@ -57,7 +60,7 @@ export class Cluster {
     }
   }
 
-  /** SIGQUIT is PostgreSQL's "immediate shutdown": what a crash leaves. */
+  /** Stops it. SIGQUIT is PostgreSQL's "immediate shutdown", which leaves what a crash leaves. */
   async stop(signal: 'SIGQUIT' | 'SIGINT' = 'SIGQUIT'): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -71,12 +74,12 @@ export class Cluster {
     return `postgresql:///${database}?host=${encodeURIComponent(socketFolder)}&port=${PORT}&user=postgres`;
   }
 
-  /** The first column of the first row. */
+  /** Returns the first column of the first row. */
   async query(text: string, database = 'aqm'): Promise<string> {
     return queryOnce(this.url(database), text);
   }
 
-  /** Asks again and again until the answer is true. */
+  /** Repeats a query until its answer is true. */
   async until(condition: string): Promise<void> {
     while ((await this.query(`SELECT (${condition})::text`, 'postgres')) !== 'true') {
       await setTimeout(20);
@@ -96,7 +99,7 @@ export class Cluster {
   }
 }
 
-/** pg_basebackup comes with no npm package; this is what it does. Also how an operator copies a folder by hand. */
+/** Copies the data folder of a running cluster by PostgreSQL's low-level backup API, because no npm package has pg_basebackup. */
 export async function baseBackup(url: string, data: string, copy: string): Promise<void> {
   const client = new Client({ connectionString: url });
   await client.connect();
@@ -112,7 +115,7 @@ export async function baseBackup(url: string, data: string, copy: string): Promi
   }
 }
 
-/** Files may go while they are copied; PostgreSQL says that whatever a backup needs stays. */
+/** Copies a folder whose files may vanish meanwhile. PostgreSQL keeps those that a backup needs. */
 function copyInUse(from: string, to: string): void {
   const { stderr } = spawnSync('cp', ['-a', from, to], { encoding: 'utf8' });
   const complaints = stderr.split('\n').filter((line) => line !== '' && !line.endsWith('No such file or directory'));
@@ -135,7 +138,7 @@ function addFile(data: string, name: string, text: string): void {
   const path = join(data, name);
   if (existsSync(path)) rmSync(path);
   writeFileSync(path, text, { mode: 0o600 });
-  // Root runs PostgreSQL as another user, whose files these are.
+  // Root runs PostgreSQL as another user, who must own the file.
   const { uid, gid } = statSync(data);
   chownSync(path, uid, gid);
 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
-/** Types of frames, RFC 9113, section 6. */
+/** Frame types (RFC 9113, section 6). */
 export const DATA = 0;
 export const HEADERS = 1;
 export const PRIORITY = 2;
@@ -12,7 +12,7 @@ export const PING = 6;
 export const GOAWAY = 7;
 export const WINDOW_UPDATE = 8;
 export const CONTINUATION = 9;
-/** Flags. */
+/** Frame flags. */
 export const ACK = 1;
 export const END_STREAM = 1;
 export const END_HEADERS = 4;
@@ -34,16 +34,16 @@ export const uint32 = (value: number): Buffer => {
   return bytes;
 };
 
-/** How HPACK writes a header that stands there in full: not to be remembered by anybody, or the newest in the table of both sides. */
+/** The first byte of a literal header in HPACK: never indexed, or added to the dynamic table (RFC 7541, section 6.2). */
 export const NEVER_INDEXED = 0x10;
 export const INDEXED = 0x40;
 
-/** Headers as HPACK literals. */
+/** Encodes headers as HPACK literals. */
 export function headerBlock(fields: readonly (readonly [string, string])[], way = NEVER_INDEXED): Buffer {
   return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(way), literal(name), literal(value)]));
 }
 
-/** A call of ours as far as its headers go. */
+/** Encodes the headers of a call. */
 export function callHeaders(path: string, token: string, more: readonly (readonly [string, string])[] = []): Buffer {
   return headerBlock([...callFields(path, token), ...more]);
 }
@@ -80,10 +80,10 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
-/** An HTTP/2 connection that says what it is told to: it acknowledges nothing and never closes by itself. */
+/** An HTTP/2 connection that sends only given bytes: it acknowledges nothing and never closes by itself. */
 export class RawConnection {
   readonly frames: Frame[] = [];
-  /** The other side has said its last. */
+  /** Resolves when the other side has ended or closed the connection. */
   readonly ended: Promise<void>;
   hasEnded = false;
   #rest: Buffer = Buffer.alloc(0);
@@ -100,7 +100,7 @@ export class RawConnection {
     socket.on('data', (bytes) => this.#read(bytes));
   }
 
-  /** @param first what it says at once: by default what HTTP/2 asks for */
+  /** @param first its first bytes; by default the preface of HTTP/2 and empty settings */
   static async open(
     address: string,
     { first = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0)]), localAddress = '127.0.0.1' } = {},
@@ -112,7 +112,7 @@ export class RawConnection {
     return connection;
   }
 
-  /** Writes as fast as the other side reads. Ends early when the connection does. */
+  /** Writes as fast as the other side reads. Returns early when the connection ends. */
   async write(...parts: readonly Buffer[]): Promise<void> {
     for (const part of parts) {
       if (this.hasEnded) return;
@@ -121,7 +121,7 @@ export class RawConnection {
     }
   }
 
-  /** The error code of the last GOAWAY. */
+  /** The error code of the last GOAWAY frame. */
   get goaway(): number | undefined {
     return this.frames.findLast(({ type }) => type === GOAWAY)?.payload.readUInt32BE(4);
   }

@@ -16,7 +16,8 @@ const LONGEST_START_MS = 120_000;
 /** Runs a redis-server with the settings that we ship, on a Unix socket in a temporary folder. */
 export class RedisServer {
   readonly folder = mkdtempSync(join(tmpdir(), 'aqm-redis-'));
-  readonly #socket = join(this.folder, 'redis.sock');
+  /** The path of its Unix socket. */
+  readonly socket = join(this.folder, 'redis.sock');
   readonly #options: readonly string[];
   readonly #clients: Redis[] = [];
   #child: ChildProcess | undefined;
@@ -34,14 +35,19 @@ export class RedisServer {
     return server;
   }
 
+  /** Starts a server that writes no file, as the rate limits use one. */
+  static startInMemory(): Promise<RedisServer> {
+    return RedisServer.start('--appendonly', 'no');
+  }
+
   get url(): string {
-    return `unix://${this.#socket}`;
+    return `unix://${this.socket}`;
   }
 
   /** Starts it on the same folder, also after kill or shutDown. Resolves when it has loaded its files. */
   async restart(...options: string[]): Promise<void> {
-    rmSync(this.#socket, { force: true });
-    const location = ['--port', '0', '--unixsocket', this.#socket, '--dir', this.folder];
+    rmSync(this.socket, { force: true });
+    const location = ['--port', '0', '--unixsocket', this.socket, '--dir', this.folder];
     const args = [CONF, ...location, ...this.#options, ...options];
     const shell = 'trap "" XFSZ; ulimit -f "$0"; exec redis-server "$@"';
     const blocks = this.maxKiB === 'unlimited' ? this.maxKiB : String(this.maxKiB * 2);
@@ -58,7 +64,7 @@ export class RedisServer {
       });
     }
     const deadline = performance.now() + LONGEST_START_MS;
-    while (!(await answers(this.#socket))) {
+    while (!(await answers(this.socket))) {
       if (child.exitCode !== null || performance.now() > deadline)
         throw new Error(`redis-server did not start: ${log}`);
       await setTimeout(POLL_MS);
@@ -87,7 +93,7 @@ export class RedisServer {
 
   /** Returns a client of the server itself, which destroy closes. */
   client(): Redis {
-    const client = new Redis(this.#socket, { protocol: 2, enableReadyCheck: false, disableClientInfo: true });
+    const client = new Redis(this.socket, { protocol: 2, enableReadyCheck: false, disableClientInfo: true });
     client.on('error', () => undefined);
     this.#clients.push(client);
     return client;

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,69 +8,113 @@ import { createInterface } from 'node:readline';
 import { compiled } from './root';
 import type { TestService } from './service';
 
-/** The program. */
+/** The compiled program `aqm`. */
 export const AQM = compiled('services/coin/aqm');
 
-export interface ServiceProcess {
+/** A process that has said "ready". */
+export interface ReadyProcess {
+  /** The address in its "ready" line. */
   readonly address: string;
   readonly child: ChildProcess;
-  readonly dataDir: string;
-  /** What it wrote to stderr so far. */
+  /** Resolves at its end with the exit code; with null after a signal that killed it. */
+  readonly exited: Promise<number | null>;
+  /** Returns what it has written to stderr. */
   log(): string;
-  /** SIGTERM. @returns the exit code */
+  /** Sends it a signal unless it has ended, and waits for its end. */
+  end(signal: NodeJS.Signals): Promise<number | null>;
+}
+
+export interface ServiceProcess extends ReadyProcess {
+  readonly dataDir: string;
+  /** Ends it in order (SIGTERM) and removes its data folder. @returns the exit code */
   stop(): Promise<number | null>;
 }
 
-/** The compiled service as operators start it, on the database and with the token key of a test service. */
+/**
+ * Starts a process and waits for its "ready" line on stdout.
+ * @throws with what it wrote to stderr if it ends before
+ */
+export async function startProcess(
+  program: string,
+  args: readonly string[],
+  options: Omit<SpawnOptions, 'stdio'>,
+): Promise<ReadyProcess> {
+  const child = spawn(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
+  let log = '';
+  child.stderr?.on('data', (text: Buffer) => {
+    log += text;
+  });
+  // A run that ends without its clean-up leaves no process behind.
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+  const exited = once(child, 'exit').then(([code]: (number | null)[]) => {
+    process.off('exit', kill);
+    return code ?? null;
+  });
+  const ended = exited.then(() => Promise.reject(new Error(`The process ended before it was ready: ${log}`)));
+  const address = await Promise.race([readyAddress(child), ended]);
+  ended.catch(() => {});
+  return {
+    address,
+    child,
+    exited,
+    log: () => log,
+    end(signal) {
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      return exited;
+    },
+  };
+}
+
+/** Starts a compiled program with this Node. Its stack traces name the sources. */
+export function startProgram(program: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<ReadyProcess> {
+  return startProcess(process.execPath, ['--enable-source-maps', program, ...args], { env });
+}
+
+async function readyAddress({ stdout }: ChildProcess): Promise<string> {
+  if (!stdout) throw new Error('The process has no stdout.');
+  return new Promise((resolve) => {
+    createInterface(stdout).on('line', (line) => {
+      if (line.includes('"msg":"ready"')) resolve(JSON.parse(line).address);
+    });
+  });
+}
+
+/** Starts the compiled service as operators do, on the database and with the token key of a test service. */
 export async function spawnService(service: TestService, env: NodeJS.ProcessEnv = {}): Promise<ServiceProcess> {
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-service-'));
   const keyFile = join(dataDir, 'public-key.pem');
   writeFileSync(keyFile, createPublicKey(service.privateKey).export({ type: 'spki', format: 'pem' }));
-  // A slow machine is no reason to shed, unless that is what a test is about.
-  const patience = { AQM_MAX_WAIT_MS: '60000' };
-  return spawnMain(dataDir, { ...service.database.env, ...patience, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, ...env });
+  // A busy machine is no reason to refuse calls, unless a test is about that.
+  const unhurried = { AQM_MAX_WAIT_MS: '60000' };
+  return spawnMain(dataDir, { ...service.database.env, ...unhurried, AQM_TOKEN_PUBLIC_KEY_FILE: keyFile, ...env });
 }
 
-/** The compiled service with this environment; waits for its "ready". */
+/** Starts the compiled service with this environment. */
 export function spawnMain(dataDir: string, env: NodeJS.ProcessEnv): Promise<ServiceProcess> {
   return spawnProgram(AQM, dataDir, env, ['serve']);
 }
 
-/** The same for another program that says "ready" as the service does. */
+/** Starts a compiled program that says "ready" as the service does. */
 export async function spawnProgram(
   program: string,
   dataDir: string,
   env: NodeJS.ProcessEnv,
   args: readonly string[] = [],
 ): Promise<ServiceProcess> {
-  const child = spawn(process.execPath, [program, ...args], {
-    env: {
-      ...process.env,
-      DATABASE_URL: '',
-      AQM_LISTEN: '127.0.0.1:0',
-      AQM_DATA_DIR: dataDir,
-      AQM_LIMITS: 'off',
-      ...env,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const ready = await startProgram(program, args, {
+    ...process.env,
+    DATABASE_URL: '',
+    AQM_LISTEN: '127.0.0.1:0',
+    AQM_DATA_DIR: dataDir,
+    AQM_LIMITS: 'off',
+    ...env,
   });
-  let log = '';
-  child.stderr.on('data', (text: Buffer) => {
-    log += text;
-  });
-  const exited = once(child, 'exit');
-  const [first] = await Promise.race([
-    once(createInterface(child.stdout), 'line') as Promise<[string]>,
-    exited.then(() => Promise.reject(new Error(`the service ended before it was ready: ${log}`))),
-  ]);
   return {
-    address: JSON.parse(first).address,
-    child,
+    ...ready,
     dataDir,
-    log: () => log,
     stop: async () => {
-      child.kill('SIGTERM');
-      const [code] = await exited;
+      const code = await ready.end('SIGTERM');
       rmSync(dataDir, { recursive: true, force: true });
       return code;
     },

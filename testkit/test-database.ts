@@ -8,27 +8,29 @@ import { ROOT } from './root';
 export const TEMPLATE = 'aqm_template';
 export const MIGRATIONS = join(ROOT, 'migrations');
 
-/** What jest-global-setup.ts runs, and hands to the processes of the tests: URLs of the database "postgres". */
+/** The timeouts of a service's connections, in milliseconds. */
+export type Timeouts = Pick<DatabaseSettings, 'connectTimeoutMs' | 'statementTimeoutMs' | 'lockTimeoutMs'>;
+
+/**
+ * Far beyond what any statement takes on a busy machine, so that a timeout never decides a test. A test about a timeout passes
+ * its own.
+ */
+export const TIMEOUTS: Timeouts = { connectTimeoutMs: 30_000, statementTimeoutMs: 60_000, lockTimeoutMs: 30_000 };
+
+/** URLs of the database "postgres", as jest-global-setup.ts hands them to the processes of the tests. */
 const POSTGRES = () => process.env.TEST_POSTGRES ?? '';
 const POOLER = () => process.env.TEST_POOLER_URL || undefined;
 
-/** A URL of one database, past any pooler: for what tests look at and do themselves. */
+/** Returns the URL of one database that bypasses any pooler, for what a test reads and writes itself. */
 export function databaseUrl(database: string): string {
   return POSTGRES().replace('///postgres?', `///${database}?`);
 }
 
 export function databaseSettings(database: string): DatabaseSettings {
-  return {
-    connectionString: databaseUrl(database),
-    poolSize: 20,
-    connectTimeoutMs: 1500,
-    statementTimeoutMs: 5000,
-    lockTimeoutMs: 1000,
-    preparedStatements: true,
-  };
+  return { connectionString: databaseUrl(database), poolSize: 20, preparedStatements: true, ...TIMEOUTS };
 }
 
-/** The same database as services reach it: through the pooler, where the suite runs with one. */
+/** Returns how services reach the database: through the pooler, if the suite runs with one. */
 export function serviceSettings(database: string): DatabaseSettings {
   const pooler = POOLER();
   const settings = databaseSettings(database);
@@ -39,18 +41,18 @@ export function serviceSettings(database: string): DatabaseSettings {
 
 export interface TestDatabase {
   readonly name: string;
-  /** Past any pooler. */
+  /** Bypasses any pooler. */
   readonly db: Database;
-  /** What a service of this process uses. */
+  /** The pool of a service in this process. */
   readonly serviceDb: Database;
-  /** Who waits for a connection of it. */
+  /** The queueing delay of that pool. */
   readonly waiting: QueueDelayEstimate;
-  /** What a service or command of another process must be told. */
-  readonly env: { readonly DATABASE_URL: string; readonly AQM_POOLER: string };
+  /** The environment of a service or command in another process. */
+  readonly env: Readonly<Record<'DATABASE_URL' | 'AQM_POOLER', string>> & NodeJS.ProcessEnv;
   drop(): Promise<void>;
 }
 
-/** A database of its own for one test: a clone of the migrated template, or an empty one. */
+/** Creates a database for one test: a clone of the migrated template, or an empty one. */
 export async function createDatabase(
   from: 'migrated' | 'empty' = 'migrated',
   settings: Partial<DatabaseSettings> = {},
@@ -58,25 +60,35 @@ export async function createDatabase(
   const name = `test_${randomUUID().replaceAll('-', '')}`;
   const template = from === 'migrated' ? TEMPLATE : 'template0';
   await asAdmin(`CREATE DATABASE ${name} TEMPLATE ${template}`);
+  const timeouts = { ...TIMEOUTS, ...settings };
+  const isUnusual = Object.entries(TIMEOUTS).some(([timeout, ms]) => timeouts[timeout as keyof Timeouts] !== ms);
+  // Connections of a pooler take their timeouts from the role.
+  if (POOLER() !== undefined && isUnusual) await setRoleTimeouts(timeouts, `IN DATABASE ${name}`);
   return open(name, settings, () => asAdmin(`DROP DATABASE ${name} WITH (FORCE)`));
 }
 
-/** The database of another test service, which drops it. */
+/** Opens the database of another test service, which drops it. */
 export function connectDatabase({ name }: TestDatabase): TestDatabase {
   return open(name, {}, async () => {});
 }
 
-function open(name: string, ours: Partial<DatabaseSettings>, drop: () => Promise<void>): TestDatabase {
-  const settings = { ...serviceSettings(name), ...ours };
+function open(name: string, given: Partial<DatabaseSettings>, drop: () => Promise<void>): TestDatabase {
+  const settings = { ...serviceSettings(name), ...given };
   const waiting = new QueueDelayEstimate();
-  const db = openDatabase({ ...databaseSettings(name), ...ours }, () => {}, waiting);
+  const db = openDatabase({ ...databaseSettings(name), ...given }, () => {}, waiting);
   const serviceDb = settings.pooler ? openDatabase(settings, () => {}, waiting) : db;
   return {
     name,
     db,
     serviceDb,
     waiting,
-    env: { DATABASE_URL: settings.connectionString, AQM_POOLER: settings.pooler ?? 'none' },
+    env: {
+      DATABASE_URL: settings.connectionString,
+      AQM_POOLER: settings.pooler ?? 'none',
+      AQM_CONNECT_TIMEOUT_MS: String(settings.connectTimeoutMs),
+      AQM_STATEMENT_TIMEOUT_MS: String(settings.statementTimeoutMs),
+      AQM_LOCK_TIMEOUT_MS: String(settings.lockTimeoutMs),
+    },
     drop: async () => {
       for (const one of new Set([serviceDb, db])) await one.destroy();
       await drop();
@@ -84,9 +96,17 @@ function open(name: string, ours: Partial<DatabaseSettings>, drop: () => Promise
   };
 }
 
+/** Gives the role of the tests the timeouts that a service behind a pooler expects of its connections. */
+export async function setRoleTimeouts(timeouts: Timeouts, where = ''): Promise<void> {
+  const set = (name: string, ms: number) => asAdmin(`ALTER ROLE postgres ${where} SET ${name} = ${ms}`);
+  await set('statement_timeout', timeouts.statementTimeoutMs);
+  await set('idle_in_transaction_session_timeout', timeouts.statementTimeoutMs);
+  await set('lock_timeout', timeouts.lockTimeoutMs);
+}
+
 /** Runs a statement that cannot take parameters, such as CREATE DATABASE, as the owner of everything. */
 export async function asAdmin(text: string): Promise<void> {
-  const admin = openDatabase({ ...databaseSettings('postgres'), poolSize: 1, statementTimeoutMs: 60_000 }, () => {});
+  const admin = openDatabase({ ...databaseSettings('postgres'), poolSize: 1, statementTimeoutMs: 240_000 }, () => {});
   try {
     await sql.raw(text).execute(admin);
   } finally {

@@ -3,8 +3,8 @@ import { credentials } from '@grpc/grpc-js';
 import { CoinAdminServiceClient } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { CoinServiceClient, FetchCoinsRequest, UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
+import { call } from '../../testkit/call';
 import { mint } from '../../testkit/coins';
-import { call } from '../../testkit/service';
 import { TestBed } from '../harness/test-bed';
 import type { Costs } from './model';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoinServiceClient, FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
-import { call } from '../../testkit/service';
+import { call } from '../../testkit/call';
 import { type ServiceProcess, spawnMain, spawnProgram } from '../../testkit/service-process';
 import { connect, type Effort, ROUNDS_PER_FILL, type Round, run, type Scenario, Stock } from './scenario';
 

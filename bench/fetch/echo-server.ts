@@ -16,8 +16,11 @@ const fetchCoins = {
 
 serveInWorkers(() => {
   const server = new Server();
-  server.addService({ fetchCoins }, {
-    fetchCoins: (_call: unknown, answer: (error: null, bytes: Buffer) => void) => answer(null, reply),
-  } as never);
+  server.addService(
+    { fetchCoins },
+    {
+      fetchCoins: (_call: unknown, answer: (error: null, bytes: Buffer) => void) => answer(null, reply),
+    },
+  );
   return server;
 });

@@ -62,9 +62,12 @@ serveInWorkers(() => {
   const once = new OnceServer();
   const server = new Server();
   const fetchCoins = { ...CoinServiceService.fetchCoins, responseSerialize: (bytes: Buffer) => bytes };
-  server.addService({ fetchCoins }, {
-    fetchCoins: ({ request }: ServerUnaryCall<FetchCoinsRequest, Buffer>, answer: Answer) =>
-      once.fetch(request.targetUserId, answer),
-  } as never);
+  server.addService(
+    { fetchCoins },
+    {
+      fetchCoins: ({ request }: ServerUnaryCall<FetchCoinsRequest, Buffer>, answer: Answer) =>
+        once.fetch(request.targetUserId, answer),
+    },
+  );
   return server;
 });

@@ -1,7 +1,7 @@
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinServiceClient, FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
-import { toCallError } from '../../testkit/service';
+import { toCallError } from '../../testkit/call';
 
 const DEADLINE_MS = 10_000;
 

@@ -4,7 +4,7 @@ import { readConfig } from '../../services/coin/config';
 import { CoinLimits } from '../../services/coin/limits/coin-limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
 import type { FetchAnswer } from '../../services/coin/store/claim/fetch-coins';
-import { RedisProcess } from '../../testkit/redis-process';
+import { RedisServer } from '../../testkit/redis-server';
 import { Callers, closedLoop } from '../harness/callers';
 import { type BenchResult, runCommand } from '../harness/command';
 import { median, positive } from '../harness/numbers';
@@ -62,7 +62,7 @@ async function costOfChargesUs(): Promise<number> {
 
 runCommand(USAGE, { rounds: '40', seconds: '0.5' }, async (options): Promise<BenchResult> => {
   const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
-  const redis = await RedisProcess.start();
+  const redis = await RedisServer.startInMemory();
   const testBed = await TestBed.open({
     env: { AQM_LIMITS: 'off', AQM_LOG_LEVEL: 'error' },
     targets: TARGETS,

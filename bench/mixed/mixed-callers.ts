@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { CallError } from '../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../testkit/coins';
-import { CallError, User } from '../../testkit/service';
+import { User } from '../../testkit/user';
 
 /** The kinds of calls and their shares, in percent. */
 export const SHARES = { upload: 5, fetch: 70, 'batch fetch': 10, count: 15 } as const;

@@ -1,5 +1,5 @@
 import { GOLD, mint, SILVER } from '../../testkit/coins';
-import { User } from '../../testkit/service';
+import { User } from '../../testkit/user';
 import type { TestBed } from '../harness/test-bed';
 
 /** The 100 coins of one upload, in the default mix of growth.ts. */

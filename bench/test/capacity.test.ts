@@ -1,6 +1,6 @@
 import { type Assumptions, type Costs, capacityOf, daysInStock, daysSpent } from '../capacity/model';
 
-/** Round figures, so that what comes out can be checked in the head. */
+/** Round figures, so that the results can be checked in the head. */
 const PEOPLE: Assumptions = {
   stock: 20,
   mix: [0, 0, 100],
@@ -27,13 +27,13 @@ const COSTS: Costs = {
   wireBytes: [4000, 1500, 500],
 };
 
-test('a coin waits as long as the stock lasts, but no longer than it may be handed out, and is remembered for the rest of 30 days', () => {
+test('a coin stays in stock until it is fetched or past handing out, and is remembered for the rest of 30 days', () => {
   expect([daysInStock(PEOPLE), daysSpent(PEOPLE)]).toEqual([10, 20]);
   const careful = { ...PEOPLE, fetches: 0.5 };
   expect([daysInStock(careful), daysSpent(careful)]).toEqual([22, 8]);
 });
 
-test('864,000 users who are fetched from twice a day', () => {
+test('the capacity for 864,000 users of whom each is fetched from twice a day', () => {
   const size = capacityOf(864_000, PEOPLE, COSTS);
   expect(size).toMatchObject({
     stockBytes: 864_000 * 20 * 500,

@@ -39,7 +39,7 @@ test('a user of the load generator gets the coins of a target, several at once o
   expect(await fetch(user, target.id)).toEqual({ outcome: 'empty', message: Buffer.alloc(0) });
 });
 
-test('a user of the load generator says how a call failed, and calls again', async () => {
+test('a user of the load generator reports how a call failed, and calls again', async () => {
   const stranger = await connect('no token');
   expect((await fetch(stranger, randomUUID())).outcome).toBe('UNAUTHENTICATED');
   const user = await connect((await service.user()).token);
@@ -47,7 +47,7 @@ test('a user of the load generator says how a call failed, and calls again', asy
   expect((await fetch(user, randomUUID(), BRONZE)).outcome).toBe('empty');
 });
 
-test('a user of the load generator whose connection is gone says so of every call', async () => {
+test('a user of the load generator reports a lost connection for every call', async () => {
   const user = await connect((await service.user()).token);
   expect((await fetch(user, randomUUID())).outcome).toBe('empty');
   user.close();

@@ -3,7 +3,7 @@ import { credentials } from '@grpc/grpc-js';
 import type { Coin } from '../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import { CoinServiceClient, UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
-import { CallError, call } from '../../testkit/service';
+import { CallError, call } from '../../testkit/call';
 
 /** Coins per upload. */
 export const BATCH = 100;

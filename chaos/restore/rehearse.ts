@@ -11,7 +11,8 @@ import {
 } from '../../device/index';
 import { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
-import { CallError, type User } from '../../testkit/service';
+import { CallError } from '../../testkit/call';
+import type { User } from '../../testkit/user';
 import { type Finding, Ledger } from './ledger';
 import type { TestBed } from './test-bed';
 

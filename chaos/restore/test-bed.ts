@@ -6,8 +6,9 @@ import { type Binaries, findBinaries } from '../../services/coin/database/embedd
 import { issueToken } from '../../services/coin/identity/development-key';
 import { type CommandResult, runCommand } from '../../testkit/command';
 import { baseBackup, Cluster } from '../../testkit/postgres-cluster';
-import { User } from '../../testkit/service';
+import { postgresModule } from '../../testkit/postgres-versions';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
+import { User } from '../../testkit/user';
 
 /** Durability settings as in production. The clusters of the tests run without them. */
 const DURABLE = ['fsync=on', 'full_page_writes=on', 'synchronous_commit=on'];
@@ -35,7 +36,7 @@ export class TestBed {
   }
 
   static async open(): Promise<TestBed> {
-    return new TestBed(await findBinaries(process.env.AQM_POSTGRES_PACKAGE || undefined));
+    return new TestBed(await findBinaries(postgresModule()));
   }
 
   get archive(): string {

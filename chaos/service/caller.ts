@@ -1,6 +1,4 @@
-import { type CallOptions, type Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { ErrorInfo } from 'nice-grpc-error-details';
-import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
+import { type Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import type { Coin } from '../../gen/aqm/coin/v1/coin';
 import { CoinAdminServiceClient } from '../../gen/aqm/coin/v1/coin_admin_service';
 import {
@@ -8,16 +6,10 @@ import {
   type FetchCoinsResult,
   CoinUploadResult_Outcome as Outcome,
 } from '../../gen/aqm/coin/v1/coin_service';
+import { type CallError, call, type Unary } from '../../testkit/call';
 import { isIntact } from './coin-bytes';
 import type { Failure, FetchCall, FetchedCoin, FetchItem, Millis, OtherCall, UploadCall } from './history';
 import type { Recorder } from './recorder';
-
-type Unary<Request, Response> = (
-  request: Request,
-  metadata: Metadata,
-  options: Partial<CallOptions>,
-  callback: (error: ServiceError | null, response: Response) => void,
-) => unknown;
 
 /** The identity of one client, and the services that it calls. */
 export interface CallerOptions {
@@ -174,15 +166,16 @@ export class Caller {
   ): Promise<{ facts: Facts; response: Response | undefined }> {
     if (!stub) throw new Error(`there is no service ${server}`);
     const { recorder, name: client } = this.#options;
-    const call = recorder.nextCall();
+    const id = recorder.nextCall();
     const start = recorder.now();
-    const { error, response } = await new Promise<{ error?: ServiceError; response?: Response }>((resolve) => {
-      method(stub).call(stub, request, this.#metadata, { deadline: Date.now() + timeoutMs }, (failed, answer) =>
-        resolve(failed ? { error: failed } : { response: answer }),
-      );
-    });
-    const facts = { call, client, server, start, end: recorder.now(), ...(error ? { failure: toFailure(error) } : {}) };
-    return { facts, response };
+    const facts = () => ({ call: id, client, server, start, end: recorder.now() });
+    try {
+      const response = await call(method(stub).bind(stub), request, this.#metadata, timeoutMs);
+      return { facts: facts(), response };
+    } catch (error) {
+      const { code, reason } = error as CallError;
+      return { facts: { ...facts(), failure: { code, reason } }, response: undefined };
+    }
   }
 }
 
@@ -202,11 +195,4 @@ function answerOf(result: FetchCoinsResult | undefined): { coins?: FetchedCoin[]
 
 function nameOf(outcome: Outcome): string {
   return (Outcome[outcome] ?? 'UNRECOGNIZED').replace('OUTCOME_', '');
-}
-
-function toFailure(error: ServiceError): Failure {
-  const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
-  const details = packed instanceof Buffer ? Status.decode(packed).details : [];
-  const info = details.find(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo'));
-  return { code: status[error.code] ?? 'UNKNOWN', reason: info ? ErrorInfo.decode(info.value).reason : '' };
 }

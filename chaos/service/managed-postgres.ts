@@ -4,6 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Client } from 'pg';
 import pino from 'pino';
 import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
+import { postgresModule } from '../../testkit/postgres-versions';
 import type { Target } from './tcp-link';
 
 /** Runs a PostgreSQL that can be killed and is restarted. The services reach it only through TCP links. */
@@ -20,7 +21,7 @@ export class ManagedPostgres {
 
   static async start(folder: string): Promise<ManagedPostgres> {
     const log = pino({ level: 'silent' });
-    const binariesPackage = process.env.AQM_POSTGRES_PACKAGE || undefined;
+    const binariesPackage = postgresModule();
     return new ManagedPostgres(
       folder,
       await EmbeddedPostgres.open(folder, { log, ...(binariesPackage ? { binariesPackage } : {}) }),

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
-import { User } from '../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
+import { User } from '../../testkit/user';
 
 const USAGE = `Usage: npm run siege [-- --connections 10000]
 

@@ -7,7 +7,7 @@ import { PACE, type Step, tell } from './model-history';
 
 const category = fc.constantFrom(GOLD, SILVER, BRONZE);
 
-/** Calls that reach at most `reach` milliseconds to either side of the moment at which they take effect. */
+/** Makes calls that extend at most `reach` milliseconds to either side of the moment at which they take effect. */
 function steps(reach: number, answered: fc.Arbitrary<boolean>): fc.Arbitrary<Step[]> {
   const common = { before: fc.integer({ min: 1, max: reach }), after: fc.integer({ min: 1, max: reach }), answered };
   const step = fc.oneof(
@@ -42,7 +42,7 @@ test('whatever a correct service does, and however its calls overlap and fail, i
   );
 });
 
-/** Ways to spoil a history whose calls do not overlap and were all answered. Undefined: it offers no such place. */
+/** Corruptions of a history whose calls do not overlap and were all answered. Undefined if the history has no place for it. */
 const SPOILERS: Record<string, (history: History, final: FinalTables, pick: number) => Spoiled | undefined> = {
   'a coin goes to a second request instead of its own': (history, final, pick) => {
     const [one, other] = [nth(takers(history), pick), nth(takers(history), pick + 1)];

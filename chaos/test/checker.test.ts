@@ -1,6 +1,6 @@
 import { GOLD, SILVER, Story } from './history-kit';
 
-/** A long outage, so that failed calls of a story are no breach of availability by themselves. */
+/** A long outage, so that failed calls of a history do not breach availability by themselves. */
 const outage = (story = new Story()) => story.fault([0, 50_000], 7).fault([0, 50_000], 0);
 
 describe('once', () => {
@@ -41,7 +41,7 @@ describe('spent', () => {
   test('a coin that was handed out is in stock at the end', () => {
     expect(fetched().atEnd('a', 'in stock').broken()).toEqual(['spent']);
   });
-  test('nothing remembers a coin that was handed out', () => {
+  test('no table remembers a coin that was handed out', () => {
     expect(fetched().atEnd('a', 'gone').broken()).toEqual(['spent']);
   });
 });
@@ -71,10 +71,10 @@ describe('repeat', () => {
 });
 
 describe('short', () => {
-  test('an empty answer while a coin lay there and nobody was in flight', () => {
+  test('an empty answer while a coin was in stock and no call was in flight', () => {
     expect(new Story().upload([0, 1], ['a']).fetch([2, 3], {}, []).broken()).toEqual(['short']);
   });
-  test('fewer than were there', () => {
+  test('fewer coins than were in stock', () => {
     const story = new Story().upload([0, 1], ['a', 'b', 'c']).fetch([2, 3], { count: 3 }, ['a', 'b']);
     expect(story.broken()).toEqual(['short']);
   });
@@ -120,7 +120,7 @@ describe('conservation', () => {
     const story = new Story().upload([0, 1], ['a'], undefined, GOLD, 500).atEnd('a', 'gone');
     expect(story.broken()).toEqual([]);
   });
-  test('a coin that left the stock and that nobody asked for', () => {
+  test('a coin that left the stock and that no request explains', () => {
     expect(new Story().upload([0, 1], ['a']).atEnd('a', 'spent').broken()).toEqual(['conservation']);
   });
   test('its clean twins: a request that was given up asked for it; it was retired', () => {
@@ -132,7 +132,7 @@ describe('conservation', () => {
     const story = outage().upload([0, 1], ['a', 'b']).fetch([2, 3], { requestId: 'r' }, 'failed');
     expect(story.fetch([4, 5], { requestId: 'r' }, ['b']).atEnd('a', 'spent').broken()).toEqual(['conservation']);
   });
-  test('a coin that nobody uploaded', () => {
+  test('a coin that was never uploaded', () => {
     expect(new Story().fetch([2, 3], {}, ['a']).broken()).toEqual(['conservation']);
     expect(new Story().atEnd('a', 'in stock').broken()).toEqual(['conservation']);
   });
@@ -151,7 +151,7 @@ describe('conservation', () => {
     story.calls.push({ ...call, items });
     expect(story.broken()).toEqual(['conservation']);
   });
-  test('a remembered request that nobody made', () => {
+  test('a remembered request that was never made', () => {
     expect(new Story().remembered('r', []).broken()).toEqual(['conservation']);
   });
 });
@@ -169,7 +169,7 @@ describe('order', () => {
     const story = new Story().upload([0, 1], ['a', 'b']).fetch([4, 5], {}, ['b']);
     expect(story.fetch([6, 7], {}, ['a']).broken()).toEqual(['order']);
   });
-  test('a lower category before a higher one, and one that nobody asked for', () => {
+  test('a lower category before a higher one, and one that was not requested', () => {
     const story = () => new Story().upload([0, 1], ['a']).upload([0, 1], ['s'], undefined, SILVER);
     expect(story().fetch([2, 3], { allowLower: true, count: 2 }, ['s:s', 'a']).broken()).toEqual(['order']);
     expect(story().fetch([2, 3], { count: 2 }, ['a', 's:s']).broken()).toContain('order');

@@ -2,7 +2,7 @@ import type { Promised } from '../service/checker/breach';
 import { check } from '../service/checker/check';
 import type { Call, Fault, FetchCall, FetchItem, FinalTables, Rules } from '../service/history';
 
-/** Small histories by hand: coins are named by short words, times are whole milliseconds. */
+/** Small handwritten histories: coins have short names, times are whole milliseconds. */
 export const GOLD = 1;
 export const SILVER = 2;
 export const BRONZE = 3;
@@ -36,7 +36,7 @@ export class Story {
     return this;
   }
 
-  /** Coins may carry their category: `s:silver-coin`, `b:bronze-coin`. */
+  /** A prefix of a coin is its category: `s:silver-coin`, `b:bronze-coin`. */
   fetch(span: Span, request: Partial<FetchItem>, coins: string[] | Failed, by = 'alice', reason?: string): this {
     const [start, end] = span;
     const failed = coins === 'failed';
@@ -70,7 +70,7 @@ export class Story {
     return this;
   }
 
-  /** Overrules what the answers say about the end. */
+  /** Replaces the final tables that follow from the answers. */
   atEnd(keyId: string, state: 'in stock' | 'spent' | 'gone'): this {
     if (state === 'gone') this.#stock.delete(keyId);
     else this.#stock.set(keyId, { userId: 'bob', keyId, inStock: state === 'in stock' });
@@ -86,7 +86,7 @@ export class Story {
     return { readAt: this.readAt, coins: [...this.#stock.values()], fetches: this.#fetches };
   }
 
-  /** The promises that this story breaks, in the order of the table. */
+  /** Returns the promises that the history breaks, in the order of the table. */
   broken(): Promised[] {
     const { findings } = check({ calls: this.calls, faults: this.faults }, this.final, RULES);
     return findings.filter((finding) => finding.breaches.length > 0).map((finding) => finding.promise);

@@ -1,7 +1,7 @@
 import type { Call, FetchCall, FinalTables, History, UploadCall } from '../service/history';
 import { BRONZE, GOLD, SILVER } from './history-kit';
 
-/** One step of a correct service that does one thing after the other; its call begins before and ends after it. */
+/** One step of a correct sequential service. Its call begins before it and ends after it. */
 export type Step = { readonly before: number; readonly after: number; readonly answered: boolean } & (
   | { readonly kind: 'upload'; readonly category: number; readonly coins: number }
   | { readonly kind: 'fetch'; readonly category: number; readonly count: number; readonly allowLower: boolean }
@@ -9,13 +9,13 @@ export type Step = { readonly before: number; readonly after: number; readonly a
   | { readonly kind: 'upload again'; readonly which: number }
 );
 
-/** Time from one step to the next. */
+/** The time from one step to the next, in milliseconds. */
 export const PACE = 10;
 const CATEGORIES = [GOLD, SILVER, BRONZE];
 
 type Coin = { keyId: string; category: number };
 
-/** What the clients of a correct service see, and the tables that it leaves. Coins of one owner, one requester. */
+/** Simulates the answers of a correct service and its final tables, for the coins of one owner and one requester. */
 export function tell(steps: readonly Step[]): { history: History; final: FinalTables } {
   const calls: Call[] = [];
   const queues = new Map<number, Coin[]>(CATEGORIES.map((category) => [category, []]));

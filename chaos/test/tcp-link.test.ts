@@ -9,7 +9,7 @@ let heard: string;
 
 beforeEach(async () => {
   heard = '';
-  // Answers every byte it gets with a capital.
+  // Answers each byte with its upper case.
   server = createServer((socket) => {
     socket.on('error', () => {});
     socket.on('data', (bytes) => {
@@ -49,7 +49,7 @@ test('a cut is a reset', async () => {
   expect((await failed)[0]).toMatchObject({ code: 'ECONNRESET' });
 });
 
-test('a paused link passes nothing, neither on old nor on new connections, and everything afterwards', async () => {
+test('a paused link passes nothing on old and new connections, and everything afterwards', async () => {
   link.pause();
   client.write('b');
   const late = dial(link.port, '127.0.0.1');

@@ -4,7 +4,7 @@ import { FetchCoinsResponse } from '../../gen/aqm/coin/v1/coin_service';
 import { mint } from '../../testkit/coins';
 import { withAddedDetail, withAddedFields } from './added-fields';
 
-/** The numbers of a message's fields, and the bytes of those that have a length. */
+/** Returns the numbers of a message's fields, and the bytes of its length-delimited fields. */
 function fieldsOf(message: Uint8Array): { numbers: number[]; bytes: (number: number) => Uint8Array } {
   const reader = new BinaryReader(message);
   const found = new Map<number, Uint8Array>();
@@ -18,7 +18,7 @@ function fieldsOf(message: Uint8Array): { numbers: number[]; bytes: (number: num
 
 const ADDED = [1000, 1001, 1002, 1003, 1004];
 
-test('an answer with added fields says what it said before, and has them at every depth', () => {
+test('an answer with added fields decodes as before, and has them at every depth', () => {
   const answer = { coins: mint(1).map((coin) => ({ ...coin, expireTime: new Date('2030-01-01') })) };
   const plain = FetchCoinsResponse.encode(answer).finish();
   const message = withAddedFields('FetchCoins', Buffer.concat([Buffer.alloc(5), plain])).subarray(5);

@@ -1,23 +1,23 @@
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 
-/** Which fields of a message hold messages. */
+/** The fields of a message that hold messages, by their numbers. */
 interface Shape {
   readonly [field: number]: Shape;
 }
 
 const COIN: Shape = { 5: {} };
-/** Of every answer that the examples ask for. */
+/** The shapes of the answers that the examples request. */
 const ANSWERS: Readonly<Record<string, Shape>> = {
   UploadCoins: { 1: {}, 3: {} },
   FetchCoins: { 1: COIN },
   GetInventoryCount: { 1: {}, 3: {} },
 };
-/** google.rpc.Status, with its details. */
+/** The shape of a google.rpc.Status with its details. */
 const STATUS: Shape = { 3: {} };
-/** No message of the contract has such numbers. */
+/** Field numbers that no message of the contract uses. */
 const FIRST_ADDED = 1000;
 
-/** A reply of a method, in its frame, whose messages at every depth come with fields that were added to the contract later. */
+/** Returns a framed reply of a method with fields added to its messages at every depth, as a later contract may have them. */
 export function withAddedFields(method: string, framed: Buffer): Buffer {
   const shape = ANSWERS[method];
   if (!shape) throw new RangeError(`The shape of the answer of ${method} is not known.`);
@@ -27,14 +27,14 @@ export function withAddedFields(method: string, framed: Buffer): Buffer {
   return Buffer.concat([head, message]);
 }
 
-/** A google.rpc.Status with a first detail of a type that nobody knows, and with fields that were added to it. */
+/** Returns a google.rpc.Status with added fields, and with a first detail of an unknown type. */
 export function withAddedDetail(status: Buffer): Buffer {
   const unknown = new BinaryWriter().tag(1, WireType.LengthDelimited).string('type.googleapis.com/aqm.later.Detail');
   const added = new BinaryWriter().tag(3, WireType.LengthDelimited).bytes(unknown.finish()).finish();
   return Buffer.from(extended(Buffer.concat([added, status]), STATUS));
 }
 
-/** One added field of each wire type, around what was there. */
+/** Adds one field of each wire type around the bytes of a message. */
 function extended(message: Uint8Array, shape: Shape): Uint8Array {
   const reader = new BinaryReader(message);
   const writer = new BinaryWriter();

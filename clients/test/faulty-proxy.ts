@@ -14,22 +14,22 @@ import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import { withAddedDetail, withAddedFields } from './added-fields';
 
 /**
- * What becomes of one call:
- * - reply-lost: the service does it; then every connection of the client is reset;
- * - unavailable: it does not reach the service; the answer asks for a pause of `RETRY_AFTER_MS`;
- * - too-late: the service does it; the answer is DEADLINE_EXCEEDED without any details.
+ * The fault of one call:
+ * - reply-lost: the service executes the call, then every connection of the client is reset;
+ * - unavailable: the call does not reach the service; the answer asks for a pause of `RETRY_AFTER_MS`;
+ * - too-late: the service executes the call, and the answer is DEADLINE_EXCEEDED without any details.
  */
 export type Fault = 'reply-lost' | 'unavailable' | 'too-late';
 
-/** Longer than the first pauses that the examples make of their own accord. */
+/** Longer than the first pauses that the examples choose themselves, in milliseconds. */
 export const RETRY_AFTER_MS = 1000;
 
 export interface Faults {
-  /** So many connections are reset when they come. */
+  /** The number of first connections that are reset. */
   readonly refusedConnections?: number;
-  /** For the first calls of a method, in their order. */
+  /** The faults of the first calls of a method, in their order. */
   readonly calls?: Readonly<Record<string, readonly Fault[]>>;
-  /** Every message and every status comes with fields that no client knows. */
+  /** Adds fields that no client knows to every message and every status. */
   readonly addsFields?: boolean;
 }
 
@@ -45,7 +45,7 @@ interface Answer {
   readonly trailers: OutgoingHttpHeaders | undefined;
 }
 
-/** Stands between one client and the service, passes the bytes of unary calls on, and does to them what it is told. */
+/** Forwards the unary calls of one client to the service, with the given faults. */
 export class FaultyProxy {
   /** The client's calls, in their order. */
   readonly seen: SeenCall[] = [];
@@ -147,7 +147,7 @@ function failure(code: status, details?: Uint8Array): Answer {
   return { headers, body: Buffer.alloc(0), trailers: undefined };
 }
 
-/** As the service says it when it sheds load. */
+/** Returns the service's answer to a call that it refuses because of overload. */
 function overloaded(): Answer {
   const retryDelay = { seconds: Math.floor(RETRY_AFTER_MS / 1000), nanos: (RETRY_AFTER_MS % 1000) * 1_000_000 };
   const details = [

@@ -19,7 +19,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   // The demo leaves neither files nor processes, whatever its outcome was. A process may need a moment to exit.
-  await eventually('no process of the demo is left', () => processesOf(folder).length === 0, 120_000);
+  await eventually('no process of the demo is left', () => processesOf(folder).length === 0);
   expect(readdirSync(folder)).toEqual([]);
   rmSync(folder, { recursive: true });
 });

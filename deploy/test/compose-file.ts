@@ -19,7 +19,7 @@ export interface ComposeFile {
   readonly volumes: Readonly<Record<string, unknown>>;
 }
 
-/** docker-compose.yml, with `<<` merged, and variables as they are written. */
+/** Reads docker-compose.yml with `<<` merged. Variables stay as they are written. */
 export function readComposeFile(): ComposeFile {
   return parse(readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8'), { merge: true });
 }
@@ -30,7 +30,7 @@ export function serviceNamed(name: string): ComposeService {
   return service;
 }
 
-/** What a shell must run for the health check of a service, with some texts of the container replaced by those here. */
+/** Returns the command of a service's health check, with some texts of the container replaced. */
 export function healthCheckOf(name: string, replaced: Readonly<Record<string, string>>): string[] {
   const [kind, ...words] = serviceNamed(name).healthcheck.test;
   const here = words.map((word) =>

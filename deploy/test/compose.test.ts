@@ -13,16 +13,16 @@ const each = Object.entries(services);
 const schema = JSON.parse(readFileSync(join(__dirname, 'compose-spec.json'), 'utf8'));
 const validate = new Ajv({ strict: false, validateFormats: false }).compile(schema);
 
-test('it is a file of the Compose specification, whose schema says what is wrong', () => {
+test('docker-compose.yml satisfies the schema of the Compose specification, which rejects a misspelt key', () => {
   validate(readComposeFile());
   expect(validate.errors).toBeNull();
   expect(validate({ services: { coin: { image: 'a', healthchek: {} } } })).toBe(false);
 });
 
-test('no secret is in it: what is one comes from the environment', () => {
+test('docker-compose.yml holds no secret: each comes from the environment', () => {
   for (const [name, { environment = {} }] of each) {
     for (const [variable, value] of Object.entries(environment)) {
-      // The name of a file, or of the way that keys take, is none.
+      // The name of a file, or of a way to exchange keys, is no secret.
       const mayHoldSecret = /PASSWORD|SECRET|CREDENTIAL|_KEY$/.test(variable);
       if (mayHoldSecret)
         expect([name, variable, value]).toEqual([name, variable, expect.stringMatching(/^\$\{\w+:\?/)]);
@@ -45,7 +45,7 @@ test.each(each)(
   },
 );
 
-test('whom a service waits for is started with it', () => {
+test('the services that a service waits for are started with it', () => {
   for (const [name, { depends_on = {}, profiles = [] }] of each) {
     for (const [other, { condition }] of Object.entries(depends_on)) {
       expect([name, other, condition]).toEqual([name, other, 'service_healthy']);
@@ -55,7 +55,7 @@ test('whom a service waits for is started with it', () => {
   }
 });
 
-test('the service starts with what the image and the file set, and asks itself for health as the image does', () => {
+test('the environment of the image and of the file is valid, and the health check is that of the image', () => {
   const { environment = {}, healthcheck } = serviceNamed('coin');
   const image = readDockerfile().final;
   const filled = Object.fromEntries(

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { ROOT } from '../../testkit/root';
 
 export interface Copy {
-  /** The stage that is copied from; undefined: the checkout. */
+  /** The stage that is copied from; undefined for the checkout. */
   readonly from: string | undefined;
   readonly sources: readonly string[];
   readonly target: string;
@@ -20,7 +20,7 @@ export interface Stage {
   readonly healthCheck: readonly string[];
 }
 
-/** The stages of the Dockerfile. It knows the instructions that ours uses, and refuses others. */
+/** Reads the stages of the Dockerfile. @throws at an instruction that the Dockerfile did not use so far */
 export function readDockerfile(): { stages: readonly Stage[]; final: Stage } {
   const stages: Stage[] = [];
   for (const [instruction, rest] of instructions(readFileSync(join(ROOT, 'Dockerfile'), 'utf8'))) {

@@ -14,7 +14,7 @@ const run = promisify(execFile);
 const METHODS = [CoinServiceService, CoinAdminServiceService].flatMap((service) =>
   Object.values(service).map(({ path }) => path.slice(1)),
 );
-/** What the examples of the shell answer, in the order of the document. */
+/** The answers to the shell examples, in the order of the document. */
 const ANSWERS: Record<string, object> = {
   'aqm.coin.v1.CoinService/UploadCoins': { insertedCount: 1, available: { bronze: 1 } },
   'aqm.coin.v1.CoinService/FetchCoins': { coins: [{ coinCategory: 'COIN_CATEGORY_BRONZE' }] },
@@ -24,7 +24,7 @@ const ANSWERS: Record<string, object> = {
   'aqm.coin.v1.CoinAdminService/PurgeStale': {},
   'aqm.coin.v1.CoinAdminService/HardDeleteFetched': {},
 };
-/** Where there is no grpcurl, buf makes the same call, as the document says. */
+/** Makes the same calls with buf where grpcurl is not installed, as the document describes. */
 const GRPCURL = `grpcurl() {
   local options=() places=()
   while [ $# -gt 0 ]; do
@@ -54,7 +54,7 @@ beforeAll(async () => {
 });
 afterAll(() => service.stop());
 
-test('docs/api.md is what the contract, the limits and the errors of this checkout say', () => {
+test('docs/api.md is up to date with the contract, the limits and the errors', () => {
   const check = spawnSync(process.execPath, [join(ROOT, 'build/api-reference/main.mjs'), '--check'], {
     encoding: 'utf8',
   });
@@ -78,7 +78,7 @@ test.each(METHODS.map((method, index) => [method, shells[index]?.text ?? '']))(
   },
 );
 
-test('the examples for Node, as one program, do what they say', async () => {
+test('the examples for Node hold, run as one program', async () => {
   const blocks = blocksOf('api.md');
   const { folder, names } = await compileBlocks(blocks);
   try {

@@ -22,13 +22,13 @@ afterAll(async () => {
   await service.stop();
 });
 
-test('each neighbour has its example', () => {
+test('each neighbour has an example', () => {
   expect(program.names).toEqual(
     expect.arrayContaining(['coin-minting', 'context-manager', 'crypto-wrapper', 'network-layer', 'budgets']),
   );
 });
 
-test('the examples of the contracts, as one program, do what they say', async () => {
+test('the examples of the contracts hold, run as one program', async () => {
   const [bob, alice] = await Promise.all([service.user(), service.user()]);
   const env = {
     ...process.env,
@@ -38,7 +38,7 @@ test('the examples of the contracts, as one program, do what they say', async ()
     BOB_TOKEN: bob.token,
     ALICE_TOKEN: alice.token,
   };
-  // Imports bring the parts in their order; the connections of the examples stay open.
+  // Imports run the parts in their order; process.exit ends the connections of the examples.
   const parts = program.names.map(
     (name) => `await import(${JSON.stringify(join(program.folder, 'out', `${name}.js`))});`,
   );

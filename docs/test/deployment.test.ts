@@ -7,7 +7,7 @@ import { ROOT } from '../../testkit/root';
 
 const guide = readFileSync(join(ROOT, 'docs/deployment.md'), 'utf8');
 
-test('the environment of the deployment guide is one that the service takes', () => {
+test('the environment of the deployment guide is a valid configuration', () => {
   const [, text = ''] = /^```\n(DATABASE_URL=.*?)^```$/ms.exec(guide) ?? [];
   const env = parseEnv(text);
   expect(Object.keys(env).length).toBeGreaterThan(5);
@@ -23,7 +23,7 @@ test.each(['docs/deployment.md', 'docs/runbook.md'])(
   },
 );
 
-test('what systemd is told to run is the command line', () => {
+test('the program in the systemd unit is the command line', () => {
   const [, program = ''] = /^ExecStart=\/usr\/bin\/node \/opt\/aqm\/(\S+) serve$/m.exec(guide) ?? [];
   expect(spawnSync(process.execPath, [join(ROOT, program), '--help'], { encoding: 'utf8' }).stdout).toContain('aqm');
 });

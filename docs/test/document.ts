@@ -7,12 +7,12 @@ import { ROOT } from '../../testkit/root';
 const run = promisify(execFile);
 
 export interface Block {
-  /** What stands behind the opening fence. */
+  /** The language tag of the fence. */
   readonly language: string;
   readonly text: string;
 }
 
-/** The fenced blocks of a document in docs/, or of the part of it below one heading, without their indentation. */
+/** Returns the fenced blocks of a document in docs/, or of its part below one heading, without their indentation. */
 export function blocksOf(document: string, heading?: string): Block[] {
   const lines = readFileSync(join(ROOT, 'docs', document), 'utf8').split('\n');
   const blocks: { language: string; lines: string[] }[] = [];
@@ -37,7 +37,7 @@ export function blocksOf(document: string, heading?: string): Block[] {
   return blocks.map((block) => ({ language: block.language, text: block.lines.join('\n') }));
 }
 
-/** The edits of a diff block: hunks without line numbers, each of which fits in exactly one place of its file. */
+/** Yields the edits of a diff block: hunks without line numbers, each of which fits exactly one place of its file. */
 function* hunksOf(diff: string): Generator<{ file: string; isNew: boolean; from: string; to: string }> {
   let file = '';
   let isNew = false;
@@ -61,7 +61,7 @@ function* hunksOf(diff: string): Generator<{ file: string; isNew: boolean; from:
   }
 }
 
-/** Applies a diff block below `root`; backwards, it takes the block's edits away again. */
+/** Applies a diff block below `root`; backwards, it reverts the edits of the block. */
 export function applyDiff(root: string, diff: string, direction: 'forwards' | 'backwards' = 'forwards'): void {
   for (const { file, isNew, ...hunk } of hunksOf(diff)) {
     const path = join(root, file);
@@ -88,7 +88,7 @@ export interface Answer {
   readonly stdout: string;
 }
 
-/** Runs a shell block line by line. A line's exit code must be 0, or what `# exit code N` at its end says. */
+/** Runs a shell block line by line. The exit code of a line must be 0, or N after a comment `# exit code N`. */
 export async function runShell(text: string, options: { cwd: string; env: NodeJS.ProcessEnv }): Promise<Answer[]> {
   const answers: Answer[] = [];
   for (const command of text.split(/(?<!\\)\n/).filter((line) => line !== '' && !line.startsWith('#'))) {
@@ -105,7 +105,7 @@ export async function runShell(text: string, options: { cwd: string; env: NodeJS
   return answers;
 }
 
-/** The documents are read by people whose shell has the project's tools first. */
+/** Returns the environment with the project's tools first on PATH. */
 export function withTools(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...process.env, ...env, PATH: `${join(ROOT, 'node_modules/.bin')}:${process.env.PATH}` };
 }

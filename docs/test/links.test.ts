@@ -4,7 +4,7 @@ import { ROOT } from '../../testkit/root';
 
 const DOCUMENTS = ['README.md', 'CONTRIBUTING.md', ...globSync('docs/**/*.md', { cwd: ROOT })];
 
-/** The anchors that a reader's browser finds, as GitHub makes them of headings. */
+/** Returns the anchors that GitHub makes of the headings of a document. */
 function anchorsOf(path: string): string[] {
   const text = readFileSync(path, 'utf8').replaceAll(/^ *```[\s\S]*?^ *```$/gm, '');
   return [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>

@@ -11,14 +11,14 @@ import { Fence } from '../../services/coin/fence/fence';
 import { PgBouncer } from '../../testkit/pgbouncer';
 import { baseBackup, Cluster } from '../../testkit/postgres-cluster';
 import { ROOT } from '../../testkit/root';
-import { User } from '../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
 import { databaseSettings } from '../../testkit/test-database';
+import { User } from '../../testkit/user';
 import type { Commands } from './sections';
 
 const DURABLE = ['fsync=on'];
 
-/** A service, its PostgreSQL and a standby, as the runbook expects them, and a shell with their environment. */
+/** Runs a service, its PostgreSQL and a standby as the runbook expects them, and a shell with their environment. */
 export class Operation {
   readonly folder = mkdtempSync(join(tmpdir(), 'aqm-runbook-'));
   readonly primary = new Cluster(join(this.folder, 'primary'));
@@ -81,12 +81,12 @@ export class Operation {
     return user;
   }
 
-  /** Types the commands into a shell. @returns what they printed */
+  /** Runs the commands in a shell. @returns what they printed */
   async type({ text, exitCode }: Commands, env: NodeJS.ProcessEnv = {}): Promise<string> {
     const shell = spawn('bash', ['-euo', 'pipefail', '-c', text], {
       cwd: this.folder,
       env: { ...this.#env, ...env },
-      // With a pipe of Node's, which is a socket, bash believes that it runs for a remote user, and reads its rc files.
+      // With a stdin pipe of Node, which is a socket, bash assumes a remote user and reads its rc files.
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let said = '';
@@ -100,14 +100,14 @@ export class Operation {
     return said;
   }
 
-  /** What a name in the network does. */
+  /** Points the services to a cluster, as a name in the network does. */
   leadTo(cluster: Cluster): void {
     const current = join(this.folder, 'current');
     if (existsSync(current)) unlinkSync(current);
     symlinkSync(cluster.socketFolder, current);
   }
 
-  /** The database lacks a coin that was acknowledged, as after a restore; the services find out when it is back. */
+  /** Makes the database lack a recorded hand-out, as after a restore. The services notice it after a restart of the database. */
   async loseACoin(): Promise<void> {
     const db = openDatabase({ ...databaseSettings('aqm'), connectionString: this.primary.url() }, () => {});
     const fence = await Fence.open({

@@ -5,19 +5,25 @@ import { ROOT } from '../../testkit/root';
 
 export interface RepositoryCopy {
   readonly root: string;
-  /** Files of these folders that are not, byte for byte, those of this checkout, or that only one of the two has. */
+  /** Returns the files of these folders that differ from those of this checkout, or that only one of the two has. */
   changes(folders: readonly string[]): string[];
   remove(): void;
 }
 
 const LEFT_OUT = ['.git', '.aqm', 'node_modules'];
+/** Packages that are installed below the root, such as those of build/postgres-versions. */
+const isInstalled = (path: string) => /[\\/]node_modules$/.test(path);
 
-/** This checkout in a temporary folder: sources, gen/ and dist/ to build upon, and its node_modules. */
+/** Copies this checkout to a temporary folder: sources, with gen/ and dist/ to build upon, and a link to its node_modules. */
 export function copyRepository(): RepositoryCopy {
   const root = mkdtempSync(join(tmpdir(), 'aqm-repository-'));
   for (const name of readdirSync(ROOT).filter((name) => !LEFT_OUT.includes(name))) {
-    // With their times: what did not change is not compiled again.
-    cpSync(join(ROOT, name), join(root, name), { recursive: true, preserveTimestamps: true });
+    // With their times, so that what did not change is not compiled again.
+    cpSync(join(ROOT, name), join(root, name), {
+      recursive: true,
+      preserveTimestamps: true,
+      filter: (path) => !isInstalled(path),
+    });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'));
   return {

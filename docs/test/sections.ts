@@ -2,14 +2,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '../../testkit/root';
 
-/** A block of commands that an operator types. */
+/** A block of commands for an operator. */
 export interface Commands {
   readonly text: string;
-  /** What its last command ends with: 0, unless a comment in it says "exit code N". */
+  /** The exit code of its last command: N after a comment "exit code N", else 0. */
   readonly exitCode: number;
 }
 
-/** The blocks marked `sh` of a document, by the heading that they stand below, in its order. */
+/** Returns the `sh` blocks of a document by the heading above them, in the order of the document. */
 export function commandsBySection(document: string): Map<string, Commands[]> {
   const text = readFileSync(join(ROOT, document), 'utf8');
   const sections = new Map<string, Commands[]>();

@@ -9,8 +9,8 @@ import type { Block } from './document';
 const run = promisify(execFile);
 
 /**
- * Writes `ts` blocks, each named by its first line (`// name.ts`), to a project that has the npm package and nothing else
- * of ours, and compiles it as strictly as ours. Rejects with what the compiler says.
+ * Writes `ts` blocks, each named by its first line (`// name.ts`), to a project that has only the npm package, and compiles it
+ * with the strict options of this repository. Rejects with the output of the compiler.
  * @returns the project's folder and the names of its modules
  */
 export async function compileBlocks(blocks: readonly Block[]): Promise<{ folder: string; names: string[] }> {

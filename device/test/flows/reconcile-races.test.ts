@@ -160,7 +160,7 @@ async function uploadWaits(device: Reconciled): Promise<void> {
     );
     return rows.length > 0;
   };
-  await eventually('the upload waits for a lock', isWaiting, 120_000);
+  await eventually('the upload waits for a lock', isWaiting);
 }
 
 /**

@@ -9,10 +9,12 @@ import {
 } from '@grpc/grpc-js';
 import { Any, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
-import type { Coin, ItemError } from '../../../gen/aqm/coin/v1/coin';
+import { type Coin, InventoryCount, type ItemError } from '../../../gen/aqm/coin/v1/coin';
+import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import {
   type BatchFetchCoinsRequest,
   CoinServiceClient,
+  type CoinServiceServer,
   CoinServiceService,
   type FetchCoinsRequest,
   CoinUploadResult_Outcome as Outcome,
@@ -21,7 +23,7 @@ import {
   type UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { keyId, publicHalf } from '../../conformance/harness';
-import { perCategory, specOf } from '../../contract/coin-category';
+import { specOf } from '../../contract/coin-category';
 import type { CoinServiceAccess } from '../../flows/service-call';
 import type { CoinCategoryName, RetryPolicy } from '../../index';
 
@@ -58,7 +60,7 @@ export class ScriptedCoinService {
 
   static async start(): Promise<ScriptedCoinService> {
     const service = new ScriptedCoinService();
-    service.#server.addService(CoinServiceService, {
+    const methods: CoinServiceServer = {
       uploadCoins: service.#handler('uploadCoins', (request: UploadCoinsRequest) => service.#upload(request)),
       fetchCoins: service.#handler('fetchCoins', (request: FetchCoinsRequest) => ({ coins: service.#fetch(request) })),
       batchFetchCoins: service.#handler('batchFetchCoins', ({ requests }: BatchFetchCoinsRequest) => ({
@@ -78,7 +80,8 @@ export class ScriptedCoinService {
         retiredCount: 0,
         databaseEpoch: service.epoch,
       })),
-    });
+    };
+    service.#server.addService(CoinServiceService, methods);
     const port = await new Promise<number>((resolve, reject) => {
       service.#server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
         error ? reject(error) : resolve(bound),
@@ -194,9 +197,12 @@ export class ScriptedCoinService {
     return coins;
   }
 
-  #count() {
-    const counts = perCategory((name) => this.stock.filter((c) => c.coinCategory === specOf(name).category).length);
-    return { gold: counts.GOLD, silver: counts.SILVER, bronze: counts.BRONZE };
+  #count(): InventoryCount {
+    const count = InventoryCount.create();
+    for (const { category, countField } of COIN_CATEGORIES) {
+      count[countField] = this.stock.filter((coin) => coin.coinCategory === category).length;
+    }
+    return count;
   }
 }
 

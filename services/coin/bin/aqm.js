@@ -1,3 +1,5 @@
 #!/usr/bin/env node
 // `npx aqm`: npm links this file when it installs, before anything is built.
+// Stack traces name the sources instead of dist/.
+process.setSourceMapsEnabled(true);
 require('../../../dist/services/coin/aqm.js');

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { Client, credentials } from '@grpc/grpc-js';
 import { Client as Postgres } from 'pg';
 import type { Coin, CoinCategory, ItemError } from '../../../gen/aqm/coin/v1/coin';
 import {
@@ -14,9 +14,9 @@ import {
   UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { ServerReflectionClient, ServerReflectionResponse } from '../../../gen/grpc/reflection/v1/reflection';
+import { bearer, type CallError, callBytes } from '../../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../../testkit/coins';
 import { Secrets } from '../../../testkit/secrets';
-import { type CallError, toCallError } from '../../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../../testkit/service-process';
 import { developmentKey, issueToken } from '../identity/development-key';
 
@@ -33,25 +33,17 @@ const errors: (string | Uint8Array)[] = [];
 /** Makes one call with encoded messages. @returns the response, or undefined if the call failed */
 async function send(address: string, path: string, request: Uint8Array, token?: string): Promise<Buffer | undefined> {
   const client = new Client(address, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 });
-  const metadata = new Metadata();
-  if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
-  const same = (bytes: Buffer) => bytes;
   try {
-    return await new Promise<Buffer | undefined>((resolve, reject) => {
-      client.makeUnaryRequest(path, same, same, Buffer.from(request), metadata, (error: ServiceError | null, answer) =>
-        error ? reject(error) : resolve(answer),
-      );
-    });
+    return await callBytes(client, path, request, bearer(token));
   } catch (error) {
-    note(error as ServiceError);
+    note(error as CallError);
     return undefined;
   } finally {
     client.close();
   }
 }
 
-function note(error: ServiceError): void {
-  const { code, reason }: CallError = toCallError(error);
+function note({ code, reason, cause: error }: CallError): void {
   reasons.add(reason || code);
   const values = Object.keys(error.metadata.getMap()).flatMap((name) => [name, ...error.metadata.get(name)]);
   errors.push(error.message, error.details, inspect(error, { depth: 5 }), ...values);

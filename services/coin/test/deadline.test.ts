@@ -3,8 +3,10 @@ import { credentials } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { CoinAdminServiceClient } from '../../../gen/aqm/coin/v1/coin_admin_service';
 import { CoinServiceClient, FetchCoinsRequest } from '../../../gen/aqm/coin/v1/coin_service';
+import { call } from '../../../testkit/call';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../testkit/coins';
-import { call, startService, type TestService, type User } from '../../../testkit/service';
+import { startService, type TestService, type TestServiceOptions } from '../../../testkit/service';
+import type { User } from '../../../testkit/user';
 import { Deadline } from '../deadline';
 import { CancelledError, DeadlineExceededError } from '../errors';
 import { whileHeld } from './store/claim/held-stock';
@@ -17,7 +19,7 @@ let owner: User;
 let coins: CoinServiceClient;
 let admin: CoinAdminServiceClient;
 
-async function start(options: { maxCalls?: number; poolSize?: number }): Promise<void> {
+async function start(options: TestServiceOptions): Promise<void> {
   service = await startService({}, { replicas: 1, ...options });
   owner = await service.user({ isAdmin: true });
   coins = new CoinServiceClient(service.address, credentials.createInsecure());
@@ -181,7 +183,8 @@ describe('when the deadline passes during a statement', () => {
   });
 
   test('a batch returns what its earlier statements got, so that it is charged for it', async () => {
-    await start({});
+    // The batch waits that long for the lock, in vain.
+    await start({ timeouts: { lockTimeoutMs: 3000 } });
     await owner.upload([...mint(1, SILVER), ...mint(1)]);
     const item = { targetUserId: owner.id, count: 1, allowLowerCategories: false, requestId: undefined };
     const batch = [BRONZE, SILVER].map((coinCategory) => ({ ...item, coinCategory }));

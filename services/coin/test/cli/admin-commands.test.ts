@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import pino from 'pino';
 import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
+import type { User } from '../../../../testkit/user';
 import { Fence } from '../../fence/fence';
 
 const DAY_MS = 86_400_000;

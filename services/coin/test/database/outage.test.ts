@@ -4,17 +4,19 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
+import type { CallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
 import { compiled } from '../../../../testkit/root';
-import { type CallError, startService, type TestService, User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnMain, spawnService } from '../../../../testkit/service-process';
+import { User } from '../../../../testkit/user';
 import { developmentKey, issueToken } from '../../identity/development-key';
 
 /**
  * The deadline of a call. A call that exceeds it fails with DEADLINE_EXCEEDED, which no test here
  * accepts.
  */
-const DEADLINE_MS = 2000;
+const DEADLINE_MS = 30_000;
 
 /** The results of callers that fetch one coin after the other and repeat failed calls. */
 interface Seen {
@@ -70,7 +72,7 @@ async function underLoad(
 
 /** Waits until the condition holds. The limit only ends a failing test. */
 async function eventually(condition: () => boolean): Promise<void> {
-  const giveUp = Date.now() + 40_000;
+  const giveUp = Date.now() + 180_000;
   while (!condition()) {
     if (Date.now() > giveUp) throw new Error(`The condition did not become true: ${condition}`);
     await new Promise((resolve) => setImmediate(resolve));
@@ -182,7 +184,7 @@ describe('the embedded PostgreSQL', () => {
     const program = compiled('services/coin/test/database/stop-with-hung-backend');
     const ended = spawnSync(process.execPath, [program, folder], {
       encoding: 'utf8',
-      timeout: 50_000,
+      timeout: 180_000,
       killSignal: 'SIGKILL',
     });
     expect(ended.stdout.match(/"mode":"\w+"/g)).toEqual(['"mode":"fast"']);

@@ -9,12 +9,13 @@ import {
   HealthClient,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../../../gen/grpc/health/v1/health';
+import { type CallError, call } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { eventually } from '../../../../testkit/eventually';
 import { baseBackup, queryOnce } from '../../../../testkit/postgres-cluster';
-import { type CallError, call, User } from '../../../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../../../testkit/service-process';
+import { User } from '../../../../testkit/user';
 import { developmentKey, issueToken } from '../../identity/development-key';
 
 let dataDir: string;

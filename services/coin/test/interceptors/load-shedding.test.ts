@@ -4,8 +4,9 @@ import {
   HealthClient,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../../../gen/grpc/health/v1/health';
+import { type CallError, call } from '../../../../testkit/call';
 import { mint } from '../../../../testkit/coins';
-import { type CallError, call, startService, type TestService } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
 import { CallsInFlight } from '../../calls-in-flight';
 
@@ -80,7 +81,7 @@ test('calls that would wait too long for a connection are refused at once; admit
   const bob = await service.user();
   await bob.upload(mint(5));
   const signal = AbortSignal.timeout(120_000);
-  const child = await spawnService(service, { AQM_POOL_SIZE: '1', AQM_MAX_WAIT_MS: '50' });
+  const child = await spawnService(service, { AQM_POOL_SIZE: '1', AQM_MAX_WAIT_MS: '500' });
   try {
     const { address } = child;
     const [atChild, stranger] = await Promise.all([service.user({ id: bob.id, address }), service.user({ address })]);

@@ -2,10 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import pino from 'pino';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
+import { CallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
-import { RedisProcess } from '../../../../testkit/redis-process';
-import { CallError, REPLICAS, startService, type TestService, type User } from '../../../../testkit/service';
+import { RedisServer } from '../../../../testkit/redis-server';
+import { REPLICAS, startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
+import type { User } from '../../../../testkit/user';
 import { type CoinRates, readConfig } from '../../config';
 import { CoinLimits } from '../../limits/coin-limits';
 import type { Limits } from '../../limits/limits';
@@ -34,13 +36,13 @@ let alice: User;
 const ANSWER_TIMEOUT_MS = 60_000;
 const SILENT = pino({ level: 'silent' });
 /** The Redis that several replicas share. */
-let shared: RedisProcess | undefined;
+let shared: RedisServer | undefined;
 const opened: Limits[] = [];
 
 /** Opens the budgets of each replica: in memory for a single one, in a shared Redis for several. */
 async function budgets(): Promise<readonly Limits[]> {
   if (REPLICAS === 1) return [new MemoryLimits()];
-  shared ??= await RedisProcess.start();
+  shared ??= await RedisServer.startInMemory();
   const { socket } = shared;
   const each = Array.from({ length: REPLICAS }, () => new RedisLimits(socket, SILENT, ANSWER_TIMEOUT_MS));
   opened.push(...each);
@@ -206,9 +208,9 @@ test('a top-up of five besties stays within the default limits', async () => {
 });
 
 describe('limits in a Redis', () => {
-  let redis: RedisProcess;
+  let redis: RedisServer;
   beforeEach(async () => {
-    redis = await RedisProcess.start();
+    redis = await RedisServer.startInMemory();
   });
   afterEach(() => redis.destroy());
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import pino from 'pino';
-import { RedisProcess } from '../../../../testkit/redis-process';
+import { RedisServer } from '../../../../testkit/redis-server';
 import type { Rate } from '../../config';
 import { type Charge, type Limits, refillMs } from '../../limits/limits';
 import { MemoryLimits } from '../../limits/memory-limits';
@@ -15,9 +15,9 @@ const SLOW: Rate = { perHour: 1, burst: 200 };
 /** Refills by one in 1 ms. */
 const FAST: Rate = { perHour: 3_600_000, burst: 50 };
 
-let redis: RedisProcess;
+let redis: RedisServer;
 beforeAll(async () => {
-  redis = await RedisProcess.start();
+  redis = await RedisServer.startInMemory();
 });
 afterAll(() => redis.destroy());
 
@@ -124,7 +124,7 @@ describe('several servers with one Redis', () => {
   });
 
   test.each(['killed', 'frozen'])('admit nothing while Redis is %s, and admit again when it is back', async (state) => {
-    const own = await RedisProcess.start();
+    const own = await RedisServer.startInMemory();
     const limits = new RedisLimits(own.socket, SILENT);
     const charge: Charge = { budget: 'a', rate: SLOW, amount: 1 };
     await takeWhenConnected(limits, [charge]);

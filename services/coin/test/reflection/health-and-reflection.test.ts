@@ -11,7 +11,8 @@ import {
   type ServerReflectionResponse,
   ServerReflectionService,
 } from '../../../../gen/grpc/reflection/v1/reflection';
-import { call, startService, type TestService } from '../../../../testkit/service';
+import { call } from '../../../../testkit/call';
+import { startService, type TestService } from '../../../../testkit/service';
 
 let service: TestService;
 

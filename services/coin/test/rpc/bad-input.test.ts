@@ -1,9 +1,11 @@
 import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
-import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
+import { CallError, callBytes } from '../../../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../testkit/coins';
-import { CallError, startService, type TestService, toCallError, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
+import type { User } from '../../../../testkit/user';
 import { issueToken } from '../../identity/development-key';
 
 const DAY = 86_400_000;
@@ -48,18 +50,7 @@ afterEach(async () => {
 function sendRaw(path: string, bytes: Buffer, headers: Record<string, string> = {}): Promise<Buffer> {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-  const identity = (buffer: Buffer) => buffer;
-  return new Promise((resolve, reject) => {
-    rawClient.makeUnaryRequest(
-      path,
-      identity,
-      identity,
-      bytes,
-      metadata,
-      (error: ServiceError | null, answer?: Buffer) =>
-        error ? reject(toCallError(error)) : resolve(answer ?? Buffer.alloc(0)),
-    );
-  });
+  return callBytes(rawClient, path, bytes, metadata);
 }
 
 const coin = (fields: object) =>

@@ -5,7 +5,8 @@ import {
   CoinStateResult_State as State,
 } from '../../../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
+import type { User } from '../../../../testkit/user';
 import { statementsOf } from './statements';
 
 const HOUR = 3_600_000;

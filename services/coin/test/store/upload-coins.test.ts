@@ -1,7 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
+import type { User } from '../../../../testkit/user';
 
 const HOUR = 3_600_000;
 let service: TestService;

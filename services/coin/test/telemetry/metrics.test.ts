@@ -7,11 +7,12 @@ import { BRONZE, GOLD, mint } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
 import { freePorts } from '../../../../testkit/free-port';
 import { compiled } from '../../../../testkit/root';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnProgram, spawnService } from '../../../../testkit/service-process';
+import type { User } from '../../../../testkit/user';
 import { readStockLevels } from '../../store/stock-levels';
 
-const DEVICE = compiled('device/test/observed-device');
+const DEVICE = compiled('testkit/observed-device');
 
 let service: TestService;
 let running: ServiceProcess | undefined;

@@ -22,7 +22,8 @@ import {
   uint32,
   WINDOW_UPDATE,
 } from '../../../../testkit/raw-http2';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
+import type { User } from '../../../../testkit/user';
 import type { ConnectionLimits } from '../../config';
 import { Certificates } from '../../transport/certificates';
 import { CertificateAuthority } from './certificate-authority';

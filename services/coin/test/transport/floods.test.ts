@@ -21,8 +21,9 @@ import {
   uint32,
   WINDOW_UPDATE,
 } from '../../../../testkit/raw-http2';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnService } from '../../../../testkit/service-process';
+import type { User } from '../../../../testkit/user';
 
 const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
 const REFLECTION = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';

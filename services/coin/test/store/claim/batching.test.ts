@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../../testkit/coins';
-import { startService, type TestService, type User } from '../../../../../testkit/service';
+import { startService, type TestService } from '../../../../../testkit/service';
+import type { User } from '../../../../../testkit/user';
 import { Deadline } from '../../../deadline';
 import { CancelledError, OverloadedError } from '../../../errors';
 import { MAX_DETACHED } from '../../../store/claim/batch-queue';

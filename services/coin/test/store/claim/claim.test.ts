@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { type CompiledQuery, sql } from 'kysely';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../../testkit/coins';
-import { startService, type TestService, type User } from '../../../../../testkit/service';
+import { startService, type TestService } from '../../../../../testkit/service';
+import type { User } from '../../../../../testkit/user';
 import { acceptableCategories } from '../../../coin';
 import { readIncarnation } from '../../../fence/database-state';
 import type { ClaimRow } from '../../../store/claim/answer';

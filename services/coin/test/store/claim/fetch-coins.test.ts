@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { BRONZE, fingerprint, GOLD, ids, mint, SILVER } from '../../../../../testkit/coins';
-import { startService, type TestService, type User } from '../../../../../testkit/service';
+import { startService, type TestService } from '../../../../../testkit/service';
+import type { User } from '../../../../../testkit/user';
 
 let service: TestService;
 let bob: User;
@@ -206,6 +207,9 @@ test('items of one target whose fallbacks overlap share its coins, and none is h
 });
 
 test('a fetch of coins that stay locked returns the free ones, or OVERLOADED if none are free', async () => {
+  await service.stop();
+  service = await startService({}, { timeouts: { lockTimeoutMs: 1000 } });
+  [bob, alice] = await Promise.all([service.user(), service.user()]);
   const coins = mint(2);
   await bob.upload(coins);
   const { db } = service.database;

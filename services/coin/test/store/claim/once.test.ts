@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../../testkit/coins';
-import { IS_DISTRIBUTED, startService, type TestService, type User } from '../../../../../testkit/service';
+import { IS_DISTRIBUTED, startService, type TestService } from '../../../../../testkit/service';
 import { type ServiceProcess, spawnService } from '../../../../../testkit/service-process';
+import type { User } from '../../../../../testkit/user';
 import { statementsOf } from '../statements';
 
 let service: TestService;

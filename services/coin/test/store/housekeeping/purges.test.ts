@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { BRONZE, GOLD, ids, mint } from '../../../../../testkit/coins';
-import { startService, type TestService, type User } from '../../../../../testkit/service';
+import { startService, type TestService } from '../../../../../testkit/service';
+import type { User } from '../../../../../testkit/user';
 
 let service: TestService;
 let bob: User;

@@ -4,13 +4,14 @@ import { mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import type { CallError } from '../../../../testkit/call';
 import { BRONZE, ids, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { PgBouncer } from '../../../../testkit/pgbouncer';
 import { Cluster } from '../../../../testkit/postgres-cluster';
-import { type CallError, User } from '../../../../testkit/service';
 import { type ServiceProcess, spawnMain } from '../../../../testkit/service-process';
 import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database';
+import { User } from '../../../../testkit/user';
 import { migrateDown, migrateUp } from '../../database/migrate';
 import { openDatabase } from '../../database/pool';
 import { developmentKey, issueToken } from '../../identity/development-key';
@@ -121,7 +122,7 @@ describe('a service behind PgBouncer', () => {
    */
   async function fetchThrough(): Promise<string> {
     const request = one();
-    for (const giveUp = Date.now() + 40_000; ; await setTimeout(20)) {
+    for (const giveUp = Date.now() + 180_000; ; await setTimeout(20)) {
       try {
         return ids((await alice.fetch(request, 8000)).coins)[0] ?? 'none';
       } catch (error) {

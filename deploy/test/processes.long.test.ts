@@ -10,7 +10,7 @@ import { PgBouncer } from '../../testkit/pgbouncer';
 import { ROOT } from '../../testkit/root';
 import { healthCheckOf, serviceNamed } from './compose-file';
 
-/** What docker-compose.yml starts and asks for health, as plain processes: each program that Debian has. */
+/** The programs of docker-compose.yml that Debian packages, started and checked for health as plain processes. */
 
 let folder: string;
 beforeAll(() => {
@@ -34,7 +34,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** The folder of the socket of the test run's PostgreSQL. */
+/** Returns the folder of the socket of the test run's PostgreSQL. */
 function socketFolder(): string {
   const url = (process.env.TEST_POSTGRES ?? '').replace('///', '//host/');
   return new URL(url).searchParams.get('host') ?? '';
@@ -53,13 +53,13 @@ describe('redis', () => {
     );
     const [program = '', ...args] = command;
     expect(isHealthy(check)).toBe(false);
-    // A port and an address of its own, as everything that runs beside other tests.
+    // A free port, because other tests run beside this one.
     redis = spawn(program, [...args, '--port', `${port}`, '--bind', '127.0.0.1'], { stdio: 'ignore' });
     while (!isHealthy(check)) expect(redis.exitCode).toBeNull();
   });
   afterAll(() => redis.kill('SIGKILL'));
 
-  test('keeps what a device needs kept: no warning at opening', async () => {
+  test('is durable enough for a device, which opens it without a warning', async () => {
     const warnings: string[] = [];
     const storage = await openDeviceStorage({
       backend: 'redis',

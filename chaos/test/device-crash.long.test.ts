@@ -70,7 +70,7 @@ describe('the checker finds', () => {
     expect(await breaches(said('store', id), said('select', id))).toEqual([expect.stringContaining('stored again')]);
   });
 
-  test('nothing where a step was begun and may have happened', async () => {
+  test('no breach where a step was begun and may have happened', async () => {
     const id = randomUUID();
     await storage.vault.storeKey({ ...newKey(), keyId: id });
     await storage.vault.burnKey(id);

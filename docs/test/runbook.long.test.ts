@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import type { CallError } from '../../testkit/call';
 import { BRONZE, mint } from '../../testkit/coins';
 import { eventually } from '../../testkit/eventually';
-import type { CallError, User } from '../../testkit/service';
+import type { User } from '../../testkit/user';
 import { Operation } from './operation';
 import { type Commands, commandsBySection } from './sections';
 
@@ -19,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => operation?.stop());
 
-/** @returns how many coins came, or the reason why none could */
+/** Fetches one coin. @returns the number of coins, or the reason of the failure */
 async function fetchOne(): Promise<number | string> {
   try {
     const wish = { targetUserId: bob.id, coinCategory: BRONZE, count: 1, requestId: randomUUID() };
@@ -40,8 +41,8 @@ const isAccepted = (user: User) =>
 const answers = (what: number | string) =>
   eventually(`a fetch that answers ${what}`, async () => (await fetchOne()) === what);
 
-/** What stands around the commands of a section, where they need more than to be typed: the world they are for, and what they do. */
-const SCENES: Readonly<Record<string, (...blocks: Commands[]) => Promise<void>>> = {
+/** The sections whose commands need a certain situation: it is set up, and the effect of the commands is checked. */
+const SITUATIONS: Readonly<Record<string, (...blocks: Commands[]) => Promise<void>>> = {
   'First look': async (all) => {
     const said = await operation.type(all);
     expect(said).toMatch(/^ok +fence +the database is open/m);
@@ -117,17 +118,13 @@ const SCENES: Readonly<Record<string, (...blocks: Commands[]) => Promise<void>>>
   },
 };
 
-test.each([...sections])(
-  '%s',
-  async (name, blocks) => {
-    const scene = SCENES[name];
-    if (scene) await scene(...blocks);
-    else for (const block of blocks) expect((await operation.type(block)).length).toBeGreaterThan(0);
-  },
-  60_000,
-);
+test.each([...sections])('%s', async (name, blocks) => {
+  const situation = SITUATIONS[name];
+  if (situation) await situation(...blocks);
+  else for (const block of blocks) expect((await operation.type(block)).length).toBeGreaterThan(0);
+});
 
-test('every scene is of a section, and takes all of its commands', () => {
-  for (const [name, scene] of Object.entries(SCENES))
-    expect([name, sections.get(name)?.length]).toEqual([name, scene.length]);
+test('every situation belongs to a section, and takes all of its commands', () => {
+  for (const [name, situation] of Object.entries(SITUATIONS))
+    expect([name, sections.get(name)?.length]).toEqual([name, situation.length]);
 });

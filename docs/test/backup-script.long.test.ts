@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { Cluster } from '../../testkit/postgres-cluster';
 import { ROOT } from '../../testkit/root';
 
-/** Debian's PostgreSQL, of whatever version: npm has no pg_basebackup. */
+/** Debian's PostgreSQL of any version, because no npm package has pg_basebackup. */
 const bin = dirname(globSync('/usr/lib/postgresql/*/bin/pg_basebackup').sort().at(-1) ?? '');
 const binaries = { initdb: join(bin, 'initdb'), postgres: join(bin, 'postgres') };
 
@@ -31,7 +31,7 @@ const backup = (env: NodeJS.ProcessEnv = {}) =>
     env: { PATH: `${bin}:/usr/bin:/bin`, BACKUP_URL: cluster.url('postgres'), ...env },
   });
 
-test('what deploy/backup.sh copied from a running PostgreSQL starts, with everything in it', async () => {
+test('a copy that deploy/backup.sh made of a running PostgreSQL starts, with everything in it', async () => {
   await cluster.query('CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n', 'postgres');
   const { status, stdout, stderr } = backup();
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
@@ -47,7 +47,7 @@ test('what deploy/backup.sh copied from a running PostgreSQL starts, with everyt
   expect(await restored.query('SELECT count(*) FROM kept', 'postgres')).toBe('1000');
 });
 
-test('only as many stay as KEEP says, the newest; one that fails leaves nothing behind', () => {
+test('KEEP limits the copies to the newest; a copy that fails leaves nothing', () => {
   const folders = () => readdirSync(join(folder, 'backups')).sort();
   const before = folders();
   for (const old of ['20010101T000000Z', '20020101T000000Z']) mkdirSync(join(folder, 'backups', old));
@@ -63,7 +63,7 @@ test('only as many stay as KEEP says, the newest; one that fails leaves nothing 
   expect(unreached.stderr).toContain('Connection refused');
   expect(folders()).toEqual([left]);
 
-  // A copy that is there, and is not what it should be.
+  // A copy that is complete but does not verify.
   mkdirSync(join(folder, 'bin'));
   writeFileSync(join(folder, 'bin/pg_verifybackup'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
   expect(backup({ PATH: `${join(folder, 'bin')}:${bin}:/usr/bin:/bin` }).status).toBe(1);

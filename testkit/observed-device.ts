@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NodeSDK } from '@opentelemetry/sdk-node';
-import { openDeviceStorage } from '..';
+import { openDeviceStorage } from '../device';
 
 const HOUR_MS = 3_600_000;
 

@@ -6,16 +6,17 @@ import { BRONZE, mint } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
 import { freePorts } from '../../../../testkit/free-port';
 import { compiled } from '../../../../testkit/root';
-import { startService, type TestService, type User } from '../../../../testkit/service';
+import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnProgram, spawnService } from '../../../../testkit/service-process';
 import { asAdmin, createDatabase, type TestDatabase } from '../../../../testkit/test-database';
+import type { User } from '../../../../testkit/user';
 import { checkDeployedFiles, Prometheus, readDeployed } from './prometheus';
 
 // A test waits for several alerts, one after the other.
 jest.setTimeout(900_000);
 
 const HOUSEKEEPING = compiled('services/coin/test/telemetry/frequent-housekeeping');
-const DEVICE = compiled('device/test/observed-device');
+const DEVICE = compiled('testkit/observed-device');
 
 let service: TestService;
 let prometheus: Prometheus;
@@ -49,6 +50,10 @@ beforeAll(async () => {
     AQM_POOL_SIZE: '2',
     AQM_MAX_CALLS: '8',
     AQM_CLAIM_BATCH: '16',
+    // Calls fail after the timeouts of an operation, not after those of the other tests.
+    AQM_CONNECT_TIMEOUT_MS: '1500',
+    AQM_STATEMENT_TIMEOUT_MS: '5000',
+    AQM_LOCK_TIMEOUT_MS: '1000',
   };
   [main, withoutRedis, housekeeping, device] = await Promise.all([
     spawnService(service, { ...env, ...metricsAt(first) }),

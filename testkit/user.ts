@@ -1,0 +1,77 @@
+import { credentials } from '@grpc/grpc-js';
+import type { Coin } from '../gen/aqm/coin/v1/coin';
+import { CoinAdminServiceClient } from '../gen/aqm/coin/v1/coin_admin_service';
+import {
+  type BatchFetchCoinsResponse,
+  CoinServiceClient,
+  FetchCoinsRequest,
+  type FetchCoinsResponse,
+  type GetInventoryCountResponse,
+  ReconcileCoinsRequest,
+  type ReconcileCoinsResponse,
+  UploadCoinsRequest,
+  type UploadCoinsResponse,
+} from '../gen/aqm/coin/v1/coin_service';
+import { call } from './call';
+
+/** Distributes the calls over all addresses of a service. */
+const ROUND_ROBIN = JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] });
+
+/** Calls a service as one user, over a connection that no other user shares. */
+export class User {
+  readonly #coins: CoinServiceClient;
+  readonly #admin: CoinAdminServiceClient;
+
+  constructor(
+    address: string,
+    readonly id: string,
+    readonly token: string,
+  ) {
+    const options = {
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.service_config': ROUND_ROBIN,
+      // A connection that a worker of the service had accepted when it was killed is never answered.
+      'grpc.keepalive_time_ms': 10_000,
+    };
+    this.#coins = new CoinServiceClient(address, credentials.createInsecure(), options);
+    this.#admin = new CoinAdminServiceClient(address, credentials.createInsecure(), options);
+  }
+
+  upload(coins: readonly Coin[], databaseEpoch = ''): Promise<UploadCoinsResponse> {
+    const request = UploadCoinsRequest.create({ databaseEpoch });
+    request.coins = [...coins];
+    return call(this.#coins.uploadCoins.bind(this.#coins), request, this.token);
+  }
+
+  fetch(request: Partial<FetchCoinsRequest>, deadlineMs?: number): Promise<FetchCoinsResponse> {
+    return call(this.#coins.fetchCoins.bind(this.#coins), FetchCoinsRequest.create(request), this.token, deadlineMs);
+  }
+
+  batchFetch(requests: readonly Partial<FetchCoinsRequest>[]): Promise<BatchFetchCoinsResponse> {
+    const batch = { requests: requests.map((request) => FetchCoinsRequest.create(request)) };
+    return call(this.#coins.batchFetchCoins.bind(this.#coins), batch, this.token);
+  }
+
+  count(): Promise<GetInventoryCountResponse> {
+    return call(this.#coins.getInventoryCount.bind(this.#coins), {}, this.token);
+  }
+
+  reconcile(request: Partial<ReconcileCoinsRequest>): Promise<ReconcileCoinsResponse> {
+    return call(this.#coins.reconcileCoins.bind(this.#coins), ReconcileCoinsRequest.create(request), this.token);
+  }
+
+  async purgeStale(maxAgeDays = 0): Promise<number> {
+    const answer = await call(this.#admin.purgeStale.bind(this.#admin), { maxAgeDays }, this.token);
+    return Number(answer.deletedCount);
+  }
+
+  async hardDelete(graceHours = 0): Promise<number> {
+    const answer = await call(this.#admin.hardDeleteFetched.bind(this.#admin), { graceHours }, this.token);
+    return Number(answer.deletedCount);
+  }
+
+  close(): void {
+    this.#coins.close();
+    this.#admin.close();
+  }
+}
