@@ -1,3 +1,4 @@
+import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { connect } from '../../database/connection';
 import { isLockTimeout } from '../../database/sqlstate';
 import type { Deadline } from '../../deadline';
@@ -10,7 +11,7 @@ import { type FetchAnswer, fastAnswers, fullAnswer, isUnverified, recordHandedOu
 import { BatchDelayEstimate } from './batch-delay-estimate';
 import { type ClaimContext, claimAlone, FULL } from './claim-alone';
 import type { ClaimItem } from './claim-item';
-import { claimManyFast } from './claim-many-fast';
+import { claimManyFast, mayShareBatch } from './claim-many-fast';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { QueuedFetch } from './queued-fetch';
@@ -157,15 +158,16 @@ export class BatchQueue {
   #takeBatch(): QueuedFetch[] {
     const { maxItems, maxUsers, maxCoins } = this.#bounds;
     const taken: QueuedFetch[] = [];
-    const users = new Set<string>();
+    const users = new Map<string, readonly CoinCategory[]>();
     let coins = 0;
     for (const fetch of this.#queue) {
-      const { userId, count } = fetch.item;
+      const { userId, count, categories } = fetch.item;
       if (taken.length === maxItems || coins + count > maxCoins) break;
-      if (!users.has(userId) && users.size === maxUsers) continue;
+      const ofUser = users.get(userId);
+      if (ofUser ? !mayShareBatch(ofUser, categories) : users.size === maxUsers) continue;
       fetch.leaveQueue();
       taken.push(fetch);
-      users.add(userId);
+      if (!ofUser) users.set(userId, categories);
       coins += count;
     }
     this.#delay.took(taken.length, this.#queue.size);

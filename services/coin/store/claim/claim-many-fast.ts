@@ -1,4 +1,5 @@
 import { CompiledQuery } from 'kysely';
+import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../../coin';
 import { booleans, integers, smallints, uuids } from '../../database/binary-arrays';
 import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
@@ -7,15 +8,19 @@ import type { ClaimItem, Targets } from './claim-item';
 
 /**
  * Returns the fast claim of several items, of any users and by any requesters: for a batch what
- * claim-one-fast.ts is for one item. Each item is served completely from the first of its
- * categories, or not at all. An item that is not served has no row, and the caller falls back to
- * claim-one.ts for it. So a fallback that is not needed costs nothing, and one that is needed costs
- * a statement.
+ * claim-one-fast.ts is for one item. Each item is served completely from its categories in their
+ * order, or not at all. An item that is not served has no row, and the caller falls back to
+ * claim-one.ts for it.
  *
- * - Items of one user and category share one scan of the queue in upload order and divide it in
- *   their own order: a statement does not skip its own locks, so two scans would pick the same
- *   coins. array_agg keeps the order of the scan (PostgreSQL, "Aggregate Functions": sorted input
- *   from a subquery); an ORDER BY of its own would sort again.
+ * - Items of one user and the same categories share one scan, by category and upload order, and
+ *   divide it in their own order: a statement does not skip its own locks, so two scans would pick
+ *   the same coins. For the same reason a batch holds, of one user, either items of one category
+ *   each or items of the same list (`mayShareBatch`). array_agg keeps the order of the scan
+ *   (PostgreSQL, "Aggregate Functions": sorted input from a subquery); an ORDER BY of its own would
+ *   sort again.
+ * - Batches without fallback have a text of their own, which does not unnest lists.
+ * - On distributed tables an item is served from the first of its categories only, because rows
+ *   are found there by the category of their scan.
  * - Records are written in the order of their primary key, and the statement never waits for a
  *   coin, so two statements that meet wait in one direction only. If a record of the same id exists
  *   (an earlier item's too), nothing is deleted for the item.
@@ -34,25 +39,29 @@ export function claimManyFast(
   items: readonly ClaimItem[],
   options: { readonly incarnation: string; readonly targets: Targets },
 ): { compile(): CompiledQuery<ClaimRow> } {
+  const isOneUser = options.targets === 'one';
   const scans = new Map<string, Scan>();
   const parts = items.map((item) => {
-    const coinCategory = item.categories[0] ?? item.coinCategory;
-    const name = `${item.userId} ${coinCategory}`;
+    const categories = isOneUser ? item.categories.slice(0, 1) : item.categories;
+    const name = `${item.userId} ${categories.join()}`;
     let scan = scans.get(name);
     if (!scan) {
-      scan = { number: scans.size + 1, userId: item.userId, coinCategory, wanted: 0 };
+      scan = { number: scans.size + 1, userId: item.userId, categories, wanted: 0 };
       scans.set(name, scan);
     }
     scan.wanted += item.count;
     return { scan: scan.number, upto: scan.wanted };
   });
   const distinct = [...scans.values()];
-  if (options.targets === 'one' && distinct.some(({ userId }) => userId !== distinct[0]?.userId)) {
+  if (isOneUser && distinct.some(({ userId }) => userId !== distinct[0]?.userId)) {
     throw new RangeError('a statement for one user was given items of several');
   }
+  const hasFallback = distinct.some(({ categories }) => categories.length > 1);
   const values = [
-    options.targets === 'one' ? distinct[0]?.userId : uuids(distinct, ({ userId }) => userId),
-    smallints(distinct, ({ coinCategory }) => coinCategory),
+    isOneUser ? distinct[0]?.userId : uuids(distinct, ({ userId }) => userId),
+    hasFallback
+      ? distinct.map(({ categories }) => `{${categories.join()}}`)
+      : smallints(distinct, ({ categories }) => categories[0] ?? 0),
     integers(distinct, ({ wanted }) => wanted),
     integers(parts, ({ scan }) => scan),
     integers(parts, ({ upto }) => upto),
@@ -63,22 +72,33 @@ export function claimManyFast(
     booleans(items, ({ allowLowerCategories }) => allowLowerCategories),
     options.incarnation,
   ];
-  const text = TEXTS[options.targets][items.some(({ isRepeatable }) => isRepeatable) ? 'chosen' : 'random'];
+  const texts = isOneUser ? TEXTS.one : hasFallback ? TEXTS.fallback : TEXTS.several;
+  const text = texts[items.some(({ isRepeatable }) => isRepeatable) ? 'chosen' : 'random'];
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
+}
+
+/**
+ * Returns true if items of one user with these lists of categories may be in one batch: their scans
+ * must not meet over the same coins.
+ */
+export function mayShareBatch(one: readonly CoinCategory[], other: readonly CoinCategory[]): boolean {
+  return one.length === other.length && (one.length === 1 || one.every((category, rank) => category === other[rank]));
 }
 
 interface Scan {
   readonly number: number;
   readonly userId: string;
-  readonly coinCategory: number;
+  readonly categories: readonly CoinCategory[];
   wanted: number;
 }
 
-/** The parts in which the statement texts for one and for several users differ. */
+/** The parts in which the statement texts differ. */
 interface Pieces {
   readonly guard: string;
   readonly verified: string;
   readonly scans: string;
+  /** Selects the coins of a scan, given the selection of those of one category. */
+  readonly coins: (ofCategory: (category: string) => string) => string;
   readonly user: (of: string) => string;
   /**
    * The column that is kept of a locked row, and the condition by which the deletion finds that
@@ -90,16 +110,32 @@ interface Pieces {
   readonly category: (of: string) => string;
 }
 
+const SEVERAL = {
+  guard: '',
+  verified: `${CURRENT_INCARNATION} = $11::text`,
+  location: 's.ctid',
+  at: 's.ctid = v.location',
+  category: () => '',
+  user: (of: string) => `${of}.user_id`,
+};
+
 const TEXTS = {
   several: textsFor({
-    guard: '',
-    verified: `${CURRENT_INCARNATION} = $11::text`,
-    location: 's.ctid',
-    at: 's.ctid = v.location',
-    category: () => '',
+    ...SEVERAL,
     scans:
       'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, category, wanted, scan)',
-    user: (of: string) => `${of}.user_id`,
+    coins: (ofCategory) => ofCategory('q.category'),
+  }),
+  fallback: textsFor({
+    ...SEVERAL,
+    scans:
+      'unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, categories, wanted, scan)',
+    coins: (ofCategory) => `
+      SELECT s.location, s.key_id
+      FROM unnest(q.categories::smallint[]) WITH ORDINALITY AS c (category, rank)
+      CROSS JOIN LATERAL (${ofCategory('c.category')}
+      ) s
+      LIMIT q.wanted`,
   }),
   one: textsFor({
     guard: `${guardOnOneNode('$11')},
@@ -109,6 +145,7 @@ const TEXTS = {
     at: 's.coin_category = v.category AND s.upload_order = v.location',
     category: (of: string) => `, ${of}.category`,
     scans: 'unnest((SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (category, wanted, scan)',
+    coins: (ofCategory) => ofCategory('q.category'),
     user: () => '$1::uuid',
   }),
 };
@@ -135,29 +172,30 @@ served AS MATERIALIZED (
 }
 
 /**
- * Parameters: $1 users, $2 categories and $3 coin counts of the scans; for each item $4 its scan,
+ * Parameters: $1 users, $2 categories (or lists of them) and $3 coin counts of the scans; for each item $4 its scan,
  * $5 the last position in that scan, $6 requester, $7 request id, $8 category, $9 count and $10
  * fallback as asked; $11 the verified incarnation.
  */
 function textFor(
-  { guard, verified, scans, user, location, at, category }: Pieces,
+  { guard, verified, scans, coins, user, location, at, category }: Pieces,
   { record, served }: { readonly record: string; readonly served: string },
 ): string {
+  const ofCategory = (wanted: string) => `
+      SELECT ${location} AS location, s.key_id
+      FROM coin_stock s
+      WHERE s.user_id = ${user('q')} AND s.coin_category = ${wanted}
+        AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
+        AND ${verified}
+      ORDER BY s.upload_order
+      LIMIT q.wanted
+      FOR UPDATE SKIP LOCKED`;
   return `
 WITH ${guard}scan AS MATERIALIZED (
   SELECT q.scan, ${user('q')} AS user_id${category('q')}, p.locations, p.key_ids
   FROM ${scans}
   CROSS JOIN LATERAL (
     SELECT array_agg(s.location) AS locations, array_agg(s.key_id) AS key_ids
-    FROM (
-      SELECT ${location} AS location, s.key_id
-      FROM coin_stock s
-      WHERE s.user_id = ${user('q')} AND s.coin_category = q.category
-        AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
-        AND ${verified}
-      ORDER BY s.upload_order
-      LIMIT q.wanted
-      FOR UPDATE SKIP LOCKED
+    FROM (${coins(ofCategory)}
     ) s
   ) p
 ),

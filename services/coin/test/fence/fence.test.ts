@@ -12,7 +12,7 @@ import {
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CompiledQuery, sql } from 'kysely';
-import { BRONZE, ids, mint } from '../../../../testkit/coins';
+import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
@@ -175,7 +175,13 @@ describe('the guard', () => {
     const asked = { ...item, categories: [BRONZE] };
     const fast = { incarnation: 'another', targets: 'several' } as const;
     const full = { ...fast, graceSeconds: 3600, held: 'skip', acceptShort: false } as const;
-    for (const claim of [claimOne(asked, full), claimOneFast(asked, fast), claimManyFast([asked], fast)]) {
+    const withFallback = claimManyFast([{ ...asked, categories: [GOLD, BRONZE] }], fast);
+    for (const claim of [
+      claimOne(asked, full),
+      claimOneFast(asked, fast),
+      claimManyFast([asked], fast),
+      withFallback,
+    ]) {
       const { sql: text, parameters } = claim.compile();
       const explain = CompiledQuery.raw(`EXPLAIN (ANALYZE, COSTS OFF) ${text}`, [...parameters]);
       const { rows } = await service.database.db.executeQuery<{ 'QUERY PLAN': string }>(explain);

@@ -350,6 +350,18 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
       expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
     },
   },
+  {
+    does: 'a batch of concurrent fetches for several users, with fallback',
+    files: ['store/claim/claim-many-fast'],
+    holds: 'AS c (category, rank)',
+    touches: 'those users',
+    work: async () => {
+      const all = Array.from({ length: 30 }, (_, call) =>
+        ask([fetchOf(users[call % 3], { coinCategory: GOLD, count: 2, allowLowerCategories: true })]),
+      );
+      expect(new Set((await Promise.all(all)).flat(2)).size).toBe(60);
+    },
+  },
 ];
 
 const SQL_ON_THESE_TABLES = /(FROM|INTO|UPDATE|JOIN|USING|TRUNCATE) coin(_stock|_fetch)?\b/;

@@ -121,6 +121,36 @@ describe('fetches that arrive during a claim', () => {
     expect(answers.slice(0, 2).flat()).toEqual(minted.slice(0, 4));
   });
 
+  test('fall back in the batch, without a statement of their own', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(2, GOLD);
+    const silver = mint(3, SILVER);
+    await owner.upload(silver);
+    const fallback = () => fetchIds(fetchFrom(owner, { coinCategory: GOLD, allowLowerCategories: true }));
+    let answers: string[][] = [];
+    const statements = await claimsOf(async () => {
+      answers = await duringClaim(fallback, Array(4).fill(fallback));
+    });
+    expect(answers.flat()).toEqual([...minted, ...ids(silver)]);
+    expect(statements).toBe(2);
+  });
+
+  test('wait for the next batch if they could take the same coins by another list of categories', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(1, GOLD);
+    const silver = mint(4, SILVER);
+    await owner.upload(silver);
+    const fallback = () => fetchIds(fetchFrom(owner, { coinCategory: GOLD, allowLowerCategories: true }));
+    const direct = () => fetchIds(fetchFrom(owner, { coinCategory: SILVER }));
+    let answers: string[][] = [];
+    const statements = await claimsOf(async () => {
+      answers = await duringClaim(fallback, [fallback, direct, fallback, direct]);
+    });
+    expect(answers[0]).toEqual(minted);
+    expect(answers.slice(1).flat().sort()).toEqual(ids(silver).sort());
+    expect(statements).toBe(3);
+  });
+
   test('get the same coins if they have the same request id', async () => {
     await start();
     const { owner, minted } = await ownerOf(10);

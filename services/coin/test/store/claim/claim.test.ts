@@ -112,13 +112,25 @@ describe.each([
     expect(answered).toBeLessThan(3 * fetches.length);
   });
 
-  test('a batch serves an item from the first of its categories, or not at all', async () => {
-    const fallback = itemOf({ coinCategory: GOLD, count: 5, allowLowerCategories: true });
-    const whole = itemOf({ coinCategory: GOLD, count: 1, allowLowerCategories: true });
+  test('a batch with fallback answers what the full claim does, or nothing', async () => {
     const untouched = await tryOut();
-    expect(await tryOut(claimManyFast([fallback], optionsOf()))).toEqual(untouched);
-    const { rows } = await tryOut(claimManyFast([whole], optionsOf()));
-    expect(rows).toEqual([expect.objectContaining({ coin_category: GOLD })]);
+    const tooMany = itemOf({ coinCategory: GOLD, count: 5, allowLowerCategories: true });
+    expect(await tryOut(claimManyFast([tooMany], optionsOf()))).toEqual(untouched);
+    // One GOLD coin is left, so a batch that must name one category serves no more than that.
+    for (const count of targets === 'one' ? [1] : [1, 2, 3, 4]) {
+      const item = itemOf({ coinCategory: GOLD, count, allowLowerCategories: true });
+      const batched = await tryOut(claimManyFast([item], optionsOf()));
+      expect(batched.rows).toHaveLength(count);
+      expect(batched).toEqual(await tryOut(claimOne(item, optionsOf())));
+    }
+  });
+
+  test('the items of a batch divide the coins of a list in their order, without sharing any', async () => {
+    const items = [1, 1, 2].map((count) => itemOf({ coinCategory: GOLD, count, allowLowerCategories: true }));
+    const { rows } = await tryOut(claimManyFast(items, optionsOf()));
+    const expected = targets === 'one' ? [GOLD] : [GOLD, SILVER, SILVER, BRONZE];
+    expect(rows.map(({ coin_category }) => coin_category)).toEqual(expected);
+    expect(new Set(rows.map(({ key_id }) => key_id)).size).toBe(expected.length);
   });
 
   test('under another incarnation the full claim reports it, and no claim changes anything', async () => {
