@@ -6,13 +6,13 @@ import { ensureGoTool, findGoTool, GO_TOOLS, hasGo, howToGet } from './go-tool.m
 
 const isAll = process.argv.includes('--all');
 
-/** What `npm test` needs. Debian starts redis-server as a service; the tests always run servers of their own. */
+/** Lists the tools that `npm test` needs. Debian starts redis-server as a service; the tests run their own servers. */
 const TOOLS = [
   { what: 'openssl', test: ['openssl', 'version'], debian: 'openssl' },
   { what: 'redis-server', test: ['redis-server', '--version'], debian: 'redis-server' },
 ];
 
-/** What only `npm run check` needs. */
+/** Lists the tools that only `npm run check` needs. */
 const FURTHER_TOOLS = [
   { what: 'protoc', test: ['protoc', '--version'], debian: 'protobuf-compiler' },
   {

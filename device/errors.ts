@@ -56,7 +56,7 @@ export class NotADatabaseError extends DeviceError {
 
   constructor(
     readonly path: string,
-    /** What was found instead, for example `an SQLite file without encryption`. */
+    /** Names the thing that was found instead, for example `an SQLite file without encryption`. */
     readonly found: string,
     options?: ErrorOptions,
   ) {

@@ -14,7 +14,7 @@ import {
 import { InvalidArgumentError, MoveVerificationError, StorageMovedError, TargetNotEmptyError } from './errors';
 import { openMoveEndpoint } from './open-move-endpoint';
 
-/** What a call of moveDeviceStorage did. */
+/** Reports the records that a call of moveDeviceStorage moved. */
 export interface MoveReport {
   /** The backend of the source. */
   readonly from: BackendName;

@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 
-/** How long what a test left running may hold up a run whose results are all known, in milliseconds. */
+/** The time that work left over by tests may delay a finished run, in milliseconds. */
 const EXIT_TIMEOUT_MS = 10_000;
 
 /** Stops the PostgreSQL of the run, removes its files, and ends the process. */

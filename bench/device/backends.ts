@@ -12,7 +12,7 @@ export interface Bench {
   readonly storage: DeviceStorage;
   /** Shifts the clock that is injected into the storage, in milliseconds. */
   readonly clock: { shiftMs: number };
-  /** The same engine without the library, with the same durability. */
+  /** The engine alone, without the library, with equal durability. */
   readonly raw: RawEngine;
   /** Opens another, empty device on the same engine. The caller closes it. */
   openAnother(): Promise<DeviceStorage>;

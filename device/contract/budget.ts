@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../errors';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from './coin-category';
 
-/** How close a contact is. The priority decides how many of its coins are kept ready. */
+/** The closeness of a contact. It decides how many of its coins are kept ready. */
 export type ContactPriority = 'BESTIE' | 'MATE' | 'STRANGER';
 
 /** The maximum number of coins that the inventory holds per contact, by priority and category. */

@@ -1,7 +1,7 @@
 import type { ContactPriority } from './budget';
 import type { CoinCategoryName } from './coin-category';
 
-/** By default, garbageCollect removes the coins of contacts that were inactive for this many days. */
+/** The days of inactivity after which garbageCollect removes the coins of a contact by default. */
 export const INACTIVE_DAYS = 30;
 
 /** The size of a key id as UUID text, which getTotalStorageBytes counts for every coin. */
