@@ -19,8 +19,8 @@ import { withTelemetry } from './telemetry/traced';
  * Opens the storage of one device, and creates it if there is none. Any number of processes may have it open.
  *
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
- * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMovedError, BackendRecordError, or an error of using
- * the storage, such as StorageFullError. An existing storage is unchanged then.
+ * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMovedError, BackendRecordError, or an error that any
+ * operation may reject with, such as StorageFullError. If it rejects, an existing storage is unchanged.
  *
  * Operations are recorded as spans and metrics of the OpenTelemetry providers that the application has registered, if
  * any.
@@ -40,7 +40,7 @@ function open(config: ReturnType<typeof checkConfig>): Promise<DeviceStorage> {
   }
 }
 
-/** Opens storages: `open` is openDeviceStorage. */
+/** The pinned name of the contract (SecureVault, SmartInventory, DatabaseFactory) for openDeviceStorage. */
 export const DatabaseFactory = { open: openDeviceStorage } as const;
 
 async function openOnSqlite(config: CheckedConfig<SqliteConfig | AutoConfig>): Promise<DeviceStorage> {
@@ -53,6 +53,7 @@ async function openOnSqlite(config: CheckedConfig<SqliteConfig | AutoConfig>): P
 }
 
 async function openOnRedis(config: CheckedConfig<RedisConfig | AutoConfig>): Promise<DeviceStorage> {
+  // Only a Redis device may have no key; its contact and user ids are then stored in the clear.
   const secret = config.backend === 'redis' && config.key === undefined ? undefined : Secret.from(config.key);
   try {
     return await openRedis({ ...config, secret });
@@ -74,7 +75,7 @@ async function openAuto(config: CheckedConfig<AutoConfig>): Promise<DeviceStorag
   let chosen: BackendName;
   try {
     // A process that opens the device at the same moment may see the server in another state and record its choice
-    // first.
+    // first. recordChoice returns the choice on record.
     chosen = recordChoice(config.path, redis instanceof UnusableRedis ? 'sqlite' : 'redis');
   } catch (error) {
     if (!(redis instanceof UnusableRedis)) await redis.close();
@@ -96,7 +97,7 @@ class UnusableRedis {
 
 /**
  * Opens Redis for an `auto` device. A server is unusable if it is unreachable or full. Any other error, such as that of
- * a wrong key, is the caller's and decides nothing.
+ * a wrong key, is thrown, and no backend is chosen.
  */
 async function openUsableRedis(config: CheckedConfig<AutoConfig>): Promise<DeviceStorage | UnusableRedis> {
   try {
@@ -112,6 +113,7 @@ function warnOfFallback({ path, onWarning }: CheckedConfig<AutoConfig>, { reason
   onWarning({ code: 'AQM_AUTO_FELL_BACK', message });
 }
 
+/** Returns true if a file with content is at the path. SQLite treats an empty file as a new database. */
 function isThere(path: string): boolean {
   return (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }

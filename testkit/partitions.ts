@@ -5,8 +5,10 @@ import type { Database } from '../services/coin/database/pool';
 export const DISTRIBUTED = ['coin', 'coin_stock', 'coin_fetch'] as const;
 
 /**
- * Partitions the tables of a migrated database by hash of user_id, natively in PostgreSQL, with the columns, defaults, keys and
- * indexes of the migrations. They must be empty.
+ * Replaces the tables of a migrated database by tables that PostgreSQL partitions by hash of
+ * user_id: the closest substitute for a distributed engine. Columns, defaults, keys and indexes stay
+ * those of the migrations. The tables must be empty, because they are dropped. Storage parameters
+ * are set on the partitions, because a partitioned table cannot have any.
  */
 export async function partitionByUser(db: Database, parts: number): Promise<void> {
   await db.transaction().execute(async (transaction) => {
@@ -27,7 +29,11 @@ FOR VALUES WITH (MODULUS ${sql.lit(parts)}, REMAINDER ${sql.lit(part)}) ${option
   });
 }
 
-/** Returns the columns, keys, rules and indexes of the tables, without the names that PostgreSQL chose. */
+/**
+ * Returns the columns, constraints and indexes of the tables, without the names that PostgreSQL
+ * chose, to compare partitioned tables with those of the migrations. NOT NULL is part of a column
+ * here: only PostgreSQL 18 lists it as a constraint too.
+ */
 export async function shapeOf(db: Database): Promise<readonly string[]> {
   const { rows } = await sql<{ line: string }>`
 SELECT line FROM (

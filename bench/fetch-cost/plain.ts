@@ -1,10 +1,13 @@
 /**
- * Creates the table of the plain claim, the statement of a service whose only promise is that no coin is handed out
- * twice. It is one wide table that includes the key bytes, with three partial indexes: one for the queue and two for
- * the purges. Filter, order and lock are the same as ours, and LIMIT is constant, so that the plan is cached as well.
- * There are two forms:
+ * SQL that creates the table of the plain claim, the statement of a service whose only promise is
+ * that no coin is handed out twice. It is the baseline for what the other promises of our claim
+ * (services/coin/store/claim) cost. One wide table includes the key bytes, with three partial
+ * indexes: one for the queue, one for the purge, one for the hard delete. Filter, order and lock are
+ * the same as ours. LIMIT is a constant in both, because with a parameter PostgreSQL would plan
+ * again at every call. There are two forms:
  * - the usual one updates the row with the requester and the time, and finds it by primary key;
- * - the leanest one deletes the row (so that it needs no purge), and finds it by ctid.
+ * - the leanest one deletes the row (so that it needs no purge), and finds it by ctid and user, as
+ *   ours does.
  */
 export const PLAIN_TABLE = `
 CREATE TABLE plain_coin (
@@ -45,6 +48,6 @@ FROM picked p WHERE c.user_id = p.user_id AND c.key_id = p.key_id RETURNING ${RE
 
 /** Returns the leanest form. Parameters: user, category. */
 export function leanestClaim(count: number): string {
-  return `${picked('ctid AS place', count)}
-DELETE FROM plain_coin c USING picked p WHERE c.user_id = $1 AND c.ctid = p.place RETURNING ${RETURNED}`;
+  return `${picked('ctid AS location', count)}
+DELETE FROM plain_coin c USING picked p WHERE c.user_id = $1 AND c.ctid = p.location RETURNING ${RETURNED}`;
 }

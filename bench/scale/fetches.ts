@@ -6,7 +6,11 @@ import type { TestBed } from '../harness/test-bed';
 const CONCURRENCY = 4;
 const CALLERS = 4;
 
-/** Fetches BRONZE coins of some users of a test bed, in blocks. The coins that a block took are replaced after it. */
+/**
+ * Fetches BRONZE coins of some users of a test bed, in blocks. After each block about as many coins
+ * are added as it made calls, so that the stock keeps its size. A warm-up block counts in
+ * `failures`, but not in `latency`.
+ */
 export class Fetches {
   readonly #testBed: TestBed;
   readonly #callers: Callers;
@@ -44,7 +48,8 @@ export class Fetches {
 }
 
 /**
- * Runs blocks of both alternately, so that both meet the same conditions of the machine. The first block is a warm-up.
+ * Runs a block of each in turn and swaps their order every time, so that both meet the same
+ * conditions of the machine. The first block of each is a warm-up.
  */
 export async function runAlternately(one: Fetches, other: Fetches, blocks: number, ms: number): Promise<void> {
   for (let block = -1; block < blocks; block += 1) {

@@ -10,10 +10,11 @@ const USAGE = `Usage: npm run bench -- scale [--only growth|churn] [--coins 1000
   Measures whether fetches slow down and tables grow with size and age. growth: latency from 10,000
   to --coins coins (--mix: shares of GOLD, SILVER, BRONZE in percent), at each size interleaved with
   a service that has 10,000. With more GOLD the tables no longer fit in memory (10 million coins of
-  40,30,30 are some 25 GB). churn: a year in fast motion, in which a day takes half a second and
-  --daily coins are uploaded, fetched, purged, hard-deleted and forgotten; then latency, interleaved
-  with a fresh service of the same size. Read the ratios: fetches should take at most 1.3 times as
-  long, tables should stop growing. Exit code 1: they do not.`;
+  40,30,30 are some 25 GB). Each service is measured in --blocks blocks of --block-ms ms. churn:
+  --days days in fast motion, each of which takes at least --day-ms; --daily coins are uploaded,
+  fetched, purged, hard-deleted and forgotten; then latency, interleaved with a fresh service of the
+  same size. Read the ratios: fetches should take at most 1.3 times as long, tables should stop
+  growing, every fetch should get a coin. Exit code 1: a requirement is not met.`;
 
 const DEFAULTS = {
   only: '',

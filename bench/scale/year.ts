@@ -7,15 +7,19 @@ const UPLOAD = { gold: 5, silver: 15, bronze: 80 };
 const BATCH = 100;
 /** The share of uploaded coins that are fetched. The rest is purged. */
 const FETCHED_SHARE = 0.8;
+/** Coins per item, and items per batch fetch. */
 const PER_ITEM = 4;
 const ITEMS = 20;
 const CONCURRENCY = 4;
 const DAY_MS = 86_400_000;
-/** Days from upload until a coin is no longer handed out, and from then until no vault can hold its private half. */
+/**
+ * Days from upload until a coin is no longer handed out (its lifetime of 23 days less the hand-out
+ * margin), and from then until no vault can hold its private half (margin and delivery window).
+ */
 const HANDED_OUT_DAYS = 22;
 const FORGOTTEN_DAYS = 8;
 
-/** Plays the devices, the requesters and the housekeeping of a service for which a day takes `dayMs` milliseconds. */
+/** Plays the devices, the requesters and the housekeeping of a service for which a day takes at least `dayMs` milliseconds. */
 export class Year {
   readonly #testBed: TestBed;
   readonly #devices: readonly User[];
@@ -43,7 +47,7 @@ export class Year {
     );
   }
 
-  /** Simulates one day: uploads coins, fetches most of them, and runs all housekeeping. */
+  /** Simulates one day: uploads coins, fetches most of them, and runs all housekeeping, the frequent hard delete twice. */
   async day(coins: number): Promise<void> {
     const end = performance.now() + this.#dayMs;
     await this.#concurrently(Math.round(coins / BATCH), () => this.#upload());

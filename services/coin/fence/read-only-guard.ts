@@ -6,15 +6,17 @@ import { currentActivation, verifyDatabase } from './verify';
 import { readWatermark, watermarkFolder } from './watermark';
 
 /**
- * The number of times that one statement is run because the database was replaced after it had been
- * verified.
+ * The maximum number of runs of one statement. A run that finds the database replaced since it was
+ * verified does nothing, and is repeated.
  */
 const MAX_ATTEMPTS = 5;
 
 /**
  * Creates the guard for an operator's command. It verifies the database against the watermark as a
  * service does, but writes no watermark. So it is for statements that hand out nothing and make
- * nothing spent.
+ * nothing spent, such as a purge. A purge needs a verified database, because in a restored one a
+ * coin that seems unfetched may have been handed out. Its `run` throws FencedError if the database
+ * is fenced, or was replaced at every attempt.
  */
 export function readOnlyGuard(db: Database, fenceDir: string): Guard {
   let token: FencingToken | undefined;
@@ -24,7 +26,7 @@ export function readOnlyGuard(db: Database, fenceDir: string): Guard {
     return { incarnation: state.incarnation, activation: currentActivation(state) };
   };
   const nothingSpent = () => {
-    throw new TypeError('A command makes nothing spent.');
+    throw new TypeError('This guard writes no watermark, so its statements must not make coins spent.');
   };
   return {
     async run(statement) {

@@ -4,16 +4,21 @@ import { CoinLimits } from './coin-limits';
 import type { Limits } from './limits';
 import { MemoryLimits } from './memory-limits';
 
-/** Creates the configured rate limits. */
+/**
+ * Creates the configured rate limits. Without a Redis URL the budgets are those of this process
+ * alone; with one, all services share them. Does not wait for Redis: while it is unreachable,
+ * charged calls fail with LimitsUnavailableError.
+ */
 export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLimits {
   const { isOn, redisUrl, rates } = config.limits;
-  if (!isOn) log.warn('AQM_LIMITS is off: fetches and uploads are not rate limited');
+  if (!isOn) log.warn('AQM_LIMITS is off: fetches, uploads and reconciles are not rate limited');
   return new CoinLimits(isOn ? openBudgets(redisUrl, log) : undefined, rates);
 }
 
 function openBudgets(redisUrl: string | undefined, log: Logger): Limits {
   if (redisUrl === undefined) return new MemoryLimits();
-  // Loaded here, because its client costs a tenth of the start (docs/adr/0020-settings-from-one-schema.md).
+  // Loaded only if it is used, because loading the Redis client takes a tenth of the service's
+  // start-up time (docs/adr/0020-settings-from-one-schema.md).
   const { RedisLimits }: typeof import('./redis-limits') = require('./redis-limits');
   return new RedisLimits(redisUrl, log);
 }

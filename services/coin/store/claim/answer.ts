@@ -36,6 +36,7 @@ export interface ClaimRow {
    * statement did.
    */
   fetch_time?: Date | null;
+  /** This and the following columns are NULL in a verdict. */
   key_id: string | null;
   coin_category: CoinCategory | null;
   public_key: Buffer | null;
@@ -50,7 +51,7 @@ export function isUnverified(rows: readonly ClaimRow[]): boolean {
 
 /**
  * Records outside of the database which coins a claim handed out. Must run before any caller
- * receives them.
+ * receives them, so that a restored database that lacks them is detected.
  * @throws FencedError if the record cannot be written
  */
 export function recordHandedOut(
@@ -66,10 +67,9 @@ export function recordHandedOut(
     const { keyId, coinCategory, expireTime } = toStoredCoin(row);
     const coin = { userId: item.userId, keyId, coinCategory, expireTime };
     if (!row.fetch_time) handedOut.push(coin);
-    // All coins of one fetch were committed in one transaction, so its last one stands for all.
-    else if (index === rows.length - 1 || rows[index + 1]?.item !== row.item) {
-      guard.recordRepeat(token, coin, row.fetch_time);
-    }
+    // Only the full claim of one item answers a repeat. Its coins were committed in one
+    // transaction, so the last one stands for all.
+    else if (index === rows.length - 1) guard.recordRepeat(token, coin, row.fetch_time);
   });
   guard.recordHandedOut(token, handedOut);
 }
@@ -84,9 +84,11 @@ export function fastAnswers(items: readonly ClaimItem[], rows: readonly ClaimRow
 }
 
 /**
- * Returns the answer of a full claim of one item; undefined if it is contended.
- * @param acceptShort the value that the statement got. If true, an empty answer may contradict a
- *   repeat that is still in flight, so a repeatable item fails with a retryable error instead
+ * Returns the answer of a full claim of one item; undefined if it is contended. The rows must not
+ * be unverified.
+ * @param acceptShort true if the statement could ignore coins that other transactions hold. An
+ *   empty answer may then be wrong, because an earlier attempt of the same request may still commit.
+ *   So an item that can be repeated fails with OverloadedError, which can be retried
  */
 export function fullAnswer(item: ClaimItem, rows: readonly ClaimRow[], acceptShort: boolean): FetchAnswer | undefined {
   const [first] = rows;
