@@ -120,7 +120,11 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
         { file: 'rpc/unary.js', from: "call.on('cancelled', () => deadline.end());", to: '' },
         { file: 'rpc/unary.js', from: 'deadline.check();', to: '' },
         { file: 'store/claim/queued-fetch.js', from: 'this.deadline.check();', to: '' },
-        { file: 'store/claim/queued-fetch.js', from: 'deadline.subscribe(this);', to: '' },
+        {
+          file: 'store/claim/queued-fetch.js',
+          from: '        deadline.subscribe(this);\n        this.answer',
+          to: '        this.answer',
+        },
         { file: 'store/claim/queued-fetch.js', from: 'this.deadline.unsubscribe(this);', to: '' },
       ],
     },

@@ -175,7 +175,7 @@ function toConfig(values: SettingValues) {
       maxPerAddress: values.maxPerAddress,
       idleTimeoutMs: values.idleTimeoutMs,
     },
-    /** Rules by which waiting fetches share statements; see store/claim/batcher.ts. */
+    /** Rules by which waiting fetches share statements; see store/claim/fetch-coins.ts. */
     batching: {
       batch: values.claimBatch,
       queues: isDistributed ? QUEUES_OF_DISTRIBUTED_TABLES : 1,

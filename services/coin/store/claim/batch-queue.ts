@@ -2,18 +2,20 @@ import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { connect } from '../../database/connection';
 import { isLockTimeout } from '../../database/sqlstate';
 import type { Deadline } from '../../deadline';
-import { DomainError, OverloadedError } from '../../errors';
+import { DomainError } from '../../errors';
 import { UNVERIFIED } from '../../fence/guard';
 import { LinkedList } from '../../linked-list';
 import { measure } from '../../telemetry/metrics';
-import { QueuedCall } from '../../telemetry/tracing';
+import type { QueuedCall } from '../../telemetry/tracing';
 import { type FetchAnswer, fastAnswers, fullAnswer, isUnverified, recordHandedOut } from './answer';
 import { BatchDelayEstimate } from './batch-delay-estimate';
-import { type ClaimContext, claimAlone, FULL } from './claim-alone';
+import type { ClaimContext } from './claim-alone';
 import type { ClaimItem } from './claim-item';
 import { claimManyFast, mayShareBatch } from './claim-many-fast';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
+import { claimUnserved } from './claim-unserved';
+import { finishesWithin } from './concurrency';
 import { QueuedFetch } from './queued-fetch';
 
 /** Upper bounds for one batched statement, and for the wait for it. */
@@ -40,8 +42,7 @@ export const MAX_DETACHED = 4;
  * Runs one batched claim at a time; fetches that arrive meanwhile form the next batch. An isolated
  * fetch runs immediately. A stalled statement is detached, so that it delays only its own fetches.
  * The queue itself never waits for coins: fetches that the batched statement did not serve
- * (repeats, short stock, fallback, locked coins) are claimed one after the other by the full claim,
- * beside the next batch.
+ * (repeats, short stock, locked coins) are claimed by the full claim, beside the next batch.
  */
 export class BatchQueue {
   readonly #context: ClaimContext;
@@ -49,6 +50,8 @@ export class BatchQueue {
   readonly #queue = new LinkedList<QueuedFetch>();
   readonly #delay: BatchDelayEstimate;
   readonly #detached = new Set<Promise<void>>();
+  /** The number of fetches that were ever queued. */
+  #added = 0;
   #isRunning = false;
 
   constructor(context: ClaimContext, bounds: BatchBounds) {
@@ -67,42 +70,38 @@ export class BatchQueue {
     return this.#delay.expectedMs(this.#queue.size);
   }
 
+  /** True if a fetch that arrives now would wait too long for its statement. */
+  get isFull(): boolean {
+    return this.expectedMs > this.#bounds.maxWaitMs;
+  }
+
   /**
-   * Queues one fetch. Fetches that are added in the same iteration of the event loop share a batch.
-   * @throws OverloadedError, DeadlineExceededError, CancelledError, DatabaseUnavailableError,
-   *   FencedError
+   * Queues one fetch. Fetches that are added without waiting in between share a batch.
+   * @throws DeadlineExceededError, CancelledError, DatabaseUnavailableError, FencedError,
+   *   OverloadedError
    */
   async add(item: ClaimItem, deadline: Deadline): Promise<FetchAnswer> {
-    if (this.expectedMs > this.#bounds.maxWaitMs) throw new OverloadedError();
-    const { answer } = new QueuedFetch(this.#queue, item, deadline);
-    if (!this.#isRunning) void this.#run();
+    const { answer } = new QueuedFetch(this.#queue, ++this.#added, item, deadline);
+    if (!this.#isRunning) {
+      this.#isRunning = true;
+      // Not at once: the other fetches of the same call are to be in the queue, too.
+      queueMicrotask(() => void this.#run());
+    }
     return answer;
   }
 
   async #run(): Promise<void> {
-    this.#isRunning = true;
     while (this.#queue.size > 0) {
       this.#delay.begin();
-      await this.#unlessStalled(this.#claimBatch());
+      const claim = this.#claimBatch();
+      if (!(await finishesWithin(claim, this.#bounds.stallTimeoutMs))) await this.#detach(claim);
       this.#delay.end();
     }
     this.#isRunning = false;
   }
 
-  /**
-   * Waits for the claim, or detaches it after the stall timeout. Waits on while MAX_DETACHED claims
-   * are detached.
-   */
-  async #unlessStalled(claim: Promise<void>): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const isDone = await Promise.race([
-      claim.then(() => true),
-      new Promise<false>((resolve) => {
-        timer = setTimeout(resolve, this.#bounds.stallTimeoutMs, false).unref();
-      }),
-    ]);
-    clearTimeout(timer);
-    if (isDone) return;
+  /** Lets a stalled claim run on beside the next ones. Waits while MAX_DETACHED others do so. */
+  async #detach(claim: Promise<void>): Promise<void> {
     const detached = claim.then(() => {
       this.#detached.delete(detached);
     });
@@ -118,7 +117,7 @@ export class BatchQueue {
    */
   async #claimBatch(chosen?: readonly QueuedFetch[]): Promise<void> {
     const { db, guard, targets, graceSeconds } = this.#context;
-    const queued = this.#queue.size;
+    const lastWaiting = this.#added;
     let batch = chosen;
     let unserved: QueuedFetch[] = [];
     try {
@@ -147,9 +146,9 @@ export class BatchQueue {
         }
       });
     } catch (error) {
-      unserved = await this.#afterFailure(error, batch, queued);
+      unserved = await this.#afterFailure(error, batch, lastWaiting);
     }
-    void this.#claimEachAlone(unserved);
+    void claimUnserved(this.#context, unserved, this.#bounds.stallTimeoutMs);
   }
 
   /**
@@ -160,34 +159,42 @@ export class BatchQueue {
     const taken: QueuedFetch[] = [];
     const users = new Map<string, readonly CoinCategory[]>();
     let coins = 0;
+    let otherLists = 0;
     for (const fetch of this.#queue) {
       const { userId, count, categories } = fetch.item;
       if (taken.length === maxItems || coins + count > maxCoins) break;
       const ofUser = users.get(userId);
-      if (ofUser ? !mayShareBatch(ofUser, categories) : users.size === maxUsers) continue;
+      if (!ofUser && users.size === maxUsers) continue;
+      if (ofUser && !mayShareBatch(ofUser, categories)) {
+        otherLists += 1;
+        continue;
+      }
       fetch.leaveQueue();
       taken.push(fetch);
       if (!ofUser) users.set(userId, categories);
       coins += count;
     }
-    this.#delay.took(taken.length, this.#queue.size);
+    // Fetches with other lists say nothing about how many a batch can take.
+    this.#delay.took(taken.length, this.#queue.size - otherLists);
     return taken;
   }
 
   /**
    * Handles a failed statement. If the database is away or overloaded, all of its fetches fail.
    * Otherwise the batch is split, so that the fetch that caused the failure fails alone.
-   * @param batch undefined: there was no connection, so the fetches that waited for it fail
+   * @param batch undefined: there was no connection
+   * @param lastWaiting the last fetch that waited for the connection: up to it, the queue fails
    * @returns the fetches that are to be claimed alone
    */
   async #afterFailure(
     error: unknown,
     batch: readonly QueuedFetch[] | undefined,
-    queued: number,
+    lastWaiting: number,
   ): Promise<QueuedFetch[]> {
     if (batch && isLockTimeout(error)) return [...batch];
     if (!batch || error instanceof DomainError) {
-      for (const fetch of batch ?? this.#first(queued)) fetch.reject(error);
+      const failed = batch ?? [...this.#queue].filter(({ number }) => number <= lastWaiting);
+      for (const fetch of failed) fetch.reject(error);
       return [];
     }
     if (batch.length <= 1) return [...batch];
@@ -195,21 +202,6 @@ export class BatchQueue {
     await this.#claimBatch(batch.slice(0, half));
     await this.#claimBatch(batch.slice(half));
     return [];
-  }
-
-  #first(count: number): QueuedFetch[] {
-    return [...this.#queue].slice(0, count);
-  }
-
-  async #claimEachAlone(fetches: readonly QueuedFetch[]): Promise<void> {
-    for (const fetch of fetches) {
-      try {
-        const { item, deadline, trace } = fetch;
-        fetch.resolve(await QueuedCall.resume(trace, () => claimAlone(this.#context, item, deadline, FULL)));
-      } catch (error) {
-        fetch.reject(error);
-      }
-    }
   }
 }
 

@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories, LIMITS } from '../../coin';
 import type { Deadline } from '../../deadline';
-import { OverloadedError, RequestIdReusedError } from '../../errors';
+import { DatabaseUnavailableError, DomainError, OverloadedError, RequestIdReusedError } from '../../errors';
 import type { FetchAnswer } from './answer';
 import { BatchQueue } from './batch-queue';
 import { type ClaimContext, claimAlone } from './claim-alone';
 import type { ClaimItem } from './claim-item';
+import { mayShareBatch } from './claim-many-fast';
+import { forEachConcurrently } from './concurrency';
 
 export type { FetchAnswer } from './answer';
 
@@ -50,12 +52,14 @@ const MAX_COINS = LIMITS.fetchesPerBatch * LIMITS.coinsPerFetch;
  * bounded.
  */
 const MAX_WAITING = 20_000;
+/** Without batching: the maximum number of users whose coins one call claims at the same time. */
+const MAX_UNBATCHED = 4;
 
 /**
  * Hands out coins, each to exactly one requester, and remembers the answers for the fetch grace.
  * Concurrent fetches share statements: all fetches of one user's coins go through one queue, so
- * that two statements of this process never compete for the same coins, and fetches are served in
- * the order of arrival.
+ * that two batches of this process rarely compete for the same coins. Fetches are served in the
+ * order of arrival, unless they cannot share a batch.
  */
 export class CoinFetches {
   readonly #context: ClaimContext;
@@ -83,32 +87,34 @@ export class CoinFetches {
    *   OverloadedError
    */
   fetchOne(requesterId: string, fetch: CoinFetch, deadline: Deadline): Promise<FetchAnswer> {
-    return this.#claim(toItem(requesterId, fetch), deadline);
+    const item = toItem(requesterId, fetch);
+    const queue = this.#queueOf(item);
+    if (!queue) return claimAlone(this.#context, item, deadline);
+    if (queue.isFull || this.waiting >= MAX_WAITING) return Promise.reject(new OverloadedError());
+    return queue.add(item, deadline);
   }
 
   /**
    * Answers the fetches of one call, in their order; one that fails does so alone.
-   * @throws the error of the first fetch if none has an answer
+   * @throws an error of a fetch if none has an answer
    */
   async fetchAll(requesterId: string, fetches: readonly CoinFetch[], deadline: Deadline): Promise<FetchAnswer[]> {
     const { items, itemOf } = withoutRepeats(requesterId, fetches);
     const answers = new Map<ClaimItem, FetchAnswer>();
-    const failures: unknown[] = [];
-    const claimInOrder = async (group: readonly ClaimItem[]): Promise<void> => {
-      for (const item of group) {
-        await this.#claim(item, deadline).then(
-          (answer) => answers.set(item, answer),
-          (error: unknown) => {
-            failures.push(error);
-            answers.set(item, { error });
-          },
-        );
-      }
+    // Decided before the first is queued, so that a call does not stand in its own way.
+    const isFull = this.waiting + items.length > MAX_WAITING;
+    const fullQueues = new Set(this.#queues.filter((queue) => isFull || queue.isFull));
+    const claim = (item: ClaimItem): Promise<FetchAnswer> => {
+      const queue = this.#queueOf(item);
+      if (!queue) return claimAlone(this.#context, item, deadline);
+      return fullQueues.has(queue) ? Promise.reject(new OverloadedError()) : queue.add(item, deadline);
     };
-    await Promise.all(inOrderOfFallback(items).map(claimInOrder));
-    // Coins that a statement handed out are committed and must be answered, even if other fetches
-    // failed.
-    if (items.length > 0 && failures.length === items.length) throw failures[0];
+    const isBatched = this.#queues.length > 0;
+    const groups = isBatched ? groupsInOrder(items) : [...Map.groupBy(items, ({ userId }) => userId).values()];
+    await forEachConcurrently(groups, isBatched ? groups.length : MAX_UNBATCHED, (group) =>
+      claimInOrder(group, claim, answers),
+    );
+    throwIfAllFailed(items, answers);
     return itemOf.map((item) => {
       const answer = item instanceof Error ? { error: item } : answers.get(item);
       if (!answer) throw new Error('A fetch has no answer.');
@@ -116,14 +122,42 @@ export class CoinFetches {
     });
   }
 
-  #claim(item: ClaimItem, deadline: Deadline): Promise<FetchAnswer> {
+  /** Returns undefined for a fetch that waits for no batch, because it only looks up an earlier answer. */
+  #queueOf({ userId, categories }: ClaimItem): BatchQueue | undefined {
+    if (categories.length === 0) return undefined;
     // The last digits of a UUID of any version are random, or as good.
-    const queue = this.#queues[Number.parseInt(item.userId.slice(-6), 16) % this.#queues.length];
-    // A fetch that only looks up an earlier answer waits for no batch.
-    if (!queue || item.categories.length === 0) return claimAlone(this.#context, item, deadline);
-    if (this.waiting >= MAX_WAITING) return Promise.reject(new OverloadedError());
-    return queue.add(item, deadline);
+    return this.#queues[Number.parseInt(userId.slice(-6), 16) % this.#queues.length];
   }
+}
+
+/** Claims one item after the other. If the service cannot claim, the rest of the group fails as well. */
+async function claimInOrder(
+  group: readonly ClaimItem[],
+  claim: (item: ClaimItem) => Promise<FetchAnswer>,
+  answers: Map<ClaimItem, FetchAnswer>,
+): Promise<void> {
+  for (const [index, item] of group.entries()) {
+    try {
+      answers.set(item, await claim(item));
+    } catch (error) {
+      const failed = error instanceof DomainError ? group.slice(index) : [item];
+      for (const each of failed) answers.set(each, { error });
+      if (error instanceof DomainError) return;
+    }
+  }
+}
+
+/**
+ * Throws the error of a call of which no fetch has an answer. Otherwise coins may be committed,
+ * and must be answered. A lost connection comes first: only with it the outcome is unknown.
+ */
+function throwIfAllFailed(items: readonly ClaimItem[], answers: ReadonlyMap<ClaimItem, FetchAnswer>): void {
+  const errors = items.flatMap((item) => {
+    const answer = answers.get(item);
+    return answer && 'error' in answer && !(answer.error instanceof RequestIdReusedError) ? [answer.error] : [];
+  });
+  if (items.length === 0 || errors.length < items.length) return;
+  throw errors.find((error) => error instanceof DatabaseUnavailableError) ?? errors[0];
 }
 
 function openQueues(context: ClaimContext, { queues, batch, targets, ...times }: BatchingRules): BatchQueue[] {
@@ -133,13 +167,15 @@ function openQueues(context: ClaimContext, { queues, batch, targets, ...times }:
 
 /**
  * Groups the items of one call. Groups run at the same time, the items of a group one after the
- * other: if an item may fall back to lower categories, it must have done so before the next item of
- * the same user takes from them.
+ * other. The items of one user are one group if they cannot share a batch: an item that may fall
+ * back must have done so before the next one takes coins of that category.
  */
-function inOrderOfFallback(items: readonly ClaimItem[]): (readonly ClaimItem[])[] {
-  return [...Map.groupBy(items, ({ userId }) => userId).values()].flatMap((ofUser) =>
-    ofUser.some(({ categories }) => categories.length > 1) ? [ofUser] : ofUser.map((item) => [item]),
-  );
+function groupsInOrder(items: readonly ClaimItem[]): (readonly ClaimItem[])[] {
+  return [...Map.groupBy(items, ({ userId }) => userId).values()].flatMap((ofUser) => {
+    const lists = ofUser.map(({ categories }) => categories).filter(({ length }) => length > 0);
+    const canShare = lists.every((list) => mayShareBatch(lists[0] ?? [], list));
+    return canShare ? ofUser.map((item) => [item]) : [ofUser];
+  });
 }
 
 /**

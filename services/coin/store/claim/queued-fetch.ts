@@ -9,6 +9,8 @@ import type { ClaimItem } from './claim-item';
  * `reject` answers it.
  */
 export class QueuedFetch implements Waiter {
+  /** Position in the order of arrival. */
+  readonly number: number;
   readonly item: ClaimItem;
   readonly deadline: Deadline;
   readonly answer: Promise<FetchAnswer>;
@@ -17,11 +19,14 @@ export class QueuedFetch implements Waiter {
   readonly #queue: LinkedList<QueuedFetch>;
   /** Undefined once the fetch has left the queue. */
   #node: ListNode<QueuedFetch> | undefined;
+  #isSubscribed = true;
+  #isSettled = false;
   #resolve!: (answer: FetchAnswer) => void;
   #reject!: (error: unknown) => void;
 
   /** Appends the fetch to the queue. @throws DeadlineExceededError, CancelledError */
-  constructor(queue: LinkedList<QueuedFetch>, item: ClaimItem, deadline: Deadline) {
+  constructor(queue: LinkedList<QueuedFetch>, number: number, item: ClaimItem, deadline: Deadline) {
+    this.number = number;
     this.item = item;
     this.deadline = deadline;
     this.#queue = queue;
@@ -34,12 +39,28 @@ export class QueuedFetch implements Waiter {
     this.#node = queue.add(this);
   }
 
-  /** Removes the fetch from its queue. Safe to call again. */
+  /** Removes the fetch from its queue for a statement. Safe to call again. */
   leaveQueue(): void {
     if (!this.#node) return;
     this.#queue.remove(this.#node);
     this.#node = undefined;
-    this.deadline.unsubscribe(this);
+    this.#unsubscribe();
+  }
+
+  /** Lets the caller cancel the fetch again, while it waits for a statement of its own. */
+  awaitStatement(): void {
+    try {
+      this.deadline.subscribe(this);
+      this.#isSubscribed = true;
+    } catch (error) {
+      this.reject(error);
+    }
+  }
+
+  /** Ends that wait. Returns false if the caller has given up meanwhile. */
+  beginStatement(): boolean {
+    this.#unsubscribe();
+    return !this.#isSettled;
   }
 
   /** Returns true while the caller waits; also checks the clock. Rejects the fetch otherwise. */
@@ -69,7 +90,15 @@ export class QueuedFetch implements Waiter {
   }
 
   #end(): void {
+    this.#isSettled = true;
     this.leaveQueue();
+    this.#unsubscribe();
     this.trace?.end();
+  }
+
+  #unsubscribe(): void {
+    if (!this.#isSubscribed) return;
+    this.#isSubscribed = false;
+    this.deadline.unsubscribe(this);
   }
 }

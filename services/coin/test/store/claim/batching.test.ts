@@ -225,6 +225,33 @@ WHEN (NEW.requester_id = ${sql.lit(bad)}::uuid) EXECUTE FUNCTION refuse()`.execu
     expect((await owner.count()).available?.bronze).toBe(1);
   });
 
+  test('are answered while others of their batch wait for the locked coins of another user', async () => {
+    await start({ stallTimeoutMs: 50 });
+    const { owner, minted } = await ownerOf(3);
+    const empty = await service.user();
+    let locked: Promise<string[]>[] = [];
+    await service.database.db.transaction().execute(async (holder) => {
+      await sql`SELECT FROM coin_stock WHERE user_id = ${owner.id}::uuid FOR UPDATE`.execute(holder);
+      locked = [1, 2, 3].map(() => fetchIds(fetchFrom(owner)));
+      expect(await fetchIds(fetchFrom(empty))).toEqual([]);
+    });
+    expect((await Promise.all(locked)).flat().sort()).toEqual([...minted].sort());
+  });
+
+  test('of one call share a batch if they have the same list of categories', async () => {
+    await start();
+    const { owner, minted } = await ownerOf(3, GOLD);
+    const silver = mint(7, SILVER);
+    await owner.upload(silver);
+    const fallback = fetchFrom(owner, { coinCategory: GOLD, allowLowerCategories: true });
+    let answers: FetchAnswer[] = [];
+    const statements = await claimsOf(async () => {
+      answers = await service.store.fetchCoins(randomUUID(), Array(10).fill(fallback));
+    });
+    expect(answers.flatMap(idsOf)).toEqual([...minted, ...ids(silver)]);
+    expect(statements).toBe(1);
+  });
+
   test('do not wait for a stalled claim, until too many claims are stalled', async () => {
     await start({ stallTimeoutMs: 1 });
     const { owner, minted } = await ownerOf(20);

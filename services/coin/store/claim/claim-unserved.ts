@@ -1,0 +1,35 @@
+import { QueuedCall } from '../../telemetry/tracing';
+import { type ClaimContext, claimAlone, FULL } from './claim-alone';
+import { finishesWithin, forEachConcurrently } from './concurrency';
+import type { QueuedFetch } from './queued-fetch';
+
+/** The maximum number of users whose fetches one batch claims at the same time after it. */
+const MAX_USERS_AT_ONCE = 8;
+
+/**
+ * Claims by the full claim what a batch did not serve: repeats, short stock, locked coins. Fetches of
+ * one user's coins run one after the other, in their order, and several users beside each other. A
+ * fetch that waits for a lock delays the next one of its user by the stall timeout only. Never
+ * rejects.
+ */
+export async function claimUnserved(
+  context: ClaimContext,
+  fetches: readonly QueuedFetch[],
+  stallTimeoutMs: number,
+): Promise<void> {
+  for (const fetch of fetches) fetch.awaitStatement();
+  const ofUsers = [...Map.groupBy(fetches, ({ item }) => item.userId).values()];
+  await forEachConcurrently(ofUsers, MAX_USERS_AT_ONCE, async (ofUser) => {
+    for (const fetch of ofUser) await finishesWithin(claim(context, fetch), stallTimeoutMs);
+  });
+}
+
+async function claim(context: ClaimContext, fetch: QueuedFetch): Promise<void> {
+  if (!fetch.beginStatement()) return;
+  try {
+    const { item, deadline, trace } = fetch;
+    fetch.resolve(await QueuedCall.resume(trace, () => claimAlone(context, item, deadline, FULL)));
+  } catch (error) {
+    fetch.reject(error);
+  }
+}
