@@ -265,7 +265,7 @@ export const SETTINGS = {
     format: integer(1, TEN_MINUTES_MS, 'ms'),
     default: '500',
     description:
-      'While an accepted call has waited this long for a connection to PostgreSQL, new calls are refused at once with `OVERLOADED`. The queue is therefore as long as the database is fast.',
+      'A call is refused at once with `OVERLOADED` if its estimated wait for a connection to PostgreSQL, or of a fetch for its batch, is longer than this. The queue is therefore as long as the database is fast.',
   }),
   maxConnections: setting({
     env: 'AQM_MAX_CONNECTIONS',

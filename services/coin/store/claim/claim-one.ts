@@ -21,8 +21,8 @@ export interface ClaimOneOptions {
 
 /**
  * Returns the full claim, which hands out coins for one item and records their requester. It also
- * answers repeats, short stock and fallback, which the fast claims (claim-one-fast.ts,
- * claim-many-fast.ts) leave to it.
+ * answers repeats, short stock and locked coins, which the fast claims (claim-one-fast.ts,
+ * claim-many-fast.ts) leave to it, and isolated fetches with fallback.
  *
  * - A repeat within the grace is answered from coin_fetch and takes nothing. Two repeats at the
  *   same time meet at the primary key of coin_fetch: the later one fails with a unique violation,
