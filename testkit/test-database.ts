@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sql } from 'kysely';
+import { readConfig } from '../services/coin/config';
 import { type Database, type DatabaseSettings, openDatabase } from '../services/coin/database/pool';
 import { QueueDelayEstimate } from '../services/coin/database/queue-delay-estimate';
 import { ROOT } from './root';
@@ -16,6 +17,9 @@ export type Timeouts = Pick<DatabaseSettings, 'connectTimeoutMs' | 'statementTim
  * its own.
  */
 export const TIMEOUTS: Timeouts = { connectTimeoutMs: 30_000, statementTimeoutMs: 60_000, lockTimeoutMs: 30_000 };
+
+/** Not a setting: a service requires this value of the role behind a pooler. */
+const IDLE_IN_TRANSACTION_MS = readConfig({}).idleInTransactionTimeoutMs;
 
 /** URLs of the database "postgres", as jest-global-setup.ts hands them to the processes of the tests. */
 const POSTGRES = () => process.env.TEST_POSTGRES ?? '';
@@ -100,7 +104,7 @@ function open(name: string, given: Partial<DatabaseSettings>, drop: () => Promis
 export async function setRoleTimeouts(timeouts: Timeouts, where = ''): Promise<void> {
   const set = (name: string, ms: number) => asAdmin(`ALTER ROLE postgres ${where} SET ${name} = ${ms}`);
   await set('statement_timeout', timeouts.statementTimeoutMs);
-  await set('idle_in_transaction_session_timeout', timeouts.statementTimeoutMs);
+  await set('idle_in_transaction_session_timeout', IDLE_IN_TRANSACTION_MS);
   await set('lock_timeout', timeouts.lockTimeoutMs);
 }
 
