@@ -32,31 +32,36 @@ const READS = new Set([
   'getChannel',
 ]);
 
+/** The distance of the commits and replies outside of a full run. */
+const QUICK_RUN_STRIDE = 3;
+
 interface Choice {
   /** The distance of the boundaries in a full run. */
   readonly fullRunStride?: number;
-  /** True if each commit is to be met outside of a full run too, instead of one of each kind of step. */
-  readonly everyCommit?: boolean;
+  /** False if commits and replies are not walked outside of a full run, only one of each kind of step. */
+  readonly commits?: boolean;
 }
 
 /**
  * Returns the boundaries of a flow at which a test kills it, in order, given the kinds of all its boundaries. In a full
  * run these are all of them. Otherwise they are the first, the last, the last one of each kind of step that
- * changes something, and the one after each commit.
+ * changes something, and the one after every third commit or reply.
  */
 export function chooseKillPoints(
   kinds: readonly string[],
-  { fullRunStride = 1, everyCommit = true }: Choice = {},
+  { fullRunStride = 1, commits = true }: Choice = {},
 ): KillPoint[] {
   const steps = kinds.map((kind) => kind.replace(/^(before|during|after) /, ''));
   const chosen = new Set([0, kinds.length - 1]);
+  let committed = 0;
   for (const [index, step] of steps.entries()) {
     if (IS_FULL_RUN && index % fullRunStride === 0) chosen.add(index);
     if (READS.has(step)) continue;
     if (steps.lastIndexOf(step) === index) chosen.add(index);
-    if (!everyCommit) continue;
-    if (step === 'COMMIT' && index + 1 < kinds.length) chosen.add(index + 1);
-    if (kinds[index]?.startsWith('after ')) chosen.add(index);
+    const isCommit = step === 'COMMIT' && index + 1 < kinds.length;
+    if (!isCommit && !kinds[index]?.startsWith('after ')) continue;
+    if (commits && committed % QUICK_RUN_STRIDE === 0) chosen.add(isCommit ? index + 1 : index);
+    committed += 1;
   }
   return [...chosen].sort((a, b) => a - b).map((index) => pointAt(kinds.slice(0, index + 1)));
 }

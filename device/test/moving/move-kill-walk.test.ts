@@ -136,7 +136,7 @@ describe.each(['redis', 'sqlite'] as const)('a move to %s, killed between any tw
       const whole = await filledSource(`to-${target}`, vaultKey(10_000));
       const boundaries = await moveInChild(jobOf(whole, null));
       expect(boundaries?.length).toBeGreaterThan(100);
-      const points = chooseKillPoints(boundaries ?? [], { fullRunStride: STRIDE, everyCommit: false });
+      const points = chooseKillPoints(boundaries ?? [], { fullRunStride: STRIDE, commits: false });
       let lived = 0;
       for (const [index, killAt] of points.entries()) {
         const key = vaultKey(index + 10_001);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout } from 'node:timers/promises';
 import { sql } from 'kysely';
 import type { CallError } from '../../../testkit/call';
 import { ids, mint } from '../../../testkit/coins';
@@ -54,7 +54,7 @@ async function eventually(condition: () => boolean): Promise<void> {
   const giveUp = Date.now() + 180_000;
   while (!condition()) {
     if (Date.now() > giveUp) throw new Error(`This did not become true in time: ${condition}\n${several.log()}`);
-    await setImmediate();
+    await setTimeout(5);
   }
 }
 

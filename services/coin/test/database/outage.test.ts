@@ -1,12 +1,11 @@
-import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { sql } from 'kysely';
 import type { CallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
-import { compiled } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnMain, spawnService } from '../../../../testkit/service-process';
 import { User } from '../../../../testkit/user';
@@ -75,7 +74,7 @@ async function eventually(condition: () => boolean): Promise<void> {
   const giveUp = Date.now() + 180_000;
   while (!condition()) {
     if (Date.now() > giveUp) throw new Error(`The condition did not become true: ${condition}`);
-    await new Promise((resolve) => setImmediate(resolve));
+    await setTimeout(5);
   }
 }
 
@@ -85,13 +84,6 @@ describe('the embedded PostgreSQL', () => {
   let bob: User;
 
   const postmasterPid = () => Number.parseInt(readFileSync(join(dataDir, 'postgres/data/postmaster.pid'), 'utf8'), 10);
-  const isAlive = (pid: number) => {
-    try {
-      return process.kill(pid, 0);
-    } catch {
-      return false;
-    }
-  };
   async function connect(address: string): Promise<User> {
     const userId = randomUUID();
     const token = { userId, isAdmin: false, ttlSeconds: 600, now: new Date() };
@@ -133,62 +125,6 @@ describe('the embedded PostgreSQL', () => {
       ids(minted.slice(0, 20)),
     );
     expect(await first.stop()).toBe(0);
-  });
-
-  test('is shared by a second service, survives the end of the first, and is stopped by the last', async () => {
-    await bob.upload(mint(3));
-    const second = await spawnMain(dataDir, {});
-    const viaSecond = await connect(second.address);
-    const one = { targetUserId: bob.id, coinCategory: BRONZE, count: 1 };
-    expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
-    const pid = postmasterPid();
-    first.child.kill('SIGTERM');
-    await eventually(() => first.child.exitCode !== null);
-    expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
-    expect(isAlive(pid)).toBe(true);
-    viaSecond.close();
-    expect(await second.stop()).toBe(0);
-    await eventually(() => !isAlive(pid));
-  });
-
-  test('stops with the service on Ctrl-C under npm, which arrives twice', async () => {
-    const pid = postmasterPid();
-    first.child.kill('SIGINT');
-    await eventually(() => first.log().includes('stopping'));
-    first.child.kill('SIGINT');
-    await eventually(() => first.child.exitCode !== null || first.child.signalCode !== null);
-    expect([first.child.exitCode, first.child.signalCode]).toEqual([0, null]);
-    // The service waits for the removal of PostgreSQL's lock file, which precedes the end of its
-    // process.
-    await eventually(() => !isAlive(pid));
-  });
-
-  test('keeps running after its service was killed, and the next service uses it with all data', async () => {
-    await bob.upload(mint(2));
-    const pid = postmasterPid();
-    first.child.kill('SIGKILL');
-    await eventually(() => first.child.signalCode !== null);
-    expect(isAlive(pid)).toBe(true);
-    const next = await spawnMain(dataDir, {});
-    const viaNext = await connect(next.address);
-    const request = { targetUserId: bob.id, coinCategory: BRONZE, count: 5 };
-    expect((await viaNext.fetch(request)).coins).toHaveLength(2);
-    expect(postmasterPid()).toBe(pid);
-    viaNext.close();
-    expect(await next.stop()).toBe(0);
-    await eventually(() => !isAlive(pid));
-  });
-
-  test('is stopped even if one of its backends does not respond to signals', () => {
-    const folder = join(dataDir, 'with-a-hung-backend');
-    const program = compiled('services/coin/test/database/stop-with-hung-backend');
-    const ended = spawnSync(process.execPath, [program, folder], {
-      encoding: 'utf8',
-      timeout: 180_000,
-      killSignal: 'SIGKILL',
-    });
-    expect(ended.stdout.match(/"mode":"\w+"/g)).toEqual(['"mode":"fast"']);
-    expect(ended.status).toBe(0);
   });
 });
 

@@ -4,7 +4,7 @@ import { type ClientHttp2Session, connect, constants } from 'node:http2';
 import { connect as dial, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout } from 'node:timers/promises';
 import { connect as dialTls } from 'node:tls';
 import pino from 'pino';
 import { TcpLink } from '../../../../chaos/service/tcp-link';
@@ -42,7 +42,7 @@ afterEach(() => service.stop());
 
 /** Polls until the condition is true. Only the timeout of the test bounds it. */
 async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await setImmediate();
+  while (!condition()) await setTimeout(5);
 }
 
 /**

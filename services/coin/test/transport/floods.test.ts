@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { connect, constants } from 'node:http2';
+import { setTimeout } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import {
   ACK,
@@ -117,7 +118,7 @@ function endOf({ frames }: RawConnection, stream: number): 'answered' | number |
 }
 
 async function until(connection: RawConnection, condition: () => boolean): Promise<void> {
-  while (!condition() && !connection.hasEnded) await new Promise((resolve) => setImmediate(resolve));
+  while (!condition() && !connection.hasEnded) await setTimeout(5);
 }
 
 describe('headers', () => {

@@ -7,7 +7,6 @@ import { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { issueToken } from '../../services/coin/identity/development-key';
 import { DIST } from '../../testkit/broken-copy';
 import { startService, type TestService } from '../../testkit/service';
-import { IS_FULL_RUN } from '../../testkit/tier';
 import { Caller } from '../service/caller';
 import { mint } from '../service/coin-bytes';
 import type { FetchItem } from '../service/history';
@@ -17,7 +16,7 @@ import { TcpLink } from '../service/tcp-link';
 
 const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 const DEADLINE_MS = 120_000;
-const ROUNDS = IS_FULL_RUN ? 10 : 4;
+const ROUNDS = 10;
 const CALLERS = 100;
 /** The rounds in which the service is killed after it has taken the coins. In the others only its replies are lost. */
 const KILLS = [3, 7];
