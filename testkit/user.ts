@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { credentials } from '@grpc/grpc-js';
 import type { Coin } from '../gen/aqm/coin/v1/coin';
 import { CoinAdminServiceClient } from '../gen/aqm/coin/v1/coin_admin_service';
@@ -12,6 +13,7 @@ import {
   UploadCoinsRequest,
   type UploadCoinsResponse,
 } from '../gen/aqm/coin/v1/coin_service';
+import { developmentKey, issueToken } from '../services/coin/identity/development-key';
 import { call } from './call';
 
 /** Distributes the calls over all addresses of a service. */
@@ -74,4 +76,10 @@ export class User {
     this.#coins.close();
     this.#admin.close();
   }
+}
+
+/** Connects an admin to a service that verifies tokens with the development key of its data folder. */
+export async function developmentUser(dataDir: string, address: string, userId: string = randomUUID()): Promise<User> {
+  const token = { userId, isAdmin: true, ttlSeconds: 600, now: new Date() };
+  return new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
 }

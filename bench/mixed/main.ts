@@ -5,13 +5,13 @@ import { treeCpuMs } from '../harness/processor';
 import { TestBed } from '../harness/test-bed';
 import { type CompletedCall, type Kind, MixedCallers, SHARES } from './mixed-callers';
 
-const USAGE = `Usage: npm run bench -- mixed [--rounds 5] [--seconds 5] [--lanes 64] [--users 100] [--targets 1000]
+const USAGE = `Usage: npm run bench -- mixed [--rounds 5] [--seconds 5] [--concurrency 64] [--users 100] [--targets 1000]
                               [--batch 256] [--out docs/performance]
 
   Measures a mix of calls: uploads, GOLD fetches with fallback, batch fetches and counts, by shares
   (${JSON.stringify(SHARES)} percent). Compares the service with batched claims and without
   (AQM_CLAIM_BATCH=1), in interleaved rounds on one PostgreSQL. The load generator is grpc-js on the
-  same cores, so read the two variants against each other. --lanes is the number of concurrent
+  same cores, so read the two variants against each other. --concurrency is the number of concurrent
   calls. Settings in the environment reach both services.`;
 
 const POSTGRES = ['shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=1h'];
@@ -36,10 +36,10 @@ interface Round {
 
 runCommand(
   USAGE,
-  { rounds: '5', seconds: '5', lanes: '64', users: '100', targets: '1000', batch: '256' },
+  { rounds: '5', seconds: '5', concurrency: '64', users: '100', targets: '1000', batch: '256' },
   async (options): Promise<BenchResult> => {
     const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
-    const [concurrency, users] = [positive('lanes', options.lanes), positive('users', options.users)];
+    const [concurrency, users] = [positive('concurrency', options.concurrency), positive('users', options.users)];
     const targets = positive('targets', options.targets);
     const env = { AQM_LOG_LEVEL: 'error', AQM_CLAIM_BATCH: options.batch };
     const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });

@@ -63,7 +63,7 @@ test.each([
 });
 
 test.each([
-  ['mixed', '--rounds 1 --seconds 0.5 --lanes 4 --users 4 --targets 50'],
+  ['mixed', '--rounds 1 --seconds 0.5 --concurrency 4 --users 4 --targets 50'],
   ['promises', '--rounds 1 --warm-up 0 --seconds 0.3 --targets 50'],
   ['rows', '--rounds 1 --seconds 0.05'],
   ['scale', '--only growth --coins 10000 --blocks 1 --block-ms 100 --batch 64'],

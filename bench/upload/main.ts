@@ -5,12 +5,12 @@ import { TestBed } from '../harness/test-bed';
 import { copyRows } from './copy';
 import { BATCH, Uploaders } from './uploaders';
 
-const USAGE = `Usage: npm run bench -- upload [--rounds 5] [--seconds 4] [--lanes 8] [--users 1000] ${BATCH_USAGE}
+const USAGE = `Usage: npm run bench -- upload [--rounds 5] [--seconds 4] [--concurrency 8] [--users 1000] ${BATCH_USAGE}
                                [--out docs/performance]
 
   Measures the throughput of uploads of ${BATCH} coins, a third of each category. Compares it with
   COPY of the same rows into the same tables, in alternating rounds: COPY is the upper limit that
-  PostgreSQL sets. Only coins answered as inserted count. --lanes is the number of concurrent
+  PostgreSQL sets. Only coins answered as inserted count. --concurrency is the number of concurrent
   uploads. Settings in the environment reach the service. Exit code 1: fewer than 10,000 coins/s and
   less than 0.7 of COPY.`;
 
@@ -28,10 +28,10 @@ interface Round {
 
 runCommand(
   USAGE,
-  { rounds: '5', seconds: '4', lanes: '8', users: '1000', batch: '' },
+  { rounds: '5', seconds: '4', concurrency: '8', users: '1000', batch: '' },
   async (options): Promise<BenchResult> => {
     const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
-    const [concurrency, users] = [positive('lanes', options.lanes), positive('users', options.users)];
+    const [concurrency, users] = [positive('concurrency', options.concurrency), positive('users', options.users)];
     const testBed = await TestBed.open({
       postgresSettings: POSTGRES,
       env: { AQM_LOG_LEVEL: 'error', ...batchOf(options.batch) },

@@ -53,7 +53,7 @@ describe.each(TIERS)('a message under a %s coin', (tier) => {
     const coin = await mintAndKeep(tier);
     const bytes = encodeParcel(sealMessage(TEXT, coin, keys));
     expect(bytes.length).toBe(PARCEL_OVERHEAD + addedBytes + Buffer.byteLength(TEXT));
-    expect(bytes.includes(Buffer.from('Gr'))).toBe(false);
+    expect(bytes.includes('Grüße')).toBe(false);
     expect(await openParcel(decodeParcel(bytes), opener)).toEqual({ opened: true, text: TEXT, coinCategory: tier });
     expect(await storage.vault.fetchKey(coin.keyId)).toBeNull();
   });

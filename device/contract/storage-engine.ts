@@ -8,7 +8,7 @@ import type { CheckedInventoryCoin, CheckedMintedCoin, CheckedVaultKey } from '.
 import type { SecureVault } from './vault';
 
 /**
- * What a backend implements: the storage of DeviceStorage behind the layer that checks arguments
+ * The interface that each backend implements, behind the layer that checks arguments
  * (validated-storage.ts). An engine gets only checked values, with defaults filled in, ids in lower case and bytes that
  * belong to it, and therefore checks none of them again. It still refuses calls after close, and names the failures of
  * its storage.

@@ -20,10 +20,10 @@ export const command: CommandDefinition = {
         reason: fenceReason?.reason ?? null,
         explanation: fenceReason?.sentence ?? null,
         epoch: state.epoch,
-        opening: state.activation?.id ?? null,
+        activation: state.activation?.id ?? null,
         identity: state.identity,
-        openedAs: state.activation?.identity ?? null,
-        mark: { folder, rings, unknownOpenings: unknownActivations },
+        activatedAs: state.activation?.identity ?? null,
+        watermark: { folder, rings, unknownActivations },
       };
       print(options, status, toLines(status));
       return fenceReason ? EXIT.STATE : EXIT.OK;
@@ -34,24 +34,24 @@ interface Status {
   state: string;
   explanation: string | null;
   epoch: string;
-  opening: string | null;
+  activation: string | null;
   identity: Verification['state']['identity'];
-  openedAs: Verification['state']['identity'] | null;
-  mark: { folder: string; unknownOpenings: readonly string[] } & Pick<Verification, 'rings'>;
+  activatedAs: Verification['state']['identity'] | null;
+  watermark: { folder: string; unknownActivations: readonly string[] } & Pick<Verification, 'rings'>;
 }
 
-function toLines({ state, explanation, epoch, opening, identity, openedAs, mark }: Status): string[] {
-  const name = (of: Status['openedAs']) =>
+function toLines({ state, explanation, epoch, activation, identity, activatedAs, watermark }: Status): string[] {
+  const name = (of: Status['activatedAs']) =>
     of ? `cluster ${of.systemIdentifier}, database ${of.databaseOid}, timeline ${of.timeline}` : 'never';
   return [
     `fence: ${state}${explanation ? `: ${explanation}` : ''}`,
     `epoch: ${epoch}`,
-    `activation: ${opening ?? 'none yet'}`,
+    `activation: ${activation ?? 'none yet'}`,
     `database: ${name(identity)}`,
-    `activated as: ${name(openedAs)}`,
-    `watermark: ${mark.folder}`,
-    ...mark.rings.map(({ file, records, missing }) => `  ${file}: ${records} coins, ${missing} of them missing`),
-    ...mark.unknownOpenings.map((unknown) => `  unknown activation ${unknown}`),
+    `activated as: ${name(activatedAs)}`,
+    `watermark: ${watermark.folder}`,
+    ...watermark.rings.map(({ file, records, missing }) => `  ${file}: ${records} coins, ${missing} of them missing`),
+    ...watermark.unknownActivations.map((unknown) => `  unknown activation ${unknown}`),
     ...(state === 'fenced' ? ['what to do: "aqm admin fence retire --help" and "aqm admin fence accept --help"'] : []),
   ];
 }

@@ -55,7 +55,7 @@ export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: Decis
       .flatMap((ring) => ring.records)
       .filter((record) => record.keyId !== NO_COIN && !void_.has(record.activation));
     const { epoch, activation } = await resolveFence(db, state, { kind, spent, lostActivations: unknownActivations });
-    const result = { decision: kind, epoch, opening: activation, spentOfMark: spent.length };
+    const result = { decision: kind, epoch, activation, spentOfWatermark: spent.length };
     if (kind === 'accepted') {
       print({ json }, result, [
         `accepted: the database is open as it is, epoch ${epoch}, activation ${activation}`,

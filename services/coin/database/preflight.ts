@@ -42,16 +42,16 @@ export async function requireSchema(db: Database, migrationsDir: string): Promis
 
 function refuseOtherSchema(schema: SchemaState): void {
   if (schema.state === 'empty') {
-    throw new UnusableDatabaseError('The database is empty. Run "npm run migrate", or start the service once.');
+    throw new UnusableDatabaseError('The database is empty. Run "aqm migrate", or start the service once.');
   }
   if (schema.state === 'newer') {
     throw new UnusableDatabaseError(
-      `The database's schema is newer than this version of the service: it does not know ${schema.unknown.join(', ')}. Run the newer version, or undo with that version's "npm run migrate -- down".`,
+      `The database's schema is newer than this version of the service: it does not know ${schema.unknown.join(', ')}. Run the newer version, or undo with that version's "aqm migrate down".`,
     );
   }
   if (schema.state === 'older') {
     throw new UnusableDatabaseError(
-      `The database's schema is older than this version of the service: ${schema.missing.join(', ')} did not run yet. Run "npm run migrate".`,
+      `The database's schema is older than this version of the service: ${schema.missing.join(', ')} did not run yet. Run "aqm migrate".`,
     );
   }
 }
@@ -89,6 +89,6 @@ async function checkTimeouts(db: Database, wanted: Timeouts): Promise<void> {
   if (wrong.length === 0) return;
   const list = wrong.map(({ name, foundMs, wantedMs }) => `${name} is ${foundMs} ms instead of ${wantedMs} ms`);
   throw new UnusableDatabaseError(
-    `The database cannot be used through the pooler, which passes no timeouts on: ${list.join('; ')}. Run "npm run migrate -- timeouts" with the settings of the service, and then RECONNECT in PgBouncer's console.`,
+    `The database cannot be used through the pooler, which passes no timeouts on: ${list.join('; ')}. Run "aqm migrate timeouts" with the settings of the service, and then RECONNECT in PgBouncer's console.`,
   );
 }

@@ -36,10 +36,10 @@ export async function checkFence(db: Database, { fenceDir }: WatermarkLocation):
 }
 
 function described(folder: string, coins: number, { activation }: DatabaseState): Check {
-  if (coins > 0) return ok('mark', `${folder} is writable and has ${coins} coins to verify this database with`);
-  if (!activation) return ok('mark', `${folder} is writable; no service has used this database yet`);
+  if (coins > 0) return ok('watermark', `${folder} is writable and has ${coins} coins to verify this database with`);
+  if (!activation) return ok('watermark', `${folder} is writable; no service has used this database yet`);
   return warn(
-    'mark',
+    'watermark',
     `no watermark of this database in ${folder} yet; normal until the first fetch`,
     'if coins were handed out, set AQM_FENCE_DIR to the persistent folder of the services; a restored copy would go unnoticed',
   );
@@ -61,7 +61,7 @@ function notWritable(folder: string): Check | undefined {
 
 function unusable(folder: string, error: unknown): Check {
   return fail(
-    'mark',
+    'watermark',
     `the watermark in ${folder} cannot be read and written: ${(error as Error).message}`,
     'set AQM_FENCE_DIR to a folder that the service can write, the same for all services of one database',
   );
@@ -69,7 +69,7 @@ function unusable(folder: string, error: unknown): Check {
 
 /** Checks that a backup of the database does not contain its watermark, because a restore would bring both back. */
 export async function checkWatermarkLocation(db: Database, place: WatermarkLocation): Promise<Check> {
-  const name = 'mark-place';
+  const name = 'watermark-place';
   const advice = 'set AQM_FENCE_DIR to a folder on another volume that no backup of the database contains';
   const [row] = await run(
     db,

@@ -51,14 +51,14 @@ export class Fence implements Guard {
    */
   static async open(options: FenceOptions): Promise<Fence> {
     const { db, folder, poolSize, log } = options;
-    const onError = (error: unknown) => log.error({ err: error }, 'cannot write the fence record');
+    const onError = (error: unknown) => log.error({ err: error }, 'cannot write the watermark');
     const watermark = new Watermark(watermarkFolder(folder, await readDatabaseState(db)), { poolSize, onError });
     const fence = new Fence(options, watermark);
     await fence.#verify();
     if (fence.#hadNoRecords) {
       log.warn(
         { folder: watermark.folder },
-        'no fence record found for this database; a restored copy would go unnoticed. Point AQM_FENCE_DIR at persistent storage shared by all services of the database',
+        'no watermark found for this database; a restored copy would go unnoticed. Point AQM_FENCE_DIR at persistent storage shared by all services of the database',
       );
     }
     return fence;
@@ -122,7 +122,7 @@ export class Fence implements Guard {
     } catch (error) {
       this.#log.error(
         { err: error },
-        'cannot write the fence record; withholding the response (a retry returns the same coins)',
+        'cannot write the watermark; withholding the response (a retry returns the same coins)',
       );
       throw new FencedError({ cause: error });
     }

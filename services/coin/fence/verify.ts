@@ -87,7 +87,7 @@ function reasonToFence(
   if (unknown.length > 0) {
     return {
       reason: 'UNKNOWN_ACTIVATION',
-      sentence: `the fence record belongs to activation ${unknown.join(', ')}, which this database does not contain, so it is an older copy`,
+      sentence: `the watermark belongs to activation ${unknown.join(', ')}, which this database does not contain, so it is an older copy`,
     };
   }
   if (!activation) return undefined;
@@ -101,7 +101,7 @@ function reasonToFence(
   if (identity.timeline !== before.timeline && live === 0) {
     return {
       reason: 'NO_WATERMARK',
-      sentence: `it was promoted or recovered to a point in time (timeline ${before.timeline} before, ${identity.timeline} now), and there is no fence record to verify it against`,
+      sentence: `it was promoted or recovered to a point in time (timeline ${before.timeline} before, ${identity.timeline} now), and there is no watermark to verify it against`,
     };
   }
   return undefined;

@@ -15,7 +15,7 @@ export class WatermarkUnusableError extends Error {
   constructor(folder: string, cause: unknown) {
     const { message } = cause as Error;
     super(
-      `The fence record in ${folder} cannot be read and written: ${message}. Set AQM_FENCE_DIR to a folder that the service may write, the same for all services of one database.`,
+      `The watermark in ${folder} cannot be read and written: ${message}. Set AQM_FENCE_DIR to a folder that the service may write, the same for all services of one database.`,
       { cause },
     );
   }

@@ -1,5 +1,4 @@
 import { spawnSync } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,8 +7,7 @@ import { BRONZE, mint } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
 import { compiled } from '../../../../testkit/root';
 import { type ServiceProcess, spawnMain } from '../../../../testkit/service-process';
-import { User } from '../../../../testkit/user';
-import { developmentKey, issueToken } from '../../identity/development-key';
+import { developmentUser, type User } from '../../../../testkit/user';
 
 let dataDir: string;
 let first: ServiceProcess;
@@ -23,16 +21,11 @@ const isAlive = (pid: number) => {
     return false;
   }
 };
-async function connect(address: string): Promise<User> {
-  const userId = randomUUID();
-  const token = { userId, isAdmin: false, ttlSeconds: 600, now: new Date() };
-  return new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
-}
 
 beforeEach(async () => {
   dataDir = mkdtempSync(join(tmpdir(), 'aqm-outage-'));
   first = await spawnMain(dataDir, {});
-  bob = await connect(first.address);
+  bob = await developmentUser(dataDir, first.address);
 });
 afterEach(async () => {
   bob.close();
@@ -42,7 +35,7 @@ afterEach(async () => {
 test('is shared by a second service, survives the end of the first, and is stopped by the last', async () => {
   await bob.upload(mint(3));
   const second = await spawnMain(dataDir, {});
-  const viaSecond = await connect(second.address);
+  const viaSecond = await developmentUser(dataDir, second.address);
   const one = { targetUserId: bob.id, coinCategory: BRONZE, count: 1 };
   expect((await viaSecond.fetch(one)).coins).toHaveLength(1);
   const pid = postmasterPid();
@@ -74,7 +67,7 @@ test('keeps running after its service was killed, and the next service uses it w
   await first.exited;
   expect(isAlive(pid)).toBe(true);
   const next = await spawnMain(dataDir, {});
-  const viaNext = await connect(next.address);
+  const viaNext = await developmentUser(dataDir, next.address);
   const request = { targetUserId: bob.id, coinCategory: BRONZE, count: 5 };
   expect((await viaNext.fetch(request)).coins).toHaveLength(2);
   expect(postmasterPid()).toBe(pid);

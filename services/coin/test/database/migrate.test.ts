@@ -112,7 +112,7 @@ describe('the service refuses', () => {
     await migrateDown(database.db, MIGRATIONS);
     const { code, stderr } = await serve();
     expect(code).toBe(1);
-    expect(stderr).toContain(`${LAST} did not run yet. Run "npm run migrate".`);
+    expect(stderr).toContain(`${LAST} did not run yet. Run "aqm migrate".`);
   });
 
   test('a newer schema, and does not change it', async () => {

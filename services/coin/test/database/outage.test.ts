@@ -8,8 +8,7 @@ import type { CallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
 import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnMain, spawnService } from '../../../../testkit/service-process';
-import { User } from '../../../../testkit/user';
-import { developmentKey, issueToken } from '../../identity/development-key';
+import { developmentUser, type User } from '../../../../testkit/user';
 
 /**
  * The deadline of a call. A call that exceeds it fails with DEADLINE_EXCEEDED, which no test here
@@ -84,16 +83,10 @@ describe('the embedded PostgreSQL', () => {
   let bob: User;
 
   const postmasterPid = () => Number.parseInt(readFileSync(join(dataDir, 'postgres/data/postmaster.pid'), 'utf8'), 10);
-  async function connect(address: string): Promise<User> {
-    const userId = randomUUID();
-    const token = { userId, isAdmin: false, ttlSeconds: 600, now: new Date() };
-    return new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
-  }
-
   beforeEach(async () => {
     dataDir = mkdtempSync(join(tmpdir(), 'aqm-outage-'));
     first = await spawnMain(dataDir, {});
-    bob = await connect(first.address);
+    bob = await developmentUser(dataDir, first.address);
   });
   afterEach(async () => {
     bob.close();

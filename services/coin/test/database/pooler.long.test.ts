@@ -76,7 +76,7 @@ test('a service exits with the command that helps if the role lacks the timeouts
   expect(refused.stderr).toContain(
     'statement_timeout is 0 ms instead of 5000 ms; lock_timeout is 0 ms instead of 1000 ms',
   );
-  expect(refused.stderr).toContain('Run "npm run migrate -- timeouts"');
+  expect(refused.stderr).toContain('Run "aqm migrate timeouts"');
   expect(refused.stderr).not.toContain('    at ');
 
   // They apply to the role in this database only, and to later connections.

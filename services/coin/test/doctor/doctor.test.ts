@@ -91,7 +91,7 @@ test('in a healthy installation nothing fails, the exit code is 0, and every che
         'isolation',
         'clock',
       ],
-      ...['schema', 'autovacuum', 'mark-place', 'fence', 'mark'],
+      ...['schema', 'autovacuum', 'watermark-place', 'fence', 'watermark'],
     ].sort(),
   );
 });
@@ -175,7 +175,7 @@ describe('another PostgreSQL', () => {
     await cluster.init();
     await cluster.start(['full_page_writes=off', 'autovacuum=off']);
     const env = { DATABASE_URL: cluster.url('postgres'), AQM_FENCE_DIR: join(cluster.data, 'fence') };
-    expect(await failing(env)).toEqual(['durability', 'autovacuum', 'mark-place']);
+    expect(await failing(env)).toEqual(['durability', 'autovacuum', 'watermark-place']);
     expect((await checksWith(env)).durability?.found).toMatch(/^fsync is off; full_page_writes is off/);
 
     await cluster.stop('SIGINT');
@@ -310,7 +310,7 @@ describe('the fence', () => {
 
   test('a database that lacks coins of the watermark fails; an activated database without a watermark is a warning', async () => {
     const fence = await openFence();
-    expect((await checksWith({ AQM_FENCE_DIR: join(folder, 'elsewhere') })).mark).toMatchObject({ verdict: 'warn' });
+    expect((await checksWith({ AQM_FENCE_DIR: join(folder, 'elsewhere') })).watermark).toMatchObject({ verdict: 'warn' });
     await fence.run(async (token) => {
       const expireTime = new Date(Date.now() + 20 * DAY_MS);
       fence.recordHandedOut(token, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
@@ -320,8 +320,8 @@ describe('the fence', () => {
   });
 
   test('a watermark that cannot be written fails', async () => {
-    expect(await failing({ AQM_FENCE_DIR: file('no-folder', '') })).toEqual(['mark']);
+    expect(await failing({ AQM_FENCE_DIR: file('no-folder', '') })).toEqual(['watermark']);
     // A place where even root cannot create a folder.
-    expect(await failing({ AQM_FENCE_DIR: '/proc/aqm-fence' })).toEqual(['mark']);
+    expect(await failing({ AQM_FENCE_DIR: '/proc/aqm-fence' })).toEqual(['watermark']);
   });
 });

@@ -288,7 +288,7 @@ describe('the guard', () => {
     rmSync(child.dataDir, { recursive: true });
   });
 
-  test('a service that cannot write its fence record says so and does not start', async () => {
+  test('a service that cannot write its watermark says so and does not start', async () => {
     const { code, stderr } = await runCommand('serve', [], {
       ...service.database.env,
       AQM_DATA_DIR: folder,

@@ -15,8 +15,7 @@ import { runCommand } from '../../../../testkit/command';
 import { eventually } from '../../../../testkit/eventually';
 import { baseBackup, queryOnce } from '../../../../testkit/postgres-cluster';
 import { type ServiceProcess, spawnMain } from '../../../../testkit/service-process';
-import { User } from '../../../../testkit/user';
-import { developmentKey, issueToken } from '../../identity/development-key';
+import { developmentUser, type User } from '../../../../testkit/user';
 
 let dataDir: string;
 let first: ServiceProcess;
@@ -29,9 +28,8 @@ const url = (database: string) =>
   `postgresql:///${database}?host=${encodeURIComponent(join(dataDir, 'postgres/socket'))}&port=5432&user=postgres`;
 const fence = (...args: string[]) => runCommand('admin', ['fence', ...args], { AQM_DATA_DIR: dataDir });
 
-async function connect(address: string, userId: string = randomUUID()): Promise<User> {
-  const token = { userId, isAdmin: true, ttlSeconds: 600, now: new Date() };
-  const user = new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
+async function connect(address: string, userId?: string): Promise<User> {
+  const user = await developmentUser(dataDir, address, userId);
   users.push(user);
   return user;
 }

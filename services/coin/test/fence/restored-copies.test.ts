@@ -170,8 +170,8 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
     reason: 'WATERMARK_NOT_REACHED',
     epoch,
     identity: { timeline: 2 },
-    openedAs: { timeline: 1 },
-    mark: { rings: [{ records: 4, missing: 1 }], unknownOpenings: [] },
+    activatedAs: { timeline: 1 },
+    watermark: { rings: [{ records: 4, missing: 1 }], unknownActivations: [] },
   });
   expect(await admin(recovered.url(), fenceDir, 'accept')).toMatchObject({ code: 0 });
   await service.fence.check();
@@ -181,7 +181,7 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
   expect(await admin(recovered.url(), fenceDir, 'accept')).toMatchObject({ code: 1 });
 });
 
-test('a base backup recovered to the end of its archive is not fenced and keeps its epoch, but only with a fence record', async () => {
+test('a base backup recovered to the end of its archive is not fenced and keeps its epoch, but only with a watermark', async () => {
   const recovered = await recover('end', []);
   const without = await connect(recovered.url(), join(folder, 'no-record'));
   expect(without.fence.fenceReason?.reason).toBe('NO_WATERMARK');
@@ -191,7 +191,7 @@ test('a base backup recovered to the end of its archive is not fenced and keeps 
   expect(await service.store.getInventoryCount(OWNER)).toMatchObject({ epoch });
   expect(handedOut).not.toContain(await service.fetchOne());
   const status = await admin(recovered.url(), join(folder, 'no-record'), 'status', '--json');
-  expect(JSON.parse(status.stdout)).toMatchObject({ state: 'open', openedAs: { timeline: 2 } });
+  expect(JSON.parse(status.stdout)).toMatchObject({ state: 'open', activatedAs: { timeline: 2 } });
 });
 
 test('a clone under another name, or a restored dump, is fenced', async () => {
@@ -220,7 +220,7 @@ test('a promoted standby that has every hand-out is not fenced and keeps its epo
   await primary.stop();
 });
 
-test('a promoted standby that lacks the last hand-out is fenced; after retire the fence record keeps older databases out', async () => {
+test('a promoted standby that lacks the last hand-out is fenced; after retire the watermark keeps older databases out', async () => {
   await behind.start();
   await behind.query('SELECT pg_promote()', 'postgres');
   const fenceDir = recordsAtDeath();

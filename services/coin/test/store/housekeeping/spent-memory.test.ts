@@ -9,19 +9,15 @@ import { CoinUploadResult_Outcome as Outcome } from '../../../../../gen/aqm/coin
 import { BRONZE, ids, mint } from '../../../../../testkit/coins';
 import { type ServiceProcess, spawnMain } from '../../../../../testkit/service-process';
 import { databaseSettings } from '../../../../../testkit/test-database';
-import { User } from '../../../../../testkit/user';
+import { developmentUser, type User } from '../../../../../testkit/user';
 import { openDatabase } from '../../../database/pool';
-import { developmentKey, issueToken } from '../../../identity/development-key';
 import { forgetSpent } from '../../../store/housekeeping/forget-spent';
 
 test('a spent coin stays SPENT after its hard delete and after every restart, until its id is forgotten', async () => {
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-spent-'));
   const userId = randomUUID();
   const start = () => spawnMain(dataDir, { AQM_FETCH_GRACE: '1' });
-  const connect = async ({ address }: ServiceProcess) => {
-    const token = { userId, isAdmin: true, ttlSeconds: 600, now: new Date() };
-    return new User(address, userId, await issueToken(developmentKey(dataDir).privateKey, token));
-  };
+  const connect = ({ address }: ServiceProcess) => developmentUser(dataDir, address, userId);
   const coins = mint(3);
   const outcomes = async (user: User) => (await user.upload(coins)).results.map((result) => result.outcome);
 
