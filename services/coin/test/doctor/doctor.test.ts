@@ -310,7 +310,9 @@ describe('the fence', () => {
 
   test('a database that lacks coins of the watermark fails; an activated database without a watermark is a warning', async () => {
     const fence = await openFence();
-    expect((await checksWith({ AQM_FENCE_DIR: join(folder, 'elsewhere') })).watermark).toMatchObject({ verdict: 'warn' });
+    expect((await checksWith({ AQM_FENCE_DIR: join(folder, 'elsewhere') })).watermark).toMatchObject({
+      verdict: 'warn',
+    });
     await fence.run(async (token) => {
       const expireTime = new Date(Date.now() + 20 * DAY_MS);
       fence.recordHandedOut(token, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
