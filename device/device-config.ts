@@ -1,4 +1,5 @@
 import { type BudgetTable, checkBudgets, DEFAULT_BUDGETS } from './contract/budget';
+import { MAX_CLOCK_JUMP_MS } from './contract/trusted-clock';
 import { InvalidArgumentError } from './errors';
 import { checkNamespace, checkUrl } from './redis-address';
 import { emitWarning, type WarningListener } from './warning';
@@ -8,6 +9,11 @@ interface CommonConfig {
   readonly now?: () => Date;
   /** The number of coins to keep per contact. Default: DEFAULT_BUDGETS. */
   readonly budgets?: BudgetTable;
+  /**
+   * The largest difference in milliseconds between the device's clock and a time known to be right at which the clock
+   * is trusted, 1000 to 86400000. Default: one day. Beyond it, steps that destroy by time reject with ClockError.
+   */
+  readonly maxClockJumpMs?: number;
   /** Called with warnings, for example that the server may lose keys. Default: process.emitWarning. */
   readonly onWarning?: WarningListener;
 }
@@ -69,6 +75,10 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
   if (typeof now !== 'function') throw new InvalidArgumentError('now', 'must be a function that returns a Date');
   if (typeof onWarning !== 'function') throw new InvalidArgumentError('onWarning', 'must be a function');
   checkBudgets(budgets);
+  const { maxClockJumpMs = MAX_CLOCK_JUMP_MS } = config;
+  if (!(maxClockJumpMs >= 1000 && maxClockJumpMs <= MAX_CLOCK_JUMP_MS)) {
+    throw new InvalidArgumentError('maxClockJumpMs', `must be from 1000 to ${MAX_CLOCK_JUMP_MS}`);
+  }
   return { ...config, now, budgets, onWarning };
 }
 

@@ -205,3 +205,29 @@ export class MoveOvertakenError extends DeviceError {
     );
   }
 }
+
+/**
+ * The device's clock differs by more than `maxClockJumpMs` (default one day) from a time that is known to be right.
+ * Nothing was changed: a step that destroys by time does not rest on such a clock. Correct the device's date and repeat
+ * the call. If the date is right, because the device was off for days, any flow that reaches the coin service confirms
+ * it.
+ */
+export class ClockError extends DeviceError {
+  override readonly name = 'ClockError';
+
+  constructor(
+    readonly deviceTime: Date,
+    /** The time that contradicts the device's clock. */
+    readonly otherTime: Date,
+    /** STORAGE: the latest time that this storage trusted. SERVICE: the time of the coin service. */
+    readonly witness: 'STORAGE' | 'SERVICE',
+  ) {
+    super(
+      `The device's clock says ${deviceTime.toISOString()}, but ${
+        witness === 'STORAGE'
+          ? `the storage last trusted ${otherTime.toISOString()}; nothing was changed. Correct the device's date, or call topUp, publishCoins or reconcileCoins while the coin service can be reached, which confirms it.`
+          : `the coin service says ${otherTime.toISOString()}; nothing was changed. Correct the device's date and repeat the call.`
+      }`,
+    );
+  }
+}

@@ -14,6 +14,7 @@ export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './con
 export type { AutoConfig, DeviceStorageConfig, RedisConfig, SqliteConfig } from './device-config';
 export {
   BackendRecordError,
+  ClockError,
   ClosedError,
   DeviceError,
   InvalidArgumentError,

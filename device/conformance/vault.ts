@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import type { SecureVault } from '../contract/vault';
-import { bytes, DAY, type Harness, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
+import { bytes, DAY, type Harness, keyId, MINUTE, passTime, SECOND, vaultKey, withFixture } from './harness';
 
 /** Tests the promises of SecureVault on any backend. */
 export function vaultSuite(name: string, harness: Harness): void {
@@ -129,9 +129,10 @@ export function vaultSuite(name: string, harness: Harness): void {
       }));
 
     it('purges keys that are still owed only with evenIfOwed, and never stores their ids again before their expiry', () =>
-      withFixture(harness, async ({ storage: { vault }, clock }) => {
+      withFixture(harness, async (fixture) => {
+        const { vault } = fixture.storage;
         await vault.storeKey(vaultKey(1));
-        clock.advance(2 * DAY);
+        await passTime(fixture, 2 * DAY);
         await vault.storeKey(vaultKey(2));
         await expect(vault.purgeExpired(1)).rejects.toMatchObject({
           name: 'InvalidArgumentError',
@@ -144,7 +145,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.storeKey(vaultKey(1))).toBe(false);
         expect(await vault.getStatus(keyId(1))).toBe('BURNED');
         expect(await vault.getStatus(keyId(2))).toBe('ACTIVE');
-        clock.advance(28 * DAY);
+        await passTime(fixture, 28 * DAY);
         expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
       }));
 

@@ -15,6 +15,8 @@ export interface DeviceStorage {
   readonly outbox: Outbox;
   /** Used by topUp and fetchOnDemand. */
   readonly pendingRequests: PendingRequests;
+  /** Compares the device's clock with others, so that a wrong one destroys nothing. */
+  readonly clock: DeviceClock;
   /**
    * Erases everything that was burned, selected or purged before the call from every file of the storage. Older images
    * of it may lie there encrypted (SQLite: the WAL is written back into the file) or in the clear (Redis: the
@@ -25,4 +27,25 @@ export interface DeviceStorage {
   cleanUp(): Promise<void>;
   /** Closes the storage. Every later call rejects with ClosedError. Closing twice has no further effect. */
   close(): Promise<void>;
+}
+
+/**
+ * Decides if the device's clock is trusted (promise 5). The storage keeps the latest time that it trusted. A clock that
+ * differs from it by more than `maxClockJumpMs` is trusted again when the flows have compared it with the coin service's.
+ * Until then nothing that a clock decides is destroyed: purgeExpired, garbageCollect and the flows reject with
+ * ClockError, and what expired is not used, but kept.
+ */
+export interface DeviceClock {
+  /**
+   * Returns the later one of the device's clock and the trusted time, in milliseconds since 1970. What has expired by
+   * it is not used. Throws InvalidArgumentError if the clock gives no valid Date.
+   */
+  now(): number;
+  /** Rejects with ClockError if the device's clock is not trusted. */
+  check(): Promise<void>;
+  /**
+   * Compares the device's clock with a time known to be right, such as the coin service's. If they agree, the clock is
+   * trusted from now on. Otherwise rejects with ClockError.
+   */
+  confirm(time: Date): Promise<void>;
 }

@@ -1,6 +1,6 @@
 import type { ContactPriority } from './budget';
 import type { CoinCategoryName } from './coin-category';
-import type { BackendName, DeviceStorage } from './device-storage';
+import type { BackendName, DeviceClock, DeviceStorage } from './device-storage';
 import type { CoinName, ContactSummary, InventoryCoin } from './inventory';
 import type { Outbox, RefusedCoin } from './outbox';
 import type { PendingRequest, PendingRequests, SettledRequest } from './pending-requests';
@@ -19,8 +19,7 @@ export interface StorageEngine extends Pick<DeviceStorage, 'cleanUp' | 'close'> 
   readonly inventory: InventoryEngine;
   readonly outbox: OutboxEngine;
   readonly pendingRequests: PendingRequestsEngine;
-  /** The injected clock, in milliseconds since 1970. Throws InvalidArgumentError if the clock gives no valid Date. */
-  now(): number;
+  readonly clock: EngineClock;
 }
 
 /** The engine's part of SecureVault, with the same promises. */
@@ -54,4 +53,10 @@ export interface OutboxEngine extends Omit<Outbox, 'add'> {
 export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'settleOnDemand'> {
   settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest>;
   settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean>;
+}
+
+/** The engine's part of DeviceClock. */
+export interface EngineClock extends DeviceClock {
+  /** Rejects with ClockError if the clock is behind, so that what is stored would get times of the past. */
+  refuseBehind(): Promise<void>;
 }

@@ -27,7 +27,7 @@ import {
 } from './validate';
 import type { SecureVault } from './vault';
 
-type Clock = StorageEngine['now'];
+type Clock = StorageEngine['clock'];
 
 /**
  * Puts the checks of every argument in front of an engine. This is the only place where they are made: the engine gets
@@ -36,13 +36,14 @@ type Clock = StorageEngine['now'];
  * called, so nothing has changed.
  */
 export function withValidation(engine: StorageEngine): DeviceStorage {
-  const now = () => engine.now();
+  const { clock } = engine;
   return {
     backend: engine.backend,
-    vault: validatedVault(engine.vault, now),
-    inventory: validatedInventory(engine.inventory, now),
-    outbox: validatedOutbox(engine.outbox, now),
+    vault: validatedVault(engine.vault, clock),
+    inventory: validatedInventory(engine.inventory, clock),
+    outbox: validatedOutbox(engine.outbox, clock),
     pendingRequests: validatedRequests(engine.pendingRequests),
+    clock,
     cleanUp: () => engine.cleanUp(),
     close: () => engine.close(),
   };
@@ -61,15 +62,22 @@ function attempt<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-function validatedVault(vault: VaultEngine, now: Clock): SecureVault {
+function validatedVault(vault: VaultEngine, clock: Clock): SecureVault {
   return {
-    storeKey: (key) => attempt(() => vault.storeKey(checkVaultKey(key, now()))),
+    storeKey: async (key) => {
+      await clock.refuseBehind();
+      return vault.storeKey(checkVaultKey(key, clock.now()));
+    },
     fetchKey: (keyId) => attempt(() => vault.fetchKey(checkUuid('keyId', keyId))),
     burnKey: (keyId) => attempt(() => vault.burnKey(checkUuid('keyId', keyId))),
     getStatus: (keyId) => attempt(() => vault.getStatus(checkUuid('keyId', keyId))),
     countActive: (coinCategory) => attempt(() => vault.countActive(checkCategory('coinCategory', coinCategory))),
     listKeyIds: (coinCategory) => attempt(() => vault.listKeyIds(checkCategories(coinCategory))),
-    purgeExpired: (maxAgeDays, options) => attempt(() => vault.purgeExpired(checkPurgeAge(maxAgeDays, options))),
+    purgeExpired: async (maxAgeDays, options) => {
+      const days = checkPurgeAge(maxAgeDays, options);
+      await clock.check();
+      return vault.purgeExpired(days);
+    },
   };
 }
 
@@ -77,9 +85,9 @@ function checkCategories(coinCategory: CoinCategoryName | undefined): readonly C
   return coinCategory === undefined ? COIN_CATEGORY_NAMES : [checkCategory('coinCategory', coinCategory)];
 }
 
-function validatedInventory(inventory: InventoryEngine, now: Clock): SmartInventory {
+function validatedInventory(inventory: InventoryEngine, clock: Clock): SmartInventory {
   return {
-    storeKey: (coin) => attempt(() => inventory.storeKey(checkInventoryCoin(coin, now()))),
+    storeKey: (coin) => attempt(() => inventory.storeKey(checkInventoryCoin(coin, clock.now()))),
     selectCoin: (contactId, desired) =>
       attempt(() =>
         inventory.selectCoin(checkContactId(contactId), withLowerCategories(checkCategory('desired', desired))),
@@ -91,17 +99,21 @@ function validatedInventory(inventory: InventoryEngine, now: Clock): SmartInvent
       attempt(() => inventory.getSummary(contactId === undefined ? undefined : checkContactId(contactId))),
     listContacts: () => inventory.listContacts(),
     getTotalStorageBytes: () => inventory.getTotalStorageBytes(),
-    garbageCollect: (inactiveDays = INACTIVE_DAYS) =>
-      attempt(() => inventory.garbageCollect(checkDays('inactiveDays', inactiveDays))),
+    garbageCollect: async (inactiveDays = INACTIVE_DAYS) => {
+      const days = checkDays('inactiveDays', inactiveDays);
+      await clock.check();
+      return inventory.garbageCollect(days);
+    },
   };
 }
 
 /** The ids of `acknowledge`, `remove` and `publishAgain` are those of the outbox or the vault, and are not checked. */
-function validatedOutbox(outbox: OutboxEngine, now: Clock): Outbox {
+function validatedOutbox(outbox: OutboxEngine, clock: Clock): Outbox {
   return {
     add: async (minted) => {
       if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
-      const checkedAt = now();
+      await clock.refuseBehind();
+      const checkedAt = clock.now();
       const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
       return coins.length === 0 ? [] : outbox.add(coins);
     },

@@ -4,6 +4,7 @@ import type { InventoryCoin } from '../contract/inventory';
 import type { OnDemandWish } from '../contract/pending-requests';
 import { isFinal, isServiceError } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
+import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
 import { readFetchedCoin } from './fetched-coin';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { toWire } from './top-up';
@@ -19,7 +20,7 @@ export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategor
  * call, so that the next call for the same contact and parameters gets the coin of a lost response. The request is
  * closed and the coin remembered as used before the coin is returned, so that no crash uses a coin twice.
  *
- * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, an error of the storage, or the
+ * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, ClockError, an error of the storage, or the
  * unchanged ServiceError of the last attempt. The request then stays pending unless the service refused it permanently.
  * @returns null if the service has no such coin.
  */
@@ -38,6 +39,7 @@ async function fetchOne(
   { contactId, userId, coinCategory, allowLowerCategories = false }: FetchOnDemandWish,
 ): Promise<InventoryCoin | null> {
   const wish = { contactId, userId, coinCategory, allowLowerCategories };
+  await requireTrustedClock(storage, service);
   // A pending request may bring a coin that another process used, or that has expired meanwhile. A fresh one cannot.
   for (const fresh of [false, true]) {
     const request = await storage.pendingRequests.openOnDemand(wish, { fresh });
@@ -52,6 +54,9 @@ async function fetchOne(
       }
       const allowed = allowLowerCategories ? withLowerCategories(coinCategory) : [coinCategory];
       const coin = readFetchedCoin(contactId, first, allowed);
+      // The request stays pending, so that a repeat with the right clock gets the same coin.
+      const clockError = coin === null ? null : await checkFreshCoins(storage, service, [coin]);
+      if (clockError !== null) throw clockError;
       if (coin === null) await storage.pendingRequests.abandon(request);
       else if (await storage.pendingRequests.settleOnDemand(request, coin)) return coin;
     } catch (error) {

@@ -7,8 +7,9 @@ import { type CoinCategoryName, perCategory, specOf } from '../contract/coin-cat
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName } from '../contract/inventory';
 import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from '../contract/outbox';
-import { DAY_MS } from '../contract/validate';
+import { checkMintedCoin, DAY_MS } from '../contract/validate';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from '../contract/vault';
+import { InvalidArgumentError } from '../errors';
 import { isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
@@ -97,18 +98,24 @@ async function publish(
   service: CoinServiceAccess,
   minted: readonly MintedCoin[],
 ): Promise<PublishReport> {
-  const results: PublishResult[] = (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({
-    ...coin,
-    outcome: REFUSED_OUTCOME[reason],
-  }));
+  if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
+  for (const coin of minted) checkMintedCoin(coin, storage.clock.now());
+  let results: PublishResult[] | undefined;
+  const store = async (): Promise<PublishResult[]> => {
+    results ??= (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({
+      ...coin,
+      outcome: REFUSED_OUTCOME[reason],
+    }));
+    return results;
+  };
   for (let epochs = 1; ; epochs += 1) {
     // Read before any coin is recorded as sent under it, so that no recorded epoch is newer than the first sending.
-    const count = await callService(service, service.client.getInventoryCount, {});
+    const count = await countStock(storage, service, store);
     const { databaseEpoch, available } = count;
     try {
-      const counted = await uploadOutbox(storage, service, count, results);
+      const counted = await uploadOutbox(storage, service, count, await store());
       return {
-        results,
+        results: await store(),
         available: perCategory((name) => (counted ?? available)?.[specOf(name).countField] ?? 0),
         databaseEpoch,
       };
@@ -116,6 +123,32 @@ async function publish(
       if (epochs === MAX_EPOCHS || !isServiceError(error) || reasonOf(error) !== 'EPOCH_CHANGED') throw error;
     }
   }
+}
+
+/**
+ * Asks for the stock, the epoch and the time, and compares the clock. Minted coins are stored only after that, because a
+ * wrong clock would give them an expiry that the service refuses; but before the call is repeated or fails, because then
+ * they must wait in the outbox.
+ */
+async function countStock(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  store: () => Promise<unknown>,
+): Promise<GetInventoryCountResponse> {
+  let count: GetInventoryCountResponse;
+  try {
+    count = await callService(
+      service,
+      service.client.getInventoryCount,
+      {},
+      { beforeRepeat: async () => void (await store()) },
+    );
+  } catch (error) {
+    if (isServiceError(error)) await store();
+    throw error;
+  }
+  if (count.serverTime !== undefined) await storage.clock.confirm(count.serverTime);
+  return count;
 }
 
 /**

@@ -66,6 +66,8 @@ async function compare(storage: DeviceStorage, service: CoinServiceAccess): Prom
   for (let epochs = 1; ; epochs += 1) {
     const { databaseEpoch, serverTime } = await callService(service, service.client.getInventoryCount, {});
     if (serverTime === undefined) throw new TypeError('The response of GetInventoryCount has no server_time.');
+    // A clock that is ahead would leave active keys out of the list, and the service would retire their coins.
+    await storage.clock.confirm(serverTime);
     const results: ReconcileResult[] = [];
     const retired: Record<CoinCategoryName, number | null> = perCategory(() => null);
     try {

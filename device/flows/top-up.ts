@@ -4,8 +4,11 @@ import { type CoinCategoryName, perCategory, specOf } from '../contract/coin-cat
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName, InventoryCoin } from '../contract/inventory';
 import type { ContactAddress, DiscardedCoin, PendingRequest } from '../contract/pending-requests';
+import { checkContacts } from '../contract/validate';
+import type { ClockError } from '../errors';
 import { isFinal, isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
+import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
 import { categoryOf, readFetchedCoin } from './fetched-coin';
 import { isRetryable, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
@@ -42,8 +45,9 @@ type Drafts = ReadonlyMap<string, Draft>;
  *
  * Calls and items are repeated according to `service.retry`. Final failures are reported per contact. A request that
  * may succeed later stays pending, and keeps its room, for the next topUp; one that the service refuses permanently is
- * closed. Rejects only with InvalidArgumentError (a bad or repeated contact; nothing was changed), with the errors of
- * the storage, and with the error of `token`.
+ * closed. Rejects only with InvalidArgumentError (a bad or repeated contact; nothing was changed), with ClockError (no
+ * further coin is taken; those that were fetched are stored), with the errors of the storage, and with the error of
+ * `token`.
  */
 export async function topUp(
   storage: DeviceStorage,
@@ -60,13 +64,18 @@ async function fill(
   contacts: readonly ContactAddress[],
 ): Promise<TopUpReport> {
   const { pendingRequests } = storage;
-  const resumed = await pendingRequests.resumeTopUps(contacts);
+  checkContacts(contacts);
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
   );
-  // Pending requests come first: the server may already have taken their coins out of its stock.
-  const reached = await fetchAll(storage, service, resumed, drafts);
-  if (reached) await fetchAll(storage, service, await pendingRequests.reserveRoom(contacts), drafts);
+  const reached = await reaches(drafts, async () => {
+    await requireTrustedClock(storage, service);
+    // Pending requests come first: the server may already have taken their coins out of its stock.
+    await fetchAll(storage, service, await pendingRequests.resumeTopUps(contacts), drafts);
+  });
+  if (reached) {
+    await reaches(drafts, async () => fetchAll(storage, service, await pendingRequests.reserveRoom(contacts), drafts));
+  }
 
   const missing = await pendingRequests.missingCoins(contacts);
   return {
@@ -75,25 +84,29 @@ async function fill(
 }
 
 /**
- * Sends the requests in batches. Returns false if a whole call failed. Then the error is noted for every contact,
- * because none was topped up completely.
+ * Runs a part of the flow. Returns false if a whole call failed. Then the error is noted for every contact, because none
+ * was topped up completely.
  */
+async function reaches(drafts: Drafts, work: () => Promise<void>): Promise<boolean> {
+  try {
+    await work();
+    return true;
+  } catch (error) {
+    if (!isServiceError(error)) throw error;
+    for (const draft of drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
+    return false;
+  }
+}
+
 async function fetchAll(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   requests: readonly PendingRequest[],
   drafts: Drafts,
-): Promise<boolean> {
+): Promise<void> {
   for (let start = 0; start < requests.length; start += FETCH_BATCH) {
-    try {
-      await fetchBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
-    } catch (error) {
-      if (!isServiceError(error)) throw error;
-      for (const draft of drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
-      return false;
-    }
+    await fetchBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
   }
-  return true;
 }
 
 /**
@@ -115,11 +128,14 @@ async function fetchBatch(
       beforeRepeat: () => recordAttempts(sent),
     });
     const failed: { readonly request: PendingRequest; readonly error: ItemError }[] = [];
+    let clockError: ClockError | null = null;
     for (const [index, request] of sent.entries()) {
       const result = results[index];
       if (result?.error !== undefined) failed.push({ request, error: result.error });
-      else if (result !== undefined) await settle(storage, request, result, drafts);
+      else if (result !== undefined)
+        clockError = (await settle(storage, service, request, result, drafts)) ?? clockError;
     }
+    if (clockError !== null) throw clockError;
     const retryable = failed.find(({ error }) => isRetryable(error.code));
     const repeats = retryable !== undefined && (await retries.again(retryable.error));
     for (const { request, error } of failed) {
@@ -134,14 +150,16 @@ async function fetchBatch(
   }
 }
 
+/** Stores the coins of one answer, also if the clock is wrong and calls them expired. Returns the error about it then. */
 async function settle(
   storage: DeviceStorage,
+  service: CoinServiceAccess,
   request: PendingRequest,
   result: FetchCoinsResult,
   drafts: Drafts,
-): Promise<void> {
+): Promise<ClockError | null> {
   const draft = drafts.get(request.contactId);
-  if (draft === undefined) return;
+  if (draft === undefined) return null;
   const coins: InventoryCoin[] = [];
   for (const [index, coin] of result.coins.entries()) {
     const fetched = readFetchedCoin(request.contactId, coin, [request.coinCategory]);
@@ -154,11 +172,13 @@ async function settle(
   if (coins.length === 0 && result.coins.length > 0) {
     // A repeat would bring the same coins.
     await storage.pendingRequests.abandon(request);
-    return;
+    return null;
   }
+  const clockError = await checkFreshCoins(storage, service, coins);
   const { stored, discarded } = await storage.pendingRequests.settleTopUp(request, coins);
   draft.stored.push(...stored);
   draft.discarded.push(...discarded);
+  return clockError;
 }
 
 /** Converts a request to its message. The same request always gives the same message. */

@@ -53,6 +53,6 @@ export class CoinCache {
   }
 
   #withRules(build: Arguments): Arguments {
-    return (nowMs): readonly Argument[] => [nowMs, this.#rules, ...build(nowMs)];
+    return (nowMs, forgetMs): readonly Argument[] => [nowMs, this.#rules, ...build(nowMs, forgetMs)];
   }
 }

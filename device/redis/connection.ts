@@ -1,14 +1,14 @@
 import { Redis } from 'ioredis';
-import { ClosedError, InvalidArgumentError, UnreachableError } from '../errors';
+import { type ClockSettings, type Times, TrustedClock } from '../contract/trusted-clock';
+import { ClosedError, UnreachableError } from '../errors';
 import type { RedisAddress } from '../redis-address';
 import { movedError, namedError } from './redis-errors';
-import type { Reply } from './reply';
+import { numberIn, type Reply } from './reply';
 import { checksMoveState, readScript, SCRIPT_NAMES, type ScriptName } from './scripts';
 
-export interface ConnectionSettings {
+export interface ConnectionSettings extends ClockSettings {
   readonly address: RedisAddress;
-  readonly now: () => Date;
-  /** The key of the device's record, whose field `copy_state` is the move state. */
+  /** The key of the device's record, with the fields `copy_state` (the move state) and `trusted_at` (the trusted time). */
   readonly deviceKey: string;
   /** The longest wait for a connection, in milliseconds. */
   readonly connectTimeoutMs: number;
@@ -19,7 +19,7 @@ export interface ConnectionSettings {
 export type Argument = string | number | Buffer;
 
 /** Builds a script's arguments. Called right before the script is sent, so that they hold the current time. */
-export type Arguments = (nowMs: number) => readonly Argument[];
+export type Arguments = (nowMs: number, forgetMs: number) => readonly Argument[];
 
 /**
  * One connection to the server, made when it is needed: a call while the server is down fails at once, and the first
@@ -29,6 +29,7 @@ export type Arguments = (nowMs: number) => readonly Argument[];
 export class Connection {
   readonly #redis: Redis;
   readonly #settings: ConnectionSettings;
+  readonly #clock: TrustedClock;
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   /** The reason why the last attempt to connect failed. The rejected attempt itself does not give it. */
@@ -38,6 +39,7 @@ export class Connection {
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings;
+    this.#clock = new TrustedClock(settings);
     this.#redis = new Redis({
       ...settings.address.options,
       lazyConnect: true,
@@ -63,19 +65,60 @@ export class Connection {
     return this.#settings.address.shown;
   }
 
-  /** Reads the injected clock, in milliseconds since 1970. */
-  now(): number {
-    const nowMs = this.#settings.now().getTime();
-    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
-    return nowMs;
+  /** Returns the times for one operation, as far as this process knows the trusted time. */
+  times(): Times {
+    return this.#clock.times();
+  }
+
+  /** Returns the times for one operation, after the trusted time was read again if the clock has jumped. */
+  async freshTimes(): Promise<Times> {
+    // Another process may have trusted a later time since.
+    if (this.#clock.hasJumped) await this.readTrustedTime();
+    return this.#clock.times();
+  }
+
+  /** Takes over the trusted time that the server keeps. */
+  async readTrustedTime(): Promise<void> {
+    const value = await this.call('hget', this.#settings.deviceKey, 'trusted_at');
+    this.#clock.adopt(value === null ? null : numberIn(value));
+  }
+
+  /** Rejects with ClockError if the device's clock is not trusted, by the time that the server keeps now. */
+  async checkClock(): Promise<void> {
+    await this.readTrustedTime();
+    this.#clock.check();
+  }
+
+  /** Rejects with ClockError if the device's clock is behind. */
+  async refuseBehind(): Promise<void> {
+    await this.freshTimes();
+    this.#clock.refuseBehind();
+  }
+
+  /** Changes the trusted time, and saves it also if the change ends with an error. */
+  async changeClock(change: (clock: TrustedClock) => void): Promise<void> {
+    await this.readTrustedTime();
+    try {
+      change(this.#clock);
+    } finally {
+      await this.#saveTrustedTime();
+    }
+  }
+
+  async #saveTrustedTime(): Promise<void> {
+    const { unsavedMs } = this.#clock;
+    if (unsavedMs === null) return;
+    await this.#runScript('trusted-time-save', [this.#settings.deviceKey], [unsavedMs]);
+    this.#clock.saved(unsavedMs);
   }
 
   /** Runs one script, which is one atomic step and one round trip. `build` returns the script's ARGV. */
   async run(script: ScriptName, keys: readonly string[], build: Arguments): Promise<Reply> {
     await this.#ready();
-    const args = build(this.now());
-    const all = checksMoveState(script) ? [...keys, this.#settings.deviceKey] : keys;
-    return this.#answer(() => this.#scripted(script)(all.length, ...all, ...args));
+    if (!checksMoveState(script)) return this.#runScript(script, keys, build(0, 0));
+    const { nowMs, forgetMs } = await this.freshTimes();
+    await this.#saveTrustedTime();
+    return this.#runScript(script, [...keys, this.#settings.deviceKey], [...build(nowMs, forgetMs), forgetMs]);
   }
 
   /** Sends one command on one key, or about the server. */
@@ -105,6 +148,10 @@ export class Connection {
       return;
     }
     await this.#within(this.#settings.answerTimeoutMs, () => this.#redis.quit()).catch(() => undefined);
+  }
+
+  #runScript(script: ScriptName, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
+    return this.#answer(() => this.#scripted(script)(keys.length, ...keys, ...args));
   }
 
   #scripted(name: ScriptName): (...args: Argument[]) => Promise<Reply> {

@@ -8,7 +8,6 @@ import type { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, priorityIn, type Reply, rowsIn, textIn } from './reply';
-import { ttlMs } from './ttl';
 
 /** The inventory in Redis. Every call is one script or one command. */
 export class RedisInventory implements InventoryEngine {
@@ -27,9 +26,8 @@ export class RedisInventory implements InventoryEngine {
   async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
     const { contactId, keyId, coinCategory, expiresAtMs, publicKey, signature } = coin;
     const [tag, name] = this.#cache.tagAndName(contactId);
-    const stored = await this.#cache.run('coin-store', [tag], (nowMs) => {
-      return [tag, name, keyId, coinCategory, expiresAtMs, ttlMs(expiresAtMs, nowMs), publicKey, signature];
-    });
+    const args = [tag, name, keyId, coinCategory, expiresAtMs, publicKey, signature];
+    const stored = await this.#cache.run('coin-store', [tag], () => args);
     return stored === 1;
   }
 
@@ -93,9 +91,10 @@ export class RedisInventory implements InventoryEngine {
   }
 
   async garbageCollect(inactiveDays: number): Promise<number> {
-    return numberIn(
-      await this.#cache.runOverAll('contacts-collect', (nowMs) => [nowMs - inactiveDays * DAY_MS, ttlMs(nowMs, nowMs)]),
-    );
+    const removed = await this.#cache.runOverAll('contacts-collect', (_, forgetMs) => [
+      forgetMs - inactiveDays * DAY_MS,
+    ]);
+    return numberIn(removed);
   }
 
   #nameOf(tag: Reply | undefined, name: Reply | undefined): string {

@@ -81,6 +81,11 @@ export class Keys {
     return `${this.#inventory}:contacts`;
   }
 
+  /** Sorted set: contacts of which only the name is kept, for their used coins, scored by the latest expiry of those. */
+  get forgotten(): string {
+    return `${this.contacts}:forgotten`;
+  }
+
   /** Sorted set: contact and id of used coins, scored by expiry time. */
   get used(): string {
     return `${this.#inventory}:used`;

@@ -3,7 +3,7 @@ import { KeyMissingError, NewerSchemaError, NotADatabaseError, StorageCorruptedE
 import type { Connection } from './connection';
 import { CLEAR_NAMES, type ContactNames, newSalt, SealedNames } from './contact-names';
 import type { Keys } from './keys';
-import { bytesIn, listIn, numberIn } from './reply';
+import { bytesIn, listIn, numberIn, textIn } from './reply';
 
 /** Brings a device from one layout to the next, in one script that first checks if another process has done so. */
 type Upgrade = (connection: Connection, keys: Keys) => Promise<void>;
@@ -14,8 +14,23 @@ const UPGRADES: readonly Upgrade[] = [
   async (connection, keys) => {
     await connection.run('upgrade-layout', [keys.device], () => [1]);
   },
+  // No key has a TTL any more, because a server whose clock jumps ahead would delete it.
+  async (connection, keys) => {
+    for (const pattern of keys.everyPattern) await persistAll(connection, pattern);
+    await connection.run('upgrade-layout', [keys.device], () => [2]);
+  },
 ];
 const LAYOUT = UPGRADES.length + 1;
+
+/** Removes the TTL of every key that matches a pattern of SCAN. */
+async function persistAll(connection: Connection, pattern: string): Promise<void> {
+  let cursor = '0';
+  do {
+    const [next, found] = listIn(await connection.call('scan', cursor, 'MATCH', pattern, 'COUNT', 1000));
+    for (const key of listIn(found)) await connection.call('persist', textIn(key));
+    cursor = textIn(next);
+  } while (cursor !== '0');
+}
 
 /** A device's key, lent for the duration of opening. */
 export interface LentKey {

@@ -1,10 +1,11 @@
 import type { BudgetTable } from '../contract/budget';
 import type { DeviceStorage } from '../contract/device-storage';
+import type { ClockSettings } from '../contract/trusted-clock';
 import { withValidation } from '../contract/validated-storage';
 import { UnreachableError } from '../errors';
 import { checkNamespace, checkUrl } from '../redis-address';
 import type { Secret } from '../secret';
-import { emitWarning } from '../warning';
+import { emitWarning, type WarningListener } from '../warning';
 import { cleanUp } from './clean-up';
 import { CoinCache } from './coin-cache';
 import { Connection } from './connection';
@@ -14,7 +15,7 @@ import { Keys } from './keys';
 import { openLayout } from './layout';
 import { RedisOutbox } from './outbox';
 import { RedisPendingRequests } from './pending-requests';
-import { checkServer, type RedisWarning } from './server-checks';
+import { checkServer } from './server-checks';
 import { RedisVault } from './vault';
 
 /** A server that does not reply within this time at opening counts as unreachable. */
@@ -22,17 +23,16 @@ const CONNECT_TIMEOUT_MS = 2_000;
 /** The longest wait for a reply. The SQLite backend waits as long for a lock. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
-export interface RedisSettings {
+export interface RedisSettings extends Omit<ClockSettings, 'onWarning'> {
   /** `redis://`, `rediss://` or `unix://`, see checkUrl. User and password in it appear in no error. */
   readonly url: string;
   /** This device's part of the server: 1 to 128 characters without spaces and braces. */
   readonly namespace: string;
   /** With it, contact and user ids are stored only encrypted or as HMACs; without it they are stored in the clear. */
   readonly secret?: Secret;
-  readonly now: () => Date;
   readonly budgets: BudgetTable;
-  /** Called when the server could lose or evict keys. Default: process.emitWarning. */
-  readonly onWarning?: (warning: RedisWarning) => void;
+  /** Called when the server could lose or evict keys, or the clock jumped. Default: process.emitWarning. */
+  readonly onWarning?: WarningListener;
   readonly answerTimeoutMs?: number;
 }
 
@@ -57,7 +57,12 @@ export async function openRedis(settings: RedisSettings): Promise<DeviceStorage>
       inventory: new RedisInventory(connection, keys, names, cache),
       outbox: new RedisOutbox(connection, keys),
       pendingRequests: new RedisPendingRequests(connection, keys, cache, budgets),
-      now: () => connection.now(),
+      clock: {
+        now: () => connection.times().nowMs,
+        check: () => connection.checkClock(),
+        refuseBehind: () => connection.refuseBehind(),
+        confirm: (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
+      },
       cleanUp: () => cleanUp(connection),
       close: async () => {
         await connection.close();
@@ -73,19 +78,20 @@ export async function openDevice<T>(
   use: (device: RedisDevice) => Promise<T>,
   { mustExist }: { readonly mustExist: boolean } = { mustExist: false },
 ): Promise<T> {
-  const { url, namespace, secret, now, onWarning = emitWarning, answerTimeoutMs = ANSWER_TIMEOUT_MS } = settings;
+  const { url, namespace, secret, onWarning = emitWarning, answerTimeoutMs = ANSWER_TIMEOUT_MS } = settings;
   const keys = new Keys(checkNamespace(namespace));
   const address = checkUrl(url);
   // Copied before the first await, because the caller may wipe its own copy.
   const key = secret?.reveal((value) => ({ kind: secret.kind, bytes: Uint8Array.from(value) }));
   const timeouts = { connectTimeoutMs: CONNECT_TIMEOUT_MS, answerTimeoutMs };
-  const connection = new Connection({ address, now, deviceKey: keys.device, ...timeouts });
+  const connection = new Connection({ ...settings, address, onWarning, deviceKey: keys.device, ...timeouts });
   try {
     await checkServer(connection, onWarning);
     if (mustExist && (await connection.call('exists', keys.device)) !== 1) {
       throw new UnreachableError(connection.shown, { cause: new Error(`The server has no device ${namespace}.`) });
     }
     const names = await openLayout(connection, keys, key);
+    await connection.readTrustedTime();
     return await use({ connection, keys, names });
   } catch (error) {
     await connection.close();

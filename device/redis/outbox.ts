@@ -6,7 +6,6 @@ import { DELIVERY_WINDOW_DAYS } from '../contract/vault';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, listIn, numberIn, oneOf, type Reply, rowsIn, textIn } from './reply';
-import { ttlMs } from './ttl';
 import { positionOf } from './vault';
 
 const REFUSALS = ['SAME_KEY_HELD', 'OTHER_KEY_HELD', 'BURNED', 'EXPIRED'] as const;
@@ -29,7 +28,7 @@ export class RedisOutbox implements OutboxEngine {
     const reply = await this.#connection.run('outbox-add', keys, (nowMs) => [
       nowMs,
       COIN_CATEGORY_NAMES.length,
-      ...coins.flatMap((coin) => toArguments(coin, nowMs)),
+      ...coins.flatMap(toArguments),
     ]);
     const reasons = listIn(reply).map(textIn);
     return coins.flatMap(({ keyId, coinCategory }, index) => {
@@ -68,10 +67,10 @@ export class RedisOutbox implements OutboxEngine {
 }
 
 /** Returns a coin's part of the arguments of outbox-add. */
-function toArguments(coin: CheckedMintedCoin, nowMs: number): Argument[] {
+function toArguments(coin: CheckedMintedCoin): Argument[] {
   const { keyId, coinCategory, expiresAtMs, encryptionIv, authTag, encryptedBlob, publicKey, signature } = coin;
   const bytes = [encryptionIv, authTag, encryptedBlob, publicKey, signature];
-  return [keyId, positionOf(coinCategory), coinCategory, expiresAtMs, ttlMs(expiresAtMs, nowMs), ...bytes];
+  return [keyId, positionOf(coinCategory), coinCategory, expiresAtMs, ...bytes];
 }
 
 function toCoin([sequence, keyId, category, publicKey, signature, vaultExpiresAt]: Reply[]): OutboxCoin {

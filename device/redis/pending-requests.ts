@@ -16,7 +16,6 @@ import type { CoinCache } from './coin-cache';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { categoryIn, listIn, numberIn, oneOf, type Reply, rowsIn, textIn } from './reply';
-import { ttlMs } from './ttl';
 
 const FATES = ['STORED', 'HELD', 'EXPIRED', 'ALREADY_USED', 'OVER_BUDGET'] as const;
 
@@ -84,7 +83,7 @@ export class RedisPendingRequests implements PendingRequestsEngine {
     const contactIds = [...new Set([request.contactId, ...coins.map(({ contactId }) => contactId)])];
     const named = contactIds.map((contactId) => this.#cache.tagAndName(contactId));
     const tags = named.map(([tag]) => tag);
-    const reply = await this.#cache.run('top-up-settle', tags, (nowMs) => [
+    const reply = await this.#cache.run('top-up-settle', tags, () => [
       request.requestId,
       named.length,
       ...named.flat(),
@@ -93,7 +92,6 @@ export class RedisPendingRequests implements PendingRequestsEngine {
         keyId,
         coinCategory,
         expiresAtMs,
-        ttlMs(expiresAtMs, nowMs),
         publicKey,
         signature,
       ]),

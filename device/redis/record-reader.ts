@@ -164,7 +164,7 @@ export class RecordReader {
       names.set(tag, contactId);
       if (contactId !== null) yield { contact_id: contactId, key_id: id, expires_at: expiresAt };
       // The server keeps a name as long as any of the used ids that refer to it.
-      else if (expiresAt > this.#connection.now()) throw new StorageCorruptedError();
+      else if (expiresAt > this.#connection.times().forgetMs) throw new StorageCorruptedError();
     }
   }
 

@@ -7,6 +7,7 @@ const FOLDER = join(__dirname, 'scripts');
 export const SCRIPT_NAMES = [
   'open-device',
   'upgrade-layout',
+  'trusted-time-save',
   'vault-tidy',
   'vault-store',
   'vault-burn',
@@ -40,7 +41,7 @@ export const SCRIPT_NAMES = [
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 /** The scripts that run in any move state: they read or change it themselves. */
-const WITHOUT_MOVE_CHECK: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'move-step'];
+const WITHOUT_MOVE_CHECK: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'trusted-time-save', 'move-step'];
 
 /**
  * Returns true if the script refuses to run while the storage takes part in a move. Such a script gets the device's key

@@ -5,7 +5,6 @@ import { BURN_GRACE_MS, type VaultEntry, type VaultKeyStatus } from '../contract
 import type { Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, oneOf, textIn } from './reply';
-import { ttlMs } from './ttl';
 
 const STATUSES: readonly VaultKeyStatus[] = ['ACTIVE', 'BURNED', 'EXPIRED', 'ABSENT'];
 
@@ -34,19 +33,15 @@ export class RedisVault implements VaultEngine {
     const { keyId, coinCategory, expiresAtMs, encryptionIv, authTag, encryptedBlob } = key;
     const secrets = [encryptionIv, authTag, encryptedBlob];
     const keys = this.#keys.ofVault(this.#keys.vaultKey(keyId));
-    const stored = await this.#connection.run('vault-store', keys, (nowMs) => {
-      const ttl = ttlMs(expiresAtMs, nowMs);
-      return [
-        nowMs,
-        nowMs - BURN_GRACE_MS,
-        keyId,
-        positionOf(coinCategory),
-        coinCategory,
-        expiresAtMs,
-        ttl,
-        ...secrets,
-      ];
-    });
+    const stored = await this.#connection.run('vault-store', keys, (nowMs) => [
+      nowMs,
+      nowMs - BURN_GRACE_MS,
+      keyId,
+      positionOf(coinCategory),
+      coinCategory,
+      expiresAtMs,
+      ...secrets,
+    ]);
     return stored === 1;
   }
 
@@ -67,7 +62,7 @@ export class RedisVault implements VaultEngine {
       createdAt: dateIn(createdAt),
       expiresAt: dateIn(expiresAt),
     };
-    return entry.expiresAt.getTime() > this.#connection.now() ? entry : null;
+    return entry.expiresAt.getTime() > this.#connection.times().nowMs ? entry : null;
   }
 
   async burnKey(keyId: string): Promise<boolean> {
@@ -93,10 +88,10 @@ export class RedisVault implements VaultEngine {
 
   async purgeExpired(maxAgeDays: number): Promise<number> {
     const keys = this.#keys.ofDestruction(this.#keys.vaultKeyPrefix, this.#keys.outboxCoinPrefix);
-    const destroyed = await this.#connection.run('vault-purge', keys, (nowMs) => [
+    const destroyed = await this.#connection.run('vault-purge', keys, (nowMs, forgetMs) => [
       nowMs,
       nowMs - BURN_GRACE_MS,
-      nowMs - maxAgeDays * DAY_MS,
+      forgetMs - maxAgeDays * DAY_MS,
     ]);
     return numberIn(destroyed);
   }

@@ -45,7 +45,7 @@ export class CoinCache {
       .pluck();
     this.#deleteExpired = connection.prepare('DELETE FROM inventory_coin WHERE contact_id = ? AND expires_at <= ?');
     this.#insert = connection.prepare(
-      `INSERT INTO inventory_coin (contact_id, key_id, coin_category, expires_at, public_key, signature)
+      `INSERT OR REPLACE INTO inventory_coin (contact_id, key_id, coin_category, expires_at, public_key, signature)
        VALUES (?, ?, ?, ?, ?, ?)`,
     );
     this.#touch = connection.prepare(
@@ -86,14 +86,14 @@ export class CoinCache {
   }
 
   /** Returns HELD if the contact's coin with this id is usable now, USED if it was used before, otherwise NEW. */
-  lookUp(contactId: string, keyId: string, nowMs: number): 'HELD' | 'USED' | 'NEW' {
-    const found = this.#known.get(contactId, keyId, nowMs, contactId, keyId, nowMs);
+  lookUp(contactId: string, keyId: string, nowMs: number, forgetMs: number): 'HELD' | 'USED' | 'NEW' {
+    const found = this.#known.get(contactId, keyId, nowMs, contactId, keyId, forgetMs);
     return found === undefined ? 'NEW' : found === 1 ? 'HELD' : 'USED';
   }
 
-  /** Stores a NEW coin. Deletes the contact's expired coins first; one of them may have the same id. */
-  put(coin: CheckedInventoryCoin, nowMs: number): void {
-    this.#deleteExpired.run(coin.contactId, nowMs);
+  /** Stores a NEW coin. Deletes the contact's expired coins, and replaces one that has the same id. */
+  put(coin: CheckedInventoryCoin, nowMs: number, forgetMs: number): void {
+    this.#deleteExpired.run(coin.contactId, forgetMs);
     this.#insert.run(coin.contactId, coin.keyId, coin.coinCategory, coin.expiresAtMs, coin.publicKey, coin.signature);
     this.touch(coin.contactId, nowMs);
   }
@@ -109,7 +109,7 @@ export class CoinCache {
   }
 
   /** Forgets the ids of coins that have expired. */
-  forgetExpired(nowMs: number): void {
-    this.#forget.run(nowMs);
+  forgetExpired(forgetMs: number): void {
+    this.#forget.run(forgetMs);
   }
 }

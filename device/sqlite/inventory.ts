@@ -85,10 +85,10 @@ export class SqliteInventory implements InventoryEngine {
 
   async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
     const { contactId, keyId, coinCategory } = coin;
-    return this.#connection.write((nowMs) => {
-      if (this.#cache.lookUp(contactId, keyId, nowMs) !== 'NEW') return false;
+    return this.#connection.write((nowMs, forgetMs) => {
+      if (this.#cache.lookUp(contactId, keyId, nowMs, forgetMs) !== 'NEW') return false;
       if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
-      this.#cache.put(coin, nowMs);
+      this.#cache.put(coin, nowMs, forgetMs);
       return true;
     });
   }
@@ -153,11 +153,11 @@ export class SqliteInventory implements InventoryEngine {
   }
 
   async garbageCollect(inactiveDays: number): Promise<number> {
-    return this.#connection.write((nowMs) => {
-      this.#cache.forgetExpired(nowMs);
-      const inactiveSince = nowMs - inactiveDays * DAY_MS;
+    return this.#connection.write((_, forgetMs) => {
+      this.#cache.forgetExpired(forgetMs);
+      const inactiveSince = forgetMs - inactiveDays * DAY_MS;
       const { changes } = this.#deleteInactive.run(inactiveSince);
-      this.#deleteExpired.run(nowMs);
+      this.#deleteExpired.run(forgetMs);
       this.#deleteContacts.run(inactiveSince);
       return changes;
     });

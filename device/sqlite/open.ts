@@ -3,9 +3,11 @@ import { resolve } from 'node:path';
 import Database from 'better-sqlite3';
 import type { BudgetTable } from '../contract/budget';
 import type { DeviceStorage } from '../contract/device-storage';
+import type { ClockSettings } from '../contract/trusted-clock';
 import { withValidation } from '../contract/validated-storage';
 import { NotADatabaseError, UnreachableError, WrongKeyError } from '../errors';
 import type { Secret } from '../secret';
+import { emitWarning } from '../warning';
 import { Connection } from './connection';
 import { SqliteInventory } from './inventory';
 import { migrate, refuseNewerSchema } from './migrate';
@@ -21,10 +23,9 @@ const PAGE_BYTES = 4096;
 /** Attempts at opening a new file. Of the processes that create it at the same moment, each loser needs one more. */
 const CREATION_ATTEMPTS = 5;
 
-export interface SqliteSettings {
+export interface SqliteSettings extends Omit<ClockSettings, 'onWarning'>, Partial<Pick<ClockSettings, 'onWarning'>> {
   readonly path: string;
   readonly secret: Secret;
-  readonly now: () => Date;
   readonly budgets: BudgetTable;
   readonly busyTimeoutMs?: number;
 }
@@ -41,7 +42,12 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
       inventory: new SqliteInventory(connection, budgets),
       outbox: new SqliteOutbox(connection),
       pendingRequests: new SqlitePendingRequests(connection, budgets),
-      now: () => connection.now(),
+      clock: {
+        now: () => connection.times().nowMs,
+        check: async () => connection.checkClock(),
+        refuseBehind: async () => connection.refuseBehind(),
+        confirm: async (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
+      },
       cleanUp: async () => connection.checkpoint(),
       close: async () => connection.close(),
     });
@@ -52,9 +58,10 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
 }
 
 /** Creates the file if it is missing, unlocks it, configures the connection and migrates the schema. */
-export function openConnection({ path, secret, now, busyTimeoutMs = BUSY_TIMEOUT_MS }: SqliteSettings): Connection {
-  const file = resolve(path);
-  return new Connection(openDatabase(file, secret, busyTimeoutMs), { path: file, busyTimeoutMs, now });
+export function openConnection(settings: SqliteSettings): Connection {
+  const { secret, busyTimeoutMs = BUSY_TIMEOUT_MS, onWarning = emitWarning } = settings;
+  const path = resolve(settings.path);
+  return new Connection(openDatabase(path, secret, busyTimeoutMs), { ...settings, path, busyTimeoutMs, onWarning });
 }
 
 /** Opens the file, and repeats that if another process created it at the same moment. Throws the errors of opening. */

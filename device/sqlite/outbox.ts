@@ -87,11 +87,11 @@ export class SqliteOutbox implements OutboxEngine {
   }
 
   async add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]> {
-    return this.#connection.write((nowMs) => {
+    return this.#connection.write((nowMs, forgetMs) => {
       const refused: RefusedCoin[] = [];
       for (const coin of coins) {
         const { keyId, coinCategory, publicKey, signature } = coin;
-        if (this.#insertVaultKey(coin, nowMs)) this.#insert.run(keyId, coinCategory, publicKey, signature);
+        if (this.#insertVaultKey(coin, nowMs, forgetMs)) this.#insert.run(keyId, coinCategory, publicKey, signature);
         else {
           const reason = this.#whyRefused(coin, nowMs);
           const waiting = reason === 'SAME_KEY_HELD' && this.#waiting.get(keyId, publicKey, signature) !== undefined;
@@ -103,11 +103,11 @@ export class SqliteOutbox implements OutboxEngine {
   }
 
   async takeBatch(databaseEpoch: string, afterSequence: number, limit: number): Promise<OutboxBatch> {
-    return this.#connection.write((nowMs) => {
-      const dropped = this.#unsendable.all(nowMs, databaseEpoch).map((row): DroppedCoin => {
+    return this.#connection.write((_, forgetMs) => {
+      const dropped = this.#unsendable.all(forgetMs, databaseEpoch).map((row): DroppedCoin => {
         this.#delete.run(row.key_id);
         const reason =
-          row.vault_expires_at === null ? 'BURNED' : row.vault_expires_at <= nowMs ? 'EXPIRED' : 'EPOCH_CHANGED';
+          row.vault_expires_at === null ? 'BURNED' : row.vault_expires_at <= forgetMs ? 'EXPIRED' : 'EPOCH_CHANGED';
         return { keyId: row.key_id, coinCategory: row.coin_category, reason };
       });
       const rows = this.#next.all(afterSequence, limit);

@@ -106,13 +106,13 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest> {
-    return this.#connection.write((nowMs) => {
-      this.#cache.forgetExpired(nowMs);
+    return this.#connection.write((nowMs, forgetMs) => {
+      this.#cache.forgetExpired(forgetMs);
       const stored: CoinName[] = [];
       const discarded: DiscardedCoin[] = [];
       for (const coin of coins) {
         const name = { keyId: coin.keyId, coinCategory: coin.coinCategory };
-        const fate = this.#keep(coin, nowMs);
+        const fate = this.#keep(coin, nowMs, forgetMs);
         if (fate === 'STORED') stored.push(name);
         else if (fate !== 'HELD') discarded.push({ ...name, reason: fate });
       }
@@ -134,14 +134,14 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
-    return this.#connection.write((nowMs) => {
+    return this.#connection.write((nowMs, forgetMs) => {
       if (coin === null) {
         this.#closeEmpty(request);
         return false;
       }
       this.#close.run(request.requestId);
       if (coin.expiresAtMs <= nowMs) return false;
-      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs) !== 'NEW') return false;
+      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, forgetMs) !== 'NEW') return false;
       this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
       this.#cache.touch(coin.contactId, nowMs);
       return true;
@@ -168,18 +168,23 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
 
   /**
    * Stores a fetched coin if the budget exceeds the usable coins. Room that was reserved meanwhile does not count,
-   * because a fetched coin is worth more than a requested one.
+   * because a fetched coin is worth more than a requested one. A coin that only a wrong clock calls expired is
+   * stored.
    */
-  #keep(coin: CheckedInventoryCoin, nowMs: number): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' {
-    if (coin.expiresAtMs <= nowMs) return 'EXPIRED';
-    const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs);
+  #keep(
+    coin: CheckedInventoryCoin,
+    nowMs: number,
+    forgetMs: number,
+  ): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' {
+    if (coin.expiresAtMs <= forgetMs) return 'EXPIRED';
+    const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, forgetMs);
     if (known === 'HELD') return 'HELD';
     if (known === 'USED') return 'ALREADY_USED';
     if (this.#cache.missing(coin.contactId, coin.coinCategory, nowMs) === 0) {
       this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
       return 'OVER_BUDGET';
     }
-    this.#cache.put(coin, nowMs);
+    this.#cache.put(coin, nowMs, forgetMs);
     return 'STORED';
   }
 

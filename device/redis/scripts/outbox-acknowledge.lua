@@ -10,13 +10,9 @@ for i = 2, #ARGV do
     -- Only a coin that was sent can have been acknowledged.
     if expires_at and redis.call('HEXISTS', coin, 'sent_epoch') == 1 then
       redis.call('ZADD', KEYS[5], expires_at, id)
-      local left = redis.call('PTTL', key)
-      if left > 0 then redis.call('PEXPIRE', coin, left) end
     else
       redis.call('DEL', coin)
     end
   end
 end
--- The kept halves that their TTL took.
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
 return #ARGV - 1

@@ -2,7 +2,7 @@
 -- Puts minted coins into vault and outbox, all in one step. Refused as a whole (OOM) when the server is full.
 -- KEYS: 4 outbox, 5 published, 6 outbox-sequence, 7.. by-end of every category, then for each coin its vault entry and
 --       its outbox coin.
--- ARGV: 2 number of categories; then ten for each coin: id, position of its category, category, expiry, TTL in ms, IV,
+-- ARGV: 2 number of categories; then nine for each coin: id, position of its category, category, expiry, IV,
 --       authentication tag, blob, public key, signature.
 -- Replies for each coin '' (new, or already waiting) or the reason why the vault refused it.
 -- include: vault.lua
@@ -22,9 +22,9 @@ end
 
 local reasons = {}
 local next_key = 7 + categories
-for first = 3, #ARGV, 10 do
-  local id, position, category, expires_at, ttl, iv, auth_tag, blob, public_key, signature = unpack(ARGV, first, first + 9)
-  local entry = { category = category, expires_at = expires_at, ttl = ttl, iv = iv, auth_tag = auth_tag, blob = blob }
+for first = 3, #ARGV, 9 do
+  local id, position, category, expires_at, iv, auth_tag, blob, public_key, signature = unpack(ARGV, first, first + 8)
+  local entry = { category = category, expires_at = expires_at, iv = iv, auth_tag = auth_tag, blob = blob }
   local key, coin = KEYS[next_key], KEYS[next_key + 1]
   next_key = next_key + 2
   if insert(key, by_expiry, id, tonumber(position), entry) then

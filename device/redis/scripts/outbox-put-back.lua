@@ -17,7 +17,6 @@ for i = 3, #ARGV do
       redis.call('ZREM', KEYS[5], id)
     elseif expires_at and tonumber(expires_at) > now then
       redis.call('ZREM', KEYS[5], id)
-      redis.call('PERSIST', coin)
       redis.call('ZADD', KEYS[4], redis.call('INCR', KEYS[6]), id)
       waits = true
     end

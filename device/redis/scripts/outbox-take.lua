@@ -9,11 +9,8 @@
 local epoch, after, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function why_unsendable(id, sent_epoch, expires_at)
-  if not expires_at then
-    -- A key that its TTL took is still in the index; one that was burned or purged is not.
-    return redis.call('ZSCORE', by_creation, id) and 'EXPIRED' or 'BURNED'
-  end
-  if tonumber(expires_at) <= now then return 'EXPIRED' end
+  if not expires_at then return 'BURNED' end
+  if tonumber(expires_at) <= tonumber(forget_until) then return 'EXPIRED' end
   if sent_epoch and sent_epoch ~= epoch then return 'EPOCH_CHANGED' end
   return nil
 end

@@ -6,7 +6,7 @@ local contact = contact_at(4, ARGV[3])
 redis.call('HSET', contact.record, 'priority', ARGV[5])
 redis.call('HSETNX', contact.record, 'contact_id', ARGV[4])
 redis.call('ZADD', contacts, 'NX', '+inf', contact.tag)
-redis.call('PERSIST', contact.record)
+redis.call('ZREM', forgotten, contact.tag)
 local evicted = {}
 for _, category in ipairs(rules.categories) do
   local held = usable(contact, category)

@@ -2,7 +2,7 @@
 -- Destroys expired keys, and those stored too long ago.
 -- KEYS: 4 prefix of the entries, 5 published, 6 prefix of public halves, 7.. by-end of every category.
 -- ARGV: 2 the latest time of burning whose grace is over, 3 the earliest time of storing that is kept.
--- Replies the number of private halves destroyed; keys that their TTL took before are not counted.
+-- Replies the number of private halves destroyed.
 -- include: vault.lua
 local by_expiry = by_expiry_from(7)
 local destroyed = 0
@@ -13,7 +13,7 @@ local function destroy_all(ids)
   end
 end
 for _, index in ipairs(by_expiry) do
-  destroy_all(redis.call('ZRANGE', index, '-inf', ARGV[1], 'BYSCORE'))
+  destroy_all(redis.call('ZRANGE', index, '-inf', forget_until, 'BYSCORE'))
 end
 destroy_all(redis.call('ZRANGE', by_creation, '-inf', '(' .. ARGV[3], 'BYSCORE'))
 tidy(ARGV[2])

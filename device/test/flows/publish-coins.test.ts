@@ -1,6 +1,15 @@
 import { status } from '@grpc/grpc-js';
 import type { UploadCoinsRequest } from '../../../gen/aqm/coin/v1/coin_service';
-import { DAY, type Fixture, keyId, MINUTE, mintedCoin, vaultKey, withFixture } from '../../conformance/harness';
+import {
+  DAY,
+  type Fixture,
+  keyId,
+  MINUTE,
+  mintedCoin,
+  passTime,
+  vaultKey,
+  withFixture,
+} from '../../conformance/harness';
 import { publishCoins } from '../../index';
 import { eachBackend } from '../each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
@@ -151,7 +160,7 @@ backend.describe('publishing minted coins', () => {
       ]);
       service.failNext('getInventoryCount', 'before');
       await expect(publishCoins(storage, service.access, minted(3, 1))).rejects.toThrow();
-      clock.advance(30 * DAY);
+      await passTime({ storage, clock }, 30 * DAY);
       expect(outcomes(await publishCoins(storage, service.access, []))).toStrictEqual([[3, 'EXPIRED']]);
       expect(service.stock.map((coin) => coin.keyId)).toStrictEqual([keyId(2)]);
     }));

@@ -1,5 +1,6 @@
 import { RedisServer } from '../../../testkit/redis-server';
 import { IS_FULL_RUN } from '../../../testkit/tier';
+import { clockSuite } from '../../conformance/clock';
 import { inventorySuite } from '../../conformance/inventory';
 import { racesSuite } from '../../conformance/races';
 import { reopenSuite } from '../../conformance/reopen';
@@ -13,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.destroy());
 
-const ALL_SUITES = [vaultSuite, inventorySuite, reopenSuite, racesSuite];
+const ALL_SUITES = [vaultSuite, inventorySuite, reopenSuite, racesSuite, clockSuite];
 /** A key replaces the names of contacts in what is stored. It does not change how processes exclude each other. */
 const SUITES_WITH_KEY = IS_FULL_RUN ? ALL_SUITES : [vaultSuite, inventorySuite, reopenSuite];
 

@@ -8,8 +8,8 @@ import { compiled } from '../../../testkit/root';
 import { bytes, DAY, inventoryCoin, keyId, ManualClock, vaultKey } from '../../conformance/harness';
 import { DEFAULT_BUDGETS } from '../../contract/budget';
 import { openRedis, type RedisSettings } from '../../redis/open';
-import type { RedisWarning } from '../../redis/server-checks';
 import { Secret } from '../../secret';
+import type { DeviceStorageWarning } from '../../warning';
 import { snapshotOf } from './keyspace';
 
 const OPENER = compiled('device/conformance/race-worker');
@@ -30,8 +30,8 @@ const open = (changes: Partial<RedisSettings> = {}) =>
   openRedis({ url: server.url, namespace, now: clock.now, budgets: DEFAULT_BUDGETS, ...changes });
 
 /** Opens and closes a storage, and returns the warnings. */
-async function warningsOf(changes: Partial<RedisSettings> = {}): Promise<RedisWarning[]> {
-  const warnings: RedisWarning[] = [];
+async function warningsOf(changes: Partial<RedisSettings> = {}): Promise<DeviceStorageWarning[]> {
+  const warnings: DeviceStorageWarning[] = [];
   const storage = await open({ ...changes, onWarning: (warning) => warnings.push(warning) });
   await storage.close();
   return warnings;
@@ -56,21 +56,24 @@ describe('opening a device storage on Redis', () => {
     await other.close();
   });
 
-  it('migrates a device from layout 1 to layout 2, even if it is being moved to another storage', async () => {
+  it('migrates a device from layout 1, even if it is being moved to another storage', async () => {
     const client = server.client();
     const device = `device:{${namespace}}`;
     const first = await open();
     await first.vault.storeKey(vaultKey(1));
     await first.close();
     await client.hset(device, 'layout', '1');
+    const key = `vault:v1:{${namespace}}:key:${keyId(1)}`;
+    expect(await client.pexpire(key, DAY)).toBe(1);
     const [one, other] = await Promise.all([open(), open()]);
-    expect(await client.hget(device, 'layout')).toBe('2');
+    expect(await client.hget(device, 'layout')).toBe('3');
+    expect(await client.pttl(key)).toBe(-1);
     expect(await one.vault.getStatus(keyId(1))).toBe('ACTIVE');
     await one.close();
     await other.close();
     await client.hset(device, 'layout', '1', 'copy_state', 'MOVING', 'copy_id', keyId(8), 'copy_run', keyId(9));
     await expect(open()).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
-    expect(await client.hget(device, 'layout')).toBe('2');
+    expect(await client.hget(device, 'layout')).toBe('3');
   });
 
   it('answers NewerSchemaError to the layout of a newer release, and changes nothing', async () => {
@@ -80,7 +83,7 @@ describe('opening a device storage on Redis', () => {
     const client = server.client();
     await client.hset(`device:{${namespace}}`, 'layout', '999');
     const before = await snapshotOf(client);
-    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 2 });
+    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 3 });
     expect(await snapshotOf(client)).toStrictEqual(before);
   });
 

@@ -1,4 +1,5 @@
 import { IS_FULL_RUN } from '../../../testkit/tier';
+import { clockSuite } from '../../conformance/clock';
 import type { Harness } from '../../conformance/harness';
 import { inventorySuite } from '../../conformance/inventory';
 import { racesSuite } from '../../conformance/races';
@@ -6,7 +7,7 @@ import { reopenSuite } from '../../conformance/reopen';
 import { vaultSuite } from '../../conformance/vault';
 import { PASSPHRASE, RAW_KEY, sqliteHarness } from './harness';
 
-const ALL_SUITES = [vaultSuite, inventorySuite, reopenSuite, racesSuite];
+const ALL_SUITES = [vaultSuite, inventorySuite, reopenSuite, racesSuite, clockSuite];
 
 /** A passphrase differs from a raw key only while a file is opened, where it takes 256,000 rounds of PBKDF2. */
 const PASSPHRASE_SUITES = IS_FULL_RUN ? ALL_SUITES : [reopenSuite];
