@@ -1,13 +1,15 @@
+import { status } from '@grpc/grpc-js';
+import { CoinServiceError } from '../../coin-client/coin-service-error';
+import { authorization, invalidAnswer } from '../../coin-client/unary-call';
 import type { ItemError } from '../../gen/aqm/coin/v1/coin';
 import type { FetchCoinsResult } from '../../gen/aqm/coin/v1/coin_service';
 import { type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName, InventoryCoin } from '../contract/inventory';
 import type { ContactAddress, DiscardedCoin, PendingRequest } from '../contract/pending-requests';
-import { isFinal, isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { categoryOf, readFetchedCoin } from './fetched-coin';
-import { isRetryable, Retries } from './retries';
+import { isFinal, isRetryable, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 
 /** The result of topping up one contact. */
@@ -19,8 +21,8 @@ export interface ContactTopUp {
   readonly discarded: DiscardedCoin[];
   /** The number of coins that the budget still lacks, for any reason. */
   readonly missing: Record<CoinCategoryName, number>;
-  /** The first failure, if any. `reason` is that of the coin service, or the name of the gRPC code. */
-  readonly error?: { readonly reason: string; readonly message: string };
+  /** The first failure, if any. */
+  readonly error?: CoinServiceError;
 }
 
 export interface TopUpReport {
@@ -43,7 +45,8 @@ type Drafts = ReadonlyMap<string, Draft>;
  * Calls and items are repeated according to `service.retry`. Final failures are reported per contact. A request that
  * may succeed later stays pending, and keeps its room, for the next topUp; one that the service refuses permanently is
  * closed. Rejects only with InvalidArgumentError (a bad or repeated contact; nothing was changed), with the errors of
- * the storage, and with the error of `token`.
+ * the storage, with the error of `token`, and with CoinServiceError if the token is refused: one that cannot be a token
+ * before anything is reserved, others by the service, after which the reserved requests stay pending.
  */
 export async function topUp(
   storage: DeviceStorage,
@@ -60,6 +63,8 @@ async function fill(
   contacts: readonly ContactAddress[],
 ): Promise<TopUpReport> {
   const { pendingRequests } = storage;
+  // A token that cannot be sent must not leave room reserved.
+  await authorization(service.token);
   const resumed = await pendingRequests.resumeTopUps(contacts);
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
@@ -88,8 +93,8 @@ async function fetchAll(
     try {
       await fetchBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
     } catch (error) {
-      if (!isServiceError(error)) throw error;
-      for (const draft of drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
+      if (!(error instanceof CoinServiceError) || isRefusedCaller(error.code)) throw error;
+      for (const draft of drafts.values()) draft.error ??= error;
       return false;
     }
   }
@@ -114,18 +119,19 @@ async function fetchBatch(
       retries,
       beforeRepeat: () => recordAttempts(sent),
     });
-    const failed: { readonly request: PendingRequest; readonly error: ItemError }[] = [];
+    const failed: { readonly request: PendingRequest; readonly error: CoinServiceError }[] = [];
     for (const [index, request] of sent.entries()) {
       const result = results[index];
-      if (result?.error !== undefined) failed.push({ request, error: result.error });
-      else if (result !== undefined) await settle(storage, request, result, drafts);
+      if (result === undefined) failed.push({ request, error: unanswered(results.length, sent.length) });
+      else if (result.error !== undefined) failed.push({ request, error: errorOfItem(result.error) });
+      else await settle(storage, request, result, drafts);
     }
     const retryable = failed.find(({ error }) => isRetryable(error.code));
     const repeats = retryable !== undefined && (await retries.again(retryable.error));
     for (const { request, error } of failed) {
       const draft = drafts.get(request.contactId);
       if (draft === undefined || (repeats && isRetryable(error.code))) continue;
-      draft.error ??= { reason: error.reason, message: error.message };
+      draft.error ??= error;
       if (isFinal(error.code)) await storage.pendingRequests.abandon(request);
     }
     if (!repeats) return;
@@ -159,6 +165,19 @@ async function settle(
   const { stored, discarded } = await storage.pendingRequests.settleTopUp(request, coins);
   draft.stored.push(...stored);
   draft.discarded.push(...discarded);
+}
+
+/** Returns true if the service refuses every call with this token. */
+function isRefusedCaller(code: status): boolean {
+  return code === status.UNAUTHENTICATED || code === status.PERMISSION_DENIED;
+}
+
+function errorOfItem({ code, reason, message }: ItemError): CoinServiceError {
+  return new CoinServiceError(message, { code, reason: reason || (status[code] ?? 'UNKNOWN') });
+}
+
+function unanswered(results: number, requests: number): CoinServiceError {
+  return invalidAnswer(`The coin service answered only ${results} of ${requests} requests; they stay pending.`);
 }
 
 /** Converts a request to its message. The same request always gives the same message. */
