@@ -3,6 +3,7 @@
 // Must be the first import, because compiled imports run in order.
 import './require-node';
 
+export { CoinServiceError, type FieldViolation } from '../coin-client/coin-service-error';
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';

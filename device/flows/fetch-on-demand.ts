@@ -1,11 +1,12 @@
+import { CoinServiceError } from '../../coin-client/coin-service-error';
 import { withLowerCategories } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { InventoryCoin } from '../contract/inventory';
 import type { OnDemandWish } from '../contract/pending-requests';
-import { isFinal, isServiceError } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
 import { readFetchedCoin } from './fetched-coin';
+import { isFinal } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { toWire } from './top-up';
 
@@ -20,8 +21,9 @@ export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategor
  * call, so that the next call for the same contact and parameters gets the coin of a lost response. The request is
  * closed and the coin remembered as used before the coin is returned, so that no crash uses a coin twice.
  *
- * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, ClockError, an error of the storage, or the
- * unchanged ServiceError of the last attempt. The request then stays pending unless the service refused it permanently.
+ * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, ClockError, an error of the
+ * storage, or the CoinServiceError of the last attempt. The request then stays pending unless the service refused it
+ * permanently.
  * @returns null if the service has no such coin.
  */
 export async function fetchOnDemand(
@@ -60,7 +62,7 @@ async function fetchOne(
       if (coin === null) await storage.pendingRequests.abandon(request);
       else if (await storage.pendingRequests.settleOnDemand(request, coin)) return coin;
     } catch (error) {
-      if (isServiceError(error) && isFinal(error.code)) await storage.pendingRequests.abandon(request);
+      if (error instanceof CoinServiceError && isFinal(error.code)) await storage.pendingRequests.abandon(request);
       throw error;
     } finally {
       await storage.pendingRequests.release(request);

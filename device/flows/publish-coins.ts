@@ -1,3 +1,5 @@
+import { CoinServiceError } from '../../coin-client/coin-service-error';
+import { invalidAnswer } from '../../coin-client/unary-call';
 import {
   CoinUploadResult_Outcome,
   type GetInventoryCountResponse,
@@ -10,7 +12,6 @@ import type { DroppedCoin, MintedCoin, OutboxCoin, RefusedCoin } from '../contra
 import { checkMintedCoin, DAY_MS } from '../contract/validate';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from '../contract/vault';
 import { InvalidArgumentError } from '../errors';
-import { isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 
@@ -81,7 +82,7 @@ const UPLOAD_OUTCOME: Partial<Record<CoinUploadResult_Outcome, PublishOutcome>> 
  * upload, with `[]` if there are no new coins.
  *
  * Calls are repeated according to `service.retry`. Rejects with InvalidArgumentError for a malformed coin (nothing is
- * stored then), with the errors of the storage, and with the unchanged ServiceError of the last attempt of a call.
+ * stored then), with the errors of the storage, and with the CoinServiceError of the last attempt of a call.
  * Coins that were not acknowledged stay in the outbox.
  */
 export async function publishCoins(
@@ -120,7 +121,8 @@ async function publish(
         databaseEpoch,
       };
     } catch (error) {
-      if (epochs === MAX_EPOCHS || !isServiceError(error) || reasonOf(error) !== 'EPOCH_CHANGED') throw error;
+      const isRestored = error instanceof CoinServiceError && error.reason === 'EPOCH_CHANGED';
+      if (epochs === MAX_EPOCHS || !isRestored) throw error;
     }
   }
 }
@@ -144,7 +146,7 @@ async function countStock(
       { beforeRepeat: async () => void (await store()) },
     );
   } catch (error) {
-    if (isServiceError(error)) await store();
+    if (error instanceof CoinServiceError) await store();
     throw error;
   }
   if (count.serverTime !== undefined) await storage.clock.confirm(count.serverTime);
@@ -188,7 +190,7 @@ function resultFor(coin: OutboxCoin, response: UploadCoinsResponse, index: numbe
   const result = response.results[index];
   const outcome = result?.keyId === coin.keyId ? UPLOAD_OUTCOME[result.outcome] : undefined;
   if (outcome === undefined) {
-    throw new TypeError(`The coin service gave no outcome that this release knows for coin ${index} of the upload.`);
+    throw invalidAnswer(`The coin service gave no outcome that this release knows for coin ${index} of the upload.`);
   }
   return { keyId: coin.keyId, coinCategory: coin.coinCategory, outcome };
 }

@@ -1,8 +1,9 @@
+import { CoinServiceError } from '../../coin-client/coin-service-error';
+import { invalidAnswer } from '../../coin-client/unary-call';
 import { CoinStateResult_State as State } from '../../gen/aqm/coin/v1/coin_service';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName } from '../contract/inventory';
-import { isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { MAX_EPOCHS, type PublishReport, publishCoins } from './publish-coins';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
@@ -65,7 +66,7 @@ type Compared = Omit<ReconcileReport, 'published'>;
 async function compare(storage: DeviceStorage, service: CoinServiceAccess): Promise<Compared> {
   for (let epochs = 1; ; epochs += 1) {
     const { databaseEpoch, serverTime } = await callService(service, service.client.getInventoryCount, {});
-    if (serverTime === undefined) throw new TypeError('The response of GetInventoryCount has no server_time.');
+    if (serverTime === undefined) throw invalidAnswer('The response of GetInventoryCount has no server_time.');
     // A clock that is ahead would leave active keys out of the list, and the service would retire their coins.
     await storage.clock.confirm(serverTime);
     const results: ReconcileResult[] = [];
@@ -77,7 +78,8 @@ async function compare(storage: DeviceStorage, service: CoinServiceAccess): Prom
       }
       return { results, retired };
     } catch (error) {
-      if (epochs === MAX_EPOCHS || !isServiceError(error) || reasonOf(error) !== 'EPOCH_CHANGED') throw error;
+      const isRestored = error instanceof CoinServiceError && error.reason === 'EPOCH_CHANGED';
+      if (epochs === MAX_EPOCHS || !isRestored) throw error;
     }
   }
 }
@@ -136,7 +138,7 @@ class Comparison {
       for (const [index, keyId] of part.entries()) {
         const result = results[index];
         if (result?.keyId !== keyId || !KNOWN_STATES.has(result.state)) {
-          throw new TypeError(`The coin service gave no state that this release knows for id ${index} of the list.`);
+          throw invalidAnswer(`The coin service gave no state that this release knows for id ${index} of the list.`);
         }
         states.set(keyId, result.state);
       }

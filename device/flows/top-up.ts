@@ -1,3 +1,6 @@
+import { status } from '@grpc/grpc-js';
+import { CoinServiceError } from '../../coin-client/coin-service-error';
+import { authorization, invalidAnswer } from '../../coin-client/unary-call';
 import type { ItemError } from '../../gen/aqm/coin/v1/coin';
 import type { FetchCoinsResult } from '../../gen/aqm/coin/v1/coin_service';
 import { type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
@@ -6,11 +9,10 @@ import type { CoinName, InventoryCoin } from '../contract/inventory';
 import type { ContactAddress, DiscardedCoin, PendingRequest } from '../contract/pending-requests';
 import { checkContacts } from '../contract/validate';
 import type { ClockError } from '../errors';
-import { isFinal, isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
 import { categoryOf, readFetchedCoin } from './fetched-coin';
-import { isRetryable, Retries } from './retries';
+import { isFinal, isRetryable, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 
 /** The result of topping up one contact. */
@@ -22,8 +24,8 @@ export interface ContactTopUp {
   readonly discarded: DiscardedCoin[];
   /** The number of coins that the budget still lacks, for any reason. */
   readonly missing: Record<CoinCategoryName, number>;
-  /** The first failure, if any. `reason` is that of the coin service, or the name of the gRPC code. */
-  readonly error?: { readonly reason: string; readonly message: string };
+  /** The first failure, if any. */
+  readonly error?: CoinServiceError;
 }
 
 export interface TopUpReport {
@@ -46,8 +48,9 @@ type Drafts = ReadonlyMap<string, Draft>;
  * Calls and items are repeated according to `service.retry`. Final failures are reported per contact. A request that
  * may succeed later stays pending, and keeps its room, for the next topUp; one that the service refuses permanently is
  * closed. Rejects only with InvalidArgumentError (a bad or repeated contact; nothing was changed), with ClockError (no
- * further coin is taken; those that were fetched are stored), with the errors of the storage, and with the error of
- * `token`.
+ * further coin is taken; those that were fetched are stored), with the errors of the storage, with the error of `token`,
+ * and with CoinServiceError if the token is refused: one that cannot be a token before anything is reserved, others by
+ * the service, after which the reserved requests stay pending.
  */
 export async function topUp(
   storage: DeviceStorage,
@@ -65,6 +68,8 @@ async function fill(
 ): Promise<TopUpReport> {
   const { pendingRequests } = storage;
   checkContacts(contacts);
+  // A token that cannot be sent must not leave room reserved.
+  await authorization(service.token);
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
   );
@@ -92,8 +97,8 @@ async function reaches(drafts: Drafts, work: () => Promise<void>): Promise<boole
     await work();
     return true;
   } catch (error) {
-    if (!isServiceError(error)) throw error;
-    for (const draft of drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
+    if (!(error instanceof CoinServiceError) || isRefusedCaller(error.code)) throw error;
+    for (const draft of drafts.values()) draft.error ??= error;
     return false;
   }
 }
@@ -127,13 +132,13 @@ async function fetchBatch(
       retries,
       beforeRepeat: () => recordAttempts(sent),
     });
-    const failed: { readonly request: PendingRequest; readonly error: ItemError }[] = [];
+    const failed: { readonly request: PendingRequest; readonly error: CoinServiceError }[] = [];
     let clockError: ClockError | null = null;
     for (const [index, request] of sent.entries()) {
       const result = results[index];
-      if (result?.error !== undefined) failed.push({ request, error: result.error });
-      else if (result !== undefined)
-        clockError = (await settle(storage, service, request, result, drafts)) ?? clockError;
+      if (result === undefined) failed.push({ request, error: unanswered(results.length, sent.length) });
+      else if (result.error !== undefined) failed.push({ request, error: errorOfItem(result.error) });
+      else clockError = (await settle(storage, service, request, result, drafts)) ?? clockError;
     }
     if (clockError !== null) throw clockError;
     const retryable = failed.find(({ error }) => isRetryable(error.code));
@@ -141,7 +146,7 @@ async function fetchBatch(
     for (const { request, error } of failed) {
       const draft = drafts.get(request.contactId);
       if (draft === undefined || (repeats && isRetryable(error.code))) continue;
-      draft.error ??= { reason: error.reason, message: error.message };
+      draft.error ??= error;
       if (isFinal(error.code)) await storage.pendingRequests.abandon(request);
     }
     if (!repeats) return;
@@ -179,6 +184,19 @@ async function settle(
   draft.stored.push(...stored);
   draft.discarded.push(...discarded);
   return clockError;
+}
+
+/** Returns true if the service refuses every call with this token. */
+function isRefusedCaller(code: status): boolean {
+  return code === status.UNAUTHENTICATED || code === status.PERMISSION_DENIED;
+}
+
+function errorOfItem({ code, reason, message }: ItemError): CoinServiceError {
+  return new CoinServiceError(message, { code, reason: reason || (status[code] ?? 'UNKNOWN') });
+}
+
+function unanswered(results: number, requests: number): CoinServiceError {
+  return invalidAnswer(`The coin service answered only ${results} of ${requests} requests; they stay pending.`);
 }
 
 /** Converts a request to its message. The same request always gives the same message. */
