@@ -22,6 +22,7 @@ export {
   MoveVerificationError,
   NewerSchemaError,
   NotADatabaseError,
+  RetireManyError,
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,
@@ -33,6 +34,7 @@ export {
 export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';
 export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './flows/publish-coins';
 export {
+  type ReconcileOptions,
   type ReconcileOutcome,
   type ReconcileReport,
   type ReconcileResult,
