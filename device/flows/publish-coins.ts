@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { InventoryCount } from '../../gen/aqm/coin/v1/coin';
 import {
   CoinUploadResult_Outcome,
@@ -146,6 +147,8 @@ async function uploadOutbox(
     if (first === undefined) {
       if (batch.lastSequence === null) return available;
       afterSequence = batch.lastSequence;
+      // A large outbox without room must not keep the event loop from its other work.
+      await setImmediate();
       continue;
     }
     const response = await callService(service, service.client.uploadCoins, {
