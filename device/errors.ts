@@ -126,7 +126,10 @@ export class StorageCorruptedError extends DeviceError {
   override readonly name = 'StorageCorruptedError';
 
   constructor(options?: ErrorOptions) {
-    super('The device storage is damaged; replace it by a new one and call reconcileCoins.', options);
+    super(
+      'The device storage is damaged; replace it by a new one and call reconcileCoins with { retireMany: true }.',
+      options,
+    );
   }
 }
 
