@@ -100,6 +100,7 @@ export function reopenSuite(name: string, harness: Harness): void {
           () => outbox.takeBatch(EPOCH, 0, 1),
           () => outbox.acknowledge([keyId(1)]),
           () => outbox.remove([keyId(1)], 'SPENT'),
+          () => outbox.conflictsAmong([keyId(1)]),
           () => outbox.publishAgain(EPOCH, [keyId(1)]),
           () => pendingRequests.reserveRoom([contact]),
         ];

@@ -14,7 +14,7 @@ import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from '../con
 import { isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
-import { StockRoom } from './stock-room';
+import { StockRoom, UPLOAD_BATCH } from './stock-room';
 
 /**
  * The result of publishing one coin.
@@ -54,8 +54,6 @@ export interface PublishReport {
   readonly databaseEpoch: string;
 }
 
-/** The maximum number of coins of one UploadCoins call. */
-const UPLOAD_BATCH = 100;
 /** The number of database epochs that one call tries. It gives up if the epoch keeps changing. */
 export const MAX_EPOCHS = 3;
 
@@ -136,7 +134,7 @@ async function uploadOutbox(
 ): Promise<Record<CoinCategoryName, number>> {
   const { outbox } = storage;
   let available = byCategory(count.available);
-  const room = new StockRoom(storage, available, serverTime, UPLOAD_BATCH);
+  const room = new StockRoom(storage, available, serverTime);
   let afterSequence = 0;
   for (;;) {
     const batch = await outbox.takeBatch(databaseEpoch, afterSequence, UPLOAD_BATCH, room.forBatch);

@@ -2,6 +2,9 @@ import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-cat
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CategoryRoom } from '../contract/outbox';
 
+/** The maximum number of coins of one UploadCoins call. */
+export const UPLOAD_BATCH = 100;
+
 type Available = Readonly<Record<CoinCategoryName, number>>;
 
 /** A category's stock that the coin service called full. */
@@ -32,14 +35,12 @@ const fullStocks = new WeakMap<DeviceStorage, Map<CoinCategoryName, FullStock>>(
 export class StockRoom {
   readonly #full: Map<CoinCategoryName, FullStock>;
   readonly #nowMs: number;
-  readonly #uploadBatch: number;
   readonly #room: Partial<Record<CoinCategoryName, number>> = {};
 
-  constructor(storage: DeviceStorage, available: Available, serverTime: Date | undefined, uploadBatch: number) {
+  constructor(storage: DeviceStorage, available: Available, serverTime: Date | undefined) {
     this.#full = fullStocks.get(storage) ?? new Map();
     fullStocks.set(storage, this.#full);
     this.#nowMs = serverTime?.getTime() ?? 0;
-    this.#uploadBatch = uploadBatch;
     for (const [name, full] of this.#full) {
       if (Math.abs(this.#nowMs - full.sinceMs) > FULL_FOR_MS) this.#full.delete(name);
       else this.#room[name] = Math.max(0, full.available - available[name]);
@@ -73,6 +74,6 @@ export class StockRoom {
       this.#full.delete(name);
       return 1;
     }
-    return areOthersHeld ? Math.min(2 * accepted, this.#uploadBatch) : room;
+    return areOthersHeld ? Math.min(2 * accepted, UPLOAD_BATCH) : room;
   }
 }

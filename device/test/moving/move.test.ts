@@ -105,6 +105,7 @@ describe('moving a device from one storage to another', () => {
         () => outbox.takeBatch(keyId(1), 0, 1),
         () => outbox.acknowledge([keyId(100)]),
         () => outbox.remove([keyId(100)], 'SPENT'),
+        () => outbox.conflictsAmong([keyId(100)]),
         () => outbox.publishAgain(keyId(1), [keyId(100)]),
         () => pendingRequests.resumeTopUps([carol]),
         () => pendingRequests.reserveRoom([carol]),
