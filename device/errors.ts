@@ -1,3 +1,5 @@
+import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
+
 /**
  * Base class of all errors that the device library itself throws. Messages and fields never hold key bytes, blobs,
  * tokens or passphrases. `cause` is the engine's own error, if there is one.
@@ -124,7 +126,10 @@ export class StorageCorruptedError extends DeviceError {
   override readonly name = 'StorageCorruptedError';
 
   constructor(options?: ErrorOptions) {
-    super('The device storage is damaged; replace it by a new one and call reconcileCoins.', options);
+    super(
+      'The device storage is damaged; replace it by a new one and call reconcileCoins with { retireMany: true }.',
+      options,
+    );
   }
 }
 
@@ -165,6 +170,30 @@ export class StorageMovedError extends DeviceError {
         MOVED: `The keys of the device storage at ${path} were moved to another storage; open that one.`,
         RECEIVING: `The device storage at ${path} has not received all keys; call moveDeviceStorage again to finish.`,
       }[state],
+    );
+  }
+}
+
+/**
+ * reconcileCoins would retire more than half of a category's stock at the coin service, because the vault holds no
+ * private halves for it. Nothing was retired, in any category.
+ */
+export class RetireManyError extends DeviceError {
+  override readonly name = 'RetireManyError';
+
+  constructor(
+    /** The categories concerned: how many coins are in stock, and how many of them would be retired. */
+    readonly categories: readonly {
+      readonly coinCategory: CoinCategoryName;
+      readonly available: number;
+      readonly wouldRetire: number;
+    }[],
+  ) {
+    const counts = categories.map(
+      ({ coinCategory, available, wouldRetire }) => `${wouldRetire} of ${available} ${coinCategory} coins`,
+    );
+    super(
+      `The vault has no private half for ${counts.join(' and ')} in stock, and nothing was retired; check that the right storage is open and that the clock is right, then pass { retireMany: true } to retire them for ever.`,
     );
   }
 }

@@ -24,6 +24,7 @@ export {
   MoveVerificationError,
   NewerSchemaError,
   NotADatabaseError,
+  RetireManyError,
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,
@@ -35,6 +36,7 @@ export {
 export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';
 export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './flows/publish-coins';
 export {
+  type ReconcileOptions,
   type ReconcileOutcome,
   type ReconcileReport,
   type ReconcileResult,

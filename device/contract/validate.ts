@@ -186,13 +186,14 @@ export function checkFetchedCoin(coin: InventoryCoin): CheckedInventoryCoin {
 export interface CheckedMintedCoin extends CheckedVaultKey {
   readonly publicKey: Buffer;
   readonly signature: Buffer;
+  /** False if `expiresAtMs` is the default. */
+  readonly isExpiryGiven: boolean;
 }
 
 export function checkMintedCoin(coin: MintedCoin, nowMs: number): CheckedMintedCoin {
   checkObject('coin', coin);
-  const { keyId, coinCategory, encryptedBlob, encryptionIv, authTag } = coin;
-  const key = checkVaultKey({ keyId, coinCategory, encryptedBlob, encryptionIv, authTag }, nowMs);
-  return { ...key, ...checkPublicHalf(coin) };
+  const key = checkVaultKey(coin, nowMs);
+  return { ...key, ...checkPublicHalf(coin), isExpiryGiven: coin.expiresAt !== undefined };
 }
 
 /** Returns the addresses with user ids in lower case. Refuses a contact given twice: it would be topped up twice. */

@@ -107,7 +107,7 @@ function validatedInventory(inventory: InventoryEngine, clock: Clock): SmartInve
   };
 }
 
-/** The ids of `acknowledge`, `remove` and `publishAgain` are those of the outbox or the vault, and are not checked. */
+/** The ids that outbox methods get are those of the outbox or the vault, and are not checked. */
 function validatedOutbox(outbox: OutboxEngine, clock: Clock): Outbox {
   return {
     add: async (minted) => {
@@ -117,13 +117,15 @@ function validatedOutbox(outbox: OutboxEngine, clock: Clock): Outbox {
       const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
       return coins.length === 0 ? [] : outbox.add(coins);
     },
-    takeBatch: (databaseEpoch, afterSequence, limit) => outbox.takeBatch(databaseEpoch, afterSequence, limit),
+    takeBatch: (databaseEpoch, afterSequence, limit, room) =>
+      outbox.takeBatch(databaseEpoch, afterSequence, limit, room),
     acknowledge: async (keyIds) => {
       if (keyIds.length > 0) await outbox.acknowledge(keyIds);
     },
-    remove: async (keyIds) => {
-      if (keyIds.length > 0) await outbox.remove(keyIds);
+    remove: async (keyIds, outcome) => {
+      if (keyIds.length > 0) await outbox.remove(keyIds, outcome);
     },
+    conflictsAmong: async (keyIds) => (keyIds.length === 0 ? [] : outbox.conflictsAmong(keyIds)),
     publishAgain: async (databaseEpoch, keyIds) =>
       keyIds.length === 0 ? [] : outbox.publishAgain(databaseEpoch, keyIds),
   };

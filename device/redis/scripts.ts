@@ -19,6 +19,7 @@ export const SCRIPT_NAMES = [
   'outbox-take',
   'outbox-acknowledge',
   'outbox-remove',
+  'outbox-conflicts',
   'outbox-put-back',
   'coin-store',
   'coin-select',

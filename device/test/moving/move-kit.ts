@@ -54,6 +54,7 @@ export async function fill(
   await outbox.add([mintedCoin(100), mintedCoin(101, 'SILVER'), mintedCoin(102)]);
   await outbox.takeBatch(EPOCH, 0, 2);
   await outbox.acknowledge([keyId(101)]);
+  await outbox.remove([keyId(3)], 'CONFLICT');
   await inventory.setPriority('bób: ✓', 'BESTIE');
   await inventory.setPriority('carol', 'MATE');
   for (let n = 0; n < 4; n += 1)
@@ -85,6 +86,7 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
     bytes: await inventory.getTotalStorageBytes(),
     again: await outbox.publishAgain(EPOCH, [keyId(101), keyId(1)]),
     batch: await outbox.takeBatch(EPOCH, 0, 100),
+    refused: await outbox.add([mintedCoin(3), mintedCoin(4, 'BRONZE')]),
     resumed: await pendingRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
     onDemand: await pendingRequests.openOnDemand(STRANGER_WISH, { fresh: false }),
     burnedAgain: [await vault.storeKey(vaultKey(0)), await vault.burnKey(keyId(2)), await vault.storeKey(vaultKey(2))],

@@ -47,7 +47,7 @@ describe('moving a device from one storage to another', () => {
       vault_key: 14,
       vault_tombstone: 2,
       outbox: 2,
-      published_coin: 1,
+      published_coin: 2,
       contact: 2,
       inventory_coin: 3,
       used_coin: expect.any(Number),
@@ -68,7 +68,9 @@ describe('moving a device from one storage to another', () => {
     const moved = await openDeviceStorage(to);
     const withoutIds = (value: unknown): unknown =>
       JSON.parse(JSON.stringify(value, (name, part) => (name === 'requestId' ? '' : part)));
-    expect(withoutIds(await observe(moved, locations.clock))).toEqual(withoutIds(await observe(stayed, twin.clock)));
+    const observed = await observe(moved, locations.clock);
+    expect(observed.refused).toMatchObject([{ keyId: keyId(3), reason: 'CONFLICT' }]);
+    expect(withoutIds(observed)).toEqual(withoutIds(await observe(stayed, twin.clock)));
     await moved.close();
     await stayed.close();
     twin.destroy();
@@ -102,7 +104,8 @@ describe('moving a device from one storage to another', () => {
         () => inventory.garbageCollect(),
         () => outbox.takeBatch(keyId(1), 0, 1),
         () => outbox.acknowledge([keyId(100)]),
-        () => outbox.remove([keyId(100)]),
+        () => outbox.remove([keyId(100)], 'SPENT'),
+        () => outbox.conflictsAmong([keyId(100)]),
         () => outbox.publishAgain(keyId(1), [keyId(100)]),
         () => pendingRequests.resumeTopUps([carol]),
         () => pendingRequests.reserveRoom([carol]),
