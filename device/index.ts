@@ -6,7 +6,7 @@ import './require-node';
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';
-export type { DeviceStorage } from './contract/device-storage';
+export type { DeviceStorage, MaintenanceReport } from './contract/device-storage';
 export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './contract/inventory';
 export type { MintedCoin } from './contract/outbox';
 export type { ContactAddress, DiscardedCoin } from './contract/pending-requests';

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import type { SecureVault } from '../contract/vault';
-import { bytes, DAY, type Harness, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
+import { bytes, DAY, type Harness, inventoryCoin, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
 
 /** Tests the promises of SecureVault on any backend. */
 export function vaultSuite(name: string, harness: Harness): void {
@@ -126,6 +126,44 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
         expect(await vault.getStatus(keyId(2))).toBe('ACTIVE');
         expect(await vault.purgeExpired()).toBe(0);
+      }));
+
+    it('purges many keys in batches, between which the event loop turns', () =>
+      withFixture(harness, async ({ storage: { vault }, clock }) => {
+        for (let n = 0; n < 250; n += 1)
+          await vault.storeKey(vaultKey(n, { expiresAt: clock.in(n % 2 ? DAY : 2 * DAY) }));
+        clock.advance(DAY);
+        let turns = 0;
+        const count = () => {
+          turns += 1;
+          turning = setImmediate(count);
+        };
+        let turning = setImmediate(count);
+        // The keys that have expired come first, and the others by their age.
+        const purged = await vault.purgeExpired(0, { evenIfOwed: true });
+        clearImmediate(turning);
+        expect(purged).toBe(250);
+        expect(turns).toBeGreaterThanOrEqual(2);
+        expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+        expect(await vault.getStatus(keyId(2))).toBe('BURNED');
+        expect(await vault.listKeyIds()).toStrictEqual([]);
+      }));
+
+    it('maintains the storage: purges expired keys, collects the coins of inactive contacts, and cleans up', () =>
+      withFixture(harness, async ({ storage, clock }) => {
+        const { vault, inventory } = storage;
+        await vault.storeKey(vaultKey(1));
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+        await inventory.storeKey(inventoryCoin(2, clock.in(40 * DAY)));
+        clock.advance(30 * DAY - 1);
+        expect(await storage.maintain()).toStrictEqual({ purgedKeys: 0, collectedCoins: 0 });
+        clock.advance(1);
+        await vault.storeKey(vaultKey(2));
+        expect(await storage.maintain()).toStrictEqual({ purgedKeys: 1, collectedCoins: 1 });
+        expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+        expect(await vault.getStatus(keyId(2))).toBe('ACTIVE');
+        expect(await inventory.getTotalStorageBytes()).toBe(0);
       }));
 
     it('purges keys that are still owed only with evenIfOwed, and never stores their ids again before their expiry', () =>

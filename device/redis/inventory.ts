@@ -4,10 +4,11 @@ import { type CoinName, type ContactSummary, type InventoryCoin, KEY_ID_BYTES } 
 import type { InventoryEngine } from '../contract/storage-engine';
 import { type CheckedInventoryCoin, DAY_MS } from '../contract/validate';
 import type { CoinCache } from './coin-cache';
-import type { Connection } from './connection';
+import type { Arguments, Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, priorityIn, type Reply, rowsIn, textIn } from './reply';
+import { scan } from './scan';
 import { ttlMs } from './ttl';
 
 /** The inventory in Redis. Every call is one script or one command. */
@@ -96,6 +97,28 @@ export class RedisInventory implements InventoryEngine {
     return numberIn(
       await this.#cache.runOverAll('contacts-collect', (nowMs) => [nowMs - inactiveDays * DAY_MS, ttlMs(nowMs, nowMs)]),
     );
+  }
+
+  async forgetContact(contactId: string): Promise<number> {
+    return this.#clear(this.#cache.tag(contactId), (nowMs) => [ttlMs(nowMs, nowMs)]);
+  }
+
+  async dropCachedCoins(): Promise<number> {
+    const tags = new Set(listIn(await this.#connection.call('zrange', this.#keys.contacts, 0, -1)).map(textIn));
+    // A contact that is fetched from on demand need not be among them.
+    const requests = this.#keys.requests('');
+    for await (const keys of scan(this.#connection, this.#keys.patternOf(requests))) {
+      for (const key of keys) tags.add(key.slice(requests.length));
+    }
+    // Otherwise a storage that was wiped by a move would look empty.
+    await this.#connection.refuseMoved();
+    let dropped = 0;
+    for (const tag of tags) dropped += await this.#clear(tag, () => []);
+    return dropped;
+  }
+
+  async #clear(tag: string, build: Arguments): Promise<number> {
+    return numberIn(await this.#cache.run('contact-clear', [tag], (nowMs) => [tag, ...build(nowMs)]));
   }
 
   #nameOf(tag: Reply | undefined, name: Reply | undefined): string {
