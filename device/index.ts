@@ -28,9 +28,11 @@ export {
   StorageMovedError,
   TargetNotEmptyError,
   UnreachableError,
+  UnusableCoinError,
   WrongKeyError,
 } from './errors';
 export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';
+export type { FetchOptions } from './flows/fetched-coin';
 export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './flows/publish-coins';
 export {
   type ReconcileOutcome,

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { runInNewContext } from 'node:vm';
 import type { SecureVault } from '../contract/vault';
 import { bytes, DAY, type Harness, inventoryCoin, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
 
@@ -239,6 +240,27 @@ export function vaultSuite(name: string, harness: Harness): void {
         }
         expect(await vault.listKeyIds()).toStrictEqual([]);
         expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+      }));
+
+    it('accepts bytes and dates of another realm, such as a worker or a vm context', () =>
+      withFixture(harness, async ({ storage: { vault, inventory }, clock }) => {
+        const foreign = <T>(code: string): T => runInNewContext(code);
+        const bytesOf = (value: Uint8Array) => foreign<Uint8Array>(`new Uint8Array([${[...value]}])`);
+        const dateOf = (value: Date) => foreign<Date>(`new Date(${value.getTime()})`);
+        const key = vaultKey(1, { expiresAt: clock.in(DAY) });
+        const { encryptedBlob, encryptionIv, authTag } = key;
+        const foreignBytes = {
+          encryptedBlob: bytesOf(encryptedBlob),
+          encryptionIv: bytesOf(encryptionIv),
+          authTag: bytesOf(authTag),
+        };
+        expect(await vault.storeKey({ ...key, ...foreignBytes, expiresAt: dateOf(clock.in(DAY)) })).toBe(true);
+        expect(await vault.fetchKey(keyId(1))).toMatchObject(key);
+        const coin = inventoryCoin(1, clock.in(DAY));
+        await inventory.setPriority('bob', 'BESTIE');
+        const publicKey = bytesOf(coin.publicKey);
+        expect(await inventory.storeKey({ ...coin, publicKey, expiresAt: dateOf(coin.expiresAt) })).toBe(true);
+        expect(await inventory.selectCoin('bob', 'GOLD')).toStrictEqual(coin);
       }));
 
     it('shows nothing of a refused blob, IV or tag in the error', () =>

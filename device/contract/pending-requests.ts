@@ -67,6 +67,9 @@ export const RESERVATION_MS = MAX_ATTEMPT_MS + 60 * 60_000;
  * does not remember empty responses, so another attempt may yet bring coins, and they need the reserved room.
  */
 export interface PendingRequests {
+  /** Reads the storage's clock, in milliseconds since 1970, with which fetched coins are checked. */
+  now(): number;
+
   /**
    * Returns the pending reservations of these contacts, each counted as attempted once more. A reservation for another
    * user id than the contact's is closed instead, and so is one older than RESERVATION_MS whose room was taken since:

@@ -53,7 +53,8 @@ export interface OutboxEngine extends Omit<Outbox, 'add'> {
 }
 
 /** The engine's part of PendingRequests, with the same promises. */
-export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'discard' | 'settleOnDemand'> {
+export interface PendingRequestsEngine
+  extends Omit<PendingRequests, 'now' | 'settleTopUp' | 'discard' | 'settleOnDemand'> {
   settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest>;
   discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void>;
   settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean>;

@@ -42,7 +42,7 @@ export function withValidation(engine: StorageEngine): DeviceStorage {
     vault: validatedVault(engine.vault, now),
     inventory: validatedInventory(engine.inventory, now),
     outbox: validatedOutbox(engine.outbox, now),
-    pendingRequests: validatedRequests(engine.pendingRequests),
+    pendingRequests: validatedRequests(engine.pendingRequests, now),
     cleanUp: () => engine.cleanUp(),
     maintain: () => maintain(engine),
     close: () => engine.close(),
@@ -129,8 +129,9 @@ function validatedOutbox(outbox: OutboxEngine, now: Clock): Outbox {
 }
 
 /** A PendingRequest that is passed back is one that the engine returned, and is not checked. */
-function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
+function validatedRequests(requests: PendingRequestsEngine, now: Clock): PendingRequests {
   return {
+    now,
     resumeTopUps: (contacts) => attempt(() => requests.resumeTopUps(checkContacts(contacts))),
     reserveRoom: (contacts) => attempt(() => requests.reserveRoom(checkContacts(contacts))),
     missingCoins: (contacts) => attempt(() => requests.missingCoins(checkContacts(contacts))),

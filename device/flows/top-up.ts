@@ -6,7 +6,7 @@ import type { CoinName, InventoryCoin } from '../contract/inventory';
 import type { ContactAddress, DiscardedCoin, PendingRequest } from '../contract/pending-requests';
 import { isFinal, isServiceError, reasonOf } from '../service-error';
 import { observeFlow } from '../telemetry/traced';
-import { categoryOf, readFetchedCoin } from './fetched-coin';
+import { categoryOf, checkFetchOptions, type FetchOptions, isAccepted, readFetchedCoin } from './fetched-coin';
 import { isRetryable, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 
@@ -19,7 +19,10 @@ export interface ContactTopUp {
   readonly discarded: DiscardedCoin[];
   /** The number of coins that the budget still lacks, for any reason. */
   readonly missing: Record<CoinCategoryName, number>;
-  /** The first failure, if any. `reason` is that of the coin service, or the name of the gRPC code. */
+  /**
+   * The first failure, if any. `reason` is that of the coin service, or the name of the gRPC code; MISSING_RESULT if the
+   * response had fewer results than the call had requests.
+   */
   readonly error?: { readonly reason: string; readonly message: string };
 }
 
@@ -31,10 +34,23 @@ export interface TopUpReport {
 /** The maximum number of items of one BatchFetchCoins call. */
 const FETCH_BATCH = 50;
 
+const MISSING_RESULT = {
+  reason: 'MISSING_RESULT',
+  message: 'The coin service gave no result for a request; it stays pending for the next topUp.',
+};
+
 const NOTHING: ContactTopUp['missing'] = perCategory(() => 0);
 
 type Draft = Omit<ContactTopUp, 'missing' | 'error'> & { error?: ContactTopUp['error'] };
 type Drafts = ReadonlyMap<string, Draft>;
+
+/** What all steps of one topUp share. */
+interface Filling {
+  readonly storage: DeviceStorage;
+  readonly service: CoinServiceAccess;
+  readonly options: FetchOptions;
+  readonly drafts: Drafts;
+}
 
 /**
  * Fills the contacts' budgets from the coin service. Room is reserved on disk before the fetch (promise 7). Every fetch
@@ -42,31 +58,36 @@ type Drafts = ReadonlyMap<string, Draft>;
  *
  * Calls and items are repeated according to `service.retry`. Final failures are reported per contact. A request that
  * may succeed later stays pending, and keeps its room, for the next topUp; one that the service refuses permanently is
- * closed. Rejects only with InvalidArgumentError (a bad or repeated contact; nothing was changed), with the errors of
- * the storage, and with the error of `token`.
+ * closed. Coins that `verify` refuses are reported as BAD_SIGNATURE, and never stored. Rejects only with
+ * InvalidArgumentError (a bad or repeated contact, bad options; nothing was changed), with the errors of the storage,
+ * and with the error of `token`.
  */
 export async function topUp(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   contacts: readonly ContactAddress[],
+  options: FetchOptions = {},
 ): Promise<TopUpReport> {
   checkAccess(service);
-  return observeFlow(storage, 'top_up', () => fill(storage, service, contacts));
+  checkFetchOptions(options);
+  return observeFlow(storage, 'top_up', () => fill(storage, service, contacts, options));
 }
 
 async function fill(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   contacts: readonly ContactAddress[],
+  options: FetchOptions,
 ): Promise<TopUpReport> {
   const { pendingRequests } = storage;
   const resumed = await pendingRequests.resumeTopUps(contacts);
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
   );
+  const filling: Filling = { storage, service, options, drafts };
   // Pending requests come first: the server may already have taken their coins out of its stock.
-  const reached = await fetchAll(storage, service, resumed, drafts);
-  if (reached) await fetchAll(storage, service, await pendingRequests.reserveRoom(contacts), drafts);
+  const reached = await fetchAll(filling, resumed);
+  if (reached) await fetchAll(filling, await pendingRequests.reserveRoom(contacts));
 
   const missing = await pendingRequests.missingCoins(contacts);
   return {
@@ -78,18 +99,13 @@ async function fill(
  * Sends the requests in batches. Returns false if a whole call failed. Then the error is noted for every contact,
  * because none was topped up completely.
  */
-async function fetchAll(
-  storage: DeviceStorage,
-  service: CoinServiceAccess,
-  requests: readonly PendingRequest[],
-  drafts: Drafts,
-): Promise<boolean> {
+async function fetchAll(filling: Filling, requests: readonly PendingRequest[]): Promise<boolean> {
   for (let start = 0; start < requests.length; start += FETCH_BATCH) {
     try {
-      await fetchBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
+      await fetchBatch(filling, requests.slice(start, start + FETCH_BATCH));
     } catch (error) {
       if (!isServiceError(error)) throw error;
-      for (const draft of drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
+      for (const draft of filling.drafts.values()) draft.error ??= { reason: reasonOf(error), message: error.details };
       return false;
     }
   }
@@ -99,12 +115,8 @@ async function fetchAll(
 /**
  * Sends one batch. Repeats the whole call if it fails, and then the items that failed temporarily, with the same ids.
  */
-async function fetchBatch(
-  storage: DeviceStorage,
-  service: CoinServiceAccess,
-  requests: readonly PendingRequest[],
-  drafts: Drafts,
-): Promise<void> {
+async function fetchBatch(filling: Filling, requests: readonly PendingRequest[]): Promise<void> {
+  const { storage, service, drafts } = filling;
   const retries = new Retries(service);
   for (let sent = requests; ; ) {
     // A failed attempt may still be carried out, so an empty response to its repeat must not close the request.
@@ -116,9 +128,12 @@ async function fetchBatch(
     });
     const failed: { readonly request: PendingRequest; readonly error: ItemError }[] = [];
     for (const [index, request] of sent.entries()) {
+      const draft = drafts.get(request.contactId);
+      if (draft === undefined) continue;
       const result = results[index];
-      if (result?.error !== undefined) failed.push({ request, error: result.error });
-      else if (result !== undefined) await settle(storage, request, result, drafts);
+      if (result === undefined) draft.error ??= MISSING_RESULT;
+      else if (result.error !== undefined) failed.push({ request, error: result.error });
+      else await settle(filling, request, result, draft);
     }
     const retryable = failed.find(({ error }) => isRetryable(error.code));
     const repeats = retryable !== undefined && (await retries.again(retryable.error));
@@ -135,28 +150,37 @@ async function fetchBatch(
 }
 
 async function settle(
-  storage: DeviceStorage,
+  { storage, options }: Filling,
   request: PendingRequest,
   result: FetchCoinsResult,
-  drafts: Drafts,
+  draft: Draft,
 ): Promise<void> {
-  const draft = drafts.get(request.contactId);
-  if (draft === undefined) return;
+  const { pendingRequests } = storage;
+  const { contactId, coinCategory, count } = request;
+  const expected = { contactId, categories: [coinCategory], nowMs: pendingRequests.now() };
   const coins: InventoryCoin[] = [];
+  const refused: InventoryCoin[] = [];
   for (const [index, coin] of result.coins.entries()) {
-    const fetched = readFetchedCoin(request.contactId, coin, [request.coinCategory]);
-    if (fetched !== null && index < request.count) coins.push(fetched);
-    else {
-      const coinCategory = categoryOf(coin) ?? request.coinCategory;
-      draft.discarded.push({ keyId: coin.keyId, coinCategory, reason: 'MALFORMED' });
+    const fetched = readFetchedCoin(coin, expected);
+    if (fetched === null || index >= count) {
+      const reported = categoryOf(coin) ?? coinCategory;
+      draft.discarded.push({ keyId: coin.keyId, coinCategory: reported, reason: 'MALFORMED' });
+    } else if (await isAccepted(options, fetched)) coins.push(fetched);
+    else refused.push(fetched);
+  }
+  if (refused.length > 0) {
+    // Before the request is closed: after a crash its repeat brings these coins again.
+    await pendingRequests.discard(contactId, refused);
+    for (const { keyId, coinCategory } of refused) {
+      draft.discarded.push({ keyId, coinCategory, reason: 'BAD_SIGNATURE' });
     }
   }
   if (coins.length === 0 && result.coins.length > 0) {
     // A repeat would bring the same coins.
-    await storage.pendingRequests.abandon(request);
+    await pendingRequests.abandon(request);
     return;
   }
-  const { stored, discarded } = await storage.pendingRequests.settleTopUp(request, coins);
+  const { stored, discarded } = await pendingRequests.settleTopUp(request, coins);
   draft.stored.push(...stored);
   draft.discarded.push(...discarded);
 }

@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis';
-import { ClosedError, InvalidArgumentError, UnreachableError } from '../errors';
+import { readClock } from '../contract/validate';
+import { ClosedError, UnreachableError } from '../errors';
 import type { RedisAddress } from '../redis-address';
 import { movedError, namedError } from './redis-errors';
 import type { Reply } from './reply';
@@ -65,9 +66,7 @@ export class Connection {
 
   /** Reads the injected clock, in milliseconds since 1970. */
   now(): number {
-    const nowMs = this.#settings.now().getTime();
-    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
-    return nowMs;
+    return readClock(this.#settings.now);
   }
 
   /** Runs one script, which is one atomic step and one round trip. `build` returns the script's ARGV. */

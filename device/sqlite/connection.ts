@@ -1,5 +1,6 @@
 import type Database from 'better-sqlite3';
-import { ClosedError, InvalidArgumentError, StorageBusyError } from '../errors';
+import { readClock } from '../contract/validate';
+import { ClosedError, StorageBusyError } from '../errors';
 import { movedError } from './move-state';
 import { isSqliteError, namedError } from './sqlite-errors';
 
@@ -37,9 +38,7 @@ export class Connection {
 
   /** Reads the injected clock, in milliseconds since 1970. */
   now(): number {
-    const nowMs = this.#settings.now().getTime();
-    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
-    return nowMs;
+    return readClock(this.#settings.now);
   }
 
   /** Runs one statement that reads. */
