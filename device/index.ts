@@ -6,11 +6,18 @@ import './require-node';
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';
+export { type CoinToSign, coinBytesToSign } from './contract/coin-signature';
 export type { DeviceStorage, MaintenanceReport } from './contract/device-storage';
 export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './contract/inventory';
 export type { MintedCoin } from './contract/outbox';
 export type { ContactAddress, DiscardedCoin } from './contract/pending-requests';
-export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './contract/vault';
+export {
+  DELIVERY_WINDOW_DAYS,
+  type NewVaultKey,
+  type SecureVault,
+  type VaultEntry,
+  type VaultKeyStatus,
+} from './contract/vault';
 export type { AutoConfig, DeviceStorageConfig, RedisConfig, SqliteConfig } from './device-config';
 export {
   BackendRecordError,

@@ -16,6 +16,11 @@ export interface MintedCoin {
   readonly encryptionIv: Uint8Array;
   /** 16 bytes. */
   readonly authTag: Uint8Array;
+  /**
+   * The time at which the vault gives up the private half, as in NewVaultKey; the coin's `expire_time` is 7 days
+   * earlier. Default: now + 30 days, or the time with which the private half was stored before.
+   */
+  readonly expiresAt?: Date;
 }
 
 /** A public half that waits for its upload to the coin service. */

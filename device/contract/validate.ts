@@ -85,7 +85,7 @@ export function checkPurgeAge(
 }
 
 /** Returns a copy, as a Buffer, which both database drivers take as it is. */
-function checkBytes(field: string, value: unknown, min: number, max: number): Buffer {
+export function checkBytes(field: string, value: unknown, min: number, max: number): Buffer {
   if (!isUint8Array(value) || value.length < min || value.length > max) {
     throw new InvalidArgumentError(field, `must be ${min === max ? `exactly ${min}` : `${min} to ${max}`} bytes`);
   }
@@ -100,7 +100,7 @@ export function readClock(now: () => Date): number {
 }
 
 /** Returns milliseconds since 1970. */
-function checkDate(field: string, value: unknown): number {
+export function checkDate(field: string, value: unknown): number {
   if (!isDate(value) || Number.isNaN(value.getTime())) {
     throw new InvalidArgumentError(field, 'must be a valid Date');
   }
@@ -198,8 +198,7 @@ export interface CheckedMintedCoin extends CheckedVaultKey {
 
 export function checkMintedCoin(coin: MintedCoin, nowMs: number): CheckedMintedCoin {
   checkObject('coin', coin);
-  const { keyId, coinCategory, encryptedBlob, encryptionIv, authTag } = coin;
-  const key = checkVaultKey({ keyId, coinCategory, encryptedBlob, encryptionIv, authTag }, nowMs);
+  const key = checkVaultKey(coin, nowMs);
   return { ...key, ...checkPublicHalf(coin) };
 }
 
