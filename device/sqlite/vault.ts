@@ -146,19 +146,23 @@ export class SqliteVault implements VaultEngine {
   }
 
   async purgeExpired(maxAgeDays: number): Promise<number> {
-    this.#connection.write((nowMs) => {
+    const purgeSome = (nowMs: number) => {
+      const due = this.#listDue.all(nowMs, nowMs - maxAgeDays * DAY_MS, PURGE_BATCH);
+      for (const id of due) this.#destroy(id, nowMs);
+      return due.length;
+    };
+    let batch = this.#connection.write((nowMs) => {
       this.#scrubAll.run(nowMs - BURN_GRACE_MS);
       this.#forget.run(nowMs);
+      return purgeSome(nowMs);
     });
-    for (let purged = 0; ; await setImmediate()) {
-      const batch = this.#connection.write((nowMs) => {
-        const due = this.#listDue.all(nowMs, nowMs - maxAgeDays * DAY_MS, PURGE_BATCH);
-        for (const id of due) this.#destroy(id, nowMs);
-        return due.length;
-      });
+    let purged = batch;
+    while (batch === PURGE_BATCH) {
+      await setImmediate();
+      batch = this.#connection.write(purgeSome);
       purged += batch;
-      if (batch < PURGE_BATCH) return purged;
     }
+    return purged;
   }
 
   /**
