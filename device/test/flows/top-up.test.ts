@@ -335,6 +335,25 @@ backend.describe('topping up', () => {
       expect(stored.contacts[0]?.stored).toHaveLength(5);
     }));
 
+  it('refuses the same coins again after a crash between remembering them and closing their request', () =>
+    withService(async ({ storage, open, clock }, service) => {
+      service.add(0, 5, 'GOLD', clock.in(DAY));
+      const verify = ({ keyId: id }: InventoryCoin) => id === keyId(0);
+      const crash = async () => {
+        throw new Error('The process dies.');
+      };
+      for (const step of ['discard', 'settleTopUp'] as const) {
+        const dying = { ...storage, pendingRequests: { ...storage.pendingRequests, [step]: crash } };
+        await expect(topUp(dying, service.access, [bob], { verify })).rejects.toThrow('The process dies.');
+      }
+      const [report] = (await topUp(await open(), service.access, [bob], { verify })).contacts;
+      expect(report?.stored).toStrictEqual([{ keyId: keyId(0), coinCategory: 'GOLD' }]);
+      expect(report?.discarded.map(({ keyId, reason }) => [keyId, reason])).toStrictEqual(
+        [1, 2, 3, 4].map((n) => [keyId(n), 'BAD_SIGNATURE']),
+      );
+      expect(service.stock).toHaveLength(0);
+    }));
+
   it('passes no malformed coin to `verify`, and refuses one that is no function before any call', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 1, 'GOLD', clock.in(DAY));
