@@ -260,3 +260,31 @@ export class ClockError extends DeviceError {
     );
   }
 }
+
+/** The coin service gave fetchOnDemand a coin that must not be used. The coin is consumed, and its request is closed. */
+export class UnusableCoinError extends DeviceError {
+  override readonly name = 'UnusableCoinError';
+
+  constructor(
+    /**
+     * - MALFORMED: it is not what was requested, has wrong sizes, or expires later than any coin may.
+     * - BAD_SIGNATURE: `verify` refused it. Its id is remembered as used.
+     * - ALREADY_USED: this device used the contact's coin with that id before.
+     * - EXPIRED: its expiry has passed by the device's clock.
+     */
+    readonly reason: 'MALFORMED' | 'BAD_SIGNATURE' | 'ALREADY_USED' | 'EXPIRED',
+  ) {
+    super(
+      {
+        MALFORMED:
+          'The coin service gave a coin that is malformed or was not requested, which was discarded; call fetchOnDemand again for another one.',
+        BAD_SIGNATURE:
+          "The coin service gave a coin that `verify` refused, which was discarded; check the contact's identity key, then call fetchOnDemand again.",
+        ALREADY_USED:
+          'The coin service gave a coin that this device has used before; call fetchOnDemand again for another one.',
+        EXPIRED:
+          "The coin service gave a coin that has expired by this device's clock; set the clock, then call fetchOnDemand again.",
+      }[reason],
+    );
+  }
+}

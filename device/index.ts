@@ -7,11 +7,18 @@ export { CoinServiceError, type FieldViolation } from '../coin-client/coin-servi
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';
-export type { DeviceStorage } from './contract/device-storage';
+export { type CoinToSign, coinBytesToSign } from './contract/coin-signature';
+export type { DeviceStorage, MaintenanceReport } from './contract/device-storage';
 export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './contract/inventory';
 export type { MintedCoin } from './contract/outbox';
 export type { ContactAddress, DiscardedCoin } from './contract/pending-requests';
-export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './contract/vault';
+export {
+  DELIVERY_WINDOW_DAYS,
+  type NewVaultKey,
+  type SecureVault,
+  type VaultEntry,
+  type VaultKeyStatus,
+} from './contract/vault';
 export type { AutoConfig, DeviceStorageConfig, RedisConfig, SqliteConfig } from './device-config';
 export {
   BackendRecordError,
@@ -31,9 +38,11 @@ export {
   StorageMovedError,
   TargetNotEmptyError,
   UnreachableError,
+  UnusableCoinError,
   WrongKeyError,
 } from './errors';
 export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';
+export type { FetchOptions } from './flows/fetched-coin';
 export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './flows/publish-coins';
 export {
   type ReconcileOptions,

@@ -6,6 +6,14 @@ import type { SecureVault } from './vault';
 /** The name of an engine that can keep a device's data. */
 export type BackendName = 'sqlite' | 'redis';
 
+/** What `maintain` removed. */
+export interface MaintenanceReport {
+  /** The number of private halves destroyed, see SecureVault.purgeExpired. */
+  readonly purgedKeys: number;
+  /** The number of coins removed from inactive contacts, see SmartInventory.garbageCollect. */
+  readonly collectedCoins: number;
+}
+
 /** One device's storage. Everything lies in one encrypted place, so that a single atomic step can change all of it. */
 export interface DeviceStorage {
   readonly backend: BackendName;
@@ -25,6 +33,11 @@ export interface DeviceStorage {
    * fails (Redis); the call can then be repeated.
    */
   cleanUp(): Promise<void>;
+  /**
+   * Does the regular housekeeping: `vault.purgeExpired()`, `inventory.garbageCollect()` and `cleanUp()`, with their
+   * defaults and errors. To be called once a day. If it rejects, calling it again does the rest.
+   */
+  maintain(): Promise<MaintenanceReport>;
   /** Closes the storage. Every later call rejects with ClosedError. Closing twice has no further effect. */
   close(): Promise<void>;
 }

@@ -42,6 +42,8 @@ export interface InventoryEngine {
   listContacts(): Promise<string[]>;
   getTotalStorageBytes(): Promise<number>;
   garbageCollect(inactiveDays: number): Promise<number>;
+  forgetContact(contactId: string): Promise<number>;
+  dropCachedCoins(): Promise<number>;
 }
 
 /** The engine's part of Outbox, with the same promises. No list that it gets is empty. */
@@ -50,8 +52,9 @@ export interface OutboxEngine extends Omit<Outbox, 'add'> {
 }
 
 /** The engine's part of PendingRequests, with the same promises. */
-export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'settleOnDemand'> {
+export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'discard' | 'settleOnDemand'> {
   settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest>;
+  discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void>;
   settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean>;
 }
 

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, withLowerCategories } from './coin-category';
-import type { DeviceStorage } from './device-storage';
+import type { DeviceStorage, MaintenanceReport } from './device-storage';
 import { INACTIVE_DAYS, type SmartInventory } from './inventory';
 import type { Outbox } from './outbox';
 import type { PendingRequests } from './pending-requests';
@@ -25,7 +25,7 @@ import {
   checkVaultKey,
   checkWish,
 } from './validate';
-import type { SecureVault } from './vault';
+import { type SecureVault, VAULT_LIFETIME_DAYS } from './vault';
 
 type Clock = StorageEngine['clock'];
 
@@ -45,8 +45,18 @@ export function withValidation(engine: StorageEngine): DeviceStorage {
     pendingRequests: validatedRequests(engine.pendingRequests),
     clock,
     cleanUp: () => engine.cleanUp(),
+    maintain: () => maintain(engine),
     close: () => engine.close(),
   };
+}
+
+async function maintain(engine: StorageEngine): Promise<MaintenanceReport> {
+  await engine.clock.check();
+  const purgedKeys = await engine.vault.purgeExpired(VAULT_LIFETIME_DAYS);
+  const collectedCoins = await engine.inventory.garbageCollect(INACTIVE_DAYS);
+  // The last step, because it erases what the others removed from the files.
+  await engine.cleanUp();
+  return { purgedKeys, collectedCoins };
 }
 
 /**
@@ -104,6 +114,8 @@ function validatedInventory(inventory: InventoryEngine, clock: Clock): SmartInve
       await clock.check();
       return inventory.garbageCollect(days);
     },
+    forgetContact: (contactId) => attempt(() => inventory.forgetContact(checkContactId(contactId))),
+    dropCachedCoins: () => inventory.dropCachedCoins(),
   };
 }
 
@@ -138,6 +150,7 @@ function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
     reserveRoom: (contacts) => attempt(() => requests.reserveRoom(checkContacts(contacts))),
     missingCoins: (contacts) => attempt(() => requests.missingCoins(checkContacts(contacts))),
     settleTopUp: (request, coins) => attempt(() => requests.settleTopUp(request, coins.map(checkFetchedCoin))),
+    discard: (contactId, coins) => attempt(() => requests.discard(contactId, coins.map(checkFetchedCoin))),
     openOnDemand: (wish, options) => attempt(() => requests.openOnDemand(checkWish(wish), options)),
     settleOnDemand: (request, coin) =>
       attempt(() => requests.settleOnDemand(request, coin === null ? null : checkFetchedCoin(coin))),

@@ -1,6 +1,7 @@
 import type { DeviceStorage } from '../contract/device-storage';
 import type { InventoryCoin } from '../contract/inventory';
 import { ClockError } from '../errors';
+import { isPossibleExpiry } from './fetched-coin';
 import { type CoinServiceAccess, callService } from './service-call';
 
 /**
@@ -18,17 +19,19 @@ export async function requireTrustedClock(storage: DeviceStorage, service: CoinS
 }
 
 /**
- * Compares the clock with that of the service if it calls one of these coins expired, which were fetched just now. The
- * service stops handing out a coin 24 hours before its `expire_time`, so either the clock is wrong and the coins are
- * good, or they belong to an old request. Returns the ClockError of a wrong clock. The storage does not take the coins
- * for expired then, see Times.forgetMs.
+ * Compares the clock with that of the service if one of these coins, which were fetched just now, has expired by it or
+ * expires later than any coin may. The service stops handing out a coin 24 hours before its `expire_time`, so either the
+ * clock is wrong and the coins are good, or they belong to an old request or are bad. Returns the ClockError of a wrong
+ * clock. The storage does not take the coins for expired then, see Times.forgetMs.
  */
 export async function checkFreshCoins(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   coins: readonly InventoryCoin[],
 ): Promise<ClockError | null> {
-  if (coins.every(({ expiresAt }) => expiresAt.getTime() > storage.clock.now())) return null;
+  const nowMs = storage.clock.now();
+  const fits = ({ expiresAt }: InventoryCoin) => expiresAt.getTime() > nowMs && isPossibleExpiry(expiresAt, nowMs);
+  if (coins.every(fits)) return null;
   try {
     await confirmClock(storage, service);
     return null;

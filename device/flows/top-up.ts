@@ -11,7 +11,14 @@ import { checkContacts } from '../contract/validate';
 import type { ClockError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
 import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
-import { categoryOf, readFetchedCoin } from './fetched-coin';
+import {
+  categoryOf,
+  checkFetchOptions,
+  type FetchOptions,
+  isAccepted,
+  isPossibleExpiry,
+  readFetchedCoin,
+} from './fetched-coin';
 import { isFinal, isRetryable, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 
@@ -41,30 +48,42 @@ const NOTHING: ContactTopUp['missing'] = perCategory(() => 0);
 type Draft = Omit<ContactTopUp, 'missing' | 'error'> & { error?: ContactTopUp['error'] };
 type Drafts = ReadonlyMap<string, Draft>;
 
+/** What all steps of one topUp share. */
+interface Filling {
+  readonly storage: DeviceStorage;
+  readonly service: CoinServiceAccess;
+  readonly options: FetchOptions;
+  readonly drafts: Drafts;
+}
+
 /**
  * Fills the contacts' budgets from the coin service. Room is reserved on disk before the fetch (promise 7). Every fetch
  * has a `request_id`, with which a later topUp repeats it if a crash or a lost response left it pending (promise 2).
  *
  * Calls and items are repeated according to `service.retry`. Final failures are reported per contact. A request that
  * may succeed later stays pending, and keeps its room, for the next topUp; one that the service refuses permanently is
- * closed. Rejects only with InvalidArgumentError (a bad or repeated contact; nothing was changed), with ClockError (no
- * further coin is taken; those that were fetched are stored), with the errors of the storage, with the error of `token`,
- * and with CoinServiceError if the token is refused: one that cannot be a token before anything is reserved, others by
- * the service, after which the reserved requests stay pending.
+ * closed. Coins that `verify` refuses are reported as BAD_SIGNATURE, and never stored. Rejects only with
+ * InvalidArgumentError (a bad or repeated contact, bad options; nothing was changed), with ClockError (no further coin is
+ * taken; those that were fetched are stored), with the errors of the storage, with the error of `token`, and with
+ * CoinServiceError if the token is refused: one that cannot be a token before anything is reserved, others by the
+ * service, after which the reserved requests stay pending.
  */
 export async function topUp(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   contacts: readonly ContactAddress[],
+  options: FetchOptions = {},
 ): Promise<TopUpReport> {
   checkAccess(service);
-  return observeFlow(storage, 'top_up', () => fill(storage, service, contacts));
+  checkFetchOptions(options);
+  return observeFlow(storage, 'top_up', () => fill(storage, service, contacts, options));
 }
 
 async function fill(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   contacts: readonly ContactAddress[],
+  options: FetchOptions,
 ): Promise<TopUpReport> {
   const { pendingRequests } = storage;
   checkContacts(contacts);
@@ -73,13 +92,14 @@ async function fill(
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
   );
+  const filling: Filling = { storage, service, options, drafts };
   const reached = await reaches(drafts, async () => {
     await requireTrustedClock(storage, service);
     // Pending requests come first: the server may already have taken their coins out of its stock.
-    await fetchAll(storage, service, await pendingRequests.resumeTopUps(contacts), drafts);
+    await fetchAll(filling, await pendingRequests.resumeTopUps(contacts));
   });
   if (reached) {
-    await reaches(drafts, async () => fetchAll(storage, service, await pendingRequests.reserveRoom(contacts), drafts));
+    await reaches(drafts, async () => fetchAll(filling, await pendingRequests.reserveRoom(contacts)));
   }
 
   const missing = await pendingRequests.missingCoins(contacts);
@@ -103,26 +123,17 @@ async function reaches(drafts: Drafts, work: () => Promise<void>): Promise<boole
   }
 }
 
-async function fetchAll(
-  storage: DeviceStorage,
-  service: CoinServiceAccess,
-  requests: readonly PendingRequest[],
-  drafts: Drafts,
-): Promise<void> {
+async function fetchAll(filling: Filling, requests: readonly PendingRequest[]): Promise<void> {
   for (let start = 0; start < requests.length; start += FETCH_BATCH) {
-    await fetchBatch(storage, service, requests.slice(start, start + FETCH_BATCH), drafts);
+    await fetchBatch(filling, requests.slice(start, start + FETCH_BATCH));
   }
 }
 
 /**
  * Sends one batch. Repeats the whole call if it fails, and then the items that failed temporarily, with the same ids.
  */
-async function fetchBatch(
-  storage: DeviceStorage,
-  service: CoinServiceAccess,
-  requests: readonly PendingRequest[],
-  drafts: Drafts,
-): Promise<void> {
+async function fetchBatch(filling: Filling, requests: readonly PendingRequest[]): Promise<void> {
+  const { storage, service, drafts } = filling;
   const retries = new Retries(service);
   for (let sent = requests; ; ) {
     // A failed attempt may still be carried out, so an empty response to its repeat must not close the request.
@@ -135,10 +146,12 @@ async function fetchBatch(
     const failed: { readonly request: PendingRequest; readonly error: CoinServiceError }[] = [];
     let clockError: ClockError | null = null;
     for (const [index, request] of sent.entries()) {
+      const draft = drafts.get(request.contactId);
+      if (draft === undefined) continue;
       const result = results[index];
       if (result === undefined) failed.push({ request, error: unanswered(results.length, sent.length) });
       else if (result.error !== undefined) failed.push({ request, error: errorOfItem(result.error) });
-      else clockError = (await settle(storage, service, request, result, drafts)) ?? clockError;
+      else clockError = (await settle(filling, request, result, draft)) ?? clockError;
     }
     if (clockError !== null) throw clockError;
     const retryable = failed.find(({ error }) => isRetryable(error.code));
@@ -157,30 +170,43 @@ async function fetchBatch(
 
 /** Stores the coins of one answer, also if the clock is wrong and calls them expired. Returns the error about it then. */
 async function settle(
-  storage: DeviceStorage,
-  service: CoinServiceAccess,
+  { storage, service, options }: Filling,
   request: PendingRequest,
   result: FetchCoinsResult,
-  drafts: Drafts,
+  draft: Draft,
 ): Promise<ClockError | null> {
-  const draft = drafts.get(request.contactId);
-  if (draft === undefined) return null;
+  const { pendingRequests } = storage;
+  const { contactId, coinCategory, count } = request;
+  const expected = { contactId, categories: [coinCategory] };
   const coins: InventoryCoin[] = [];
+  const refused: InventoryCoin[] = [];
   for (const [index, coin] of result.coins.entries()) {
-    const fetched = readFetchedCoin(request.contactId, coin, [request.coinCategory]);
-    if (fetched !== null && index < request.count) coins.push(fetched);
-    else {
-      const coinCategory = categoryOf(coin) ?? request.coinCategory;
-      draft.discarded.push({ keyId: coin.keyId, coinCategory, reason: 'MALFORMED' });
+    const fetched = readFetchedCoin(coin, expected);
+    if (fetched === null || index >= count) {
+      const reported = categoryOf(coin) ?? coinCategory;
+      draft.discarded.push({ keyId: coin.keyId, coinCategory: reported, reason: 'MALFORMED' });
+    } else if (await isAccepted(options, fetched)) coins.push(fetched);
+    else refused.push(fetched);
+  }
+  if (refused.length > 0) {
+    // Before the request is closed: after a crash its repeat brings these coins again.
+    await pendingRequests.discard(contactId, refused);
+    for (const { keyId, coinCategory } of refused) {
+      draft.discarded.push({ keyId, coinCategory, reason: 'BAD_SIGNATURE' });
     }
   }
-  if (coins.length === 0 && result.coins.length > 0) {
-    // A repeat would bring the same coins.
-    await storage.pendingRequests.abandon(request);
-    return null;
-  }
   const clockError = await checkFreshCoins(storage, service, coins);
-  const { stored, discarded } = await storage.pendingRequests.settleTopUp(request, coins);
+  const nowMs = storage.clock.now();
+  const good = clockError ? coins : coins.filter(({ expiresAt }) => isPossibleExpiry(expiresAt, nowMs));
+  for (const { keyId, coinCategory } of coins.filter((coin) => !good.includes(coin))) {
+    draft.discarded.push({ keyId, coinCategory, reason: 'MALFORMED' });
+  }
+  if (good.length === 0 && result.coins.length > 0) {
+    // A repeat would bring the same coins.
+    await pendingRequests.abandon(request);
+    return clockError;
+  }
+  const { stored, discarded } = await pendingRequests.settleTopUp(request, good);
   draft.stored.push(...stored);
   draft.discarded.push(...discarded);
   return clockError;

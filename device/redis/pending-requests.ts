@@ -108,6 +108,15 @@ export class RedisPendingRequests implements PendingRequestsEngine {
     return settled;
   }
 
+  async discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void> {
+    const [tag, name] = this.#cache.tagAndName(contactId);
+    await this.#cache.run('coins-discard', [tag], () => [
+      tag,
+      name,
+      ...coins.flatMap(({ keyId, expiresAtMs }) => [keyId, expiresAtMs]),
+    ]);
+  }
+
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
     const { contactId, userId, coinCategory, allowLowerCategories } = wish;
     const open = async (): Promise<PendingRequest> => {

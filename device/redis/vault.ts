@@ -1,7 +1,7 @@
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
 import type { VaultEngine } from '../contract/storage-engine';
 import { type CheckedVaultKey, DAY_MS } from '../contract/validate';
-import { BURN_GRACE_MS, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
+import { BURN_GRACE_MS, PURGE_BATCH, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
 import type { Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, oneOf, textIn } from './reply';
@@ -88,12 +88,17 @@ export class RedisVault implements VaultEngine {
 
   async purgeExpired(maxAgeDays: number): Promise<number> {
     const keys = this.#keys.ofDestruction(this.#keys.vaultKeyPrefix, this.#keys.outboxCoinPrefix);
-    const destroyed = await this.#connection.run('vault-purge', keys, (nowMs, forgetMs) => [
-      nowMs,
-      nowMs - BURN_GRACE_MS,
-      forgetMs - maxAgeDays * DAY_MS,
-    ]);
-    return numberIn(destroyed);
+    for (let purged = 0; ; ) {
+      const reply = await this.#connection.run('vault-purge', keys, (nowMs, forgetMs) => [
+        nowMs,
+        nowMs - BURN_GRACE_MS,
+        forgetMs - maxAgeDays * DAY_MS,
+        PURGE_BATCH,
+      ]);
+      const [destroyed, found] = listIn(reply).map(numberIn);
+      purged += destroyed ?? 0;
+      if ((found ?? 0) < PURGE_BATCH) return purged;
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 import type Database from 'better-sqlite3';
 import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY, roomLeft } from '../contract/budget';
 import type { CoinCategoryName } from '../contract/coin-category';
+import { RESERVATION_MS } from '../contract/pending-requests';
 import type { CheckedInventoryCoin } from '../contract/validate';
 import type { Connection } from './connection';
 
@@ -12,7 +13,7 @@ export class CoinCache {
   readonly #budgets: BudgetTable;
   readonly #priority: Database.Statement<[string], ContactPriority | null>;
   readonly #held: Database.Statement<[string, CoinCategoryName, number], number>;
-  readonly #reserved: Database.Statement<[string, CoinCategoryName], number>;
+  readonly #reserved: Database.Statement<[string, CoinCategoryName, number, number], number>;
   readonly #known: Database.Statement<[string, string, number, string, string, number], number>;
   readonly #deleteExpired: Database.Statement<[string, number]>;
   readonly #insert: Database.Statement<[string, string, string, number, Uint8Array, Uint8Array]>;
@@ -31,9 +32,9 @@ export class CoinCache {
       )
       .pluck();
     this.#reserved = connection
-      .prepare<[string, CoinCategoryName], number>(
+      .prepare<[string, CoinCategoryName, number, number], number>(
         `SELECT coalesce(sum(count), 0) FROM open_request
-         WHERE contact_id = ? AND purpose = 'TOP_UP' AND coin_category = ?`,
+         WHERE contact_id = ? AND purpose = 'TOP_UP' AND coin_category = ? AND abs(asked_at - ?) < ?`,
       )
       .pluck();
     this.#known = connection
@@ -76,7 +77,7 @@ export class CoinCache {
 
   /** Returns the part of the budget that neither usable coins nor reservations take. */
   room(contactId: string, category: CoinCategoryName, nowMs: number): number {
-    const reserved = this.#reserved.get(contactId, category) ?? 0;
+    const reserved = this.#reserved.get(contactId, category, nowMs, RESERVATION_MS) ?? 0;
     return roomLeft(this.budgetOf(contactId, category), this.held(contactId, category, nowMs), reserved);
   }
 

@@ -10,6 +10,7 @@ import {
   MAX_REQUEST_COINS,
   type OnDemandWish,
   type PendingRequest,
+  RESERVATION_MS,
   type SettledRequest,
 } from '../contract/pending-requests';
 import type { PendingRequestsEngine } from '../contract/storage-engine';
@@ -26,6 +27,7 @@ interface RequestRow {
   readonly coin_category: CoinCategoryName;
   readonly count: number;
   readonly allow_lower_categories: number;
+  readonly asked_at: number;
 }
 
 /** The pending requests in SQLite, in the table open_request. Its column `asking` is the count of attempts. */
@@ -72,7 +74,7 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
       contacts.flatMap(({ contactId, userId }) => {
         // Coins of another user would be useless for this contact.
         this.#closeForOtherUsers.run(contactId, userId);
-        return this.#topUps.all(contactId).map((row) => this.#resume(row, nowMs));
+        return this.#topUps.all(contactId).flatMap((row) => this.#resumeOrClose(row, nowMs));
       }),
     );
   }
@@ -119,6 +121,12 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
       if (coins.length > 0) this.#close.run(request.requestId);
       else this.#closeEmpty(request);
       return { stored, discarded };
+    });
+  }
+
+  async discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void> {
+    this.#connection.write(() => {
+      for (const { keyId, expiresAtMs } of coins) this.#cache.rememberUsed(contactId, keyId, expiresAtMs);
     });
   }
 
@@ -195,6 +203,16 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   #closeEmpty({ requestId }: PendingRequest): void {
     this.#forgetAttempt.run(requestId);
     this.#closeUnlessInFlight.run(requestId);
+  }
+
+  /** Resumes a reservation, unless it is old and its room was taken since: its coins would be new, and not fit. */
+  #resumeOrClose(row: RequestRow, nowMs: number): PendingRequest[] {
+    const isOld = Math.abs(row.asked_at - nowMs) >= RESERVATION_MS;
+    if (!isOld || this.#cache.room(row.contact_id, row.coin_category, nowMs) >= row.count) {
+      return [this.#resume(row, nowMs)];
+    }
+    this.#close.run(row.request_id);
+    return [];
   }
 
   #resume(row: RequestRow, nowMs: number): PendingRequest {

@@ -1,8 +1,9 @@
+import { setImmediate } from 'node:timers/promises';
 import type Database from 'better-sqlite3';
 import type { CoinCategoryName } from '../contract/coin-category';
 import type { VaultEngine } from '../contract/storage-engine';
 import { type CheckedVaultKey, DAY_MS } from '../contract/validate';
-import { BURN_GRACE_MS, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
+import { BURN_GRACE_MS, PURGE_BATCH, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
 import { type Connection, toBytes } from './connection';
 
 interface KeyRow {
@@ -61,7 +62,7 @@ export class SqliteVault implements VaultEngine {
   readonly #tombstone: Database.Statement<[string, number], number>;
   readonly #count: Database.Statement<[CoinCategoryName, number], number>;
   readonly #list: Database.Statement<[CoinCategoryName, number], string>;
-  readonly #listDue: Database.Statement<[number, number], string>;
+  readonly #listDue: Database.Statement<[number, number, number], string>;
   /** The keys burned by this process, oldest first, whose tombstones still have category and times on disk. */
   readonly #burned: { readonly keyId: string; readonly burnedAtMs: number }[] = [];
 
@@ -97,7 +98,9 @@ export class SqliteVault implements VaultEngine {
       )
       .pluck();
     this.#listDue = connection
-      .prepare<[number, number], string>('SELECT key_id FROM vault_key WHERE expires_at <= ? OR created_at < ?')
+      .prepare<[number, number, number], string>(
+        'SELECT key_id FROM vault_key WHERE expires_at <= ? OR created_at < ? LIMIT ?',
+      )
       .pluck();
     connection.write((nowMs, forgetMs) => {
       this.#scrubAll.run(nowMs - BURN_GRACE_MS);
@@ -143,13 +146,23 @@ export class SqliteVault implements VaultEngine {
   }
 
   async purgeExpired(maxAgeDays: number): Promise<number> {
-    return this.#connection.write((nowMs, forgetMs) => {
-      this.#scrubAll.run(nowMs - BURN_GRACE_MS);
-      this.#forget.run(forgetMs);
-      const due = this.#listDue.all(forgetMs, forgetMs - maxAgeDays * DAY_MS);
+    const purgeSome = (nowMs: number, forgetMs: number) => {
+      const due = this.#listDue.all(forgetMs, forgetMs - maxAgeDays * DAY_MS, PURGE_BATCH);
       for (const id of due) this.#destroy(id, nowMs, forgetMs);
       return due.length;
+    };
+    let batch = this.#connection.write((nowMs, forgetMs) => {
+      this.#scrubAll.run(nowMs - BURN_GRACE_MS);
+      this.#forget.run(forgetMs);
+      return purgeSome(nowMs, forgetMs);
     });
+    let purged = batch;
+    while (batch === PURGE_BATCH) {
+      await setImmediate();
+      batch = this.#connection.write(purgeSome);
+      purged += batch;
+    }
+    return purged;
   }
 
   /**

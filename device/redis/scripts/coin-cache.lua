@@ -2,7 +2,7 @@
 -- were used, and what storing a coin removes.
 -- KEYS: 1 contacts, 2 used, 3 sequence; see contact_at or contact_named for the rest.
 -- ARGV: 1 now, in ms since 1970; 2 rules: { categories: names, best first; budgets: by priority and category;
---       default_priority: of a contact without one }.
+--       default_priority: of a contact without one; reservation_ms: how long a pending top-up reserves room }.
 -- The stored `expires_at` decides when a coin expires. A server that evicts keys may have lost the coin of a member.
 local contacts, used, sequence = KEYS[1], KEYS[2], KEYS[3]
 -- Contacts whose record is only kept for the name of their used coins, scored by the latest expiry of those.
@@ -97,11 +97,17 @@ local function read_request(text)
   return request
 end
 
+-- Returns true for a request that was attempted so long ago that it reserves no room any more.
+local function is_old(request)
+  return math.abs(number_in(request.asked_at) - now) >= rules.reservation_ms
+end
+
 local function reserved(contact, category)
   local coins = 0
   for _, text in ipairs(redis.call('HVALS', contact.requests)) do
     local request = read_request(text)
-    if request.purpose == 'TOP_UP' and request.category == category then coins = coins + request.count end
+    local holds = request.purpose == 'TOP_UP' and request.category == category and not is_old(request)
+    if holds then coins = coins + request.count end
   end
   return coins
 end

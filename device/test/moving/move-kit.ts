@@ -67,6 +67,12 @@ export async function fill(
   const wish = { ...STRANGER_WISH, contactId: 'once' };
   const asked = await pendingRequests.openOnDemand(wish, { fresh: false });
   await pendingRequests.settleOnDemand(asked, inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }));
+  // A contact that the user deleted, and one of whom only a coin with a bad signature is known.
+  const usedBy = (contactId: string) => inventoryCoin(31, clock.in(60 * DAY), { contactId });
+  await inventory.setPriority('deleted', 'BESTIE');
+  await inventory.storeKey(usedBy('deleted'));
+  await inventory.forgetContact('deleted');
+  await pendingRequests.discard('forged', [usedBy('forged')]);
   clock.advance(2 * HOUR);
   await inventory.garbageCollect(0);
   for (let n = 5; n < 8; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId: 'bób: ✓' }));
@@ -78,6 +84,10 @@ export async function fill(
 /** Returns what a caller can see of a filled storage, and what it must still remember. Changes the storage. */
 export async function observe({ vault, inventory, outbox, pendingRequests }: DeviceStorage, clock: ManualClock) {
   const ids = [0, 1, 2, 3, 50, 100, 999].map(keyId);
+  const useOnDemand = async (contactId: string) => {
+    const request = await pendingRequests.openOnDemand({ ...STRANGER_WISH, contactId }, { fresh: true });
+    return pendingRequests.settleOnDemand(request, inventoryCoin(31, clock.in(60 * DAY), { contactId }));
+  };
   return {
     keys: await vault.listKeyIds(),
     entries: await Promise.all(ids.map((id) => vault.fetchKey(id))),
@@ -96,6 +106,8 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
         await pendingRequests.openOnDemand({ ...STRANGER_WISH, contactId: 'once' }, { fresh: true }),
         inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }),
       ),
+      await useOnDemand('deleted'),
+      await useOnDemand('forged'),
     ],
     // Newer than the coins that were moved, so it is evicted first when the priority is lowered.
     stored: await inventory.storeKey(inventoryCoin(40, clock.in(DAY), { contactId: 'bób: ✓' })),

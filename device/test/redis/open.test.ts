@@ -131,6 +131,7 @@ describe('opening a device storage on Redis', () => {
     ['namespace', { namespace: 'x'.repeat(129) }],
     ['namespace', { namespace: undefined as never }],
     ['now', { now: () => new Date(Number.NaN) }],
+    ['now', { now: () => Date.now() as never }],
   ] as [string, Partial<RedisSettings>][])('names the field %s if its value is invalid', async (field, changes) => {
     await expect(open(changes)).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
   });
