@@ -25,9 +25,11 @@ export {
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,
+  StorageMissingError,
   StorageMovedError,
   TargetNotEmptyError,
   UnreachableError,
+  UnsuitableServerError,
   WrongKeyError,
 } from './errors';
 export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';

@@ -1,5 +1,12 @@
-import { timingSafeEqual } from 'node:crypto';
-import { KeyMissingError, NewerSchemaError, NotADatabaseError, StorageCorruptedError, WrongKeyError } from '../errors';
+import { randomUUID, timingSafeEqual } from 'node:crypto';
+import {
+  KeyMissingError,
+  NewerSchemaError,
+  NotADatabaseError,
+  StorageCorruptedError,
+  StorageMissingError,
+  WrongKeyError,
+} from '../errors';
 import type { Connection } from './connection';
 import { CLEAR_NAMES, type ContactNames, newSalt, SealedNames } from './contact-names';
 import type { Keys } from './keys';
@@ -26,16 +33,26 @@ export interface LentKey {
 /**
  * Creates the device's record in the server at the first opening. Later openings check its layout, and that the key is
  * the one that it was created with. Nothing was changed when this throws NewerSchemaError, WrongKeyError,
- * KeyMissingError (the device was created with a key) or NotADatabaseError (it was created without one).
+ * KeyMissingError (the device was created with a key), NotADatabaseError (it was created without one), or without
+ * `create` StorageMissingError.
  */
-export async function openLayout(connection: Connection, keys: Keys, key: LentKey | undefined): Promise<ContactNames> {
-  const newRecord = [LAYOUT, key === undefined ? '' : newSalt()] as const;
-  const [layout, salt, check] = listIn(await connection.run('open-device', [keys.device], () => newRecord));
+export async function openLayout(
+  connection: Connection,
+  keys: Keys,
+  key: LentKey | undefined,
+  { create }: { readonly create: boolean },
+): Promise<ContactNames> {
+  const newRecord = [LAYOUT, key === undefined ? '' : newSalt(), randomUUID(), Number(create)] as const;
+  const record = await connection.run('open-device', [keys.device, ...keys.everyIndex], () => newRecord);
+  if (record === null) throw new StorageMissingError(connection.shown);
+  const [layout, salt, check, id] = listIn(record);
   const found = numberIn(layout);
   if (found > LAYOUT) throw new NewerSchemaError(found, LAYOUT);
   if (found < 1) throw new StorageCorruptedError();
   const names = await namesFor(connection, keys, key, { salt: bytesIn(salt), check: check ?? null });
   for (const upgrade of UPGRADES.slice(found - 1)) await upgrade(connection, keys);
+  // Devices of releases that wrote no id are recognised by their salt.
+  connection.identify(Buffer.from(bytesIn(id ?? salt)));
   return names;
 }
 

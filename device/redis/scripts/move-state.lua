@@ -1,5 +1,9 @@
--- Precedes every script but those in WITHOUT_MOVE_CHECK: refuses to run it while the storage takes part in a move.
+-- Precedes every script but those in WITHOUT_MOVE_CHECK. Refuses to run it if the record of the device is gone or is
+-- that of another device, and while the storage takes part in a move. The last of KEYS is the record, and the last of
+-- ARGV the device's identity, see openLayout.
 do
-  local move_state = redis.call('HGET', table.remove(KEYS), 'copy_state')
+  local record, identity = table.remove(KEYS), table.remove(ARGV)
+  local layout, id, salt, move_state = unpack(redis.call('HMGET', record, 'layout', 'id', 'salt', 'copy_state'))
+  if not layout or (id or salt) ~= identity then return redis.error_reply('MISSING the device is not in this server') end
   if move_state and move_state ~= 'ACTIVE' then return redis.error_reply('MOVE_STATE ' .. move_state) end
 end
