@@ -47,7 +47,9 @@ export interface DroppedCoin extends CoinName {
 export interface Outbox {
   /**
    * Puts every private half into the vault and its public half into the outbox, all in one step (promise 8). A coin
-   * that the vault refuses is left out; one that already waits in the outbox is neither stored again nor refused.
+   * that the vault refuses is left out; one that already waits in the outbox is neither stored again nor refused. More
+   * than 500 coins take several such steps, in order: if one fails, the coins of those before it wait in the outbox, and
+   * the call can be repeated.
    */
   add(minted: readonly MintedCoin[]): Promise<RefusedCoin[]>;
 

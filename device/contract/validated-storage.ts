@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { InvalidArgumentError } from '../errors';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, withLowerCategories } from './coin-category';
 import type { DeviceStorage } from './device-storage';
@@ -28,6 +29,28 @@ import {
 import type { SecureVault } from './vault';
 
 type Clock = StorageEngine['now'];
+
+/**
+ * The maximum number of coins, ids or contacts that an engine gets at once, in one atomic step. SQLite blocks the
+ * process for as long as a step takes, Redis its server: 10 to 100 ms with this number.
+ */
+const STEP_ITEMS = 500;
+
+/**
+ * Gives a list to an engine, a long one in several steps, and lets the process do other work in between. If a step
+ * fails, the ones before it are done. Every call that uses this can be repeated then.
+ */
+async function inSteps<Item, Result>(
+  items: readonly Item[],
+  step: (items: readonly Item[]) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (let start = 0; start < items.length; start += STEP_ITEMS) {
+    if (start > 0) await setImmediate();
+    results.push(await step(items.slice(start, start + STEP_ITEMS)));
+  }
+  return results;
+}
 
 /**
  * Puts the checks of every argument in front of an engine. This is the only place where they are made: the engine gets
@@ -103,26 +126,31 @@ function validatedOutbox(outbox: OutboxEngine, now: Clock): Outbox {
       if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
       const checkedAt = now();
       const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
-      return coins.length === 0 ? [] : outbox.add(coins);
+      return (await inSteps(coins, (some) => outbox.add(some))).flat();
     },
     takeBatch: (databaseEpoch, afterSequence, limit) => outbox.takeBatch(databaseEpoch, afterSequence, limit),
     acknowledge: async (keyIds) => {
-      if (keyIds.length > 0) await outbox.acknowledge(keyIds);
+      await inSteps(keyIds, (some) => outbox.acknowledge(some));
     },
     remove: async (keyIds) => {
-      if (keyIds.length > 0) await outbox.remove(keyIds);
+      await inSteps(keyIds, (some) => outbox.remove(some));
     },
     publishAgain: async (databaseEpoch, keyIds) =>
-      keyIds.length === 0 ? [] : outbox.publishAgain(databaseEpoch, keyIds),
+      (await inSteps(keyIds, (some) => outbox.publishAgain(databaseEpoch, some))).flat(),
   };
 }
 
 /** A PendingRequest that is passed back is one that the engine returned, and is not checked. */
 function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
   return {
-    resumeTopUps: (contacts) => attempt(() => requests.resumeTopUps(checkContacts(contacts))),
-    reserveRoom: (contacts) => attempt(() => requests.reserveRoom(checkContacts(contacts))),
-    missingCoins: (contacts) => attempt(() => requests.missingCoins(checkContacts(contacts))),
+    resumeTopUps: async (contacts) =>
+      (await inSteps(checkContacts(contacts), (some) => requests.resumeTopUps(some))).flat(),
+    reserveRoom: async (contacts) =>
+      (await inSteps(checkContacts(contacts), (some) => requests.reserveRoom(some))).flat(),
+    missingCoins: async (contacts) =>
+      new Map(
+        (await inSteps(checkContacts(contacts), (some) => requests.missingCoins(some))).flatMap((some) => [...some]),
+      ),
     settleTopUp: (request, coins) => attempt(() => requests.settleTopUp(request, coins.map(checkFetchedCoin))),
     openOnDemand: (wish, options) => attempt(() => requests.openOnDemand(checkWish(wish), options)),
     settleOnDemand: (request, coin) =>
