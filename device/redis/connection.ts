@@ -38,8 +38,8 @@ export class Connection {
   #closing: Promise<void> | undefined;
   /** The reason why the last attempt to connect failed. The rejected attempt itself does not give it. */
   #lastFailure: unknown;
-  /** Names the device in its record; undefined until its record was read. */
-  #identity: Buffer | undefined;
+  /** Names the device in its record. Text where it can be, because ioredis sends Buffers more slowly. */
+  #identity: string | Buffer | undefined;
   /** True once the server has replied to a call. Until then a reply has to arrive within the connection timeout. */
   #hasReplied = false;
 
@@ -78,7 +78,7 @@ export class Connection {
   }
 
   /** Expects from now on that the server has the record of this device: its id, or else its salt. */
-  identify(identity: Buffer): void {
+  identify(identity: string | Buffer): void {
     this.#identity = identity;
   }
 
@@ -109,11 +109,11 @@ export class Connection {
 
   /** Returns the move state. Rejects with StorageMissingError if the record is gone or is that of another device. */
   async #readMoveState(): Promise<Reply> {
-    const record = await this.#send('hmget', this.#settings.deviceKey, 'layout', 'id', 'salt', 'copy_state');
-    const [layout, id, salt, moveState = null] = listIn(record);
-    const identity = id ?? salt;
-    const isSame = Buffer.isBuffer(identity) && this.#identity?.equals(identity) === true;
-    if (layout === null || !isSame) throw new StorageMissingError(this.shown);
+    const record = await this.#send('hmget', this.#settings.deviceKey, 'id', 'salt', 'copy_state');
+    const [id, salt, moveState = null] = listIn(record);
+    const found = id ?? salt;
+    const expected = Buffer.from(this.#identity ?? '');
+    if (!Buffer.isBuffer(found) || !found.equals(expected)) throw new StorageMissingError(this.shown);
     return moveState;
   }
 

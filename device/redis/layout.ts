@@ -10,7 +10,7 @@ import {
 import type { Connection } from './connection';
 import { CLEAR_NAMES, type ContactNames, newSalt, SealedNames } from './contact-names';
 import type { Keys } from './keys';
-import { bytesIn, listIn, numberIn } from './reply';
+import { bytesIn, listIn, numberIn, textIn } from './reply';
 
 /** Brings a device from one layout to the next, in one script that first checks if another process has done so. */
 type Upgrade = (connection: Connection, keys: Keys) => Promise<void>;
@@ -51,8 +51,8 @@ export async function openLayout(
   if (found < 1) throw new StorageCorruptedError();
   const names = await namesFor(connection, keys, key, { salt: bytesIn(salt), check: check ?? null });
   for (const upgrade of UPGRADES.slice(found - 1)) await upgrade(connection, keys);
-  // Devices of releases that wrote no id are recognised by their salt.
-  connection.identify(Buffer.from(bytesIn(id ?? salt)));
+  // Devices of older releases have no id, and are recognised by their salt.
+  connection.identify(id === null ? Buffer.from(bytesIn(salt)) : textIn(id));
   return names;
 }
 

@@ -3,7 +3,11 @@
 -- ARGV the device's identity, see openLayout.
 do
   local record, identity = table.remove(KEYS), table.remove(ARGV)
-  local layout, id, salt, move_state = unpack(redis.call('HMGET', record, 'layout', 'id', 'salt', 'copy_state'))
-  if not layout or (id or salt) ~= identity then return redis.error_reply('MISSING the device is not in this server') end
+  local found = redis.call('HMGET', record, 'id', 'copy_state')
+  local id, move_state = found[1], found[2]
+  -- A record without an id was made by an older release, and is recognised by its salt.
+  if (id or redis.call('HGET', record, 'salt')) ~= identity then
+    return redis.error_reply('MISSING the device is not in this server')
+  end
   if move_state and move_state ~= 'ACTIVE' then return redis.error_reply('MOVE_STATE ' .. move_state) end
 end
