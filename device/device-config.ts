@@ -37,6 +37,11 @@ export interface RedisConfig extends CommonConfig {
    * without one they are stored in the clear.
    */
   readonly key?: Uint8Array | string;
+  /**
+   * Opens a server that may lose keys too: one without an append-only file, or one that evicts keys when its memory is
+   * full. Then this is only a warning. Default: false, such a server is refused with UnsuitableServerError.
+   */
+  readonly allowVolatile?: boolean;
 }
 
 /**
@@ -71,6 +76,9 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
   if (config.backend !== 'sqlite') {
     checkUrl(config.url);
     checkNamespace(config.namespace);
+    if (config.allowVolatile !== undefined && typeof config.allowVolatile !== 'boolean') {
+      throw new InvalidArgumentError('allowVolatile', 'must be true or false');
+    }
   }
   if (typeof now !== 'function') throw new InvalidArgumentError('now', 'must be a function that returns a Date');
   if (typeof onWarning !== 'function') throw new InvalidArgumentError('onWarning', 'must be a function');

@@ -93,6 +93,47 @@ export class UnreachableError extends DeviceError {
   }
 }
 
+/**
+ * The storage is not where it was: its file was removed or replaced, its server has lost it, or another server answers
+ * in its place. Nothing was created or changed.
+ */
+export class StorageMissingError extends DeviceError {
+  override readonly name = 'StorageMissingError';
+
+  constructor(
+    readonly path: string,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `The device storage at ${path} is gone; restore it from a backup, or open it with create: true and call reconcileCoins.`,
+      options,
+    );
+  }
+}
+
+/** The Redis server is one that must not keep a device storage. Nothing was created or changed. */
+export class UnsuitableServerError extends DeviceError {
+  override readonly name = 'UnsuitableServerError';
+
+  constructor(
+    /** The address of the server. */
+    readonly path: string,
+    /** VOLATILE: it loses keys in a restart, or evicts them. CLUSTER: it is a node of a cluster. */
+    readonly reason: 'VOLATILE' | 'CLUSTER',
+    /** The setting that is unsuitable, for example `appendonly no`. */
+    readonly found: string,
+  ) {
+    super(
+      `The Redis server at ${path} has ${found}, ${
+        {
+          VOLATILE: 'so it may lose keys; use the settings of deploy/redis.conf, or pass allowVolatile: true.',
+          CLUSTER: 'but a cluster is not supported; use a server without cluster-enabled.',
+        }[reason]
+      }`,
+    );
+  }
+}
+
 /** No space is left. Nothing was changed; the operation can be repeated after space was freed. */
 export class StorageFullError extends DeviceError {
   override readonly name = 'StorageFullError';

@@ -35,9 +35,11 @@ export {
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,
+  StorageMissingError,
   StorageMovedError,
   TargetNotEmptyError,
   UnreachableError,
+  UnsuitableServerError,
   UnusableCoinError,
   WrongKeyError,
 } from './errors';

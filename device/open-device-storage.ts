@@ -9,7 +9,7 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from './device-config';
-import { StorageFullError, UnreachableError } from './errors';
+import { StorageFullError, UnreachableError, UnsuitableServerError } from './errors';
 import { openRedis } from './redis/open';
 import { Secret } from './secret';
 import { openSqlite } from './sqlite/open';
@@ -19,7 +19,7 @@ import { withTelemetry } from './telemetry/traced';
  * Opens the storage of one device, and creates it if there is none. Any number of processes may have it open.
  *
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
- * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMovedError, BackendRecordError, or an error that any
+ * NotADatabaseError, NewerSchemaError, UnreachableError, UnsuitableServerError, StorageMovedError, BackendRecordError, or an error that any
  * operation may reject with, such as StorageFullError. If it rejects, an existing storage is unchanged.
  *
  * Operations are recorded as spans and metrics of the OpenTelemetry providers that the application has registered, if
@@ -96,14 +96,20 @@ class UnusableRedis {
 }
 
 /**
- * Opens Redis for an `auto` device. A server is unusable if it is unreachable or full. Any other error, such as that of
+ * Opens Redis for an `auto` device. A server is unusable if it is unreachable, full or unsuitable. Any other error, such as that of
  * a wrong key, is thrown, and no backend is chosen.
  */
 async function openUsableRedis(config: CheckedConfig<AutoConfig>): Promise<DeviceStorage | UnusableRedis> {
   try {
     return await openOnRedis(config);
   } catch (error) {
-    if (error instanceof UnreachableError || error instanceof StorageFullError) return new UnusableRedis(error);
+    if (
+      error instanceof UnreachableError ||
+      error instanceof StorageFullError ||
+      error instanceof UnsuitableServerError
+    ) {
+      return new UnusableRedis(error);
+    }
     throw error;
   }
 }

@@ -83,7 +83,8 @@ export interface Outbox {
    * Puts every private half into the vault and its public half into the outbox, all in one step (promise 8). A private
    * half that the vault holds already (SecureVault.storeKey) stays as it is; its public half is put into the outbox if
    * it never was there. Coins that were refused are left out; one that already waits in the outbox is neither stored
-   * again nor refused.
+   * again nor refused. More than 500 coins take several such steps, in order: if one fails, the coins of those before it
+   * wait in the outbox, and the call can be repeated.
    */
   add(minted: readonly MintedCoin[]): Promise<RefusedCoin[]>;
 

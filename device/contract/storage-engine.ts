@@ -46,7 +46,7 @@ export interface InventoryEngine {
   dropCachedCoins(): Promise<number>;
 }
 
-/** The engine's part of Outbox, with the same promises. No list that it gets is empty. */
+/** The engine's part of Outbox, with the same promises. No list that it gets is empty, or longer than STEP_ITEMS. */
 export interface OutboxEngine extends Omit<Outbox, 'add'> {
   add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]>;
 }

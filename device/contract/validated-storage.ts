@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { InvalidArgumentError } from '../errors';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, withLowerCategories } from './coin-category';
 import type { DeviceStorage, MaintenanceReport } from './device-storage';
@@ -28,6 +29,28 @@ import {
 import { type SecureVault, VAULT_LIFETIME_DAYS } from './vault';
 
 type Clock = StorageEngine['clock'];
+
+/**
+ * The maximum number of coins, ids or contacts that an engine gets at once, in one atomic step. SQLite blocks the
+ * process for as long as a step takes, Redis its server: 10 to 100 ms with this number.
+ */
+const STEP_ITEMS = 500;
+
+/**
+ * Gives a list to an engine, a long one in several steps, and lets the process do other work in between. If a step
+ * fails, the ones before it are done. Every call that uses this can be repeated then.
+ */
+async function inSteps<Item, Result>(
+  items: readonly Item[],
+  step: (items: readonly Item[]) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (let start = 0; start < items.length; start += STEP_ITEMS) {
+    if (start > 0) await setImmediate();
+    results.push(await step(items.slice(start, start + STEP_ITEMS)));
+  }
+  return results;
+}
 
 /**
  * Puts the checks of every argument in front of an engine. This is the only place where they are made: the engine gets
@@ -127,28 +150,33 @@ function validatedOutbox(outbox: OutboxEngine, clock: Clock): Outbox {
       await clock.refuseBehind();
       const checkedAt = clock.now();
       const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
-      return coins.length === 0 ? [] : outbox.add(coins);
+      return (await inSteps(coins, (some) => outbox.add(some))).flat();
     },
     takeBatch: (databaseEpoch, afterSequence, limit, room) =>
       outbox.takeBatch(databaseEpoch, afterSequence, limit, room),
     acknowledge: async (keyIds) => {
-      if (keyIds.length > 0) await outbox.acknowledge(keyIds);
+      await inSteps(keyIds, (some) => outbox.acknowledge(some));
     },
     remove: async (keyIds, outcome) => {
-      if (keyIds.length > 0) await outbox.remove(keyIds, outcome);
+      await inSteps(keyIds, (some) => outbox.remove(some, outcome));
     },
-    conflictsAmong: async (keyIds) => (keyIds.length === 0 ? [] : outbox.conflictsAmong(keyIds)),
+    conflictsAmong: async (keyIds) => (await inSteps(keyIds, (some) => outbox.conflictsAmong(some))).flat(),
     publishAgain: async (databaseEpoch, keyIds) =>
-      keyIds.length === 0 ? [] : outbox.publishAgain(databaseEpoch, keyIds),
+      (await inSteps(keyIds, (some) => outbox.publishAgain(databaseEpoch, some))).flat(),
   };
 }
 
 /** A PendingRequest that is passed back is one that the engine returned, and is not checked. */
 function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
   return {
-    resumeTopUps: (contacts) => attempt(() => requests.resumeTopUps(checkContacts(contacts))),
-    reserveRoom: (contacts) => attempt(() => requests.reserveRoom(checkContacts(contacts))),
-    missingCoins: (contacts) => attempt(() => requests.missingCoins(checkContacts(contacts))),
+    resumeTopUps: async (contacts) =>
+      (await inSteps(checkContacts(contacts), (some) => requests.resumeTopUps(some))).flat(),
+    reserveRoom: async (contacts) =>
+      (await inSteps(checkContacts(contacts), (some) => requests.reserveRoom(some))).flat(),
+    missingCoins: async (contacts) =>
+      new Map(
+        (await inSteps(checkContacts(contacts), (some) => requests.missingCoins(some))).flatMap((some) => [...some]),
+      ),
     settleTopUp: (request, coins) => attempt(() => requests.settleTopUp(request, coins.map(checkFetchedCoin))),
     discard: (contactId, coins) => attempt(() => requests.discard(contactId, coins.map(checkFetchedCoin))),
     openOnDemand: (wish, options) => attempt(() => requests.openOnDemand(checkWish(wish), options)),

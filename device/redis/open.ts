@@ -2,7 +2,6 @@ import type { BudgetTable } from '../contract/budget';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { ClockSettings } from '../contract/trusted-clock';
 import { withValidation } from '../contract/validated-storage';
-import { UnreachableError } from '../errors';
 import { checkNamespace, checkUrl } from '../redis-address';
 import type { Secret } from '../secret';
 import { emitWarning, type WarningListener } from '../warning';
@@ -15,7 +14,7 @@ import { Keys } from './keys';
 import { openLayout } from './layout';
 import { RedisOutbox } from './outbox';
 import { RedisPendingRequests } from './pending-requests';
-import { checkServer } from './server-checks';
+import { type CheckedServer, checkServer, type RedisWarning } from './server-checks';
 import { RedisVault } from './vault';
 
 /** A server that does not reply within this time at opening counts as unreachable. */
@@ -34,6 +33,10 @@ export interface RedisSettings extends Omit<ClockSettings, 'onWarning'> {
   /** Called when the server could lose or evict keys, or the clock jumped. Default: process.emitWarning. */
   readonly onWarning?: WarningListener;
   readonly answerTimeoutMs?: number;
+  /** If true, a server that may lose keys is only warned about. Default: false. */
+  readonly allowVolatile?: boolean;
+  /** If false, an unknown device is a StorageMissingError. Default: true, it is created. */
+  readonly create?: boolean;
 }
 
 /** A device's part of a server, after its layout and its key were checked. */
@@ -43,7 +46,10 @@ export interface RedisDevice {
   readonly names: ContactNames;
 }
 
-/** Opens the storage, and creates it if the server does not know the device. Rejects within about 2 s if it is down. */
+/**
+ * Opens the storage, and creates it if the server does not know the device, unless `create` is false. Rejects within
+ * about 2 s if the server is down.
+ */
 export async function openRedis(settings: RedisSettings): Promise<DeviceStorage> {
   const { budgets } = settings;
   return openDevice(settings, async ({ connection, keys, names }) => {
@@ -63,7 +69,10 @@ export async function openRedis(settings: RedisSettings): Promise<DeviceStorage>
         refuseBehind: () => connection.refuseBehind(),
         confirm: (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
       },
-      cleanUp: () => cleanUp(connection),
+      cleanUp: async () => {
+        await connection.refuseMoved();
+        await cleanUp(connection);
+      },
       close: async () => {
         await connection.close();
         names.wipe();
@@ -72,25 +81,27 @@ export async function openRedis(settings: RedisSettings): Promise<DeviceStorage>
   });
 }
 
-/** Opens a device's part of a server. An unknown device is created, or with `mustExist` is an UnreachableError. */
-export async function openDevice<T>(
-  settings: RedisSettings,
-  use: (device: RedisDevice) => Promise<T>,
-  { mustExist }: { readonly mustExist: boolean } = { mustExist: false },
-): Promise<T> {
+/**
+ * Opens a device's part of a server. An unknown device is created, or is a StorageMissingError if `create` is false.
+ */
+export async function openDevice<T>(settings: RedisSettings, use: (device: RedisDevice) => Promise<T>): Promise<T> {
   const { url, namespace, secret, onWarning = emitWarning, answerTimeoutMs = ANSWER_TIMEOUT_MS } = settings;
+  const { allowVolatile = false, create = true } = settings;
   const keys = new Keys(checkNamespace(namespace));
   const address = checkUrl(url);
   // Copied before the first await, because the caller may wipe its own copy.
   const key = secret?.reveal((value) => ({ kind: secret.kind, bytes: Uint8Array.from(value) }));
   const timeouts = { connectTimeoutMs: CONNECT_TIMEOUT_MS, answerTimeoutMs };
-  const connection = new Connection({ ...settings, address, onWarning, deviceKey: keys.device, ...timeouts });
+  const warned = new Set<string>();
+  const warn = (warning: RedisWarning) => {
+    if (warned.has(warning.code)) return;
+    warned.add(warning.code);
+    onWarning(warning);
+  };
+  const check = (server: CheckedServer) => checkServer(server, { allowVolatile, warn });
+  const connection = new Connection({ ...settings, address, onWarning, deviceKey: keys.device, check, ...timeouts });
   try {
-    await checkServer(connection, onWarning);
-    if (mustExist && (await connection.call('exists', keys.device)) !== 1) {
-      throw new UnreachableError(connection.shown, { cause: new Error(`The server has no device ${namespace}.`) });
-    }
-    const names = await openLayout(connection, keys, key);
+    const names = await openLayout(connection, keys, key, { create });
     await connection.readTrustedTime();
     return await use({ connection, keys, names });
   } catch (error) {

@@ -192,19 +192,22 @@ describe('moving a device from one storage to another', () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const from = locations.fresh(side);
       await expect(moveDeviceStorage(from, locations.fresh('sqlite'))).rejects.toMatchObject({
-        name: 'UnreachableError',
+        name: side === 'sqlite' ? 'UnreachableError' : 'StorageMissingError',
       });
       if (from.backend === 'sqlite') expect(existsSync(from.path)).toBe(false);
       else expect(await server.client().exists(`device:{${from.namespace}}`)).toBe(0);
     }
   });
 
-  it('refuses a server without persistence: the source stays closed, and can be moved elsewhere', async () => {
+  it('refuses a server without persistence, at the latest when everything is there: then the source stays closed, and can be moved elsewhere', async () => {
     const forgetful = await RedisServer.start('--appendonly', 'no');
     try {
       const from = await filledDevice(locations, 'sqlite');
       const before = await digestsOf(from);
-      const to: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x', onWarning: () => undefined };
+      const refused: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x' };
+      await expect(moveDeviceStorage(from, refused)).rejects.toMatchObject({ name: 'UnsuitableServerError' });
+      await (await openDeviceStorage(from)).close();
+      const to: RedisConfig = { ...refused, allowVolatile: true, onWarning: () => undefined };
       await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'UnreachableError' });
       await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
       await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });
