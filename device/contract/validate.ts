@@ -92,13 +92,6 @@ export function checkBytes(field: string, value: unknown, min: number, max: numb
   return Buffer.from(value);
 }
 
-/** Reads an injected clock, in milliseconds since 1970. */
-export function readClock(now: () => Date): number {
-  const time: unknown = now();
-  if (!isDate(time) || Number.isNaN(time.getTime())) throw new InvalidArgumentError('now', 'must return a valid Date');
-  return time.getTime();
-}
-
 /** Returns milliseconds since 1970. */
 export function checkDate(field: string, value: unknown): number {
   if (!isDate(value) || Number.isNaN(value.getTime())) {

@@ -1,6 +1,5 @@
 import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { CoinServiceClient } from '../../gen/aqm/coin/v1/coin_service';
-import { checkObject } from '../contract/validate';
 import { InvalidArgumentError } from '../errors';
 import { isServiceError } from '../service-error';
 import { tracedCall } from '../telemetry/tracing';
@@ -30,11 +29,9 @@ type UnaryMethod<Request, Response> = (
 
 /** Checks the access settings. Every flow does so before it changes anything. Throws InvalidArgumentError. */
 export function checkAccess(service: CoinServiceAccess): void {
-  checkObject('service', service);
-  const { client, token, timeoutMs = DEFAULT_TIMEOUT_MS } = service;
-  // Without it, the object is for example what connectCoinService returns, whose field `client` belongs here.
+  const { client, token, timeoutMs = DEFAULT_TIMEOUT_MS } = service ?? {};
   if (typeof client?.getChannel !== 'function') {
-    throw new InvalidArgumentError('client', 'must be a CoinServiceClient, such as connectCoinService(…).client');
+    throw new InvalidArgumentError('client', 'must be a CoinServiceClient, such as the `client` of connectCoinService');
   }
   if (typeof token !== 'function') throw new InvalidArgumentError('token', 'must be a function that returns the token');
   if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS)) {

@@ -19,10 +19,7 @@ export interface ContactTopUp {
   readonly discarded: DiscardedCoin[];
   /** The number of coins that the budget still lacks, for any reason. */
   readonly missing: Record<CoinCategoryName, number>;
-  /**
-   * The first failure, if any. `reason` is that of the coin service, or the name of the gRPC code; MISSING_RESULT if the
-   * response had fewer results than the call had requests.
-   */
+  /** The first failure, if any. `reason` is that of the coin service, or the name of the gRPC code. */
   readonly error?: { readonly reason: string; readonly message: string };
 }
 
@@ -33,11 +30,6 @@ export interface TopUpReport {
 
 /** The maximum number of items of one BatchFetchCoins call. */
 const FETCH_BATCH = 50;
-
-const MISSING_RESULT = {
-  reason: 'MISSING_RESULT',
-  message: 'The coin service gave no result for a request; it stays pending for the next topUp.',
-};
 
 const NOTHING: ContactTopUp['missing'] = perCategory(() => 0);
 
@@ -128,12 +120,9 @@ async function fetchBatch(filling: Filling, requests: readonly PendingRequest[])
     });
     const failed: { readonly request: PendingRequest; readonly error: ItemError }[] = [];
     for (const [index, request] of sent.entries()) {
-      const draft = drafts.get(request.contactId);
-      if (draft === undefined) continue;
       const result = results[index];
-      if (result === undefined) draft.error ??= MISSING_RESULT;
-      else if (result.error !== undefined) failed.push({ request, error: result.error });
-      else await settle(filling, request, result, draft);
+      if (result?.error !== undefined) failed.push({ request, error: result.error });
+      else if (result !== undefined) await settle(filling, request, result);
     }
     const retryable = failed.find(({ error }) => isRetryable(error.code));
     const repeats = retryable !== undefined && (await retries.again(retryable.error));
@@ -150,11 +139,12 @@ async function fetchBatch(filling: Filling, requests: readonly PendingRequest[])
 }
 
 async function settle(
-  { storage, options }: Filling,
+  { storage, options, drafts }: Filling,
   request: PendingRequest,
   result: FetchCoinsResult,
-  draft: Draft,
 ): Promise<void> {
+  const draft = drafts.get(request.contactId);
+  if (draft === undefined) return;
   const { pendingRequests } = storage;
   const { contactId, coinCategory, count } = request;
   const expected = { contactId, categories: [coinCategory], nowMs: pendingRequests.now() };

@@ -1,6 +1,5 @@
 import { Redis } from 'ioredis';
-import { readClock } from '../contract/validate';
-import { ClosedError, UnreachableError } from '../errors';
+import { ClosedError, InvalidArgumentError, UnreachableError } from '../errors';
 import type { RedisAddress } from '../redis-address';
 import { movedError, namedError } from './redis-errors';
 import type { Reply } from './reply';
@@ -66,7 +65,10 @@ export class Connection {
 
   /** Reads the injected clock, in milliseconds since 1970. */
   now(): number {
-    return readClock(this.#settings.now);
+    // Without type checks it may return a number.
+    const nowMs = Number(this.#settings.now()?.getTime?.());
+    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
+    return nowMs;
   }
 
   /** Runs one script, which is one atomic step and one round trip. `build` returns the script's ARGV. */

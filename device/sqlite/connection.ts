@@ -1,6 +1,5 @@
 import type Database from 'better-sqlite3';
-import { readClock } from '../contract/validate';
-import { ClosedError, StorageBusyError } from '../errors';
+import { ClosedError, InvalidArgumentError, StorageBusyError } from '../errors';
 import { movedError } from './move-state';
 import { isSqliteError, namedError } from './sqlite-errors';
 
@@ -38,7 +37,10 @@ export class Connection {
 
   /** Reads the injected clock, in milliseconds since 1970. */
   now(): number {
-    return readClock(this.#settings.now);
+    // Without type checks it may return a number.
+    const nowMs = Number(this.#settings.now()?.getTime?.());
+    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
+    return nowMs;
   }
 
   /** Runs one statement that reads. */
