@@ -1,7 +1,6 @@
 import { CoinServiceError } from '../../coin-client/coin-service-error';
 import { authorization, type UnaryMethod, unaryCall } from '../../coin-client/unary-call';
 import type { CoinServiceClient } from '../../gen/aqm/coin/v1/coin_service';
-import { checkObject } from '../contract/validate';
 import { InvalidArgumentError } from '../errors';
 import { tracedCall } from '../telemetry/tracing';
 import { checkRetry, Retries, type RetrySettings } from './retries';
@@ -25,9 +24,7 @@ const MAX_TIMEOUT_MS = 300_000;
 
 /** Checks the access settings. Every flow does so before it changes anything. Throws InvalidArgumentError. */
 export function checkAccess(service: CoinServiceAccess): void {
-  checkObject('service', service);
-  const { client, token, timeoutMs = DEFAULT_TIMEOUT_MS } = service;
-  // Without it, the object is for example what connectCoinService returns, whose field `client` belongs here.
+  const { client, token, timeoutMs = DEFAULT_TIMEOUT_MS } = service ?? {};
   if (typeof client?.getChannel !== 'function') {
     throw new InvalidArgumentError('client', 'must be a CoinServiceClient, such as the `client` of connectCoinService');
   }

@@ -216,8 +216,8 @@ backend.describe('fetching on demand', () => {
         await expect(fetchOnDemand(storage, access, wish)).rejects.toMatchObject({ field: 'timeoutMs' });
       }
       for (const [field, access] of [
-        ['service', undefined],
-        ['service', null],
+        ['client', undefined],
+        ['client', null],
         ['client', { ...service.access, client: undefined }],
         ['client', { ...service.access, client: { fetchCoins: async () => ({ coins: [] }) } }],
         ['token', { ...service.access, token: 'a.b.c' }],

@@ -52,8 +52,6 @@ export class ScriptedCoinService {
   stockLimit = 1000;
   /** Errors for the items of a batch, by category. They take precedence over the stock. */
   itemErrors = new Map<CoinCategoryName, ItemError>();
-  /** The number of results that are left out at the end of every answer to a batch. */
-  omittedResults = 0;
   /** Functions that run after a call of the method has taken effect and before it is answered. */
   during: Partial<Record<Method, () => Promise<void> | void>> = {};
   readonly #failures: { readonly method: Method; readonly when: 'before' | 'after'; readonly failure: Failure }[] = [];
@@ -67,7 +65,7 @@ export class ScriptedCoinService {
       uploadCoins: service.#handler('uploadCoins', (request: UploadCoinsRequest) => service.#upload(request)),
       fetchCoins: service.#handler('fetchCoins', (request: FetchCoinsRequest) => ({ coins: service.#fetch(request) })),
       batchFetchCoins: service.#handler('batchFetchCoins', ({ requests }: BatchFetchCoinsRequest) => ({
-        results: requests.slice(0, requests.length - service.omittedResults).map((request) => {
+        results: requests.map((request) => {
           const name = [...service.itemErrors.keys()].find((key) => specOf(key).category === request.coinCategory);
           const error = name && service.itemErrors.get(name);
           return error ? { coins: [], error } : { coins: service.#fetch(request), error: undefined };

@@ -289,20 +289,6 @@ backend.describe('topping up', () => {
       expect((await topUpBob(storage, service.access)).stored).toHaveLength(1);
     }));
 
-  it('reports a response with fewer results than requests, and keeps the others pending', () =>
-    withService(async ({ storage, clock }, service) => {
-      service.add(0, 5, 'GOLD', clock.in(DAY));
-      service.omittedResults = 2;
-      const report = await topUpBob(storage, service.access);
-      expect(report.stored).toHaveLength(5);
-      expect(report.error?.reason).toBe('MISSING_RESULT');
-      service.omittedResults = 0;
-      service.add(10, 4, 'SILVER', clock.in(DAY));
-      expect((await topUpBob(storage, service.access)).stored).toHaveLength(4);
-      const silver = items(service).map((all) => all.find(({ coinCategory }) => coinCategory === 2)?.requestId);
-      expect(silver[1]).toBe(silver[0]);
-    }));
-
   it('discards, reports and never stores coins that `verify` refuses, and stores the others', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 4, 'GOLD', clock.in(DAY));
