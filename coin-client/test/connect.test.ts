@@ -3,13 +3,17 @@ import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { logVerbosity, setLogVerbosity, status } from '@grpc/grpc-js';
+import { Network } from '../../testkit/network';
 import { type CoinServiceCalls, CoinServiceError, type CoinServiceSettings, connectCoinService } from '../index';
-import { Network, PlainService, withDetails } from './plain-service';
+import { PlainService, withDetails } from './plain-service';
 
 const STOCK = { available: { gold: 1, silver: 2, bronze: 3 } };
 const DAY_MS = 86_400_000;
 /** Short, so that a call on a dead connection ends soon; long enough for an answer on a busy machine. */
 const SHORT_MS = 3_000;
+
+// grpc-js logs that the proxy of a test hangs up.
+setLogVerbosity(logVerbosity.NONE);
 
 let service: PlainService;
 const clients: CoinServiceCalls[] = [];
@@ -135,7 +139,6 @@ describe('a proxy in the environment', () => {
     for (const name of NAMES) delete process.env[name];
   });
   afterAll(() => {
-    setLogVerbosity(logVerbosity.ERROR);
     for (const [name, value] of before) {
       if (value === undefined) delete process.env[name];
       else process.env[name] = value;
@@ -160,8 +163,6 @@ describe('a proxy in the environment', () => {
       });
     }).listen(0, '127.0.0.1');
     await once(proxy, 'listening');
-    // grpc-js logs that the proxy hangs up.
-    setLogVerbosity(logVerbosity.NONE);
     process.env.http_proxy = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
     const call = errorOf(connect('localhost.example:50051').getInventoryCount());
     expect(await asked.promise).toBe('CONNECT localhost.example:50051 HTTP/1.1');
