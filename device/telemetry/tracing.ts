@@ -1,5 +1,4 @@
 import type { Metadata } from '@grpc/grpc-js';
-import { status } from '@grpc/grpc-js';
 import {
   type Attributes,
   context,
@@ -10,7 +9,6 @@ import {
   type TextMapSetter,
   trace,
 } from '@opentelemetry/api';
-import { isServiceError } from '../service-error';
 
 /**
  * Returns a tracer of the tracer provider that the application has registered; without one, spans have no effect. It is
@@ -81,7 +79,9 @@ export function tracedCall<T>({ path, metadata, target, attempt }: OutgoingCall,
 }
 
 function fail(span: Span, error: unknown): void {
-  if (isServiceError(error)) {
+  if (error instanceof Error && 'code' in error && typeof error.code === 'number') {
+    // Only a gRPC call fails like this, so that grpc-js is loaded already. A storage alone never loads it.
+    const { status }: typeof import('@grpc/grpc-js') = require('@grpc/grpc-js');
     const code = status[error.code] ?? String(error.code);
     span.setAttributes({ 'rpc.response.status_code': code, 'error.type': code });
   } else span.setAttribute('error.type', error instanceof Error ? error.name : typeof error);
