@@ -1,5 +1,7 @@
 // `npm run build`, and the first step of every other script: generates gen/ from proto/ when proto/ changed, compiles everything
 // into dist/, and removes from dist/ what has no source any more. Prints to stderr only. Safe when several run at once.
+// npm also runs it as the script "dependencies" after it has installed the packages of this repository, but not for those who
+// install the package.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -12,6 +14,9 @@ const lock = join(root, 'node_modules/.aqm-build.lock');
 /** The age in milliseconds at which a lock counts as left by a process that was killed. */
 const LONGEST_BUILD_MS = 300_000;
 const stamp = join(root, 'gen/.proto-hash');
+
+// After `npm prune --omit=dev` nothing can be built, and what was built stays.
+if (process.env.npm_lifecycle_event === 'dependencies' && !existsSync(join(bin, 'tsc'))) process.exit();
 
 if (Number.parseInt(process.versions.node, 10) < 24) {
   console.error(

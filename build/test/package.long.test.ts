@@ -24,6 +24,8 @@ const MAX_TARBALL = 200_000;
 let project: string;
 let tarball: string;
 let packed: string[];
+/** What npm printed at the installation. */
+let installed: string;
 
 beforeAll(async () => {
   project = mkdtempSync(join(tmpdir(), 'aqm-package-'));
@@ -33,7 +35,10 @@ beforeAll(async () => {
   tarball = join(project, file.filename);
   packed = file.files.map(({ path }: { path: string }) => path);
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
-  await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', tarball], { cwd: project });
+  const install = await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', tarball], {
+    cwd: project,
+  });
+  installed = install.stdout + install.stderr;
   cpSync(join(__dirname, 'consumer'), project, { recursive: true });
 });
 afterAll(() => rmSync(project, { recursive: true, force: true }));
@@ -54,6 +59,12 @@ test('the package holds the two libraries, their types and the contract, and not
   ]);
   expect(packed.filter((path) => /\.(map|db)$|\/(test|conformance)\//.test(path))).toEqual([]);
   expect(statSync(tarball).size).toBeLessThan(MAX_TARBALL);
+});
+
+test('nothing of the package runs at its installation, and npm asks for no approval', () => {
+  const { scripts } = JSON.parse(readFileSync(join(project, 'node_modules/aqm-database/package.json'), 'utf8'));
+  expect(['preinstall', 'install', 'postinstall', 'prepare'].filter((name) => name in scripts)).toEqual([]);
+  expect(installed).not.toContain('aqm-database');
 });
 
 /** Returns the packages that compiled files import. */
