@@ -9,8 +9,9 @@ import { startService, type TestService } from '../../testkit/service';
 
 const run = promisify(execFile);
 
-/** The bundlers, which only this test needs and installs. */
+/** What only this test needs, and installs. */
 const BUNDLERS = ['esbuild@0.28.2', 'webpack@5.113.0'];
+const RUNTIMES = ['bun@1.4.5', 'deno@2.9.6'];
 
 /** What bundles app.mjs of the project to out/app.cjs or out/app.mjs, as docs/device.md says. */
 const ESBUILD = `
@@ -33,7 +34,7 @@ webpack({
   process.exitCode = 1;
 });`;
 
-/** A project that installed the package and the bundlers. */
+/** A project that installed the package, the bundlers and the other runtimes. */
 let project: string;
 let service: TestService;
 let redis: RedisServer;
@@ -43,8 +44,8 @@ beforeAll(async () => {
   const pack = ['pack', '--json', '--ignore-scripts', '--pack-destination', project];
   const [{ filename }] = JSON.parse((await run('npm', pack, { cwd: ROOT })).stdout);
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
-  const install = ['install', '--no-audit', '--no-fund', '--prefer-offline', '--ignore-scripts'];
-  await run('npm', [...install, join(project, filename), ...BUNDLERS], { cwd: project });
+  const install = ['install', '--no-audit', '--no-fund', '--prefer-offline'];
+  await run('npm', [...install, join(project, filename), ...BUNDLERS, ...RUNTIMES], { cwd: project });
   cpSync(join(__dirname, 'consumer/app.mjs'), join(project, 'app.mjs'));
   writeFileSync(join(project, 'esbuild.cjs'), ESBUILD);
   writeFileSync(join(project, 'webpack.cjs'), WEBPACK);
@@ -54,6 +55,18 @@ afterAll(async () => {
   rmSync(project, { recursive: true, force: true });
   await Promise.all([service.stop(), redis.destroy()]);
 });
+
+/** Runs app.mjs, or what was made of it, on a new storage in `folder`. */
+async function runApp(command: string, args: readonly string[], folder: string, backend: 'sqlite' | 'redis') {
+  const user = await service.user();
+  const storage =
+    backend === 'sqlite'
+      ? { backend, path: join(folder, 'device.db'), key: 'a passphrase' }
+      : { backend, url: redis.url, namespace: user.id, key: 'a passphrase' };
+  const account = { ADDRESS: service.address, STORAGE: JSON.stringify(storage), USER: user.id, TOKEN: user.token };
+  const { stdout } = await run(command, args, { cwd: folder, env: { ...process.env, ...account } });
+  expect(stdout).toBe(`${backend}: published, cached, used, burned\n`);
+}
 
 describe.each([
   ['esbuild', 'cjs', 'app.cjs'],
@@ -76,19 +89,21 @@ describe.each([
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   test.each(['sqlite', 'redis'] as const)('runs on %s, with nothing else beside it', async (backend) => {
-    const user = await service.user();
-    const storage =
-      backend === 'sqlite'
-        ? { backend, path: join(folder, 'device.db'), key: 'a passphrase' }
-        : { backend, url: redis.url, namespace: `${bundler}-${format}`, key: 'a passphrase' };
-    const env = {
-      ...process.env,
-      ADDRESS: service.address,
-      STORAGE: JSON.stringify(storage),
-      USER: user.id,
-      TOKEN: user.token,
-    };
-    const { stdout } = await run(process.execPath, [file], { cwd: folder, env });
-    expect(stdout).toBe(`${backend}: published, cached, used, burned\n`);
+    await runApp(process.execPath, [file], folder, backend);
+  });
+});
+
+describe.each([
+  ['bun', ['run']],
+  ['deno', ['run', '--allow-all']],
+])('%s', (runtime, args) => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(project, `${runtime}-`));
+  });
+
+  test.each(['sqlite', 'redis'] as const)('runs the package on %s', async (backend) => {
+    const program = join(project, 'app.mjs');
+    await runApp(join(project, 'node_modules/.bin', runtime), [...args, program], folder, backend);
   });
 });
