@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -73,17 +73,17 @@ describe.each([
   ['esbuild', 'esm', 'app.mjs'],
   ['webpack', 'commonjs', 'app.cjs'],
 ])('a bundle made by %s (%s)', (bundler, format, file) => {
-  /** Holds the bundle, and of the packages only better-sqlite3. */
+  /** Holds the bundle, and of the packages only what better-sqlite3 needs at run time. */
   let folder: string;
 
   beforeAll(async () => {
     await run(process.execPath, [`${bundler}.cjs`, format], { cwd: project });
     folder = mkdtempSync(join(tmpdir(), 'aqm-bundled-'));
     cpSync(join(project, 'out', file), join(folder, file));
-    mkdirSync(join(folder, 'node_modules'));
-    cpSync(join(project, 'node_modules/better-sqlite3'), join(folder, 'node_modules/better-sqlite3'), {
-      recursive: true,
-    });
+    for (const part of ['package.json', 'lib', 'prebuilds']) {
+      const path = join('node_modules/better-sqlite3', part);
+      cpSync(join(project, path), join(folder, path), { recursive: true });
+    }
     rmSync(join(project, 'out'), { recursive: true });
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
