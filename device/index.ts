@@ -4,7 +4,7 @@
 import './require-node';
 
 export { CoinServiceError, type FieldViolation } from '../coin-client/coin-service-error';
-export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
+export type { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';
 export { type CoinToSign, coinBytesToSign } from './contract/coin-signature';
@@ -43,20 +43,21 @@ export {
   UnusableCoinError,
   WrongKeyError,
 } from './errors';
-export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';
+export type { FetchOnDemandWish } from './flows/fetch-on-demand';
 export type { FetchOptions } from './flows/fetched-coin';
-export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './flows/publish-coins';
-export {
-  type ReconcileOptions,
-  type ReconcileOutcome,
-  type ReconcileReport,
-  type ReconcileResult,
-  reconcileCoins,
-} from './flows/reconcile-coins';
+export type { PublishOutcome, PublishReport, PublishResult } from './flows/publish-coins';
+export type { ReconcileOptions, ReconcileOutcome, ReconcileReport, ReconcileResult } from './flows/reconcile-coins';
 export type { RetryPolicy } from './flows/retries';
 export type { CoinServiceAccess } from './flows/service-call';
-export { type ContactTopUp, type TopUpReport, topUp } from './flows/top-up';
+export type { ContactTopUp, TopUpReport } from './flows/top-up';
+export { fetchOnDemand, publishCoins, reconcileCoins, topUp } from './load-flows';
 export { type MoveReport, moveDeviceStorage } from './move-device-storage';
 export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
 export { rekeyDeviceStorage } from './rekey-device-storage';
 export type { DeviceStorageWarning } from './warning';
+
+// CommonJS code finds the class here, too. ES modules import it from aqm-database/client: Node does not list a getter of
+// this form as an export, which it would read, and thereby load gRPC, at every import of the library.
+Object.defineProperty(exports, 'CoinServiceClient', {
+  get: () => require('../gen/aqm/coin/v1/coin_service').CoinServiceClient,
+});

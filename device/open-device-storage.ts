@@ -10,7 +10,6 @@ import {
   type SqliteConfig,
 } from './device-config';
 import { StorageFullError, UnreachableError, UnsuitableServerError } from './errors';
-import { openRedis } from './redis/open';
 import { Secret } from './secret';
 import { openSqlite } from './sqlite/open';
 import { withTelemetry } from './telemetry/traced';
@@ -55,6 +54,8 @@ async function openOnSqlite(config: CheckedConfig<SqliteConfig | AutoConfig>): P
 async function openOnRedis(config: CheckedConfig<RedisConfig | AutoConfig>): Promise<DeviceStorage> {
   // Only a Redis device may have no key; its contact and user ids are then stored in the clear.
   const secret = config.backend === 'redis' && config.key === undefined ? undefined : Secret.from(config.key);
+  // Loaded on use, because an application on SQLite needs no Redis client.
+  const { openRedis }: typeof import('./redis/open') = require('./redis/open');
   try {
     return await openRedis({ ...config, secret });
   } finally {

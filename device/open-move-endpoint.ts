@@ -1,6 +1,5 @@
 import type { MoveEndpoint } from './contract/move-endpoint';
 import type { CheckedConfig, RedisConfig, SqliteConfig } from './device-config';
-import { openRedisMoveEndpoint } from './redis/move-endpoint';
 import { Secret } from './secret';
 import { openSqliteMoveEndpoint } from './sqlite/move-endpoint';
 
@@ -11,7 +10,10 @@ export async function openMoveEndpoint(
 ): Promise<MoveEndpoint> {
   const secret = config.backend === 'redis' && config.key === undefined ? undefined : Secret.from(config.key);
   try {
-    if (config.backend === 'redis') return await openRedisMoveEndpoint({ ...config, secret }, options);
+    if (config.backend === 'redis') {
+      const { openRedisMoveEndpoint }: typeof import('./redis/move-endpoint') = require('./redis/move-endpoint');
+      return await openRedisMoveEndpoint({ ...config, secret }, options);
+    }
     return openSqliteMoveEndpoint({ ...config, secret: secret ?? Secret.from(config.key) }, options);
   } finally {
     secret?.wipe();

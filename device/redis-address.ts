@@ -1,4 +1,4 @@
-import { Redis, type RedisOptions } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
 import { InvalidArgumentError } from './errors';
 
 /** The address of a Redis server. */
@@ -52,6 +52,8 @@ export function checkUrl(url: unknown): RedisAddress {
  */
 function optionsOf({ username, password, host }: URL, scheme: 'redis:' | 'rediss:', db: string): RedisOptions {
   if (!/^\d{1,5}$/.test(db)) throw new InvalidArgumentError('url', 'must name the database by its number');
+  // Loaded on use, because every config is checked here, and most name no server.
+  const { Redis }: typeof import('ioredis') = require('ioredis');
   const credentials = username === '' && password === '' ? '' : `${username}:${password}@`;
   try {
     return new Redis(`${scheme}//${credentials}${host}/${db}`, { lazyConnect: true }).options;

@@ -1,7 +1,4 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
-const FOLDER = join(__dirname, 'scripts');
+import { SCRIPT_TEXTS } from './script-texts';
 
 /** The scripts, one file each in scripts/. Each runs as one atomic step. */
 export const SCRIPT_NAMES = [
@@ -54,13 +51,18 @@ export function checksMoveState(name: ScriptName): boolean {
   return !WITHOUT_MOVE_CHECK.includes(name);
 }
 
+function textOf(file: string): string {
+  const text = SCRIPT_TEXTS[file];
+  if (text === undefined) throw new TypeError(`There is no script ${file}.`);
+  return text;
+}
+
 /**
  * Returns a script's text. A line `-- include: x.lua` is replaced by that file, because the server cannot load one
  * script from another.
  */
 export function readScript(name: ScriptName): string {
-  const read = (file: string) => readFileSync(join(FOLDER, file), 'utf8');
-  const text = read(`${name}.lua`).replace(/^-- include: (\S+)$/gm, (_, file: string) => read(file));
+  const text = textOf(`${name}.lua`).replace(/^-- include: (\S+)$/gm, (_, file: string) => textOf(file));
   // After the first line, which holds the script's flags.
-  return checksMoveState(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + read('move-state.lua')) : text;
+  return checksMoveState(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + textOf('move-state.lua')) : text;
 }

@@ -3,10 +3,11 @@ import { mintCoin } from '../../../demo/coin-minting';
 import { createIdentity, publicIdentityOf, verifyCoin } from '../../../demo/coin-signature';
 import { openParcel, sealMessage } from '../../../demo/crypto-wrapper';
 import { HardwareKey } from '../../../demo/hardware-key';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { startService, type TestService } from '../../../testkit/service';
 import type { User } from '../../../testkit/user';
 import { DAY, type Fixture, HOUR, MINUTE } from '../../conformance/harness';
-import { type CoinServiceAccess, CoinServiceClient, type InventoryCoin, publishCoins, topUp } from '../../index';
+import { type CoinServiceAccess, type InventoryCoin, publishCoins, topUp } from '../../index';
 import { eachBackend } from '../each-backend';
 
 const backend = eachBackend();
