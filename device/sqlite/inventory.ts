@@ -116,8 +116,8 @@ export class SqliteInventory implements InventoryEngine {
 
   async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
     const { contactId, keyId, coinCategory } = coin;
-    return this.#connection.write((nowMs, forgetMs) => {
-      if (this.#cache.lookUp(contactId, keyId, nowMs, forgetMs) !== 'NEW') return false;
+    return this.#connection.write((nowMs, forgetMs, trustedMs) => {
+      if (this.#cache.lookUp(contactId, keyId, nowMs, trustedMs) !== 'NEW') return false;
       if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
       this.#cache.put(coin, nowMs, forgetMs);
       return true;
