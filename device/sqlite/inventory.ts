@@ -106,10 +106,12 @@ export class SqliteInventory implements InventoryEngine {
     this.#closeRequest = connection.prepare('DELETE FROM open_request WHERE request_id = ?');
     this.#closeRequestsOf = connection.prepare('DELETE FROM open_request WHERE contact_id = ?');
     this.#closeAllRequests = connection.prepare('DELETE FROM open_request');
-    const used = 'RETURNING contact_id, key_id, expires_at';
-    this.#deleteCoinsOf = connection.prepare(`DELETE FROM inventory_coin WHERE contact_id = ? ${used}`);
+    this.#deleteCoinsOf = connection.prepare(
+      'DELETE FROM inventory_coin WHERE contact_id = ? RETURNING contact_id, key_id, expires_at',
+    );
     this.#deleteSomeCoins = connection.prepare(
-      `DELETE FROM inventory_coin WHERE sequence IN (SELECT sequence FROM inventory_coin LIMIT ?) ${used}`,
+      `DELETE FROM inventory_coin WHERE sequence IN (SELECT sequence FROM inventory_coin LIMIT ?)
+       RETURNING contact_id, key_id, expires_at`,
     );
     this.#deleteContact = connection.prepare('DELETE FROM contact WHERE contact_id = ?');
   }
