@@ -1,9 +1,16 @@
+import { resolve } from 'node:path';
 import { type BudgetTable, checkBudgets, DEFAULT_BUDGETS } from './contract/budget';
 import { InvalidArgumentError } from './errors';
 import { checkNamespace, checkUrl } from './redis-address';
 import { emitWarning, type WarningListener } from './warning';
 
 interface CommonConfig {
+  /**
+   * False: a storage that is missing is not created, but is a StorageMissingError. Set it once the device was opened
+   * for the first time. Default: true, except where the storage has been there before, as the record of an `auto`
+   * device or a `-wal` file without its database shows; there only an explicit `true` makes a new one.
+   */
+  readonly create?: boolean;
   /** The clock. Default: the machine's. */
   readonly now?: () => Date;
   /** The number of coins to keep per contact. Default: DEFAULT_BUDGETS. */
@@ -14,7 +21,10 @@ interface CommonConfig {
 
 export interface SqliteConfig extends CommonConfig {
   readonly backend: 'sqlite';
-  /** The database file. Its folder must exist. A missing file is created, readable by its owner only. */
+  /**
+   * The database file. Its folder must exist. A missing or empty file is created, readable by its owner only. A relative
+   * path is resolved once, when the storage is opened.
+   */
   readonly path: string;
   /** A 32-byte raw key, or a passphrase as text. */
   readonly key: Uint8Array | string;
@@ -57,23 +67,31 @@ export type CheckedConfig<Config extends DeviceStorageConfig = DeviceStorageConf
  */
 export function checkConfig<Config extends DeviceStorageConfig>(config: Config): CheckedConfig<Config> {
   if (typeof config !== 'object' || config === null) throw new InvalidArgumentError('config', 'must be an object');
-  const { backend, now = () => new Date(), budgets = DEFAULT_BUDGETS, onWarning = emitWarning } = config;
+  const { backend, create, now = () => new Date(), budgets = DEFAULT_BUDGETS, onWarning = emitWarning } = config;
   if (backend !== 'sqlite' && backend !== 'redis' && backend !== 'auto') {
     throw new InvalidArgumentError('backend', "must be 'sqlite', 'redis' or 'auto'");
   }
-  if (config.backend !== 'redis') checkPath(config.path);
+  const file = config.backend === 'redis' ? {} : { path: checkPath(config.path) };
   if (config.backend !== 'sqlite') {
     checkUrl(config.url);
     checkNamespace(config.namespace);
   }
+  if (create !== undefined && typeof create !== 'boolean') {
+    throw new InvalidArgumentError('create', 'must be true or false');
+  }
   if (typeof now !== 'function') throw new InvalidArgumentError('now', 'must be a function that returns a Date');
   if (typeof onWarning !== 'function') throw new InvalidArgumentError('onWarning', 'must be a function');
   checkBudgets(budgets);
-  return { ...config, now, budgets, onWarning };
+  return { ...config, ...file, now, budgets, onWarning };
 }
 
-function checkPath(path: unknown): void {
+/** Returns the absolute path of a file. Throws InvalidArgumentError naming `field` if it names none. */
+export function checkPath(path: unknown, field = 'path'): string {
   if (typeof path !== 'string' || path === '' || path.includes('\0') || path.trim() !== path) {
-    throw new InvalidArgumentError('path', 'must name a file, without surrounding spaces');
+    throw new InvalidArgumentError(field, 'must name a file, without surrounding spaces');
   }
+  if (path === ':memory:') {
+    throw new InvalidArgumentError(field, 'must name a file, not :memory:, because a device storage must be kept');
+  }
+  return resolve(path);
 }

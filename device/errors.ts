@@ -91,6 +91,26 @@ export class UnreachableError extends DeviceError {
   }
 }
 
+/**
+ * There is no storage where one must be: none is at the path or on the server although `create` is false or an `auto`
+ * device was opened before, or the file was removed or replaced while it was open. Nothing was changed. A new storage
+ * in its place would look like an empty vault, and reconcileCoins would then retire the device's whole stock.
+ */
+export class StorageMissingError extends DeviceError {
+  override readonly name = 'StorageMissingError';
+
+  constructor(
+    /** The missing file, or the server that does not know the device. */
+    readonly path: string,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `The device storage at ${path} is gone; restore it from a backup, or open it with create: true and call reconcileCoins.`,
+      options,
+    );
+  }
+}
+
 /** No space is left. Nothing was changed; the operation can be repeated after space was freed. */
 export class StorageFullError extends DeviceError {
   override readonly name = 'StorageFullError';

@@ -25,6 +25,7 @@ export {
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,
+  StorageMissingError,
   StorageMovedError,
   TargetNotEmptyError,
   UnreachableError,

@@ -1,7 +1,7 @@
 import type { MoveEndpoint } from './contract/move-endpoint';
 import type { CheckedConfig, RedisConfig, SqliteConfig } from './device-config';
 import { openRedisMoveEndpoint } from './redis/move-endpoint';
-import { Secret } from './secret';
+import { withSecret } from './secret';
 import { openSqliteMoveEndpoint } from './sqlite/move-endpoint';
 
 /** Opens a storage as an endpoint of a move, in any move state. With `mustExist` a missing storage is not created. */
@@ -9,11 +9,9 @@ export async function openMoveEndpoint(
   config: CheckedConfig<SqliteConfig | RedisConfig>,
   options: { readonly mustExist: boolean },
 ): Promise<MoveEndpoint> {
-  const secret = config.backend === 'redis' && config.key === undefined ? undefined : Secret.from(config.key);
-  try {
-    if (config.backend === 'redis') return await openRedisMoveEndpoint({ ...config, secret }, options);
-    return openSqliteMoveEndpoint({ ...config, secret: secret ?? Secret.from(config.key) }, options);
-  } finally {
-    secret?.wipe();
+  if (config.backend === 'sqlite') {
+    return withSecret(config.key, (secret) => openSqliteMoveEndpoint({ ...config, secret }, options));
   }
+  if (config.key === undefined) return openRedisMoveEndpoint({ ...config, secret: undefined }, options);
+  return withSecret(config.key, (secret) => openRedisMoveEndpoint({ ...config, secret }, options));
 }

@@ -1,5 +1,5 @@
-import { InvalidArgumentError } from './errors';
-import { Secret } from './secret';
+import { checkPath } from './device-config';
+import { Secret, withSecret } from './secret';
 import { rekeySqlite } from './sqlite/rekey';
 
 /**
@@ -17,16 +17,11 @@ export async function rekeyDeviceStorage(
   oldKey: Uint8Array | string,
   newKey: Uint8Array | string,
 ): Promise<void> {
-  if (typeof path !== 'string' || path === '') throw new InvalidArgumentError('path', 'must name a file');
-  const from = Secret.from(oldKey);
+  const file = checkPath(path);
+  const to = Secret.from(newKey);
   try {
-    const to = Secret.from(newKey);
-    try {
-      rekeySqlite(path, from, to);
-    } finally {
-      to.wipe();
-    }
+    await withSecret(oldKey, (from) => rekeySqlite(file, from, to));
   } finally {
-    from.wipe();
+    to.wipe();
   }
 }

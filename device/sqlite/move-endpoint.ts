@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { type DeviceRecords, RECORD_COLUMNS, RECORD_KINDS, type RecordKind } from '../contract/device-record';
 import { BATCH_RECORDS, type MoveEndpoint, type MoveState, sameState } from '../contract/move-endpoint';
 import { MoveOvertakenError, StorageBusyError, TargetNotEmptyError, UnreachableError } from '../errors';
@@ -11,8 +11,8 @@ export function openSqliteMoveEndpoint(
   settings: SqliteSettings,
   { mustExist }: { readonly mustExist: boolean },
 ): MoveEndpoint {
-  if (mustExist && !existsSync(settings.path)) {
-    throw new UnreachableError(settings.path, { cause: new Error('There is no such file.') });
+  if (mustExist && (statSync(settings.path, { throwIfNoEntry: false })?.size ?? 0) === 0) {
+    throw new UnreachableError(settings.path, { cause: new Error('There is no such file, or it is empty.') });
   }
   return new SqliteMoveEndpoint(openConnection(settings), settings.path);
 }
