@@ -1,18 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  linkSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { BackendName } from './contract/device-storage';
-import { BackendRecordError, StorageFullError, UnreachableError } from './errors';
+import { BackendRecordError } from './errors';
+import { codeOf, fileError, syncFolder } from './synced-files';
 
 /** The version of the record's format. A newer release that changes the format raises it; this release then refuses. */
 const FORM = 1;
@@ -81,7 +72,7 @@ function writeRecord(path: string, { backend, isCreated }: Choice, put: (draft: 
     put(draft, file);
     syncFolder(dirname(file));
   } catch (cause) {
-    throw codeOf(cause) === 'ENOSPC' ? new StorageFullError({ cause }) : new UnreachableError(file, { cause });
+    throw fileError(cause, file);
   } finally {
     rmSync(draft, { force: true });
   }
@@ -91,17 +82,6 @@ function writeSynced(file: string, text: string): void {
   const descriptor = openSync(file, 'wx', 0o600);
   try {
     writeSync(descriptor, text);
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-/** Makes a new name survive a power cut. Windows cannot open folders, and does not need it. */
-function syncFolder(folder: string): void {
-  if (process.platform === 'win32' || !existsSync(folder)) return;
-  const descriptor = openSync(folder, 'r');
-  try {
     fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);
@@ -126,8 +106,4 @@ function isMissing(error: unknown): boolean {
 
 function isTaken(error: unknown): boolean {
   return codeOf(error) === 'EEXIST';
-}
-
-function codeOf(error: unknown): unknown {
-  return typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
 }

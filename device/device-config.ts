@@ -19,7 +19,15 @@ interface CommonConfig {
   readonly onWarning?: WarningListener;
 }
 
-export interface SqliteConfig extends CommonConfig {
+interface FileConfig {
+  /**
+   * The last `storage.generation` that the app has seen, kept where no backup of the file reaches, such as a keychain. A
+   * file that is older is an OlderStorageError, and a missing one a StorageMissingError. Only for a device on SQLite.
+   */
+  readonly generation?: number;
+}
+
+export interface SqliteConfig extends CommonConfig, FileConfig {
   readonly backend: 'sqlite';
   /**
    * The database file. Its folder must exist. A missing or empty file is created, readable by its owner only. A relative
@@ -47,7 +55,7 @@ export interface RedisConfig extends CommonConfig {
  * Chooses Redis if it can be used when the device is first opened, otherwise SQLite. Later openings use the same
  * backend.
  */
-export interface AutoConfig extends CommonConfig, Omit<RedisConfig, 'backend' | 'key'> {
+export interface AutoConfig extends CommonConfig, FileConfig, Omit<RedisConfig, 'backend' | 'key'> {
   readonly backend: 'auto';
   /** The database file of SQLite. `${path}.backend` records the choice. */
   readonly path: string;
@@ -79,10 +87,23 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
   if (create !== undefined && typeof create !== 'boolean') {
     throw new InvalidArgumentError('create', 'must be true or false');
   }
+  const creation = checkGeneration(config);
   if (typeof now !== 'function') throw new InvalidArgumentError('now', 'must be a function that returns a Date');
   if (typeof onWarning !== 'function') throw new InvalidArgumentError('onWarning', 'must be a function');
   checkBudgets(budgets);
-  return { ...config, ...file, now, budgets, onWarning };
+  return { ...config, ...file, ...creation, now, budgets, onWarning };
+}
+
+/** A device whose generation the app knows was opened before, so its storage is not created. */
+function checkGeneration(config: DeviceStorageConfig): Pick<CommonConfig, 'create'> {
+  const generation: unknown = 'generation' in config ? config.generation : undefined;
+  if (generation === undefined) return {};
+  if (config.backend === 'redis') throw new InvalidArgumentError('generation', 'is kept by SQLite only; leave it out');
+  if (typeof generation !== 'number' || !Number.isSafeInteger(generation) || generation < 0) {
+    throw new InvalidArgumentError('generation', 'must be the last storage.generation');
+  }
+  if (config.create === true) throw new InvalidArgumentError('generation', 'must be left out when create is true');
+  return { create: false };
 }
 
 /** Returns the absolute path of a file. Throws InvalidArgumentError naming `field` if it names none. */

@@ -111,6 +111,26 @@ export class StorageMissingError extends DeviceError {
   }
 }
 
+/**
+ * The storage is an older copy of itself that was put back: what was burned or used since would be used again. Nothing
+ * was changed.
+ */
+export class OlderStorageError extends DeviceError {
+  override readonly name = 'OlderStorageError';
+
+  constructor(
+    readonly path: string,
+    /** The number of the storage's generation. */
+    readonly found: number,
+    /** The number that the app has kept. */
+    readonly kept: number,
+  ) {
+    super(
+      `The device storage at ${path} is an older copy, of generation ${found} instead of ${kept}; call restoreDeviceStorage, then reconcileCoins.`,
+    );
+  }
+}
+
 /** No space is left. Nothing was changed; the operation can be repeated after space was freed. */
 export class StorageFullError extends DeviceError {
   override readonly name = 'StorageFullError';

@@ -4,6 +4,7 @@
 import './require-node';
 
 export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
+export { type BackupReport, backupDeviceStorage, restoreDeviceStorage } from './backup-device-storage';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';
 export type { DeviceStorage } from './contract/device-storage';
@@ -22,6 +23,7 @@ export {
   MoveVerificationError,
   NewerSchemaError,
   NotADatabaseError,
+  OlderStorageError,
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,

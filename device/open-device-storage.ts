@@ -9,7 +9,7 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from './device-config';
-import { StorageFullError, UnreachableError } from './errors';
+import { InvalidArgumentError, StorageFullError, UnreachableError } from './errors';
 import { openRedis } from './redis/open';
 import { withSecret } from './secret';
 import { openSqlite } from './sqlite/open';
@@ -19,7 +19,7 @@ import { withTelemetry } from './telemetry/traced';
  * Opens the storage of one device, and creates it if there is none. Any number of processes may have it open.
  *
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
- * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMissingError, StorageMovedError, BackendRecordError, or an error that any
+ * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMissingError, OlderStorageError, StorageMovedError, BackendRecordError, or an error that any
  * operation may reject with, such as StorageFullError. If it rejects, an existing storage is unchanged.
  *
  * Operations are recorded as spans and metrics of the OpenTelemetry providers that the application has registered, if
@@ -48,6 +48,9 @@ async function openOnSqlite(config: CheckedConfig<SqliteConfig | AutoConfig>): P
 }
 
 async function openOnRedis(config: CheckedConfig<RedisConfig | AutoConfig>): Promise<DeviceStorage> {
+  if (config.backend === 'auto' && config.generation !== undefined) {
+    throw new InvalidArgumentError('generation', 'is kept by SQLite only; leave it out for a device on Redis');
+  }
   // Only a Redis device may have no key; its contact and user ids are then stored in the clear.
   if (config.backend === 'redis' && config.key === undefined) return openRedis({ ...config, secret: undefined });
   return withSecret(config.key, (secret) => openRedis({ ...config, secret }));

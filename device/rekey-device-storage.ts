@@ -9,7 +9,7 @@ import { rekeySqlite } from './sqlite/rekey';
  * After a crash the storage opens with either the old key or the new one, and is complete. Calling it again with the
  * same arguments finishes the change; if it was finished already, nothing changes.
  *
- * Rejects with the errors of opening, with UnreachableError if the file is missing, and with StorageBusyError if the
+ * Rejects with the errors of opening, with StorageMissingError if the file is missing, and with StorageBusyError if the
  * storage is open elsewhere. Nothing was changed then.
  */
 export async function rekeyDeviceStorage(

@@ -16,6 +16,13 @@ export interface DeviceStorage {
   /** Used by topUp and fetchOnDemand. */
   readonly pendingRequests: PendingRequests;
   /**
+   * A number that grows with every opening and every backup; the app may keep the last one outside of the storage, see
+   * SqliteConfig. Undefined on Redis.
+   */
+  readonly generation: number | undefined;
+  /** Used by backupDeviceStorage. Undefined on Redis. */
+  readonly backUp: ((target: string) => Promise<void>) | undefined;
+  /**
    * Erases everything that was burned, selected or purged before the call from every file of the storage. Older images
    * of it may lie there encrypted (SQLite: the WAL is written back into the file) or in the clear (Redis: the
    * append-only file and the snapshot are rewritten). Takes as long as writing the storage once. Rejects with

@@ -39,6 +39,10 @@ export function withValidation(engine: StorageEngine): DeviceStorage {
   const now = () => engine.now();
   return {
     backend: engine.backend,
+    get generation() {
+      return engine.generation;
+    },
+    backUp: engine.backUp?.bind(engine),
     vault: validatedVault(engine.vault, now),
     inventory: validatedInventory(engine.inventory, now),
     outbox: validatedOutbox(engine.outbox, now),

@@ -1,5 +1,5 @@
 import type Database from 'better-sqlite3';
-import { ClosedError, InvalidArgumentError, StorageBusyError } from '../errors';
+import { ClosedError, InvalidArgumentError, StorageBusyError, StorageCorruptedError } from '../errors';
 import type { FileIdentity } from './file-identity';
 import { movedError } from './move-state';
 import { isSqliteError, namedError } from './sqlite-errors';
@@ -60,10 +60,8 @@ export class Connection {
    * or replaced. The other reads do not look, because that would cost them up to a quarter of their time.
    */
   readComplete<T>(work: (nowMs: number) => T): T {
-    return this.readTogether((nowMs) => {
-      this.#identity.refuseGone();
-      return work(nowMs);
-    });
+    this.#named(() => this.#identity.refuseGone());
+    return this.readTogether(work);
   }
 
   /**
@@ -72,12 +70,7 @@ export class Connection {
    * StorageMissingError if the file was removed or replaced, because the write would be lost.
    */
   write<T>(work: (nowMs: number) => T): T {
-    return this.#named(() =>
-      this.#transaction(this.#beginImmediate, (nowMs) => {
-        this.#identity.refuseGone();
-        return work(nowMs);
-      }),
-    );
+    return this.#named(() => this.#transaction(this.#beginImmediate, work));
   }
 
   /** Throws StorageMovedError unless the storage is in use, see MoveState. */
@@ -98,6 +91,34 @@ export class Connection {
     });
   }
 
+  /** Writes a consistent copy, encrypted with the same key, into an empty file. Other processes may go on writing. */
+  copyTo(file: string): void {
+    this.#named(() => {
+      this.#identity.refuseGone();
+      this.#database.prepare('VACUUM INTO ?').run(file);
+    });
+  }
+
+  /**
+   * Keeps every other connection out until this one is closed, and turns the WAL into part of the file. Throws
+   * StorageBusyError if another connection is open.
+   */
+  lockOthersOut(): void {
+    this.#named(() => {
+      this.#identity.refuseGone();
+      this.#database.pragma('locking_mode = EXCLUSIVE');
+      this.#database.pragma('journal_mode = DELETE');
+      this.#identity.removeWal();
+    });
+  }
+
+  /** Throws StorageCorruptedError if any page is damaged, or an index does not fit its table. Reads the whole file. */
+  checkIntegrity(): void {
+    this.#named(() => {
+      if (this.#database.pragma('integrity_check', { simple: true }) !== 'ok') throw new StorageCorruptedError();
+    });
+  }
+
   /** Closes the file. The last process to do so also writes the WAL back and removes it. */
   close(): void {
     if (this.#database.open) this.#database.close();
@@ -106,6 +127,7 @@ export class Connection {
   #transaction<T>(begin: Database.Statement, work: (nowMs: number) => T): T {
     begin.run();
     try {
+      if (begin === this.#beginImmediate) this.#identity.refuseGone();
       // The clock is read under the lock, because a call that had to wait must use the time after its wait.
       const result = work(this.now());
       this.#commit.run();

@@ -8,7 +8,7 @@ import { StorageMissingError, UnreachableError } from '../errors';
  */
 export class FileIdentity {
   readonly #path: string;
-  readonly #walPath: string;
+  #walPath: string | null;
   readonly #file: string | undefined;
   #wal: string | undefined;
 
@@ -25,8 +25,14 @@ export class FileIdentity {
    */
   refuseGone(): void {
     refuseOther(this.#path, this.#file);
+    if (this.#walPath === null) return;
     this.#wal ??= identityOf(this.#walPath);
     refuseOther(this.#walPath, this.#wal);
+  }
+
+  /** Called when this process itself has removed the -wal, by leaving the WAL mode. */
+  removeWal(): void {
+    this.#walPath = null;
   }
 }
 

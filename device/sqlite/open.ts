@@ -5,8 +5,10 @@ import type { DeviceStorage } from '../contract/device-storage';
 import { withValidation } from '../contract/validated-storage';
 import { NotADatabaseError, StorageMissingError, UnreachableError, WrongKeyError } from '../errors';
 import { keyLiteral, type Secret } from '../secret';
+import { backUp } from './backup';
 import { Connection } from './connection';
 import { FileIdentity } from './file-identity';
+import { beginGeneration } from './generation';
 import { SqliteInventory } from './inventory';
 import { migrate, refuseNewerSchema } from './migrate';
 import { SqliteOutbox } from './outbox';
@@ -29,6 +31,8 @@ export interface SqliteSettings {
   readonly path: string;
   /** See CommonConfig. */
   readonly create?: boolean;
+  /** See SqliteConfig. */
+  readonly generation?: number;
   readonly secret: Secret;
   readonly now: () => Date;
   readonly budgets: BudgetTable;
@@ -41,13 +45,21 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
   const connection = openConnection(settings);
   try {
     connection.refuseMoved();
+    let generation = beginGeneration(connection, settings.path, settings.generation);
     return withValidation({
       backend: 'sqlite',
+      get generation() {
+        return generation;
+      },
       vault: new SqliteVault(connection),
       inventory: new SqliteInventory(connection, budgets),
       outbox: new SqliteOutbox(connection),
       pendingRequests: new SqlitePendingRequests(connection, budgets),
       now: () => connection.now(),
+      backUp: async (target) =>
+        backUp(connection, target, () => {
+          generation = beginGeneration(connection, settings.path);
+        }),
       cleanUp: async () => connection.checkpoint(),
       close: async () => connection.close(),
     });
@@ -124,6 +136,11 @@ function ensureFile(file: string, create: boolean | undefined): boolean {
     throw new UnreachableError(file, { cause: error });
   }
   return true;
+}
+
+/** Throws StorageMissingError unless there is a file with content, and the errors of opening if it cannot be one. */
+export function refuseMissing(file: string): void {
+  ensureFile(file, false);
 }
 
 function statsOf(file: string): Stats | undefined {

@@ -1,7 +1,6 @@
 import { pbkdf2Sync } from 'node:crypto';
-import { statSync } from 'node:fs';
 import type Database from 'better-sqlite3';
-import { UnreachableError, WrongKeyError } from '../errors';
+import { WrongKeyError } from '../errors';
 import { keyLiteral, type Secret } from '../secret';
 import { BUSY_TIMEOUT_MS, openDatabase, withKeys } from './open';
 import { namedError } from './sqlite-errors';
@@ -16,9 +15,6 @@ const KEY_BYTES = 32;
  * this: its frames would need both keys.)
  */
 export function rekeySqlite(file: string, from: Secret, to: Secret): void {
-  if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) === 0) {
-    throw new UnreachableError(file, { cause: new Error('There is no such file, or it is empty.') });
-  }
   const database = openWithEither(file, from, to);
   if (database === null) return;
   try {

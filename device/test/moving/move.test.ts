@@ -189,7 +189,7 @@ describe('moving a device from one storage to another', () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const from = locations.fresh(side);
       await expect(moveDeviceStorage(from, locations.fresh('sqlite'))).rejects.toMatchObject({
-        name: 'UnreachableError',
+        name: side === 'sqlite' ? 'StorageMissingError' : 'UnreachableError',
       });
       if (from.backend === 'sqlite') expect(existsSync(from.path)).toBe(false);
       else expect(await server.client().exists(`device:{${from.namespace}}`)).toBe(0);

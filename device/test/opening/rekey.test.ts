@@ -98,8 +98,8 @@ describe('giving a storage another key', () => {
     await again.close();
   });
 
-  it('answers WrongKeyError, KeyMissingError, InvalidArgumentError and UnreachableError, and changes nothing', async () => {
-    await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'UnreachableError' });
+  it('answers WrongKeyError, KeyMissingError, InvalidArgumentError and StorageMissingError, and changes nothing', async () => {
+    await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'StorageMissingError', path });
     expect(readdirSync(folder)).toStrictEqual([]);
     await create(OLD, 1);
     const before = readFileSync(path);
