@@ -7,7 +7,7 @@ COPY package.json package-lock.json .npmrc tsconfig.json buf.yaml buf.gen.yaml .
 COPY build build
 COPY proto proto
 COPY services services
-# Also generates and compiles, by the script "prepare" of package.json.
+# Also generates and compiles, by the script "dependencies" of package.json.
 RUN npm ci
 
 FROM node:24.21.0-bookworm-slim AS packages

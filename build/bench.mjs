@@ -14,6 +14,7 @@ export const BENCHES = {
   garbage: "the share of a call's allocations that outlives V8's young generation",
   ghz: 'each method of the contract, called by ghz',
   hot: 'thousands of users who fetch from one user at the same moment',
+  import: 'how long it takes to load the device library, and to open a storage',
   limiter: 'rate limits alone, in memory and in Redis, against a library',
   limits: 'throughput without rate limits, with limits in memory, and with limits in Redis',
   memory: 'resident memory of the service over minutes of load',

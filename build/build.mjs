@@ -1,9 +1,11 @@
 // `npm run build`, and the first step of every other script: generates gen/ from proto/ when proto/ changed, compiles everything
 // into dist/, and removes from dist/ what has no source any more. Prints to stderr only. Safe when several run at once.
+// npm also runs it as the script "dependencies" after it has installed the packages of this repository, but not for those who
+// install the package.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 
 const root = dirname(import.meta.dirname);
@@ -12,6 +14,9 @@ const lock = join(root, 'node_modules/.aqm-build.lock');
 /** The age in milliseconds at which a lock counts as left by a process that was killed. */
 const LONGEST_BUILD_MS = 300_000;
 const stamp = join(root, 'gen/.proto-hash');
+
+// After `npm prune --omit=dev` nothing can be built, and what was built stays.
+if (process.env.npm_lifecycle_event === 'dependencies' && !existsSync(join(bin, 'tsc'))) process.exit();
 
 if (Number.parseInt(process.versions.node, 10) < 24) {
   console.error(
@@ -25,6 +30,8 @@ try {
   generate();
   run('tsc', ['--project', 'tsconfig.json']);
   copyAssets();
+  inlineTexts('device/sqlite/migrations', 'device/sqlite/migration-texts', 'MIGRATION_TEXTS');
+  inlineTexts('device/redis/scripts', 'device/redis/script-texts', 'SCRIPT_TEXTS');
   removeStale();
   chmodSync(join(root, 'dist/services/coin/aqm.js'), 0o755);
 } catch (error) {
@@ -47,14 +54,30 @@ function generate() {
   writeFileSync(stamp, wanted);
 }
 
-/** Copies the files that the compiled code reads beside itself. */
+/** Copies the files that the compiled service reads beside itself. */
 function copyAssets() {
-  for (const file of globSync('{device,services}/**/*.{sql,lua}', { cwd: root })) {
-    const target = join(root, 'dist', file);
-    mkdirSync(dirname(target), { recursive: true });
-    const content = readFileSync(join(root, file));
-    if (!existsSync(target) || !readFileSync(target).equals(content)) writeFileSync(target, content);
+  for (const file of globSync('services/**/*.{sql,lua}', { cwd: root })) {
+    writeIfChanged(join(root, 'dist', file), readFileSync(join(root, file), 'utf8'));
   }
+}
+
+/**
+ * Replaces the compiled `module`, which reads the texts of a folder, with one that holds them: applications bundle the
+ * device library into one file.
+ */
+function inlineTexts(folder, module, name) {
+  const files = globSync(`${folder}/*.{sql,lua}`, { cwd: root }).sort();
+  // The image of the service is built without the device library.
+  if (files.length === 0) return;
+  const texts = Object.fromEntries(files.map((file) => [basename(file), readFileSync(join(root, file), 'utf8')]));
+  const code = `"use strict";\nexports.${name} = ${JSON.stringify(texts, null, 2)};\n`;
+  writeIfChanged(join(root, 'dist', `${module}.js`), code);
+  rmSync(join(root, 'dist', `${module}.js.map`), { force: true });
+}
+
+function writeIfChanged(target, text) {
+  mkdirSync(dirname(target), { recursive: true });
+  if (!existsSync(target) || readFileSync(target, 'utf8') !== text) writeFileSync(target, text);
 }
 
 /** Removes from dist/ what was made of a source that is gone: after a rename, jest and Node would still find the old modules. */

@@ -1,6 +1,4 @@
-import { type ServiceError, status } from '@grpc/grpc-js';
-import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
-import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
+import type { status } from '@grpc/grpc-js';
 
 /** A violation of the rules for one field of a request. */
 export interface FieldViolation {
@@ -10,7 +8,19 @@ export interface FieldViolation {
   readonly description: string;
 }
 
-/** The error of a failed call. Its fields are the parts of the google.rpc.Status; `cause` is the error of grpc-js. */
+/** The fields of a CoinServiceError, apart from its message. */
+export interface CoinServiceErrorFields {
+  readonly code: status;
+  readonly reason: string;
+  readonly fieldViolations?: readonly FieldViolation[];
+  readonly retryAfterMs?: number | undefined;
+}
+
+/**
+ * The error of a failed call, of the typed client and of every flow of the device library. Its fields are the parts of
+ * the google.rpc.Status; `cause` is the error of grpc-js, if there is one. A call that was refused before it was sent,
+ * because of its token or a setting, has the same error. No message or field holds any part of a token.
+ */
 export class CoinServiceError extends Error {
   override readonly name = 'CoinServiceError';
   /** The gRPC status code. */
@@ -22,22 +32,12 @@ export class CoinServiceError extends Error {
   /** The time in milliseconds after which a repeat may succeed; undefined if the service requests no wait. */
   readonly retryAfterMs: number | undefined;
 
-  constructor(cause: ServiceError) {
-    super(cause.details, { cause });
-    const details = detailsOf(cause);
-    const info = details('ErrorInfo');
-    const bad = details('BadRequest');
-    const retry = details('RetryInfo');
-    const delay = retry && RetryInfo.decode(retry).retryDelay;
-    this.code = cause.code;
-    this.reason = info ? ErrorInfo.decode(info).reason : (status[cause.code] ?? 'UNKNOWN');
-    this.fieldViolations = bad ? BadRequest.decode(bad).fieldViolations : [];
-    this.retryAfterMs = delay && delay.seconds * 1000 + delay.nanos / 1e6;
+  // This file imports nothing at run time, so that catching the error does not load gRPC.
+  constructor(message: string, fields: CoinServiceErrorFields, options?: ErrorOptions) {
+    super(message, options);
+    this.code = fields.code;
+    this.reason = fields.reason;
+    this.fieldViolations = fields.fieldViolations ?? [];
+    this.retryAfterMs = fields.retryAfterMs;
   }
-}
-
-function detailsOf({ metadata }: ServiceError): (type: string) => Uint8Array | undefined {
-  const [packed] = metadata?.get('grpc-status-details-bin') ?? [];
-  const { details } = packed instanceof Uint8Array ? Status.decode(packed) : { details: [] };
-  return (type) => details.find(({ typeUrl }) => typeUrl.endsWith(`/google.rpc.${type}`))?.value;
 }

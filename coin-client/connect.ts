@@ -1,4 +1,4 @@
-import { type CallOptions, type ChannelCredentials, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { type ChannelCredentials, type Client, credentials, status } from '@grpc/grpc-js';
 import {
   CoinAdminServiceClient,
   HardDeleteFetchedRequest,
@@ -19,18 +19,23 @@ import {
   type UploadCoinsResponse,
 } from '../gen/aqm/coin/v1/coin_service';
 import { CoinServiceError } from './coin-service-error';
+import { RenewedChannel } from './renewed-channel';
+import { authorization, type UnaryMethod, unaryCall } from './unary-call';
 
 export interface CoinServiceSettings {
-  /** Returns the token, without the word Bearer. Called before every call, so that it can renew the token. */
+  /**
+   * Returns the token, without the word Bearer, spaces and line ends. Called before every call, so that it can renew
+   * the token.
+   */
   readonly token: () => string | Promise<string>;
   /** The transport credentials. Default: plain text, which the service accepts on loopback or behind a proxy. */
   readonly credentials?: ChannelCredentials;
-  /** The deadline of a call in milliseconds. Default 10000. */
+  /** The deadline of a call in milliseconds, more than 0. More than 24 days count as 24 days. Default 10000. */
   readonly timeoutMs?: number;
 }
 
 export interface CallSettings {
-  /** The deadline of this call in milliseconds. Default: that of the connection. */
+  /** The deadline of this call in milliseconds, more than 0. Default: that of the connection. */
   readonly timeoutMs?: number;
 }
 
@@ -65,57 +70,56 @@ export interface CoinServiceCalls {
   close(): void;
 }
 
-type Unary<Request, Response> = (
-  request: Request,
-  metadata: Metadata,
-  options: Partial<CallOptions>,
-  callback: (error: ServiceError | null, response: Response) => void,
-) => unknown;
-
 /**
- * Creates a client. The connection is opened by the first call, which fails if the service cannot be reached.
+ * Creates a client. The connection is opened by the first call, which fails if the service cannot be reached. It is a
+ * connection of its own, and a dead one is replaced: within 15 s while calls wait, and when a call ends by its deadline
+ * after 5 s without a byte from the service. After an outage it is tried again at least every 6 s.
  * @param address `host:port`
+ * @throws {CoinServiceError} `INVALID_FIELD` if a setting is not allowed
  */
 export function connectCoinService(
   address: string,
   { token, credentials: channel = credentials.createInsecure(), timeoutMs = 10_000 }: CoinServiceSettings,
 ): CoinServiceCalls {
-  const client = new CoinServiceClient(address, channel);
-  const admin = new CoinAdminServiceClient(address, channel);
+  if (typeof token !== 'function') throw invalidSetting('token', 'must be a function that returns the token');
+  checkTimeout(timeoutMs);
+  const options = { channelOverride: new RenewedChannel(address, channel) };
+  const client = new CoinServiceClient(address, channel, options);
+  const admin = new CoinAdminServiceClient(address, channel, options);
 
   async function call<Request, Response>(
-    method: Unary<Request, Response>,
+    of: Client,
+    method: UnaryMethod<Request, Response>,
     request: Request,
     settings: CallSettings = {},
   ): Promise<Response> {
-    const metadata = new Metadata();
-    metadata.set('authorization', `Bearer ${await token()}`);
-    const deadline = Date.now() + (settings.timeoutMs ?? timeoutMs);
-    return new Promise((resolve, reject) => {
-      method(request, metadata, { deadline }, (error, response) => {
-        if (error) reject(new CoinServiceError(error));
-        else resolve(response);
-      });
-    });
+    const limitMs = settings.timeoutMs ?? timeoutMs;
+    checkTimeout(limitMs);
+    return unaryCall(of, method, request, await authorization(token), limitMs);
   }
 
   return {
-    uploadCoins: (request, settings) =>
-      call(client.uploadCoins.bind(client), UploadCoinsRequest.create(request), settings),
-    fetchCoins: (request, settings) =>
-      call(client.fetchCoins.bind(client), FetchCoinsRequest.create(request), settings),
+    uploadCoins: (request, settings) => call(client, client.uploadCoins, UploadCoinsRequest.create(request), settings),
+    fetchCoins: (request, settings) => call(client, client.fetchCoins, FetchCoinsRequest.create(request), settings),
     batchFetchCoins: (request, settings) =>
-      call(client.batchFetchCoins.bind(client), BatchFetchCoinsRequest.create(request), settings),
-    getInventoryCount: (settings) => call(client.getInventoryCount.bind(client), {}, settings),
+      call(client, client.batchFetchCoins, BatchFetchCoinsRequest.create(request), settings),
+    getInventoryCount: (settings) => call(client, client.getInventoryCount, {}, settings),
     reconcileCoins: (request, settings) =>
-      call(client.reconcileCoins.bind(client), ReconcileCoinsRequest.create(request), settings),
-    purgeStale: (request, settings) => call(admin.purgeStale.bind(admin), PurgeStaleRequest.create(request), settings),
+      call(client, client.reconcileCoins, ReconcileCoinsRequest.create(request), settings),
+    purgeStale: (request, settings) => call(admin, admin.purgeStale, PurgeStaleRequest.create(request), settings),
     hardDeleteFetched: (request, settings) =>
-      call(admin.hardDeleteFetched.bind(admin), HardDeleteFetchedRequest.create(request), settings),
+      call(admin, admin.hardDeleteFetched, HardDeleteFetchedRequest.create(request), settings),
     client,
-    close() {
-      client.close();
-      admin.close();
-    },
+    // Both clients use one channel.
+    close: () => client.close(),
   };
+}
+
+function checkTimeout(timeoutMs: number): void {
+  if (!(timeoutMs > 0)) throw invalidSetting('timeoutMs', 'must be a positive number of milliseconds');
+}
+
+function invalidSetting(field: string, description: string): CoinServiceError {
+  const fields = { code: status.INVALID_ARGUMENT, reason: 'INVALID_FIELD', fieldViolations: [{ field, description }] };
+  return new CoinServiceError(`${field} ${description}.`, fields);
 }

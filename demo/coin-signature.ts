@@ -1,4 +1,5 @@
 import { type KeyObject, sign, verify } from 'node:crypto';
+import { type CoinToSign, coinBytesToSign } from '../device';
 import { COIN_CATEGORIES, type CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 import { generateKeyPair, type KeyPair, type SignatureAlgorithm, specOf } from './algorithms';
 
@@ -8,23 +9,28 @@ export interface SignedCoin {
   readonly coinCategory: CoinCategoryName;
   readonly publicKey: Uint8Array;
   readonly signature: Uint8Array;
+  /** The coin's `expire_time`. */
+  readonly expiresAt: Date;
 }
 
 /** The long-lived signing keys of a user, one per signature algorithm. */
 export type Identity = Record<SignatureAlgorithm, KeyPair>;
 
 /**
- * The public halves of an identity. Others receive them out of band, for example by scanning a code, never from the
- * coin service.
+ * The user id and the public halves of an identity. Others receive them out of band, for example by scanning a code,
+ * never from the coin service.
  */
-export type IdentityPublicKeys = Record<SignatureAlgorithm, KeyObject>;
+export interface PublicIdentity {
+  readonly userId: string;
+  readonly keys: Record<SignatureAlgorithm, KeyObject>;
+}
 
 export function createIdentity(): Identity {
   return forEachAlgorithm(generateKeyPair);
 }
 
-export function publicKeysOf(identity: Identity): IdentityPublicKeys {
-  return forEachAlgorithm((algorithm) => identity[algorithm].publicKey);
+export function publicIdentityOf({ userId, identity }: { userId: string; identity: Identity }): PublicIdentity {
+  return { userId, keys: forEachAlgorithm((algorithm) => identity[algorithm].publicKey) };
 }
 
 function forEachAlgorithm<T>(key: (algorithm: SignatureAlgorithm) => T): Record<SignatureAlgorithm, T> {
@@ -39,25 +45,17 @@ function forEachAlgorithm<T>(key: (algorithm: SignatureAlgorithm) => T): Record<
  * Signs a coin with pure ML-DSA (FIPS 204, section 5.2) or Ed25519 (RFC 8032). Both hash internally, so no digest is
  * named.
  */
-export function signCoin(coin: Omit<SignedCoin, 'signature'>, identity: Identity): Buffer {
-  return sign(null, signedBytes(coin), identity[specOf(coin.coinCategory).signatureAlgorithm].privateKey);
+export function signCoin(coin: CoinToSign, identity: Identity): Buffer {
+  return sign(null, coinBytesToSign(coin), identity[specOf(coin.coinCategory).signatureAlgorithm].privateKey);
 }
 
 /** True if the coin has the sizes of its category and is signed by its owner. */
-export function verifyCoin(coin: SignedCoin, owner: IdentityPublicKeys): boolean {
-  const { publicKeySize, signatureSize, signatureAlgorithm } = specOf(coin.coinCategory);
-  if (coin.publicKey.length !== publicKeySize || coin.signature.length !== signatureSize) return false;
-  return verify(null, signedBytes(coin), owner[signatureAlgorithm], coin.signature);
-}
-
-/** Separates domains: the signature of a coin is not valid for anything else that the same identity key signs. */
-const LABEL = Buffer.from('aqm.coin.v1 coin signature\0');
-
-/**
- * Returns the bytes that are signed. All parts but the last have a fixed length, so no two coins have the same bytes.
- */
-function signedBytes({ keyId, coinCategory, publicKey }: Omit<SignedCoin, 'signature'>): Buffer {
-  return Buffer.concat([LABEL, coinName(keyId, coinCategory), publicKey]);
+export function verifyCoin(coin: SignedCoin, { userId, keys }: PublicIdentity): boolean {
+  const { keyId, coinCategory, publicKey, signature, expiresAt: expireTime } = coin;
+  const { publicKeySize, signatureSize, signatureAlgorithm } = specOf(coinCategory);
+  if (publicKey.length !== publicKeySize || signature.length !== signatureSize) return false;
+  const signed = coinBytesToSign({ userId, keyId, coinCategory, expireTime, publicKey });
+  return verify(null, signed, keys[signatureAlgorithm], signature);
 }
 
 /**

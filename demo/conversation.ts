@@ -1,7 +1,7 @@
 import type { InventoryCoin } from '../device';
 import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 import { encapsulationSize } from './algorithms';
-import { type IdentityPublicKeys, type SignedCoin, verifyCoin } from './coin-signature';
+import { type PublicIdentity, type SignedCoin, verifyCoin } from './coin-signature';
 import { adviseTier, type Situation } from './context-manager';
 import { openParcel, sealMessage } from './crypto-wrapper';
 import type { Journal } from './journal';
@@ -15,7 +15,7 @@ export interface Conversation {
   readonly postOffice: PostOffice;
   readonly sender: Person;
   readonly recipient: Person;
-  readonly recipientKeys: IdentityPublicKeys;
+  readonly recipientIdentity: PublicIdentity;
   /** Every coin that the recipient has minted, by key id, for comparison. */
   readonly minted: ReadonlyMap<string, SignedCoin>;
 }
@@ -51,7 +51,7 @@ export async function sendMessage(
  * step.
  */
 export async function deliver(
-  { journal, postOffice, sender, recipient, recipientKeys, minted }: Conversation,
+  { journal, postOffice, sender, recipient, recipientIdentity, minted }: Conversation,
   text: string,
   coin: InventoryCoin,
   how: string,
@@ -59,8 +59,8 @@ export async function deliver(
 ): Promise<Delivery> {
   const { keyId, coinCategory } = coin;
   const original = minted.get(keyId);
-  const signatureHolds = verifyCoin(coin, recipientKeys);
-  const size = postOffice.send(recipient.userId, sealMessage(text, coin, recipientKeys));
+  const signatureHolds = verifyCoin(coin, recipientIdentity);
+  const size = postOffice.send(recipient.userId, sealMessage(text, coin, recipientIdentity));
 
   const parcel = postOffice.collect(recipient.userId);
   const opened = await openParcel(decodeParcel(parcel), { ...recipient.storage, hardwareKey: recipient.hardwareKey });

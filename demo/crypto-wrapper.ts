@@ -12,7 +12,7 @@ import {
 import type { SecureVault, VaultEntry, VaultKeyStatus } from '../device';
 import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
 import { encapsulationSize, importPrivateKey, importPublicKey, specOf } from './algorithms';
-import { coinName, type IdentityPublicKeys, type SignedCoin, verifyCoin } from './coin-signature';
+import { coinName, type PublicIdentity, type SignedCoin, verifyCoin } from './coin-signature';
 import type { HardwareKey } from './hardware-key';
 import type { Parcel } from './parcel';
 
@@ -28,7 +28,7 @@ export class ForgedCoinError extends Error {
 /**
  * Encrypts a text for the owner of a coin. It verifies the signature first, because an unsigned key could be anyone's.
  */
-export function sealMessage(text: string, coin: SignedCoin, owner: IdentityPublicKeys): Parcel {
+export function sealMessage(text: string, coin: SignedCoin, owner: PublicIdentity): Parcel {
   if (!verifyCoin(coin, owner)) throw new ForgedCoinError(coin.keyId);
   const { keyId, coinCategory } = coin;
   // ML-KEM.Encaps of FIPS 203 section 7.2; with an X25519 key Node does DHKEM(X25519, HKDF-SHA256) of RFC 9180

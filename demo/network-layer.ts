@@ -1,27 +1,25 @@
 // A stand-in for the Network Layer module: the gRPC connection to the coin service, and the transport of parcels.
-import { credentials, Metadata } from '@grpc/grpc-js';
+import { type CoinServiceCalls, connectCoinService } from '../coin-client';
 import type { CoinServiceAccess } from '../device';
 import type { InventoryCount } from '../gen/aqm/coin/v1/coin';
-import { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 import { encodeParcel, type Parcel } from './parcel';
 
+/** A connection, for direct calls and for the flows of the device library. */
+export interface ServiceConnection extends CoinServiceAccess {
+  readonly calls: CoinServiceCalls;
+}
+
 /** Connects without TLS, which is acceptable on loopback only: on any other link the token would be readable. */
-export function connect(address: string, token: string): CoinServiceAccess {
-  return { client: new CoinServiceClient(address, credentials.createInsecure()), token: () => token };
+export function connect(address: string, token: string): ServiceConnection {
+  const calls = connectCoinService(address, { token: () => token });
+  return { calls, client: calls.client, token: () => token };
 }
 
 /** Returns the stock of the user that the token identifies. */
-export async function fetchOwnStock({ client, token }: CoinServiceAccess): Promise<InventoryCount> {
-  const metadata = new Metadata();
-  metadata.set('authorization', `Bearer ${await token()}`);
-  const deadline = Date.now() + 10_000;
-  return new Promise((resolve, reject) => {
-    client.getInventoryCount({}, metadata, { deadline }, (error, response) => {
-      if (error) reject(error);
-      else if (!response.available) reject(new Error('the response of GetInventoryCount has no count'));
-      else resolve(response.available);
-    });
-  });
+export async function fetchOwnStock({ calls }: ServiceConnection): Promise<InventoryCount> {
+  const { available } = await calls.getInventoryCount();
+  if (!available) throw new Error('the response of GetInventoryCount has no count');
+  return available;
 }
 
 /** Carries parcels between devices as bytes. It can read only their key id and size. */

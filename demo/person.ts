@@ -1,11 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type CoinServiceAccess, type DeviceStorage, openDeviceStorage } from '../device';
+import { type DeviceStorage, openDeviceStorage } from '../device';
 import { BACKENDS, type BackendName } from './backends';
 import { createIdentity, type Identity } from './coin-signature';
 import { HardwareKey } from './hardware-key';
-import { connect } from './network-layer';
+import { connect, type ServiceConnection } from './network-layer';
 
 /** A person with a device. Ids and keys are random in each run, so that runs can share one database. */
 export interface Person {
@@ -16,7 +16,7 @@ export interface Person {
   /** The folder that stands for the device's disk. */
   readonly disk: string;
   readonly storage: DeviceStorage;
-  readonly service: CoinServiceAccess;
+  readonly service: ServiceConnection;
 }
 
 /** The identity of a person before the device is set up. */
@@ -51,7 +51,7 @@ export async function setUpDevice(
 
 /** Closes the connection and the storage of a device. */
 export async function switchOff({ storage, service }: Person): Promise<void> {
-  service.client.close();
+  service.calls.close();
   await storage.close();
 }
 

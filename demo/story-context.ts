@@ -1,6 +1,6 @@
 import type { BackendName } from './backends';
 import type { CoinServiceProcess } from './coin-service-process';
-import type { IdentityPublicKeys, SignedCoin } from './coin-signature';
+import type { PublicIdentity, SignedCoin } from './coin-signature';
 import type { Conversation, Delivery } from './conversation';
 import type { Journal } from './journal';
 import { fetchOwnStock, type PostOffice } from './network-layer';
@@ -28,16 +28,16 @@ export interface StoryContext {
   readonly alice: Person;
   readonly bob: Person;
   readonly carol: Person;
-  /** Bob's public identity keys, given to Alice and Carol out of band. */
-  readonly bobsKeys: IdentityPublicKeys;
+  /** Bob's user id and public identity keys, given to Alice and Carol out of band. */
+  readonly bobsIdentity: PublicIdentity;
   readonly minted: Map<string, SignedCoin>;
   readonly deliveries: Delivery[];
 }
 
 /** Creates a conversation from `sender` to Bob. */
 export function conversationWithBob(context: StoryContext, sender: Person): Conversation {
-  const { journal, postOffice, bob, bobsKeys, minted } = context;
-  return { journal, postOffice, sender, recipient: bob, recipientKeys: bobsKeys, minted };
+  const { journal, postOffice, bob, bobsIdentity, minted } = context;
+  return { journal, postOffice, sender, recipient: bob, recipientIdentity: bobsIdentity, minted };
 }
 
 /** Returns the coins of this person that the coin service can hand out. */

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { type BudgetTable, checkBudgets, DEFAULT_BUDGETS } from './contract/budget';
+import { MAX_CLOCK_JUMP_MS } from './contract/trusted-clock';
 import { InvalidArgumentError } from './errors';
 import { checkNamespace, checkUrl } from './redis-address';
 import { emitWarning, type WarningListener } from './warning';
@@ -15,6 +16,11 @@ interface CommonConfig {
   readonly now?: () => Date;
   /** The number of coins to keep per contact. Default: DEFAULT_BUDGETS. */
   readonly budgets?: BudgetTable;
+  /**
+   * The largest difference in milliseconds between the device's clock and a time known to be right at which the clock
+   * is trusted, 1000 to 86400000. Default: one day. Beyond it, steps that destroy by time reject with ClockError.
+   */
+  readonly maxClockJumpMs?: number;
   /** Called with warnings, for example that the server may lose keys. Default: process.emitWarning. */
   readonly onWarning?: WarningListener;
 }
@@ -49,6 +55,11 @@ export interface RedisConfig extends CommonConfig {
    * without one they are stored in the clear.
    */
   readonly key?: Uint8Array | string;
+  /**
+   * Opens a server that may lose keys too: one without an append-only file, or one that evicts keys when its memory is
+   * full. Then this is only a warning. Default: false, such a server is refused with UnsuitableServerError.
+   */
+  readonly allowVolatile?: boolean;
 }
 
 /**
@@ -83,6 +94,9 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
   if (config.backend !== 'sqlite') {
     checkUrl(config.url);
     checkNamespace(config.namespace);
+    if (config.allowVolatile !== undefined && typeof config.allowVolatile !== 'boolean') {
+      throw new InvalidArgumentError('allowVolatile', 'must be true or false');
+    }
   }
   if (create !== undefined && typeof create !== 'boolean') {
     throw new InvalidArgumentError('create', 'must be true or false');
@@ -91,6 +105,10 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
   if (typeof now !== 'function') throw new InvalidArgumentError('now', 'must be a function that returns a Date');
   if (typeof onWarning !== 'function') throw new InvalidArgumentError('onWarning', 'must be a function');
   checkBudgets(budgets);
+  const { maxClockJumpMs = MAX_CLOCK_JUMP_MS } = config;
+  if (!(maxClockJumpMs >= 1000 && maxClockJumpMs <= MAX_CLOCK_JUMP_MS)) {
+    throw new InvalidArgumentError('maxClockJumpMs', `must be from 1000 to ${MAX_CLOCK_JUMP_MS}`);
+  }
   return { ...config, ...file, ...creation, now, budgets, onWarning };
 }
 

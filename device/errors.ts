@@ -1,3 +1,5 @@
+import type { CoinCategoryName } from '../gen/aqm/coin/v1/coin_categories';
+
 /**
  * Base class of all errors that the device library itself throws. Messages and fields never hold key bytes, blobs,
  * tokens or passphrases. `cause` is the engine's own error, if there is one.
@@ -93,8 +95,9 @@ export class UnreachableError extends DeviceError {
 
 /**
  * There is no storage where one must be: none is at the path or on the server although `create` is false or an `auto`
- * device was opened before, or the file was removed or replaced while it was open. Nothing was changed. A new storage
- * in its place would look like an empty vault, and reconcileCoins would then retire the device's whole stock.
+ * device was opened before; or its file was removed or replaced, its server has lost it, or another server answers in
+ * its place. Nothing was created or changed. A new storage in its place would look like an empty vault, and
+ * reconcileCoins would then retire the device's whole stock.
  */
 export class StorageMissingError extends DeviceError {
   override readonly name = 'StorageMissingError';
@@ -127,6 +130,29 @@ export class OlderStorageError extends DeviceError {
   ) {
     super(
       `The device storage at ${path} is an older copy, of generation ${found} instead of ${kept}; call restoreDeviceStorage, then reconcileCoins.`,
+    );
+  }
+}
+
+/** The Redis server is one that must not keep a device storage. Nothing was created or changed. */
+export class UnsuitableServerError extends DeviceError {
+  override readonly name = 'UnsuitableServerError';
+
+  constructor(
+    /** The address of the server. */
+    readonly path: string,
+    /** VOLATILE: it loses keys in a restart, or evicts them. CLUSTER: it is a node of a cluster. */
+    readonly reason: 'VOLATILE' | 'CLUSTER',
+    /** The setting that is unsuitable, for example `appendonly no`. */
+    readonly found: string,
+  ) {
+    super(
+      `The Redis server at ${path} has ${found}, ${
+        {
+          VOLATILE: 'so it may lose keys; use the settings of deploy/redis.conf, or pass allowVolatile: true.',
+          CLUSTER: 'but a cluster is not supported; use a server without cluster-enabled.',
+        }[reason]
+      }`,
     );
   }
 }
@@ -164,7 +190,10 @@ export class StorageCorruptedError extends DeviceError {
   override readonly name = 'StorageCorruptedError';
 
   constructor(options?: ErrorOptions) {
-    super('The device storage is damaged; replace it by a new one and call reconcileCoins.', options);
+    super(
+      'The device storage is damaged; replace it by a new one and call reconcileCoins with { retireMany: true }.',
+      options,
+    );
   }
 }
 
@@ -209,6 +238,30 @@ export class StorageMovedError extends DeviceError {
   }
 }
 
+/**
+ * reconcileCoins would retire more than half of a category's stock at the coin service, because the vault holds no
+ * private halves for it. Nothing was retired, in any category.
+ */
+export class RetireManyError extends DeviceError {
+  override readonly name = 'RetireManyError';
+
+  constructor(
+    /** The categories concerned: how many coins are in stock, and how many of them would be retired. */
+    readonly categories: readonly {
+      readonly coinCategory: CoinCategoryName;
+      readonly available: number;
+      readonly wouldRetire: number;
+    }[],
+  ) {
+    const counts = categories.map(
+      ({ coinCategory, available, wouldRetire }) => `${wouldRetire} of ${available} ${coinCategory} coins`,
+    );
+    super(
+      `The vault has no private half for ${counts.join(' and ')} in stock, and nothing was retired; check that the right storage is open and that the clock is right, then pass { retireMany: true } to retire them for ever.`,
+    );
+  }
+}
+
 /** The target of a move holds other data, or takes part in another move. Nothing was changed. */
 export class TargetNotEmptyError extends DeviceError {
   override readonly name = 'TargetNotEmptyError';
@@ -242,6 +295,60 @@ export class MoveOvertakenError extends DeviceError {
   constructor(readonly path: string) {
     super(
       `Another call took over the move of the device storage at ${path}; if that one fails, call moveDeviceStorage again.`,
+    );
+  }
+}
+
+/**
+ * The device's clock differs by more than `maxClockJumpMs` (default one day) from a time that is known to be right.
+ * Nothing was changed: a step that destroys by time does not rest on such a clock. Correct the device's date and repeat
+ * the call. If the date is right, because the device was off for days, any flow that reaches the coin service confirms
+ * it.
+ */
+export class ClockError extends DeviceError {
+  override readonly name = 'ClockError';
+
+  constructor(
+    readonly deviceTime: Date,
+    /** The time that contradicts the device's clock. */
+    readonly otherTime: Date,
+    /** STORAGE: the latest time that this storage trusted. SERVICE: the time of the coin service. */
+    readonly witness: 'STORAGE' | 'SERVICE',
+  ) {
+    super(
+      `The device's clock says ${deviceTime.toISOString()}, but ${
+        witness === 'STORAGE'
+          ? `the storage last trusted ${otherTime.toISOString()}; nothing was changed. Correct the device's date, or call topUp, publishCoins or reconcileCoins while the coin service can be reached, which confirms it.`
+          : `the coin service says ${otherTime.toISOString()}; nothing was changed. Correct the device's date and repeat the call.`
+      }`,
+    );
+  }
+}
+
+/** The coin service gave fetchOnDemand a coin that must not be used. The coin is consumed, and its request is closed. */
+export class UnusableCoinError extends DeviceError {
+  override readonly name = 'UnusableCoinError';
+
+  constructor(
+    /**
+     * - MALFORMED: it is not what was requested, has wrong sizes, or expires later than any coin may.
+     * - BAD_SIGNATURE: `verify` refused it. Its id is remembered as used.
+     * - ALREADY_USED: this device used the contact's coin with that id before.
+     * - EXPIRED: its expiry has passed by the device's clock.
+     */
+    readonly reason: 'MALFORMED' | 'BAD_SIGNATURE' | 'ALREADY_USED' | 'EXPIRED',
+  ) {
+    super(
+      {
+        MALFORMED:
+          'The coin service gave a coin that is malformed or was not requested, which was discarded; call fetchOnDemand again for another one.',
+        BAD_SIGNATURE:
+          "The coin service gave a coin that `verify` refused, which was discarded; check the contact's identity key, then call fetchOnDemand again.",
+        ALREADY_USED:
+          'The coin service gave a coin that this device has used before; call fetchOnDemand again for another one.',
+        EXPIRED:
+          "The coin service gave a coin that has expired by this device's clock; set the clock, then call fetchOnDemand again.",
+      }[reason],
     );
   }
 }

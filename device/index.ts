@@ -3,18 +3,27 @@
 // Must be the first import, because compiled imports run in order.
 import './require-node';
 
-export { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
+export { CoinServiceError, type FieldViolation } from '../coin-client/coin-service-error';
+export type { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
 export { type BackupReport, backupDeviceStorage, restoreDeviceStorage } from './backup-device-storage';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';
-export type { DeviceStorage } from './contract/device-storage';
+export { type CoinToSign, coinBytesToSign } from './contract/coin-signature';
+export type { DeviceStorage, MaintenanceReport } from './contract/device-storage';
 export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './contract/inventory';
 export type { MintedCoin } from './contract/outbox';
 export type { ContactAddress, DiscardedCoin } from './contract/pending-requests';
-export type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from './contract/vault';
+export {
+  DELIVERY_WINDOW_DAYS,
+  type NewVaultKey,
+  type SecureVault,
+  type VaultEntry,
+  type VaultKeyStatus,
+} from './contract/vault';
 export type { AutoConfig, DeviceStorageConfig, RedisConfig, SqliteConfig } from './device-config';
 export {
   BackendRecordError,
+  ClockError,
   ClosedError,
   DeviceError,
   InvalidArgumentError,
@@ -24,6 +33,7 @@ export {
   NewerSchemaError,
   NotADatabaseError,
   OlderStorageError,
+  RetireManyError,
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,
@@ -31,20 +41,25 @@ export {
   StorageMovedError,
   TargetNotEmptyError,
   UnreachableError,
+  UnsuitableServerError,
+  UnusableCoinError,
   WrongKeyError,
 } from './errors';
-export { type FetchOnDemandWish, fetchOnDemand } from './flows/fetch-on-demand';
-export { type PublishOutcome, type PublishReport, type PublishResult, publishCoins } from './flows/publish-coins';
-export {
-  type ReconcileOutcome,
-  type ReconcileReport,
-  type ReconcileResult,
-  reconcileCoins,
-} from './flows/reconcile-coins';
+export type { FetchOnDemandWish } from './flows/fetch-on-demand';
+export type { FetchOptions } from './flows/fetched-coin';
+export type { PublishOutcome, PublishReport, PublishResult } from './flows/publish-coins';
+export type { ReconcileOptions, ReconcileOutcome, ReconcileReport, ReconcileResult } from './flows/reconcile-coins';
 export type { RetryPolicy } from './flows/retries';
 export type { CoinServiceAccess } from './flows/service-call';
-export { type ContactTopUp, type TopUpReport, topUp } from './flows/top-up';
+export type { ContactTopUp, TopUpReport } from './flows/top-up';
+export { fetchOnDemand, publishCoins, reconcileCoins, topUp } from './load-flows';
 export { type MoveReport, moveDeviceStorage } from './move-device-storage';
 export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
 export { rekeyDeviceStorage } from './rekey-device-storage';
 export type { DeviceStorageWarning } from './warning';
+
+// CommonJS code finds the class here, too. ES modules import it from aqm-database/client: Node does not list a getter of
+// this form as an export, which it would read, and thereby load gRPC, at every import of the library.
+Object.defineProperty(exports, 'CoinServiceClient', {
+  get: () => require('../gen/aqm/coin/v1/coin_service').CoinServiceClient,
+});

@@ -9,8 +9,7 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from './device-config';
-import { InvalidArgumentError, StorageFullError, UnreachableError } from './errors';
-import { openRedis } from './redis/open';
+import { InvalidArgumentError, StorageFullError, UnreachableError, UnsuitableServerError } from './errors';
 import { withSecret } from './secret';
 import { openSqlite } from './sqlite/open';
 import { withTelemetry } from './telemetry/traced';
@@ -19,7 +18,8 @@ import { withTelemetry } from './telemetry/traced';
  * Opens the storage of one device, and creates it if there is none. Any number of processes may have it open.
  *
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
- * NotADatabaseError, NewerSchemaError, UnreachableError, StorageMissingError, OlderStorageError, StorageMovedError, BackendRecordError, or an error that any
+ * NotADatabaseError, NewerSchemaError, UnreachableError, UnsuitableServerError, StorageMissingError, OlderStorageError,
+ * StorageMovedError, BackendRecordError, or an error that any
  * operation may reject with, such as StorageFullError. If it rejects, an existing storage is unchanged.
  *
  * Operations are recorded as spans and metrics of the OpenTelemetry providers that the application has registered, if
@@ -51,6 +51,8 @@ async function openOnRedis(config: CheckedConfig<RedisConfig | AutoConfig>): Pro
   if (config.backend === 'auto' && config.generation !== undefined) {
     throw new InvalidArgumentError('generation', 'is kept by SQLite only; leave it out for a device on Redis');
   }
+  // Loaded on use, because an application on SQLite needs no Redis client.
+  const { openRedis }: typeof import('./redis/open') = require('./redis/open');
   // Only a Redis device may have no key; its contact and user ids are then stored in the clear.
   if (config.backend === 'redis' && config.key === undefined) return openRedis({ ...config, secret: undefined });
   return withSecret(config.key, (secret) => openRedis({ ...config, secret }));
@@ -109,14 +111,20 @@ class UnusableRedis {
 }
 
 /**
- * Opens Redis for an `auto` device. A server is unusable if it is unreachable or full. Any other error, such as that of
+ * Opens Redis for an `auto` device. A server is unusable if it is unreachable, full or unsuitable. Any other error, such as that of
  * a wrong key, is thrown, and no backend is chosen.
  */
 async function openUsableRedis(config: CheckedConfig<AutoConfig>): Promise<DeviceStorage | UnusableRedis> {
   try {
     return await openOnRedis(config);
   } catch (error) {
-    if (error instanceof UnreachableError || error instanceof StorageFullError) return new UnusableRedis(error);
+    if (
+      error instanceof UnreachableError ||
+      error instanceof StorageFullError ||
+      error instanceof UnsuitableServerError
+    ) {
+      return new UnusableRedis(error);
+    }
     throw error;
   }
 }

@@ -1,6 +1,5 @@
 import type { MoveEndpoint } from './contract/move-endpoint';
 import type { CheckedConfig, RedisConfig, SqliteConfig } from './device-config';
-import { openRedisMoveEndpoint } from './redis/move-endpoint';
 import { withSecret } from './secret';
 import { openSqliteMoveEndpoint } from './sqlite/move-endpoint';
 
@@ -12,6 +11,7 @@ export async function openMoveEndpoint(
   if (config.backend === 'sqlite') {
     return withSecret(config.key, (secret) => openSqliteMoveEndpoint({ ...config, secret }, options));
   }
+  const { openRedisMoveEndpoint }: typeof import('./redis/move-endpoint') = require('./redis/move-endpoint');
   if (config.key === undefined) return openRedisMoveEndpoint({ ...config, secret: undefined }, options);
   return withSecret(config.key, (secret) => openRedisMoveEndpoint({ ...config, secret }, options));
 }

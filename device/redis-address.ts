@@ -1,4 +1,4 @@
-import { Redis, type RedisOptions } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
 import { InvalidArgumentError } from './errors';
 
 /** The address of a Redis server. */
@@ -9,11 +9,13 @@ export interface RedisAddress {
 }
 
 const FORMS = 'must be redis://, rediss:// (TLS) or unix:// with a path, such as redis://localhost:6379/0';
+const NO_QUERY = 'must not have a query; the database is its path, as in redis://localhost:6379/3';
+const UNIX_QUERY = 'must have no other query than the database, as in unix:///run/redis.sock?db=3';
 const MAX_NAMESPACE_CHARACTERS = 128;
 
 /**
- * Parses `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path/to/socket[?db=n]`. Throws
- * InvalidArgumentError, whose message never holds the password.
+ * Parses `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path/to/socket[?db=n]`. Anything more
+ * is refused, because it would be ignored. Throws InvalidArgumentError, whose message never holds the password.
  */
 export function checkUrl(url: unknown): RedisAddress {
   // A URL with a user must have a host, which a socket does not have.
@@ -24,12 +26,15 @@ export function checkUrl(url: unknown): RedisAddress {
     case 'unix:': {
       const path = parsed.host === 'socket' ? decode(parsed.pathname) : '';
       if (path === '' || path === '/') throw new InvalidArgumentError('url', FORMS);
+      if (parsed.hash !== '' || !/^(\?db=[^&]*)?$/.test(parsed.search))
+        throw new InvalidArgumentError('url', UNIX_QUERY);
       const { username, password, db } = optionsOf(parsed, 'redis:', parsed.searchParams.get('db') ?? '0');
       return { shown: `unix://${path}`, options: { path, username, password, db } };
     }
     case 'redis:':
     case 'rediss:': {
       if (parsed.hostname === '') throw new InvalidArgumentError('url', FORMS);
+      if (parsed.hash !== '' || parsed.search !== '') throw new InvalidArgumentError('url', NO_QUERY);
       const database = parsed.pathname.slice(1) || '0';
       const { host, port, username, password, db, tls } = optionsOf(parsed, parsed.protocol, database);
       const shown = `${parsed.protocol}//${parsed.hostname}:${port}/${db}`;
@@ -47,6 +52,8 @@ export function checkUrl(url: unknown): RedisAddress {
  */
 function optionsOf({ username, password, host }: URL, scheme: 'redis:' | 'rediss:', db: string): RedisOptions {
   if (!/^\d{1,5}$/.test(db)) throw new InvalidArgumentError('url', 'must name the database by its number');
+  // Loaded on use, because every config is checked here, and most name no server.
+  const { Redis }: typeof import('ioredis') = require('ioredis');
   const credentials = username === '' && password === '' ? '' : `${username}:${password}@`;
   try {
     return new Redis(`${scheme}//${credentials}${host}/${db}`, { lazyConnect: true }).options;
@@ -57,7 +64,7 @@ function optionsOf({ username, password, host }: URL, scheme: 'redis:' | 'rediss
 }
 
 /**
- * Checks the name of one device's part of a server. Braces are refused, because they would move the cluster hash tag.
+ * Checks the name of one device's part of a server. Braces are refused, because key names put it in braces.
  */
 export function checkNamespace(namespace: unknown): string {
   if (

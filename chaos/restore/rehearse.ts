@@ -2,15 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
 import { mintedCoin } from '../../device/conformance/harness';
-import {
-  CoinServiceClient,
-  type DeviceStorage,
-  openDeviceStorage,
-  publishCoins,
-  reconcileCoins,
-} from '../../device/index';
+import { type DeviceStorage, openDeviceStorage, publishCoins, reconcileCoins } from '../../device/index';
 import { CoinCategory } from '../../gen/aqm/coin/v1/coin';
-import { CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
+import { CoinServiceClient, CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
 import { CallError } from '../../testkit/call';
 import type { User } from '../../testkit/user';
 import { type Finding, Ledger } from './ledger';

@@ -1,4 +1,5 @@
 import { fetchOnDemand } from '../../device';
+import { verifyCoin } from '../coin-signature';
 import { deliver } from '../conversation';
 import { ForgedCoinError, openParcel, sealMessage } from '../crypto-wrapper';
 import { decodeParcel, encodeParcel } from '../parcel';
@@ -6,7 +7,7 @@ import { conversationWithBob, type StoryContext, stockForContact, stockInVault, 
 import { describeTiers, tierCounts } from '../tiers';
 
 export function carolWrites(context: StoryContext): Promise<void> {
-  const { journal, carol, bob, bobsKeys, deliveries } = context;
+  const { journal, carol, bob, bobsIdentity, deliveries } = context;
   return journal.step(
     'stranger',
     'Carol, a stranger to Bob, writes once',
@@ -14,12 +15,12 @@ export function carolWrites(context: StoryContext): Promise<void> {
       'and takes the best tier in stock.',
     async () => {
       journal.check('to Carol, Bob is a STRANGER', await carol.storage.inventory.getPriority(bob.name), 'STRANGER');
-      const coin = await fetchOnDemand(carol.storage, carol.service, {
-        contactId: bob.name,
-        userId: bob.userId,
-        coinCategory: 'GOLD',
-        allowLowerCategories: true,
-      });
+      const coin = await fetchOnDemand(
+        carol.storage,
+        carol.service,
+        { contactId: bob.name, userId: bob.userId, coinCategory: 'GOLD', allowLowerCategories: true },
+        { verify: (fetched) => verifyCoin(fetched, bobsIdentity) },
+      );
       if (!coin) throw new Error('the server had no coin of Bob for Carol');
       const cached = tierCounts(0, 0, 0);
       journal.check('she keeps no coin of his', await stockForContact(carol, bob.name), cached);
@@ -28,12 +29,12 @@ export function carolWrites(context: StoryContext): Promise<void> {
       const swapped = { ...coin, publicKey: flipLastBit(coin.publicKey) };
       journal.check(
         'a key that was modified in transit is detected: its signature is invalid',
-        isForged(() => sealMessage(text, swapped, bobsKeys)),
+        isForged(() => sealMessage(text, swapped, bobsIdentity)),
         true,
       );
 
       const inVault = await stockInVault(bob);
-      const parcel = encodeParcel(sealMessage(text, coin, bobsKeys));
+      const parcel = encodeParcel(sealMessage(text, coin, bobsIdentity));
       const opener = { vault: bob.storage.vault, hardwareKey: bob.hardwareKey };
       journal.check(
         'a parcel with one bit flipped in transit is refused as DAMAGED',

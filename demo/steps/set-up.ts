@@ -1,4 +1,4 @@
-import { publicKeysOf } from '../coin-signature';
+import { publicIdentityOf } from '../coin-signature';
 import { PostOffice } from '../network-layer';
 import { createAccount, setUpDevice } from '../person';
 import type { RunContext, StoryContext } from '../story-context';
@@ -54,7 +54,7 @@ export function setUpDevices(
         alice,
         bob,
         carol,
-        bobsKeys: publicKeysOf(bob.identity),
+        bobsIdentity: publicIdentityOf(bob),
         minted: new Map(),
         deliveries: [],
       };

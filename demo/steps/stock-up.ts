@@ -1,13 +1,13 @@
 import { publishCoins, topUp } from '../../device';
 import { specOf } from '../algorithms';
-import { mintCoin } from '../coin-minting';
+import { mintCoin, publicHalfOf } from '../coin-minting';
 import { verifyCoin } from '../coin-signature';
 import { type StoryContext, stockForContact, stockInVault, stockOnServer } from '../story-context';
 import { countTiers, describeNonzeroTiers, describeTiers, TIERS, type TierCounts, tierCounts } from '../tiers';
 
 const MINTED = tierCounts(5, 6, 5);
 
-export function mintAndPublish({ journal, bob, bobsKeys, minted }: StoryContext): Promise<void> {
+export function mintAndPublish({ journal, bob, bobsIdentity, minted }: StoryContext): Promise<void> {
   return journal.step(
     'mint-and-publish',
     `Bob mints ${describeTiers(MINTED)} and publishes them`,
@@ -15,10 +15,8 @@ export function mintAndPublish({ journal, bob, bobsKeys, minted }: StoryContext)
       'signature; BRONZE: both classical, and small. The private half goes into the vault on his device, sealed by the ' +
       'hardware key, before the public half goes to the server.',
     async () => {
-      const coins = TIERS.flatMap((tier) =>
-        Array.from({ length: MINTED[tier] }, () => mintCoin(tier, bob.identity, bob.hardwareKey)),
-      );
-      for (const coin of coins) minted.set(coin.keyId, coin);
+      const coins = TIERS.flatMap((tier) => Array.from({ length: MINTED[tier] }, () => mintCoin(tier, bob)));
+      for (const coin of coins) minted.set(coin.keyId, publicHalfOf(coin));
       journal.check(
         `he minted ${coins.length} coins with ${coins.length} different names`,
         countTiers(minted.values()),
@@ -32,7 +30,11 @@ export function mintAndPublish({ journal, bob, bobsKeys, minted }: StoryContext)
         journal.check(
           `${tier}: ${publicKeyAlgorithm} key of ${publicKeySize} bytes, ${signatureAlgorithm} signature of ` +
             `${signatureSize} bytes, valid`,
-          ofTier.map((coin) => [coin.publicKey.length, coin.signature.length, verifyCoin(coin, bobsKeys)]),
+          ofTier.map((coin) => [
+            coin.publicKey.length,
+            coin.signature.length,
+            verifyCoin(publicHalfOf(coin), bobsIdentity),
+          ]),
           ofTier.map(() => [publicKeySize, signatureSize, true]),
         );
       }
@@ -70,8 +72,13 @@ export function befriendAndTopUp(context: StoryContext): Promise<void> {
 }
 
 /** Alice fills up her budget for Bob. `missing` is what the server cannot provide. */
-export async function topUpFromBob({ journal, alice, bob }: StoryContext, missing: TierCounts): Promise<void> {
-  const { contacts } = await topUp(alice.storage, alice.service, [{ contactId: bob.name, userId: bob.userId }]);
+export async function topUpFromBob(
+  { journal, alice, bob, bobsIdentity }: StoryContext,
+  missing: TierCounts,
+): Promise<void> {
+  const { contacts } = await topUp(alice.storage, alice.service, [{ contactId: bob.name, userId: bob.userId }], {
+    verify: (coin) => verifyCoin(coin, bobsIdentity),
+  });
   journal.check(
     `the top-up fetches what the server has; still missing: ${describeNonzeroTiers(missing)}`,
     contacts.map((contact) => [contact.error?.reason ?? 'no error', contact.discarded.length, contact.missing]),

@@ -1,15 +1,14 @@
-import { createPublicKey, sign } from 'node:crypto';
-import type { MintedCoin } from '../../device';
+import { createPublicKey, randomUUID, sign } from 'node:crypto';
 import { exportPublicKey, generateKeyPair, importPrivateKey, importPublicKey, specOf } from '../algorithms';
-import { mintCoin } from '../coin-minting';
-import { coinName, createIdentity, publicKeysOf, verifyCoin } from '../coin-signature';
+import { mintCoin, publicHalfOf } from '../coin-minting';
+import { coinName, createIdentity, publicIdentityOf, verifyCoin } from '../coin-signature';
 import { adviseTier } from '../context-manager';
 import { HardwareKey } from '../hardware-key';
 import { TIERS } from '../tiers';
 
-const identity = createIdentity();
-const keys = publicKeysOf(identity);
 const hardwareKey = new HardwareKey();
+const bob = { userId: randomUUID(), identity: createIdentity(), hardwareKey };
+const bobsIdentity = publicIdentityOf(bob);
 
 function flip(bytes: Uint8Array, index = 0): Buffer {
   const changed = Buffer.from(bytes);
@@ -18,13 +17,14 @@ function flip(bytes: Uint8Array, index = 0): Buffer {
 }
 
 describe.each(TIERS)('a %s coin', (tier) => {
-  const coin: MintedCoin = mintCoin(tier, identity, hardwareKey);
+  const minted = mintCoin(tier, bob);
+  const coin = publicHalfOf(minted);
 
   it('has exactly the sizes that coin.proto states', () => {
     expect(coin.publicKey.length).toBe(specOf(tier).publicKeySize);
     expect(coin.signature.length).toBe(specOf(tier).signatureSize);
-    expect(coin.encryptionIv.length).toBe(12);
-    expect(coin.authTag.length).toBe(16);
+    expect(minted.encryptionIv.length).toBe(12);
+    expect(minted.authTag.length).toBe(16);
   });
 
   it('carries the bare key: the last bytes of its SubjectPublicKeyInfo', () => {
@@ -35,49 +35,52 @@ describe.each(TIERS)('a %s coin', (tier) => {
   });
 
   it('is signed by its owner', () => {
-    expect(verifyCoin(coin, keys)).toBe(true);
+    expect(verifyCoin(coin, bobsIdentity)).toBe(true);
   });
 
   it('is refused when anything that the signature covers was changed', () => {
-    const other = mintCoin(tier, identity, hardwareKey);
-    expect(verifyCoin({ ...coin, publicKey: flip(coin.publicKey) }, keys)).toBe(false);
-    expect(verifyCoin({ ...coin, signature: flip(coin.signature) }, keys)).toBe(false);
-    expect(verifyCoin({ ...coin, keyId: other.keyId }, keys)).toBe(false);
-    expect(verifyCoin({ ...coin, publicKey: other.publicKey }, keys)).toBe(false);
+    const other = publicHalfOf(mintCoin(tier, bob));
+    expect(verifyCoin({ ...coin, publicKey: flip(coin.publicKey) }, bobsIdentity)).toBe(false);
+    expect(verifyCoin({ ...coin, signature: flip(coin.signature) }, bobsIdentity)).toBe(false);
+    expect(verifyCoin({ ...coin, keyId: other.keyId }, bobsIdentity)).toBe(false);
+    expect(verifyCoin({ ...coin, publicKey: other.publicKey }, bobsIdentity)).toBe(false);
+    const expiresAt = new Date(coin.expiresAt.getTime() + 1);
+    expect(verifyCoin({ ...coin, expiresAt }, bobsIdentity)).toBe(false);
+    expect(verifyCoin(coin, { ...bobsIdentity, userId: randomUUID() })).toBe(false);
   });
 
   it('is refused when another identity signed it', () => {
-    const forged = mintCoin(tier, createIdentity(), hardwareKey);
-    expect(verifyCoin(forged, keys)).toBe(false);
+    const forged = publicHalfOf(mintCoin(tier, { ...bob, identity: createIdentity() }));
+    expect(verifyCoin(forged, bobsIdentity)).toBe(false);
   });
 
   it('is refused when its key or signature is cut off', () => {
-    expect(verifyCoin({ ...coin, publicKey: coin.publicKey.subarray(1) }, keys)).toBe(false);
-    expect(verifyCoin({ ...coin, signature: coin.signature.subarray(1) }, keys)).toBe(false);
+    expect(verifyCoin({ ...coin, publicKey: coin.publicKey.subarray(1) }, bobsIdentity)).toBe(false);
+    expect(verifyCoin({ ...coin, signature: coin.signature.subarray(1) }, bobsIdentity)).toBe(false);
   });
 
   it('keeps its private half secret without the hardware key', () => {
     const name = coinName(coin.keyId, tier);
-    expect(importPrivateKey(hardwareKey.open(coin, name)).type).toBe('private');
-    expect(() => new HardwareKey().open(coin, name)).toThrow();
+    expect(importPrivateKey(hardwareKey.open(minted, name)).type).toBe('private');
+    expect(() => new HardwareKey().open(minted, name)).toThrow();
   });
 
   it('does not open a private half that was moved to the name of another coin', () => {
-    const other = mintCoin(tier, identity, hardwareKey);
-    expect(() => hardwareKey.open(coin, coinName(other.keyId, tier))).toThrow();
+    const other = publicHalfOf(mintCoin(tier, bob));
+    expect(() => hardwareKey.open(minted, coinName(other.keyId, tier))).toThrow();
   });
 });
 
 it('refuses a signature that the owner made over the bare key, for another purpose', () => {
-  const coin = mintCoin('SILVER', identity, hardwareKey);
-  const signature = sign(null, coin.publicKey, identity.Ed25519.privateKey);
-  expect(verifyCoin({ ...coin, signature }, keys)).toBe(false);
+  const coin = publicHalfOf(mintCoin('SILVER', bob));
+  const signature = sign(null, coin.publicKey, bob.identity.Ed25519.privateKey);
+  expect(verifyCoin({ ...coin, signature }, bobsIdentity)).toBe(false);
 });
 
 it('refuses a SILVER coin that claims another category', () => {
-  const coin = mintCoin('SILVER', identity, hardwareKey);
-  expect(verifyCoin({ ...coin, coinCategory: 'GOLD' }, keys)).toBe(false);
-  expect(verifyCoin({ ...coin, coinCategory: 'BRONZE' }, keys)).toBe(false);
+  const coin = publicHalfOf(mintCoin('SILVER', bob));
+  expect(verifyCoin({ ...coin, coinCategory: 'GOLD' }, bobsIdentity)).toBe(false);
+  expect(verifyCoin({ ...coin, coinCategory: 'BRONZE' }, bobsIdentity)).toBe(false);
 });
 
 it('exports keys of the sizes of FIPS 203 table 3, FIPS 204 table 2 and RFC 7748', () => {

@@ -68,7 +68,8 @@ describe('redis', () => {
       onWarning: ({ code }) => warnings.push(code),
     });
     await storage.close();
-    expect(warnings).toEqual([]);
+    // Depends on the installed redis-server.
+    expect(warnings.filter((code) => code !== 'AQM_REDIS_VERSION')).toEqual([]);
     const client = new Redis(port);
     expect(await client.config('GET', 'dir')).toEqual(['dir', folder]);
     client.disconnect();

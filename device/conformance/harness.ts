@@ -59,6 +59,12 @@ export interface ChildConfig {
   readonly budgets?: BudgetTable;
 }
 
+/** Lets time pass, also more than a day, for a clock that the coin service confirms. */
+export async function passTime({ clock, storage }: Pick<Fixture, 'clock' | 'storage'>, ms: number): Promise<void> {
+  clock.advance(ms);
+  await storage.clock.confirm(clock.now());
+}
+
 /** Creates storages of one backend for the suites. */
 export interface Harness {
   create(options?: { readonly budgets?: BudgetTable }): Promise<Fixture>;

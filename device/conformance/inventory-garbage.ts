@@ -1,16 +1,18 @@
 import { DEFAULT_BUDGETS } from '../contract/budget';
 import type { SmartInventory } from '../contract/inventory';
-import { DAY, type Harness, inventoryCoin, keyId, type ManualClock, NO_COINS, withFixture } from './harness';
+import { DAY, type Harness, inventoryCoin, keyId, type ManualClock, NO_COINS, passTime, withFixture } from './harness';
 
 /** The part of inventorySuite about garbageCollect. */
 export function garbageCases(harness: Harness): void {
   it('removes the coins of inactive contacts and keeps their priority', () =>
-    withFixture(harness, async ({ storage: { inventory }, clock }) => {
+    withFixture(harness, async (fixture) => {
+      const { clock } = fixture;
+      const { inventory } = fixture.storage;
       await fill(inventory, clock, 'bob', 40 * DAY);
       await fill(inventory, clock, 'carol', 40 * DAY);
-      clock.advance(20 * DAY);
+      await passTime(fixture, 20 * DAY);
       await inventory.selectCoin('carol', 'GOLD');
-      clock.advance(10 * DAY - 1);
+      await passTime(fixture, 10 * DAY - 1);
       expect(await inventory.garbageCollect()).toBe(0);
       clock.advance(1);
       expect(await inventory.garbageCollect()).toBe(3);
@@ -21,9 +23,10 @@ export function garbageCases(harness: Harness): void {
     }));
 
   it('counts the expired coins of inactive contacts among the removed ones', () =>
-    withFixture(harness, async ({ storage: { inventory }, clock }) => {
-      await fill(inventory, clock, 'bob', 23 * DAY);
-      clock.advance(30 * DAY);
+    withFixture(harness, async (fixture) => {
+      const { inventory } = fixture.storage;
+      await fill(inventory, fixture.clock, 'bob', 23 * DAY);
+      await passTime(fixture, 30 * DAY);
       expect(await inventory.garbageCollect()).toBe(3);
       expect(await inventory.getTotalStorageBytes()).toBe(0);
     }));
@@ -42,10 +45,12 @@ export function garbageCases(harness: Harness): void {
   it('forgets inactive contacts without a priority, and no others', () =>
     withFixture(
       harness,
-      async ({ storage: { inventory }, clock }) => {
+      async (fixture) => {
+        const { clock } = fixture;
+        const { inventory } = fixture.storage;
         await fill(inventory, clock, 'bob', 40 * DAY);
         await inventory.storeKey(inventoryCoin(1, clock.in(40 * DAY), { contactId: 'stranger' }));
-        clock.advance(30 * DAY - 1);
+        await passTime(fixture, 30 * DAY - 1);
         expect(await inventory.garbageCollect()).toBe(0);
         expect(await inventory.listContacts()).toStrictEqual(['bob', 'stranger']);
         clock.advance(1);

@@ -99,7 +99,8 @@ export function reopenSuite(name: string, harness: Harness): void {
           () => outbox.add([mintedCoin(1)]),
           () => outbox.takeBatch(EPOCH, 0, 1),
           () => outbox.acknowledge([keyId(1)]),
-          () => outbox.remove([keyId(1)]),
+          () => outbox.remove([keyId(1)], 'SPENT'),
+          () => outbox.conflictsAmong([keyId(1)]),
           () => outbox.publishAgain(EPOCH, [keyId(1)]),
           () => pendingRequests.reserveRoom([contact]),
         ];

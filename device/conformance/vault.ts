@@ -1,6 +1,18 @@
 import { inspect } from 'node:util';
+import { runInNewContext } from 'node:vm';
 import type { SecureVault } from '../contract/vault';
-import { bytes, DAY, type Harness, keyId, MINUTE, SECOND, vaultKey, withFixture } from './harness';
+import {
+  bytes,
+  DAY,
+  type Harness,
+  inventoryCoin,
+  keyId,
+  MINUTE,
+  passTime,
+  SECOND,
+  vaultKey,
+  withFixture,
+} from './harness';
 
 /** Tests the promises of SecureVault on any backend. */
 export function vaultSuite(name: string, harness: Harness): void {
@@ -128,10 +140,49 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.purgeExpired()).toBe(0);
       }));
 
-    it('purges keys that are still owed only with evenIfOwed, and never stores their ids again before their expiry', () =>
+    it('purges many keys in batches, between which the event loop turns', () =>
       withFixture(harness, async ({ storage: { vault }, clock }) => {
+        for (let n = 0; n < 250; n += 1)
+          await vault.storeKey(vaultKey(n, { expiresAt: clock.in(n % 2 ? DAY : 2 * DAY) }));
+        clock.advance(DAY);
+        let turns = 0;
+        const count = () => {
+          turns += 1;
+          turning = setImmediate(count);
+        };
+        let turning = setImmediate(count);
+        // The keys that have expired come first, and the others by their age.
+        const purged = await vault.purgeExpired(0, { evenIfOwed: true });
+        clearImmediate(turning);
+        expect(purged).toBe(250);
+        expect(turns).toBeGreaterThanOrEqual(2);
+        expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+        expect(await vault.getStatus(keyId(2))).toBe('BURNED');
+        expect(await vault.listKeyIds()).toStrictEqual([]);
+      }));
+
+    it('maintains the storage: purges expired keys, collects the coins of inactive contacts, and cleans up', () =>
+      withFixture(harness, async ({ storage, clock }) => {
+        const { vault, inventory } = storage;
         await vault.storeKey(vaultKey(1));
-        clock.advance(2 * DAY);
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+        await inventory.storeKey(inventoryCoin(2, clock.in(40 * DAY)));
+        await passTime({ storage, clock }, 30 * DAY - 1);
+        expect(await storage.maintain()).toStrictEqual({ purgedKeys: 0, collectedCoins: 0 });
+        clock.advance(1);
+        await vault.storeKey(vaultKey(2));
+        expect(await storage.maintain()).toStrictEqual({ purgedKeys: 1, collectedCoins: 1 });
+        expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+        expect(await vault.getStatus(keyId(2))).toBe('ACTIVE');
+        expect(await inventory.getTotalStorageBytes()).toBe(0);
+      }));
+
+    it('purges keys that are still owed only with evenIfOwed, and never stores their ids again before their expiry', () =>
+      withFixture(harness, async (fixture) => {
+        const { vault } = fixture.storage;
+        await vault.storeKey(vaultKey(1));
+        await passTime(fixture, 2 * DAY);
         await vault.storeKey(vaultKey(2));
         await expect(vault.purgeExpired(1)).rejects.toMatchObject({
           name: 'InvalidArgumentError',
@@ -144,7 +195,7 @@ export function vaultSuite(name: string, harness: Harness): void {
         expect(await vault.storeKey(vaultKey(1))).toBe(false);
         expect(await vault.getStatus(keyId(1))).toBe('BURNED');
         expect(await vault.getStatus(keyId(2))).toBe('ACTIVE');
-        clock.advance(28 * DAY);
+        await passTime(fixture, 28 * DAY);
         expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
       }));
 
@@ -201,6 +252,27 @@ export function vaultSuite(name: string, harness: Harness): void {
         }
         expect(await vault.listKeyIds()).toStrictEqual([]);
         expect(await vault.getStatus(keyId(1))).toBe('ABSENT');
+      }));
+
+    it('accepts bytes and dates of another realm, such as a worker or a vm context', () =>
+      withFixture(harness, async ({ storage: { vault, inventory }, clock }) => {
+        const foreign = <T>(code: string): T => runInNewContext(code);
+        const bytesOf = (value: Uint8Array) => foreign<Uint8Array>(`new Uint8Array([${[...value]}])`);
+        const dateOf = (value: Date) => foreign<Date>(`new Date(${value.getTime()})`);
+        const key = vaultKey(1, { expiresAt: clock.in(DAY) });
+        const { encryptedBlob, encryptionIv, authTag } = key;
+        const foreignBytes = {
+          encryptedBlob: bytesOf(encryptedBlob),
+          encryptionIv: bytesOf(encryptionIv),
+          authTag: bytesOf(authTag),
+        };
+        expect(await vault.storeKey({ ...key, ...foreignBytes, expiresAt: dateOf(clock.in(DAY)) })).toBe(true);
+        expect(await vault.fetchKey(keyId(1))).toMatchObject(key);
+        const coin = inventoryCoin(1, clock.in(DAY));
+        await inventory.setPriority('bob', 'BESTIE');
+        const publicKey = bytesOf(coin.publicKey);
+        expect(await inventory.storeKey({ ...coin, publicKey, expiresAt: dateOf(coin.expiresAt) })).toBe(true);
+        expect(await inventory.selectCoin('bob', 'GOLD')).toStrictEqual(coin);
       }));
 
     it('shows nothing of a refused blob, IV or tag in the error', () =>

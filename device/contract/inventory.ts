@@ -67,7 +67,10 @@ export interface SmartInventory {
   /** Returns the contact's priority: STRANGER unless setPriority was called. */
   getPriority(contactId: string): Promise<ContactPriority>;
 
-  /** Changes the contact's priority and evicts the coins beyond its new budget, the most recently stored first. */
+  /**
+   * Changes the contact's priority and evicts the coins beyond its new budget, the most recently stored first. Pending
+   * top-ups for more coins than the new budget still lacks are closed, the one attempted last is kept longest.
+   */
   setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }>;
 
   /**
@@ -89,4 +92,21 @@ export interface SmartInventory {
    * @returns the number of coins removed from inactive contacts, including expired ones that were still on disk.
    */
   garbageCollect(inactiveDays?: number): Promise<number>;
+
+  /**
+   * Forgets a contact: its cached coins, its priority, its last use and its pending requests. No list names it any
+   * more. The ids of its used and removed coins are remembered until they expire (promise 6), under the contact's name
+   * on an encrypted SQLite file, and under its HMAC with the encrypted name on a Redis with a key.
+   * @returns the number of coins removed, including expired ones that were still on disk.
+   */
+  forgetContact(contactId: string): Promise<number>;
+
+  /**
+   * Removes the cached coins of all contacts, remembers their ids as used, and closes all pending requests. To be
+   * called after an older copy of the storage was restored: its coins, and those that its pending requests would bring,
+   * may have been used since. Priorities stay, so the next topUp fetches new coins. Runs in batches; if it rejects,
+   * some coins may have been removed, and calling it again removes the rest.
+   * @returns the number of coins removed, including expired ones that were still on disk.
+   */
+  dropCachedCoins(): Promise<number>;
 }

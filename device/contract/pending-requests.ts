@@ -24,10 +24,16 @@ export interface OnDemandWish extends ContactAddress {
   readonly allowLowerCategories: boolean;
 }
 
-/** A fetched coin that could not be kept, and the reason. It is remembered as used. */
+/** A fetched coin that could not be kept, and the reason. */
 export interface DiscardedCoin extends CoinName {
-  /** OVER_BUDGET: the budget was lowered while the request was pending. MALFORMED: it is not what was requested. */
-  readonly reason: 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' | 'MALFORMED';
+  /**
+   * - EXPIRED: its expiry has passed by the device's clock.
+   * - ALREADY_USED: this device used the contact's coin with that id before.
+   * - OVER_BUDGET: the budget was lowered while the request was pending. The id is remembered as used.
+   * - MALFORMED: it is not what was requested, has wrong sizes, or expires later than any coin may.
+   * - BAD_SIGNATURE: `verify` refused it. The id is remembered as used.
+   */
+  readonly reason: 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' | 'MALFORMED' | 'BAD_SIGNATURE';
 }
 
 export interface SettledRequest {
@@ -45,8 +51,15 @@ export const MAX_REQUEST_COINS = 20;
 export const MAX_ATTEMPT_MS = 10 * 60_000;
 
 /**
+ * The time for which a pending top-up reserves room, in milliseconds from its last attempt: the longest attempt, and
+ * the hour for which the coin service remembers a request by default. An older one is still repeated, and its coins are
+ * stored if the budget has room for them then, but it keeps no other coin out.
+ */
+export const RESERVATION_MS = MAX_ATTEMPT_MS + 60 * 60_000;
+
+/**
  * Records the fetches whose response is not on disk yet. A pending top-up request is a reservation: its count uses up
- * budget (promise 7). Methods are atomic and durable, and fail like those of SmartInventory. Only topUp and
+ * budget (promise 7) for RESERVATION_MS. Methods are atomic and durable, and fail like those of SmartInventory. Only topUp and
  * fetchOnDemand use them.
  *
  * Several processes may send the same pending request at once. A response with coins closes it, since every repeat
@@ -56,7 +69,8 @@ export const MAX_ATTEMPT_MS = 10 * 60_000;
 export interface PendingRequests {
   /**
    * Returns the pending reservations of these contacts, each counted as attempted once more. A reservation for another
-   * user id than the contact's is closed instead.
+   * user id than the contact's is closed instead, and so is one older than RESERVATION_MS whose room was taken since:
+   * the coin service would answer it with new coins, which would not fit.
    */
   resumeTopUps(contacts: readonly ContactAddress[]): Promise<PendingRequest[]>;
 
@@ -71,6 +85,9 @@ export interface PendingRequests {
    * neither stored nor discarded.
    */
   settleTopUp(request: PendingRequest, coins: readonly InventoryCoin[]): Promise<SettledRequest>;
+
+  /** Remembers fetched coins of the contact as used, so that they are never stored. */
+  discard(contactId: string, coins: readonly InventoryCoin[]): Promise<void>;
 
   /**
    * Returns a pending request with these parameters that no call of this process is using, for example one left by a

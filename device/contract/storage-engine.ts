@@ -1,6 +1,6 @@
 import type { ContactPriority } from './budget';
 import type { CoinCategoryName } from './coin-category';
-import type { BackendName, DeviceStorage } from './device-storage';
+import type { BackendName, DeviceClock, DeviceStorage } from './device-storage';
 import type { CoinName, ContactSummary, InventoryCoin } from './inventory';
 import type { Outbox, RefusedCoin } from './outbox';
 import type { PendingRequest, PendingRequests, SettledRequest } from './pending-requests';
@@ -21,8 +21,7 @@ export interface StorageEngine extends Pick<DeviceStorage, 'cleanUp' | 'close'> 
   readonly inventory: InventoryEngine;
   readonly outbox: OutboxEngine;
   readonly pendingRequests: PendingRequestsEngine;
-  /** The injected clock, in milliseconds since 1970. Throws InvalidArgumentError if the clock gives no valid Date. */
-  now(): number;
+  readonly clock: EngineClock;
 }
 
 /** The engine's part of SecureVault, with the same promises. */
@@ -45,15 +44,24 @@ export interface InventoryEngine {
   listContacts(): Promise<string[]>;
   getTotalStorageBytes(): Promise<number>;
   garbageCollect(inactiveDays: number): Promise<number>;
+  forgetContact(contactId: string): Promise<number>;
+  dropCachedCoins(): Promise<number>;
 }
 
-/** The engine's part of Outbox, with the same promises. No list that it gets is empty. */
+/** The engine's part of Outbox, with the same promises. No list that it gets is empty, or longer than STEP_ITEMS. */
 export interface OutboxEngine extends Omit<Outbox, 'add'> {
   add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]>;
 }
 
 /** The engine's part of PendingRequests, with the same promises. */
-export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'settleOnDemand'> {
+export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'discard' | 'settleOnDemand'> {
   settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest>;
+  discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void>;
   settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean>;
+}
+
+/** The engine's part of DeviceClock. */
+export interface EngineClock extends DeviceClock {
+  /** Rejects with ClockError if the clock is behind, so that what is stored would get times of the past. */
+  refuseBehind(): Promise<void>;
 }

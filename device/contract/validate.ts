@@ -1,3 +1,4 @@
+import { isDate, isUint8Array } from 'node:util/types';
 import { InvalidArgumentError } from '../errors';
 import { CONTACT_PRIORITIES, type ContactPriority, isContactPriority } from './budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, isCoinCategoryName, specOf } from './coin-category';
@@ -84,16 +85,16 @@ export function checkPurgeAge(
 }
 
 /** Returns a copy, as a Buffer, which both database drivers take as it is. */
-function checkBytes(field: string, value: unknown, min: number, max: number): Buffer {
-  if (!(value instanceof Uint8Array) || value.length < min || value.length > max) {
+export function checkBytes(field: string, value: unknown, min: number, max: number): Buffer {
+  if (!isUint8Array(value) || value.length < min || value.length > max) {
     throw new InvalidArgumentError(field, `must be ${min === max ? `exactly ${min}` : `${min} to ${max}`} bytes`);
   }
   return Buffer.from(value);
 }
 
 /** Returns milliseconds since 1970. */
-function checkDate(field: string, value: unknown): number {
-  if (!(value instanceof Date) || Number.isNaN(value.getTime())) {
+export function checkDate(field: string, value: unknown): number {
+  if (!isDate(value) || Number.isNaN(value.getTime())) {
     throw new InvalidArgumentError(field, 'must be a valid Date');
   }
   return value.getTime();
@@ -101,13 +102,13 @@ function checkDate(field: string, value: unknown): number {
 
 /** Returns milliseconds since 1970. */
 function checkFuture(field: string, value: unknown, nowMs: number): number {
-  if (!(value instanceof Date) || !(value.getTime() > nowMs)) {
+  if (!isDate(value) || !(value.getTime() > nowMs)) {
     throw new InvalidArgumentError(field, 'must be a Date in the future');
   }
   return value.getTime();
 }
 
-function checkObject<T extends object>(field: string, value: T): T {
+export function checkObject<T extends object>(field: string, value: T): T {
   if (typeof value !== 'object' || value === null) throw new InvalidArgumentError(field, 'must be an object');
   return value;
 }
@@ -186,13 +187,14 @@ export function checkFetchedCoin(coin: InventoryCoin): CheckedInventoryCoin {
 export interface CheckedMintedCoin extends CheckedVaultKey {
   readonly publicKey: Buffer;
   readonly signature: Buffer;
+  /** False if `expiresAtMs` is the default. */
+  readonly isExpiryGiven: boolean;
 }
 
 export function checkMintedCoin(coin: MintedCoin, nowMs: number): CheckedMintedCoin {
   checkObject('coin', coin);
-  const { keyId, coinCategory, encryptedBlob, encryptionIv, authTag } = coin;
-  const key = checkVaultKey({ keyId, coinCategory, encryptedBlob, encryptionIv, authTag }, nowMs);
-  return { ...key, ...checkPublicHalf(coin) };
+  const key = checkVaultKey(coin, nowMs);
+  return { ...key, ...checkPublicHalf(coin), isExpiryGiven: coin.expiresAt !== undefined };
 }
 
 /** Returns the addresses with user ids in lower case. Refuses a contact given twice: it would be topped up twice. */

@@ -1,6 +1,7 @@
+import { setImmediate } from 'node:timers/promises';
 import { InvalidArgumentError } from '../errors';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, withLowerCategories } from './coin-category';
-import type { DeviceStorage } from './device-storage';
+import type { DeviceStorage, MaintenanceReport } from './device-storage';
 import { INACTIVE_DAYS, type SmartInventory } from './inventory';
 import type { Outbox } from './outbox';
 import type { PendingRequests } from './pending-requests';
@@ -25,9 +26,31 @@ import {
   checkVaultKey,
   checkWish,
 } from './validate';
-import type { SecureVault } from './vault';
+import { type SecureVault, VAULT_LIFETIME_DAYS } from './vault';
 
-type Clock = StorageEngine['now'];
+type Clock = StorageEngine['clock'];
+
+/**
+ * The maximum number of coins, ids or contacts that an engine gets at once, in one atomic step. SQLite blocks the
+ * process for as long as a step takes, Redis its server: 10 to 100 ms with this number.
+ */
+const STEP_ITEMS = 500;
+
+/**
+ * Gives a list to an engine, a long one in several steps, and lets the process do other work in between. If a step
+ * fails, the ones before it are done. Every call that uses this can be repeated then.
+ */
+async function inSteps<Item, Result>(
+  items: readonly Item[],
+  step: (items: readonly Item[]) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (let start = 0; start < items.length; start += STEP_ITEMS) {
+    if (start > 0) await setImmediate();
+    results.push(await step(items.slice(start, start + STEP_ITEMS)));
+  }
+  return results;
+}
 
 /**
  * Puts the checks of every argument in front of an engine. This is the only place where they are made: the engine gets
@@ -36,20 +59,31 @@ type Clock = StorageEngine['now'];
  * called, so nothing has changed.
  */
 export function withValidation(engine: StorageEngine): DeviceStorage {
-  const now = () => engine.now();
+  const { clock } = engine;
   return {
     backend: engine.backend,
     get generation() {
       return engine.generation;
     },
     backUp: engine.backUp?.bind(engine),
-    vault: validatedVault(engine.vault, now),
-    inventory: validatedInventory(engine.inventory, now),
-    outbox: validatedOutbox(engine.outbox, now),
+    vault: validatedVault(engine.vault, clock),
+    inventory: validatedInventory(engine.inventory, clock),
+    outbox: validatedOutbox(engine.outbox, clock),
     pendingRequests: validatedRequests(engine.pendingRequests),
+    clock,
     cleanUp: () => engine.cleanUp(),
+    maintain: () => maintain(engine),
     close: () => engine.close(),
   };
+}
+
+async function maintain(engine: StorageEngine): Promise<MaintenanceReport> {
+  await engine.clock.check();
+  const purgedKeys = await engine.vault.purgeExpired(VAULT_LIFETIME_DAYS);
+  const collectedCoins = await engine.inventory.garbageCollect(INACTIVE_DAYS);
+  // The last step, because it erases what the others removed from the files.
+  await engine.cleanUp();
+  return { purgedKeys, collectedCoins };
 }
 
 /**
@@ -65,15 +99,22 @@ function attempt<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-function validatedVault(vault: VaultEngine, now: Clock): SecureVault {
+function validatedVault(vault: VaultEngine, clock: Clock): SecureVault {
   return {
-    storeKey: (key) => attempt(() => vault.storeKey(checkVaultKey(key, now()))),
+    storeKey: async (key) => {
+      await clock.refuseBehind();
+      return vault.storeKey(checkVaultKey(key, clock.now()));
+    },
     fetchKey: (keyId) => attempt(() => vault.fetchKey(checkUuid('keyId', keyId))),
     burnKey: (keyId) => attempt(() => vault.burnKey(checkUuid('keyId', keyId))),
     getStatus: (keyId) => attempt(() => vault.getStatus(checkUuid('keyId', keyId))),
     countActive: (coinCategory) => attempt(() => vault.countActive(checkCategory('coinCategory', coinCategory))),
     listKeyIds: (coinCategory) => attempt(() => vault.listKeyIds(checkCategories(coinCategory))),
-    purgeExpired: (maxAgeDays, options) => attempt(() => vault.purgeExpired(checkPurgeAge(maxAgeDays, options))),
+    purgeExpired: async (maxAgeDays, options) => {
+      const days = checkPurgeAge(maxAgeDays, options);
+      await clock.check();
+      return vault.purgeExpired(days);
+    },
   };
 }
 
@@ -81,9 +122,9 @@ function checkCategories(coinCategory: CoinCategoryName | undefined): readonly C
   return coinCategory === undefined ? COIN_CATEGORY_NAMES : [checkCategory('coinCategory', coinCategory)];
 }
 
-function validatedInventory(inventory: InventoryEngine, now: Clock): SmartInventory {
+function validatedInventory(inventory: InventoryEngine, clock: Clock): SmartInventory {
   return {
-    storeKey: (coin) => attempt(() => inventory.storeKey(checkInventoryCoin(coin, now()))),
+    storeKey: (coin) => attempt(() => inventory.storeKey(checkInventoryCoin(coin, clock.now()))),
     selectCoin: (contactId, desired) =>
       attempt(() =>
         inventory.selectCoin(checkContactId(contactId), withLowerCategories(checkCategory('desired', desired))),
@@ -95,39 +136,53 @@ function validatedInventory(inventory: InventoryEngine, now: Clock): SmartInvent
       attempt(() => inventory.getSummary(contactId === undefined ? undefined : checkContactId(contactId))),
     listContacts: () => inventory.listContacts(),
     getTotalStorageBytes: () => inventory.getTotalStorageBytes(),
-    garbageCollect: (inactiveDays = INACTIVE_DAYS) =>
-      attempt(() => inventory.garbageCollect(checkDays('inactiveDays', inactiveDays))),
+    garbageCollect: async (inactiveDays = INACTIVE_DAYS) => {
+      const days = checkDays('inactiveDays', inactiveDays);
+      await clock.check();
+      return inventory.garbageCollect(days);
+    },
+    forgetContact: (contactId) => attempt(() => inventory.forgetContact(checkContactId(contactId))),
+    dropCachedCoins: () => inventory.dropCachedCoins(),
   };
 }
 
-/** The ids of `acknowledge`, `remove` and `publishAgain` are those of the outbox or the vault, and are not checked. */
-function validatedOutbox(outbox: OutboxEngine, now: Clock): Outbox {
+/** The ids that outbox methods get are those of the outbox or the vault, and are not checked. */
+function validatedOutbox(outbox: OutboxEngine, clock: Clock): Outbox {
   return {
     add: async (minted) => {
       if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
-      const checkedAt = now();
+      await clock.refuseBehind();
+      const checkedAt = clock.now();
       const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
-      return coins.length === 0 ? [] : outbox.add(coins);
+      return (await inSteps(coins, (some) => outbox.add(some))).flat();
     },
-    takeBatch: (databaseEpoch, afterSequence, limit) => outbox.takeBatch(databaseEpoch, afterSequence, limit),
+    takeBatch: (databaseEpoch, afterSequence, limit, room) =>
+      outbox.takeBatch(databaseEpoch, afterSequence, limit, room),
     acknowledge: async (keyIds) => {
-      if (keyIds.length > 0) await outbox.acknowledge(keyIds);
+      await inSteps(keyIds, (some) => outbox.acknowledge(some));
     },
-    remove: async (keyIds) => {
-      if (keyIds.length > 0) await outbox.remove(keyIds);
+    remove: async (keyIds, outcome) => {
+      await inSteps(keyIds, (some) => outbox.remove(some, outcome));
     },
+    conflictsAmong: async (keyIds) => (await inSteps(keyIds, (some) => outbox.conflictsAmong(some))).flat(),
     publishAgain: async (databaseEpoch, keyIds) =>
-      keyIds.length === 0 ? [] : outbox.publishAgain(databaseEpoch, keyIds),
+      (await inSteps(keyIds, (some) => outbox.publishAgain(databaseEpoch, some))).flat(),
   };
 }
 
 /** A PendingRequest that is passed back is one that the engine returned, and is not checked. */
 function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
   return {
-    resumeTopUps: (contacts) => attempt(() => requests.resumeTopUps(checkContacts(contacts))),
-    reserveRoom: (contacts) => attempt(() => requests.reserveRoom(checkContacts(contacts))),
-    missingCoins: (contacts) => attempt(() => requests.missingCoins(checkContacts(contacts))),
+    resumeTopUps: async (contacts) =>
+      (await inSteps(checkContacts(contacts), (some) => requests.resumeTopUps(some))).flat(),
+    reserveRoom: async (contacts) =>
+      (await inSteps(checkContacts(contacts), (some) => requests.reserveRoom(some))).flat(),
+    missingCoins: async (contacts) =>
+      new Map(
+        (await inSteps(checkContacts(contacts), (some) => requests.missingCoins(some))).flatMap((some) => [...some]),
+      ),
     settleTopUp: (request, coins) => attempt(() => requests.settleTopUp(request, coins.map(checkFetchedCoin))),
+    discard: (contactId, coins) => attempt(() => requests.discard(contactId, coins.map(checkFetchedCoin))),
     openOnDemand: (wish, options) => attempt(() => requests.openOnDemand(checkWish(wish), options)),
     settleOnDemand: (request, coin) =>
       attempt(() => requests.settleOnDemand(request, coin === null ? null : checkFetchedCoin(coin))),

@@ -8,6 +8,8 @@ export const DELIVERY_WINDOW_DAYS = 7;
 export const CLOCK_SKEW_MS = 5 * 60_000;
 /** The tombstone of a burned key keeps its category and times for this long, so that a retransmission is recognised. */
 export const BURN_GRACE_MS = 5_000;
+/** The maximum number of keys that purgeExpired destroys in one transaction, which takes about 20 ms. */
+export const PURGE_BATCH = 100;
 
 /** ACTIVE: can be fetched. EXPIRED: past `expiresAt`, not yet purged. BURNED: destroyed before `expiresAt`. */
 export type VaultKeyStatus = 'ACTIVE' | 'BURNED' | 'EXPIRED' | 'ABSENT';
@@ -78,7 +80,9 @@ export interface SecureVault {
   /**
    * Destroys keys past their `expiresAt`, and keys created more than `maxAgeDays` ago (a whole number, 0 to 3650;
    * default 30). Fewer days than the vault's lifetime of 30 would destroy keys that contacts may still write to, so
-   * that rejects with InvalidArgumentError unless `{ evenIfOwed: true }` is passed.
+   * that rejects with InvalidArgumentError unless `{ evenIfOwed: true }` is passed. Runs in batches of 100 keys, each
+   * of them atomic, so that other calls get their turn; if it rejects, earlier batches stay done, and calling it again
+   * destroys the rest.
    * @returns the number of private halves destroyed.
    */
   purgeExpired(maxAgeDays?: number, options?: { readonly evenIfOwed?: boolean }): Promise<number>;

@@ -1,10 +1,14 @@
+import { CoinServiceError } from '../../coin-client/coin-service-error';
 import { withLowerCategories } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { InventoryCoin } from '../contract/inventory';
 import type { OnDemandWish } from '../contract/pending-requests';
-import { isFinal, isServiceError } from '../service-error';
+import { checkObject } from '../contract/validate';
+import { UnusableCoinError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
-import { readFetchedCoin } from './fetched-coin';
+import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
+import { checkFetchOptions, type FetchOptions, isAccepted, isPossibleExpiry, readFetchedCoin } from './fetched-coin';
+import { isFinal } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { toWire } from './top-up';
 
@@ -19,47 +23,67 @@ export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategor
  * call, so that the next call for the same contact and parameters gets the coin of a lost response. The request is
  * closed and the coin remembered as used before the coin is returned, so that no crash uses a coin twice.
  *
- * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, an error of the storage, or the
- * unchanged ServiceError of the last attempt. The request then stays pending unless the service refused it permanently.
- * @returns null if the service has no such coin.
+ * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, ClockError, an error of the
+ * storage, or the CoinServiceError of the last attempt. The request then stays pending unless the service refused it
+ * permanently. Rejects with UnusableCoinError if the service gave a coin that must not be used: its `reason` is
+ * MALFORMED, BAD_SIGNATURE (`verify` refused it), ALREADY_USED or EXPIRED. The request is then closed.
+ * @returns null if the service has no such coin, and for no other reason.
  */
 export async function fetchOnDemand(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   wish: FetchOnDemandWish,
+  options: FetchOptions = {},
 ): Promise<InventoryCoin | null> {
   checkAccess(service);
-  return observeFlow(storage, 'fetch_on_demand', () => fetchOne(storage, service, wish));
+  checkObject('wish', wish);
+  checkFetchOptions(options);
+  return observeFlow(storage, 'fetch_on_demand', () => fetchOne(storage, service, wish, options));
 }
 
 async function fetchOne(
   storage: DeviceStorage,
   service: CoinServiceAccess,
   { contactId, userId, coinCategory, allowLowerCategories = false }: FetchOnDemandWish,
+  options: FetchOptions,
 ): Promise<InventoryCoin | null> {
+  const { pendingRequests } = storage;
   const wish = { contactId, userId, coinCategory, allowLowerCategories };
-  // A pending request may bring a coin that another process used, or that has expired meanwhile. A fresh one cannot.
+  const categories = allowLowerCategories ? withLowerCategories(coinCategory) : [coinCategory];
+  let reason: 'EXPIRED' | 'ALREADY_USED' = 'ALREADY_USED';
+  await requireTrustedClock(storage, service);
+  // A pending request may bring a coin that another process used, or that has expired meanwhile. A fresh one should not.
   for (const fresh of [false, true]) {
-    const request = await storage.pendingRequests.openOnDemand(wish, { fresh });
+    const request = await pendingRequests.openOnDemand(wish, { fresh });
     try {
       const { coins } = await callService(service, service.client.fetchCoins, toWire(request), {
-        beforeRepeat: () => storage.pendingRequests.recordAttempts([request]),
+        beforeRepeat: () => pendingRequests.recordAttempts([request]),
       });
       const [first] = coins;
       if (first === undefined) {
-        await storage.pendingRequests.settleOnDemand(request, null);
+        await pendingRequests.settleOnDemand(request, null);
         return null;
       }
-      const allowed = allowLowerCategories ? withLowerCategories(coinCategory) : [coinCategory];
-      const coin = readFetchedCoin(contactId, first, allowed);
-      if (coin === null) await storage.pendingRequests.abandon(request);
-      else if (await storage.pendingRequests.settleOnDemand(request, coin)) return coin;
+      const coin = readFetchedCoin(first, { contactId, categories });
+      // The request stays pending, so that a repeat with the right clock gets the same coin.
+      const clockError = coin === null ? null : await checkFreshCoins(storage, service, [coin]);
+      if (clockError !== null) throw clockError;
+      if (coin === null || !isPossibleExpiry(coin.expiresAt, storage.clock.now())) {
+        await pendingRequests.abandon(request);
+        throw new UnusableCoinError('MALFORMED');
+      }
+      if (!(await isAccepted(options, coin))) {
+        await pendingRequests.settleOnDemand(request, coin);
+        throw new UnusableCoinError('BAD_SIGNATURE');
+      }
+      if (await pendingRequests.settleOnDemand(request, coin)) return coin;
+      reason = coin.expiresAt.getTime() <= storage.clock.now() ? 'EXPIRED' : 'ALREADY_USED';
     } catch (error) {
-      if (isServiceError(error) && isFinal(error.code)) await storage.pendingRequests.abandon(request);
+      if (error instanceof CoinServiceError && isFinal(error.code)) await pendingRequests.abandon(request);
       throw error;
     } finally {
-      await storage.pendingRequests.release(request);
+      await pendingRequests.release(request);
     }
   }
-  return null;
+  throw new UnusableCoinError(reason);
 }

@@ -1,8 +1,11 @@
+import { CoinServiceError } from '../../coin-client/coin-service-error';
+import { invalidAnswer } from '../../coin-client/unary-call';
+import type { InventoryCount } from '../../gen/aqm/coin/v1/coin';
 import { CoinStateResult_State as State } from '../../gen/aqm/coin/v1/coin_service';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName } from '../contract/inventory';
-import { isServiceError, reasonOf } from '../service-error';
+import { InvalidArgumentError, RetireManyError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
 import { MAX_EPOCHS, type PublishReport, publishCoins } from './publish-coins';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
@@ -17,11 +20,14 @@ import { type CoinServiceAccess, callService, checkAccess } from './service-call
  *   until its expiry.
  * - TO_PUBLISH: the service does not know the coin, which was sent under the current epoch or never. It was put (back)
  *   into the outbox and published; `published` has the outcome.
- * - NOT_PUBLISHABLE: the service does not know the coin, but it is never published again: it was sent before the
- *   service was restored from a backup, or the device has no public half of it. The private half stays until its
- *   expiry. Mint another coin.
+ * - NOT_PUBLISHABLE: the service does not know the coin, and it cannot be published: it was sent before the service was
+ *   restored from a backup, it was refused when it was sent, or the device has no public half of it, because
+ *   publishCoins never got it. The private half stays until its expiry. In the last case pass the coin to publishCoins,
+ *   otherwise mint another one.
+ * - CONFLICT: the service has a coin with this id that publishCoins found to be another one. This device cannot decrypt
+ *   with it, so it was left out of the list of coins to keep, and is retired. Mint another coin with a new id.
  */
-export type ReconcileOutcome = 'IN_STOCK' | 'SPENT' | 'EXPIRED' | 'TO_PUBLISH' | 'NOT_PUBLISHABLE';
+export type ReconcileOutcome = 'IN_STOCK' | 'SPENT' | 'EXPIRED' | 'TO_PUBLISH' | 'NOT_PUBLISHABLE' | 'CONFLICT';
 
 export interface ReconcileResult extends CoinName {
   readonly outcome: ReconcileOutcome;
@@ -39,8 +45,19 @@ export interface ReconcileReport {
   readonly published: PublishReport;
 }
 
+export interface ReconcileOptions {
+  /**
+   * Retires coins also if they are more than half of a category's stock of 4 or more. That is right after the vault was
+   * wiped or restored from a backup; otherwise it is more likely that the wrong storage is open or the clock is wrong.
+   * Default false.
+   */
+  readonly retireMany?: boolean;
+}
+
 /** The maximum number of ids of one ReconcileCoins call. */
 const MAX_IDS = 1000;
+/** A stock of fewer coins may be retired as a whole without `retireMany`. */
+const MIN_GUARDED_STOCK = 4;
 
 /**
  * Makes the caller's own stock at the coin service match the vault. Call it after the vault was restored from an old
@@ -49,12 +66,19 @@ const MAX_IDS = 1000;
  * only one: another device of the same user, with a vault of its own, would lose its coins.
  *
  * It may run at the same time as publishCoins of any process. After a crash at any point, call it again. Rejects with
- * the same errors as publishCoins.
+ * RetireManyError, before anything was changed, if it would retire more than half of a category's stock of 4 or more
+ * and `retireMany` is not true; otherwise with the same errors as publishCoins.
  */
-export async function reconcileCoins(storage: DeviceStorage, service: CoinServiceAccess): Promise<ReconcileReport> {
+export async function reconcileCoins(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  options: ReconcileOptions = {},
+): Promise<ReconcileReport> {
   checkAccess(service);
+  const { retireMany = false } = options;
+  if (typeof retireMany !== 'boolean') throw new InvalidArgumentError('retireMany', 'must be true or false');
   return observeFlow(storage, 'reconcile_coins', async () => {
-    const compared = await compare(storage, service);
+    const compared = await compare(storage, service, retireMany);
     return { ...compared, published: await publishCoins(storage, service, []) };
   });
 }
@@ -62,22 +86,48 @@ export async function reconcileCoins(storage: DeviceStorage, service: CoinServic
 type Compared = Omit<ReconcileReport, 'published'>;
 
 /** Compares the vault with the stock, and starts again if the service is restored meanwhile. */
-async function compare(storage: DeviceStorage, service: CoinServiceAccess): Promise<Compared> {
+async function compare(storage: DeviceStorage, service: CoinServiceAccess, retireMany: boolean): Promise<Compared> {
   for (let epochs = 1; ; epochs += 1) {
-    const { databaseEpoch, serverTime } = await callService(service, service.client.getInventoryCount, {});
-    if (serverTime === undefined) throw new TypeError('The response of GetInventoryCount has no server_time.');
-    const results: ReconcileResult[] = [];
-    const retired: Record<CoinCategoryName, number | null> = perCategory(() => null);
+    const count = await countStock(service);
+    const { databaseEpoch, serverTime } = count;
+    // A clock that is ahead would leave active keys out of the list, and the service would retire their coins.
+    await storage.clock.confirm(serverTime);
+    const comparisons = COIN_CATEGORY_NAMES.map(
+      (coinCategory) => new Comparison(storage, service, { coinCategory, databaseEpoch, listedAt: serverTime }),
+    );
     try {
-      for (const coinCategory of COIN_CATEGORY_NAMES) {
-        const comparison = new Comparison(storage, service, { coinCategory, databaseEpoch, listedAt: serverTime });
-        retired[coinCategory] = await comparison.run(results);
-      }
+      for (const comparison of comparisons) await comparison.askStates();
+      if (!retireMany) await refuseToRetireMany(service, comparisons, count.available);
+      const results: ReconcileResult[] = [];
+      const retired: Record<CoinCategoryName, number | null> = perCategory(() => null);
+      for (const comparison of comparisons) retired[comparison.coinCategory] = await comparison.repair(results);
       return { results, retired };
     } catch (error) {
-      if (epochs === MAX_EPOCHS || !isServiceError(error) || reasonOf(error) !== 'EPOCH_CHANGED') throw error;
+      const isRestored = error instanceof CoinServiceError && error.reason === 'EPOCH_CHANGED';
+      if (epochs === MAX_EPOCHS || !isRestored) throw error;
     }
   }
+}
+
+async function countStock(service: CoinServiceAccess) {
+  const { databaseEpoch, serverTime, available } = await callService(service, service.client.getInventoryCount, {});
+  if (serverTime === undefined) throw invalidAnswer('The response of GetInventoryCount has no server_time.');
+  if (available === undefined) throw invalidAnswer('The response of GetInventoryCount has no available coins.');
+  return { databaseEpoch, serverTime, available };
+}
+
+/** Throws RetireManyError if the comparisons would retire more than half of a category's stock. */
+async function refuseToRetireMany(
+  service: CoinServiceAccess,
+  comparisons: readonly Comparison[],
+  counted: InventoryCount,
+): Promise<void> {
+  if (comparisons.every((comparison) => comparison.retiresFew(counted))) return;
+  // Coins that were handed out between the count and the states look as if they would be retired. They are not in stock
+  // any more in a second count, and coins that were uploaded meanwhile were not yet in the first.
+  const { available: recounted } = await countStock(service);
+  const many = comparisons.filter((comparison) => !comparison.retiresFew(counted) && !comparison.retiresFew(recounted));
+  if (many.length > 0) throw new RetireManyError(many.map((comparison) => comparison.wouldRetire(recounted)));
 }
 
 interface Listing {
@@ -92,38 +142,70 @@ interface Listing {
 
 /** Compares the coins of one category. */
 class Comparison {
+  readonly coinCategory: CoinCategoryName;
   readonly #storage: DeviceStorage;
   readonly #service: CoinServiceAccess;
   readonly #listing: Listing;
+  #states: ReadonlyMap<string, State> = new Map();
 
   constructor(storage: DeviceStorage, service: CoinServiceAccess, listing: Listing) {
+    this.coinCategory = listing.coinCategory;
     this.#storage = storage;
     this.#service = service;
     this.#listing = listing;
   }
 
-  /** Adds the results and returns the number of retired coins, or null if the list would have been too long. */
-  async run(results: ReconcileResult[]): Promise<number | null> {
-    const { coinCategory, databaseEpoch } = this.#listing;
-    const { outbox, vault } = this.#storage;
-    const states = await this.#statesOf(await vault.listKeyIds(coinCategory));
-    const idsIn = (...wanted: State[]) =>
-      [...states].filter(([, state]) => wanted.includes(state)).map(([keyId]) => keyId);
-    const unknown = idsIn(State.STATE_UNKNOWN);
-    await outbox.remove(idsIn(State.STATE_SPENT, State.STATE_EXPIRED));
-    const waiting = new Set(await outbox.publishAgain(databaseEpoch, unknown));
-    for (const [keyId, state] of states) {
-      const outcome = OUTCOMES[state] ?? (waiting.has(keyId) ? 'TO_PUBLISH' : 'NOT_PUBLISHABLE');
-      results.push({ keyId, coinCategory, outcome });
+  /** Reads the vault, and asks the service for the state of every coin. Changes nothing. */
+  async askStates(): Promise<void> {
+    this.#states = await this.#statesOf(await this.#storage.vault.listKeyIds(this.coinCategory));
+  }
+
+  /** Returns false if the list would retire more than half of the counted stock. */
+  retiresFew(counted: InventoryCount): boolean {
+    const { available, wouldRetire } = this.wouldRetire(counted);
+    const isTooLong = this.#idsIn(State.STATE_IN_STOCK).length > MAX_IDS;
+    return isTooLong || available < MIN_GUARDED_STOCK || 2 * wouldRetire <= available;
+  }
+
+  /**
+   * Returns how many coins of the counted stock the vault does not know of. Coins that are in CONFLICT are not among
+   * them: the service itself has said that this device's coin is another one.
+   */
+  wouldRetire(counted: InventoryCount) {
+    const available = counted[specOf(this.coinCategory).countField];
+    const wouldRetire = Math.max(0, available - this.#idsIn(State.STATE_IN_STOCK).length);
+    return { coinCategory: this.coinCategory, available, wouldRetire };
+  }
+
+  /**
+   * Publishes and retires what differs. Adds the results, and returns the number of retired coins, or null if the list
+   * would have been too long.
+   */
+  async repair(results: ReconcileResult[]): Promise<number | null> {
+    const { coinCategory } = this;
+    const { outbox } = this.#storage;
+    const inStock = this.#idsIn(State.STATE_IN_STOCK);
+    const unknown = this.#idsIn(State.STATE_UNKNOWN);
+    const conflicts = new Set(await outbox.conflictsAmong(inStock));
+    await outbox.remove(this.#idsIn(State.STATE_SPENT), 'SPENT');
+    await outbox.remove(this.#idsIn(State.STATE_EXPIRED), 'EXPIRED');
+    const waiting = new Set(await outbox.publishAgain(this.#listing.databaseEpoch, unknown));
+    for (const [keyId, state] of this.#states) {
+      const known = conflicts.has(keyId) ? 'CONFLICT' : OUTCOMES[state];
+      results.push({ keyId, coinCategory, outcome: known ?? (waiting.has(keyId) ? 'TO_PUBLISH' : 'NOT_PUBLISHABLE') });
     }
-    const inStock = idsIn(State.STATE_IN_STOCK);
-    if (inStock.length > MAX_IDS) return null;
+    const own = inStock.filter((id) => !conflicts.has(id));
+    if (own.length > MAX_IDS) return null;
     // A coin whose upload had begun but was not committed was unknown, and may be in stock now with an upload time
     // before listedAt, so it must be on the list. The waiting coins may be such coins; the others are listed as far as
     // they fit.
     const others = unknown.filter((id) => !waiting.has(id));
-    const keyIds = [...inStock, ...waiting, ...others].slice(0, MAX_IDS);
+    const keyIds = [...own, ...waiting, ...others].slice(0, MAX_IDS);
     return (await this.#call(keyIds, true)).retiredCount;
+  }
+
+  #idsIn(wanted: State): string[] {
+    return [...this.#states].filter(([, state]) => state === wanted).map(([keyId]) => keyId);
   }
 
   async #statesOf(keyIds: readonly string[]): Promise<Map<string, State>> {
@@ -134,7 +216,7 @@ class Comparison {
       for (const [index, keyId] of part.entries()) {
         const result = results[index];
         if (result?.keyId !== keyId || !KNOWN_STATES.has(result.state)) {
-          throw new TypeError(`The coin service gave no state that this release knows for id ${index} of the list.`);
+          throw invalidAnswer(`The coin service gave no state that this release knows for id ${index} of the list.`);
         }
         states.set(keyId, result.state);
       }

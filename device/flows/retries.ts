@@ -1,8 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
-import { type ServiceError, status } from '@grpc/grpc-js';
-import { RetryInfo } from 'nice-grpc-error-details';
+import { status } from '@grpc/grpc-js';
 import { InvalidArgumentError } from '../errors';
-import { detailOf } from '../service-error';
 
 /** Controls the repetition of calls that fail with UNAVAILABLE or DEADLINE_EXCEEDED. */
 export interface RetryPolicy {
@@ -42,7 +40,7 @@ const MAX_WAIT_MS = 24 * 60 * 60_000;
 export interface Failure {
   readonly code: number;
   /** The minimum wait that the service requests, in milliseconds. */
-  readonly retryAfterMs?: number;
+  readonly retryAfterMs?: number | undefined;
 }
 
 /** Counts the attempts of one call and waits between them. */
@@ -77,10 +75,21 @@ export function isRetryable(code: number): boolean {
   return code === status.UNAVAILABLE || code === status.DEADLINE_EXCEEDED;
 }
 
-export function failureOf(error: ServiceError): Failure {
-  const info = detailOf(error, 'RetryInfo');
-  const delay = info && RetryInfo.decode(info).retryDelay;
-  return { code: error.code, retryAfterMs: delay && delay.seconds * 1000 + delay.nanos / 1e6 };
+/** The codes of errors that repeating the same request cannot change. */
+const FINAL_CODES: ReadonlySet<number> = new Set([
+  status.INVALID_ARGUMENT,
+  status.NOT_FOUND,
+  status.ALREADY_EXISTS,
+  status.PERMISSION_DENIED,
+  status.FAILED_PRECONDITION,
+  status.OUT_OF_RANGE,
+  status.UNIMPLEMENTED,
+  status.DATA_LOSS,
+]);
+
+/** Returns true if repeating the same request cannot succeed. */
+export function isFinal(code: number): boolean {
+  return FINAL_CODES.has(code);
 }
 
 /** Checks the retry policy. Throws InvalidArgumentError naming the field. */

@@ -1,15 +1,17 @@
-import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { CoinServiceError } from '../../coin-client/coin-service-error';
+import { authorization, type UnaryMethod, unaryCall } from '../../coin-client/unary-call';
 import type { CoinServiceClient } from '../../gen/aqm/coin/v1/coin_service';
 import { InvalidArgumentError } from '../errors';
-import { isServiceError } from '../service-error';
 import { tracedCall } from '../telemetry/tracing';
-import { checkRetry, failureOf, Retries, type RetrySettings } from './retries';
+import { checkRetry, Retries, type RetrySettings } from './retries';
 
 /** Gives the flows access to the coin service. */
 export interface CoinServiceAccess extends RetrySettings {
+  /** The `client` of connectCoinService, which replaces a dead connection, or one of your own. */
   readonly client: CoinServiceClient;
   /**
-   * Returns the token, without the word Bearer. Called before every attempt of a call, so that it can renew the token.
+   * Returns the token, without the word Bearer, spaces and line ends. Called before every attempt of a call, so that it
+   * can renew the token.
    */
   readonly token: () => string | Promise<string>;
   /** The deadline of each attempt in milliseconds, 1 to 300000. Default 10000. */
@@ -20,16 +22,13 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 /** The longest deadline of an attempt. Pending requests rely on it, see MAX_ATTEMPT_MS. */
 const MAX_TIMEOUT_MS = 300_000;
 
-type UnaryMethod<Request, Response> = (
-  request: Request,
-  metadata: Metadata,
-  options: Partial<CallOptions>,
-  callback: (error: ServiceError | null, response: Response) => void,
-) => ClientUnaryCall;
-
 /** Checks the access settings. Every flow does so before it changes anything. Throws InvalidArgumentError. */
 export function checkAccess(service: CoinServiceAccess): void {
-  const { timeoutMs = DEFAULT_TIMEOUT_MS } = service;
+  const { client, token, timeoutMs = DEFAULT_TIMEOUT_MS } = service ?? {};
+  if (typeof client?.getChannel !== 'function') {
+    throw new InvalidArgumentError('client', 'must be a CoinServiceClient, such as the `client` of connectCoinService');
+  }
+  if (typeof token !== 'function') throw new InvalidArgumentError('token', 'must be a function that returns the token');
   if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS)) {
     throw new InvalidArgumentError('timeoutMs', `must be from 1 to ${MAX_TIMEOUT_MS}`);
   }
@@ -46,8 +45,8 @@ export interface Repetition {
 
 /**
  * Makes one call with token and deadline. If it fails with UNAVAILABLE or DEADLINE_EXCEEDED, the same request, with the
- * same request_id, is sent again according to the RetryPolicy of `service`. Rejects with the unchanged ServiceError of
- * the last attempt, or with the error of `token`.
+ * same request_id, is sent again according to the RetryPolicy of `service`. Rejects with the CoinServiceError of the last
+ * attempt, or with the error of `token`.
  */
 export async function callService<Request, Response>(
   service: CoinServiceAccess,
@@ -59,7 +58,7 @@ export async function callService<Request, Response>(
     try {
       return await attempt(service, method, request, number);
     } catch (error) {
-      if (!isServiceError(error) || !(await retries.again(failureOf(error)))) throw error;
+      if (!(error instanceof CoinServiceError) || !(await retries.again(error))) throw error;
     }
     await beforeRepeat?.();
   }
@@ -71,18 +70,10 @@ async function attempt<Request, Response>(
   request: Request,
   number: number,
 ): Promise<Response> {
-  const metadata = new Metadata();
-  metadata.set('authorization', `Bearer ${await service.token()}`);
-  // gRPC deadlines are times of the machine's own clock, which may differ from the injected one.
-  const deadline = Date.now() + (service.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-  const send = () =>
-    new Promise<Response>((resolve, reject) => {
-      method.call(service.client, request, metadata, { deadline }, (error, response) => {
-        if (error) reject(error);
-        else resolve(response);
-      });
-    });
-  return tracedCall({ path: pathOf(method), metadata, target: targetOf(service.client), attempt: number }, send);
+  const { client, timeoutMs = DEFAULT_TIMEOUT_MS } = service;
+  const metadata = await authorization(service.token);
+  const call = { path: pathOf(method), metadata, target: targetOf(client), attempt: number };
+  return tracedCall(call, () => unaryCall(client, method, request, metadata, timeoutMs));
 }
 
 /** Returns the path of a method, which grpc-js stores as a property of it. */

@@ -1,5 +1,6 @@
 import { type BudgetTable, CONTACT_PRIORITIES, DEFAULT_PRIORITY } from '../contract/budget';
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
+import { RESERVATION_MS } from '../contract/pending-requests';
 import type { Argument, Arguments, Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
@@ -24,6 +25,7 @@ export class CoinCache {
       categories: COIN_CATEGORY_NAMES,
       budgets: Object.fromEntries(CONTACT_PRIORITIES.map((priority) => [priority, budgets[priority]])),
       default_priority: DEFAULT_PRIORITY,
+      reservation_ms: RESERVATION_MS,
     });
   }
 
@@ -53,6 +55,6 @@ export class CoinCache {
   }
 
   #withRules(build: Arguments): Arguments {
-    return (nowMs): readonly Argument[] => [nowMs, this.#rules, ...build(nowMs)];
+    return (nowMs, forgetMs): readonly Argument[] => [nowMs, this.#rules, ...build(nowMs, forgetMs)];
   }
 }

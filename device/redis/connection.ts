@@ -1,43 +1,52 @@
 import { Redis } from 'ioredis';
-import { ClosedError, InvalidArgumentError, UnreachableError } from '../errors';
+import { type ClockSettings, type Times, TrustedClock } from '../contract/trusted-clock';
+import { ClosedError, StorageMissingError, UnreachableError } from '../errors';
 import type { RedisAddress } from '../redis-address';
-import { movedError, namedError } from './redis-errors';
-import type { Reply } from './reply';
+import { isWrongServer, movedError, namedError } from './redis-errors';
+import { listIn, numberIn, type Reply } from './reply';
 import { checksMoveState, readScript, SCRIPT_NAMES, type ScriptName } from './scripts';
+import type { CheckedServer } from './server-checks';
 
-export interface ConnectionSettings {
+export interface ConnectionSettings extends ClockSettings {
   readonly address: RedisAddress;
-  readonly now: () => Date;
-  /** The key of the device's record, whose field `copy_state` is the move state. */
+  /** The key of the device's record, with the fields `copy_state` (the move state) and `trusted_at` (the trusted time). */
   readonly deviceKey: string;
   /** The longest wait for a connection, in milliseconds. */
   readonly connectTimeoutMs: number;
   /** The longest wait for a reply, in milliseconds. */
   readonly answerTimeoutMs: number;
+  /** Checks the server after every connection. If it rejects, the connection is broken and the call fails with it. */
+  readonly check: (server: CheckedServer) => Promise<void>;
 }
 
 export type Argument = string | number | Buffer;
 
 /** Builds a script's arguments. Called right before the script is sent, so that they hold the current time. */
-export type Arguments = (nowMs: number) => readonly Argument[];
+export type Arguments = (nowMs: number, forgetMs: number) => readonly Argument[];
 
 /**
  * One connection to the server, made when it is needed: a call while the server is down fails at once, and the first
  * call after the server is back reconnects. No call is queued or sent a second time. A call whose connection broke
  * before the reply may or may not have been carried out.
+ *
+ * After every connection the server is checked again, because another one may have taken its place.
  */
 export class Connection {
   readonly #redis: Redis;
   readonly #settings: ConnectionSettings;
+  readonly #clock: TrustedClock;
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   /** The reason why the last attempt to connect failed. The rejected attempt itself does not give it. */
   #lastFailure: unknown;
+  /** Names the device in its record. Text where it can be, because ioredis sends Buffers more slowly. */
+  #identity: string | Buffer | undefined;
   /** True once the server has replied to a call. Until then a reply has to arrive within the connection timeout. */
   #hasReplied = false;
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings;
+    this.#clock = new TrustedClock(settings);
     this.#redis = new Redis({
       ...settings.address.options,
       lazyConnect: true,
@@ -63,34 +72,96 @@ export class Connection {
     return this.#settings.address.shown;
   }
 
-  /** Reads the injected clock, in milliseconds since 1970. */
-  now(): number {
-    const nowMs = this.#settings.now().getTime();
-    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
-    return nowMs;
+  /** Returns the times for one operation, as far as this process knows the trusted time. */
+  times(): Times {
+    return this.#clock.times();
+  }
+
+  /** Returns the times for one operation, after the trusted time was read again if the clock has jumped. */
+  async freshTimes(): Promise<Times> {
+    // Another process may have trusted a later time since.
+    if (this.#clock.hasJumped) await this.readTrustedTime();
+    return this.#clock.times();
+  }
+
+  /** Takes over the trusted time that the server keeps. */
+  async readTrustedTime(): Promise<void> {
+    const value = await this.call('hget', this.#settings.deviceKey, 'trusted_at');
+    this.#clock.adopt(value === null ? null : numberIn(value));
+  }
+
+  /** Rejects with ClockError if the device's clock is not trusted, by the time that the server keeps now. */
+  async checkClock(): Promise<void> {
+    await this.readTrustedTime();
+    this.#clock.check();
+  }
+
+  /** Rejects with ClockError if the device's clock is behind. */
+  async refuseBehind(): Promise<void> {
+    await this.freshTimes();
+    this.#clock.refuseBehind();
+  }
+
+  /** Changes the trusted time, and saves it also if the change ends with an error. */
+  async changeClock(change: (clock: TrustedClock) => void): Promise<void> {
+    await this.readTrustedTime();
+    try {
+      change(this.#clock);
+    } finally {
+      await this.#saveTrustedTime();
+    }
+  }
+
+  async #saveTrustedTime(): Promise<void> {
+    const { unsavedMs } = this.#clock;
+    if (unsavedMs === null) return;
+    await this.#runScript('trusted-time-save', [this.#settings.deviceKey], [unsavedMs]);
+    this.#clock.saved(unsavedMs);
+  }
+
+  /** Expects from now on that the server has the record of this device: its id, or else its salt. */
+  identify(identity: string | Buffer): void {
+    this.#identity = identity;
   }
 
   /** Runs one script, which is one atomic step and one round trip. `build` returns the script's ARGV. */
   async run(script: ScriptName, keys: readonly string[], build: Arguments): Promise<Reply> {
     await this.#ready();
-    const args = build(this.now());
-    const all = checksMoveState(script) ? [...keys, this.#settings.deviceKey] : keys;
-    return this.#answer(() => this.#scripted(script)(all.length, ...all, ...args));
+    if (!checksMoveState(script)) return this.#runScript(script, keys, build(0, 0));
+    const { nowMs, forgetMs } = await this.freshTimes();
+    await this.#saveTrustedTime();
+    const args = [...build(nowMs, forgetMs), forgetMs, this.#identity ?? ''];
+    return this.#runScript(script, [...keys, this.#settings.deviceKey], args);
   }
 
   /** Sends one command on one key, or about the server. */
   async call(command: string, ...args: readonly Argument[]): Promise<Reply> {
     await this.#ready();
-    return this.#answer(() => this.#redis.callBuffer(command, [...args]) as Promise<Reply>);
+    return this.#send(command, ...args);
   }
 
   /**
-   * Rejects with StorageMovedError unless the storage is in use, see MoveState. Needed where a command finds nothing,
-   * as it would in a wiped storage.
+   * Rejects with StorageMovedError unless the storage is in use, see MoveState, and with StorageMissingError if it is
+   * gone. Needed where a command finds nothing, as it would in a wiped storage.
    */
   async refuseMoved(): Promise<void> {
-    const moved = movedError(await this.call('hget', this.#settings.deviceKey, 'copy_state'), this.shown);
+    await this.#ready();
+    const moved = movedError(await this.#readMoveState(), this.shown);
     if (moved !== null) throw moved;
+  }
+
+  /** Returns the move state. Rejects with StorageMissingError if the record is gone or is that of another device. */
+  async #readMoveState(): Promise<Reply> {
+    const record = await this.#send('hmget', this.#settings.deviceKey, 'id', 'salt', 'copy_state');
+    const [id, salt, moveState = null] = listIn(record);
+    const found = id ?? salt;
+    const expected = Buffer.from(this.#identity ?? '');
+    if (!Buffer.isBuffer(found) || !found.equals(expected)) throw new StorageMissingError(this.shown);
+    return moveState;
+  }
+
+  #send(command: string, ...args: readonly Argument[]): Promise<Reply> {
+    return this.#answer(() => this.#redis.callBuffer(command, [...args]) as Promise<Reply>);
   }
 
   /** Closes the connection. Calls that were made before still get their replies. */
@@ -107,7 +178,12 @@ export class Connection {
     await this.#within(this.#settings.answerTimeoutMs, () => this.#redis.quit()).catch(() => undefined);
   }
 
-  #scripted(name: ScriptName): (...args: Argument[]) => Promise<Reply> {
+  /** Runs a script. Its arguments are passed as lists: thousands of arguments would exhaust the stack. */
+  #runScript(script: ScriptName, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
+    return this.#answer(() => this.#scripted(script)(keys.length, keys, args));
+  }
+
+  #scripted(name: ScriptName): (...args: (Argument | readonly Argument[])[]) => Promise<Reply> {
     const command: unknown = Reflect.get(this.#redis, `${name}Buffer`);
     if (typeof command !== 'function') throw new TypeError(`There is no script ${name}.`);
     return (...args) => command.apply(this.#redis, args);
@@ -116,7 +192,7 @@ export class Connection {
   /** Connects unless the connection is up, in which case it resolves without a wait. */
   async #ready(): Promise<void> {
     if (this.#closing !== undefined) throw new ClosedError();
-    if (this.#redis.status === 'ready') return;
+    if (this.#redis.status === 'ready' && !this.#redis.stream.destroyed && this.#connecting === undefined) return;
     this.#connecting ??= this.#connect().finally(() => {
       this.#connecting = undefined;
     });
@@ -127,19 +203,41 @@ export class Connection {
   async #connect(): Promise<void> {
     this.#lastFailure = undefined;
     try {
-      await this.#within(this.#settings.connectTimeoutMs, () => this.#redis.connect());
+      await this.#within(this.#settings.connectTimeoutMs, async () => {
+        await this.#ended();
+        await this.#redis.connect();
+      });
     } catch (error) {
       throw error instanceof UnreachableError ? error : namedError(this.#lastFailure ?? error, this.shown);
     }
+    try {
+      await this.#settings.check({ shown: this.shown, call: (command, ...args) => this.#send(command, ...args) });
+      if (this.#identity !== undefined) await this.#readMoveState();
+    } catch (error) {
+      this.#redis.stream.destroy();
+      // A database that does not exist breaks the connection during the check.
+      throw this.#lastFailure === undefined ? error : namedError(this.#lastFailure, this.shown);
+    }
+  }
+
+  /** Waits until a connection that was broken has ended, which it does a moment later. */
+  async #ended(): Promise<void> {
+    if (this.#redis.status === 'wait' || this.#redis.status === 'end') return;
+    await new Promise<void>((resolve) => {
+      this.#redis.once('end', resolve);
+    });
   }
 
   async #answer(send: () => Promise<Reply>): Promise<Reply> {
     const { connectTimeoutMs, answerTimeoutMs } = this.#settings;
+    const { stream } = this.#redis;
     try {
       const reply = await this.#within(this.#hasReplied ? answerTimeoutMs : connectTimeoutMs, send);
       this.#hasReplied = true;
       return reply;
     } catch (error) {
+      // The next call connects anew, and reaches the right server if it has the same name.
+      if (isWrongServer(error)) stream.destroy();
       throw error instanceof UnreachableError ? error : namedError(error, this.shown);
     }
   }

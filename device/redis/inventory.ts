@@ -8,7 +8,7 @@ import type { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, priorityIn, type Reply, rowsIn, textIn } from './reply';
-import { ttlMs } from './ttl';
+import { scan } from './scan';
 
 /** The inventory in Redis. Every call is one script or one command. */
 export class RedisInventory implements InventoryEngine {
@@ -27,9 +27,8 @@ export class RedisInventory implements InventoryEngine {
   async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
     const { contactId, keyId, coinCategory, expiresAtMs, publicKey, signature } = coin;
     const [tag, name] = this.#cache.tagAndName(contactId);
-    const stored = await this.#cache.run('coin-store', [tag], (nowMs) => {
-      return [tag, name, keyId, coinCategory, expiresAtMs, ttlMs(expiresAtMs, nowMs), publicKey, signature];
-    });
+    const args = [tag, name, keyId, coinCategory, expiresAtMs, publicKey, signature];
+    const stored = await this.#cache.run('coin-store', [tag], () => args);
     return stored === 1;
   }
 
@@ -93,9 +92,32 @@ export class RedisInventory implements InventoryEngine {
   }
 
   async garbageCollect(inactiveDays: number): Promise<number> {
-    return numberIn(
-      await this.#cache.runOverAll('contacts-collect', (nowMs) => [nowMs - inactiveDays * DAY_MS, ttlMs(nowMs, nowMs)]),
-    );
+    const removed = await this.#cache.runOverAll('contacts-collect', (_, forgetMs) => [
+      forgetMs - inactiveDays * DAY_MS,
+    ]);
+    return numberIn(removed);
+  }
+
+  async forgetContact(contactId: string): Promise<number> {
+    return this.#clear(this.#cache.tag(contactId), ['FORGET']);
+  }
+
+  async dropCachedCoins(): Promise<number> {
+    const tags = new Set(listIn(await this.#connection.call('zrange', this.#keys.contacts, 0, -1)).map(textIn));
+    // A contact that is fetched from on demand need not be among them.
+    const requests = this.#keys.requests('');
+    for await (const keys of scan(this.#connection, this.#keys.patternOf(requests))) {
+      for (const key of keys) tags.add(key.slice(requests.length));
+    }
+    // Otherwise a storage that was wiped by a move would look empty.
+    await this.#connection.refuseMoved();
+    let dropped = 0;
+    for (const tag of tags) dropped += await this.#clear(tag);
+    return dropped;
+  }
+
+  async #clear(tag: string, options: readonly string[] = []): Promise<number> {
+    return numberIn(await this.#cache.run('contact-clear', [tag], () => [tag, ...options]));
   }
 
   #nameOf(tag: Reply | undefined, name: Reply | undefined): string {

@@ -1,8 +1,8 @@
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
 
 /**
- * Defines every key name of one device. The namespace is in braces, so that a cluster keeps all keys of a device in one
- * slot and one script may change all of them.
+ * Defines every key name of one device. The namespace is in braces, which in a cluster would keep all keys of a device in
+ * one slot. (A cluster is refused at opening, because its redirections are not followed.)
  *
  * A member that ends in Prefix is for keys whose last part only a script knows, because it finds it in an index: the
  * script gets the prefix among its KEYS.
@@ -10,7 +10,7 @@ import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-cat
 export class Keys {
   readonly #vault: string;
   readonly #inventory: string;
-  /** Hash: layout, key check and move state. Its name has no version, because every release must find it. */
+  /** Hash: layout, id, key check and move state. Its name has no version, because every release must find it. */
   readonly device: string;
 
   constructor(namespace: string) {
@@ -81,6 +81,11 @@ export class Keys {
     return `${this.#inventory}:contacts`;
   }
 
+  /** Sorted set: contacts of which only the name is kept, for their used coins, scored by the latest expiry of those. */
+  get forgotten(): string {
+    return `${this.contacts}:forgotten`;
+  }
+
   /** Sorted set: contact and id of used coins, scored by expiry time. */
   get used(): string {
     return `${this.#inventory}:used`;
@@ -143,6 +148,11 @@ export class Keys {
     const indexes = COIN_CATEGORY_NAMES.map((category) => this.coinIndex(category, ''));
     const coins = `${this.#inventory}:coin:`;
     return [this.contacts, this.used, this.sequence, this.contact(''), coins, ...indexes];
+  }
+
+  /** The indexes of everything that outlives its pending requests. A device without any of them is empty. */
+  get everyIndex(): string[] {
+    return [this.byCreation, this.burned, this.outbox, this.published, this.contacts, this.used];
   }
 
   /** The SCAN patterns that match every key of the device except its own record. */

@@ -11,13 +11,13 @@ import { listIn, textIn } from './reply';
 import { infoField } from './server-checks';
 
 /**
- * Opens a storage as an endpoint of a move. An unknown device is created, or with `mustExist` is an UnreachableError.
+ * Opens a storage as an endpoint of a move. An unknown device is created, or with `mustExist` is a StorageMissingError.
  */
 export function openRedisMoveEndpoint(
   settings: RedisSettings,
   options: { readonly mustExist: boolean },
 ): Promise<MoveEndpoint> {
-  return openDevice(settings, async (device) => new RedisMoveEndpoint(device), options);
+  return openDevice({ ...settings, create: !options.mustExist }, async (device) => new RedisMoveEndpoint(device));
 }
 
 class RedisMoveEndpoint implements MoveEndpoint {
@@ -48,16 +48,12 @@ class RedisMoveEndpoint implements MoveEndpoint {
   }
 
   async changeState(from: MoveState, to: MoveState): Promise<void> {
-    const { byCreation, burned, outbox, published, contacts, used, device } = this.#keys;
+    const { device, everyIndex } = this.#keys;
     const mustBeEmpty = to.state === 'RECEIVING' && from.state !== 'RECEIVING';
     // Pending requests are in no index, so that only a SCAN finds them.
     if (mustBeEmpty && !(await this.isEmpty())) throw new TargetNotEmptyError(this.shown);
     const state = ['copy_state', to.state, 'copy_id', to.moveId ?? '', 'copy_run', to.runId ?? ''];
-    await this.#step(
-      from,
-      [['hset', device, ...state]],
-      mustBeEmpty ? [byCreation, burned, outbox, published, contacts, used] : [],
-    );
+    await this.#step(from, [['hset', device, ...state]], mustBeEmpty ? everyIndex : []);
   }
 
   async isEmpty(): Promise<boolean> {

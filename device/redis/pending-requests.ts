@@ -16,7 +16,6 @@ import type { CoinCache } from './coin-cache';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { categoryIn, listIn, numberIn, oneOf, type Reply, rowsIn, textIn } from './reply';
-import { ttlMs } from './ttl';
 
 const FATES = ['STORED', 'HELD', 'EXPIRED', 'ALREADY_USED', 'OVER_BUDGET'] as const;
 
@@ -84,7 +83,7 @@ export class RedisPendingRequests implements PendingRequestsEngine {
     const contactIds = [...new Set([request.contactId, ...coins.map(({ contactId }) => contactId)])];
     const named = contactIds.map((contactId) => this.#cache.tagAndName(contactId));
     const tags = named.map(([tag]) => tag);
-    const reply = await this.#cache.run('top-up-settle', tags, (nowMs) => [
+    const reply = await this.#cache.run('top-up-settle', tags, () => [
       request.requestId,
       named.length,
       ...named.flat(),
@@ -93,7 +92,6 @@ export class RedisPendingRequests implements PendingRequestsEngine {
         keyId,
         coinCategory,
         expiresAtMs,
-        ttlMs(expiresAtMs, nowMs),
         publicKey,
         signature,
       ]),
@@ -108,6 +106,15 @@ export class RedisPendingRequests implements PendingRequestsEngine {
       else if (fate !== 'HELD') settled.discarded.push({ ...name, reason: fate } satisfies DiscardedCoin);
     }
     return settled;
+  }
+
+  async discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void> {
+    const [tag, name] = this.#cache.tagAndName(contactId);
+    await this.#cache.run('coins-discard', [tag], () => [
+      tag,
+      name,
+      ...coins.flatMap(({ keyId, expiresAtMs }) => [keyId, expiresAtMs]),
+    ]);
   }
 
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {

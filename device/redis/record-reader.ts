@@ -7,9 +7,7 @@ import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
 import type { RedisDevice } from './open';
 import { bytesIn, listIn, numberIn, type Reply, rowsIn, textIn } from './reply';
-
-/** The number of keys that one step of SCAN examines. */
-const SCAN_COUNT = 500;
+import { scan } from './scan';
 
 type Records<Kind extends RecordKind> = AsyncGenerator<DeviceRecords[Kind]>;
 
@@ -51,7 +49,7 @@ export class RecordReader {
    * Lists every key of the device except its own record, by SCAN, which is fast enough for a move. May repeat a key.
    */
   async *ownKeys(): AsyncGenerator<string[]> {
-    for (const pattern of this.#keys.everyPattern) yield* this.#scan(pattern);
+    for (const pattern of this.#keys.everyPattern) yield* scan(this.#connection, pattern);
   }
 
   async *#vaultKeys(): Records<'vault_key'> {
@@ -164,14 +162,14 @@ export class RecordReader {
       names.set(tag, contactId);
       if (contactId !== null) yield { contact_id: contactId, key_id: id, expires_at: expiresAt };
       // The server keeps a name as long as any of the used ids that refer to it.
-      else if (expiresAt > this.#connection.now()) throw new StorageCorruptedError();
+      else if (expiresAt > this.#connection.times().forgetMs) throw new StorageCorruptedError();
     }
   }
 
   async *#requests(): Records<'open_request'> {
     const seen = new Set<string>();
     const prefix = this.#keys.requests('');
-    for await (const keys of this.#scan(this.#keys.patternOf(prefix))) {
+    for await (const keys of scan(this.#connection, this.#keys.patternOf(prefix))) {
       for (const key of keys) {
         if (seen.has(key)) continue;
         seen.add(key);
@@ -213,16 +211,6 @@ export class RecordReader {
   async #scored(key: string): Promise<[string, number][]> {
     const members = rowsIn(await this.#connection.call('zrange', key, 0, -1, 'withscores'), 2);
     return members.map(([member, score]) => [textIn(member), numberIn(score)]);
-  }
-
-  async *#scan(pattern: string): AsyncGenerator<string[]> {
-    let cursor = '0';
-    do {
-      const reply = await this.#connection.call('scan', cursor, 'match', pattern, 'count', SCAN_COUNT);
-      const [next, keys] = listIn(reply);
-      cursor = textIn(next);
-      yield listIn(keys).map(textIn);
-    } while (cursor !== '0');
   }
 }
 

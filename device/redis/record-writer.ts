@@ -1,12 +1,11 @@
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import type { DeviceRecords, RecordKind } from '../contract/device-record';
 import { StorageCorruptedError } from '../errors';
-import type { Argument, Connection } from './connection';
+import type { Argument } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
 import type { RedisDevice } from './open';
 import type { StoredRequest } from './record-reader';
-import { ttlMs } from './ttl';
 
 type Command = Argument[];
 
@@ -15,7 +14,6 @@ const SEQUENCE_DIGITS = 16;
 
 /** Turns the records of one move into commands. Must get each record once, in the order of RECORD_KINDS. */
 export class RecordWriter {
-  readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #names: ContactNames;
   readonly #contacts = new Set<string>();
@@ -34,8 +32,7 @@ export class RecordWriter {
     open_request: (record) => this.#request(record),
   };
 
-  constructor({ connection, keys, names }: RedisDevice) {
-    this.#connection = connection;
+  constructor({ keys, names }: RedisDevice) {
     this.#keys = keys;
     this.#names = names;
   }
@@ -51,7 +48,6 @@ export class RecordWriter {
     const secrets = ['encryption_iv', Buffer.from(record.encryption_iv), 'auth_tag', Buffer.from(record.auth_tag)];
     return [
       ['hset', key, ...fields, ...secrets, 'encrypted_blob', Buffer.from(record.encrypted_blob)],
-      ['pexpire', key, this.#ttl(expiresAt)],
       ['zadd', this.#keys.byExpiry(categoryOf(name)), expiresAt, id],
       ['zadd', this.#keys.byCreation, created, id],
     ];
@@ -86,7 +82,6 @@ export class RecordWriter {
     const coin = this.#keys.outboxCoin(id);
     return [
       ['hset', coin, 'coin_category', name, ...halves, 'sent_epoch', epoch],
-      ['pexpire', coin, this.#ttl(expiresAt)],
       ['zadd', this.#keys.published, expiresAt, id],
     ];
   }
@@ -111,7 +106,6 @@ export class RecordWriter {
     const halves = ['public_key', Buffer.from(record.public_key), 'signature', Buffer.from(record.signature)];
     return [
       ['hset', key, 'sequence', digits, 'coin_category', name, 'expires_at', expiresAt, ...halves],
-      ['pexpire', key, this.#ttl(expiresAt)],
       ['zadd', this.#keys.coinIndex(categoryOf(name), tag), expiresAt, `${digits}:${id}`],
       ['set', this.#keys.sequence, this.#lastCoin],
     ];
@@ -124,7 +118,8 @@ export class RecordWriter {
     const latest = Math.max(this.#forgotten.get(tag) ?? expiresAt, expiresAt);
     this.#forgotten.set(tag, latest);
     const record = this.#keys.contact(tag);
-    return [used, ['hset', record, 'contact_id', this.#names.seal(contactId)], ['pexpire', record, this.#ttl(latest)]];
+    const name: Command = ['hset', record, 'contact_id', this.#names.seal(contactId)];
+    return [used, name, ['zadd', this.#keys.forgotten, latest, tag]];
   }
 
   #request(record: DeviceRecords['open_request']): Command[] {
@@ -141,10 +136,6 @@ export class RecordWriter {
       user_name: this.#names.seal(record.user_id).toString('base64'),
     };
     return [['hset', this.#keys.requests(tag), record.request_id, JSON.stringify(request)]];
-  }
-
-  #ttl(expiresAtMs: number): number {
-    return ttlMs(expiresAtMs, this.#connection.now());
   }
 }
 

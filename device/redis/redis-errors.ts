@@ -3,6 +3,7 @@ import {
   StorageBusyError,
   StorageCorruptedError,
   StorageFullError,
+  StorageMissingError,
   StorageMovedError,
   UnreachableError,
 } from '../errors';
@@ -12,7 +13,7 @@ import type { Reply } from './reply';
  * The failure as the server or the connection reported it. The error of ioredis is not kept, because it holds the
  * command's arguments: blobs and ids.
  */
-class RedisFailure extends Error {
+export class RedisFailure extends Error {
   override readonly name = 'RedisFailure';
 
   constructor(
@@ -34,8 +35,24 @@ export function replyCode(error: unknown): string {
   return isReplyError(error) ? (error.message.split(' ', 1)[0] ?? '') : '';
 }
 
+/**
+ * Returns true if the server is not, or no longer, the one that keeps the device: it has become a replica, as in a
+ * failover. Another server may answer to its name now.
+ */
+export function isWrongServer(error: unknown): boolean {
+  return ['READONLY', 'MASTERDOWN'].includes(replyCode(error));
+}
+
+/** Returns the message of an error. That of a name with several addresses, none of which accepts, is in its parts. */
+function messageOf(error: unknown): string {
+  if (typeof error !== 'object' || error === null) return '';
+  const message = 'message' in error ? String(error.message) : '';
+  if (message === '' && 'errors' in error && Array.isArray(error.errors)) return error.errors.map(messageOf).join('; ');
+  return message;
+}
+
 function toFailure(error: unknown): RedisFailure {
-  const message = typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : '';
+  const message = messageOf(error);
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
   return new RedisFailure(replyCode(error) || code, message);
 }
@@ -58,7 +75,9 @@ export function namedError(error: unknown, shown: string): Error {
     case 'WRONGTYPE':
     case 'CORRUPT':
       return new StorageCorruptedError({ cause });
-    // The reply of move-state.lua. (A cluster's own redirection is called MOVED.)
+    // The replies of move-state.lua. (A cluster's own redirection is called MOVED.)
+    case 'MISSING':
+      return new StorageMissingError(shown, { cause });
     case 'MOVE_STATE':
       return (
         movedError(Buffer.from(cause.message.split(' ')[1] ?? ''), shown) ?? new UnreachableError(shown, { cause })

@@ -1,12 +1,10 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
-const FOLDER = join(__dirname, 'scripts');
+import { SCRIPT_TEXTS } from './script-texts';
 
 /** The scripts, one file each in scripts/. Each runs as one atomic step. */
 export const SCRIPT_NAMES = [
   'open-device',
   'upgrade-layout',
+  'trusted-time-save',
   'vault-tidy',
   'vault-store',
   'vault-burn',
@@ -18,6 +16,7 @@ export const SCRIPT_NAMES = [
   'outbox-take',
   'outbox-acknowledge',
   'outbox-remove',
+  'outbox-conflicts',
   'outbox-put-back',
   'coin-store',
   'coin-select',
@@ -25,7 +24,9 @@ export const SCRIPT_NAMES = [
   'contacts-list',
   'contacts-sum-up',
   'contacts-collect',
+  'contact-clear',
   'coins-count',
+  'coins-discard',
   'top-ups-resume',
   'room-reserve',
   'coins-missing',
@@ -40,7 +41,7 @@ export const SCRIPT_NAMES = [
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 /** The scripts that run in any move state: they read or change it themselves. */
-const WITHOUT_MOVE_CHECK: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'move-step'];
+const WITHOUT_MOVE_CHECK: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'trusted-time-save', 'move-step'];
 
 /**
  * Returns true if the script refuses to run while the storage takes part in a move. Such a script gets the device's key
@@ -50,13 +51,18 @@ export function checksMoveState(name: ScriptName): boolean {
   return !WITHOUT_MOVE_CHECK.includes(name);
 }
 
+function textOf(file: string): string {
+  const text = SCRIPT_TEXTS[file];
+  if (text === undefined) throw new TypeError(`There is no script ${file}.`);
+  return text;
+}
+
 /**
  * Returns a script's text. A line `-- include: x.lua` is replaced by that file, because the server cannot load one
  * script from another.
  */
 export function readScript(name: ScriptName): string {
-  const read = (file: string) => readFileSync(join(FOLDER, file), 'utf8');
-  const text = read(`${name}.lua`).replace(/^-- include: (\S+)$/gm, (_, file: string) => read(file));
+  const text = textOf(`${name}.lua`).replace(/^-- include: (\S+)$/gm, (_, file: string) => textOf(file));
   // After the first line, which holds the script's flags.
-  return checksMoveState(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + read('move-state.lua')) : text;
+  return checksMoveState(name) ? text.replace(/^#!lua.*\n/, (flags) => flags + textOf('move-state.lua')) : text;
 }

@@ -1,11 +1,10 @@
 import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
 import type { VaultEngine } from '../contract/storage-engine';
 import { type CheckedVaultKey, DAY_MS } from '../contract/validate';
-import { BURN_GRACE_MS, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
+import { BURN_GRACE_MS, PURGE_BATCH, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
 import type { Connection } from './connection';
 import type { Keys } from './keys';
 import { bytesIn, categoryIn, dateIn, listIn, numberIn, oneOf, textIn } from './reply';
-import { ttlMs } from './ttl';
 
 const STATUSES: readonly VaultKeyStatus[] = ['ACTIVE', 'BURNED', 'EXPIRED', 'ABSENT'];
 
@@ -34,19 +33,15 @@ export class RedisVault implements VaultEngine {
     const { keyId, coinCategory, expiresAtMs, encryptionIv, authTag, encryptedBlob } = key;
     const secrets = [encryptionIv, authTag, encryptedBlob];
     const keys = this.#keys.ofVault(this.#keys.vaultKey(keyId));
-    const stored = await this.#connection.run('vault-store', keys, (nowMs) => {
-      const ttl = ttlMs(expiresAtMs, nowMs);
-      return [
-        nowMs,
-        nowMs - BURN_GRACE_MS,
-        keyId,
-        positionOf(coinCategory),
-        coinCategory,
-        expiresAtMs,
-        ttl,
-        ...secrets,
-      ];
-    });
+    const stored = await this.#connection.run('vault-store', keys, (nowMs) => [
+      nowMs,
+      nowMs - BURN_GRACE_MS,
+      keyId,
+      positionOf(coinCategory),
+      coinCategory,
+      expiresAtMs,
+      ...secrets,
+    ]);
     return stored === 1;
   }
 
@@ -67,7 +62,7 @@ export class RedisVault implements VaultEngine {
       createdAt: dateIn(createdAt),
       expiresAt: dateIn(expiresAt),
     };
-    return entry.expiresAt.getTime() > this.#connection.now() ? entry : null;
+    return entry.expiresAt.getTime() > this.#connection.times().nowMs ? entry : null;
   }
 
   async burnKey(keyId: string): Promise<boolean> {
@@ -93,12 +88,17 @@ export class RedisVault implements VaultEngine {
 
   async purgeExpired(maxAgeDays: number): Promise<number> {
     const keys = this.#keys.ofDestruction(this.#keys.vaultKeyPrefix, this.#keys.outboxCoinPrefix);
-    const destroyed = await this.#connection.run('vault-purge', keys, (nowMs) => [
-      nowMs,
-      nowMs - BURN_GRACE_MS,
-      nowMs - maxAgeDays * DAY_MS,
-    ]);
-    return numberIn(destroyed);
+    for (let purged = 0; ; ) {
+      const reply = await this.#connection.run('vault-purge', keys, (nowMs, forgetMs) => [
+        nowMs,
+        nowMs - BURN_GRACE_MS,
+        forgetMs - maxAgeDays * DAY_MS,
+        PURGE_BATCH,
+      ]);
+      const [destroyed, found] = listIn(reply).map(numberIn);
+      purged += destroyed ?? 0;
+      if ((found ?? 0) < PURGE_BATCH) return purged;
+    }
   }
 }
 

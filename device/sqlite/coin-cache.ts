@@ -1,6 +1,7 @@
 import type Database from 'better-sqlite3';
 import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY, roomLeft } from '../contract/budget';
 import type { CoinCategoryName } from '../contract/coin-category';
+import { RESERVATION_MS } from '../contract/pending-requests';
 import type { CheckedInventoryCoin } from '../contract/validate';
 import type { Connection } from './connection';
 
@@ -12,7 +13,7 @@ export class CoinCache {
   readonly #budgets: BudgetTable;
   readonly #priority: Database.Statement<[string], ContactPriority | null>;
   readonly #held: Database.Statement<[string, CoinCategoryName, number], number>;
-  readonly #reserved: Database.Statement<[string, CoinCategoryName], number>;
+  readonly #reserved: Database.Statement<[string, CoinCategoryName, number, number], number>;
   readonly #known: Database.Statement<[string, string, number, string, string, number], number>;
   readonly #deleteExpired: Database.Statement<[string, number]>;
   readonly #insert: Database.Statement<[string, string, string, number, Uint8Array, Uint8Array]>;
@@ -31,9 +32,9 @@ export class CoinCache {
       )
       .pluck();
     this.#reserved = connection
-      .prepare<[string, CoinCategoryName], number>(
+      .prepare<[string, CoinCategoryName, number, number], number>(
         `SELECT coalesce(sum(count), 0) FROM open_request
-         WHERE contact_id = ? AND purpose = 'TOP_UP' AND coin_category = ?`,
+         WHERE contact_id = ? AND purpose = 'TOP_UP' AND coin_category = ? AND abs(asked_at - ?) < ?`,
       )
       .pluck();
     this.#known = connection
@@ -45,7 +46,7 @@ export class CoinCache {
       .pluck();
     this.#deleteExpired = connection.prepare('DELETE FROM inventory_coin WHERE contact_id = ? AND expires_at <= ?');
     this.#insert = connection.prepare(
-      `INSERT INTO inventory_coin (contact_id, key_id, coin_category, expires_at, public_key, signature)
+      `INSERT OR REPLACE INTO inventory_coin (contact_id, key_id, coin_category, expires_at, public_key, signature)
        VALUES (?, ?, ?, ?, ?, ?)`,
     );
     this.#touch = connection.prepare(
@@ -76,7 +77,7 @@ export class CoinCache {
 
   /** Returns the part of the budget that neither usable coins nor reservations take. */
   room(contactId: string, category: CoinCategoryName, nowMs: number): number {
-    const reserved = this.#reserved.get(contactId, category) ?? 0;
+    const reserved = this.#reserved.get(contactId, category, nowMs, RESERVATION_MS) ?? 0;
     return roomLeft(this.budgetOf(contactId, category), this.held(contactId, category, nowMs), reserved);
   }
 
@@ -86,14 +87,14 @@ export class CoinCache {
   }
 
   /** Returns HELD if the contact's coin with this id is usable now, USED if it was used before, otherwise NEW. */
-  lookUp(contactId: string, keyId: string, nowMs: number): 'HELD' | 'USED' | 'NEW' {
-    const found = this.#known.get(contactId, keyId, nowMs, contactId, keyId, nowMs);
+  lookUp(contactId: string, keyId: string, nowMs: number, forgetMs: number): 'HELD' | 'USED' | 'NEW' {
+    const found = this.#known.get(contactId, keyId, nowMs, contactId, keyId, forgetMs);
     return found === undefined ? 'NEW' : found === 1 ? 'HELD' : 'USED';
   }
 
-  /** Stores a NEW coin. Deletes the contact's expired coins first; one of them may have the same id. */
-  put(coin: CheckedInventoryCoin, nowMs: number): void {
-    this.#deleteExpired.run(coin.contactId, nowMs);
+  /** Stores a NEW coin. Deletes the contact's expired coins, and replaces one that has the same id. */
+  put(coin: CheckedInventoryCoin, nowMs: number, forgetMs: number): void {
+    this.#deleteExpired.run(coin.contactId, forgetMs);
     this.#insert.run(coin.contactId, coin.keyId, coin.coinCategory, coin.expiresAtMs, coin.publicKey, coin.signature);
     this.touch(coin.contactId, nowMs);
   }
@@ -109,7 +110,7 @@ export class CoinCache {
   }
 
   /** Forgets the ids of coins that have expired. */
-  forgetExpired(nowMs: number): void {
-    this.#forget.run(nowMs);
+  forgetExpired(forgetMs: number): void {
+    this.#forget.run(forgetMs);
   }
 }

@@ -1,14 +1,17 @@
 import type Database from 'better-sqlite3';
-import { ClosedError, InvalidArgumentError, StorageBusyError, StorageCorruptedError } from '../errors';
+import { type ClockSettings, type Times, TrustedClock } from '../contract/trusted-clock';
+import { ClosedError, StorageBusyError, StorageCorruptedError } from '../errors';
 import type { FileIdentity } from './file-identity';
 import { movedError } from './move-state';
 import { isSqliteError, namedError } from './sqlite-errors';
 
-export interface ConnectionSettings {
+export interface ConnectionSettings extends ClockSettings {
   readonly path: string;
   readonly busyTimeoutMs: number;
-  readonly now: () => Date;
 }
+
+/** The work of one transaction, which gets the times of Times. */
+export type Work<T> = (nowMs: number, forgetMs: number) => T;
 
 /**
  * One open database file. All reads and writes use `read`, `readTogether` and `write`. These throw ClosedError after
@@ -22,11 +25,21 @@ export class Connection {
   readonly #beginImmediate: Database.Statement;
   readonly #commit: Database.Statement;
   readonly #rollback: Database.Statement;
+  readonly #clock: TrustedClock;
+  #knowsTrustedTime = false;
+  readonly #trustedAt: Database.Statement<[], string>;
+  readonly #saveTrustedAt: Database.Statement<[string]>;
 
   constructor(database: Database.Database, identity: FileIdentity, settings: ConnectionSettings) {
     this.#database = database;
     this.#identity = identity;
     this.#settings = settings;
+    this.#clock = new TrustedClock(settings);
+    this.#trustedAt = database.prepare<[], string>(`SELECT value FROM device_record WHERE name = 'trusted_at'`).pluck();
+    this.#saveTrustedAt = database.prepare(
+      `INSERT INTO device_record (name, value) VALUES ('trusted_at', ?)
+       ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+    );
     this.#begin = database.prepare('BEGIN');
     this.#beginImmediate = database.prepare('BEGIN IMMEDIATE');
     this.#commit = database.prepare('COMMIT');
@@ -38,20 +51,52 @@ export class Connection {
     return this.#database.prepare<Parameters, Row>(sql);
   }
 
-  /** Reads the injected clock, in milliseconds since 1970. */
-  now(): number {
-    const nowMs = this.#settings.now().getTime();
-    if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
-    return nowMs;
+  /** Returns the times for one operation. */
+  times(): Times {
+    if (!this.#knowsTrustedTime) this.#readTrustedTime();
+    return this.#clock.times(() => this.#readTrustedTime());
+  }
+
+  /** Throws ClockError if the device's clock is not trusted, by the time that the storage keeps now. */
+  checkClock(): void {
+    this.#named(() => {
+      this.#readTrustedTime();
+      this.#clock.check();
+    });
+  }
+
+  /** Throws ClockError if the device's clock is behind. */
+  refuseBehind(): void {
+    this.#named(() => {
+      this.times();
+      this.#clock.refuseBehind();
+    });
+  }
+
+  /** Changes the trusted time, and saves it also if the change ends with an error. */
+  changeClock(change: (clock: TrustedClock) => void): void {
+    let failure: unknown;
+    this.write(() => {
+      this.#readTrustedTime();
+      try {
+        change(this.#clock);
+      } catch (error) {
+        failure = error;
+      }
+    });
+    if (failure !== undefined) throw failure;
   }
 
   /** Runs one statement that reads. */
-  read<T>(work: (nowMs: number) => T): T {
-    return this.#named(() => work(this.now()));
+  read<T>(work: Work<T>): T {
+    return this.#named(() => {
+      const { nowMs, forgetMs } = this.times();
+      return work(nowMs, forgetMs);
+    });
   }
 
   /** Runs several statements that read, in one transaction, so that all see the same state. */
-  readTogether<T>(work: (nowMs: number) => T): T {
+  readTogether<T>(work: Work<T>): T {
     return this.#named(() => this.#transaction(this.#begin, work));
   }
 
@@ -59,7 +104,7 @@ export class Connection {
    * Like readTogether, for a result that others act on as complete. Throws StorageMissingError if the file was removed
    * or replaced. The other reads do not look, because that would cost them up to a quarter of their time.
    */
-  readComplete<T>(work: (nowMs: number) => T): T {
+  readComplete<T>(work: Work<T>): T {
     this.#named(() => this.#identity.refuseGone());
     return this.readTogether(work);
   }
@@ -69,8 +114,18 @@ export class Connection {
    * that reads and then writes would fail instead of waiting if another process wrote in between. Throws
    * StorageMissingError if the file was removed or replaced, because the write would be lost.
    */
-  write<T>(work: (nowMs: number) => T): T {
-    return this.#named(() => this.#transaction(this.#beginImmediate, work));
+  write<T>(work: Work<T>): T {
+    return this.#named(() => {
+      let savedMs: number | null = null;
+      const result = this.#transaction(this.#beginImmediate, (nowMs, forgetMs) => {
+        const worked = work(nowMs, forgetMs);
+        savedMs = this.#clock.unsavedMs;
+        if (savedMs !== null) this.#saveTrustedAt.run(String(savedMs));
+        return worked;
+      });
+      if (savedMs !== null) this.#clock.saved(savedMs);
+      return result;
+    });
   }
 
   /** Throws StorageMovedError unless the storage is in use, see MoveState. */
@@ -124,12 +179,19 @@ export class Connection {
     if (this.#database.open) this.#database.close();
   }
 
-  #transaction<T>(begin: Database.Statement, work: (nowMs: number) => T): T {
+  #readTrustedTime(): void {
+    const value = this.#trustedAt.get();
+    this.#clock.adopt(value === undefined ? null : Number(value));
+    this.#knowsTrustedTime = true;
+  }
+
+  #transaction<T>(begin: Database.Statement, work: Work<T>): T {
     begin.run();
     try {
       if (begin === this.#beginImmediate) this.#identity.refuseGone();
       // The clock is read under the lock, because a call that had to wait must use the time after its wait.
-      const result = work(this.now());
+      const { nowMs, forgetMs } = this.times();
+      const result = work(nowMs, forgetMs);
       this.#commit.run();
       return result;
     } finally {

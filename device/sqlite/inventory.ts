@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type Database from 'better-sqlite3';
 import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
@@ -23,11 +24,21 @@ interface ContactRow {
   readonly last_used_at: number | null;
 }
 
+type UsedCoin = Pick<CoinRow, 'contact_id' | 'key_id' | 'expires_at'>;
+
+interface ReservationRow {
+  readonly request_id: string;
+  readonly count: number;
+}
+
 interface CountRow {
   readonly contact_id: string;
   readonly coin_category: CoinCategoryName;
   readonly coins: number;
 }
+
+/** The maximum number of coins that dropCachedCoins removes in one transaction. */
+const DROP_BATCH = 100;
 
 /** The inventory in SQLite. */
 export class SqliteInventory implements InventoryEngine {
@@ -45,6 +56,13 @@ export class SqliteInventory implements InventoryEngine {
   readonly #deleteInactive: Database.Statement<[number]>;
   readonly #deleteExpired: Database.Statement<[number]>;
   readonly #deleteContacts: Database.Statement<[number]>;
+  readonly #reservations: Database.Statement<[string, CoinCategoryName], ReservationRow>;
+  readonly #closeRequest: Database.Statement<[string]>;
+  readonly #closeRequestsOf: Database.Statement<[string]>;
+  readonly #closeAllRequests: Database.Statement<[]>;
+  readonly #deleteCoinsOf: Database.Statement<[string], UsedCoin>;
+  readonly #deleteSomeCoins: Database.Statement<[number], UsedCoin>;
+  readonly #deleteContact: Database.Statement<[string]>;
 
   constructor(connection: Connection, budgets: BudgetTable) {
     this.#connection = connection;
@@ -81,14 +99,27 @@ export class SqliteInventory implements InventoryEngine {
          (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection WHERE expires_at <= ?)`,
     );
     this.#deleteContacts = connection.prepare('DELETE FROM contact WHERE priority IS NULL AND last_used_at <= ?');
+    this.#reservations = connection.prepare(
+      `SELECT request_id, count FROM open_request WHERE contact_id = ? AND purpose = 'TOP_UP' AND coin_category = ?
+       ORDER BY asked_at DESC, request_id`,
+    );
+    this.#closeRequest = connection.prepare('DELETE FROM open_request WHERE request_id = ?');
+    this.#closeRequestsOf = connection.prepare('DELETE FROM open_request WHERE contact_id = ?');
+    this.#closeAllRequests = connection.prepare('DELETE FROM open_request');
+    const used = 'RETURNING contact_id, key_id, expires_at';
+    this.#deleteCoinsOf = connection.prepare(`DELETE FROM inventory_coin WHERE contact_id = ? ${used}`);
+    this.#deleteSomeCoins = connection.prepare(
+      `DELETE FROM inventory_coin WHERE sequence IN (SELECT sequence FROM inventory_coin LIMIT ?) ${used}`,
+    );
+    this.#deleteContact = connection.prepare('DELETE FROM contact WHERE contact_id = ?');
   }
 
   async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
     const { contactId, keyId, coinCategory } = coin;
-    return this.#connection.write((nowMs) => {
-      if (this.#cache.lookUp(contactId, keyId, nowMs) !== 'NEW') return false;
+    return this.#connection.write((nowMs, forgetMs) => {
+      if (this.#cache.lookUp(contactId, keyId, nowMs, forgetMs) !== 'NEW') return false;
       if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
-      this.#cache.put(coin, nowMs);
+      this.#cache.put(coin, nowMs, forgetMs);
       return true;
     });
   }
@@ -115,6 +146,7 @@ export class SqliteInventory implements InventoryEngine {
       this.#setPriority.run(contactId, priority);
       const evicted = COIN_CATEGORY_NAMES.flatMap((category) => this.#surplus(contactId, category, nowMs));
       for (const row of evicted) this.#takeOut(row);
+      for (const category of COIN_CATEGORY_NAMES) this.#closeReservationsBeyondBudget(contactId, category, nowMs);
       return { evicted: evicted.map((row) => ({ keyId: row.key_id, coinCategory: row.coin_category })) };
     });
   }
@@ -153,14 +185,50 @@ export class SqliteInventory implements InventoryEngine {
   }
 
   async garbageCollect(inactiveDays: number): Promise<number> {
-    return this.#connection.write((nowMs) => {
-      this.#cache.forgetExpired(nowMs);
-      const inactiveSince = nowMs - inactiveDays * DAY_MS;
+    return this.#connection.write((_, forgetMs) => {
+      this.#cache.forgetExpired(forgetMs);
+      const inactiveSince = forgetMs - inactiveDays * DAY_MS;
       const { changes } = this.#deleteInactive.run(inactiveSince);
-      this.#deleteExpired.run(nowMs);
+      this.#deleteExpired.run(forgetMs);
       this.#deleteContacts.run(inactiveSince);
       return changes;
     });
+  }
+
+  async forgetContact(contactId: string): Promise<number> {
+    return this.#connection.write(() => {
+      this.#closeRequestsOf.run(contactId);
+      this.#deleteContact.run(contactId);
+      return this.#rememberUsed(this.#deleteCoinsOf.all(contactId));
+    });
+  }
+
+  async dropCachedCoins(): Promise<number> {
+    for (let dropped = 0; ; await setImmediate()) {
+      const batch = this.#connection.write(() => {
+        this.#closeAllRequests.run();
+        return this.#rememberUsed(this.#deleteSomeCoins.all(DROP_BATCH));
+      });
+      dropped += batch;
+      if (batch < DROP_BATCH) return dropped;
+    }
+  }
+
+  #rememberUsed(coins: readonly UsedCoin[]): number {
+    for (const { contact_id, key_id, expires_at } of coins) this.#cache.rememberUsed(contact_id, key_id, expires_at);
+    return coins.length;
+  }
+
+  /**
+   * Closes the pending top-ups that ask for more coins than the budget lacks. A repeat may not ask for fewer: the coin
+   * service refuses a request_id with another count.
+   */
+  #closeReservationsBeyondBudget(contactId: string, category: CoinCategoryName, nowMs: number): void {
+    let left = this.#cache.missing(contactId, category, nowMs);
+    for (const { request_id, count } of this.#reservations.all(contactId, category)) {
+      if (count <= left) left -= count;
+      else this.#closeRequest.run(request_id);
+    }
   }
 
   /** Returns the usable coins beyond the budget, the most recently stored first. */

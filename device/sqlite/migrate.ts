@@ -1,26 +1,22 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type Database from 'better-sqlite3';
 import { RECORD_KINDS } from '../contract/device-record';
 import { NewerSchemaError } from '../errors';
+import { MIGRATION_TEXTS } from './migration-texts';
 import { tableName } from './move-state';
-
-const FOLDER = join(__dirname, 'migrations');
 
 interface Migration {
   readonly number: number;
-  readonly file: string;
+  readonly sql: string;
 }
 
 /**
- * Lists the migration files. They are named 0001_what_it_does.sql and numbered without gaps; user_version holds the
+ * Lists the migrations. Their files are named 0001_what_it_does.sql and numbered without gaps; user_version holds the
  * number of the last one applied.
  */
 function listMigrations(): Migration[] {
-  return readdirSync(FOLDER)
-    .filter((file) => file.endsWith('.sql'))
-    .sort()
-    .map((file) => ({ number: Number.parseInt(file, 10), file }));
+  return Object.entries(MIGRATION_TEXTS)
+    .map(([file, sql]) => ({ number: Number.parseInt(file, 10), sql }))
+    .sort((a, b) => a.number - b.number);
 }
 
 function schemaVersion(database: Database.Database): number {
@@ -38,14 +34,14 @@ export function refuseNewerSchema(database: Database.Database): void {
  * Brings the schema up to this release, each migration in one transaction. Any number of processes may call it at once.
  */
 export function migrate(database: Database.Database): void {
-  for (const { number, file } of listMigrations()) {
+  for (const { number, sql } of listMigrations()) {
     if (schemaVersion(database) >= number) continue;
     database
       .transaction(() => {
         // Another process may have applied it while this one waited for the lock.
         if (schemaVersion(database) >= number) return;
         const wereRenamed = renameTables(database, { areRenamed: true });
-        database.exec(readFileSync(join(FOLDER, file), 'utf8'));
+        database.exec(sql);
         if (wereRenamed) renameTables(database, { areRenamed: false });
         database.pragma(`user_version = ${number}`);
       })

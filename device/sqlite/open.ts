@@ -2,9 +2,11 @@ import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import type { BudgetTable } from '../contract/budget';
 import type { DeviceStorage } from '../contract/device-storage';
+import type { ClockSettings } from '../contract/trusted-clock';
 import { withValidation } from '../contract/validated-storage';
 import { NotADatabaseError, StorageMissingError, UnreachableError, WrongKeyError } from '../errors';
 import { keyLiteral, type Secret } from '../secret';
+import { emitWarning } from '../warning';
 import { backUp } from './backup';
 import { Connection } from './connection';
 import { FileIdentity } from './file-identity';
@@ -26,7 +28,7 @@ const PAGE_BYTES = 4096;
  */
 const OPENING_ATTEMPTS = 5;
 
-export interface SqliteSettings {
+export interface SqliteSettings extends Omit<ClockSettings, 'onWarning'>, Partial<Pick<ClockSettings, 'onWarning'>> {
   /** An absolute path. */
   readonly path: string;
   /** See CommonConfig. */
@@ -34,7 +36,6 @@ export interface SqliteSettings {
   /** See SqliteConfig. */
   readonly generation?: number;
   readonly secret: Secret;
-  readonly now: () => Date;
   readonly budgets: BudgetTable;
   readonly busyTimeoutMs?: number;
 }
@@ -55,7 +56,12 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
       inventory: new SqliteInventory(connection, budgets),
       outbox: new SqliteOutbox(connection),
       pendingRequests: new SqlitePendingRequests(connection, budgets),
-      now: () => connection.now(),
+      clock: {
+        now: () => connection.times().nowMs,
+        check: async () => connection.checkClock(),
+        refuseBehind: async () => connection.refuseBehind(),
+        confirm: async (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
+      },
       backUp: async (target) =>
         backUp(connection, target, () => {
           generation = beginGeneration(connection, settings.path);
@@ -71,9 +77,9 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
 
 /** Creates the file if it is missing, unlocks it, configures the connection and migrates the schema. */
 export function openConnection(settings: SqliteSettings): Connection {
-  const { path, now, busyTimeoutMs = BUSY_TIMEOUT_MS } = settings;
+  const { busyTimeoutMs = BUSY_TIMEOUT_MS, onWarning = emitWarning } = settings;
   const { database, identity } = openDatabase(settings);
-  return new Connection(database, identity, { path, busyTimeoutMs, now });
+  return new Connection(database, identity, { ...settings, busyTimeoutMs, onWarning });
 }
 
 /** An open file. */

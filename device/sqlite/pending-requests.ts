@@ -10,6 +10,7 @@ import {
   MAX_REQUEST_COINS,
   type OnDemandWish,
   type PendingRequest,
+  RESERVATION_MS,
   type SettledRequest,
 } from '../contract/pending-requests';
 import type { PendingRequestsEngine } from '../contract/storage-engine';
@@ -26,6 +27,7 @@ interface RequestRow {
   readonly coin_category: CoinCategoryName;
   readonly count: number;
   readonly allow_lower_categories: number;
+  readonly asked_at: number;
 }
 
 /** The pending requests in SQLite, in the table open_request. Its column `asking` is the count of attempts. */
@@ -72,7 +74,7 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
       contacts.flatMap(({ contactId, userId }) => {
         // Coins of another user would be useless for this contact.
         this.#closeForOtherUsers.run(contactId, userId);
-        return this.#topUps.all(contactId).map((row) => this.#resume(row, nowMs));
+        return this.#topUps.all(contactId).flatMap((row) => this.#resumeOrClose(row, nowMs));
       }),
     );
   }
@@ -106,19 +108,25 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest> {
-    return this.#connection.write((nowMs) => {
-      this.#cache.forgetExpired(nowMs);
+    return this.#connection.write((nowMs, forgetMs) => {
+      this.#cache.forgetExpired(forgetMs);
       const stored: CoinName[] = [];
       const discarded: DiscardedCoin[] = [];
       for (const coin of coins) {
         const name = { keyId: coin.keyId, coinCategory: coin.coinCategory };
-        const fate = this.#keep(coin, nowMs);
+        const fate = this.#keep(coin, nowMs, forgetMs);
         if (fate === 'STORED') stored.push(name);
         else if (fate !== 'HELD') discarded.push({ ...name, reason: fate });
       }
       if (coins.length > 0) this.#close.run(request.requestId);
       else this.#closeEmpty(request);
       return { stored, discarded };
+    });
+  }
+
+  async discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void> {
+    this.#connection.write(() => {
+      for (const { keyId, expiresAtMs } of coins) this.#cache.rememberUsed(contactId, keyId, expiresAtMs);
     });
   }
 
@@ -134,14 +142,14 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
-    return this.#connection.write((nowMs) => {
+    return this.#connection.write((nowMs, forgetMs) => {
       if (coin === null) {
         this.#closeEmpty(request);
         return false;
       }
       this.#close.run(request.requestId);
       if (coin.expiresAtMs <= nowMs) return false;
-      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs) !== 'NEW') return false;
+      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, forgetMs) !== 'NEW') return false;
       this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
       this.#cache.touch(coin.contactId, nowMs);
       return true;
@@ -168,18 +176,23 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
 
   /**
    * Stores a fetched coin if the budget exceeds the usable coins. Room that was reserved meanwhile does not count,
-   * because a fetched coin is worth more than a requested one.
+   * because a fetched coin is worth more than a requested one. A coin that only a wrong clock calls expired is
+   * stored.
    */
-  #keep(coin: CheckedInventoryCoin, nowMs: number): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' {
-    if (coin.expiresAtMs <= nowMs) return 'EXPIRED';
-    const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs);
+  #keep(
+    coin: CheckedInventoryCoin,
+    nowMs: number,
+    forgetMs: number,
+  ): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' {
+    if (coin.expiresAtMs <= forgetMs) return 'EXPIRED';
+    const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, forgetMs);
     if (known === 'HELD') return 'HELD';
     if (known === 'USED') return 'ALREADY_USED';
     if (this.#cache.missing(coin.contactId, coin.coinCategory, nowMs) === 0) {
       this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
       return 'OVER_BUDGET';
     }
-    this.#cache.put(coin, nowMs);
+    this.#cache.put(coin, nowMs, forgetMs);
     return 'STORED';
   }
 
@@ -190,6 +203,16 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   #closeEmpty({ requestId }: PendingRequest): void {
     this.#forgetAttempt.run(requestId);
     this.#closeUnlessInFlight.run(requestId);
+  }
+
+  /** Resumes a reservation, unless it is old and its room was taken since: its coins would be new, and not fit. */
+  #resumeOrClose(row: RequestRow, nowMs: number): PendingRequest[] {
+    const isOld = Math.abs(row.asked_at - nowMs) >= RESERVATION_MS;
+    if (!isOld || this.#cache.room(row.contact_id, row.coin_category, nowMs) >= row.count) {
+      return [this.#resume(row, nowMs)];
+    }
+    this.#close.run(row.request_id);
+    return [];
   }
 
   #resume(row: RequestRow, nowMs: number): PendingRequest {

@@ -1,8 +1,9 @@
+import { setImmediate } from 'node:timers/promises';
 import type Database from 'better-sqlite3';
 import type { CoinCategoryName } from '../contract/coin-category';
 import type { VaultEngine } from '../contract/storage-engine';
 import { type CheckedVaultKey, DAY_MS } from '../contract/validate';
-import { BURN_GRACE_MS, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
+import { BURN_GRACE_MS, PURGE_BATCH, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
 import { type Connection, toBytes } from './connection';
 
 interface KeyRow {
@@ -21,7 +22,7 @@ type DeletedKey = Pick<KeyRow, 'key_id' | 'coin_category' | 'created_at' | 'expi
  * Puts a key into the vault unless its id is stored or remembered, and returns true if it did. Must be called inside a
  * write transaction.
  */
-export type InsertVaultKey = (key: CheckedVaultKey, nowMs: number) => boolean;
+export type InsertVaultKey = (key: CheckedVaultKey, nowMs: number, forgetMs: number) => boolean;
 
 export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
   const insert = connection.prepare<
@@ -32,7 +33,7 @@ export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
      WHERE NOT EXISTS (SELECT 1 FROM vault_tombstone WHERE key_id = ? AND expires_at > ?)
      ON CONFLICT (key_id) DO NOTHING`,
   );
-  return (key, nowMs) =>
+  return (key, nowMs, forgetMs) =>
     insert.run(
       key.keyId,
       key.coinCategory,
@@ -42,7 +43,7 @@ export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
       key.authTag,
       key.encryptedBlob,
       key.keyId,
-      nowMs,
+      forgetMs,
     ).changes === 1;
 }
 
@@ -61,7 +62,7 @@ export class SqliteVault implements VaultEngine {
   readonly #tombstone: Database.Statement<[string, number], number>;
   readonly #count: Database.Statement<[CoinCategoryName, number], number>;
   readonly #list: Database.Statement<[CoinCategoryName, number], string>;
-  readonly #listDue: Database.Statement<[number, number], string>;
+  readonly #listDue: Database.Statement<[number, number, number], string>;
   /** The keys burned by this process, oldest first, whose tombstones still have category and times on disk. */
   readonly #burned: { readonly keyId: string; readonly burnedAtMs: number }[] = [];
 
@@ -97,18 +98,20 @@ export class SqliteVault implements VaultEngine {
       )
       .pluck();
     this.#listDue = connection
-      .prepare<[number, number], string>('SELECT key_id FROM vault_key WHERE expires_at <= ? OR created_at < ?')
+      .prepare<[number, number, number], string>(
+        'SELECT key_id FROM vault_key WHERE expires_at <= ? OR created_at < ? LIMIT ?',
+      )
       .pluck();
-    connection.write((nowMs) => {
+    connection.write((nowMs, forgetMs) => {
       this.#scrubAll.run(nowMs - BURN_GRACE_MS);
-      this.#forget.run(nowMs);
+      this.#forget.run(forgetMs);
     });
   }
 
   async storeKey(key: CheckedVaultKey): Promise<boolean> {
-    return this.#connection.write((nowMs) => {
+    return this.#connection.write((nowMs, forgetMs) => {
       this.#scrubBurned(nowMs);
-      return this.#insert(key, nowMs);
+      return this.#insert(key, nowMs, forgetMs);
     });
   }
 
@@ -118,17 +121,17 @@ export class SqliteVault implements VaultEngine {
   }
 
   async burnKey(keyId: string): Promise<boolean> {
-    return this.#connection.write((nowMs) => {
+    return this.#connection.write((nowMs, forgetMs) => {
       this.#scrubBurned(nowMs);
-      return this.#destroy(keyId, nowMs);
+      return this.#destroy(keyId, nowMs, forgetMs);
     });
   }
 
   async getStatus(keyId: string): Promise<VaultKeyStatus> {
-    return this.#connection.readTogether((nowMs) => {
+    return this.#connection.readTogether((nowMs, forgetMs) => {
       const expiresAt = this.#expiry.get(keyId);
       if (expiresAt !== undefined) return expiresAt > nowMs ? 'ACTIVE' : 'EXPIRED';
-      return this.#tombstone.get(keyId, nowMs) === undefined ? 'ABSENT' : 'BURNED';
+      return this.#tombstone.get(keyId, forgetMs) === undefined ? 'ABSENT' : 'BURNED';
     });
   }
 
@@ -143,24 +146,34 @@ export class SqliteVault implements VaultEngine {
   }
 
   async purgeExpired(maxAgeDays: number): Promise<number> {
-    return this.#connection.write((nowMs) => {
-      this.#scrubAll.run(nowMs - BURN_GRACE_MS);
-      this.#forget.run(nowMs);
-      const due = this.#listDue.all(nowMs, nowMs - maxAgeDays * DAY_MS);
-      for (const id of due) this.#destroy(id, nowMs);
+    const purgeSome = (nowMs: number, forgetMs: number) => {
+      const due = this.#listDue.all(forgetMs, forgetMs - maxAgeDays * DAY_MS, PURGE_BATCH);
+      for (const id of due) this.#destroy(id, nowMs, forgetMs);
       return due.length;
+    };
+    let batch = this.#connection.write((nowMs, forgetMs) => {
+      this.#scrubAll.run(nowMs - BURN_GRACE_MS);
+      this.#forget.run(forgetMs);
+      return purgeSome(nowMs, forgetMs);
     });
+    let purged = batch;
+    while (batch === PURGE_BATCH) {
+      await setImmediate();
+      batch = this.#connection.write(purgeSome);
+      purged += batch;
+    }
+    return purged;
   }
 
   /**
    * Deletes the blob, its IV and tag, and the public half that was kept for publishing again. The id stays until the
    * key's expiry, so that it is never stored again. Returns false if there was nothing to destroy.
    */
-  #destroy(keyId: string, nowMs: number): boolean {
+  #destroy(keyId: string, nowMs: number, forgetMs: number): boolean {
     const key = this.#delete.get(keyId);
     if (key === undefined) return false;
     this.#forgetPublicHalf.run(keyId);
-    if (key.expires_at > nowMs) {
+    if (key.expires_at > forgetMs) {
       this.#bury.run(key.key_id, key.expires_at, key.coin_category, key.created_at, nowMs);
       this.#burned.push({ keyId, burnedAtMs: nowMs });
     }

@@ -61,7 +61,10 @@ export function registerGauges(storage: ObservedStorage): () => void {
   return () => open.delete(storage);
 }
 
-/** Observes the sum over the open storages of each backend. A storage that cannot be read now counts as 0. */
+/**
+ * Observes the sum over the open storages of each backend. If one of them cannot be read now, the sum is unknown and is
+ * left out.
+ */
 async function observe(
   result: ObservableResult,
   read: (storage: ObservedStorage, name: (typeof COIN_CATEGORY_NAMES)[number]) => Promise<number>,
@@ -70,7 +73,8 @@ async function observe(
     const storages = [...open].filter((storage) => storage.backend === backend);
     if (storages.length === 0) continue;
     for (const name of COIN_CATEGORY_NAMES) {
-      const values = await Promise.all(storages.map((storage) => read(storage, name).catch(() => 0)));
+      const values = await Promise.all(storages.map((storage) => read(storage, name))).catch(() => null);
+      if (values === null) continue;
       result.observe(
         values.reduce((sum, value) => sum + value, 0),
         { 'aqm.backend': backend, 'aqm.coin_category': name },

@@ -27,6 +27,7 @@ export function withTelemetry(storage: DeviceStorage): DeviceStorage {
     vault: tracedVault(storage.vault, backend),
     inventory: tracedInventory(storage.inventory, backend),
     cleanUp: () => observe(backend, 'storage.clean_up', () => storage.cleanUp(), DONE),
+    maintain: () => observe(backend, 'storage.maintain', () => storage.maintain(), DONE),
     close: async () => {
       unregisterGauges();
       await storage.close();
@@ -63,6 +64,8 @@ function tracedInventory(inventory: SmartInventory, backend: string): SmartInven
     listContacts: () => run('list_contacts', () => inventory.listContacts(), DONE),
     getTotalStorageBytes: () => run('get_total_storage_bytes', () => inventory.getTotalStorageBytes(), DONE),
     garbageCollect: (inactiveDays) => run('garbage_collect', () => inventory.garbageCollect(inactiveDays), DONE),
+    forgetContact: (contactId) => run('forget_contact', () => inventory.forgetContact(contactId), DONE),
+    dropCachedCoins: () => run('drop_cached_coins', () => inventory.dropCachedCoins(), DONE),
   };
 }
 

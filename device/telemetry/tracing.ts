@@ -1,5 +1,4 @@
 import type { Metadata } from '@grpc/grpc-js';
-import { status } from '@grpc/grpc-js';
 import {
   type Attributes,
   context,
@@ -10,7 +9,7 @@ import {
   type TextMapSetter,
   trace,
 } from '@opentelemetry/api';
-import { isServiceError } from '../service-error';
+import { CoinServiceError } from '../../coin-client/coin-service-error';
 
 /**
  * Returns a tracer of the tracer provider that the application has registered; without one, spans have no effect. It is
@@ -81,7 +80,9 @@ export function tracedCall<T>({ path, metadata, target, attempt }: OutgoingCall,
 }
 
 function fail(span: Span, error: unknown): void {
-  if (isServiceError(error)) {
+  if (error instanceof CoinServiceError) {
+    // After a call grpc-js is loaded. A storage alone never loads it.
+    const { status }: typeof import('@grpc/grpc-js') = require('@grpc/grpc-js');
     const code = status[error.code] ?? String(error.code);
     span.setAttributes({ 'rpc.response.status_code': code, 'error.type': code });
   } else span.setAttribute('error.type', error instanceof Error ? error.name : typeof error);

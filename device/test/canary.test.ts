@@ -100,7 +100,9 @@ describe.each<[string, (secrets: Secrets) => Promise<RedisConfig> | SqliteConfig
       onWarning: (warning: DeviceStorageWarning) => warnings.push(warning),
     };
     const shown = await useAndMisuse(await openDeviceStorage(config), secrets);
-    expect(warnings.map(({ code }) => code)).toEqual(config.backend === 'redis' ? ['AQM_REDIS_FSYNC'] : []);
+    // Whether the version is warned of depends on the installed redis-server.
+    const codes = warnings.map(({ code }) => code).filter((code) => code !== 'AQM_REDIS_VERSION');
+    expect(codes).toEqual(config.backend === 'redis' ? ['AQM_REDIS_FSYNC'] : []);
 
     const other = secrets.text('a wrong passphrase');
     shown.push(...(await failure(openDeviceStorage({ ...config, key: other }))));

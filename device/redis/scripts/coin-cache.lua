@@ -2,10 +2,11 @@
 -- were used, and what storing a coin removes.
 -- KEYS: 1 contacts, 2 used, 3 sequence; see contact_at or contact_named for the rest.
 -- ARGV: 1 now, in ms since 1970; 2 rules: { categories: names, best first; budgets: by priority and category;
---       default_priority: of a contact without one }.
--- The stored `expires_at` decides when a coin expires. Its TTL only saves space, so a member of an index may have lost
--- its coin.
+--       default_priority: of a contact without one; reservation_ms: how long a pending top-up reserves room }.
+-- The stored `expires_at` decides when a coin expires. A server that evicts keys may have lost the coin of a member.
 local contacts, used, sequence = KEYS[1], KEYS[2], KEYS[3]
+-- Contacts whose record is only kept for the name of their used coins, scored by the latest expiry of those.
+local forgotten = contacts .. ':forgotten'
 local now = tonumber(ARGV[1])
 local rules = cjson.decode(ARGV[2])
 
@@ -96,11 +97,17 @@ local function read_request(text)
   return request
 end
 
+-- Returns true for a request that was attempted so long ago that it reserves no room any more.
+local function is_old(request)
+  return math.abs(number_in(request.asked_at) - now) >= rules.reservation_ms
+end
+
 local function reserved(contact, category)
   local coins = 0
   for _, text in ipairs(redis.call('HVALS', contact.requests)) do
     local request = read_request(text)
-    if request.purpose == 'TOP_UP' and request.category == category then coins = coins + request.count end
+    local holds = request.purpose == 'TOP_UP' and request.category == category and not is_old(request)
+    if holds then coins = coins + request.count end
   end
   return coins
 end
@@ -115,7 +122,7 @@ local function look_up(contact, id)
   local expires_at = redis.call('HGET', contact.coins .. id, 'expires_at')
   if expires_at and number_in(expires_at) > now then return 'HELD' end
   local used_until = redis.call('ZSCORE', used, contact.tag .. ':' .. id)
-  if used_until and tonumber(used_until) > now then return 'USED' end
+  if used_until and tonumber(used_until) > tonumber(forget_until) then return 'USED' end
   return 'NEW'
 end
 
@@ -124,8 +131,7 @@ local function touch(contact, sealed)
   redis.call('HSET', contact.record, 'last_used_at', ARGV[1])
   if sealed then redis.call('HSETNX', contact.record, 'contact_id', sealed) end
   redis.call('ZADD', contacts, ARGV[1], contact.tag)
-  -- It may have been forgotten and given a TTL, see contacts-collect.
-  redis.call('PERSIST', contact.record)
+  redis.call('ZREM', forgotten, contact.tag)
 end
 
 -- Remembers the id, so that it is never stored again before the coin's expiry. The later expiry counts for an id that
@@ -136,7 +142,7 @@ end
 
 -- Forgets the ids of coins that have expired.
 local function forget_expired()
-  redis.call('ZREMRANGEBYSCORE', used, '-inf', ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', used, '-inf', forget_until)
 end
 
 -- Removes a coin permanently and remembers its id.
@@ -148,21 +154,20 @@ end
 
 local function remove_expired(contact)
   for _, category in ipairs(rules.categories) do
-    for _, member in ipairs(redis.call('ZRANGE', contact.indexes[category], '-inf', ARGV[1], 'BYSCORE')) do
+    for _, member in ipairs(redis.call('ZRANGE', contact.indexes[category], '-inf', forget_until, 'BYSCORE')) do
       if is_stored(contact, member) then redis.call('DEL', coin_key(contact, member)) end
       redis.call('ZREM', contact.indexes[category], member)
     end
   end
 end
 
--- Stores a NEW coin. Removes the contact's expired coins first; one of them may have the same id.
+-- Stores a NEW coin. Removes the contact's expired coins, and replaces one that has the same id.
 local function put(contact, coin, sealed)
   remove_expired(contact)
   local digits = string.format('%016.0f', redis.call('INCR', sequence))
   local key = contact.coins .. coin.id
   redis.call('HSET', key, 'sequence', digits, 'coin_category', coin.category, 'expires_at', coin.expires_at,
     'public_key', coin.public_key, 'signature', coin.signature)
-  redis.call('PEXPIRE', key, coin.ttl)
   redis.call('ZADD', contact.indexes[coin.category], coin.expires_at, digits .. ':' .. coin.id)
   touch(contact, sealed)
 end

@@ -20,7 +20,7 @@ for i = 4, #ARGV do
       touch(contact)
       return { category, id_of(member), expires_at, public_key, signature }
     end
-    -- The TTL took the coin of this member.
+    -- The server evicted the coin of this member.
     redis.call('ZREM', index, member)
   end
 end

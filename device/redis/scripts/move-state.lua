@@ -1,5 +1,16 @@
--- Precedes every script but those in WITHOUT_MOVE_CHECK: refuses to run it while the storage takes part in a move.
+-- Precedes every script but those in WITHOUT_MOVE_CHECK. Refuses to run it if the record of the device is gone or is
+-- that of another device, and while the storage takes part in a move. The last of KEYS is the record, and the last of
+-- ARGV the device's identity, see openLayout.
 do
-  local move_state = redis.call('HGET', table.remove(KEYS), 'copy_state')
+  local record, identity = table.remove(KEYS), table.remove(ARGV)
+  local found = redis.call('HMGET', record, 'id', 'copy_state')
+  local id, move_state = found[1], found[2]
+  -- A record without an id was made by an older release, and is recognised by its salt.
+  if (id or redis.call('HGET', record, 'salt')) ~= identity then
+    return redis.error_reply('MISSING the device is not in this server')
+  end
   if move_state and move_state ~= 'ACTIVE' then return redis.error_reply('MOVE_STATE ' .. move_state) end
 end
+-- The time, in ms since 1970, up to which things are forgotten and deleted. It is earlier than `now` if the clock jumped
+-- (trusted-clock.ts). No key has a TTL, because the server's clock would delete it without this check.
+local forget_until = table.remove(ARGV)

@@ -3,7 +3,8 @@
 -- KEYS: 1 the device, 2.. keys that must not exist. ARGV: 1 the expected state, move id and run id as one text; then
 --       commands, each as the number of its arguments followed by the arguments.
 -- Replies 'DONE', 'OVERTAKEN' or 'NOT_EMPTY'.
-local state = redis.call('HMGET', KEYS[1], 'copy_state', 'copy_id', 'copy_run')
+local state = redis.call('HMGET', KEYS[1], 'copy_state', 'copy_id', 'copy_run', 'layout')
+if not state[4] then return redis.error_reply('MISSING the device is not in this server') end
 local text = (state[1] or 'ACTIVE') .. ' ' .. (state[2] or '') .. ' ' .. (state[3] or '')
 if text ~= ARGV[1] then return 'OVERTAKEN' end
 for i = 2, #KEYS do

@@ -1,22 +1,10 @@
 #!lua flags=allow-oom
 -- Removes coins that are in stock at the coin service. Their public halves are kept as long as their private halves.
--- KEYS: 4 outbox, 5 published, 7 prefix of public halves, 8 prefix of vault entries. ARGV: 2.. ids.
+-- KEYS: see outbox.lua. ARGV: 2.. ids.
 -- include: vault.lua
+-- include: outbox.lua
 for i = 2, #ARGV do
-  local id = ARGV[i]
-  local coin, key = KEYS[7] .. id, KEYS[8] .. id
-  if redis.call('ZREM', KEYS[4], id) == 1 then
-    local expires_at = expiry_of(key)
-    -- Only a coin that was sent can have been acknowledged.
-    if expires_at and redis.call('HEXISTS', coin, 'sent_epoch') == 1 then
-      redis.call('ZADD', KEYS[5], expires_at, id)
-      local left = redis.call('PTTL', key)
-      if left > 0 then redis.call('PEXPIRE', coin, left) end
-    else
-      redis.call('DEL', coin)
-    end
-  end
+  -- Only a coin that was sent can have been acknowledged.
+  keep(ARGV[i])
 end
--- The kept halves that their TTL took.
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
 return #ARGV - 1

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Puts kept public halves back at the end of the outbox, and forgets those that were sent under another epoch.
--- KEYS: 4 outbox, 5 published, 6 outbox-sequence, 7 prefix of public halves, 8 prefix of vault entries.
+-- Puts kept public halves back at the end of the outbox. Those that were sent under another epoch are deleted.
+-- KEYS: see outbox.lua; 6 outbox-sequence.
 -- ARGV: 2 epoch, 3.. ids. Replies the ids that now wait to be sent under this epoch.
 -- include: vault.lua
+-- include: outbox.lua
 local epoch = ARGV[2]
 local waiting = {}
 for i = 3, #ARGV do
@@ -13,11 +14,9 @@ for i = 3, #ARGV do
   if not waits and sent_epoch then
     local expires_at = expiry_of(KEYS[8] .. id)
     if sent_epoch ~= epoch then
-      redis.call('DEL', coin)
-      redis.call('ZREM', KEYS[5], id)
+      remember(id, 'EPOCH_CHANGED')
     elseif expires_at and tonumber(expires_at) > now then
       redis.call('ZREM', KEYS[5], id)
-      redis.call('PERSIST', coin)
       redis.call('ZADD', KEYS[4], redis.call('INCR', KEYS[6]), id)
       waits = true
     end

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Forgets coins that can never be fetched (again), waiting ones as well as kept ones.
--- KEYS: 4 outbox, 5 published, 7 prefix of public halves. ARGV: 2.. ids.
-for i = 2, #ARGV do
-  redis.call('DEL', KEYS[7] .. ARGV[i])
-  redis.call('ZREM', KEYS[4], ARGV[i])
-  redis.call('ZREM', KEYS[5], ARGV[i])
+-- Deletes the public halves of coins that are never sent (again), waiting ones as well as kept ones.
+-- KEYS: see outbox.lua. ARGV: 2 the outcome, which is remembered, 3.. ids.
+-- include: vault.lua
+-- include: outbox.lua
+for i = 3, #ARGV do
+  remember(ARGV[i], ARGV[2])
 end
-return #ARGV - 1
+return #ARGV - 2

@@ -1,12 +1,15 @@
 #!lua
--- Sets a contact's priority and evicts the coins beyond its budget, the most recently stored first.
+-- Sets a contact's priority and evicts the coins beyond its budget, the most recently stored first. Closes the pending
+-- top-ups that ask for more coins than the budget lacks, and keeps those attempted last. A repeat may not ask for fewer:
+-- the coin service refuses a request_id with another count.
 -- KEYS: 4.. the contact. ARGV: 3 tag, 4 name as stored, 5 priority. Replies id and category of the evicted coins.
 -- include: coin-cache.lua
+-- include: pending-requests.lua
 local contact = contact_at(4, ARGV[3])
 redis.call('HSET', contact.record, 'priority', ARGV[5])
 redis.call('HSETNX', contact.record, 'contact_id', ARGV[4])
 redis.call('ZADD', contacts, 'NX', '+inf', contact.tag)
-redis.call('PERSIST', contact.record)
+redis.call('ZREM', forgotten, contact.tag)
 local evicted = {}
 for _, category in ipairs(rules.categories) do
   local held = usable(contact, category)
@@ -16,6 +19,22 @@ for _, category in ipairs(rules.categories) do
     take_out(contact, category, held[i], redis.call('HGET', coin_key(contact, held[i]), 'expires_at'))
     evicted[#evicted + 1] = id_of(held[i])
     evicted[#evicted + 1] = category
+  end
+end
+local function latest_first(a, b)
+  local a_at, b_at = tonumber(a.request.asked_at), tonumber(b.request.asked_at)
+  if a_at ~= b_at then return a_at > b_at end
+  return a.id < b.id
+end
+for _, category in ipairs(rules.categories) do
+  local left = missing(contact, category)
+  local function fits(request) return request.category == category end
+  for _, pending in ipairs(pending_requests(contact, 'TOP_UP', fits, latest_first)) do
+    if pending.request.count <= left then
+      left = left - pending.request.count
+    else
+      redis.call('HDEL', contact.requests, pending.id)
+    end
   end
 end
 return evicted

@@ -1,10 +1,10 @@
 #!lua
 -- Stores a response's coins and closes its reservation in one step. A fetched coin is stored if the budget exceeds the
 -- usable coins. Room that was reserved meanwhile does not count, because a fetched coin is worth more than a requested
--- one.
+-- one. A coin that only a wrong clock calls expired is stored.
 -- KEYS: 4.. a block for each contact, the request's first.
--- ARGV: 3 request id, 4 number of contacts, then tag and stored name of each; then seven for each coin: number of its
---       contact, id, category, expiry, TTL in ms, public key, signature.
+-- ARGV: 3 request id, 4 number of contacts, then tag and stored name of each; then six for each coin: number of its
+--       contact, id, category, expiry, public key, signature.
 -- Replies the fate of each coin.
 -- include: coin-cache.lua
 -- include: pending-requests.lua
@@ -15,7 +15,7 @@ for number = 1, tonumber(ARGV[4]) do
 end
 
 local function keep(contact, coin)
-  if tonumber(coin.expires_at) <= now then return 'EXPIRED' end
+  if tonumber(coin.expires_at) <= tonumber(forget_until) then return 'EXPIRED' end
   local known = look_up(contact, coin.id)
   if known == 'HELD' then return 'HELD' end
   if known == 'USED' then return 'ALREADY_USED' end
@@ -30,9 +30,9 @@ end
 
 forget_expired()
 local fates = {}
-for first = 5 + #people * 2, #ARGV, 7 do
-  local number, id, category, expires_at, ttl, public_key, signature = unpack(ARGV, first, first + 6)
-  local coin = { id = id, category = category, expires_at = expires_at, ttl = ttl, public_key = public_key, signature = signature }
+for first = 5 + #people * 2, #ARGV, 6 do
+  local number, id, category, expires_at, public_key, signature = unpack(ARGV, first, first + 5)
+  local coin = { id = id, category = category, expires_at = expires_at, public_key = public_key, signature = signature }
   fates[#fates + 1] = keep(people[tonumber(number)], coin)
 end
 if #fates > 0 then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Returns the pending reservations of contacts, each counted as attempted once more. Those for another user id are
--- closed.
+-- closed, and so are old ones whose room was taken since: their coins would be new, and not fit.
 -- KEYS: 4.. a block for each contact. ARGV: 3 time before which an attempt has failed; then for each contact its tag
 --       and the tag of its user id.
 -- Replies the contact's number, request id, category and count of each.
@@ -16,12 +16,13 @@ for number = 1, (#ARGV - 3) / 2 do
     return a.id < b.id
   end
   for _, pending in ipairs(pending_requests(contact, 'TOP_UP', function() return true end, before)) do
-    if pending.request.user ~= user then
-      -- Coins of another user would be useless for this contact.
+    local request = pending.request
+    -- Coins of another user would be useless for this contact.
+    if request.user ~= user or (is_old(request) and room(contact, request.category) < request.count) then
       redis.call('HDEL', contact.requests, pending.id)
     else
-      record_attempt(contact, pending.id, pending.request, ARGV[3])
-      for _, value in ipairs({ number, pending.id, pending.request.category, pending.request.count }) do
+      record_attempt(contact, pending.id, request, ARGV[3])
+      for _, value in ipairs({ number, pending.id, request.category, request.count }) do
         resumed[#resumed + 1] = value
       end
     end

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Lists the active keys of the given categories: those that have not expired by the index, and still
--- exist. An entry's TTL may have removed it while its id is still in the index.
+-- exist. A server that evicts keys may have removed an entry whose id is still in the index.
 -- KEYS: 1 prefix of the entries, 2.. the index of each category (ids, scored by expiry).
 -- ARGV: 1 now, in ms since 1970. Replies their ids, unsorted.
 local active = {}

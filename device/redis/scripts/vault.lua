@@ -1,7 +1,6 @@
 -- Functions that the vault's scripts share.
 -- KEYS: 1 by-creation, 2 burned, 3 burn-grace; each script describes the rest. ARGV: 1 now, in ms since 1970.
--- The stored `expires_at` decides when a key expires. Its TTL only saves space, so an id in an index may have lost its
--- key.
+-- The stored `expires_at` decides when a key expires. A server that evicts keys may have lost the key of an id.
 local by_creation, burned, burn_grace = KEYS[1], KEYS[2], KEYS[3]
 local now = tonumber(ARGV[1])
 
@@ -21,7 +20,7 @@ end
 -- Shrinks tombstones past the burn grace to the bare id, and forgets expired ones.
 local function tidy(grace_is_over)
   redis.call('ZREMRANGEBYSCORE', burn_grace, '-inf', grace_is_over)
-  redis.call('ZREMRANGEBYSCORE', burned, '-inf', ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', burned, '-inf', forget_until)
 end
 
 -- Returns the stored expiry of the entry as text, or nil if there is no entry.
@@ -37,7 +36,7 @@ end
 
 local function is_burned(id)
   local burned_until = redis.call('ZSCORE', burned, id)
-  return burned_until and tonumber(burned_until) > now
+  return burned_until and tonumber(burned_until) > tonumber(forget_until)
 end
 
 -- Stores an entry unless its id is stored or remembered. `position` is that of its category among the indexes.
@@ -45,12 +44,11 @@ local function insert(key, by_expiry, id, position, entry)
   if redis.call('EXISTS', key) == 1 or is_burned(id) then return false end
   redis.call('HSET', key, 'coin_category', entry.category, 'created_at', ARGV[1], 'expires_at', entry.expires_at,
     'encryption_iv', entry.iv, 'auth_tag', entry.auth_tag, 'encrypted_blob', entry.blob)
-  redis.call('PEXPIRE', key, entry.ttl)
   for i, index in ipairs(by_expiry) do
     if i == position then
       redis.call('ZADD', index, entry.expires_at, id)
     else
-      -- A key that its TTL took may have left the id here.
+      -- A key that was evicted may have left the id here.
       redis.call('ZREM', index, id)
     end
   end
@@ -65,7 +63,7 @@ local function destroy(key, by_expiry, id)
   if expires_at then
     local category, created_at = unpack(redis.call('HMGET', key, 'coin_category', 'created_at'))
     redis.call('DEL', key)
-    if tonumber(expires_at) > now then
+    if tonumber(expires_at) > tonumber(forget_until) then
       redis.call('ZADD', burned, expires_at, id)
       redis.call('ZADD', burn_grace, ARGV[1], id .. ' ' .. (category or '') .. ' ' .. (created_at or ''))
     end

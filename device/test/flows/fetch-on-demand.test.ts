@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import type { FetchCoinsRequest } from '../../../gen/aqm/coin/v1/coin_service';
 import { DAY, type Fixture, inventoryCoin, keyId, withFixture } from '../../conformance/harness';
-import { fetchOnDemand } from '../../index';
+import { fetchOnDemand, type InventoryCoin } from '../../index';
 import { eachBackend } from '../each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
 
@@ -120,11 +120,82 @@ backend.describe('fetching on demand', () => {
       service.during.fetchCoins = () => {
         coin.coinCategory = 2;
       };
-      expect(await fetchOnDemand(storage, service.access, wish)).toBeNull();
+      await expect(fetchOnDemand(storage, service.access, wish)).rejects.toMatchObject({ reason: 'MALFORMED' });
       service.stock.push(coin);
       coin.coinCategory = 1;
       const lower = await fetchOnDemand(storage, service.access, { ...wish, allowLowerCategories: true });
       expect(lower?.coinCategory).toBe('SILVER');
+    }));
+
+  it('rejects by name with a malformed coin, and makes a new request the next time', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(1, 2, 'GOLD', clock.in(DAY));
+      const [coin] = service.stock;
+      if (coin) coin.publicKey = Buffer.alloc(5);
+      await expect(fetchOnDemand(storage, service.access, wish)).rejects.toMatchObject({
+        name: 'UnusableCoinError',
+        reason: 'MALFORMED',
+      });
+      expect(service.calls).toHaveLength(1);
+      expect((await fetchOnDemand(storage, service.access, wish))?.keyId).toBe(keyId(2));
+    }));
+
+  it('rejects by name if the service gives a coin that was used before', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(1, 1, 'GOLD', clock.in(DAY));
+      const [coin] = service.stock;
+      if (coin === undefined) throw new Error('no stock');
+      expect((await fetchOnDemand(storage, service.access, wish))?.keyId).toBe(keyId(1));
+      service.during.fetchCoins = () => {
+        service.stock.push(coin);
+      };
+      service.stock.push(coin);
+      await expect(fetchOnDemand(storage, service.access, wish)).rejects.toMatchObject({
+        name: 'UnusableCoinError',
+        reason: 'ALREADY_USED',
+      });
+      service.during = {};
+      service.stock.length = 0;
+      expect(await fetchOnDemand(storage, service.access, wish)).toBeNull();
+    }));
+
+  it('rejects by name if even a new request brings a coin that has expired', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(1, 2, 'GOLD', clock.now());
+      await expect(fetchOnDemand(storage, service.access, wish)).rejects.toMatchObject({ reason: 'EXPIRED' });
+    }));
+
+  it('answers null when a repeated request brings a used coin and the service has no other', () =>
+    withService(async ({ storage, open, clock }, service) => {
+      service.add(1, 1, 'GOLD', clock.in(DAY));
+      service.failNext('fetchCoins', 'after');
+      await expect(fetchOnDemand(storage, service.access, wish)).rejects.toThrow();
+      const other = await open();
+      const coins = await Promise.all([storage, other].map((handle) => fetchOnDemand(handle, service.access, wish)));
+      expect(coins.map((coin) => coin?.keyId).sort()).toStrictEqual([keyId(1), undefined]);
+    }));
+
+  it('discards a coin that `verify` refuses, rejects by name, and remembers the coin as used', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(1, 3, 'GOLD', clock.in(DAY));
+      const refusals = [
+        () => false,
+        () => {
+          throw new Error('The key cannot be read.');
+        },
+      ];
+      for (const verify of refusals) {
+        await expect(fetchOnDemand(storage, service.access, wish, { verify })).rejects.toMatchObject({
+          name: 'UnusableCoinError',
+          reason: 'BAD_SIGNATURE',
+        });
+      }
+      expect(service.calls).toHaveLength(2);
+      const verify = async (coin: InventoryCoin, contactId: string) => coin.keyId === keyId(3) && contactId === 'bob';
+      expect((await fetchOnDemand(storage, service.access, wish, { verify }))?.keyId).toBe(keyId(3));
+      expect(new Set(requestIds(service)).size).toBe(3);
+      await storage.inventory.setPriority('bob', 'BESTIE');
+      expect(await storage.inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(false);
     }));
 
   it('refuses bad arguments before any call', () =>
@@ -144,6 +215,21 @@ backend.describe('fetching on demand', () => {
         const access = { ...service.access, timeoutMs };
         await expect(fetchOnDemand(storage, access, wish)).rejects.toMatchObject({ field: 'timeoutMs' });
       }
+      for (const [field, access] of [
+        ['client', undefined],
+        ['client', null],
+        ['client', { ...service.access, client: undefined }],
+        ['client', { ...service.access, client: { fetchCoins: async () => ({ coins: [] }) } }],
+        ['token', { ...service.access, token: 'a.b.c' }],
+      ] as const) {
+        await expect(fetchOnDemand(storage, access as never, wish)).rejects.toMatchObject({
+          name: 'InvalidArgumentError',
+          field,
+        });
+      }
+      await expect(fetchOnDemand(storage, service.access, undefined as never)).rejects.toMatchObject({ field: 'wish' });
+      const noFunction = { verify: 'yes' } as never;
+      await expect(fetchOnDemand(storage, service.access, wish, noFunction)).rejects.toMatchObject({ field: 'verify' });
       expect(service.calls).toStrictEqual([]);
     }));
 

@@ -1,12 +1,13 @@
 import { credentials } from '@grpc/grpc-js';
 import { mintCoin } from '../../../demo/coin-minting';
-import { createIdentity, publicKeysOf } from '../../../demo/coin-signature';
+import { createIdentity, publicIdentityOf, verifyCoin } from '../../../demo/coin-signature';
 import { openParcel, sealMessage } from '../../../demo/crypto-wrapper';
 import { HardwareKey } from '../../../demo/hardware-key';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { startService, type TestService } from '../../../testkit/service';
 import type { User } from '../../../testkit/user';
 import { DAY, type Fixture, HOUR, MINUTE } from '../../conformance/harness';
-import { type CoinServiceAccess, CoinServiceClient, type InventoryCoin, publishCoins, topUp } from '../../index';
+import { type CoinServiceAccess, type InventoryCoin, publishCoins, topUp } from '../../index';
 import { eachBackend } from '../each-backend';
 
 const backend = eachBackend();
@@ -64,7 +65,9 @@ class Pair {
   }
 
   async publish(count: number): Promise<void> {
-    const coins = Array.from({ length: count }, () => mintCoin('GOLD', identity, hardwareKey));
+    // As long as possible: nothing of the three clocks is left to the minting side.
+    const times = { now: this.#bobsDevice.clock.now(), keptDays: 30 };
+    const coins = Array.from({ length: count }, () => mintCoin('GOLD', minter(this.#bob), times));
     const { results } = await publishCoins(this.#bobsDevice.storage, access(this.#bob), coins);
     expect(results.map(({ outcome }) => outcome)).toStrictEqual(Array(count).fill('INSERTED'));
   }
@@ -73,7 +76,10 @@ class Pair {
   async fetch(): Promise<number> {
     await this.inventory.setPriority('bob', 'BESTIE');
     const bob = { contactId: 'bob', userId: this.#bob.id };
-    const { contacts } = await topUp(this.#alicesDevice.storage, access(this.#alice), [bob]);
+    // The expiry that Bob signed is the one that Alice gets.
+    const verify = (coin: InventoryCoin) => verifyCoin(coin, publicIdentityOf(minter(this.#bob)));
+    const { contacts } = await topUp(this.#alicesDevice.storage, access(this.#alice), [bob], { verify });
+    expect(contacts[0]?.discarded).toStrictEqual([]);
     return contacts[0]?.stored.length ?? 0;
   }
 
@@ -93,9 +99,13 @@ class Pair {
   }
 
   async open(coin: InventoryCoin) {
-    const parcel = sealMessage('to the last', coin, publicKeysOf(identity));
+    const parcel = sealMessage('to the last', coin, publicIdentityOf(minter(this.#bob)));
     return openParcel(parcel, { vault: this.vault, hardwareKey });
   }
+}
+
+function minter({ id }: User) {
+  return { userId: id, identity, hardwareKey };
 }
 
 function access(user: User): CoinServiceAccess {

@@ -1,7 +1,17 @@
 import { status } from '@grpc/grpc-js';
 import type { UploadCoinsRequest } from '../../../gen/aqm/coin/v1/coin_service';
-import { DAY, type Fixture, keyId, MINUTE, mintedCoin, vaultKey, withFixture } from '../../conformance/harness';
-import { publishCoins } from '../../index';
+import {
+  DAY,
+  type Fixture,
+  HOUR,
+  keyId,
+  MINUTE,
+  mintedCoin,
+  passTime,
+  vaultKey,
+  withFixture,
+} from '../../conformance/harness';
+import { publishCoins, reconcileCoins } from '../../index';
 import { eachBackend } from '../each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
 
@@ -151,7 +161,7 @@ backend.describe('publishing minted coins', () => {
       ]);
       service.failNext('getInventoryCount', 'before');
       await expect(publishCoins(storage, service.access, minted(3, 1))).rejects.toThrow();
-      clock.advance(30 * DAY);
+      await passTime({ storage, clock }, 30 * DAY);
       expect(outcomes(await publishCoins(storage, service.access, []))).toStrictEqual([[3, 'EXPIRED']]);
       expect(service.stock.map((coin) => coin.keyId)).toStrictEqual([keyId(2)]);
     }));
@@ -197,6 +207,69 @@ backend.describe('publishing minted coins', () => {
       expect(outcomes(await publishCoins(storage, service.access, []))).toStrictEqual([[3, 'INSERTED']]);
     }));
 
+  it('publishes a private half that was stored in the vault before', () =>
+    withService(async ({ storage }, service) => {
+      for (const n of [1, 2]) await storage.vault.storeKey(vaultKey(n));
+      expect(outcomes(await publishCoins(storage, service.access, minted(1, 3)))).toStrictEqual([
+        [1, 'INSERTED'],
+        [2, 'INSERTED'],
+        [3, 'INSERTED'],
+      ]);
+      const again = await publishCoins(storage, service.access, minted(1, 3));
+      expect(outcomes(again).map(([, outcome]) => outcome)).toStrictEqual(Array(3).fill('ALREADY_PRESENT'));
+      expect(uploads(service)).toHaveLength(1);
+    }));
+
+  it('keeps a private half until the given time, and publishes its coin until 7 days before', () =>
+    withService(async ({ storage, clock }, service) => {
+      const expiresAt = clock.in(20 * DAY);
+      await publishCoins(storage, service.access, [{ ...mintedCoin(1), expiresAt }]);
+      expect((await storage.vault.fetchKey(keyId(1)))?.expiresAt).toStrictEqual(expiresAt);
+      expect(service.stock[0]?.expireTime).toStrictEqual(clock.in(13 * DAY));
+      for (const bad of [clock.in(-1), clock.in(31 * DAY), new Date(Number.NaN), 5 as unknown as Date]) {
+        const refused = publishCoins(storage, service.access, [{ ...mintedCoin(2), expiresAt: bad }]);
+        await expect(refused).rejects.toMatchObject({ name: 'InvalidArgumentError', field: 'expiresAt' });
+      }
+      expect(await storage.vault.countActive('GOLD')).toBe(1);
+      // The vault holds the private half until another time.
+      const other = await publishCoins(storage, service.access, [{ ...mintedCoin(1), expiresAt: clock.in(DAY) }]);
+      expect(outcomes(other)).toStrictEqual([[1, 'CONFLICT']]);
+    }));
+
+  it('never sends a coin again that was sent under an older epoch, also if it is minted again', () =>
+    withService(async ({ storage, clock, open }, service) => {
+      await publishCoins(storage, service.access, minted(1, 1));
+      service.failNext('uploadCoins', 'after');
+      await expect(publishCoins(storage, service.access, minted(2, 1))).rejects.toThrow();
+      service.epoch = OTHER_EPOCH;
+      service.stock.length = 0;
+      service.serverTime = clock.now();
+      await reconcileCoins(storage, service.access);
+      await storage.close();
+      const reopened = await open();
+      for (let time = 0; time < 2; time += 1) {
+        expect(outcomes(await publishCoins(reopened, service.access, minted(1, 2)))).toStrictEqual([
+          [1, 'EPOCH_CHANGED'],
+          [2, 'EPOCH_CHANGED'],
+        ]);
+      }
+      expect(service.stock).toStrictEqual([]);
+    }));
+
+  it('reports the same outcome when a coin that was refused is published again, and does not send it', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(1, 1, 'GOLD', clock.in(20 * DAY));
+      service.spent.add(keyId(2));
+      const coins = [{ ...mintedCoin(1), publicKey: mintedCoin(9).publicKey }, mintedCoin(2)];
+      for (let time = 0; time < 3; time += 1) {
+        expect(outcomes(await publishCoins(storage, service.access, coins))).toStrictEqual([
+          [1, 'CONFLICT'],
+          [2, 'SPENT'],
+        ]);
+      }
+      expect(uploads(service)).toHaveLength(1);
+    }));
+
   it('refuses a malformed coin whole: nothing is stored or sent', () =>
     withService(async ({ storage }, service) => {
       const bad: [string, object][] = [
@@ -215,5 +288,110 @@ backend.describe('publishing minted coins', () => {
       }
       expect(await storage.vault.listKeyIds()).toStrictEqual([]);
       expect(service.calls).toStrictEqual([]);
+    }));
+});
+
+/** Returns the number of coins that were sent since the last call. */
+function sentCounter(service: ScriptedCoinService): () => number {
+  let seen = 0;
+  return () => {
+    const sent = uploads(service).flatMap(({ coins }) => coins).length;
+    const since = sent - seen;
+    seen = sent;
+    return since;
+  };
+}
+
+function tally(report: { results: { outcome: string }[] }): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { outcome } of report.results) counts[outcome] = (counts[outcome] ?? 0) + 1;
+  return counts;
+}
+
+backend.describe('publishing more coins than the stock takes', () => {
+  it('sends none of them again until there is room, and then as many as there is room for', () =>
+    withService(async ({ storage }, service) => {
+      const sent = sentCounter(service);
+      service.stockLimit = 50;
+      const first = await publishCoins(storage, service.access, minted(0, 500));
+      expect([tally(first), sent()]).toStrictEqual([{ INSERTED: 50, OVER_STOCK_LIMIT: 450 }, 100]);
+      for (let time = 0; time < 12; time += 1) {
+        expect(tally(await publishCoins(storage, service.access, []))).toStrictEqual({ OVER_STOCK_LIMIT: 450 });
+      }
+      expect(sent()).toBe(0);
+      service.stock.splice(0, 20);
+      const refilled = await publishCoins(storage, service.access, minted(500, 1));
+      // One more than there is room for, in case the limit was raised.
+      expect([tally(refilled), sent()]).toStrictEqual([{ INSERTED: 20, OVER_STOCK_LIMIT: 431 }, 21]);
+      // In minting order.
+      expect(service.stock.slice(-20).map((coin) => coin.keyId)).toStrictEqual(
+        Array.from({ length: 20 }, (_, n) => keyId(50 + n)),
+      );
+      expect(new Set(refilled.results.map((result) => result.keyId)).size).toBe(451);
+    }));
+
+  it('lets new coins of other categories pass', () =>
+    withService(async ({ storage }, service) => {
+      service.stockLimit = 10;
+      await publishCoins(storage, service.access, minted(0, 130));
+      const sent = sentCounter(service);
+      sent();
+      const bronze = [500, 501, 502].map((n) => mintedCoin(n, 'BRONZE'));
+      expect(tally(await publishCoins(storage, service.access, bronze))).toStrictEqual({
+        INSERTED: 3,
+        OVER_STOCK_LIMIT: 120,
+      });
+      expect(sent()).toBe(3);
+    }));
+
+  it('costs a new process one coin, and a few more than there is room for', () =>
+    withService(async ({ storage, open }, service) => {
+      const sent = sentCounter(service);
+      service.stockLimit = 50;
+      await publishCoins(storage, service.access, minted(0, 500));
+      await storage.close();
+      sent();
+      for (let time = 0; time < 5; time += 1) {
+        const process = await open();
+        expect(tally(await publishCoins(process, service.access, []))).toStrictEqual({ OVER_STOCK_LIMIT: 450 });
+        await process.close();
+      }
+      expect(sent()).toBe(5);
+      service.stock.splice(0, 20);
+      const refilled = await publishCoins(await open(), service.access, []);
+      // 1, 2, 4, 8, and 5 of 16.
+      expect([tally(refilled), sent()]).toStrictEqual([{ INSERTED: 20, OVER_STOCK_LIMIT: 430 }, 31]);
+    }));
+
+  it('notices a raised limit when there is room, and otherwise after an hour', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.serverTime = clock.now();
+      service.stockLimit = 10;
+      await publishCoins(storage, service.access, minted(0, 40));
+      service.stockLimit = 20;
+      service.stock.splice(0, 1);
+      expect(tally(await publishCoins(storage, service.access, []))).toMatchObject({ INSERTED: 11 });
+      expect(service.stock).toHaveLength(20);
+      service.stockLimit = 30;
+      expect(tally(await publishCoins(storage, service.access, []))).toStrictEqual({ OVER_STOCK_LIMIT: 19 });
+      service.serverTime = clock.in(HOUR + 1);
+      expect(tally(await publishCoins(storage, service.access, []))).toStrictEqual({
+        INSERTED: 10,
+        OVER_STOCK_LIMIT: 9,
+      });
+    }));
+
+  it('keeps coins that were never sent publishable after the service was restored', () =>
+    withService(async ({ storage }, service) => {
+      service.stockLimit = 50;
+      await publishCoins(storage, service.access, minted(0, 200));
+      service.epoch = OTHER_EPOCH;
+      service.stock.length = 0;
+      // The first 100 were sent: 50 acknowledged and 50 refused.
+      expect(tally(await publishCoins(storage, service.access, []))).toStrictEqual({
+        EPOCH_CHANGED: 50,
+        INSERTED: 50,
+        OVER_STOCK_LIMIT: 50,
+      });
     }));
 });

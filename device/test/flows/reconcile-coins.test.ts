@@ -2,7 +2,14 @@ import { sql } from 'kysely';
 import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_service';
 import { ids } from '../../../testkit/coins';
 import { startService, type TestService } from '../../../testkit/service';
-import { publishCoins, type ReconcileReport, reconcileCoins } from '../../index';
+import {
+  type DeviceStorage,
+  type MintedCoin,
+  publishCoins,
+  type ReconcileReport,
+  RetireManyError,
+  reconcileCoins,
+} from '../../index';
 import { backUp } from '../device-backup';
 import { eachBackend } from '../each-backend';
 import { stepped } from '../steps';
@@ -180,5 +187,131 @@ backend.describe('reconciling the vault with the real coin service', () => {
       const report = await reconcileCoins(watched, { ...device.access, client });
       expect(outcomes(report)).toStrictEqual({ IN_STOCK: ids(old) });
       expect(report.published.databaseEpoch).toBe((await device.bob.count()).databaseEpoch);
+    }));
+});
+
+/** Returns coins with the same ids and other key pairs. */
+function otherKeys(coins: readonly MintedCoin[]): MintedCoin[] {
+  return coins.map((coin) => ({
+    ...coin,
+    publicKey: coin.publicKey.map((byte) => byte ^ 1),
+    encryptedBlob: coin.encryptedBlob.map((byte) => byte ^ 1),
+  }));
+}
+
+/** Runs the test on a device that was wiped after it had published so many coins. */
+async function withWiped(
+  count: number,
+  test: (device: Reconciled, storage: DeviceStorage, published: MintedCoin[]) => Promise<void>,
+): Promise<void> {
+  await withDevice(async (device) => {
+    await device.open();
+    await device.close();
+    const wipe = await backUp(device.config);
+    const storage = await device.open();
+    const coins = device.mint(count);
+    await publishCoins(storage, device.access, coins);
+    await device.close();
+    await wipe();
+    await device.letTimePass();
+    await test(device, await device.open(), coins);
+  });
+}
+
+backend.describe('a reconcile that would retire more than half of a stock', () => {
+  it('retires nothing in any category and says what to do, unless it is told to', () =>
+    // 5 SILVER, 4 BRONZE and 4 GOLD coins.
+    withWiped(13, async (device, storage, published) => {
+      // Of the SILVER coins the vault still has two, which is less than half of them.
+      const silver = published.filter(({ coinCategory }) => coinCategory === 'SILVER').slice(0, 2);
+      await publishCoins(storage, device.access, silver);
+      const fresh = device.mint(1);
+      await storage.outbox.add(fresh);
+      const refused = reconcileCoins(storage, device.access);
+      await expect(refused).rejects.toBeInstanceOf(RetireManyError);
+      await expect(refused).rejects.toMatchObject({
+        categories: [
+          { coinCategory: 'GOLD', available: 4, wouldRetire: 4 },
+          { coinCategory: 'SILVER', available: 5, wouldRetire: 3 },
+          { coinCategory: 'BRONZE', available: 4, wouldRetire: 4 },
+        ],
+        message: expect.stringContaining('4 of 4 GOLD coins and 3 of 5 SILVER coins and 4 of 4 BRONZE coins'),
+      });
+      await expect(reconcileCoins(storage, device.access, { retireMany: false })).rejects.toThrow('retireMany: true');
+      expect(await device.statesOf(ids(published))).toStrictEqual(new Map([[State.STATE_IN_STOCK, ids(published)]]));
+      expect((await device.statesOf(ids(fresh))).has(State.STATE_UNKNOWN)).toBe(true);
+      const report = await reconcileCoins(storage, device.access, { retireMany: true });
+      expect(report.retired).toStrictEqual({ GOLD: 4, SILVER: 3, BRONZE: 4 });
+      expect(await device.fetchAll()).toStrictEqual(ids([...silver, ...fresh]));
+    }));
+
+  it('is one of 4 coins or more, and of more than half of them', () =>
+    withWiped(11, async (device, storage, coins) => {
+      // Of 4 SILVER coins the vault has two, of 4 BRONZE coins three, and of 3 GOLD coins none.
+      const of = (name: string) => coins.filter(({ coinCategory }) => coinCategory === name);
+      const kept = [...of('SILVER').slice(0, 2), ...of('BRONZE').slice(0, 3)];
+      await publishCoins(storage, device.access, kept);
+      const report = await reconcileCoins(storage, device.access);
+      expect(report.retired).toStrictEqual({ GOLD: 3, SILVER: 2, BRONZE: 1 });
+      expect(await device.fetchAll()).toStrictEqual(ids(kept).sort());
+    }));
+
+  it('is not one during which coins are handed out', () =>
+    withDevice(async (device) => {
+      const storage = await device.open();
+      const coins = device.mint(15);
+      await publishCoins(storage, device.access, coins);
+      await device.letTimePass();
+      let calls = 0;
+      const { storage: watched, client } = stepped(storage, device.access.client, async () => {
+        calls += 1;
+        if (calls === 1) await device.fetchAll();
+      });
+      const report = await reconcileCoins(watched, { ...device.access, client });
+      expect(outcomes(report)).toStrictEqual({ SPENT: ids(coins) });
+    }));
+
+  it('refuses an option that is not true or false', () =>
+    withDevice(async (device) => {
+      const storage = await device.open();
+      for (const retireMany of ['yes', 1, null] as unknown as boolean[]) {
+        const refused = reconcileCoins(storage, device.access, { retireMany });
+        await expect(refused).rejects.toMatchObject({ name: 'InvalidArgumentError', field: 'retireMany' });
+      }
+    }));
+});
+
+backend.describe('a device that uses the ids of another key again', () => {
+  it('is told so each time, and nobody fetches a coin that it cannot open', () =>
+    withWiped(12, async (device, storage, coins) => {
+      const again = otherKeys(coins);
+      for (let time = 0; time < 2; time += 1) {
+        const { results } = await publishCoins(storage, device.access, again);
+        expect(results.map(({ outcome }) => outcome)).toStrictEqual(Array(12).fill('CONFLICT'));
+      }
+      const fresh = device.mint(3);
+      await publishCoins(storage, device.access, fresh);
+      const report = await reconcileCoins(storage, device.access);
+      expect(outcomes(report)).toStrictEqual({ CONFLICT: ids(coins), IN_STOCK: ids(fresh) });
+      expect(report.retired).toStrictEqual({ GOLD: 4, SILVER: 4, BRONZE: 4 });
+      expect(await device.fetchAll()).toStrictEqual(ids(fresh));
+      const later = await publishCoins(storage, device.access, again);
+      expect(later.results.map(({ outcome }) => outcome)).toStrictEqual(Array(12).fill('CONFLICT'));
+    }));
+
+  it('keeps the coin that it can open: a second key for an id that the vault holds is never sent', () =>
+    withDevice(async (device) => {
+      const storage = await device.open();
+      const coins = device.mint(6);
+      await publishCoins(storage, device.access, coins);
+      await device.letTimePass();
+      const samePrivateHalves = coins.map((coin) => ({ ...coin, publicKey: coin.publicKey.map((byte) => byte ^ 1) }));
+      for (const other of [otherKeys(coins), samePrivateHalves]) {
+        const { results } = await publishCoins(storage, device.access, other);
+        expect(results.map(({ outcome }) => outcome)).toStrictEqual(Array(6).fill('CONFLICT'));
+      }
+      const report = await reconcileCoins(storage, device.access);
+      expect(outcomes(report)).toStrictEqual({ IN_STOCK: ids(coins) });
+      expect(await device.fetchAll()).toStrictEqual(ids(coins));
     }));
 });

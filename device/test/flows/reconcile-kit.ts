@@ -1,13 +1,14 @@
 import { credentials } from '@grpc/grpc-js';
 import { sql } from 'kysely';
 import type { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_service';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { ids } from '../../../testkit/coins';
 import type { TestService } from '../../../testkit/service';
 import type { User } from '../../../testkit/user';
 import { type Fixture, type Harness, mintedCoin } from '../../conformance/harness';
 import { openInChild } from '../../conformance/open-in-child';
 import { COIN_CATEGORY_NAMES, specOf } from '../../contract/coin-category';
-import { type CoinServiceAccess, CoinServiceClient, type DeviceStorage, type MintedCoin } from '../../index';
+import type { CoinServiceAccess, DeviceStorage, MintedCoin } from '../../index';
 
 /** Bob's device, and the real coin service with access to its database. */
 export class Reconciled {

@@ -3,12 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { readConfig } from '../../../services/coin/config';
 import { CoinLimits } from '../../../services/coin/limits/coin-limits';
 import { MemoryLimits } from '../../../services/coin/limits/memory-limits';
 import { startService, type TestService } from '../../../testkit/service';
 import { COIN_CATEGORY_NAMES, perCategory } from '../../contract/coin-category';
-import { CoinServiceClient, type DeviceStorage, openDeviceStorage, reconcileCoins } from '../../index';
+import { type DeviceStorage, openDeviceStorage, reconcileCoins } from '../../index';
 
 const COINS = 12_000;
 

@@ -175,7 +175,8 @@ function addingAfter(outbox: Outbox, release: () => Promise<void>): Outbox {
     },
     takeBatch: (...args) => outbox.takeBatch(...args),
     acknowledge: (keyIds) => outbox.acknowledge(keyIds),
-    remove: (keyIds) => outbox.remove(keyIds),
+    remove: (...args) => outbox.remove(...args),
+    conflictsAmong: (keyIds) => outbox.conflictsAmong(keyIds),
     publishAgain: (...args) => outbox.publishAgain(...args),
   };
 }

@@ -48,6 +48,7 @@ export class ScriptedCoinService {
   readonly spent = new Set<string>();
   /** Every request as it arrived, in order. */
   readonly calls: { readonly method: Method; readonly request: unknown; readonly token: string }[] = [];
+  /** The maximum stock of each category. */
   stockLimit = 1000;
   /** Errors for the items of a batch, by category. They take precedence over the stock. */
   itemErrors = new Map<CoinCategoryName, ItemError>();
@@ -174,7 +175,8 @@ export class ScriptedCoinService {
     if (there) {
       return there.publicKey.equals(coin.publicKey) ? Outcome.OUTCOME_ALREADY_PRESENT : Outcome.OUTCOME_CONFLICT;
     }
-    if (this.stock.length >= this.stockLimit) return Outcome.OUTCOME_OVER_STOCK_LIMIT;
+    const ofCategory = this.stock.filter(({ coinCategory }) => coinCategory === coin.coinCategory);
+    if (ofCategory.length >= this.stockLimit) return Outcome.OUTCOME_OVER_STOCK_LIMIT;
     this.stock.push(coin);
     return Outcome.OUTCOME_INSERTED;
   }

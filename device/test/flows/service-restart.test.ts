@@ -2,11 +2,12 @@ import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { startService, type TestService } from '../../../testkit/service';
 import { type ServiceProcess, spawnService } from '../../../testkit/service-process';
 import { mintedCoin } from '../../conformance/harness';
 import { openInChild } from '../../conformance/open-in-child';
-import { type CoinServiceAccess, CoinServiceClient, publishCoins, topUp } from '../../index';
+import { type CoinServiceAccess, publishCoins, topUp } from '../../index';
 import { eachBackend } from '../each-backend';
 import { stockOf } from '../kill-walk/kill-walk';
 

@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import type { BatchFetchCoinsRequest } from '../../../gen/aqm/coin/v1/coin_service';
 import { DAY, type Fixture, HOUR, inventoryCoin, keyId, MINUTE, withFixture } from '../../conformance/harness';
-import { type CoinServiceAccess, type ContactTopUp, type DeviceStorage, topUp } from '../../index';
+import { type CoinServiceAccess, type ContactTopUp, type DeviceStorage, type InventoryCoin, topUp } from '../../index';
 import { eachBackend } from '../each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
 
@@ -106,7 +106,7 @@ backend.describe('topping up', () => {
         service.add(0, 5, 'GOLD', clock.in(DAY));
         service.itemErrors.set('GOLD', { code, reason: 'OVERLOADED', message: 'Try later.' });
         const report = await topUpBob(storage, service.access);
-        expect(report.error).toStrictEqual({ reason: 'OVERLOADED', message: 'Try later.' });
+        expect(report.error).toMatchObject({ code, reason: 'OVERLOADED', message: 'Try later.' });
         service.itemErrors.clear();
         expect((await topUpBob(storage, service.access)).stored).toHaveLength(5);
         const ids = items(service).map(
@@ -257,6 +257,104 @@ backend.describe('topping up', () => {
       await topUp(storage, service.access, [{ contactId: 'bob', userId: keyId(1001).toUpperCase() }]);
       expect(items(service)[1]?.every(({ targetUserId }) => targetUserId === keyId(1001))).toBe(true);
       expect(await counts(storage)).toMatchObject({ GOLD: 5 });
+    }));
+
+  it('asks for nothing after a failed top-up of a contact that became a stranger', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 5, 'GOLD', clock.in(DAY));
+      service.failNext('batchFetchCoins', 'before');
+      await topUpBob(storage, service.access);
+      await storage.inventory.setPriority('bob', 'STRANGER');
+      expect(await topUpBob(storage, service.access)).toMatchObject({ stored: [], discarded: [] });
+      expect(service.calls).toHaveLength(1);
+      expect(service.stock).toHaveLength(5);
+    }));
+
+  it('discards and reports coins that would expire later than any coin may, and keeps the latest possible ones', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 1, 'GOLD', new Date('9999-12-31'));
+      service.add(1, 1, 'GOLD', clock.in(24 * DAY + 5 * MINUTE + 1));
+      service.add(2, 1, 'GOLD', clock.in(24 * DAY + 5 * MINUTE));
+      const report = await topUpBob(storage, service.access);
+      expect(report.stored.map(({ keyId }) => keyId)).toStrictEqual([keyId(2)]);
+      expect(report.discarded).toStrictEqual(
+        [0, 1].map((n) => ({ keyId: keyId(n), coinCategory: 'GOLD', reason: 'MALFORMED' })),
+      );
+    }));
+
+  it('keeps good coins on a device whose clock starts in 1970', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 1, 'GOLD', clock.in(23 * DAY));
+      clock.advance(-clock.now().getTime());
+      expect((await topUpBob(storage, service.access)).stored).toHaveLength(1);
+    }));
+
+  it('discards, reports and never stores coins that `verify` refuses, and stores the others', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 4, 'GOLD', clock.in(DAY));
+      const seen: unknown[] = [];
+      const verify = async (coin: InventoryCoin, contactId: string) => {
+        seen.push([coin, contactId]);
+        if (coin.keyId === keyId(1)) throw new Error('The key cannot be read.');
+        // Only true accepts a coin.
+        return (coin.keyId === keyId(3) ? 'yes' : coin.keyId !== keyId(0)) as boolean;
+      };
+      const [report] = (await topUp(storage, service.access, [bob], { verify })).contacts;
+      expect(report?.stored).toStrictEqual([{ keyId: keyId(2), coinCategory: 'GOLD' }]);
+      expect(report?.discarded).toStrictEqual(
+        [0, 1, 3].map((n) => ({ keyId: keyId(n), coinCategory: 'GOLD', reason: 'BAD_SIGNATURE' })),
+      );
+      expect(report?.missing.GOLD).toBe(4);
+      expect(seen[0]).toStrictEqual([inventoryCoin(0, clock.in(DAY)), 'bob']);
+      for (const n of [0, 1, 3]) {
+        expect(await storage.inventory.storeKey(inventoryCoin(n, clock.in(DAY)))).toBe(false);
+      }
+    }));
+
+  it('makes a new request when `verify` refuses every coin of a response', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 5, 'GOLD', clock.in(DAY));
+      const refused = await topUp(storage, service.access, [bob], { verify: () => false });
+      expect(refused.contacts[0]?.discarded).toHaveLength(5);
+      service.add(5, 5, 'GOLD', clock.in(DAY));
+      const stored = await topUp(storage, service.access, [bob], { verify: () => true });
+      expect(stored.contacts[0]?.stored).toHaveLength(5);
+    }));
+
+  it('refuses the same coins again after a crash between remembering them and closing their request', () =>
+    withService(async ({ storage, open, clock }, service) => {
+      service.add(0, 5, 'GOLD', clock.in(DAY));
+      const verify = ({ keyId: id }: InventoryCoin) => id === keyId(0);
+      const crash = async () => {
+        throw new Error('The process dies.');
+      };
+      for (const step of ['discard', 'settleTopUp'] as const) {
+        const dying = { ...storage, pendingRequests: { ...storage.pendingRequests, [step]: crash } };
+        await expect(topUp(dying, service.access, [bob], { verify })).rejects.toThrow('The process dies.');
+      }
+      const [report] = (await topUp(await open(), service.access, [bob], { verify })).contacts;
+      expect(report?.stored).toStrictEqual([{ keyId: keyId(0), coinCategory: 'GOLD' }]);
+      expect(report?.discarded.map(({ keyId, reason }) => [keyId, reason])).toStrictEqual(
+        [1, 2, 3, 4].map((n) => [keyId(n), 'BAD_SIGNATURE']),
+      );
+      expect(service.stock).toHaveLength(0);
+    }));
+
+  it('passes no malformed coin to `verify`, and refuses one that is no function before any call', () =>
+    withService(async ({ storage, clock }, service) => {
+      service.add(0, 1, 'GOLD', clock.in(DAY));
+      const [coin] = service.stock;
+      if (coin) coin.publicKey = Buffer.alloc(1);
+      const verify = jest.fn(() => true);
+      await topUp(storage, service.access, [bob], { verify });
+      expect(verify).not.toHaveBeenCalled();
+      for (const options of [{ verify: true }, { verify: null }, null, verify]) {
+        await expect(topUp(storage, service.access, [bob], options as never)).rejects.toMatchObject({
+          name: 'InvalidArgumentError',
+          field: options === null || options === verify ? 'options' : 'verify',
+        });
+      }
+      expect(service.calls).toHaveLength(1);
     }));
 
   it('refuses bad and repeated contacts, having changed nothing', () =>

@@ -1,9 +1,10 @@
 import { credentials } from '@grpc/grpc-js';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { startService, type TestService } from '../../../testkit/service';
 import { keyId, publicHalf } from '../../conformance/harness';
 import { COIN_CATEGORY_NAMES, specOf } from '../../contract/coin-category';
 import { callService } from '../../flows/service-call';
-import { type CoinServiceAccess, CoinServiceClient } from '../../index';
+import type { CoinServiceAccess } from '../../index';
 import { WALKED_BACKENDS, type WalkedBackend } from './device';
 import { BUDGETS, type Flow } from './job';
 import { stockOf, type Walk, walkKillPoints } from './kill-walk';

@@ -1,8 +1,8 @@
 import { credentials } from '@grpc/grpc-js';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { startService, type TestService } from '../../../testkit/service';
 import { type ChildConfig, keyId, vaultKey } from '../../conformance/harness';
 import { openInChild } from '../../conformance/open-in-child';
-import { CoinServiceClient } from '../../index';
 import { WALKED_BACKENDS } from './device';
 import type { Flow } from './job';
 import { drainStock, walkKillPoints } from './kill-walk';

@@ -1,6 +1,7 @@
 import { credentials } from '@grpc/grpc-js';
+import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { mintedCoin } from '../../conformance/harness';
-import { CoinServiceClient, type DeviceStorage, fetchOnDemand, publishCoins, topUp } from '../../index';
+import { type DeviceStorage, fetchOnDemand, publishCoins, topUp } from '../../index';
 import { CONTACT, type KillJob, type ServiceFlow, type Work } from './job';
 import { watchCalls } from './kill-points';
 

@@ -244,6 +244,24 @@ class InventoryModel implements SmartInventory {
     return removed;
   }
 
+  async forgetContact(contactId: string): Promise<number> {
+    this.#state.priorities.delete(contactId);
+    this.#state.lastUsed.delete(contactId);
+    return this.#drop(contactId);
+  }
+
+  async dropCachedCoins(): Promise<number> {
+    return [...this.#state.coins.keys()].reduce((sum, contactId) => sum + this.#drop(contactId), 0);
+  }
+
+  /** Takes out the contact's coins, including expired ones. */
+  #drop(contactId: string): number {
+    const coins = this.#state.coins.get(contactId) ?? [];
+    for (const coin of coins) this.#takeOut(coin);
+    this.#state.coins.delete(contactId);
+    return coins.length;
+  }
+
   /** Returns the coins that have not expired, in the order of storing. */
   #usable(contactId: string, category?: CoinCategoryName): InventoryCoin[] {
     const coins = this.#state.coins.get(contactId) ?? [];

@@ -19,14 +19,18 @@ export interface Shape {
   readonly atOnce: number;
 }
 
+/** The calls that are one atomic step, so that one order of calls at the same time explains their answers. */
+const atomicCall = call.filter((call) => !('inventory' in call && call.inventory === 'dropCachedCoins'));
+
 /** Generates what one command of a sequence does: one batch, or several that prepare and make a race. */
 export function batchesOf({ handles, atOnce }: Shape): fc.Arbitrary<readonly Batch[]> {
-  const any = fc.array(fc.record({ handle: fc.nat(handles - 1), call }), {
+  const some = atOnce === 1 ? call : atomicCall;
+  const any = fc.array(fc.record({ handle: fc.nat(handles - 1), call: some }), {
     minLength: 1,
     maxLength: atOnce,
     size: 'max',
   });
-  const same = call.map((call) => fromEveryHandle(handles, () => call));
+  const same = some.map((call) => fromEveryHandle(handles, () => call));
   const calls = atOnce === 1 ? any : fc.oneof({ weight: 2, arbitrary: any }, { weight: 1, arbitrary: same });
   const batch: fc.Arbitrary<readonly Batch[]> = fc.record({ after: timeStep, calls }).map((batch) => [batch]);
   return atOnce === 1 ? batch : fc.oneof({ weight: 2, arbitrary: batch }, { weight: 1, arbitrary: race(handles) });
@@ -96,6 +100,17 @@ function race(handles: number): fc.Arbitrary<Batch[]> {
         return [...stocked(ids, 3), { after: 0, calls }];
       }),
     },
+    // A contact that is forgotten while others select from it and store for it.
+    ids.map((ids) => [
+      ...stocked(ids, 2),
+      everyHandle((handle) =>
+        handle === 0
+          ? { inventory: 'forgetContact', contact: CONTACT }
+          : isEven(handle)
+            ? SELECT
+            : coin(ids[handles + handle] ?? 0, 'GOLD'),
+      ),
+    ]),
     // A budget that falls while others fill it.
     ids.map((ids) => [
       ...stocked(ids, 1),

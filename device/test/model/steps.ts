@@ -48,9 +48,9 @@ export type Call =
     }
   | { inventory: 'selectCoin'; contact: string; category: CoinCategoryName }
   | { inventory: 'setPriority'; contact: string; priority: ContactPriority }
-  | { inventory: 'getPriority'; contact: string }
+  | { inventory: 'getPriority' | 'forgetContact'; contact: string }
   | { inventory: 'getSummary'; contact: string | null }
-  | { inventory: 'listContacts' | 'getTotalStorageBytes' }
+  | { inventory: 'listContacts' | 'getTotalStorageBytes' | 'dropCachedCoins' }
   | { inventory: 'garbageCollect'; days: number | null };
 
 const id = fc.constantFrom(...IDS);
@@ -94,9 +94,17 @@ const inventoryCall: fc.Arbitrary<Call> = fc.oneof(
       priority: fc.constantFrom('BESTIE', ...PRIORITIES),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ inventory: fc.constant('getPriority'), contact }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ inventory: fc.constantFrom('getPriority', 'getPriority', 'forgetContact'), contact }),
+  },
   { weight: 1, arbitrary: fc.record({ inventory: fc.constant('getSummary'), contact: fc.option(contact) }) },
-  { weight: 1, arbitrary: fc.record({ inventory: fc.constantFrom('listContacts', 'getTotalStorageBytes') }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      inventory: fc.constantFrom('listContacts', 'getTotalStorageBytes', 'getTotalStorageBytes', 'dropCachedCoins'),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ inventory: fc.constant('garbageCollect'), days }) },
 );
 
@@ -158,11 +166,13 @@ function issue({ vault, inventory }: Target, call: Call, now: number): Promise<u
     case 'setPriority':
       return inventory.setPriority(call.contact, call.priority);
     case 'getPriority':
-      return inventory.getPriority(call.contact);
+    case 'forgetContact':
+      return inventory[call.inventory](call.contact);
     case 'getSummary':
       return inventory.getSummary(call.contact ?? undefined);
     case 'listContacts':
     case 'getTotalStorageBytes':
+    case 'dropCachedCoins':
       return inventory[call.inventory]();
     case 'garbageCollect':
       return inventory.garbageCollect(call.days ?? undefined);

@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import type { Fixture, Harness } from '../../conformance/harness';
+import { type Fixture, type Harness, passTime } from '../../conformance/harness';
 import type { ModelProcess } from './process';
 import type { Batch } from './sequences';
 import { type Answer, answerOf, type Call, MODEL_BUDGETS } from './steps';
@@ -68,7 +68,7 @@ export class StorageUnderTest {
 
   /** Moves the clock and makes the calls of a batch at the same time. Returns their answers, in order. */
   async make({ after, calls }: Batch): Promise<Answer[]> {
-    this.#fixture.clock.advance(after);
+    if (after > 0) await passTime(this.#fixture, after);
     const pending = new Set(calls);
     const make = async (one: Batch['calls'][number]) => {
       const answer = await this.#handles[one.handle]?.(one.call);

@@ -8,7 +8,7 @@ import { compiled } from '../../../testkit/root';
 import { choicePath } from '../../backend-choice';
 import { bytes, vaultKey } from '../../conformance/harness';
 import { checkConfig } from '../../device-config';
-import { UnreachableError } from '../../errors';
+import { StorageMissingError, UnreachableError } from '../../errors';
 import {
   type AutoConfig,
   moveDeviceStorage,
@@ -91,7 +91,7 @@ async function canBeUsed(target: SqliteConfig | RedisConfig): Promise<boolean> {
     await endpoint.close();
     return state === 'ACTIVE' && moveId !== null;
   } catch (error) {
-    if (error instanceof UnreachableError) return false;
+    if (error instanceof UnreachableError || error instanceof StorageMissingError) return false;
     throw error;
   }
 }

@@ -54,6 +54,7 @@ export async function fill(
   await outbox.add([mintedCoin(100), mintedCoin(101, 'SILVER'), mintedCoin(102)]);
   await outbox.takeBatch(EPOCH, 0, 2);
   await outbox.acknowledge([keyId(101)]);
+  await outbox.remove([keyId(3)], 'CONFLICT');
   await inventory.setPriority('bób: ✓', 'BESTIE');
   await inventory.setPriority('carol', 'MATE');
   for (let n = 0; n < 4; n += 1)
@@ -66,6 +67,12 @@ export async function fill(
   const wish = { ...STRANGER_WISH, contactId: 'once' };
   const asked = await pendingRequests.openOnDemand(wish, { fresh: false });
   await pendingRequests.settleOnDemand(asked, inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }));
+  // A contact that the user deleted, and one of whom only a coin with a bad signature is known.
+  const usedBy = (contactId: string) => inventoryCoin(31, clock.in(60 * DAY), { contactId });
+  await inventory.setPriority('deleted', 'BESTIE');
+  await inventory.storeKey(usedBy('deleted'));
+  await inventory.forgetContact('deleted');
+  await pendingRequests.discard('forged', [usedBy('forged')]);
   clock.advance(2 * HOUR);
   await inventory.garbageCollect(0);
   for (let n = 5; n < 8; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId: 'bób: ✓' }));
@@ -77,6 +84,10 @@ export async function fill(
 /** Returns what a caller can see of a filled storage, and what it must still remember. Changes the storage. */
 export async function observe({ vault, inventory, outbox, pendingRequests }: DeviceStorage, clock: ManualClock) {
   const ids = [0, 1, 2, 3, 50, 100, 999].map(keyId);
+  const useOnDemand = async (contactId: string) => {
+    const request = await pendingRequests.openOnDemand({ ...STRANGER_WISH, contactId }, { fresh: true });
+    return pendingRequests.settleOnDemand(request, inventoryCoin(31, clock.in(60 * DAY), { contactId }));
+  };
   return {
     keys: await vault.listKeyIds(),
     entries: await Promise.all(ids.map((id) => vault.fetchKey(id))),
@@ -85,6 +96,7 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
     bytes: await inventory.getTotalStorageBytes(),
     again: await outbox.publishAgain(EPOCH, [keyId(101), keyId(1)]),
     batch: await outbox.takeBatch(EPOCH, 0, 100),
+    refused: await outbox.add([mintedCoin(3), mintedCoin(4, 'BRONZE')]),
     resumed: await pendingRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
     onDemand: await pendingRequests.openOnDemand(STRANGER_WISH, { fresh: false }),
     burnedAgain: [await vault.storeKey(vaultKey(0)), await vault.burnKey(keyId(2)), await vault.storeKey(vaultKey(2))],
@@ -94,6 +106,8 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
         await pendingRequests.openOnDemand({ ...STRANGER_WISH, contactId: 'once' }, { fresh: true }),
         inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }),
       ),
+      await useOnDemand('deleted'),
+      await useOnDemand('forged'),
     ],
     // Newer than the coins that were moved, so it is evicted first when the priority is lowered.
     stored: await inventory.storeKey(inventoryCoin(40, clock.in(DAY), { contactId: 'bób: ✓' })),

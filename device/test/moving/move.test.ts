@@ -47,7 +47,7 @@ describe('moving a device from one storage to another', () => {
       vault_key: 14,
       vault_tombstone: 2,
       outbox: 2,
-      published_coin: 1,
+      published_coin: 2,
       contact: 2,
       inventory_coin: 3,
       used_coin: expect.any(Number),
@@ -68,7 +68,9 @@ describe('moving a device from one storage to another', () => {
     const moved = await openDeviceStorage(to);
     const withoutIds = (value: unknown): unknown =>
       JSON.parse(JSON.stringify(value, (name, part) => (name === 'requestId' ? '' : part)));
-    expect(withoutIds(await observe(moved, locations.clock))).toEqual(withoutIds(await observe(stayed, twin.clock)));
+    const observed = await observe(moved, locations.clock);
+    expect(observed.refused).toMatchObject([{ keyId: keyId(3), reason: 'CONFLICT' }]);
+    expect(withoutIds(observed)).toEqual(withoutIds(await observe(stayed, twin.clock)));
     await moved.close();
     await stayed.close();
     twin.destroy();
@@ -102,7 +104,8 @@ describe('moving a device from one storage to another', () => {
         () => inventory.garbageCollect(),
         () => outbox.takeBatch(keyId(1), 0, 1),
         () => outbox.acknowledge([keyId(100)]),
-        () => outbox.remove([keyId(100)]),
+        () => outbox.remove([keyId(100)], 'SPENT'),
+        () => outbox.conflictsAmong([keyId(100)]),
         () => outbox.publishAgain(keyId(1), [keyId(100)]),
         () => pendingRequests.resumeTopUps([carol]),
         () => pendingRequests.reserveRoom([carol]),
@@ -189,19 +192,22 @@ describe('moving a device from one storage to another', () => {
     for (const side of ['sqlite', 'redis'] as const) {
       const from = locations.fresh(side);
       await expect(moveDeviceStorage(from, locations.fresh('sqlite'))).rejects.toMatchObject({
-        name: side === 'sqlite' ? 'StorageMissingError' : 'UnreachableError',
+        name: 'StorageMissingError',
       });
       if (from.backend === 'sqlite') expect(existsSync(from.path)).toBe(false);
       else expect(await server.client().exists(`device:{${from.namespace}}`)).toBe(0);
     }
   });
 
-  it('refuses a server without persistence: the source stays closed, and can be moved elsewhere', async () => {
+  it('refuses a server without persistence, at the latest when everything is there: then the source stays closed, and can be moved elsewhere', async () => {
     const forgetful = await RedisServer.start('--appendonly', 'no');
     try {
       const from = await filledDevice(locations, 'sqlite');
       const before = await digestsOf(from);
-      const to: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x', onWarning: () => undefined };
+      const refused: RedisConfig = { backend: 'redis', url: forgetful.url, namespace: 'x' };
+      await expect(moveDeviceStorage(from, refused)).rejects.toMatchObject({ name: 'UnsuitableServerError' });
+      await (await openDeviceStorage(from)).close();
+      const to: RedisConfig = { ...refused, allowVolatile: true, onWarning: () => undefined };
       await expect(moveDeviceStorage(from, to)).rejects.toMatchObject({ name: 'UnreachableError' });
       await expect(openDeviceStorage(from)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
       await expect(openDeviceStorage(to)).rejects.toMatchObject({ name: 'StorageMovedError', state: 'RECEIVING' });

@@ -1,8 +1,11 @@
 import { RedisServer } from '../../../testkit/redis-server';
 import { IS_FULL_RUN } from '../../../testkit/tier';
+import { clockSuite } from '../../conformance/clock';
+import { forgettingSuite } from '../../conformance/forgetting';
 import { inventorySuite } from '../../conformance/inventory';
 import { racesSuite } from '../../conformance/races';
 import { reopenSuite } from '../../conformance/reopen';
+import { reservationSuite } from '../../conformance/reservations';
 import { vaultSuite } from '../../conformance/vault';
 import { RAW_KEY } from '../sqlite/harness';
 import { redisHarness } from './harness';
@@ -13,9 +16,9 @@ beforeAll(async () => {
 });
 afterAll(() => server.destroy());
 
-const ALL_SUITES = [vaultSuite, inventorySuite, reopenSuite, racesSuite];
+const ALL_SUITES = [vaultSuite, inventorySuite, reservationSuite, forgettingSuite, reopenSuite, racesSuite, clockSuite];
 /** A key replaces the names of contacts in what is stored. It does not change how processes exclude each other. */
-const SUITES_WITH_KEY = IS_FULL_RUN ? ALL_SUITES : [vaultSuite, inventorySuite, reopenSuite];
+const SUITES_WITH_KEY = IS_FULL_RUN ? ALL_SUITES : ALL_SUITES.filter((suite) => suite !== racesSuite);
 
 const withoutKey = redisHarness(() => server);
 const withKey = redisHarness(() => server, RAW_KEY);

@@ -28,7 +28,8 @@ export function redisHarness(server: () => RedisServer, key?: Uint8Array | strin
       const handles: DeviceStorage[] = [];
       const open = async (changes: Partial<RedisSettings> = {}) => {
         const secret = key === undefined ? undefined : Secret.from(key);
-        const storage = await openRedis({ url, namespace, secret, now: clock.now, budgets, ...changes });
+        const settings = { url, namespace, secret, now: clock.now, budgets, onWarning: () => undefined };
+        const storage = await openRedis({ ...settings, ...changes });
         handles.push(storage);
         return storage;
       };

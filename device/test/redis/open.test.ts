@@ -1,15 +1,18 @@
 import { fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import dns from 'node:dns';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { inspect } from 'node:util';
+import { freePorts } from '../../../testkit/free-port';
 import { RedisServer } from '../../../testkit/redis-server';
 import { compiled } from '../../../testkit/root';
 import { bytes, DAY, inventoryCoin, keyId, ManualClock, vaultKey } from '../../conformance/harness';
 import { DEFAULT_BUDGETS } from '../../contract/budget';
 import { openRedis, type RedisSettings } from '../../redis/open';
-import type { RedisWarning } from '../../redis/server-checks';
+import { checkServer, type RedisWarning } from '../../redis/server-checks';
 import { Secret } from '../../secret';
+import type { DeviceStorageWarning } from '../../warning';
 import { snapshotOf } from './keyspace';
 
 const OPENER = compiled('device/conformance/race-worker');
@@ -27,11 +30,22 @@ afterAll(() => server.destroy());
 
 const clock = new ManualClock();
 const open = (changes: Partial<RedisSettings> = {}) =>
-  openRedis({ url: server.url, namespace, now: clock.now, budgets: DEFAULT_BUDGETS, ...changes });
+  openRedis({
+    url: server.url,
+    namespace,
+    now: clock.now,
+    budgets: DEFAULT_BUDGETS,
+    onWarning: () => undefined,
+    ...changes,
+  });
+
+/** Returns the codes of warnings, except the one that depends on the installed redis-server. */
+const codes = (warnings: readonly DeviceStorageWarning[]) =>
+  warnings.map(({ code }) => code).filter((code) => code !== 'AQM_REDIS_VERSION');
 
 /** Opens and closes a storage, and returns the warnings. */
-async function warningsOf(changes: Partial<RedisSettings> = {}): Promise<RedisWarning[]> {
-  const warnings: RedisWarning[] = [];
+async function warningsOf(changes: Partial<RedisSettings> = {}): Promise<DeviceStorageWarning[]> {
+  const warnings: DeviceStorageWarning[] = [];
   const storage = await open({ ...changes, onWarning: (warning) => warnings.push(warning) });
   await storage.close();
   return warnings;
@@ -56,21 +70,24 @@ describe('opening a device storage on Redis', () => {
     await other.close();
   });
 
-  it('migrates a device from layout 1 to layout 2, even if it is being moved to another storage', async () => {
+  it('migrates a device from layout 1, even if it is being moved to another storage', async () => {
     const client = server.client();
     const device = `device:{${namespace}}`;
     const first = await open();
     await first.vault.storeKey(vaultKey(1));
     await first.close();
     await client.hset(device, 'layout', '1');
+    const key = `vault:v1:{${namespace}}:key:${keyId(1)}`;
+    expect(await client.pexpire(key, DAY)).toBe(1);
     const [one, other] = await Promise.all([open(), open()]);
-    expect(await client.hget(device, 'layout')).toBe('2');
+    expect(await client.hget(device, 'layout')).toBe('3');
+    expect(await client.pttl(key)).toBe(-1);
     expect(await one.vault.getStatus(keyId(1))).toBe('ACTIVE');
     await one.close();
     await other.close();
     await client.hset(device, 'layout', '1', 'copy_state', 'MOVING', 'copy_id', keyId(8), 'copy_run', keyId(9));
     await expect(open()).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
-    expect(await client.hget(device, 'layout')).toBe('2');
+    expect(await client.hget(device, 'layout')).toBe('3');
   });
 
   it('answers NewerSchemaError to the layout of a newer release, and changes nothing', async () => {
@@ -80,7 +97,7 @@ describe('opening a device storage on Redis', () => {
     const client = server.client();
     await client.hset(`device:{${namespace}}`, 'layout', '999');
     const before = await snapshotOf(client);
-    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 2 });
+    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 3 });
     expect(await snapshotOf(client)).toStrictEqual(before);
   });
 
@@ -120,6 +137,11 @@ describe('opening a device storage on Redis', () => {
     ['url', { url: 7 as never }],
     ['url', { url: 'http://localhost' }],
     ['url', { url: 'redis://localhost/x' }],
+    ['url', { url: 'redis://localhost?db=3' }],
+    ['url', { url: 'rediss://localhost/3?tls=no' }],
+    ['url', { url: 'redis://localhost/3#4' }],
+    ['url', { url: 'unix:///redis.sock?database=3' }],
+    ['url', { url: 'unix:///redis.sock?db=3&db=4' }],
     ['url', { url: 'unix://' }],
     ['url', { url: 'redis://user:%zz@localhost' }],
     ['namespace', { namespace: '' }],
@@ -128,6 +150,7 @@ describe('opening a device storage on Redis', () => {
     ['namespace', { namespace: 'x'.repeat(129) }],
     ['namespace', { namespace: undefined as never }],
     ['now', { now: () => new Date(Number.NaN) }],
+    ['now', { now: () => Date.now() as never }],
   ] as [string, Partial<RedisSettings>][])('names the field %s if its value is invalid', async (field, changes) => {
     await expect(open(changes)).rejects.toMatchObject({ name: 'InvalidArgumentError', field });
   });
@@ -139,12 +162,34 @@ describe('opening a device storage on Redis', () => {
     expect(inspect(failure, { depth: 10, showHidden: true })).not.toMatch(/hunter2|alice/);
   });
 
+  it('says why when a name with several addresses refuses the connection', async () => {
+    const addresses = [
+      { address: '127.0.0.1', family: 4 },
+      { address: '127.0.0.2', family: 4 },
+    ];
+    type Done = (error: null, found: typeof addresses) => void;
+    const lookup = jest
+      .spyOn(dns, 'lookup')
+      .mockImplementation(((_: string, __: object, done: Done) => done(null, addresses)) as never);
+    try {
+      await expect(open({ url: 'redis://two.test:1' })).rejects.toMatchObject({
+        name: 'UnreachableError',
+        cause: { code: 'ECONNREFUSED', message: expect.stringMatching(/127\.0\.0\.1:1.*127\.0\.0\.2:1/) },
+      });
+    } finally {
+      lookup.mockRestore();
+    }
+  });
+
   it('answers UnreachableError to a wrong password and to a database that the server does not have', async () => {
     const wrongUser = open({ url: server.url.replace('unix://', 'unix://alice:hunter2@') });
     const failure = await wrongUser.catch((error: unknown) => error);
     expect(failure).toMatchObject({ name: 'UnreachableError', cause: { code: 'WRONGPASS' } });
     expect(inspect(failure, { depth: 10, showHidden: true })).not.toMatch(/hunter2/);
-    await expect(open({ url: `${server.url}?db=99` })).rejects.toMatchObject({ name: 'UnreachableError' });
+    await expect(open({ url: `${server.url}?db=99` })).rejects.toMatchObject({
+      name: 'UnreachableError',
+      cause: { message: expect.stringContaining('DB index is out of range') },
+    });
   });
 
   it('answers UnreachableError to a server that accepts the connection and never answers', async () => {
@@ -219,52 +264,112 @@ describe('opening a device storage on Redis', () => {
 });
 
 describe('a Redis server whose settings break the promises', () => {
-  it.each([
-    ['nothing about the shipped settings', [], []],
-    ['a server that keeps nothing on disk', [['appendonly', 'no']], ['AQM_REDIS_NOT_PERSISTENT']],
-    ['a server that syncs every second', [['appendfsync', 'everysec']], ['AQM_REDIS_FSYNC']],
-    [
-      'a server that evicts keys',
-      [
-        ['maxmemory', '100mb'],
-        ['maxmemory-policy', 'volatile-ttl'],
-      ],
-      ['AQM_REDIS_EVICTS'],
-    ],
-    ['nothing about a limit without eviction', [['maxmemory', '100mb']], []],
-  ] as const)('warns of %s', async (_, settings, codes) => {
+  const SHIPPED = { appendonly: 'yes', appendfsync: 'always', maxmemory: '0', 'maxmemory-policy': 'noeviction' };
+  type Settings = Partial<typeof SHIPPED>;
+
+  /** Runs a test while the server has other settings. */
+  async function withSettings(settings: Settings, test: () => Promise<void>): Promise<void> {
     const client = server.client();
-    for (const [name, value] of settings) await client.config('SET', name, value);
+    for (const [name, value] of Object.entries(settings)) await client.config('SET', name, value);
     try {
-      expect((await warningsOf()).map(({ code }) => code)).toStrictEqual(codes);
+      await test();
     } finally {
-      const shipped = { appendonly: 'yes', appendfsync: 'always', maxmemory: '0', 'maxmemory-policy': 'noeviction' };
-      for (const [name, value] of Object.entries(shipped)) await client.config('SET', name, value);
+      for (const [name, value] of Object.entries(SHIPPED)) await client.config('SET', name, value);
     }
+  }
+
+  it.each<[string, Settings, string, string]>([
+    ['keeps nothing on disk', { appendonly: 'no' }, 'appendonly no', 'AQM_REDIS_NOT_PERSISTENT'],
+    [
+      'evicts keys',
+      { maxmemory: '100mb', 'maxmemory-policy': 'volatile-ttl' },
+      'maxmemory-policy volatile-ttl',
+      'AQM_REDIS_EVICTS',
+    ],
+  ])('is refused by name if it %s, unless that is allowed', (_, settings, found, code) =>
+    withSettings(settings, async () => {
+      const refused = { name: 'UnsuitableServerError', reason: 'VOLATILE', found, path: server.url };
+      await expect(open()).rejects.toMatchObject(refused);
+      expect(await server.client().exists(`device:{${namespace}}`)).toBe(0);
+      await server.client().call('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '+@all', '-config');
+      const limited = server.url.replace('unix://', 'unix://limited:pw@');
+      await expect(open({ url: limited, onWarning: () => undefined })).rejects.toMatchObject(refused);
+      expect(codes(await warningsOf({ allowVolatile: true }))).toStrictEqual([code]);
+    }),
+  );
+
+  it.each<[string, Settings, string[]]>([
+    ['nothing about the shipped settings', {}, []],
+    ['a server that syncs every second', { appendfsync: 'everysec' }, ['AQM_REDIS_FSYNC']],
+    ['nothing about a limit without eviction', { maxmemory: '100mb' }, []],
+    ['nothing about a policy without a limit', { 'maxmemory-policy': 'allkeys-lru' }, []],
+  ])('warns of %s', (_, settings, expected) =>
+    withSettings(settings, async () => {
+      expect(codes(await warningsOf())).toStrictEqual(expected);
+    }),
+  );
+
+  it('is refused by name if it is a node of a cluster', async () => {
+    const [port = 0] = await freePorts(1);
+    const node = await RedisServer.start('--port', String(port), '--cluster-enabled', 'yes');
+    try {
+      const refused = { name: 'UnsuitableServerError', reason: 'CLUSTER', path: node.url };
+      await expect(open({ url: node.url, allowVolatile: true })).rejects.toMatchObject(refused);
+    } finally {
+      await node.destroy();
+    }
+  });
+
+  it.each([
+    ['redis_version:7.0.15', true],
+    ['redis_version:7.2.10', true],
+    ['redis_version:7.2.11', false],
+    ['redis_version:7.4.5', true],
+    ['redis_version:7.4.6', false],
+    ['redis_version:8.0.3', true],
+    ['redis_version:8.0.4', false],
+    ['redis_version:8.2.1', true],
+    ['redis_version:8.2.2', false],
+    ['redis_version:8.4.0', false],
+    ['redis_version:9.0.0', false],
+    ['redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.3', true],
+    ['redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.4', false],
+    ['redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.0.0', false],
+  ])('warns of a version without the fixes in Lua of October 2025: %s, %s', async (version, isWarned) => {
+    const warnings: RedisWarning[] = [];
+    const call = async (command: string) =>
+      command === 'info'
+        ? Buffer.from(`# Server\r\n${version}\r\n`)
+        : Object.entries(SHIPPED)
+            .flat()
+            .map((word) => Buffer.from(word));
+    const options = { allowVolatile: false, warn: (warning: RedisWarning) => warnings.push(warning) };
+    await checkServer({ shown: 'redis://server', call }, options);
+    expect(warnings.map(({ code }) => code)).toStrictEqual(isWarned ? ['AQM_REDIS_VERSION'] : []);
   });
 
   it('warns that a server was not checked if its settings must not be read, and works', async () => {
     await server.client().call('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '+@all', '-config');
     const url = server.url.replace('unix://', 'unix://limited:pw@');
-    expect((await warningsOf({ url })).map(({ code }) => code)).toStrictEqual(['AQM_REDIS_UNCHECKED']);
+    expect(codes(await warningsOf({ url }))).toStrictEqual(['AQM_REDIS_UNCHECKED']);
+    await server.client().call('ACL', 'SETUSER', 'limited', '-info');
+    expect(codes(await warningsOf({ url }))).toStrictEqual(['AQM_REDIS_UNCHECKED']);
     const storage = await open({ url, onWarning: () => undefined });
     expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
     await storage.close();
   });
 
-  it('warns by process.emitWarning by default', async () => {
-    const client = server.client();
-    await client.config('SET', 'appendfsync', 'no');
-    const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-    try {
-      await (await open()).close();
-      expect(emitWarning).toHaveBeenCalledWith(expect.stringContaining('appendfsync no'), {
-        type: 'DeviceStorageWarning',
-        code: 'AQM_REDIS_FSYNC',
-      });
-    } finally {
-      emitWarning.mockRestore();
-      await client.config('SET', 'appendfsync', 'always');
-    }
-  });
+  it('warns by process.emitWarning by default', () =>
+    withSettings({ appendfsync: 'no' }, async () => {
+      const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+      try {
+        await (await open({ onWarning: undefined })).close();
+        expect(emitWarning).toHaveBeenCalledWith(expect.stringContaining('appendfsync no'), {
+          type: 'DeviceStorageWarning',
+          code: 'AQM_REDIS_FSYNC',
+        });
+      } finally {
+        emitWarning.mockRestore();
+      }
+    }));
 });

@@ -1,12 +1,15 @@
 import { IS_FULL_RUN } from '../../../testkit/tier';
+import { clockSuite } from '../../conformance/clock';
+import { forgettingSuite } from '../../conformance/forgetting';
 import type { Harness } from '../../conformance/harness';
 import { inventorySuite } from '../../conformance/inventory';
 import { racesSuite } from '../../conformance/races';
 import { reopenSuite } from '../../conformance/reopen';
+import { reservationSuite } from '../../conformance/reservations';
 import { vaultSuite } from '../../conformance/vault';
 import { PASSPHRASE, RAW_KEY, sqliteHarness } from './harness';
 
-const ALL_SUITES = [vaultSuite, inventorySuite, reopenSuite, racesSuite];
+const ALL_SUITES = [vaultSuite, inventorySuite, reservationSuite, forgettingSuite, reopenSuite, racesSuite, clockSuite];
 
 /** A passphrase differs from a raw key only while a file is opened, where it takes 256,000 rounds of PBKDF2. */
 const PASSPHRASE_SUITES = IS_FULL_RUN ? ALL_SUITES : [reopenSuite];

@@ -1,6 +1,15 @@
 import { closeSync, openSync, statSync, writeSync } from 'node:fs';
 import Database from 'better-sqlite3';
-import { DAY, type Fixture, inventoryCoin, keyId, mintedCoin, vaultKey, withFixture } from '../../conformance/harness';
+import {
+  DAY,
+  type Fixture,
+  inventoryCoin,
+  keyId,
+  mintedCoin,
+  passTime,
+  vaultKey,
+  withFixture,
+} from '../../conformance/harness';
 import { DEFAULT_BUDGETS } from '../../contract/budget';
 import { COIN_CATEGORY_NAMES } from '../../contract/coin-category';
 import { checkMintedCoin } from '../../contract/validate';
@@ -62,7 +71,7 @@ describe('a failing SQLite storage', () => {
       const database = rawHandle(fixture);
       database.pragma(`max_page_count = ${Number(database.pragma('page_count', { simple: true })) + 5}`);
       const path = String(fixture.childConfig.path);
-      const settings = { path, busyTimeoutMs: 0, now: fixture.clock.now };
+      const settings = { path, busyTimeoutMs: 0, now: fixture.clock.now, onWarning: () => {} };
       const connection = new Connection(database, new FileIdentity(path), settings);
       const nowMs = fixture.clock.now().getTime();
       const minted = Array.from({ length: 20 }, (_, n) => checkMintedCoin(mintedCoin(100 + n), nowMs));
@@ -80,7 +89,7 @@ describe('a failing SQLite storage', () => {
       await fixture.storage.close();
       const path = String(fixture.childConfig.path);
       const descriptor = openSync(path, 'r+');
-      for (let page = 18; page < statSync(path).size / 4096; page += 1) {
+      for (let page = 20; page < statSync(path).size / 4096; page += 1) {
         writeSync(descriptor, Buffer.from('damage'), 0, 6, page * 4096 + 1000);
       }
       closeSync(descriptor);
@@ -110,7 +119,7 @@ describe('a failing SQLite storage', () => {
       fixture.clock.advance(1);
       await vault.storeKey(vaultKey(3));
       expect(tombstone.all()).toStrictEqual([{ ...bare, coin_category: null, created_at: null, burned_at: null }]);
-      fixture.clock.advance(30 * DAY);
+      await passTime(fixture, 30 * DAY);
       await vault.purgeExpired();
       expect(tombstone.all()).toStrictEqual([]);
       database.close();

@@ -124,6 +124,7 @@ describe('opening a device storage', () => {
     ['path', { path: ':memory:' }],
     ['now', { now: new Date() }],
     ['now', { now: () => new Date(Number.NaN) }],
+    ['now', { now: () => Date.now() }],
     ['budgets.BESTIE.GOLD', { budgets: {} }],
     ['budgets.MATE.BRONZE', { budgets: { ...device.DEFAULT_BUDGETS, MATE: { GOLD: 1, SILVER: 1, BRONZE: -1 } } }],
   ])('names the field %s if its value is invalid', async (field, changes) => {

@@ -18,6 +18,8 @@ async function main(): Promise<number> {
   const client = new HealthClient(addressOf(config), credentialsOf(config), {
     // TLS needs a server name, and an IP address is not one.
     'grpc.ssl_target_name_override': 'localhost',
+    // The service is on this machine. A proxy that Docker puts into the environment must not be asked for it.
+    'grpc.enable_http_proxy': 0,
   });
   const answer = await new Promise<string>((resolve) => {
     client.check({ service }, new Metadata(), { deadline: Date.now() + DEADLINE_MS }, (error, response) =>

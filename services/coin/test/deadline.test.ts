@@ -206,6 +206,30 @@ WHERE locktype = 'transactionid' AND NOT granted AND datname = current_database(
   });
 });
 
+test('a deadline that no timer can hold is far away', async () => {
+  await start({});
+  const days = [24, 25, 30, 40, 49, 60, 90, 365, 3650];
+  await owner.upload(mint(days.length));
+  let answers: Promise<unknown> = Promise.resolve();
+  await whileHeld(
+    service,
+    1,
+    () => {
+      const calls = days.map((count) => fetched(fetchOf({}), count * 86_400_000));
+      answers = Promise.all(
+        calls.map((call) =>
+          call.then(
+            ({ coins: { length } }) => length,
+            ({ code }) => code,
+          ),
+        ),
+      );
+    },
+    async () => undefined,
+  );
+  expect(await answers).toEqual(days.map(() => 1));
+});
+
 test('for any deadline a repeat with the same request_id gets what left the stock', async () => {
   await start({ poolSize: 2 });
   await owner.upload(mint(100));

@@ -51,6 +51,11 @@ const MAX_INCOMPLETE_BYTES = 64 * 1024 * 1024;
  */
 const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
+/** Longest time that a timer holds, in milliseconds: 24.8 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+/** The units of `grpc-timeout` from a second on, in milliseconds. */
+const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000 };
+
 /** Size of the prefix of a gRPC message: compression flag (1 byte) and message length (4 bytes). */
 const MESSAGE_PREFIX_BYTES = 5;
 
@@ -120,6 +125,8 @@ export class Sessions {
     session.on('ping', onControlFrame);
     session.on('remoteSettings', onControlFrame);
     const receiving: Receiving = { bytes: 0, calls: new LinkedList(), node: undefined };
+    // Before grpc-js, which has its own listener already.
+    session.prependListener('stream', (_, headers) => limitTimeout(headers));
     session.on('stream', (stream, headers) => {
       // Some clients send a PING with each call to measure the round-trip time.
       frames = 0;
@@ -186,6 +193,17 @@ export class Sessions {
     this.#release(call);
     endCall(call.stream, new OverloadedError());
   }
+}
+
+/**
+ * Removes the deadline of a call if a timer cannot hold it: grpc-js would end the call at once. Smaller units than
+ * seconds cannot name so long a time.
+ */
+function limitTimeout(headers: IncomingHttpHeaders): void {
+  const timeout = headers['grpc-timeout'];
+  if (typeof timeout !== 'string') return;
+  const unitMs = UNIT_MS[timeout.at(-1) ?? ''];
+  if (unitMs !== undefined && Number.parseInt(timeout, 10) * unitMs > MAX_TIMER_MS) delete headers['grpc-timeout'];
 }
 
 /** An entry and its arrival time, in milliseconds of performance.now(). */

@@ -36,6 +36,11 @@ test('prints SERVING for the process and for one of its services', async () => {
   expect(await health(env, 'aqm.coin.v1.CoinService')).toEqual({ code: 0, said: 'SERVING\n' });
 });
 
+test.each(['http_proxy', 'https_proxy', 'grpc_proxy'])('asks no proxy that %s names', async (name) => {
+  const env = { AQM_LISTEN: service.address, no_proxy: '', no_grpc_proxy: '', [name]: 'http://127.0.0.1:9' };
+  expect(await health(env)).toEqual({ code: 0, said: 'SERVING\n' });
+});
+
 test('a fenced service is NOT_SERVING, and its process is healthy', async () => {
   service.server.setServing({ isUp: true, isFenced: true });
   const env = { AQM_LISTEN: service.address };
