@@ -81,6 +81,7 @@ export function connectCoinService(
   address: string,
   { token, credentials: channel = credentials.createInsecure(), timeoutMs = 10_000 }: CoinServiceSettings,
 ): CoinServiceCalls {
+  if (typeof address !== 'string' || address === '') throw invalidSetting('address', 'must be text: host:port');
   if (typeof token !== 'function') throw invalidSetting('token', 'must be a function that returns the token');
   checkTimeout(timeoutMs);
   const options = { channelOverride: new RenewedChannel(address, channel) };

@@ -171,6 +171,15 @@ describe('a proxy in the environment', () => {
   });
 });
 
+test.each(['', undefined, 50051])('an address must be text: %p is refused', (address) => {
+  expect(() => connect(address as string)).toThrow(
+    expect.objectContaining({
+      name: 'CoinServiceError',
+      fieldViolations: [expect.objectContaining({ field: 'address' })],
+    }),
+  );
+});
+
 describe('a deadline', () => {
   test.each([24, 25, 30, 49, 90, 3650].map((days) => days * DAY_MS).concat(2 ** 31, 8.64e15, 2 ** 53 - 1, Infinity))(
     'of %p ms is far away',

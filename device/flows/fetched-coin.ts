@@ -65,15 +65,9 @@ export function readFetchedCoin(coin: Coin, { contactId, categories }: Expected)
  * clock skew that the coin service accepts, and a day by which this device's clock may be slow.
  */
 const MAX_VALIDITY_MS = (VAULT_LIFETIME_DAYS - DELIVERY_WINDOW_DAYS + 1) * DAY_MS + CLOCK_SKEW_MS;
-/**
- * A clock that shows an earlier time, in milliseconds since 1970, has never been set, because this library is younger.
- * It proves nothing about a coin, and must not cost a good one.
- */
-const EARLIEST_TIME_MS = Date.UTC(2026, 0, 1);
-
 /** Returns false if the coin expires later than any coin may, by this time in milliseconds since 1970. */
 export function isPossibleExpiry(expiresAt: Date, nowMs: number): boolean {
-  return nowMs < EARLIEST_TIME_MS || expiresAt.getTime() <= nowMs + MAX_VALIDITY_MS;
+  return expiresAt.getTime() <= nowMs + MAX_VALIDITY_MS;
 }
 
 /** Returns the name of the coin's category, or undefined if this release does not know it. */

@@ -1,6 +1,6 @@
 -- Precedes every script but those in WITHOUT_MOVE_CHECK. Refuses to run it if the record of the device is gone or is
--- that of another device, and while the storage takes part in a move. The last of KEYS is the record, and the last of
--- ARGV the device's identity, see openLayout.
+-- that of another device, and while the storage takes part in a move. The last of KEYS is the record, and the last two
+-- of ARGV are the time below and the device's identity, see openLayout.
 do
   local record, identity = table.remove(KEYS), table.remove(ARGV)
   local found = redis.call('HMGET', record, 'id', 'copy_state')

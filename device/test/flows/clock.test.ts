@@ -69,6 +69,18 @@ backend.describe('a device with a wrong clock', () => {
       }
     }));
 
+  it('that was in the past from the first use on keeps the coins that it fetches', () =>
+    withService(async ({ storage, clock }, service) => {
+      const years = 56 * 365 * DAY;
+      service.add(0, 5, 'GOLD', clock.in(years + 20 * DAY));
+      service.serverTime = clock.in(years);
+      await expect(topUp(storage, service.access, [bob])).rejects.toMatchObject(WRONG);
+      clock.advance(years);
+      const { contacts } = await topUp(storage, service.access, [bob]);
+      expect(contacts[0]).toMatchObject({ discarded: [], missing: { GOLD: 0 } });
+      expect((await storage.inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(0));
+    }));
+
   it('that was wrong from the first use on loses no coin that it fetches on demand', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 2, 'GOLD', clock.in(-20 * DAY));

@@ -6,7 +6,7 @@ import { HardwareKey } from '../../../demo/hardware-key';
 import { CoinServiceClient } from '../../../gen/aqm/coin/v1/coin_service';
 import { startService, type TestService } from '../../../testkit/service';
 import type { User } from '../../../testkit/user';
-import { DAY, type Fixture, HOUR, MINUTE } from '../../conformance/harness';
+import { DAY, type Fixture, HOUR, MINUTE, passTime } from '../../conformance/harness';
 import { type CoinServiceAccess, type InventoryCoin, publishCoins, topUp } from '../../index';
 import { eachBackend } from '../each-backend';
 
@@ -84,14 +84,13 @@ class Pair {
   }
 
   /** Lets time pass for both devices, but not for the service, which uses the machine's clock. */
-  passDevices(ms: number): void {
-    this.#bobsDevice.clock.advance(ms);
-    this.#alicesDevice.clock.advance(ms);
+  async passDevices(ms: number): Promise<void> {
+    for (const device of [this.#bobsDevice, this.#alicesDevice]) await passTime(device, ms);
   }
 
   /** Moves Alice's clock to a moment, and Bob's clock by as much. */
-  passUntil(moment: number): void {
-    this.passDevices(moment - this.#alicesDevice.clock.now().getTime());
+  async passUntil(moment: number): Promise<void> {
+    await this.passDevices(moment - this.#alicesDevice.clock.now().getTime());
   }
 
   select(): Promise<InventoryCoin | null> {
@@ -132,18 +131,18 @@ backend.describe('the three clocks of a coin', () => {
     Pair.run(CLOCK, async (pair) => {
       await pair.publish(3);
       await passService(22 * DAY - MINUTE);
-      pair.passDevices(22 * DAY - MINUTE);
+      await pair.passDevices(22 * DAY - MINUTE);
       expect(await pair.fetch()).toBe(3);
       const first = (await pair.select()) as InventoryCoin;
       const expiry = first.expiresAt.getTime();
-      pair.passUntil(expiry - 1);
+      await pair.passUntil(expiry - 1);
       const last = (await pair.select()) as InventoryCoin;
       expect(last.expiresAt.getTime()).toBe(expiry);
-      pair.passUntil(expiry);
+      await pair.passUntil(expiry);
       expect(await pair.select()).toBeNull();
-      pair.passUntil(expiry + 7 * DAY - 1);
+      await pair.passUntil(expiry + 7 * DAY - 1);
       expect(await pair.open(last)).toStrictEqual({ opened: true, text: 'to the last', coinCategory: 'GOLD' });
-      pair.passUntil(expiry + 7 * DAY);
+      await pair.passUntil(expiry + 7 * DAY);
       expect(await pair.open(first)).toStrictEqual({ opened: false, reason: 'EXPIRED' });
     }));
 
@@ -154,19 +153,19 @@ backend.describe('the three clocks of a coin', () => {
       const vaultExpiry = (await pair.vault.fetchKey(keyId))?.expiresAt;
       expect(await pair.fetch()).toBe(2);
       for (let day = 0; day < 22; day += 1) {
-        pair.passDevices(DAY);
+        await pair.passDevices(DAY);
         expect((await pair.vault.fetchKey(keyId))?.expiresAt).toStrictEqual(vaultExpiry);
         expect(await pair.vault.getStatus(keyId)).toBe('ACTIVE');
         expect(await pair.vault.countActive('GOLD')).toBe(2);
         expect((await pair.inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(2);
         expect(await pair.inventory.getTotalStorageBytes()).toBeGreaterThan(0);
       }
-      pair.passDevices(DAY - 1);
+      await pair.passDevices(DAY - 1);
       const coin = await pair.select();
       expect(coin?.expiresAt.getTime()).toBe((vaultExpiry?.getTime() ?? 0) - 7 * DAY);
-      pair.passDevices(1);
+      await pair.passDevices(1);
       expect(await pair.select()).toBeNull();
-      pair.passDevices(7 * DAY);
+      await pair.passDevices(7 * DAY);
       expect(await pair.vault.getStatus(keyId)).toBe('EXPIRED');
     }));
 
@@ -181,16 +180,16 @@ backend.describe('the three clocks of a coin', () => {
     Pair.run(clocks, async (pair) => {
       await pair.publish(2);
       await passService(22 * DAY - HOUR);
-      pair.passDevices(22 * DAY - HOUR);
+      await pair.passDevices(22 * DAY - HOUR);
       expect(await pair.fetch()).toBe(2);
       const first = (await pair.select()) as InventoryCoin;
-      pair.passUntil(first.expiresAt.getTime() - 1);
+      await pair.passUntil(first.expiresAt.getTime() - 1);
       const last = (await pair.select()) as InventoryCoin;
       // Bob's clock is ahead of Alice's by this time, and reaches the vault's expiry as much earlier.
       const apart = clocks.bob - clocks.alice;
-      pair.passDevices(7 * DAY - apart);
+      await pair.passDevices(7 * DAY - apart);
       expect((await pair.open(last)).opened).toBe(true);
-      pair.passDevices(1);
+      await pair.passDevices(1);
       expect(await pair.open(first)).toStrictEqual({ opened: false, reason: 'EXPIRED' });
     }),
   );

@@ -101,10 +101,10 @@ backend.describe('public halves of acknowledged coins', () => {
       const { outbox } = fixture.storage;
       await outbox.add([mintedCoin(1), mintedCoin(2)]);
       await outbox.takeBatch(EPOCH, 0, 1);
-      fixture.clock.advance(30 * DAY);
+      await passTime(fixture, 30 * DAY);
       const { dropped } = await outbox.takeBatch(EPOCH, 0, 100);
       expect(dropped).toMatchObject([{ reason: 'EXPIRED' }, { reason: 'EXPIRED' }]);
-      fixture.clock.advance(-30 * DAY);
+      await passTime(fixture, -30 * DAY);
       expect(await outbox.publishAgain(EPOCH, [1, 2].map(keyId))).toStrictEqual([keyId(1)]);
       // The other one never left the device.
       expect(await outbox.add([mintedCoin(2)])).toStrictEqual([]);

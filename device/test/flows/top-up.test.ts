@@ -282,13 +282,6 @@ backend.describe('topping up', () => {
       );
     }));
 
-  it('keeps good coins on a device whose clock starts in 1970', () =>
-    withService(async ({ storage, clock }, service) => {
-      service.add(0, 1, 'GOLD', clock.in(23 * DAY));
-      clock.advance(-clock.now().getTime());
-      expect((await topUpBob(storage, service.access)).stored).toHaveLength(1);
-    }));
-
   it('discards, reports and never stores coins that `verify` refuses, and stores the others', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 4, 'GOLD', clock.in(DAY));

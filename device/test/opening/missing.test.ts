@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { RedisServer } from '../../../testkit/redis-server';
 import { choicePath } from '../../backend-choice';
 import { bytes, DAY, inventoryCoin, keyId, mintedCoin, vaultKey } from '../../conformance/harness';
 import {
@@ -154,8 +155,45 @@ describe('a storage that must be there', () => {
   });
 });
 
+describe('a device on a Redis that has lost it', () => {
+  let server: RedisServer;
+  beforeEach(async () => {
+    server = await RedisServer.start();
+  });
+  afterEach(() => server.destroy());
+
+  it('is a StorageMissingError for an auto device with a record, until create is true', async () => {
+    const first = await openAuto({ url: server.url });
+    expect(first.backend).toBe('redis');
+    await first.vault.storeKey(vaultKey(1));
+    await first.close();
+    await server.client().flushall();
+    for (const create of [undefined, false]) {
+      await expect(openAuto({ url: server.url, create })).rejects.toMatchObject({ name: 'StorageMissingError' });
+    }
+    expect(await server.client().dbsize()).toBe(0);
+    const again = await openAuto({ url: server.url, create: true });
+    expect([again.backend, await again.vault.listKeyIds()]).toStrictEqual(['redis', []]);
+  });
+
+  it('is a StorageMissingError with create: false, and an auto device without a record chooses nothing', async () => {
+    const redis = { backend: 'redis', url: server.url, namespace: path, key: KEY, create: false } as const;
+    await expect(openDeviceStorage(redis)).rejects.toMatchObject({ name: 'StorageMissingError' });
+    await expect(openAuto({ url: server.url, create: false })).rejects.toMatchObject({ name: 'StorageMissingError' });
+    expect(await server.client().dbsize()).toBe(0);
+    expect(readdirSync(folder)).toStrictEqual([]);
+  });
+});
+
 /** Every call that writes, or whose result others take as complete. */
-function callsOf({ vault, inventory, outbox, pendingRequests, cleanUp }: DeviceStorage): (() => Promise<unknown>)[] {
+function callsOf({
+  vault,
+  inventory,
+  outbox,
+  pendingRequests,
+  cleanUp,
+  maintain,
+}: DeviceStorage): (() => Promise<unknown>)[] {
   const contact = { contactId: 'bob', userId: keyId(77) };
   return [
     () => vault.storeKey(vaultKey(2)),
@@ -166,12 +204,15 @@ function callsOf({ vault, inventory, outbox, pendingRequests, cleanUp }: DeviceS
     () => inventory.selectCoin('bob', 'GOLD'),
     () => inventory.setPriority('bob', 'BESTIE'),
     () => inventory.garbageCollect(),
+    () => inventory.forgetContact('bob'),
+    () => inventory.dropCachedCoins(),
     () => outbox.add([mintedCoin(3)]),
     () => outbox.takeBatch(keyId(9), 0, 10),
     () => pendingRequests.reserveRoom([contact]),
     () =>
       pendingRequests.openOnDemand({ ...contact, coinCategory: 'GOLD', allowLowerCategories: false }, { fresh: false }),
     () => cleanUp(),
+    () => maintain(),
   ];
 }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { eventually } from '../../../testkit/eventually';
 import { freePorts } from '../../../testkit/free-port';
 import { RedisServer } from '../../../testkit/redis-server';
-import { bytes, DAY, inventoryCoin, keyId, ManualClock, mintedCoin, vaultKey } from '../../conformance/harness';
+import { bytes, DAY, HOUR, inventoryCoin, keyId, ManualClock, mintedCoin, vaultKey } from '../../conformance/harness';
 import { DEFAULT_BUDGETS } from '../../contract/budget';
 import type { DeviceStorage } from '../../contract/device-storage';
 import { UnreachableError } from '../../errors';
@@ -56,20 +56,25 @@ const OPERATIONS: readonly (readonly [string, (storage: DeviceStorage) => Promis
   ['inventory.listContacts', ({ inventory }) => inventory.listContacts()],
   ['inventory.getTotalStorageBytes', ({ inventory }) => inventory.getTotalStorageBytes()],
   ['inventory.garbageCollect', ({ inventory }) => inventory.garbageCollect()],
+  ['inventory.forgetContact', ({ inventory }) => inventory.forgetContact('bob')],
+  ['inventory.dropCachedCoins', ({ inventory }) => inventory.dropCachedCoins()],
   ['outbox.add', ({ outbox }) => outbox.add([mintedCoin(3)])],
   ['outbox.takeBatch', ({ outbox }) => outbox.takeBatch(keyId(9), 0, 10)],
   ['outbox.acknowledge', ({ outbox }) => outbox.acknowledge([keyId(1)])],
   ['outbox.remove', ({ outbox }) => outbox.remove([keyId(1)], 'SPENT')],
+  ['outbox.conflictsAmong', ({ outbox }) => outbox.conflictsAmong([keyId(1)])],
   ['outbox.publishAgain', ({ outbox }) => outbox.publishAgain(keyId(9), [keyId(1)])],
   ['resumeTopUps', ({ pendingRequests }) => pendingRequests.resumeTopUps([bob])],
   ['reserveRoom', ({ pendingRequests }) => pendingRequests.reserveRoom([bob])],
   ['missingCoins', ({ pendingRequests }) => pendingRequests.missingCoins([bob])],
   ['settleTopUp', ({ pendingRequests }) => pendingRequests.settleTopUp(request, [inventoryCoin(4, clock.in(DAY))])],
+  ['discard', ({ pendingRequests }) => pendingRequests.discard('bob', [inventoryCoin(4, clock.in(DAY))])],
   ['openOnDemand', ({ pendingRequests }) => pendingRequests.openOnDemand(request, { fresh: true })],
   ['settleOnDemand', ({ pendingRequests }) => pendingRequests.settleOnDemand(request, null)],
   ['recordAttempts', ({ pendingRequests }) => pendingRequests.recordAttempts([request])],
   ['abandon', ({ pendingRequests }) => pendingRequests.abandon(request)],
   ['cleanUp', (storage) => storage.cleanUp()],
+  ['maintain', (storage) => storage.maintain()],
 ];
 
 /** Opens a storage and puts something into it. */
@@ -144,6 +149,8 @@ describe('a storage that is gone from its server', () => {
     const storage = await filled();
     const client = server.client();
     await client.flushall();
+    // So that the trusted time is due to be saved.
+    clock.advance(2 * HOUR);
     await expectGone(storage, server.url);
     expect(await client.dbsize()).toBe(0);
     await storage.close();
