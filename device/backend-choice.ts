@@ -1,21 +1,19 @@
 import { randomUUID } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  linkSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { BackendName } from './contract/device-storage';
-import { BackendRecordError, StorageFullError, UnreachableError } from './errors';
+import { BackendRecordError } from './errors';
+import { codeOf, fileError, syncFolder } from './synced-files';
 
 /** The version of the record's format. A newer release that changes the format raises it; this release then refuses. */
 const FORM = 1;
+
+/** The backend of an `auto` device, as its record names it. */
+export interface Choice {
+  readonly backend: BackendName;
+  /** False from the moment of choosing until the storage was created. From then on a missing storage is a lost one. */
+  readonly isCreated: boolean;
+}
 
 /** Returns the path of the file that records an `auto` device's backend. */
 export function choicePath(path: string): string {
@@ -25,7 +23,7 @@ export function choicePath(path: string): string {
 /**
  * Returns the backend that the device was first opened with; null if it was never opened. Throws BackendRecordError.
  */
-export function readChoice(path: string): BackendName | null {
+export function readChoice(path: string): Choice | null {
   const file = choicePath(path);
   let text: string;
   try {
@@ -34,9 +32,9 @@ export function readChoice(path: string): BackendName | null {
     if (isMissing(cause)) return null;
     throw new BackendRecordError(file, 'cannot be read', { cause });
   }
-  const backend = parse(text);
-  if (backend === null) throw new BackendRecordError(file, 'names no backend that this release knows');
-  return backend;
+  const choice = parse(text);
+  if (choice === null) throw new BackendRecordError(file, 'names no backend that this release knows');
+  return choice;
 }
 
 /**
@@ -45,32 +43,36 @@ export function readChoice(path: string): BackendName | null {
  * @returns the choice that is on record. Throws BackendRecordError, or StorageFullError or UnreachableError if it
  * cannot be written.
  */
-export function recordChoice(path: string, backend: BackendName): BackendName {
-  writeRecord(path, backend, (draft, file) => {
+export function recordChoice(path: string, choice: Choice): Choice {
+  writeRecord(path, choice, (draft, file) => {
     try {
       linkSync(draft, file);
     } catch (error) {
       if (!isTaken(error)) throw error;
     }
   });
-  return readChoice(path) ?? backend;
+  return readChoice(path) ?? choice;
 }
 
-/** Replaces the choice atomically: a reader sees the old one or the new one, also after a crash. */
+/**
+ * Replaces the choice atomically by that of a storage that was created: a reader sees the old one or the new one, also
+ * after a crash.
+ */
 export function switchChoice(path: string, backend: BackendName): void {
-  writeRecord(path, backend, renameSync);
+  writeRecord(path, { backend, isCreated: true }, renameSync);
 }
 
 /** Writes the record to a file of another name and lets `put` give it its own name. */
-function writeRecord(path: string, backend: BackendName, put: (draft: string, file: string) => void): void {
+function writeRecord(path: string, { backend, isCreated }: Choice, put: (draft: string, file: string) => void): void {
   const file = choicePath(path);
   const draft = `${file}.${randomUUID()}`;
   try {
-    writeSynced(draft, `${JSON.stringify({ form: FORM, backend })}\n`);
+    const record = isCreated ? { form: FORM, backend } : { form: FORM, backend, created: false };
+    writeSynced(draft, `${JSON.stringify(record)}\n`);
     put(draft, file);
     syncFolder(dirname(file));
   } catch (cause) {
-    throw codeOf(cause) === 'ENOSPC' ? new StorageFullError({ cause }) : new UnreachableError(file, { cause });
+    throw fileError(cause, file);
   } finally {
     rmSync(draft, { force: true });
   }
@@ -86,23 +88,13 @@ function writeSynced(file: string, text: string): void {
   }
 }
 
-/** Makes a new name survive a power cut. Windows cannot open folders, and does not need it. */
-function syncFolder(folder: string): void {
-  if (process.platform === 'win32' || !existsSync(folder)) return;
-  const descriptor = openSync(folder, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-function parse(text: string): BackendName | null {
+function parse(text: string): Choice | null {
   try {
     const record: unknown = JSON.parse(text);
     if (typeof record !== 'object' || record === null || !('form' in record) || !('backend' in record)) return null;
     const { form, backend } = record;
-    return form === FORM && (backend === 'sqlite' || backend === 'redis') ? backend : null;
+    if (form !== FORM || (backend !== 'sqlite' && backend !== 'redis')) return null;
+    return { backend, isCreated: !('created' in record && record.created === false) };
   } catch {
     return null;
   }
@@ -114,8 +106,4 @@ function isMissing(error: unknown): boolean {
 
 function isTaken(error: unknown): boolean {
   return codeOf(error) === 'EEXIST';
-}
-
-function codeOf(error: unknown): unknown {
-  return typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
 }

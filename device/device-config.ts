@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { type BudgetTable, checkBudgets, DEFAULT_BUDGETS } from './contract/budget';
 import { MAX_CLOCK_JUMP_MS } from './contract/trusted-clock';
 import { InvalidArgumentError } from './errors';
@@ -5,6 +6,12 @@ import { checkNamespace, checkUrl } from './redis-address';
 import { emitWarning, type WarningListener } from './warning';
 
 interface CommonConfig {
+  /**
+   * False: a storage that is missing is not created, but is a StorageMissingError. Set it once the device was opened
+   * for the first time. Default: true, except where the storage has been there before, as the record of an `auto`
+   * device or a `-wal` file without its database shows; there only an explicit `true` makes a new one.
+   */
+  readonly create?: boolean;
   /** The clock. Default: the machine's. */
   readonly now?: () => Date;
   /** The number of coins to keep per contact. Default: DEFAULT_BUDGETS. */
@@ -18,9 +25,20 @@ interface CommonConfig {
   readonly onWarning?: WarningListener;
 }
 
-export interface SqliteConfig extends CommonConfig {
+interface FileConfig {
+  /**
+   * The last `storage.generation` that the app has seen, kept where no backup of the file reaches, such as a keychain. A
+   * file that is older is an OlderStorageError, and a missing one a StorageMissingError. Only for a device on SQLite.
+   */
+  readonly generation?: number;
+}
+
+export interface SqliteConfig extends CommonConfig, FileConfig {
   readonly backend: 'sqlite';
-  /** The database file. Its folder must exist. A missing file is created, readable by its owner only. */
+  /**
+   * The database file. Its folder must exist. A missing or empty file is created, readable by its owner only. A relative
+   * path is resolved once, when the storage is opened.
+   */
   readonly path: string;
   /** A 32-byte raw key, or a passphrase as text. */
   readonly key: Uint8Array | string;
@@ -48,7 +66,7 @@ export interface RedisConfig extends CommonConfig {
  * Chooses Redis if it can be used when the device is first opened, otherwise SQLite. Later openings use the same
  * backend.
  */
-export interface AutoConfig extends CommonConfig, Omit<RedisConfig, 'backend' | 'key'> {
+export interface AutoConfig extends CommonConfig, FileConfig, Omit<RedisConfig, 'backend' | 'key'> {
   readonly backend: 'auto';
   /** The database file of SQLite. `${path}.backend` records the choice. */
   readonly path: string;
@@ -68,11 +86,11 @@ export type CheckedConfig<Config extends DeviceStorageConfig = DeviceStorageConf
  */
 export function checkConfig<Config extends DeviceStorageConfig>(config: Config): CheckedConfig<Config> {
   if (typeof config !== 'object' || config === null) throw new InvalidArgumentError('config', 'must be an object');
-  const { backend, now = () => new Date(), budgets = DEFAULT_BUDGETS, onWarning = emitWarning } = config;
+  const { backend, create, now = () => new Date(), budgets = DEFAULT_BUDGETS, onWarning = emitWarning } = config;
   if (backend !== 'sqlite' && backend !== 'redis' && backend !== 'auto') {
     throw new InvalidArgumentError('backend', "must be 'sqlite', 'redis' or 'auto'");
   }
-  if (config.backend !== 'redis') checkPath(config.path);
+  const file = config.backend === 'redis' ? {} : { path: checkPath(config.path) };
   if (config.backend !== 'sqlite') {
     checkUrl(config.url);
     checkNamespace(config.namespace);
@@ -80,6 +98,10 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
       throw new InvalidArgumentError('allowVolatile', 'must be true or false');
     }
   }
+  if (create !== undefined && typeof create !== 'boolean') {
+    throw new InvalidArgumentError('create', 'must be true or false');
+  }
+  const creation = checkGeneration(config);
   if (typeof now !== 'function') throw new InvalidArgumentError('now', 'must be a function that returns a Date');
   if (typeof onWarning !== 'function') throw new InvalidArgumentError('onWarning', 'must be a function');
   checkBudgets(budgets);
@@ -87,11 +109,28 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
   if (!(maxClockJumpMs >= 1000 && maxClockJumpMs <= MAX_CLOCK_JUMP_MS)) {
     throw new InvalidArgumentError('maxClockJumpMs', `must be from 1000 to ${MAX_CLOCK_JUMP_MS}`);
   }
-  return { ...config, now, budgets, onWarning };
+  return { ...config, ...file, ...creation, now, budgets, onWarning };
 }
 
-function checkPath(path: unknown): void {
-  if (typeof path !== 'string' || path === '' || path.includes('\0') || path.trim() !== path) {
-    throw new InvalidArgumentError('path', 'must name a file, without surrounding spaces');
+/** A device whose generation the app knows was opened before, so its storage is not created. */
+function checkGeneration(config: DeviceStorageConfig): Pick<CommonConfig, 'create'> {
+  const generation: unknown = 'generation' in config ? config.generation : undefined;
+  if (generation === undefined) return {};
+  if (config.backend === 'redis') throw new InvalidArgumentError('generation', 'is kept by SQLite only; leave it out');
+  if (typeof generation !== 'number' || !Number.isSafeInteger(generation) || generation < 0) {
+    throw new InvalidArgumentError('generation', 'must be the last storage.generation');
   }
+  if (config.create === true) throw new InvalidArgumentError('generation', 'must be left out when create is true');
+  return { create: false };
+}
+
+/** Returns the absolute path of a file. Throws InvalidArgumentError naming `field` if it names none. */
+export function checkPath(path: unknown, field = 'path'): string {
+  if (typeof path !== 'string' || path === '' || path.includes('\0') || path.trim() !== path) {
+    throw new InvalidArgumentError(field, 'must name a file, without surrounding spaces');
+  }
+  if (path === ':memory:') {
+    throw new InvalidArgumentError(field, 'must name a file, not :memory:, because a device storage must be kept');
+  }
+  return resolve(path);
 }

@@ -94,19 +94,42 @@ export class UnreachableError extends DeviceError {
 }
 
 /**
- * The storage is not where it was: its file was removed or replaced, its server has lost it, or another server answers
- * in its place. Nothing was created or changed.
+ * There is no storage where one must be: none is at the path or on the server although `create` is false or an `auto`
+ * device was opened before; or its file was removed or replaced, its server has lost it, or another server answers in
+ * its place. Nothing was created or changed. A new storage in its place would look like an empty vault, and
+ * reconcileCoins would then retire the device's whole stock.
  */
 export class StorageMissingError extends DeviceError {
   override readonly name = 'StorageMissingError';
 
   constructor(
+    /** The missing file, or the server that does not know the device. */
     readonly path: string,
     options?: ErrorOptions,
   ) {
     super(
       `The device storage at ${path} is gone; restore it from a backup, or open it with create: true and call reconcileCoins.`,
       options,
+    );
+  }
+}
+
+/**
+ * The storage is an older copy of itself that was put back: what was burned or used since would be used again. Nothing
+ * was changed.
+ */
+export class OlderStorageError extends DeviceError {
+  override readonly name = 'OlderStorageError';
+
+  constructor(
+    readonly path: string,
+    /** The number of the storage's generation. */
+    readonly found: number,
+    /** The number that the app has kept. */
+    readonly kept: number,
+  ) {
+    super(
+      `The device storage at ${path} is an older copy, of generation ${found} instead of ${kept}; call restoreDeviceStorage, then reconcileCoins.`,
     );
   }
 }

@@ -5,6 +5,7 @@ import './require-node';
 
 export { CoinServiceError, type FieldViolation } from '../coin-client/coin-service-error';
 export type { CoinServiceClient } from '../gen/aqm/coin/v1/coin_service';
+export { type BackupReport, backupDeviceStorage, restoreDeviceStorage } from './backup-device-storage';
 export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contract/budget';
 export type { CoinCategoryName } from './contract/coin-category';
 export { type CoinToSign, coinBytesToSign } from './contract/coin-signature';
@@ -31,6 +32,7 @@ export {
   MoveVerificationError,
   NewerSchemaError,
   NotADatabaseError,
+  OlderStorageError,
   RetireManyError,
   StorageBusyError,
   StorageCorruptedError,

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
-import { readChoice, recordChoice } from './backend-choice';
-import type { BackendName, DeviceStorage } from './contract/device-storage';
+import { type Choice, readChoice, recordChoice, switchChoice } from './backend-choice';
+import type { DeviceStorage } from './contract/device-storage';
 import {
   type AutoConfig,
   type CheckedConfig,
@@ -9,8 +9,8 @@ import {
   type RedisConfig,
   type SqliteConfig,
 } from './device-config';
-import { StorageFullError, UnreachableError, UnsuitableServerError } from './errors';
-import { Secret } from './secret';
+import { InvalidArgumentError, StorageFullError, UnreachableError, UnsuitableServerError } from './errors';
+import { withSecret } from './secret';
 import { openSqlite } from './sqlite/open';
 import { withTelemetry } from './telemetry/traced';
 
@@ -18,7 +18,8 @@ import { withTelemetry } from './telemetry/traced';
  * Opens the storage of one device, and creates it if there is none. Any number of processes may have it open.
  *
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
- * NotADatabaseError, NewerSchemaError, UnreachableError, UnsuitableServerError, StorageMovedError, BackendRecordError, or an error that any
+ * NotADatabaseError, NewerSchemaError, UnreachableError, UnsuitableServerError, StorageMissingError, OlderStorageError,
+ * StorageMovedError, BackendRecordError, or an error that any
  * operation may reject with, such as StorageFullError. If it rejects, an existing storage is unchanged.
  *
  * Operations are recorded as spans and metrics of the OpenTelemetry providers that the application has registered, if
@@ -43,24 +44,18 @@ function open(config: ReturnType<typeof checkConfig>): Promise<DeviceStorage> {
 export const DatabaseFactory = { open: openDeviceStorage } as const;
 
 async function openOnSqlite(config: CheckedConfig<SqliteConfig | AutoConfig>): Promise<DeviceStorage> {
-  const secret = Secret.from(config.key);
-  try {
-    return openSqlite({ ...config, secret });
-  } finally {
-    secret.wipe();
-  }
+  return withSecret(config.key, (secret) => openSqlite({ ...config, secret }));
 }
 
 async function openOnRedis(config: CheckedConfig<RedisConfig | AutoConfig>): Promise<DeviceStorage> {
-  // Only a Redis device may have no key; its contact and user ids are then stored in the clear.
-  const secret = config.backend === 'redis' && config.key === undefined ? undefined : Secret.from(config.key);
+  if (config.backend === 'auto' && config.generation !== undefined) {
+    throw new InvalidArgumentError('generation', 'is kept by SQLite only; leave it out for a device on Redis');
+  }
   // Loaded on use, because an application on SQLite needs no Redis client.
   const { openRedis }: typeof import('./redis/open') = require('./redis/open');
-  try {
-    return await openRedis({ ...config, secret });
-  } finally {
-    secret?.wipe();
-  }
+  // Only a Redis device may have no key; its contact and user ids are then stored in the clear.
+  if (config.backend === 'redis' && config.key === undefined) return openRedis({ ...config, secret: undefined });
+  return withSecret(config.key, (secret) => openRedis({ ...config, secret }));
 }
 
 /**
@@ -68,27 +63,46 @@ async function openOnRedis(config: CheckedConfig<RedisConfig | AutoConfig>): Pro
  * because a vault that looks empty would be worse than no vault.
  */
 async function openAuto(config: CheckedConfig<AutoConfig>): Promise<DeviceStorage> {
-  const open = (backend: BackendName) => (backend === 'redis' ? openOnRedis(config) : openOnSqlite(config));
+  const { path, create } = config;
   // A file at the path means that the device was opened with `sqlite` before it was opened with `auto`.
-  const recorded = readChoice(config.path) ?? (isThere(config.path) ? recordChoice(config.path, 'sqlite') : null);
-  if (recorded !== null) return open(recorded);
+  const recorded =
+    readChoice(path) ?? (isThere(path) ? recordChoice(path, { backend: 'sqlite', isCreated: true }) : null);
+  if (recorded !== null) return openChosen(config, recorded);
   const redis = await openUsableRedis(config);
-  let chosen: BackendName;
+  // The storage may be on the server that is down, so it cannot be called missing.
+  if (redis instanceof UnusableRedis && create === false) throw redis.reason;
+  let chosen: Choice;
   try {
     // A process that opens the device at the same moment may see the server in another state and record its choice
     // first. recordChoice returns the choice on record.
-    chosen = recordChoice(config.path, redis instanceof UnusableRedis ? 'sqlite' : 'redis');
+    chosen = recordChoice(
+      path,
+      redis instanceof UnusableRedis ? { backend: 'sqlite', isCreated: false } : { backend: 'redis', isCreated: true },
+    );
   } catch (error) {
     if (!(redis instanceof UnusableRedis)) await redis.close();
     throw error;
   }
   if (redis instanceof UnusableRedis) {
-    if (chosen === 'sqlite') warnOfFallback(config, redis);
-    return open(chosen);
+    if (chosen.backend === 'sqlite') warnOfFallback(config, redis);
+    return openChosen(config, chosen);
   }
-  if (chosen === 'redis') return redis;
+  if (chosen.backend === 'redis') return redis;
   await redis.close();
-  return open(chosen);
+  return openChosen(config, chosen);
+}
+
+/** Opens the backend on record. Its storage is created only if it never was, or if the config says so explicitly. */
+async function openChosen(config: CheckedConfig<AutoConfig>, { backend, isCreated }: Choice): Promise<DeviceStorage> {
+  const checked = { ...config, create: config.create ?? (isCreated ? false : undefined) };
+  const storage = await (backend === 'redis' ? openOnRedis(checked) : openOnSqlite(checked));
+  try {
+    if (!isCreated) switchChoice(config.path, backend);
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+  return storage;
 }
 
 /** Stands for a Redis server that an `auto` device cannot use, with the reason. */

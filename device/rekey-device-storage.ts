@@ -1,5 +1,5 @@
-import { InvalidArgumentError } from './errors';
-import { Secret } from './secret';
+import { checkPath } from './device-config';
+import { Secret, withSecret } from './secret';
 import { rekeySqlite } from './sqlite/rekey';
 
 /**
@@ -9,7 +9,7 @@ import { rekeySqlite } from './sqlite/rekey';
  * After a crash the storage opens with either the old key or the new one, and is complete. Calling it again with the
  * same arguments finishes the change; if it was finished already, nothing changes.
  *
- * Rejects with the errors of opening, with UnreachableError if the file is missing, and with StorageBusyError if the
+ * Rejects with the errors of opening, with StorageMissingError if the file is missing, and with StorageBusyError if the
  * storage is open elsewhere. Nothing was changed then.
  */
 export async function rekeyDeviceStorage(
@@ -17,16 +17,11 @@ export async function rekeyDeviceStorage(
   oldKey: Uint8Array | string,
   newKey: Uint8Array | string,
 ): Promise<void> {
-  if (typeof path !== 'string' || path === '') throw new InvalidArgumentError('path', 'must name a file');
-  const from = Secret.from(oldKey);
+  const file = checkPath(path);
+  const to = Secret.from(newKey);
   try {
-    const to = Secret.from(newKey);
-    try {
-      rekeySqlite(path, from, to);
-    } finally {
-      to.wipe();
-    }
+    await withSecret(oldKey, (from) => rekeySqlite(file, from, to));
   } finally {
-    from.wipe();
+    to.wipe();
   }
 }

@@ -26,6 +26,13 @@ export interface DeviceStorage {
   /** Compares the device's clock with others, so that a wrong one destroys nothing. */
   readonly clock: DeviceClock;
   /**
+   * A number that grows with every opening and every backup; the app may keep the last one outside of the storage, see
+   * SqliteConfig. Undefined on Redis.
+   */
+  readonly generation: number | undefined;
+  /** Used by backupDeviceStorage. Undefined on Redis. */
+  readonly backUp: ((target: string) => Promise<void>) | undefined;
+  /**
    * Erases everything that was burned, selected or purged before the call from every file of the storage. Older images
    * of it may lie there encrypted (SQLite: the WAL is written back into the file) or in the clear (Redis: the
    * append-only file and the snapshot are rewritten). Takes as long as writing the storage once. Rejects with

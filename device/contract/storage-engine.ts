@@ -15,6 +15,8 @@ import type { SecureVault } from './vault';
  */
 export interface StorageEngine extends Pick<DeviceStorage, 'cleanUp' | 'close'> {
   readonly backend: BackendName;
+  readonly generation?: number;
+  backUp?(target: string): Promise<void>;
   readonly vault: VaultEngine;
   readonly inventory: InventoryEngine;
   readonly outbox: OutboxEngine;

@@ -62,6 +62,10 @@ export function withValidation(engine: StorageEngine): DeviceStorage {
   const { clock } = engine;
   return {
     backend: engine.backend,
+    get generation() {
+      return engine.generation;
+    },
+    backUp: engine.backUp?.bind(engine),
     vault: validatedVault(engine.vault, clock),
     inventory: validatedInventory(engine.inventory, clock),
     outbox: validatedOutbox(engine.outbox, clock),

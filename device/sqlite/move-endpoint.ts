@@ -1,20 +1,17 @@
-import { existsSync } from 'node:fs';
 import { type DeviceRecords, RECORD_COLUMNS, RECORD_KINDS, type RecordKind } from '../contract/device-record';
 import { BATCH_RECORDS, type MoveEndpoint, type MoveState, sameState } from '../contract/move-endpoint';
-import { MoveOvertakenError, StorageBusyError, TargetNotEmptyError, UnreachableError } from '../errors';
+import { MoveOvertakenError, StorageBusyError, TargetNotEmptyError } from '../errors';
 import type { Connection } from './connection';
 import { readMoveState, tableName, writeMoveState } from './move-state';
 import { openConnection, type SqliteSettings } from './open';
 
-/** Opens a storage as an endpoint of a move. A missing file is created, or with `mustExist` is an UnreachableError. */
+/** Opens a storage as an endpoint of a move. A missing file is created, or with `mustExist` is a StorageMissingError. */
 export function openSqliteMoveEndpoint(
   settings: SqliteSettings,
   { mustExist }: { readonly mustExist: boolean },
 ): MoveEndpoint {
-  if (mustExist && !existsSync(settings.path)) {
-    throw new UnreachableError(settings.path, { cause: new Error('There is no such file.') });
-  }
-  return new SqliteMoveEndpoint(openConnection(settings), settings.path);
+  const connection = openConnection(mustExist ? { ...settings, create: false } : settings);
+  return new SqliteMoveEndpoint(connection, settings.path);
 }
 
 class SqliteMoveEndpoint implements MoveEndpoint {

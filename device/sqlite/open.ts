@@ -1,14 +1,16 @@
-import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import type { BudgetTable } from '../contract/budget';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { ClockSettings } from '../contract/trusted-clock';
 import { withValidation } from '../contract/validated-storage';
-import { NotADatabaseError, UnreachableError, WrongKeyError } from '../errors';
-import type { Secret } from '../secret';
+import { NotADatabaseError, StorageMissingError, UnreachableError, WrongKeyError } from '../errors';
+import { keyLiteral, type Secret } from '../secret';
 import { emitWarning } from '../warning';
+import { backUp } from './backup';
 import { Connection } from './connection';
+import { FileIdentity } from './file-identity';
+import { beginGeneration } from './generation';
 import { SqliteInventory } from './inventory';
 import { migrate, refuseNewerSchema } from './migrate';
 import { SqliteOutbox } from './outbox';
@@ -20,24 +22,36 @@ import { SqliteVault } from './vault';
 export const BUSY_TIMEOUT_MS = 5_000;
 /** SQLCipher 4's page size. Every file it makes is a whole number of pages. */
 const PAGE_BYTES = 4096;
-/** Attempts at opening a new file. Of the processes that create it at the same moment, each loser needs one more. */
-const CREATION_ATTEMPTS = 5;
+/**
+ * Attempts at opening a file. Of the processes that create it at the same moment, each loser needs one more, and so does
+ * a process that opens it while it is replaced.
+ */
+const OPENING_ATTEMPTS = 5;
 
 export interface SqliteSettings extends Omit<ClockSettings, 'onWarning'>, Partial<Pick<ClockSettings, 'onWarning'>> {
+  /** An absolute path. */
   readonly path: string;
+  /** See CommonConfig. */
+  readonly create?: boolean;
+  /** See SqliteConfig. */
+  readonly generation?: number;
   readonly secret: Secret;
   readonly budgets: BudgetTable;
   readonly busyTimeoutMs?: number;
 }
 
-/** Opens the storage, and creates the file if it is missing. Throws the errors of opening. */
+/** Opens the storage, and creates the file if it is missing and may be created. Throws the errors of opening. */
 export function openSqlite(settings: SqliteSettings): DeviceStorage {
   const { budgets } = settings;
   const connection = openConnection(settings);
   try {
     connection.refuseMoved();
+    let generation = beginGeneration(connection, settings.path, settings.generation);
     return withValidation({
       backend: 'sqlite',
+      get generation() {
+        return generation;
+      },
       vault: new SqliteVault(connection),
       inventory: new SqliteInventory(connection, budgets),
       outbox: new SqliteOutbox(connection),
@@ -48,6 +62,10 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
         refuseBehind: async () => connection.refuseBehind(),
         confirm: async (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
       },
+      backUp: async (target) =>
+        backUp(connection, target, () => {
+          generation = beginGeneration(connection, settings.path);
+        }),
       cleanUp: async () => connection.checkpoint(),
       close: async () => connection.close(),
     });
@@ -59,47 +77,81 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
 
 /** Creates the file if it is missing, unlocks it, configures the connection and migrates the schema. */
 export function openConnection(settings: SqliteSettings): Connection {
-  const { secret, busyTimeoutMs = BUSY_TIMEOUT_MS, onWarning = emitWarning } = settings;
-  const path = resolve(settings.path);
-  return new Connection(openDatabase(path, secret, busyTimeoutMs), { ...settings, path, busyTimeoutMs, onWarning });
+  const { busyTimeoutMs = BUSY_TIMEOUT_MS, onWarning = emitWarning } = settings;
+  const { database, identity } = openDatabase(settings);
+  return new Connection(database, identity, { ...settings, busyTimeoutMs, onWarning });
+}
+
+/** An open file. */
+export interface OpenDatabase {
+  readonly database: Database.Database;
+  readonly identity: FileIdentity;
 }
 
 /** Opens the file, and repeats that if another process created it at the same moment. Throws the errors of opening. */
-export function openDatabase(file: string, secret: Secret, busyTimeoutMs = BUSY_TIMEOUT_MS): Database.Database {
+export function openDatabase({
+  path,
+  secret,
+  create,
+  busyTimeoutMs = BUSY_TIMEOUT_MS,
+}: Pick<SqliteSettings, 'path' | 'secret' | 'create' | 'busyTimeoutMs'>): OpenDatabase {
   for (let attempt = 1; ; attempt += 1) {
-    const wasEmpty = ensureFile(file);
+    const wasEmpty = ensureFile(path, create);
     let database: Database.Database | undefined;
     try {
-      database = new Database(file, { timeout: busyTimeoutMs, fileMustExist: true });
+      const identity = new FileIdentity(path);
+      database = new Database(path, { timeout: busyTimeoutMs, fileMustExist: true });
       unlock(database, secret);
       // The first read, which fails if the key is wrong. Nothing is written before the layout is known.
       refuseNewerSchema(database);
       configure(database);
       migrate(database);
-      return database;
+      // Fails if the file was replaced since its identity was read, because another one may have been opened then.
+      identity.refuseGone();
+      return { database, identity };
     } catch (error) {
       database?.close();
       const notADatabase = isSqliteError(error, 'NOTADB');
       // The file was empty, and another process has created it since, with a salt of its own.
       const raced = wasEmpty && (notADatabase || isSqliteError(error, 'BUSY'));
-      if (raced && attempt < CREATION_ATTEMPTS) continue;
-      throw notADatabase ? whyNot(file, error) : namedError(error, file, busyTimeoutMs);
+      if ((raced || error instanceof StorageMissingError) && attempt < OPENING_ATTEMPTS) continue;
+      throw notADatabase ? whyNot(path, error) : namedError(error, path, busyTimeoutMs);
     }
   }
 }
 
 /**
- * Creates the file if it is missing, readable by its owner only; its -wal and -shm files inherit the mode. An existing
- * file is never opened here: closing it would drop the locks of this process's other connections to it.
+ * Creates the file if it is missing and may be created, readable by its owner only; its -wal and -shm files inherit the
+ * mode. The mode of a file that is there is never changed, and it is never opened here: closing it would drop the locks
+ * of this process's other connections to it.
  * @returns true if the file is still empty.
  */
-function ensureFile(file: string): boolean {
+function ensureFile(file: string, create: boolean | undefined): boolean {
+  // Looked at first: a process that creates the storage writes its first page before it makes the -wal.
+  const hasWal = (statsOf(`${file}-wal`)?.size ?? 0) > 0;
+  const stats = statsOf(file);
+  if (stats?.isDirectory()) throw new UnreachableError(file, { cause: new Error('The path is a folder.') });
+  if (stats?.isFile() === false) throw new NotADatabaseError(file, 'a device, a pipe or a socket');
+  if (stats !== undefined && stats.size > 0) return false;
+  // SQLite would delete the -wal, although it holds everything since the last checkpoint.
+  if (create === false || (create === undefined && hasWal)) throw new StorageMissingError(file);
   try {
     // The mode `a` never truncates, so it makes no difference if another process creates the file first.
-    if (!existsSync(file)) closeSync(openSync(file, 'a', 0o600));
-    const empty = statSync(file).size === 0;
-    if (empty) chmodSync(file, 0o600);
-    return empty;
+    if (stats === undefined) closeSync(openSync(file, 'a', 0o600));
+  } catch (error) {
+    throw new UnreachableError(file, { cause: error });
+  }
+  return true;
+}
+
+/** Throws StorageMissingError unless there is a file with content, and the errors of opening if it cannot be one. */
+export function refuseMissing(file: string): void {
+  ensureFile(file, false);
+}
+
+function statsOf(file: string): Stats | undefined {
+  try {
+    return statSync(file, { throwIfNoEntry: false });
   } catch (error) {
     throw new UnreachableError(file, { cause: error });
   }
@@ -111,9 +163,12 @@ function unlock(database: Database.Database, secret: Secret): void {
   // The file format of SQLCipher 4, so that any SQLCipher 4 opens the file with the same key.
   database.pragma('legacy = 4');
   secret.reveal((value) => {
-    const key = secret.kind === 'raw' ? Buffer.from(`x'${Buffer.from(value).toString('hex')}'`) : Buffer.from(value);
-    withKeys(database).key(key);
-    key.fill(0);
+    const key = secret.kind === 'raw' ? keyLiteral(value) : Buffer.from(value);
+    try {
+      withKeys(database).key(key);
+    } finally {
+      key.fill(0);
+    }
   });
 }
 

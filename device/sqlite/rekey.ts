@@ -1,9 +1,7 @@
 import { pbkdf2Sync } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
 import type Database from 'better-sqlite3';
-import { UnreachableError, WrongKeyError } from '../errors';
-import type { Secret } from '../secret';
+import { WrongKeyError } from '../errors';
+import { keyLiteral, type Secret } from '../secret';
 import { BUSY_TIMEOUT_MS, openDatabase, withKeys } from './open';
 import { namedError } from './sqlite-errors';
 
@@ -12,13 +10,11 @@ const PASSPHRASE_ROUNDS = 256_000;
 const KEY_BYTES = 32;
 
 /**
- * Encrypts every page with another key, in one transaction of SQLite itself. A crash leaves the rollback journal, whose
+ * Encrypts every page of the file at an absolute path with another key, in one transaction of SQLite itself. A crash leaves the rollback journal, whose
  * pages are encrypted with the old key, and the next opening with that key rolls everything back. (The WAL cannot do
  * this: its frames would need both keys.)
  */
-export function rekeySqlite(path: string, from: Secret, to: Secret): void {
-  const file = resolve(path);
-  if (!existsSync(file)) throw new UnreachableError(file, { cause: new Error('There is no such file.') });
+export function rekeySqlite(file: string, from: Secret, to: Secret): void {
   const database = openWithEither(file, from, to);
   if (database === null) return;
   try {
@@ -41,12 +37,11 @@ export function rekeySqlite(path: string, from: Secret, to: Secret): void {
  */
 function rekeyWithSameSalt(database: Database.Database, to: Secret): void {
   const salt = database.prepare<[], string>("SELECT sqlite3mc_codec_data('cipher_salt')").pluck().get() ?? '';
+  const saltBytes = Buffer.from(salt, 'hex');
   const key = to.reveal((value) =>
-    to.kind === 'raw'
-      ? Buffer.from(value)
-      : pbkdf2Sync(value, Buffer.from(salt, 'hex'), PASSPHRASE_ROUNDS, KEY_BYTES, 'sha512'),
+    to.kind === 'raw' ? Buffer.from(value) : pbkdf2Sync(value, saltBytes, PASSPHRASE_ROUNDS, KEY_BYTES, 'sha512'),
   );
-  const keyAndSalt = Buffer.from(`x'${key.toString('hex')}${salt}'`);
+  const keyAndSalt = keyLiteral(key, saltBytes);
   try {
     withKeys(database).rekey(keyAndSalt);
   } finally {
@@ -58,11 +53,11 @@ function rekeyWithSameSalt(database: Database.Database, to: Secret): void {
 /** Opens the file with the old key. Returns null if it already has the new one. */
 function openWithEither(file: string, from: Secret, to: Secret): Database.Database | null {
   try {
-    return openDatabase(file, from);
+    return openDatabase({ path: file, secret: from, create: false }).database;
   } catch (error) {
     if (!(error instanceof WrongKeyError)) throw error;
     try {
-      openDatabase(file, to).close();
+      openDatabase({ path: file, secret: to, create: false }).database.close();
       return null;
     } catch {
       throw error;

@@ -141,7 +141,7 @@ export class SqliteVault implements VaultEngine {
 
   async listKeyIds(categories: readonly CoinCategoryName[]): Promise<string[]> {
     return this.#connection
-      .readTogether((nowMs) => categories.flatMap((category) => this.#list.all(category, nowMs)))
+      .readComplete((nowMs) => categories.flatMap((category) => this.#list.all(category, nowMs)))
       .sort();
   }
 

@@ -20,6 +20,10 @@ export function withTelemetry(storage: DeviceStorage): DeviceStorage {
   const { backend } = storage;
   const observed: DeviceStorage = {
     ...storage,
+    // It changes, and a spread would copy the number of now.
+    get generation() {
+      return storage.generation;
+    },
     vault: tracedVault(storage.vault, backend),
     inventory: tracedInventory(storage.inventory, backend),
     cleanUp: () => observe(backend, 'storage.clean_up', () => storage.cleanUp(), DONE),

@@ -68,6 +68,24 @@ describe('giving a storage another key', () => {
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
+  it('takes either form of a passphrase, and refuses one that would not be a passphrase at the next opening', async () => {
+    await create('sésame'.normalize('NFD'), 1);
+    await rekeyDeviceStorage(path, 'sésame'.normalize('NFC'), 'Käse'.normalize('NFD'));
+    await (await open('Käse'.normalize('NFC'))).close();
+    const before = readFileSync(path);
+    for (const key of [`raw:${'z'.repeat(32)}`, `Raw:${'0'.repeat(64)}`]) {
+      await expect(rekeyDeviceStorage(path, 'Käse', key)).rejects.toMatchObject({ field: 'key' });
+      await expect(rekeyDeviceStorage(path, key, NEW)).rejects.toMatchObject({ field: 'key' });
+    }
+    await expect(rekeyDeviceStorage(':memory:', OLD, NEW)).rejects.toMatchObject({ field: 'path' });
+    expect(readFileSync(path).equals(before)).toBe(true);
+    for (const key of ['ab'.repeat(32), 'cd'.repeat(48)]) {
+      await rekeyDeviceStorage(path, 'Käse', key);
+      await (await open(key)).close();
+      await rekeyDeviceStorage(path, key, 'Käse');
+    }
+  });
+
   it('answers StorageBusyError while a handle is open, which stays usable', async () => {
     await create(OLD, 1);
     const { vault, close } = await open(OLD);
@@ -80,8 +98,8 @@ describe('giving a storage another key', () => {
     await again.close();
   });
 
-  it('answers WrongKeyError, KeyMissingError, InvalidArgumentError and UnreachableError, and changes nothing', async () => {
-    await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'UnreachableError' });
+  it('answers WrongKeyError, KeyMissingError, InvalidArgumentError and StorageMissingError, and changes nothing', async () => {
+    await expect(rekeyDeviceStorage(path, OLD, NEW)).rejects.toMatchObject({ name: 'StorageMissingError', path });
     expect(readdirSync(folder)).toStrictEqual([]);
     await create(OLD, 1);
     const before = readFileSync(path);

@@ -38,6 +38,22 @@ async function fill({ storage, clock }: Fixture): Promise<Map<string, Uint8Array
   ]);
 }
 
+it.each([
+  ['64 hex digits', 'ab'.repeat(32)],
+  ['96 hex digits', 'AB'.repeat(48)],
+  ['32 letters', 'z'.repeat(32)],
+  ['decomposed letters', PASSPHRASE.normalize('NFD')],
+])('derives the key from a passphrase of %s as any SQLCipher 4 does, in its composed form', (_, key) =>
+  withFixture(sqliteHarness(key), async ({ storage, childConfig }) => {
+    await storage.close();
+    const file = readFileSync(String(childConfig.path));
+    const [first] = pagesOf(file);
+    if (first === undefined) throw new Error('The file is empty.');
+    const clear = decryptPage(first, 1, deriveKeys(file, key.normalize('NFC')));
+    expect(clear?.subarray(0, 16).toString('latin1')).toBe('SQLite format 3\0');
+  }),
+);
+
 describe.each([
   ['a raw key', RAW_KEY],
   ['a passphrase', PASSPHRASE],

@@ -16,6 +16,7 @@ import { checkMintedCoin } from '../../contract/validate';
 import { StorageFullError } from '../../errors';
 import { Secret } from '../../secret';
 import { Connection } from '../../sqlite/connection';
+import { FileIdentity } from '../../sqlite/file-identity';
 import { openConnection, openSqlite } from '../../sqlite/open';
 import { SqliteOutbox } from '../../sqlite/outbox';
 import { SqliteVault } from '../../sqlite/vault';
@@ -69,10 +70,9 @@ describe('a failing SQLite storage', () => {
       await fixture.storage.vault.storeKey(vaultKey(1));
       const database = rawHandle(fixture);
       database.pragma(`max_page_count = ${Number(database.pragma('page_count', { simple: true })) + 5}`);
-      const connection = new Connection(database, {
-        ...{ path: 'full', busyTimeoutMs: 0 },
-        ...{ now: fixture.clock.now, onWarning: () => {} },
-      });
+      const path = String(fixture.childConfig.path);
+      const settings = { path, busyTimeoutMs: 0, now: fixture.clock.now, onWarning: () => {} };
+      const connection = new Connection(database, new FileIdentity(path), settings);
       const nowMs = fixture.clock.now().getTime();
       const minted = Array.from({ length: 20 }, (_, n) => checkMintedCoin(mintedCoin(100 + n), nowMs));
       await expect(new SqliteOutbox(connection).add(minted)).rejects.toBeInstanceOf(StorageFullError);

@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -102,6 +102,10 @@ describe('opening a device storage', () => {
     ['31 bytes', new Uint8Array(31)],
     ['an array', Array.from({ length: 32 })],
     ['a passphrase that other tools would read as a raw key', `x'${'0'.repeat(64)}'`],
+    ['a passphrase that the engine would read as 32 raw bytes', `raw:${'z'.repeat(32)}`],
+    ['a passphrase that the engine would read as a raw key in hex', `raw:${'0'.repeat(64)}`],
+    ['a passphrase that the engine would read as a raw key and a salt', `raw:${'z'.repeat(48)}`],
+    ['a passphrase that begins with raw: in other letters', 'RAW:anything'],
     ['ill-formed text', 'abc\ud800'],
     ['text with NUL', 'abc\0'],
   ])('answers InvalidArgumentError to %s as key, and creates no file', async (_, key) => {
@@ -117,6 +121,7 @@ describe('opening a device storage', () => {
     ['path', { path: '' }],
     ['path', { path: 7 }],
     ['path', { path: ' device.db' }],
+    ['path', { path: ':memory:' }],
     ['now', { now: new Date() }],
     ['now', { now: () => new Date(Number.NaN) }],
     ['now', { now: () => Date.now() }],
@@ -161,12 +166,40 @@ describe('opening a device storage', () => {
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
-  it('uses an empty file that was created beforehand', async () => {
-    writeFileSync(path, '', { mode: 0o644 });
+  it('uses an empty file that was created beforehand, and leaves its mode to whoever created it', async () => {
+    writeFileSync(path, '', { mode: 0o640 });
     const storage = await open();
     expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
-    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(statSync(path).mode & 0o777).toBe(0o640);
     await storage.close();
+  });
+
+  it('answers NotADatabaseError to a pipe, and does not change its mode', async () => {
+    execFileSync('mkfifo', ['-m', '666', path]);
+    await expect(open()).rejects.toMatchObject({ name: 'NotADatabaseError', path });
+    expect(statSync(path).mode & 0o777).toBe(0o666);
+  });
+
+  it.each([
+    ['composed', 'decomposed', 'NFC', 'NFD'],
+    ['decomposed', 'composed', 'NFD', 'NFC'],
+  ])('opens with a %s passphrase what was made with its %s form', async (_, _made, opened, made) => {
+    await (await open({ key: PASSPHRASE.normalize(made) })).close();
+    const storage = await open({ key: PASSPHRASE.normalize(opened) });
+    expect(await storage.vault.storeKey(vaultKey(1))).toBe(true);
+    await storage.close();
+    await expect(open({ key: PASSPHRASE.replace('ä', 'a') })).rejects.toMatchObject({ name: 'WrongKeyError', path });
+  });
+
+  it('opens a file whose passphrase another program used in its decomposed form', async () => {
+    const other = new Database(path);
+    other.pragma("cipher = 'sqlcipher'");
+    other.pragma('legacy = 4');
+    other.pragma(`key = '${PASSPHRASE.normalize('NFD').replaceAll("'", "''")}'`);
+    other.pragma('user_version = 0');
+    other.exec('CREATE TABLE theirs (x)');
+    other.close();
+    for (const form of ['NFC', 'NFD']) await (await open({ key: PASSPHRASE.normalize(form) })).close();
   });
 
   it('never shows the key when it is printed, serialised or inspected', () => {
