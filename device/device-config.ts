@@ -1,6 +1,8 @@
 import { resolve } from 'node:path';
 import { type BudgetTable, checkBudgets, DEFAULT_BUDGETS } from './contract/budget';
+import type { StorageOwner } from './contract/owner';
 import { MAX_CLOCK_JUMP_MS } from './contract/trusted-clock';
+import { checkOwner } from './contract/validate';
 import { InvalidArgumentError } from './errors';
 import { checkNamespace, checkUrl } from './redis-address';
 import { emitWarning, type WarningListener } from './warning';
@@ -12,6 +14,11 @@ interface CommonConfig {
    * device or a `-wal` file without its database shows; there only an explicit `true` makes a new one.
    */
   readonly create?: boolean;
+  /**
+   * The user, and with several devices per user the device, to whom the storage belongs. It is bound at first use;
+   * later, another one is a WrongOwnerError. Default: the first publishCoins or reconcileCoins binds it to its token's.
+   */
+  readonly owner?: StorageOwner;
   /** The clock. Default: the machine's. */
   readonly now?: () => Date;
   /** The number of coins to keep per contact. Default: DEFAULT_BUDGETS. */
@@ -105,6 +112,7 @@ export function checkConfig<Config extends DeviceStorageConfig>(config: Config):
   if (typeof now !== 'function') throw new InvalidArgumentError('now', 'must be a function that returns a Date');
   if (typeof onWarning !== 'function') throw new InvalidArgumentError('onWarning', 'must be a function');
   checkBudgets(budgets);
+  if (config.owner !== undefined) checkOwner(config.owner);
   const { maxClockJumpMs = MAX_CLOCK_JUMP_MS } = config;
   if (!(maxClockJumpMs >= 1000 && maxClockJumpMs <= MAX_CLOCK_JUMP_MS)) {
     throw new InvalidArgumentError('maxClockJumpMs', `must be from 1000 to ${MAX_CLOCK_JUMP_MS}`);

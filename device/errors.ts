@@ -352,3 +352,32 @@ export class UnusableCoinError extends DeviceError {
     );
   }
 }
+
+/** The form of StorageOwner (contract/owner.ts). */
+interface Owner {
+  readonly userId: string;
+  readonly deviceId?: string;
+}
+
+/**
+ * The storage belongs to another user or device than the one in the config or in the token. Nothing was sent or changed.
+ * Each account of an app needs a storage of its own.
+ */
+export class WrongOwnerError extends DeviceError {
+  override readonly name = 'WrongOwnerError';
+
+  constructor(
+    /** The user, and the device if it is known, to whom the storage belongs. */
+    readonly owner: Owner,
+    /** The ones for whom it was to be used. */
+    readonly given: Owner,
+  ) {
+    super(
+      `The device storage belongs to ${shown(owner)}, not to ${shown(given)}; open the storage of that account, or log in as its owner.`,
+    );
+  }
+}
+
+function shown({ userId, deviceId }: Owner): string {
+  return deviceId === undefined ? `user ${userId}` : `device ${deviceId} of user ${userId}`;
+}

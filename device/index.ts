@@ -12,6 +12,7 @@ export { type CoinToSign, coinBytesToSign } from './contract/coin-signature';
 export type { DeviceStorage, MaintenanceReport } from './contract/device-storage';
 export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './contract/inventory';
 export type { MintedCoin } from './contract/outbox';
+export type { OwnerBinding, StorageOwner } from './contract/owner';
 export type { ContactAddress, DiscardedCoin } from './contract/pending-requests';
 export {
   DELIVERY_WINDOW_DAYS,
@@ -44,6 +45,7 @@ export {
   UnsuitableServerError,
   UnusableCoinError,
   WrongKeyError,
+  WrongOwnerError,
 } from './errors';
 export type { FetchOnDemandWish } from './flows/fetch-on-demand';
 export type { FetchOptions } from './flows/fetched-coin';

@@ -136,6 +136,7 @@ class Move {
   async #copyRecords(receiving: MoveState): Promise<MoveReport['moved']> {
     // Removes what a crashed call left there.
     await this.#target.wipe(receiving);
+    await this.#target.putFacts(receiving, await this.#source.readFacts());
     const counts: Partial<Record<RecordKind, number>> = {};
     for (const kind of RECORD_KINDS) {
       const sent = new RecordDigest();

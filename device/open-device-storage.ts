@@ -19,14 +19,21 @@ import { withTelemetry } from './telemetry/traced';
  *
  * Rejects with InvalidArgumentError (naming the field of the config), KeyMissingError, WrongKeyError,
  * NotADatabaseError, NewerSchemaError, UnreachableError, UnsuitableServerError, StorageMissingError, OlderStorageError,
- * StorageMovedError, BackendRecordError, or an error that any
- * operation may reject with, such as StorageFullError. If it rejects, an existing storage is unchanged.
+ * WrongOwnerError, StorageMovedError, BackendRecordError, or an error that any operation may reject with, such as
+ * StorageFullError. If it rejects, an existing storage is unchanged.
  *
  * Operations are recorded as spans and metrics of the OpenTelemetry providers that the application has registered, if
  * any.
  */
 export async function openDeviceStorage(config: DeviceStorageConfig): Promise<DeviceStorage> {
-  return withTelemetry(await open(checkConfig(config)));
+  const storage = await open(checkConfig(config));
+  try {
+    if (config.owner !== undefined) await storage.owner.bind(config.owner);
+    return withTelemetry(storage);
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
 }
 
 function open(config: ReturnType<typeof checkConfig>): Promise<DeviceStorage> {

@@ -1,5 +1,6 @@
 import type { SmartInventory } from './inventory';
 import type { Outbox } from './outbox';
+import type { OwnerBinding } from './owner';
 import type { PendingRequests } from './pending-requests';
 import type { SecureVault } from './vault';
 
@@ -25,6 +26,8 @@ export interface DeviceStorage {
   readonly pendingRequests: PendingRequests;
   /** Compares the device's clock with others, so that a wrong one destroys nothing. */
   readonly clock: DeviceClock;
+  /** The user and device to whom the storage belongs. */
+  readonly owner: OwnerBinding;
   /**
    * A number that grows with every opening and every backup; the app may keep the last one outside of the storage, see
    * SqliteConfig. Undefined on Redis.

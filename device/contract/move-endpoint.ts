@@ -1,4 +1,4 @@
-import type { DeviceRecords, RecordKind } from './device-record';
+import type { DeviceFacts, DeviceRecords, RecordKind } from './device-record';
 import type { BackendName } from './device-storage';
 
 /**
@@ -35,6 +35,9 @@ export interface MoveEndpoint {
    */
   read<Kind extends RecordKind>(kind: Kind): AsyncIterable<readonly DeviceRecords[Kind][]>;
   put<Kind extends RecordKind>(state: MoveState, kind: Kind, records: readonly DeviceRecords[Kind][]): Promise<void>;
+  readFacts(): Promise<DeviceFacts>;
+  /** Replaces the facts of the target by those of the source. */
+  putFacts(state: MoveState, facts: DeviceFacts): Promise<void>;
   /** Removes every record, including what the files of the live storage still hold of it. */
   wipe(state: MoveState): Promise<void>;
   /** Rejects with UnreachableError if the records that were put would not survive a restart of the storage. */

@@ -3,6 +3,7 @@ import type { CoinCategoryName } from './coin-category';
 import type { BackendName, DeviceClock, DeviceStorage } from './device-storage';
 import type { CoinName, ContactSummary, InventoryCoin } from './inventory';
 import type { Outbox, RefusedCoin } from './outbox';
+import type { StorageOwner } from './owner';
 import type { PendingRequest, PendingRequests, SettledRequest } from './pending-requests';
 import type { CheckedInventoryCoin, CheckedMintedCoin, CheckedVaultKey } from './validate';
 import type { SecureVault } from './vault';
@@ -22,6 +23,7 @@ export interface StorageEngine extends Pick<DeviceStorage, 'cleanUp' | 'close'> 
   readonly outbox: OutboxEngine;
   readonly pendingRequests: PendingRequestsEngine;
   readonly clock: EngineClock;
+  readonly owner: OwnerEngine;
 }
 
 /** The engine's part of SecureVault, with the same promises. */
@@ -58,6 +60,13 @@ export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopU
   settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest>;
   discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void>;
   settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean>;
+}
+
+/** The engine's part of OwnerBinding. Ids are in lower case. */
+export interface OwnerEngine {
+  read(): Promise<StorageOwner | null>;
+  /** Binds the storage unless it is bound, and returns its owner. */
+  bind(owner: StorageOwner): Promise<StorageOwner | null>;
 }
 
 /** The engine's part of DeviceClock. */

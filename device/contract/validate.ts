@@ -4,6 +4,7 @@ import { CONTACT_PRIORITIES, type ContactPriority, isContactPriority } from './b
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, isCoinCategoryName, specOf } from './coin-category';
 import type { InventoryCoin } from './inventory';
 import type { MintedCoin } from './outbox';
+import type { StorageOwner } from './owner';
 import type { ContactAddress, OnDemandWish } from './pending-requests';
 import { CLOCK_SKEW_MS, type NewVaultKey, VAULT_LIFETIME_DAYS } from './vault';
 
@@ -217,4 +218,11 @@ export function checkWish(wish: OnDemandWish): OnDemandWish {
     coinCategory: checkCategory('coinCategory', wish.coinCategory),
     allowLowerCategories: wish.allowLowerCategories === true,
   };
+}
+
+/** Returns the owner with ids in lower case. */
+export function checkOwner(owner: StorageOwner): StorageOwner {
+  checkObject('owner', owner);
+  const userId = checkUuid('owner.userId', owner.userId);
+  return owner.deviceId === undefined ? { userId } : { userId, deviceId: checkUuid('owner.deviceId', owner.deviceId) };
 }

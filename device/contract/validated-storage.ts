@@ -1,13 +1,15 @@
 import { setImmediate } from 'node:timers/promises';
-import { InvalidArgumentError } from '../errors';
+import { InvalidArgumentError, WrongOwnerError } from '../errors';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, withLowerCategories } from './coin-category';
 import type { DeviceStorage, MaintenanceReport } from './device-storage';
 import { INACTIVE_DAYS, type SmartInventory } from './inventory';
 import type { Outbox } from './outbox';
+import { isSameOwner, type OwnerBinding, type StorageOwner } from './owner';
 import type { PendingRequests } from './pending-requests';
 import type {
   InventoryEngine,
   OutboxEngine,
+  OwnerEngine,
   PendingRequestsEngine,
   StorageEngine,
   VaultEngine,
@@ -20,6 +22,7 @@ import {
   checkFetchedCoin,
   checkInventoryCoin,
   checkMintedCoin,
+  checkOwner,
   checkPriority,
   checkPurgeAge,
   checkUuid,
@@ -71,9 +74,31 @@ export function withValidation(engine: StorageEngine): DeviceStorage {
     outbox: validatedOutbox(engine.outbox, clock),
     pendingRequests: validatedRequests(engine.pendingRequests),
     clock,
+    owner: validatedOwner(engine.owner),
     cleanUp: () => engine.cleanUp(),
     maintain: () => maintain(engine),
     close: () => engine.close(),
+  };
+}
+
+function validatedOwner(engine: OwnerEngine): OwnerBinding {
+  const refuseOther = (found: StorageOwner | null, owner: StorageOwner) => {
+    if (found !== null && !isSameOwner(found, owner)) throw new WrongOwnerError(found, owner);
+  };
+  return {
+    read: () => engine.read(),
+    bind: async (given) => {
+      const owner = checkOwner(given);
+      const found = await engine.read();
+      refuseOther(found, owner);
+      // Almost every call finds its owner, and writes nothing.
+      const isBound = found !== null && (owner.deviceId === undefined || found.deviceId !== undefined);
+      if (!isBound) refuseOther(await engine.bind(owner), owner);
+    },
+    check: async (given) => {
+      const owner = checkOwner(given);
+      refuseOther(await engine.read(), owner);
+    },
   };
 }
 

@@ -8,6 +8,7 @@ import { UnusableCoinError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
 import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
 import { checkFetchOptions, type FetchOptions, isAccepted, isPossibleExpiry, readFetchedCoin } from './fetched-coin';
+import { requireOwner } from './require-owner';
 import { isFinal } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { toWire } from './top-up';
@@ -51,6 +52,7 @@ async function fetchOne(
   const wish = { contactId, userId, coinCategory, allowLowerCategories };
   const categories = allowLowerCategories ? withLowerCategories(coinCategory) : [coinCategory];
   let reason: 'EXPIRED' | 'ALREADY_USED' = 'ALREADY_USED';
+  await requireOwner(storage, service, { bind: false });
   await requireTrustedClock(storage, service);
   // A pending request may bring a coin that another process used, or that has expired meanwhile. A fresh one should not.
   for (const fresh of [false, true]) {

@@ -15,6 +15,7 @@ import { checkMintedCoin, DAY_MS } from '../contract/validate';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from '../contract/vault';
 import { InvalidArgumentError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
+import { requireOwner } from './require-owner';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { StockRoom, UPLOAD_BATCH } from './stock-room';
 
@@ -110,6 +111,7 @@ async function publish(
 ): Promise<PublishReport> {
   if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
   for (const coin of minted) checkMintedCoin(coin, storage.clock.now());
+  await requireOwner(storage, service, { bind: true });
   let refused: PublishResult[] | undefined;
   const store = async (): Promise<PublishResult[]> => {
     refused ??= (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({

@@ -8,6 +8,7 @@ import type { CoinName } from '../contract/inventory';
 import { InvalidArgumentError, RetireManyError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
 import { MAX_EPOCHS, type PublishReport, publishCoins } from './publish-coins';
+import { requireOwner } from './require-owner';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 
 /**
@@ -78,6 +79,7 @@ export async function reconcileCoins(
   const { retireMany = false } = options;
   if (typeof retireMany !== 'boolean') throw new InvalidArgumentError('retireMany', 'must be true or false');
   return observeFlow(storage, 'reconcile_coins', async () => {
+    await requireOwner(storage, service, { bind: true });
     const compared = await compare(storage, service, retireMany);
     return { ...compared, published: await publishCoins(storage, service, []) };
   });

@@ -19,6 +19,7 @@ import {
   isPossibleExpiry,
   readFetchedCoin,
 } from './fetched-coin';
+import { requireOwner } from './require-owner';
 import { isFinal, isRetryable, Retries } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 
@@ -89,6 +90,7 @@ async function fill(
   checkContacts(contacts);
   // A token that cannot be sent must not leave room reserved.
   await authorization(service.token);
+  await requireOwner(storage, service, { bind: false });
   const drafts: Drafts = new Map(
     contacts.map(({ contactId }) => [contactId, { contactId, stored: [], discarded: [] }]),
   );

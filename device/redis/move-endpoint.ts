@@ -1,4 +1,4 @@
-import type { DeviceRecords, RecordKind } from '../contract/device-record';
+import { DEVICE_FACTS, type DeviceFacts, type DeviceRecords, type RecordKind } from '../contract/device-record';
 import { isMoveStateName, type MoveEndpoint, type MoveState } from '../contract/move-endpoint';
 import { MoveOvertakenError, StorageCorruptedError, TargetNotEmptyError, UnreachableError } from '../errors';
 import { cleanUp, rewriteHistory } from './clean-up';
@@ -74,6 +74,23 @@ class RedisMoveEndpoint implements MoveEndpoint {
     records: readonly DeviceRecords[Kind][],
   ): Promise<void> {
     await this.#step(state, this.#writer.commands(kind, records));
+  }
+
+  async readFacts(): Promise<DeviceFacts> {
+    const values = listIn(await this.#connection.call('hmget', this.#keys.device, ...DEVICE_FACTS));
+    return Object.fromEntries(
+      DEVICE_FACTS.flatMap((name, index) => {
+        const value = values[index] ?? null;
+        return value === null ? [] : [[name, textIn(value)]];
+      }),
+    );
+  }
+
+  async putFacts(state: MoveState, facts: DeviceFacts): Promise<void> {
+    const known = Object.entries(facts).flat();
+    const commands: Argument[][] = [['hdel', this.#keys.device, ...DEVICE_FACTS]];
+    if (known.length > 0) commands.push(['hset', this.#keys.device, ...known]);
+    await this.#step(state, commands);
   }
 
   async wipe(state: MoveState): Promise<void> {

@@ -13,6 +13,7 @@ import { RedisInventory } from './inventory';
 import { Keys } from './keys';
 import { openLayout } from './layout';
 import { RedisOutbox } from './outbox';
+import { RedisOwner } from './owner';
 import { RedisPendingRequests } from './pending-requests';
 import { type CheckedServer, checkServer, type RedisWarning } from './server-checks';
 import { RedisVault } from './vault';
@@ -69,6 +70,7 @@ export async function openRedis(settings: RedisSettings): Promise<DeviceStorage>
         refuseBehind: () => connection.refuseBehind(),
         confirm: (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
       },
+      owner: new RedisOwner(connection, keys),
       cleanUp: async () => {
         await connection.refuseMoved();
         await cleanUp(connection);

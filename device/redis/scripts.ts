@@ -5,6 +5,7 @@ export const SCRIPT_NAMES = [
   'open-device',
   'upgrade-layout',
   'trusted-time-save',
+  'owner-bind',
   'vault-tidy',
   'vault-store',
   'vault-burn',

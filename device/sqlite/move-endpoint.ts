@@ -1,4 +1,11 @@
-import { type DeviceRecords, RECORD_COLUMNS, RECORD_KINDS, type RecordKind } from '../contract/device-record';
+import {
+  DEVICE_FACTS,
+  type DeviceFacts,
+  type DeviceRecords,
+  RECORD_COLUMNS,
+  RECORD_KINDS,
+  type RecordKind,
+} from '../contract/device-record';
 import { BATCH_RECORDS, type MoveEndpoint, type MoveState, sameState } from '../contract/move-endpoint';
 import { MoveOvertakenError, StorageBusyError, TargetNotEmptyError } from '../errors';
 import type { Connection } from './connection';
@@ -67,6 +74,27 @@ class SqliteMoveEndpoint implements MoveEndpoint {
         `INSERT INTO ${this.#table(kind)} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`,
       );
       for (const record of records) insert.run(...columns.map((column) => record[column]));
+    });
+  }
+
+  async readFacts(): Promise<DeviceFacts> {
+    const facts = this.#connection.read(() =>
+      this.#connection.prepare<[], { name: string; value: string }>('SELECT name, value FROM device_record').all(),
+    );
+    return Object.fromEntries(
+      facts.filter(({ name }) => DEVICE_FACTS.some((fact) => fact === name)).map(({ name, value }) => [name, value]),
+    );
+  }
+
+  async putFacts(state: MoveState, facts: DeviceFacts): Promise<void> {
+    const remove = this.#connection.prepare<[string]>('DELETE FROM device_record WHERE name = ?');
+    const insert = this.#connection.prepare<[string, string]>('INSERT INTO device_record (name, value) VALUES (?, ?)');
+    this.#writeIn(state, () => {
+      for (const name of DEVICE_FACTS) {
+        remove.run(name);
+        const value = facts[name];
+        if (value !== undefined) insert.run(name, value);
+      }
     });
   }
 

@@ -14,6 +14,7 @@ import { beginGeneration } from './generation';
 import { SqliteInventory } from './inventory';
 import { migrate, refuseNewerSchema } from './migrate';
 import { SqliteOutbox } from './outbox';
+import { SqliteOwner } from './owner';
 import { SqlitePendingRequests } from './pending-requests';
 import { isSqliteError, namedError } from './sqlite-errors';
 import { SqliteVault } from './vault';
@@ -62,6 +63,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
         refuseBehind: async () => connection.refuseBehind(),
         confirm: async (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
       },
+      owner: new SqliteOwner(connection),
       backUp: async (target) =>
         backUp(connection, target, () => {
           generation = beginGeneration(connection, settings.path);

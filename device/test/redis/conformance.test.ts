@@ -3,6 +3,7 @@ import { IS_FULL_RUN } from '../../../testkit/tier';
 import { clockSuite } from '../../conformance/clock';
 import { forgettingSuite } from '../../conformance/forgetting';
 import { inventorySuite } from '../../conformance/inventory';
+import { ownerSuite } from '../../conformance/owner';
 import { racesSuite } from '../../conformance/races';
 import { reopenSuite } from '../../conformance/reopen';
 import { reservationSuite } from '../../conformance/reservations';
@@ -16,7 +17,16 @@ beforeAll(async () => {
 });
 afterAll(() => server.destroy());
 
-const ALL_SUITES = [vaultSuite, inventorySuite, reservationSuite, forgettingSuite, reopenSuite, racesSuite, clockSuite];
+const ALL_SUITES = [
+  vaultSuite,
+  inventorySuite,
+  reservationSuite,
+  forgettingSuite,
+  reopenSuite,
+  racesSuite,
+  clockSuite,
+  ownerSuite,
+];
 /** A key replaces the names of contacts in what is stored. It does not change how processes exclude each other. */
 const SUITES_WITH_KEY = IS_FULL_RUN ? ALL_SUITES : ALL_SUITES.filter((suite) => suite !== racesSuite);
 

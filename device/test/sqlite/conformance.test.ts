@@ -3,13 +3,23 @@ import { clockSuite } from '../../conformance/clock';
 import { forgettingSuite } from '../../conformance/forgetting';
 import type { Harness } from '../../conformance/harness';
 import { inventorySuite } from '../../conformance/inventory';
+import { ownerSuite } from '../../conformance/owner';
 import { racesSuite } from '../../conformance/races';
 import { reopenSuite } from '../../conformance/reopen';
 import { reservationSuite } from '../../conformance/reservations';
 import { vaultSuite } from '../../conformance/vault';
 import { PASSPHRASE, RAW_KEY, sqliteHarness } from './harness';
 
-const ALL_SUITES = [vaultSuite, inventorySuite, reservationSuite, forgettingSuite, reopenSuite, racesSuite, clockSuite];
+const ALL_SUITES = [
+  vaultSuite,
+  inventorySuite,
+  reservationSuite,
+  forgettingSuite,
+  reopenSuite,
+  racesSuite,
+  clockSuite,
+  ownerSuite,
+];
 
 /** A passphrase differs from a raw key only while a file is opened, where it takes 256,000 rounds of PBKDF2. */
 const PASSPHRASE_SUITES = IS_FULL_RUN ? ALL_SUITES : [reopenSuite];
