@@ -63,7 +63,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
         confirm: async (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
       },
       backUp: async (target) =>
-        backUp(connection, target, () => {
+        backUp(connection, settings.path, target, () => {
           generation = beginGeneration(connection, settings.path);
         }),
       cleanUp: async () => connection.checkpoint(),
