@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { blocksOf } from '../../docs/test/document';
+import { blocksOf } from '../../testkit/document';
 import { ROOT } from '../../testkit/root';
 import { startService, type TestService } from '../../testkit/service';
 

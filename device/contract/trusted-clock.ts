@@ -23,10 +23,11 @@ export interface Times {
    */
   readonly nowMs: number;
   /**
-   * The earlier one of the two. Only what has expired by both is forgotten or deleted, so that a wrong clock destroys
-   * nothing.
+   * The earlier one of the two. Only what has expired by both is deleted, so that a wrong clock destroys nothing.
    */
   readonly forgetMs: number;
+  /** The trusted time. An id that was burned or used is remembered until it ends by this time. */
+  readonly trustedMs: number;
 }
 
 /**
@@ -86,7 +87,7 @@ export class TrustedClock {
       this.#settings.onWarning({ code: 'AQM_CLOCK', message: this.#error(deviceMs).message });
     }
     const trustedMs = this.#trustedMs ?? deviceMs;
-    return { nowMs: Math.max(deviceMs, trustedMs), forgetMs: Math.min(deviceMs, trustedMs) };
+    return { nowMs: Math.max(deviceMs, trustedMs), forgetMs: Math.min(deviceMs, trustedMs), trustedMs };
   }
 
   /** The trusted time if it has to be saved, otherwise null. */
@@ -122,6 +123,8 @@ export class TrustedClock {
     const deviceMs = this.deviceMs();
     if (Math.abs(deviceMs - serverMs) <= this.#maxJumpMs) {
       this.#trustedMs = deviceMs;
+      // Saved in any case, for the other handles.
+      this.#savedMs = Number.NEGATIVE_INFINITY;
       return;
     }
     if (this.#trustedMs === null || this.#trustedMs > serverMs) this.#trustedMs = serverMs;

@@ -128,9 +128,9 @@ export class Connection {
   async run(script: ScriptName, keys: readonly string[], build: Arguments): Promise<Reply> {
     await this.#ready();
     if (!checksMoveState(script)) return this.#runScript(script, keys, build(0, 0));
-    const { nowMs, forgetMs } = await this.freshTimes();
+    const { nowMs, forgetMs, trustedMs } = await this.freshTimes();
     await this.#saveTrustedTime();
-    const args = [...build(nowMs, forgetMs), forgetMs, this.#identity ?? ''];
+    const args = [...build(nowMs, forgetMs), forgetMs, trustedMs, this.#identity ?? ''];
     return this.#runScript(script, [...keys, this.#settings.deviceKey], args);
   }
 

@@ -87,8 +87,8 @@ export class CoinCache {
   }
 
   /** Returns HELD if the contact's coin with this id is usable now, USED if it was used before, otherwise NEW. */
-  lookUp(contactId: string, keyId: string, nowMs: number, forgetMs: number): 'HELD' | 'USED' | 'NEW' {
-    const found = this.#known.get(contactId, keyId, nowMs, contactId, keyId, forgetMs);
+  lookUp(contactId: string, keyId: string, nowMs: number, trustedMs: number): 'HELD' | 'USED' | 'NEW' {
+    const found = this.#known.get(contactId, keyId, nowMs, contactId, keyId, trustedMs);
     return found === undefined ? 'NEW' : found === 1 ? 'HELD' : 'USED';
   }
 

@@ -11,7 +11,7 @@ export interface ConnectionSettings extends ClockSettings {
 }
 
 /** The work of one transaction, which gets the times of Times. */
-export type Work<T> = (nowMs: number, forgetMs: number) => T;
+export type Work<T> = (nowMs: number, forgetMs: number, trustedMs: number) => T;
 
 /**
  * One open database file. All reads and writes use `read`, `readTogether` and `write`. These throw ClosedError after
@@ -90,8 +90,8 @@ export class Connection {
   /** Runs one statement that reads. */
   read<T>(work: Work<T>): T {
     return this.#named(() => {
-      const { nowMs, forgetMs } = this.times();
-      return work(nowMs, forgetMs);
+      const { nowMs, forgetMs, trustedMs } = this.times();
+      return work(nowMs, forgetMs, trustedMs);
     });
   }
 
@@ -117,8 +117,8 @@ export class Connection {
   write<T>(work: Work<T>): T {
     return this.#named(() => {
       let savedMs: number | null = null;
-      const result = this.#transaction(this.#beginImmediate, (nowMs, forgetMs) => {
-        const worked = work(nowMs, forgetMs);
+      const result = this.#transaction(this.#beginImmediate, (nowMs, forgetMs, trustedMs) => {
+        const worked = work(nowMs, forgetMs, trustedMs);
         savedMs = this.#clock.unsavedMs;
         if (savedMs !== null) this.#saveTrustedAt.run(String(savedMs));
         return worked;
@@ -190,8 +190,8 @@ export class Connection {
     try {
       if (begin === this.#beginImmediate) this.#identity.refuseGone();
       // The clock is read under the lock, because a call that had to wait must use the time after its wait.
-      const { nowMs, forgetMs } = this.times();
-      const result = work(nowMs, forgetMs);
+      const { nowMs, forgetMs, trustedMs } = this.times();
+      const result = work(nowMs, forgetMs, trustedMs);
       this.#commit.run();
       return result;
     } finally {

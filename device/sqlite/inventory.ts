@@ -106,18 +106,20 @@ export class SqliteInventory implements InventoryEngine {
     this.#closeRequest = connection.prepare('DELETE FROM open_request WHERE request_id = ?');
     this.#closeRequestsOf = connection.prepare('DELETE FROM open_request WHERE contact_id = ?');
     this.#closeAllRequests = connection.prepare('DELETE FROM open_request');
-    const used = 'RETURNING contact_id, key_id, expires_at';
-    this.#deleteCoinsOf = connection.prepare(`DELETE FROM inventory_coin WHERE contact_id = ? ${used}`);
+    this.#deleteCoinsOf = connection.prepare(
+      'DELETE FROM inventory_coin WHERE contact_id = ? RETURNING contact_id, key_id, expires_at',
+    );
     this.#deleteSomeCoins = connection.prepare(
-      `DELETE FROM inventory_coin WHERE sequence IN (SELECT sequence FROM inventory_coin LIMIT ?) ${used}`,
+      `DELETE FROM inventory_coin WHERE sequence IN (SELECT sequence FROM inventory_coin LIMIT ?)
+       RETURNING contact_id, key_id, expires_at`,
     );
     this.#deleteContact = connection.prepare('DELETE FROM contact WHERE contact_id = ?');
   }
 
   async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
     const { contactId, keyId, coinCategory } = coin;
-    return this.#connection.write((nowMs, forgetMs) => {
-      if (this.#cache.lookUp(contactId, keyId, nowMs, forgetMs) !== 'NEW') return false;
+    return this.#connection.write((nowMs, forgetMs, trustedMs) => {
+      if (this.#cache.lookUp(contactId, keyId, nowMs, trustedMs) !== 'NEW') return false;
       if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
       this.#cache.put(coin, nowMs, forgetMs);
       return true;

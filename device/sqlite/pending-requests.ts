@@ -14,6 +14,7 @@ import {
   type SettledRequest,
 } from '../contract/pending-requests';
 import type { PendingRequestsEngine } from '../contract/storage-engine';
+import type { Times } from '../contract/trusted-clock';
 import type { CheckedInventoryCoin } from '../contract/validate';
 import { CoinCache } from './coin-cache';
 import type { Connection } from './connection';
@@ -108,13 +109,13 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest> {
-    return this.#connection.write((nowMs, forgetMs) => {
+    return this.#connection.write((nowMs, forgetMs, trustedMs) => {
       this.#cache.forgetExpired(forgetMs);
       const stored: CoinName[] = [];
       const discarded: DiscardedCoin[] = [];
       for (const coin of coins) {
         const name = { keyId: coin.keyId, coinCategory: coin.coinCategory };
-        const fate = this.#keep(coin, nowMs, forgetMs);
+        const fate = this.#keep(coin, { nowMs, forgetMs, trustedMs });
         if (fate === 'STORED') stored.push(name);
         else if (fate !== 'HELD') discarded.push({ ...name, reason: fate });
       }
@@ -142,14 +143,14 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
-    return this.#connection.write((nowMs, forgetMs) => {
+    return this.#connection.write((nowMs, _, trustedMs) => {
       if (coin === null) {
         this.#closeEmpty(request);
         return false;
       }
       this.#close.run(request.requestId);
       if (coin.expiresAtMs <= nowMs) return false;
-      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, forgetMs) !== 'NEW') return false;
+      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, trustedMs) !== 'NEW') return false;
       this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
       this.#cache.touch(coin.contactId, nowMs);
       return true;
@@ -181,11 +182,10 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
    */
   #keep(
     coin: CheckedInventoryCoin,
-    nowMs: number,
-    forgetMs: number,
+    { nowMs, forgetMs, trustedMs }: Times,
   ): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' {
     if (coin.expiresAtMs <= forgetMs) return 'EXPIRED';
-    const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, forgetMs);
+    const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, trustedMs);
     if (known === 'HELD') return 'HELD';
     if (known === 'USED') return 'ALREADY_USED';
     if (this.#cache.missing(coin.contactId, coin.coinCategory, nowMs) === 0) {

@@ -22,7 +22,7 @@ type DeletedKey = Pick<KeyRow, 'key_id' | 'coin_category' | 'created_at' | 'expi
  * Puts a key into the vault unless its id is stored or remembered, and returns true if it did. Must be called inside a
  * write transaction.
  */
-export type InsertVaultKey = (key: CheckedVaultKey, nowMs: number, forgetMs: number) => boolean;
+export type InsertVaultKey = (key: CheckedVaultKey, nowMs: number, trustedMs: number) => boolean;
 
 export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
   const insert = connection.prepare<
@@ -33,7 +33,7 @@ export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
      WHERE NOT EXISTS (SELECT 1 FROM vault_tombstone WHERE key_id = ? AND expires_at > ?)
      ON CONFLICT (key_id) DO NOTHING`,
   );
-  return (key, nowMs, forgetMs) =>
+  return (key, nowMs, trustedMs) =>
     insert.run(
       key.keyId,
       key.coinCategory,
@@ -43,7 +43,7 @@ export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
       key.authTag,
       key.encryptedBlob,
       key.keyId,
-      forgetMs,
+      trustedMs,
     ).changes === 1;
 }
 
@@ -109,9 +109,9 @@ export class SqliteVault implements VaultEngine {
   }
 
   async storeKey(key: CheckedVaultKey): Promise<boolean> {
-    return this.#connection.write((nowMs, forgetMs) => {
+    return this.#connection.write((nowMs, _, trustedMs) => {
       this.#scrubBurned(nowMs);
-      return this.#insert(key, nowMs, forgetMs);
+      return this.#insert(key, nowMs, trustedMs);
     });
   }
 
@@ -128,10 +128,10 @@ export class SqliteVault implements VaultEngine {
   }
 
   async getStatus(keyId: string): Promise<VaultKeyStatus> {
-    return this.#connection.readTogether((nowMs, forgetMs) => {
+    return this.#connection.readTogether((nowMs, _, trustedMs) => {
       const expiresAt = this.#expiry.get(keyId);
       if (expiresAt !== undefined) return expiresAt > nowMs ? 'ACTIVE' : 'EXPIRED';
-      return this.#tombstone.get(keyId, forgetMs) === undefined ? 'ABSENT' : 'BURNED';
+      return this.#tombstone.get(keyId, trustedMs) === undefined ? 'ABSENT' : 'BURNED';
     });
   }
 

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
+import { blocksOf, withTools } from '../../testkit/document';
 import { ROOT } from '../../testkit/root';
 import { startService, type TestService } from '../../testkit/service';
-import { blocksOf, withTools } from './document';
 import { compileBlocks } from './typescript-blocks';
 
 const run = promisify(execFile);

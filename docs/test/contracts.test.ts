@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { blocksOf } from '../../testkit/document';
 import { startService, type TestService } from '../../testkit/service';
-import { blocksOf } from './document';
 import { compileBlocks } from './typescript-blocks';
 
 const run = promisify(execFile);

@@ -11,10 +11,10 @@ import { mintedCoin } from '../../device/conformance/harness';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinServiceClient, CoinUploadResult_Outcome as Outcome } from '../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint } from '../../testkit/coins';
+import { applyDiff, type Block, blocksOf, runShell } from '../../testkit/document';
 import { ROOT } from '../../testkit/root';
 import { startService, type TestService } from '../../testkit/service';
 import type { User } from '../../testkit/user';
-import { applyDiff, type Block, blocksOf, runShell } from './document';
 import { copyRepository, type RepositoryCopy } from './repository-copy';
 import { serve } from './serve';
 

@@ -1,5 +1,5 @@
+import { withTools } from '../../testkit/document';
 import { startProcess } from '../../testkit/service-process';
-import { withTools } from './document';
 
 export interface Serving {
   readonly address: string;

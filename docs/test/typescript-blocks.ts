@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { Block } from '../../testkit/document';
 import { ROOT } from '../../testkit/root';
-import type { Block } from './document';
 
 const run = promisify(execFile);
 

@@ -122,7 +122,7 @@ local function look_up(contact, id)
   local expires_at = redis.call('HGET', contact.coins .. id, 'expires_at')
   if expires_at and number_in(expires_at) > now then return 'HELD' end
   local used_until = redis.call('ZSCORE', used, contact.tag .. ':' .. id)
-  if used_until and tonumber(used_until) > tonumber(forget_until) then return 'USED' end
+  if used_until and tonumber(used_until) > tonumber(trusted_at) then return 'USED' end
   return 'NEW'
 end
 

@@ -1,6 +1,6 @@
 -- Precedes every script but those in WITHOUT_MOVE_CHECK. Refuses to run it if the record of the device is gone or is
--- that of another device, and while the storage takes part in a move. The last of KEYS is the record, and the last two
--- of ARGV are the time below and the device's identity, see openLayout.
+-- that of another device, and while the storage takes part in a move. The last of KEYS is the record, and the last three
+-- of ARGV are the times below and the device's identity, see openLayout.
 do
   local record, identity = table.remove(KEYS), table.remove(ARGV)
   local found = redis.call('HMGET', record, 'id', 'copy_state')
@@ -11,6 +11,8 @@ do
   end
   if move_state and move_state ~= 'ACTIVE' then return redis.error_reply('MOVE_STATE ' .. move_state) end
 end
--- The time, in ms since 1970, up to which things are forgotten and deleted. It is earlier than `now` if the clock jumped
--- (trusted-clock.ts). No key has a TTL, because the server's clock would delete it without this check.
+-- The trusted time (trusted-clock.ts), in ms since 1970: ids are remembered until they end by it. Things are deleted up
+-- to `forget_until`, which is earlier if the device's clock is behind. No key has a TTL, because the server's clock would
+-- delete it without this check.
+local trusted_at = table.remove(ARGV)
 local forget_until = table.remove(ARGV)

@@ -36,7 +36,7 @@ end
 
 local function is_burned(id)
   local burned_until = redis.call('ZSCORE', burned, id)
-  return burned_until and tonumber(burned_until) > tonumber(forget_until)
+  return burned_until and tonumber(burned_until) > tonumber(trusted_at)
 end
 
 -- Stores an entry unless its id is stored or remembered. `position` is that of its category among the indexes.

@@ -65,6 +65,20 @@ export class BatchCommand implements fc.AsyncCommand<readonly PossibleStates[], 
   }
 
   async #make(batch: Batch, model: PossibleStates, storage: StorageUnderTest): Promise<Answer[]> {
+    const { after, jump = 0 } = batch;
+    if (after > 0) {
+      await storage.pass(after);
+      model.states[0]?.clock.confirm();
+    }
+    storage.jump(jump);
+    try {
+      return await this.#explained(batch, model, storage);
+    } finally {
+      storage.jump(-jump);
+    }
+  }
+
+  async #explained(batch: Batch, model: PossibleStates, storage: StorageUnderTest): Promise<Answer[]> {
     const answers = await storage.make(batch);
     const issued = batch.calls.map(({ call }, index) => ({ call, answer: answers[index] as Answer }));
     const explained = await explain(model.states, issued, storage.now);

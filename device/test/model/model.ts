@@ -3,7 +3,7 @@ import type { BudgetTable, ContactPriority } from '../../contract/budget';
 import type { CoinCategoryName } from '../../contract/coin-category';
 import type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from '../../contract/inventory';
 import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../../contract/vault';
-import { InvalidArgumentError } from '../../errors';
+import { ClockError, InvalidArgumentError } from '../../errors';
 import { textOf } from './text';
 
 // The promises of device/contract/vault.ts and device/contract/inventory.ts, kept with plain Maps. The model is
@@ -57,25 +57,68 @@ class State {
   }
 }
 
+/**
+ * The clock of a storage and of all states that are possible for it: promise 5, "a wrong clock destroys nothing". A
+ * clock that differs by more than a day from the latest time that was trusted is not trusted until it is confirmed.
+ */
+export class ModelClock {
+  readonly #device: () => Date;
+  #trusted: number;
+
+  constructor(device: () => Date) {
+    this.#device = device;
+    this.#trusted = device().getTime();
+  }
+
+  /** The coin service says that the device's clock is right. */
+  confirm(): void {
+    this.#trusted = this.#device().getTime();
+  }
+
+  /** The time by which things are used: what has expired by either time is not. */
+  readonly now = (): number => Math.max(this.#read(), this.#trusted);
+
+  /** The time by which things are forgotten: only what has expired by both times is. */
+  readonly forget = (): number => Math.min(this.#read(), this.#trusted);
+
+  /** The time until which burned and used ids are remembered. */
+  readonly trusted = (): number => {
+    this.#read();
+    return this.#trusted;
+  };
+
+  /** Throws if a wrong clock would destroy something, or with `onlyBehind` give what is stored times of the past. */
+  check({ onlyBehind = false } = {}): void {
+    const jump = this.#read() - this.#trusted;
+    if (jump < -DAY || (jump > DAY && !onlyBehind))
+      throw new ClockError(this.#device(), new Date(this.#trusted), 'STORAGE');
+  }
+
+  #read(): number {
+    const device = this.#device().getTime();
+    if (device > this.#trusted && device <= this.#trusted + DAY) this.#trusted = device;
+    return device;
+  }
+}
+
 /** A device storage in memory. */
 export class DeviceModel {
   readonly vault: SecureVault;
   readonly inventory: SmartInventory;
+  readonly clock: ModelClock;
   readonly #state: State;
-  readonly #now: () => Date;
   readonly #budgets: BudgetTable;
 
-  constructor(now: () => Date, budgets: BudgetTable, state = new State()) {
+  constructor(clock: ModelClock, budgets: BudgetTable, state = new State()) {
+    this.clock = clock;
     this.#state = state;
-    this.#now = now;
     this.#budgets = budgets;
-    const nowMs = () => now().getTime();
-    this.vault = new VaultModel(state, nowMs);
-    this.inventory = new InventoryModel(state, nowMs, budgets);
+    this.vault = new VaultModel(state, clock);
+    this.inventory = new InventoryModel(state, clock, budgets);
   }
 
   copy(): DeviceModel {
-    return new DeviceModel(this.#now, this.#budgets, this.#state.copy());
+    return new DeviceModel(this.clock, this.#budgets, this.#state.copy());
   }
 
   /** A text that is equal for states between which no later call can distinguish. */
@@ -86,16 +129,17 @@ export class DeviceModel {
 
 class VaultModel implements SecureVault {
   readonly #state: State;
-  readonly #now: () => number;
+  readonly #clock: ModelClock;
 
-  constructor(state: State, now: () => number) {
+  constructor(state: State, clock: ModelClock) {
     this.#state = state;
-    this.#now = now;
+    this.#clock = clock;
   }
 
   async storeKey(key: NewVaultKey): Promise<boolean> {
+    this.#clock.check({ onlyBehind: true });
     const keyId = key.keyId.toLowerCase();
-    const now = this.#now();
+    const now = this.#clock.now();
     const expiry = key.expiresAt?.getTime() ?? now + VAULT_LIFETIME;
     if (expiry <= now || expiry > now + VAULT_LIFETIME + CLOCK_SKEW)
       throw new InvalidArgumentError('expiresAt', 'is wrong');
@@ -133,9 +177,10 @@ class VaultModel implements SecureVault {
 
   async purgeExpired(maxAgeDays = 30, options?: { readonly evenIfOwed?: boolean }): Promise<number> {
     if (maxAgeDays < 30 && options?.evenIfOwed !== true) throw new InvalidArgumentError('maxAgeDays', 'is too young');
-    const oldest = this.#now() - maxAgeDays * DAY;
+    this.#clock.check();
+    const forget = this.#clock.forget();
     const due = [...this.#state.keys.values()].filter(
-      (entry) => !this.#isActive(entry) || entry.createdAt.getTime() < oldest,
+      (entry) => entry.expiresAt.getTime() <= forget || entry.createdAt.getTime() < forget - maxAgeDays * DAY,
     );
     for (const { keyId } of due) this.#destroy(keyId);
     return due.length;
@@ -150,22 +195,22 @@ class VaultModel implements SecureVault {
   }
 
   #isActive(entry: VaultEntry): boolean {
-    return entry.expiresAt.getTime() > this.#now();
+    return entry.expiresAt.getTime() > this.#clock.now();
   }
 
   #isBurned(keyId: string): boolean {
-    return (this.#state.burned.get(keyId) ?? 0) > this.#now();
+    return (this.#state.burned.get(keyId) ?? Number.NEGATIVE_INFINITY) > this.#clock.trusted();
   }
 }
 
 class InventoryModel implements SmartInventory {
   readonly #state: State;
-  readonly #now: () => number;
+  readonly #clock: ModelClock;
   readonly #budgets: BudgetTable;
 
-  constructor(state: State, now: () => number, budgets: BudgetTable) {
+  constructor(state: State, clock: ModelClock, budgets: BudgetTable) {
     this.#state = state;
-    this.#now = now;
+    this.#clock = clock;
     this.#budgets = budgets;
   }
 
@@ -175,10 +220,12 @@ class InventoryModel implements SmartInventory {
     if (!this.#isUsable(coin)) throw new InvalidArgumentError('expiresAt', 'is over');
     // An expired coin of the same id does not matter.
     if (this.#usable(contactId).some((held) => held.keyId === keyId)) return false;
-    if ((this.#state.used.get(`${contactId} ${keyId}`) ?? 0) > this.#now()) return false;
+    if ((this.#state.used.get(`${contactId} ${keyId}`) ?? Number.NEGATIVE_INFINITY) > this.#clock.trusted())
+      return false;
     if (this.#usable(contactId, coinCategory).length >= this.#budget(contactId)[coinCategory]) return false;
-    this.#state.coins.set(contactId, [...this.#usable(contactId), coin]);
-    this.#state.lastUsed.set(contactId, this.#now());
+    const kept = this.#kept(contactId).filter((other) => other.keyId !== keyId);
+    this.#state.coins.set(contactId, [...kept, coin]);
+    this.#state.lastUsed.set(contactId, this.#clock.now());
     return true;
   }
 
@@ -188,7 +235,7 @@ class InventoryModel implements SmartInventory {
       const [next] = this.#usable(contactId, category).sort((a, b) => a.expiresAt.getTime() - b.expiresAt.getTime());
       if (next === undefined) continue;
       this.#takeOut(next);
-      this.#state.lastUsed.set(contactId, this.#now());
+      this.#state.lastUsed.set(contactId, this.#clock.now());
       return next;
     }
     return null;
@@ -233,14 +280,15 @@ class InventoryModel implements SmartInventory {
   }
 
   async garbageCollect(inactiveDays = 30): Promise<number> {
+    this.#clock.check();
     let removed = 0;
     for (const [contactId, lastUsed] of [...this.#state.lastUsed]) {
-      if (lastUsed > this.#now() - inactiveDays * DAY) continue;
+      if (lastUsed > this.#clock.forget() - inactiveDays * DAY) continue;
       removed += this.#state.coins.get(contactId)?.length ?? 0;
       this.#state.coins.delete(contactId);
       if (!this.#state.priorities.has(contactId)) this.#state.lastUsed.delete(contactId);
     }
-    for (const contactId of this.#state.coins.keys()) this.#state.coins.set(contactId, this.#usable(contactId));
+    for (const contactId of this.#state.coins.keys()) this.#state.coins.set(contactId, this.#kept(contactId));
     return removed;
   }
 
@@ -268,8 +316,14 @@ class InventoryModel implements SmartInventory {
     return coins.filter((coin) => this.#isUsable(coin) && (category ?? coin.coinCategory) === coin.coinCategory);
   }
 
+  /** Returns the coins that have not expired by both times. */
+  #kept(contactId: string): InventoryCoin[] {
+    const forget = this.#clock.forget();
+    return (this.#state.coins.get(contactId) ?? []).filter(({ expiresAt }) => expiresAt.getTime() > forget);
+  }
+
   #isUsable(coin: InventoryCoin): boolean {
-    return coin.expiresAt.getTime() > this.#now();
+    return coin.expiresAt.getTime() > this.#clock.now();
   }
 
   #takeOut(coin: InventoryCoin): void {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type { Harness } from '../../conformance/harness';
 import { BatchCommand, type PossibleStates, sequencesOf, type Tried } from './commands';
-import { DeviceModel } from './model';
+import { DeviceModel, ModelClock } from './model';
 import { ModelProcess } from './process';
 import type { Shape } from './sequences';
 import { AUDIT, MODEL_BUDGETS } from './steps';
@@ -47,7 +47,7 @@ export async function tryAgainstModel(harnesses: readonly Harness[], options: Ru
         for (const [index, harness] of harnesses.entries()) {
           storages.push(await StorageUnderTest.create(harness, processes[index] ?? [], options));
         }
-        const model = storages.map(({ now }) => ({ states: [new DeviceModel(now, MODEL_BUDGETS)] }));
+        const model = storages.map(({ now }) => ({ states: [new DeviceModel(new ModelClock(now), MODEL_BUDGETS)] }));
         return { model, real: storages };
       }, [...sequence, ...audit]);
     } catch (error) {

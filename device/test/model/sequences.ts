@@ -1,12 +1,14 @@
 import fc from 'fast-check';
 import { DAY, HOUR } from '../../conformance/harness';
 import type { CoinCategoryName } from '../../contract/coin-category';
-import { type Call, call, timeStep } from './steps';
+import { type Call, call, clockJump, timeStep } from './steps';
 
 /** Calls that are made at the same time, each on one of the handles. */
 export interface Batch {
-  /** The milliseconds by which the clock moves before the calls. */
+  /** The milliseconds by which time passes before the calls. The coin service confirms the clock then. */
   readonly after: number;
+  /** The milliseconds by which the clock is wrong during the calls. Default: 0. */
+  readonly jump?: number;
   readonly calls: readonly { readonly handle: number; readonly call: Call }[];
 }
 
@@ -32,7 +34,9 @@ export function batchesOf({ handles, atOnce }: Shape): fc.Arbitrary<readonly Bat
   });
   const same = some.map((call) => fromEveryHandle(handles, () => call));
   const calls = atOnce === 1 ? any : fc.oneof({ weight: 2, arbitrary: any }, { weight: 1, arbitrary: same });
-  const batch: fc.Arbitrary<readonly Batch[]> = fc.record({ after: timeStep, calls }).map((batch) => [batch]);
+  const batch: fc.Arbitrary<readonly Batch[]> = fc
+    .record({ after: timeStep, jump: clockJump, calls })
+    .map((batch) => [batch]);
   return atOnce === 1 ? batch : fc.oneof({ weight: 2, arbitrary: batch }, { weight: 1, arbitrary: race(handles) });
 }
 

@@ -3,7 +3,7 @@ import { bytes, DAY, HOUR, keyId, MINUTE, NO_COINS, publicHalf, SECOND } from '.
 import type { BudgetTable, ContactPriority } from '../../contract/budget';
 import type { CoinCategoryName } from '../../contract/coin-category';
 import type { DeviceStorage } from '../../contract/device-storage';
-import { InvalidArgumentError } from '../../errors';
+import { ClockError, InvalidArgumentError } from '../../errors';
 
 /** A storage, or its model. */
 export type Target = Pick<DeviceStorage, 'vault' | 'inventory'>;
@@ -110,6 +110,20 @@ const inventoryCall: fc.Arbitrary<Call> = fc.oneof(
 
 export const call: fc.Arbitrary<Call> = fc.oneof(vaultCall, inventoryCall);
 
+/**
+ * The milliseconds by which the device's clock is wrong during a batch, most often 0: more than the day that every
+ * storage tolerates, up to ten years.
+ */
+export const clockJump: fc.Arbitrary<number> = fc.oneof(
+  { weight: 7, arbitrary: fc.constant(0) },
+  {
+    weight: 1,
+    arbitrary: fc
+      .record({ days: fc.constantFrom(2, 31, 365, 3650), sign: fc.constantFrom(-1, 1) })
+      .map(({ days, sign }) => sign * days * DAY),
+  },
+);
+
 /** The milliseconds by which the clock moves, most often 0. */
 export const timeStep: fc.Arbitrary<number> = fc.oneof(
   { weight: 7, arbitrary: fc.constant(0) },
@@ -130,6 +144,7 @@ export async function answerOf(target: Target, call: Call, now: () => Date): Pro
     return { value: await issue(target, call, now().getTime()) };
   } catch (error) {
     if (error instanceof InvalidArgumentError) return { refused: error.field, message: error.message };
+    if (error instanceof ClockError) return { refused: 'now', message: error.message };
     return { failed: String(error) };
   }
 }

@@ -66,9 +66,22 @@ export class StorageUnderTest {
     return this.#fixture.clock.now;
   }
 
-  /** Moves the clock and makes the calls of a batch at the same time. Returns their answers, in order. */
-  async make({ after, calls }: Batch): Promise<Answer[]> {
-    if (after > 0) await passTime(this.#fixture, after);
+  /**
+   * Lets time pass, which the coin service confirms. Every handle is used then: one that was not would know only an
+   * earlier trusted time, and might still trust a clock that went back to it.
+   */
+  async pass(ms: number): Promise<void> {
+    await passTime(this.#fixture, ms);
+    await Promise.all(this.#handles.map((handle) => handle({ vault: 'countActive', category: 'GOLD' })));
+  }
+
+  /** Moves the device's clock, without a word of the coin service. */
+  jump(ms: number): void {
+    this.#fixture.clock.advance(ms);
+  }
+
+  /** Makes the calls of a batch at the same time. Returns their answers, in order. */
+  async make({ calls }: Batch): Promise<Answer[]> {
     const pending = new Set(calls);
     const make = async (one: Batch['calls'][number]) => {
       const answer = await this.#handles[one.handle]?.(one.call);
