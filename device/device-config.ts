@@ -47,7 +47,7 @@ export interface SqliteConfig extends CommonConfig, FileConfig {
    * path is resolved once, when the storage is opened.
    */
   readonly path: string;
-  /** A 32-byte raw key, or a passphrase as text. */
+  /** A 32-byte raw key, or a passphrase as text, which is used in Unicode's composed form (NFC). */
   readonly key: Uint8Array | string;
 }
 

@@ -9,11 +9,14 @@ import type { Connection } from './connection';
 export const COMPANIONS: readonly string[] = ['-wal', '-shm', '-journal'];
 
 /**
- * Writes a consistent copy of an open storage to a new file, under another name until it is complete and synced.
+ * Writes a consistent copy of the open storage at `path` to a new file, under another name until it is complete and synced.
  * `beginGeneration` is called after the copy was made and before it can be found, so that the copy is the older one.
  */
-export function backUp(connection: Connection, target: string, beginGeneration: () => void): void {
+export function backUp(connection: Connection, path: string, target: string, beginGeneration: () => void): void {
   connection.refuseMoved();
+  if (COMPANIONS.some((suffix) => target === `${path}${suffix}`)) {
+    throw new InvalidArgumentError('target', 'must not be a file of the storage itself');
+  }
   if (existsSync(target)) throw new InvalidArgumentError('target', 'must name a file that does not exist yet');
   withDraft(target, (draft) => {
     closeSync(openSync(draft, 'wx', 0o600));

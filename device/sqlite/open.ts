@@ -65,7 +65,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
       },
       owner: new SqliteOwner(connection),
       backUp: async (target) =>
-        backUp(connection, target, () => {
+        backUp(connection, settings.path, target, () => {
           generation = beginGeneration(connection, settings.path);
         }),
       cleanUp: async () => connection.checkpoint(),

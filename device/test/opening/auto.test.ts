@@ -175,6 +175,18 @@ describe('a device that chooses its own backend', () => {
     await expect(open({ path: nowhere })).rejects.toMatchObject({ name: 'UnreachableError' });
   });
 
+  it('takes either form of a passphrase on Redis too', async () => {
+    for (const [form, other] of [
+      ['NFC', 'NFD'],
+      ['NFD', 'NFC'],
+    ] as const) {
+      const at = { path: join(folder, form), namespace: form };
+      await (await open({ ...at, key: 'sésame'.normalize(form) })).close();
+      await (await open({ ...at, key: 'sésame'.normalize(other) })).close();
+      await expect(open({ ...at, key: 'sesame' })).rejects.toMatchObject({ name: 'WrongKeyError' });
+    }
+  });
+
   it('decides nothing when the namespace belongs to another key', async () => {
     await (await openDeviceStorage({ backend: 'redis', url: server.url, namespace: path, key: bytes(32, 6) })).close();
     await expect(open()).rejects.toMatchObject({ name: 'WrongKeyError' });

@@ -107,7 +107,7 @@ describe('a backup', () => {
   it('is refused where a file is, beside a folder that is missing, and of a storage that is gone, and leaves nothing', async () => {
     const storage = await open();
     writeFileSync(target, 'mine');
-    for (const file of [target, config.path]) {
+    for (const file of [target, config.path, `${config.path}-journal`]) {
       await expect(backupDeviceStorage(storage, file)).rejects.toMatchObject({ field: 'target' });
     }
     expect(readFileSync(target, 'utf8')).toBe('mine');

@@ -160,7 +160,10 @@ describe('a device on a Redis that has lost it', () => {
   beforeEach(async () => {
     server = await RedisServer.start();
   });
-  afterEach(() => server.destroy());
+  afterEach(async () => {
+    for (const handle of handles) await handle.close();
+    await server.destroy();
+  });
 
   it('is a StorageMissingError for an auto device with a record, until create is true', async () => {
     const first = await openAuto({ url: server.url });
