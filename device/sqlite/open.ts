@@ -28,6 +28,8 @@ const PAGE_BYTES = 4096;
  * a process that opens it while it is replaced.
  */
 const OPENING_ATTEMPTS = 5;
+/** A file that was written within this time may be one that another process is just creating. */
+const NEW_FILE_MS = 1_000;
 
 export interface SqliteSettings extends Omit<ClockSettings, 'onWarning'>, Partial<Pick<ClockSettings, 'onWarning'>> {
   /** An absolute path. */
@@ -116,7 +118,9 @@ export function openDatabase({
       const notADatabase = isSqliteError(error, 'NOTADB');
       // The file was empty, and another process has created it since, with a salt of its own.
       const raced = wasEmpty && (notADatabase || isSqliteError(error, 'BUSY'));
-      if ((raced || error instanceof StorageMissingError) && attempt < OPENING_ATTEMPTS) continue;
+      // Or it was created a moment ago, and its first pages were still being written.
+      const isNew = notADatabase && attempt === 1 && Date.now() - (statsOf(path)?.mtimeMs ?? 0) < NEW_FILE_MS;
+      if ((raced || isNew || error instanceof StorageMissingError) && attempt < OPENING_ATTEMPTS) continue;
       throw notADatabase ? whyNot(path, error) : namedError(error, path, busyTimeoutMs);
     }
   }

@@ -92,12 +92,13 @@ async function withUsers(test: (bob: UserAccess, alice: UserAccess, bobsId: stri
 backend.describe('a coin service that is killed and started again in the middle of a call', () => {
   it('publishes every coin once, then hands each out once, and the user notices nothing', () =>
     withUsers(async (bob, alice, bobsId) => {
-      const fixture = await backend.harness.create();
-      await fixture.storage.close();
-      const storage = await openInChild(fixture.childConfig);
+      const [bobs, alices] = await Promise.all([backend.harness.create(), backend.harness.create()]);
+      await Promise.all([bobs.storage.close(), alices.storage.close()]);
+      const bobsStorage = await openInChild(bobs.childConfig);
+      const storage = await openInChild(alices.childConfig);
       const minted = Array.from({ length: 9 }, (_, n) => mintedCoin(n));
       const publishing = killedDuring('uploadCoins', bob.client);
-      const { results } = await publishCoins(storage, { ...bob, ...publishing.access }, minted);
+      const { results } = await publishCoins(bobsStorage, { ...bob, ...publishing.access }, minted);
       expect(results.map((result) => result.keyId)).toStrictEqual(minted.map((coin) => coin.keyId));
       for (const { outcome } of results) expect(['INSERTED', 'ALREADY_PRESENT']).toContain(outcome);
       await publishing.restarted();
@@ -115,7 +116,7 @@ backend.describe('a coin service that is killed and started again in the middle 
       expect(contacts[0]?.stored).toHaveLength(5);
       // Exactly as many coins left the stock as arrived.
       expect((await stockOf(bob)).GOLD).toBe(4);
-      await storage.close();
-      await fixture.destroy();
+      await Promise.all([bobsStorage.close(), storage.close()]);
+      await Promise.all([bobs.destroy(), alices.destroy()]);
     }));
 });
