@@ -1,6 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +21,7 @@ export class RedisServer {
   readonly #options: readonly string[];
   readonly #clients: Redis[] = [];
   #child: ChildProcess | undefined;
+  #env: NodeJS.ProcessEnv = {};
   /** The maximum size of a file that it writes, in KiB. Beyond that, a write fails as it does on a full disk. */
   maxKiB: number | 'unlimited' = 'unlimited';
 
@@ -40,6 +41,28 @@ export class RedisServer {
     return RedisServer.start('--appendonly', 'no');
   }
 
+  /** Starts a server whose wall clock `shiftClock` sets. Needs a C compiler. */
+  static async startWithOwnClock(): Promise<RedisServer> {
+    const server = new RedisServer([]);
+    const library = join(server.folder, 'clock-shift.so');
+    execFileSync('cc', ['-shared', '-fPIC', '-O2', '-o', library, join(ROOT, 'testkit/clock-shift.c')]);
+    server.shiftClock(0);
+    server.#env = { LD_PRELOAD: library, CLOCK_SHIFT_FILE: server.#clockFile };
+    await server.restart();
+    return server;
+  }
+
+  /** Sets its wall clock ahead (or behind) of the machine's by some days. */
+  shiftClock(days: number): void {
+    // Renamed, so that it is never read half-written.
+    writeFileSync(`${this.#clockFile}.new`, String(days * 24 * 3600));
+    renameSync(`${this.#clockFile}.new`, this.#clockFile);
+  }
+
+  get #clockFile(): string {
+    return join(this.folder, 'clock');
+  }
+
   get url(): string {
     return `unix://${this.socket}`;
   }
@@ -51,7 +74,10 @@ export class RedisServer {
     const args = [CONF, ...location, ...this.#options, ...options];
     const shell = 'trap "" XFSZ; ulimit -f "$0"; exec redis-server "$@"';
     const blocks = this.maxKiB === 'unlimited' ? this.maxKiB : String(this.maxKiB * 2);
-    const child = spawn('/bin/sh', ['-c', shell, blocks, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn('/bin/sh', ['-c', shell, blocks, ...args], {
+      env: { ...process.env, ...this.#env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#child = child;
     // The server must not outlive this process, also when the process exits without destroying it.
     const kill = () => child.kill('SIGKILL');
