@@ -13,11 +13,15 @@ import { crashRekeys } from './rekey';
 
 const USAGE = `Usage: npm run crash [-- --rounds 200]
   Kills a device process, or its redis-server, with SIGKILL while it writes or changes the storage's key. Then opens the
-  storage again and compares it with everything that was acknowledged.
+  storage with a clock that is wrong by up to ten years (of redis-server too), and again with the right one, and
+  compares it with everything that was acknowledged. Needs a C compiler.
   Exit codes: 0 all promises held, 1 a promise was violated, 2 the run could not start or complete.`;
 
 /** The limits of the random number of lines after which a process is killed, in the middle of its work. */
 const KILL_AFTER_LINES = [5, 120] as const;
+
+/** The days by which the clock is wrong after a kill. */
+const JUMP_DAYS = [-3650, -365, -31, -2, 2, 31, 365, 3650] as const;
 
 /** A process that is killed. */
 interface Victim {
@@ -61,7 +65,7 @@ async function crashWrites(
   onRound: (round: number) => void,
 ): Promise<Verdict> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-crash-'));
-  const server = backend === 'redis' ? await RedisServer.start() : undefined;
+  const server = backend === 'redis' ? await RedisServer.startWithOwnClock() : undefined;
   const storage: WorkerOrder['storage'] = server
     ? { redis: { url: server.url } }
     : { sqlite: { path: join(folder, 'device.db'), keyHex: randomBytes(32).toString('hex') } };
@@ -75,6 +79,7 @@ async function crashWrites(
         else await server?.kill();
       });
       if (kills === 'server') await server?.restart();
+      await useWithWrongClock(storage, server);
       const opened = await openDeviceStorage(toConfig(storage));
       const verdict = await check(opened, steps);
       await opened.close();
@@ -87,6 +92,33 @@ async function crashWrites(
     rmSync(folder, { recursive: true, force: true });
   }
   return { acknowledged, breaches };
+}
+
+/**
+ * Opens the storage while the clock of the machine is wrong by up to ten years, and calls everything that destroys by
+ * time. It must refuse, or find nothing that is due.
+ */
+async function useWithWrongClock(storage: WorkerOrder['storage'], server: RedisServer | undefined): Promise<void> {
+  const days = JUMP_DAYS[randomInt(JUMP_DAYS.length)] ?? 0;
+  server?.shiftClock(days);
+  const now = () => new Date(Date.now() + days * 24 * 3600 * 1000);
+  const opened = await openDeviceStorage({ ...toConfig(storage), now, onWarning: () => {} });
+  const { vault, inventory } = opened;
+  const destructive = [
+    () => vault.purgeExpired(),
+    () => vault.purgeExpired(0, { evenIfOwed: true }),
+    () => inventory.garbageCollect(0),
+    () => opened.maintain(),
+  ];
+  for (const call of destructive) {
+    await call().then(
+      () => Promise.reject(new Error(`A clock that is wrong by ${days} days was trusted.`)),
+      (error: Error) => (error.name === 'ClockError' ? undefined : Promise.reject(error)),
+    );
+  }
+  await inventory.setPriority(randomUUID(), 'BESTIE');
+  await opened.close();
+  server?.shiftClock(0);
 }
 
 async function runVictim({ name, run }: Victim, rounds: number): Promise<number> {

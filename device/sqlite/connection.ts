@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import type Database from 'better-sqlite3';
 import { type ClockSettings, type Times, TrustedClock } from '../contract/trusted-clock';
 import { ClosedError, StorageBusyError, StorageCorruptedError } from '../errors';
@@ -9,6 +10,9 @@ export interface ConnectionSettings extends ClockSettings {
   readonly path: string;
   readonly busyTimeoutMs: number;
 }
+
+/** The time between two attempts at getting the write lock. SQLite itself waits for 10 ms in each. */
+const RETRY_MS = 10;
 
 /** The work of one transaction, which gets the times of Times. */
 export type Work<T> = (nowMs: number, forgetMs: number, trustedMs: number) => T;
@@ -40,6 +44,8 @@ export class Connection {
       `INSERT INTO device_record (name, value) VALUES ('trusted_at', ?)
        ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
     );
+    // Short, because SQLite blocks the process meanwhile. Longer waits are loops of this class.
+    database.pragma('busy_timeout = 10');
     this.#begin = database.prepare('BEGIN');
     this.#beginImmediate = database.prepare('BEGIN IMMEDIATE');
     this.#commit = database.prepare('COMMIT');
@@ -74,9 +80,9 @@ export class Connection {
   }
 
   /** Changes the trusted time, and saves it also if the change ends with an error. */
-  changeClock(change: (clock: TrustedClock) => void): void {
+  async changeClock(change: (clock: TrustedClock) => void): Promise<void> {
     let failure: unknown;
-    this.write(() => {
+    await this.write(() => {
       this.#readTrustedTime();
       try {
         change(this.#clock);
@@ -89,15 +95,17 @@ export class Connection {
 
   /** Runs one statement that reads. */
   read<T>(work: Work<T>): T {
-    return this.#named(() => {
-      const { nowMs, forgetMs, trustedMs } = this.times();
-      return work(nowMs, forgetMs, trustedMs);
-    });
+    return this.#waiting(() =>
+      this.#named(() => {
+        const { nowMs, forgetMs, trustedMs } = this.times();
+        return work(nowMs, forgetMs, trustedMs);
+      }),
+    );
   }
 
   /** Runs several statements that read, in one transaction, so that all see the same state. */
   readTogether<T>(work: Work<T>): T {
-    return this.#named(() => this.#transaction(this.#begin, work));
+    return this.#waiting(() => this.#named(() => this.#transaction(this.#begin, work)));
   }
 
   /**
@@ -114,7 +122,26 @@ export class Connection {
    * that reads and then writes would fail instead of waiting if another process wrote in between. Throws
    * StorageMissingError if the file was removed or replaced, because the write would be lost.
    */
-  write<T>(work: Work<T>): T {
+  async write<T>(work: Work<T>): Promise<T> {
+    let giveUpAt: number | undefined;
+    for (;;) {
+      try {
+        return this.#write(work);
+      } catch (error) {
+        giveUpAt ??= performance.now() + this.#settings.busyTimeoutMs;
+        if (!(error instanceof StorageBusyError) || performance.now() >= giveUpAt) throw error;
+      }
+      // Other work of this process goes on while another process holds the lock.
+      await setTimeout(RETRY_MS);
+    }
+  }
+
+  /** Like `write`, but blocks the process while it waits for another one. For opening, backups and restores. */
+  writeNow<T>(work: Work<T>): T {
+    return this.#waiting(() => this.#write(work));
+  }
+
+  #write<T>(work: Work<T>): T {
     return this.#named(() => {
       let savedMs: number | null = null;
       const result = this.#transaction(this.#beginImmediate, (nowMs, forgetMs, trustedMs) => {
@@ -139,7 +166,7 @@ export class Connection {
    * if another process keeps reading or writing.
    */
   checkpoint(): void {
-    this.#named(() => {
+    this.#waitingNamed(() => {
       this.#identity.refuseGone();
       const [result] = this.#database.pragma('wal_checkpoint(TRUNCATE)') as { readonly busy: number }[];
       if (result?.busy !== 0) throw new StorageBusyError(this.#settings.busyTimeoutMs);
@@ -148,7 +175,7 @@ export class Connection {
 
   /** Writes a consistent copy, encrypted with the same key, into an empty file. Other processes may go on writing. */
   copyTo(file: string): void {
-    this.#named(() => {
+    this.#waitingNamed(() => {
       this.#identity.refuseGone();
       this.#database.prepare('VACUUM INTO ?').run(file);
     });
@@ -159,7 +186,7 @@ export class Connection {
    * StorageBusyError if another connection is open.
    */
   lockOthersOut(): void {
-    this.#named(() => {
+    this.#waitingNamed(() => {
       this.#identity.refuseGone();
       this.#database.pragma('locking_mode = EXCLUSIVE');
       this.#database.pragma('journal_mode = DELETE');
@@ -177,6 +204,23 @@ export class Connection {
   /** Closes the file. The last process to do so also writes the WAL back and removes it. */
   close(): void {
     if (this.#database.open) this.#database.close();
+  }
+
+  #waitingNamed<T>(work: () => T): T {
+    return this.#waiting(() => this.#named(work));
+  }
+
+  /** Repeats what another process's lock keeps from being done, without giving other work of this process a turn. */
+  #waiting<T>(work: () => T): T {
+    let giveUpAt: number | undefined;
+    for (;;) {
+      try {
+        return work();
+      } catch (error) {
+        giveUpAt ??= performance.now() + this.#settings.busyTimeoutMs;
+        if (!(error instanceof StorageBusyError) || performance.now() >= giveUpAt) throw error;
+      }
+    }
   }
 
   #readTrustedTime(): void {

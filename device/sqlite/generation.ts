@@ -22,7 +22,7 @@ export function writeGeneration(connection: Connection, generation: number): voi
  * on. Throws OlderStorageError, and changes nothing, if the storage is older than the number that the app has kept.
  */
 export function beginGeneration(connection: Connection, path: string, kept = 0): number {
-  return connection.write(() => {
+  return connection.writeNow(() => {
     const found = readGeneration(connection);
     if (found < kept) throw new OlderStorageError(path, found, kept);
     writeGeneration(connection, found + 1);

@@ -207,7 +207,7 @@ export class SqliteInventory implements InventoryEngine {
 
   async dropCachedCoins(): Promise<number> {
     for (let dropped = 0; ; await setImmediate()) {
-      const batch = this.#connection.write(() => {
+      const batch = await this.#connection.write(() => {
         this.#closeAllRequests.run();
         return this.#rememberUsed(this.#deleteSomeCoins.all(DROP_BATCH));
       });

@@ -36,7 +36,7 @@ class SqliteMoveEndpoint implements MoveEndpoint {
   }
 
   async changeState(from: MoveState, to: MoveState): Promise<void> {
-    this.#writeIn(from, () => {
+    await this.#writeIn(from, () => {
       if (to.state === 'RECEIVING' && from.state !== 'RECEIVING' && this.#count() > 0) {
         throw new TargetNotEmptyError(this.shown);
       }
@@ -69,7 +69,7 @@ class SqliteMoveEndpoint implements MoveEndpoint {
     records: readonly DeviceRecords[Kind][],
   ): Promise<void> {
     const columns = RECORD_COLUMNS[kind];
-    this.#writeIn(state, () => {
+    await this.#writeIn(state, () => {
       const insert = this.#connection.prepare<unknown[]>(
         `INSERT INTO ${this.#table(kind)} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`,
       );
@@ -89,7 +89,7 @@ class SqliteMoveEndpoint implements MoveEndpoint {
   async putFacts(state: MoveState, facts: DeviceFacts): Promise<void> {
     const remove = this.#connection.prepare<[string]>('DELETE FROM device_record WHERE name = ?');
     const insert = this.#connection.prepare<[string, string]>('INSERT INTO device_record (name, value) VALUES (?, ?)');
-    this.#writeIn(state, () => {
+    await this.#writeIn(state, () => {
       for (const name of DEVICE_FACTS) {
         remove.run(name);
         const value = facts[name];
@@ -99,7 +99,7 @@ class SqliteMoveEndpoint implements MoveEndpoint {
   }
 
   async wipe(state: MoveState): Promise<void> {
-    this.#writeIn(state, () => {
+    await this.#writeIn(state, () => {
       for (const kind of RECORD_KINDS) this.#connection.prepare(`DELETE FROM ${this.#table(kind)}`).run();
     });
     // Deleted records are overwritten in their pages; this also drops the pages, and their older images in the WAL.
@@ -115,8 +115,8 @@ class SqliteMoveEndpoint implements MoveEndpoint {
     this.#connection.close();
   }
 
-  #writeIn(state: MoveState, work: () => void): void {
-    this.#connection.write(() => {
+  async #writeIn(state: MoveState, work: () => void): Promise<void> {
+    await this.#connection.write(() => {
       if (!sameState(readMoveState(this.#connection), state)) throw new MoveOvertakenError(this.shown);
       work();
     });

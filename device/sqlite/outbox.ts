@@ -160,7 +160,7 @@ export class SqliteOutbox implements OutboxEngine {
   }
 
   async acknowledge(keyIds: readonly string[]): Promise<void> {
-    this.#connection.write(() => {
+    await this.#connection.write(() => {
       for (const keyId of keyIds) {
         this.#keep.run(keyId);
         this.#delete.run(keyId);
@@ -169,7 +169,7 @@ export class SqliteOutbox implements OutboxEngine {
   }
 
   async remove(keyIds: readonly string[], outcome: FinalOutcome): Promise<void> {
-    this.#connection.write(() => {
+    await this.#connection.write(() => {
       for (const keyId of keyIds) {
         this.#delete.run(keyId);
         this.#remember.run(outcome, keyId);

@@ -126,20 +126,21 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void> {
-    this.#connection.write(() => {
+    await this.#connection.write(() => {
       for (const { keyId, expiresAtMs } of coins) this.#cache.rememberUsed(contactId, keyId, expiresAtMs);
     });
   }
 
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
     const { contactId, userId, coinCategory, allowLowerCategories } = wish;
-    const request = this.#connection.write((nowMs) => {
+    return this.#connection.write((nowMs) => {
       const pending = fresh ? [] : this.#onDemand.all(contactId, userId, coinCategory, Number(allowLowerCategories));
       const row = pending.find(({ request_id }) => !this.#inUse.has(request_id));
-      return row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resume(row, nowMs);
+      const request = row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resume(row, nowMs);
+      // In the same step, so that another call of this process does not find it.
+      this.#inUse.add(request.requestId);
+      return request;
     });
-    this.#inUse.add(request.requestId);
-    return request;
   }
 
   async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
@@ -158,7 +159,7 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async recordAttempts(requests: readonly PendingRequest[]): Promise<void> {
-    this.#connection.write((nowMs) => {
+    await this.#connection.write((nowMs) => {
       for (const { requestId } of requests) this.#countAttempt(requestId, nowMs);
     });
   }
@@ -168,7 +169,7 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async abandon(request: PendingRequest): Promise<void> {
-    this.#connection.write(() => this.#close.run(request.requestId));
+    await this.#connection.write(() => this.#close.run(request.requestId));
   }
 
   #room({ contactId }: ContactAddress, category: CoinCategoryName, nowMs: number): number {

@@ -59,7 +59,7 @@ function adopt(settings: SqliteSettings, source: string, leastGeneration: number
     connection.checkIntegrity();
     const moved = movedError(connection, source);
     if (moved !== null) throw moved;
-    const generation = connection.write(() => {
+    const generation = connection.writeNow(() => {
       const next = Math.max(leastGeneration, readGeneration(connection) + 1);
       writeGeneration(connection, next);
       dropWhatMayBeUsed(connection);

@@ -102,7 +102,7 @@ export class SqliteVault implements VaultEngine {
         'SELECT key_id FROM vault_key WHERE expires_at <= ? OR created_at < ? LIMIT ?',
       )
       .pluck();
-    connection.write((nowMs, forgetMs) => {
+    connection.writeNow((nowMs, forgetMs) => {
       this.#scrubAll.run(nowMs - BURN_GRACE_MS);
       this.#forget.run(forgetMs);
     });
@@ -151,7 +151,7 @@ export class SqliteVault implements VaultEngine {
       for (const id of due) this.#destroy(id, nowMs, forgetMs);
       return due.length;
     };
-    let batch = this.#connection.write((nowMs, forgetMs) => {
+    let batch = await this.#connection.write((nowMs, forgetMs) => {
       this.#scrubAll.run(nowMs - BURN_GRACE_MS);
       this.#forget.run(forgetMs);
       return purgeSome(nowMs, forgetMs);
@@ -159,7 +159,7 @@ export class SqliteVault implements VaultEngine {
     let purged = batch;
     while (batch === PURGE_BATCH) {
       await setImmediate();
-      batch = this.#connection.write(purgeSome);
+      batch = await this.#connection.write(purgeSome);
       purged += batch;
     }
     return purged;

@@ -1,4 +1,5 @@
 import { closeSync, openSync, statSync, writeSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import {
   DAY,
@@ -34,6 +35,19 @@ function rawHandle({ childConfig }: Fixture): Database.Database {
 }
 
 describe('a failing SQLite storage', () => {
+  it('lets the process do other work while writes wait for a lock, and carries them out when it is released', () =>
+    withFixture(harness, async (fixture) => {
+      const { vault } = fixture.storage;
+      const holder = rawHandle(fixture);
+      holder.exec('BEGIN IMMEDIATE');
+      const writes = [1, 2, 3, 4, 5, 6].map((n) => vault.storeKey(vaultKey(n)));
+      // Only other work of this process releases the lock.
+      await setTimeout(100);
+      holder.exec('ROLLBACK');
+      expect(await Promise.all(writes)).toStrictEqual(writes.map(() => true));
+      holder.close();
+    }));
+
   it('answers StorageBusyError when another process holds the lock too long, and works again afterwards', () =>
     withFixture(harness, async (fixture) => {
       const path = String(fixture.childConfig.path);
