@@ -1,4 +1,5 @@
 import { Metadata, Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
+import { InventoryCount } from '../../gen/aqm/coin/v1/coin';
 import {
   type CoinServiceServer,
   CoinServiceService,
@@ -27,7 +28,7 @@ export class PlainService {
       reconcileCoins: refuse,
       getInventoryCount: (call, callback) => {
         service.tokens.push(String(call.metadata.get('authorization')[0]));
-        const available = { gold: 1, silver: 2, bronze: 3 };
+        const available = InventoryCount.create({ gold: 1, silver: 2, bronze: 3 });
         Promise.resolve(call)
           .then((called) => service.before(called))
           .then(

@@ -1,4 +1,4 @@
-import { DAY, type Harness, HOUR, inventoryCoin, keyId, withFixture } from './harness';
+import { DAY, type Harness, HOUR, inventoryCoin, keyId, NO_COINS, withFixture } from './harness';
 
 const bob = { contactId: 'bob', userId: keyId(1000) };
 const carol = { contactId: 'carol', userId: keyId(1001) };
@@ -116,9 +116,9 @@ export function forgettingSuite(name: string, harness: Harness): void {
         },
         {
           budgets: {
-            BESTIE: { GOLD: 0, SILVER: 0, BRONZE: 0 },
-            MATE: { GOLD: 0, SILVER: 0, BRONZE: 0 },
-            STRANGER: { GOLD: 0, SILVER: 0, BRONZE: 250 },
+            BESTIE: NO_COINS,
+            MATE: NO_COINS,
+            STRANGER: { ...NO_COINS, BRONZE: 250 },
           },
         },
       ));
