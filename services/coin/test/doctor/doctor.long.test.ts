@@ -11,7 +11,6 @@ import { runCommand } from '../../../../testkit/command';
 import { Cluster } from '../../../../testkit/postgres-cluster';
 import { RedisServer } from '../../../../testkit/redis-server';
 import { createDatabase, databaseUrl, MIGRATIONS, type TestDatabase } from '../../../../testkit/test-database';
-import { IS_FULL_RUN } from '../../../../testkit/tier';
 import { readConfig } from '../../config';
 import { migrateDown } from '../../database/migrate';
 import type { Check } from '../../doctor/check';
@@ -185,19 +184,17 @@ describe('another PostgreSQL', () => {
   });
 
   // Only `npm run check` installs the older release.
-  if (IS_FULL_RUN) {
-    test('a PostgreSQL older than 16 fails', async () => {
-      const binaries = JSON.parse(process.env.TEST_OLD_BINARIES ?? '{}');
-      cluster = new Cluster(join(folder, 'cluster'), { binaries });
-      await cluster.init();
-      await cluster.start(['fsync=on']);
-      const checks = await checksWith({ DATABASE_URL: cluster.url('postgres') });
-      expect(checks.postgresql).toMatchObject({
-        verdict: 'fail',
-        found: expect.stringMatching(/^PostgreSQL 15\..* is too old$/),
-      });
+  test('a PostgreSQL older than 16 fails', async () => {
+    const binaries = JSON.parse(process.env.TEST_OLD_BINARIES ?? '{}');
+    cluster = new Cluster(join(folder, 'cluster'), { binaries });
+    await cluster.init();
+    await cluster.start(['fsync=on']);
+    const checks = await checksWith({ DATABASE_URL: cluster.url('postgres') });
+    expect(checks.postgresql).toMatchObject({
+      verdict: 'fail',
+      found: expect.stringMatching(/^PostgreSQL 15\..* is too old$/),
     });
-  }
+  });
 });
 
 test.each([
