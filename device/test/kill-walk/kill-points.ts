@@ -33,7 +33,7 @@ const READS = new Set([
 ]);
 
 /** The distance of the commits and replies outside of a full run. */
-const QUICK_RUN_STRIDE = 6;
+const QUICK_RUN_STRIDE = 10;
 
 interface Choice {
   /** The distance of the boundaries in a full run. */
@@ -45,7 +45,7 @@ interface Choice {
 /**
  * Returns the boundaries of a flow at which a test kills it, in order, given the kinds of all its boundaries. In a full
  * run these are all of them. Otherwise they are the first, the last, the last one of each kind of step that
- * changes something, and the one after every sixth commit or reply.
+ * changes something, and the one after every tenth commit or reply.
  */
 export function chooseKillPoints(
   kinds: readonly string[],
