@@ -118,8 +118,12 @@ export function openDatabase({
       const notADatabase = isSqliteError(error, 'NOTADB');
       // The file was empty, and another process has created it since, with a salt of its own.
       const raced = wasEmpty && (notADatabase || isSqliteError(error, 'BUSY'));
-      // Or it was created a moment ago, and its first pages were still being written.
-      const isNew = notADatabase && attempt === 1 && Date.now() - (statsOf(path)?.mtimeMs ?? 0) < NEW_FILE_MS;
+      // Or it was created a moment ago, and its first pages were still being written. Another PBKDF2 would be too slow.
+      const isNew =
+        notADatabase &&
+        secret.kind === 'raw' &&
+        attempt === 1 &&
+        Date.now() - (statsOf(path)?.mtimeMs ?? 0) < NEW_FILE_MS;
       if ((raced || isNew || error instanceof StorageMissingError) && attempt < OPENING_ATTEMPTS) continue;
       throw notADatabase ? whyNot(path, error) : namedError(error, path, busyTimeoutMs);
     }
