@@ -6,7 +6,7 @@ import { openDeviceStorage } from './open-device-storage';
 import { withSecret } from './secret';
 import { restoreSqlite } from './sqlite/restore';
 
-/** What the app should keep outside of the storage after a backup or a restore. */
+/** The facts that the app should keep outside of the storage after a backup or a restore. */
 export interface BackupReport {
   /** The number of the storage's generation. Pass it to the next opening. */
   readonly generation: number;

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 /**
- * A network between a client and a service. It accepts every connection, and passes bytes on unless it is told to drop
+ * A network between a client and a service. It accepts every connection, and passes bytes on unless it is set to drop
  * them. It closes no connection by itself.
  */
 export class Network {
@@ -67,7 +67,7 @@ export class Network {
       if (!this.#dropped.has(socket)) socket.write(bytes);
     });
     socket.on('end', () => upstream.destroy());
-    // Nothing listens there: the client is told.
+    // Nothing listens there: the client gets an error.
     upstream.on('error', () => socket.destroy());
   }
 }

@@ -9,11 +9,11 @@ import { startService, type TestService } from '../../testkit/service';
 
 const run = promisify(execFile);
 
-/** What only this test needs, and installs. */
+/** The packages that only this test needs, and installs. */
 const BUNDLERS = ['esbuild@0.28.2', 'webpack@5.113.0'];
 const RUNTIMES = ['bun@1.4.5', 'deno@2.9.6'];
 
-/** What bundles app.mjs of the project to out/app.cjs or out/app.mjs, as docs/device.md says. */
+/** The commands that bundle app.mjs of the project to out/app.cjs or out/app.mjs, as docs/device.md says. */
 const ESBUILD = `
 const { buildSync } = require('esbuild');
 const [, , format] = process.argv;

@@ -25,7 +25,7 @@ const MAX_TARBALL = 320_000;
 let project: string;
 let tarball: string;
 let packed: string[];
-/** What npm printed at the installation. */
+/** The text that npm printed at the installation. */
 let installed: string;
 
 beforeAll(async () => {

@@ -7,7 +7,7 @@ import type { SecureVault } from './vault';
 /** The name of an engine that can keep a device's data. */
 export type BackendName = 'sqlite' | 'redis';
 
-/** What `maintain` removed. */
+/** The numbers of things that `maintain` removed. */
 export interface MaintenanceReport {
   /** The number of private halves destroyed, see SecureVault.purgeExpired. */
   readonly purgedKeys: number;

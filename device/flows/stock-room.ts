@@ -9,7 +9,7 @@ type Available = Readonly<Record<CoinCategoryName, number>>;
 
 /** A category's stock that the coin service called full. */
 interface FullStock {
-  /** How many of its coins were available then. As long as there are not fewer, there is no room. */
+  /** The number of its coins that were available then. As long as there are not fewer, there is no room. */
   readonly available: number;
   /** The time of the refusal by the service's clock, in milliseconds since 1970. */
   readonly sinceMs: number;

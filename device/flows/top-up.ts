@@ -49,7 +49,7 @@ const NOTHING: ContactTopUp['missing'] = perCategory(() => 0);
 type Draft = Omit<ContactTopUp, 'missing' | 'error'> & { error?: ContactTopUp['error'] };
 type Drafts = ReadonlyMap<string, Draft>;
 
-/** What all steps of one topUp share. */
+/** The values that all steps of one topUp share. */
 interface Filling {
   readonly storage: DeviceStorage;
   readonly service: CoinServiceAccess;

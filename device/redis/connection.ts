@@ -236,7 +236,7 @@ export class Connection {
       this.#hasReplied = true;
       return reply;
     } catch (error) {
-      // The next call connects anew, and reaches the right server if it has the same name.
+      // The next call makes a new connection, and reaches the right server if it has the same name.
       if (isWrongServer(error)) stream.destroy();
       throw error instanceof UnreachableError ? error : namedError(error, this.shown);
     }

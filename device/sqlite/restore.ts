@@ -6,7 +6,7 @@ import { readGeneration, writeGeneration } from './generation';
 import { movedError } from './move-state';
 import { openConnection, refuseMissing, type SqliteSettings } from './open';
 
-/** What restoreSqlite needs to know. `path` and `source` are absolute. */
+/** The settings of restoreSqlite. `path` and `source` are absolute. */
 export interface RestoreSettings extends SqliteSettings {
   readonly source: string;
 }

@@ -34,7 +34,7 @@ function withService(test: (fixture: Fixture, service: ScriptedCoinService) => P
   });
 }
 
-/** Gives access with a token of a user, whose signature nobody checks here. */
+/** Gives access with a token of a user, whose signature is not checked here. */
 function as(service: ScriptedCoinService, sub: string, deviceId?: string): CoinServiceAccess {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const token = `${part({ alg: 'EdDSA' })}.${part({ sub, device_id: deviceId })}.c2ln`;

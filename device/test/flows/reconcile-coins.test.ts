@@ -219,7 +219,7 @@ async function withWiped(
 }
 
 backend.describe('a reconcile that would retire more than half of a stock', () => {
-  it('retires nothing in any category and says what to do, unless it is told to', () =>
+  it('retires nothing in any category and says what to do, unless the option allows it', () =>
     // 5 SILVER, 4 BRONZE and 4 GOLD coins.
     withWiped(13, async (device, storage, published) => {
       // Of the SILVER coins the vault still has two, which is less than half of them.
@@ -282,7 +282,7 @@ backend.describe('a reconcile that would retire more than half of a stock', () =
 });
 
 backend.describe('a device that uses the ids of another key again', () => {
-  it('is told so each time, and nobody fetches a coin that it cannot open', () =>
+  it('reports that each time, and no coin that it cannot open is fetched', () =>
     withWiped(12, async (device, storage, coins) => {
       const again = otherKeys(coins);
       for (let time = 0; time < 2; time += 1) {

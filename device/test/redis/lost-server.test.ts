@@ -159,15 +159,15 @@ describe('a storage that is gone from its server', () => {
   it.each([
     ['with a key', {}],
     ['without a key', { secret: undefined }],
-  ])('fails by name when another process has created the device anew, %s', async (_, changes) => {
+  ])('fails by name when another process has created the device again, %s', async (_, changes) => {
     const storage = await filled(changes);
     await server.client().flushall();
-    const anew = await open(changes);
+    const created = await open(changes);
     await expectGone(storage, server.url);
-    expect(await anew.vault.listKeyIds()).toStrictEqual([]);
-    expect(await anew.inventory.listContacts()).toStrictEqual([]);
+    expect(await created.vault.listKeyIds()).toStrictEqual([]);
+    expect(await created.inventory.listContacts()).toStrictEqual([]);
     await storage.close();
-    await anew.close();
+    await created.close();
   });
 
   it('fails by name when the server comes back without its files', async () => {
@@ -228,7 +228,7 @@ describe('a storage that is gone from its server', () => {
     await storage.close();
   });
 
-  it('is not created anew while keys of it are left, because their contacts could never be read again', async () => {
+  it('is not created again while keys of it are left, because their contacts could never be read again', async () => {
     await (await filled()).close();
     const client = server.client();
     await client.del(`device:{${namespace}}`);
@@ -243,11 +243,11 @@ describe('a storage that is gone from its server', () => {
     const storage = await open();
     expect(await storage.vault.getStatus(keyId(1))).toBe('ACTIVE');
     await client.flushall();
-    const anew = await open();
+    const created = await open();
     await client.hdel(`device:{${namespace}}`, 'id');
     await expectGone(storage, server.url);
     await storage.close();
-    await anew.close();
+    await created.close();
   });
 });
 
