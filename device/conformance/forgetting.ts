@@ -61,7 +61,7 @@ export function forgettingSuite(name: string, harness: Harness): void {
 
     it('forgets an unknown contact, and one that has only pending requests', () =>
       withFixture(harness, async ({ storage: { inventory, pendingRequests } }) => {
-        expect(await inventory.forgetContact('nobody')).toBe(0);
+        expect(await inventory.forgetContact('unknown')).toBe(0);
         const { requestId } = await pendingRequests.openOnDemand(wish, { fresh: true });
         expect(await inventory.forgetContact('bob')).toBe(0);
         expect((await pendingRequests.openOnDemand(wish, { fresh: false })).requestId).not.toBe(requestId);

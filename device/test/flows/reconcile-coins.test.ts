@@ -222,7 +222,7 @@ backend.describe('a reconcile that would retire more than half of a stock', () =
   it('retires nothing in any category and says what to do, unless the option allows it', () =>
     // 5 SILVER, 4 BRONZE and 4 GOLD coins.
     withWiped(13, async (device, storage, published) => {
-      // Of the SILVER coins the vault still has two, which is less than half of them.
+      // The vault still has two of the SILVER coins, which is less than half of them.
       const silver = published.filter(({ coinCategory }) => coinCategory === 'SILVER').slice(0, 2);
       await publishCoins(storage, device.access, silver);
       const fresh = device.mint(1);
@@ -247,7 +247,7 @@ backend.describe('a reconcile that would retire more than half of a stock', () =
 
   it('is one of 4 coins or more, and of more than half of them', () =>
     withWiped(11, async (device, storage, coins) => {
-      // Of 4 SILVER coins the vault has two, of 4 BRONZE coins three, and of 3 GOLD coins none.
+      // The vault has two of 4 SILVER coins, three of 4 BRONZE coins, and none of 3 GOLD coins.
       const of = (name: string) => coins.filter(({ coinCategory }) => coinCategory === name);
       const kept = [...of('SILVER').slice(0, 2), ...of('BRONZE').slice(0, 3)];
       await publishCoins(storage, device.access, kept);

@@ -104,7 +104,7 @@ backend.describe('a call that the service refuses', () => {
         expect(error).toMatchObject(failure);
         service.recover();
       }
-      // What the refused top-up reserved is fetched by the next one, with the same ids.
+      // The next top-up fetches the coins for which the refused one had reserved room, with the same ids.
       service.add(0, 5, 'GOLD', clock.in(DAY));
       const { contacts } = await topUp(storage, service.access, [BOB]);
       expect(contacts[0]?.stored).toHaveLength(5);
@@ -143,7 +143,7 @@ backend.describe('a token that no service can have given', () => {
     withService(async ({ storage, clock }, service) => {
       service.add(0, 9, 'GOLD', clock.in(DAY));
       service.failNext('batchFetchCoins', 'after');
-      // Of the checks of its form and its owner, and of the first attempt.
+      // One each for the check of its form, the check of its owner, and the first attempt.
       const tokens = ['a.b.c', 'a.b.c', 'a.b.c'];
       const access = { ...service.retrying(), token: () => tokens.shift() ?? `${SECRET}\n` };
       expect(await errorOf(topUp(storage, access, [BOB]))).toMatchObject({ reason: 'TOKEN_INVALID' });

@@ -1,5 +1,5 @@
 import { closeSync, openSync, statSync, writeSync } from 'node:fs';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import {
   DAY,
@@ -42,7 +42,7 @@ describe('a failing SQLite storage', () => {
       holder.exec('BEGIN IMMEDIATE');
       const writes = [1, 2, 3, 4, 5, 6].map((n) => vault.storeKey(vaultKey(n)));
       // Only other work of this process releases the lock.
-      await setTimeout(100);
+      await setImmediate();
       holder.exec('ROLLBACK');
       expect(await Promise.all(writes)).toStrictEqual(writes.map(() => true));
       holder.close();
