@@ -8,6 +8,7 @@ const root = dirname(import.meta.dirname);
 export const BENCHES = {
   capacity: 'what a number of users needs, computed from the results of the other benches',
   device: 'every operation of the device library, on SQLite and Redis, at 10 to 10,000 stored coins',
+  'device-versions': 'the device library of another checkout against that of this one, call by call',
   encoder: 'encoding of responses by hand, against the generated code',
   fetch: 'throughput of fetches against an empty gRPC echo, pgbench and a minimal service',
   'fetch-cost': 'what repeats, spent ids, fence and rechecks cost a fetch, against a plain claim',
@@ -33,7 +34,7 @@ export const BENCHES = {
 if (import.meta.main) {
   const [name, ...args] = process.argv.slice(2);
   if (name === undefined || name.startsWith('-')) {
-    const lines = Object.entries(BENCHES).map(([bench, line]) => `  ${bench.padEnd(11)} ${line}\n`);
+    const lines = Object.entries(BENCHES).map(([bench, line]) => `  ${bench.padEnd(15)} ${line}\n`);
     process.stdout.write(`Usage: npm run bench -- NAME [options]\n\n${lines.join('')}`);
   } else if (!(name in BENCHES)) {
     console.error(`There is no bench "${name}". There are: ${Object.keys(BENCHES).join(', ')}.`);
