@@ -71,6 +71,9 @@ export interface OwnerEngine {
 
 /** The engine's part of DeviceClock. */
 export interface EngineClock extends DeviceClock {
-  /** Rejects with ClockError if the clock is behind, so that what is stored would get times of the past. */
-  refuseBehind(): Promise<void>;
+  /**
+   * Returns the time that something stored now gets, in milliseconds since 1970; a promise only if the storage must be
+   * asked. Throws or rejects with ClockError if the clock is behind, so that it would be a time of the past.
+   */
+  nowToStore(): number | Promise<number>;
 }

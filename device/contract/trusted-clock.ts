@@ -53,7 +53,8 @@ export class TrustedClock {
   /** Reads the device's clock, in milliseconds since 1970. */
   deviceMs(): number {
     const date: unknown = this.#settings.now();
-    const nowMs = isDate(date) ? date.getTime() : Number.NaN;
+    // Dates of another realm are no instances. They are rare, and isDate costs a call out of JavaScript.
+    const nowMs = date instanceof Date || isDate(date) ? date.getTime() : Number.NaN;
     if (Number.isNaN(nowMs)) throw new InvalidArgumentError('now', 'must return a valid Date');
     return nowMs;
   }
@@ -78,8 +79,12 @@ export class TrustedClock {
    */
   times(readAgain?: () => void): Times {
     const deviceMs = this.deviceMs();
-    if (this.#jumpOf(deviceMs) !== 0) readAgain?.();
-    if (this.#jumpOf(deviceMs) === 0) {
+    let jump = this.#jumpOf(deviceMs);
+    if (jump !== 0 && readAgain !== undefined) {
+      readAgain();
+      jump = this.#jumpOf(deviceMs);
+    }
+    if (jump === 0) {
       this.#hasWarned = false;
       if (this.#trustedMs === null || deviceMs > this.#trustedMs) this.#trustedMs = deviceMs;
     } else if (!this.#hasWarned) {

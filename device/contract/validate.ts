@@ -90,7 +90,9 @@ export function checkBytes(field: string, value: unknown, min: number, max: numb
   if (!isUint8Array(value) || value.length < min || value.length > max) {
     throw new InvalidArgumentError(field, `must be ${min === max ? `exactly ${min}` : `${min} to ${max}`} bytes`);
   }
-  return Buffer.from(value);
+  const copy = Buffer.allocUnsafe(value.length);
+  copy.set(value);
+  return copy;
 }
 
 /** Returns milliseconds since 1970. */

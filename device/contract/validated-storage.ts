@@ -126,10 +126,12 @@ function attempt<T>(call: () => Promise<T>): Promise<T> {
 
 function validatedVault(vault: VaultEngine, clock: Clock): SecureVault {
   return {
-    storeKey: async (key) => {
-      await clock.refuseBehind();
-      return vault.storeKey(checkVaultKey(key, clock.now()));
-    },
+    storeKey: (key) =>
+      attempt(() => {
+        const store = (nowMs: number) => vault.storeKey(checkVaultKey(key, nowMs));
+        const now = clock.nowToStore();
+        return typeof now === 'number' ? store(now) : now.then(store);
+      }),
     fetchKey: (keyId) => attempt(() => vault.fetchKey(checkUuid('keyId', keyId))),
     burnKey: (keyId) => attempt(() => vault.burnKey(checkUuid('keyId', keyId))),
     getStatus: (keyId) => attempt(() => vault.getStatus(checkUuid('keyId', keyId))),
@@ -176,8 +178,7 @@ function validatedOutbox(outbox: OutboxEngine, clock: Clock): Outbox {
   return {
     add: async (minted) => {
       if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
-      await clock.refuseBehind();
-      const checkedAt = clock.now();
+      const checkedAt = await clock.nowToStore();
       const coins = minted.map((coin) => checkMintedCoin(coin, checkedAt));
       return (await inSteps(coins, (some) => outbox.add(some))).flat();
     },

@@ -96,10 +96,11 @@ export class Connection {
     this.#clock.check();
   }
 
-  /** Rejects with ClockError if the device's clock is behind. */
-  async refuseBehind(): Promise<void> {
-    await this.freshTimes();
+  /** See EngineClock. */
+  async nowToStore(): Promise<number> {
+    const { nowMs } = await this.freshTimes();
     this.#clock.refuseBehind();
+    return nowMs;
   }
 
   /** Changes the trusted time, and saves it also if the change ends with an error. */

@@ -67,7 +67,7 @@ export async function openRedis(settings: RedisSettings): Promise<DeviceStorage>
       clock: {
         now: () => connection.times().nowMs,
         check: () => connection.checkClock(),
-        refuseBehind: () => connection.refuseBehind(),
+        nowToStore: () => connection.nowToStore(),
         confirm: (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
       },
       owner: new RedisOwner(connection, keys),

@@ -37,7 +37,7 @@ interface CountRow {
   readonly coins: number;
 }
 
-/** The maximum number of coins that dropCachedCoins removes in one transaction. */
+/** The maximum number of coins of each kind that garbageCollect and dropCachedCoins remove in one transaction. */
 const DROP_BATCH = 100;
 
 /** The inventory in SQLite. */
@@ -53,8 +53,8 @@ export class SqliteInventory implements InventoryEngine {
   readonly #contactIds: Database.Statement<[], string>;
   readonly #counts: Database.Statement<[number], CountRow>;
   readonly #stored: Database.Statement<[], Omit<CountRow, 'contact_id'>>;
-  readonly #deleteInactive: Database.Statement<[number]>;
-  readonly #deleteExpired: Database.Statement<[number]>;
+  readonly #deleteInactive: Database.Statement<[number, number]>;
+  readonly #deleteExpired: Database.Statement<[number, number]>;
   readonly #deleteContacts: Database.Statement<[number]>;
   readonly #reservations: Database.Statement<[string, CoinCategoryName], ReservationRow>;
   readonly #closeRequest: Database.Statement<[string]>;
@@ -91,12 +91,14 @@ export class SqliteInventory implements InventoryEngine {
       'SELECT coin_category, count(*) AS coins FROM inventory_coin GROUP BY coin_category',
     );
     this.#deleteInactive = connection.prepare(
-      `DELETE FROM inventory_coin WHERE contact_id IN (SELECT contact_id FROM contact WHERE last_used_at <= ?)`,
+      `DELETE FROM inventory_coin WHERE sequence IN
+         (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection
+          WHERE contact_id IN (SELECT contact_id FROM contact WHERE last_used_at <= ?) LIMIT ?)`,
     );
     // Walks the covering index. There is no index by time alone.
     this.#deleteExpired = connection.prepare(
       `DELETE FROM inventory_coin WHERE sequence IN
-         (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection WHERE expires_at <= ?)`,
+         (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection WHERE expires_at <= ? LIMIT ?)`,
     );
     this.#deleteContacts = connection.prepare('DELETE FROM contact WHERE priority IS NULL AND last_used_at <= ?');
     this.#reservations = connection.prepare(
@@ -116,17 +118,20 @@ export class SqliteInventory implements InventoryEngine {
     this.#deleteContact = connection.prepare('DELETE FROM contact WHERE contact_id = ?');
   }
 
-  async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
+  storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
     const { contactId, keyId, coinCategory } = coin;
-    return this.#connection.write((nowMs, forgetMs, trustedMs) => {
-      if (this.#cache.lookUp(contactId, keyId, nowMs, trustedMs) !== 'NEW') return false;
-      if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
-      this.#cache.put(coin, nowMs, forgetMs);
-      return true;
-    });
+    return this.#connection.write(
+      (nowMs, forgetMs, trustedMs) => {
+        if (this.#cache.lookUp(contactId, keyId, nowMs, trustedMs) !== 'NEW') return false;
+        if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
+        this.#cache.put(coin, nowMs, forgetMs);
+        return true;
+      },
+      { adds: 1 },
+    );
   }
 
-  async selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
+  selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
     return this.#connection.write((nowMs) => {
       for (const category of categories) {
         const row = this.#next.get(contactId, category, nowMs);
@@ -143,7 +148,7 @@ export class SqliteInventory implements InventoryEngine {
     return this.#connection.read(() => this.#cache.priorityOf(contactId));
   }
 
-  async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
+  setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
     return this.#connection.write((nowMs) => {
       this.#setPriority.run(contactId, priority);
       const evicted = COIN_CATEGORY_NAMES.flatMap((category) => this.#surplus(contactId, category, nowMs));
@@ -187,14 +192,18 @@ export class SqliteInventory implements InventoryEngine {
   }
 
   async garbageCollect(inactiveDays: number): Promise<number> {
-    return this.#connection.write((_, forgetMs) => {
-      this.#cache.forgetExpired(forgetMs);
-      const inactiveSince = forgetMs - inactiveDays * DAY_MS;
-      const { changes } = this.#deleteInactive.run(inactiveSince);
-      this.#deleteExpired.run(forgetMs);
-      this.#deleteContacts.run(inactiveSince);
-      return changes;
-    });
+    for (let collected = 0; ; await setImmediate()) {
+      const { inactive, expired } = await this.#connection.write((_, forgetMs) => {
+        const inactiveSince = forgetMs - inactiveDays * DAY_MS;
+        const inactive = this.#deleteInactive.run(inactiveSince, DROP_BATCH).changes;
+        const expired = this.#deleteExpired.run(forgetMs, DROP_BATCH).changes;
+        if (inactive < DROP_BATCH) this.#deleteContacts.run(inactiveSince);
+        this.#cache.forgetExpired(forgetMs);
+        return { inactive, expired };
+      });
+      collected += inactive;
+      if (inactive < DROP_BATCH && expired < DROP_BATCH) return collected;
+    }
   }
 
   async forgetContact(contactId: string): Promise<number> {

@@ -8,7 +8,8 @@ import { NotADatabaseError, StorageMissingError, UnreachableError, WrongKeyError
 import { keyLiteral, type Secret } from '../secret';
 import { emitWarning } from '../warning';
 import { backUp } from './backup';
-import { Connection } from './connection';
+import { Connection, PAGE_BYTES } from './connection';
+import { DiskReserve } from './disk-reserve';
 import { FileIdentity } from './file-identity';
 import { beginGeneration } from './generation';
 import { SqliteInventory } from './inventory';
@@ -21,8 +22,6 @@ import { SqliteVault } from './vault';
 
 /** A statement waits for another process's lock for at most this time. */
 export const BUSY_TIMEOUT_MS = 5_000;
-/** SQLCipher 4's page size. Every file it makes is a whole number of pages. */
-const PAGE_BYTES = 4096;
 /**
  * Attempts at opening a file. Of the processes that create it at the same moment, each loser needs one more, and so does
  * a process that opens it while it is replaced.
@@ -50,6 +49,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
   try {
     connection.refuseMoved();
     let generation = beginGeneration(connection, settings.path, settings.generation);
+    connection.makeReserve();
     return withValidation({
       backend: 'sqlite',
       get generation() {
@@ -62,7 +62,7 @@ export function openSqlite(settings: SqliteSettings): DeviceStorage {
       clock: {
         now: () => connection.times().nowMs,
         check: async () => connection.checkClock(),
-        refuseBehind: async () => connection.refuseBehind(),
+        nowToStore: () => connection.nowToStore(),
         confirm: async (time) => connection.changeClock((clock) => clock.confirm(time.getTime())),
       },
       owner: new SqliteOwner(connection),
@@ -124,7 +124,11 @@ export function openDatabase({
         secret.kind === 'raw' &&
         attempt === 1 &&
         Date.now() - (statsOf(path)?.mtimeMs ?? 0) < NEW_FILE_MS;
-      if ((raced || isNew || error instanceof StorageMissingError) && attempt < OPENING_ATTEMPTS) continue;
+      // SQLite reports a full disk as an I/O error if it is its shared memory that does not fit.
+      const isFull = isSqliteError(error, 'FULL') || isSqliteError(error, 'IOERR');
+      const hasRoomNow = isFull && new DiskReserve(path).release();
+      const isWorthRepeating = raced || isNew || hasRoomNow || error instanceof StorageMissingError;
+      if (isWorthRepeating && attempt < OPENING_ATTEMPTS) continue;
       throw notADatabase ? whyNot(path, error) : namedError(error, path, busyTimeoutMs);
     }
   }

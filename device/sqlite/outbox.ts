@@ -112,16 +112,19 @@ export class SqliteOutbox implements OutboxEngine {
   }
 
   async add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]> {
-    return this.#connection.write((nowMs, _, trustedMs) => {
-      const refused: RefusedCoin[] = [];
-      for (const coin of coins) {
-        const { keyId, coinCategory, publicKey, signature } = coin;
-        const known = this.#insertVaultKey(coin, nowMs, trustedMs) ? null : this.#lookUp(coin, nowMs);
-        if (known === null) this.#insert.run(keyId, coinCategory, publicKey, signature);
-        else if (known !== 'WAITS') refused.push({ keyId, coinCategory, reason: known });
-      }
-      return refused;
-    });
+    return this.#connection.write(
+      (nowMs, _, trustedMs) => {
+        const refused: RefusedCoin[] = [];
+        for (const coin of coins) {
+          const { keyId, coinCategory, publicKey, signature } = coin;
+          const known = this.#insertVaultKey(coin, nowMs, trustedMs) ? null : this.#lookUp(coin, nowMs);
+          if (known === null) this.#insert.run(keyId, coinCategory, publicKey, signature);
+          else if (known !== 'WAITS') refused.push({ keyId, coinCategory, reason: known });
+        }
+        return refused;
+      },
+      { adds: 2 * coins.length },
+    );
   }
 
   async takeBatch(

@@ -81,19 +81,22 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
-    return this.#connection.write((nowMs) => {
-      const requests: PendingRequest[] = [];
-      for (const address of contacts) {
-        for (const coinCategory of COIN_CATEGORY_NAMES) {
-          for (let room = this.#room(address, coinCategory, nowMs); room > 0; room -= MAX_REQUEST_COINS) {
-            const count = Math.min(room, MAX_REQUEST_COINS);
-            const wish = { ...address, coinCategory, allowLowerCategories: false };
-            requests.push(this.#add('TOP_UP', wish, count, nowMs));
+    return this.#connection.write(
+      (nowMs) => {
+        const requests: PendingRequest[] = [];
+        for (const address of contacts) {
+          for (const coinCategory of COIN_CATEGORY_NAMES) {
+            for (let room = this.#room(address, coinCategory, nowMs); room > 0; room -= MAX_REQUEST_COINS) {
+              const count = Math.min(room, MAX_REQUEST_COINS);
+              const wish = { ...address, coinCategory, allowLowerCategories: false };
+              requests.push(this.#add('TOP_UP', wish, count, nowMs));
+            }
           }
         }
-      }
-      return requests;
-    });
+        return requests;
+      },
+      { adds: contacts.length },
+    );
   }
 
   async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, Record<CoinCategoryName, number>>> {
@@ -109,20 +112,23 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest> {
-    return this.#connection.write((nowMs, forgetMs, trustedMs) => {
-      this.#cache.forgetExpired(forgetMs);
-      const stored: CoinName[] = [];
-      const discarded: DiscardedCoin[] = [];
-      for (const coin of coins) {
-        const name = { keyId: coin.keyId, coinCategory: coin.coinCategory };
-        const fate = this.#keep(coin, { nowMs, forgetMs, trustedMs });
-        if (fate === 'STORED') stored.push(name);
-        else if (fate !== 'HELD') discarded.push({ ...name, reason: fate });
-      }
-      if (coins.length > 0) this.#close.run(request.requestId);
-      else this.#closeEmpty(request);
-      return { stored, discarded };
-    });
+    return this.#connection.write(
+      (nowMs, forgetMs, trustedMs) => {
+        this.#cache.forgetExpired(forgetMs);
+        const stored: CoinName[] = [];
+        const discarded: DiscardedCoin[] = [];
+        for (const coin of coins) {
+          const name = { keyId: coin.keyId, coinCategory: coin.coinCategory };
+          const fate = this.#keep(coin, { nowMs, forgetMs, trustedMs });
+          if (fate === 'STORED') stored.push(name);
+          else if (fate !== 'HELD') discarded.push({ ...name, reason: fate });
+        }
+        if (coins.length > 0) this.#close.run(request.requestId);
+        else this.#closeEmpty(request);
+        return { stored, discarded };
+      },
+      { adds: coins.length },
+    );
   }
 
   async discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void> {
@@ -133,14 +139,17 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
 
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
     const { contactId, userId, coinCategory, allowLowerCategories } = wish;
-    return this.#connection.write((nowMs) => {
-      const pending = fresh ? [] : this.#onDemand.all(contactId, userId, coinCategory, Number(allowLowerCategories));
-      const row = pending.find(({ request_id }) => !this.#inUse.has(request_id));
-      const request = row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resume(row, nowMs);
-      // In the same step, so that another call of this process does not find it.
-      this.#inUse.add(request.requestId);
-      return request;
-    });
+    return this.#connection.write(
+      (nowMs) => {
+        const pending = fresh ? [] : this.#onDemand.all(contactId, userId, coinCategory, Number(allowLowerCategories));
+        const row = pending.find(({ request_id }) => !this.#inUse.has(request_id));
+        const request = row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resume(row, nowMs);
+        // In the same step, so that another call of this process does not find it.
+        this.#inUse.add(request.requestId);
+        return request;
+      },
+      { adds: 1 },
+    );
   }
 
   async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {

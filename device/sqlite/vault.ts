@@ -4,6 +4,7 @@ import type { CoinCategoryName } from '../contract/coin-category';
 import type { VaultEngine } from '../contract/storage-engine';
 import { type CheckedVaultKey, DAY_MS } from '../contract/validate';
 import { BURN_GRACE_MS, PURGE_BATCH, type VaultEntry, type VaultKeyStatus } from '../contract/vault';
+import { StorageFullError } from '../errors';
 import { type Connection, toBytes } from './connection';
 
 interface KeyRow {
@@ -108,11 +109,14 @@ export class SqliteVault implements VaultEngine {
     });
   }
 
-  async storeKey(key: CheckedVaultKey): Promise<boolean> {
-    return this.#connection.write((nowMs, _, trustedMs) => {
-      this.#scrubBurned(nowMs);
-      return this.#insert(key, nowMs, trustedMs);
-    });
+  storeKey(key: CheckedVaultKey): Promise<boolean> {
+    return this.#connection.write(
+      (nowMs, _, trustedMs) => {
+        this.#scrubBurned(nowMs);
+        return this.#insert(key, nowMs, trustedMs);
+      },
+      { adds: 1 },
+    );
   }
 
   async fetchKey(keyId: string): Promise<VaultEntry | null> {
@@ -120,7 +124,7 @@ export class SqliteVault implements VaultEngine {
     return row === undefined ? null : toEntry(row);
   }
 
-  async burnKey(keyId: string): Promise<boolean> {
+  burnKey(keyId: string): Promise<boolean> {
     return this.#connection.write((nowMs, forgetMs) => {
       this.#scrubBurned(nowMs);
       return this.#destroy(keyId, nowMs, forgetMs);
@@ -146,21 +150,26 @@ export class SqliteVault implements VaultEngine {
   }
 
   async purgeExpired(maxAgeDays: number): Promise<number> {
+    let limit = PURGE_BATCH;
+    let purged = 0;
     const purgeSome = (nowMs: number, forgetMs: number) => {
-      const due = this.#listDue.all(forgetMs, forgetMs - maxAgeDays * DAY_MS, PURGE_BATCH);
+      if (purged === 0) {
+        this.#scrubAll.run(nowMs - BURN_GRACE_MS);
+        this.#forget.run(forgetMs);
+      }
+      const due = this.#listDue.all(forgetMs, forgetMs - maxAgeDays * DAY_MS, limit);
       for (const id of due) this.#destroy(id, nowMs, forgetMs);
       return due.length;
     };
-    let batch = await this.#connection.write((nowMs, forgetMs) => {
-      this.#scrubAll.run(nowMs - BURN_GRACE_MS);
-      this.#forget.run(forgetMs);
-      return purgeSome(nowMs, forgetMs);
-    });
-    let purged = batch;
-    while (batch === PURGE_BATCH) {
-      await setImmediate();
-      batch = await this.#connection.write(purgeSome);
-      purged += batch;
+    for (let batch = limit; batch === limit; await setImmediate()) {
+      try {
+        batch = await this.#connection.write(purgeSome);
+        purged += batch;
+      } catch (error) {
+        // The disk is full, and its reserve is too small for a batch of large private halves.
+        if (!(error instanceof StorageFullError) || limit === 1) throw error;
+        batch = limit = 1;
+      }
     }
     return purged;
   }

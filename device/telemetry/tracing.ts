@@ -1,6 +1,5 @@
 import type { Metadata } from '@grpc/grpc-js';
 import {
-  type Attributes,
   context,
   propagation,
   type Span,
@@ -16,24 +15,7 @@ import { CoinServiceError } from '../../coin-client/coin-service-error';
  * looked up for every span: an application of ES modules registers its provider in another copy of the API than ours,
  * and a tracer that our copy returned earlier would not notice.
  */
-const tracer = () => trace.getTracer('aqm.device');
-
-/**
- * Runs `work` in a span below the active one. Ids, bytes and contacts are never attributes. Of errors only the names
- * are, because a message may quote an argument.
- */
-export function traced<T>(name: string, attributes: Attributes, work: (span: Span) => Promise<T>): Promise<T> {
-  return tracer().startActiveSpan(name, { attributes }, async (span) => {
-    try {
-      return await work(span);
-    } catch (error) {
-      fail(span, error);
-      throw error;
-    } finally {
-      span.end();
-    }
-  });
-}
+export const tracer = () => trace.getTracer('aqm.device');
 
 const METADATA: TextMapSetter<Metadata> = {
   set: (metadata, key, value) => {
@@ -71,7 +53,7 @@ export function tracedCall<T>({ path, metadata, target, attempt }: OutgoingCall,
       span.setAttribute('rpc.response.status_code', 'OK');
       return response;
     } catch (error) {
-      fail(span, error);
+      recordFailure(span, error);
       throw error;
     } finally {
       span.end();
@@ -79,7 +61,8 @@ export function tracedCall<T>({ path, metadata, target, attempt }: OutgoingCall,
   });
 }
 
-function fail(span: Span, error: unknown): void {
+/** Marks a span as failed. Of the error only its name is recorded, because a message may quote an argument. */
+export function recordFailure(span: Span, error: unknown): void {
   if (error instanceof CoinServiceError) {
     // After a call grpc-js is loaded. A storage alone never loads it.
     const { status }: typeof import('@grpc/grpc-js') = require('@grpc/grpc-js');

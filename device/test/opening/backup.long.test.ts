@@ -191,7 +191,7 @@ describe('restoring a backup', () => {
     await storage.close();
     const { generation } = await restoreDeviceStorage({ ...config, generation: kept }, target);
     expect(generation).toBeGreaterThan(kept ?? 0);
-    expect(readdirSync(folder).sort()).toStrictEqual(['backup.db', 'device.db']);
+    expect(readdirSync(folder).sort()).toStrictEqual(['backup.db', 'device.db', 'device.db-reserve']);
     expect(statSync(config.path).mode & 0o777).toBe(0o600);
     const restored = await open({ generation });
     expect(await restored.vault.listKeyIds()).toStrictEqual([keyId(1)]);
@@ -211,7 +211,7 @@ describe('restoring a backup', () => {
     rmSync(config.path);
     for (const [suffix, content] of left) writeFileSync(`${config.path}${suffix}`, content);
     await restoreDeviceStorage(config, target);
-    expect(readdirSync(folder).sort()).toStrictEqual(['backup.db', 'device.db']);
+    expect(readdirSync(folder).sort()).toStrictEqual(['backup.db', 'device.db', 'device.db-reserve']);
     const { vault } = await open();
     const ids = await vault.listKeyIds();
     expect(ids).toHaveLength(40);

@@ -225,7 +225,7 @@ describe('a storage whose file goes away while it is open', () => {
     await storage.vault.storeKey(vaultKey(1));
     removeFiles();
     for (const call of callsOf(storage)) await expect(call()).rejects.toMatchObject(gone());
-    expect(readdirSync(folder)).toStrictEqual([]);
+    expect(readdirSync(folder)).toStrictEqual(['device.db-reserve']);
     const next = await open();
     await next.vault.storeKey(vaultKey(4));
     for (const call of callsOf(storage)) await expect(call()).rejects.toMatchObject(gone());
@@ -279,7 +279,10 @@ describe('a relative path', () => {
     await storage.vault.storeKey(vaultKey(1));
     await storage.cleanUp();
     await storage.close();
-    expect([readdirSync('.'), readdirSync(folder)]).toStrictEqual([[], ['device.db', 'elsewhere']]);
+    expect([readdirSync('.'), readdirSync(folder)]).toStrictEqual([
+      [],
+      ['device.db', 'device.db-reserve', 'elsewhere'],
+    ]);
     const absolute = join(process.cwd(), 'device.db');
     await expect(open({ path: 'device.db', create: false })).rejects.toMatchObject(gone(absolute));
     await expect(open({ path: '../device.db', key: bytes(32, 6) })).rejects.toMatchObject({

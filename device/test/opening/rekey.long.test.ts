@@ -44,7 +44,7 @@ describe('giving a storage another key', () => {
     await create(from);
     const salt = readFileSync(path).subarray(0, 16);
     await rekeyDeviceStorage(path, from, to);
-    expect(readdirSync(folder)).toStrictEqual(['device.db']);
+    expect(readdirSync(folder)).toStrictEqual(['device.db', 'device.db-reserve']);
     await expect(open(from)).rejects.toMatchObject({ name: 'WrongKeyError' });
     const storage = await open(to);
     await expectAll(storage);

@@ -74,9 +74,9 @@ describe.each([
           expect([name, readable]).toStrictEqual([name, []]);
         }
       };
-      expectUnreadable(['device.db', 'device.db-shm', 'device.db-wal']);
+      expectUnreadable(['device.db', 'device.db-reserve', 'device.db-shm', 'device.db-wal']);
       await fixture.storage.close();
-      expectUnreadable(['device.db']);
+      expectUnreadable(['device.db', 'device.db-reserve']);
     }));
 
   it('has the published SQLCipher 4 format: page 1 verifies and decrypts to an SQLite header', () =>

@@ -61,7 +61,7 @@ describe('opening a device storage', () => {
     const before = readFileSync(path);
     await expect(open({ key })).rejects.toMatchObject({ name: 'WrongKeyError', path });
     expect(readFileSync(path).equals(before)).toBe(true);
-    expect(readdirSync(folder)).toStrictEqual(['device.db']);
+    expect(readdirSync(folder)).toStrictEqual(['device.db', 'device.db-reserve']);
     const again = await open();
     expect(await again.vault.getStatus(keyId(1))).toBe('ACTIVE');
     await again.close();
