@@ -77,7 +77,13 @@ describe('a backup', () => {
       await second.vault.storeKey(vaultKey(200));
       await backupDeviceStorage(storage, target);
       await storage.vault.storeKey(vaultKey(201));
-      expect(readdirSync(folder).sort()).toStrictEqual(['backup.db', 'device.db', 'device.db-shm', 'device.db-wal']);
+      expect(readdirSync(folder).sort()).toStrictEqual([
+        'backup.db',
+        'device.db',
+        'device.db-reserve',
+        'device.db-shm',
+        'device.db-wal',
+      ]);
       expect(statSync(target).mode & 0o777).toBe(0o600);
       const file = readFileSync(target);
       const keys = deriveKeys(file, key);
@@ -121,7 +127,7 @@ describe('a backup', () => {
     await expect(backupDeviceStorage(storage, `${target}.2`)).rejects.toMatchObject({ name: 'ClosedError' });
     rmSync(config.path);
     await expect(backupDeviceStorage(config, `${target}.2`)).rejects.toMatchObject({ name: 'StorageMissingError' });
-    expect(readdirSync(folder)).toStrictEqual(['backup.db']);
+    expect(readdirSync(folder)).toStrictEqual(['backup.db', 'device.db-reserve']);
   });
 });
 
