@@ -3,10 +3,12 @@ import { IS_FULL_RUN } from '../../../testkit/tier';
 import type { Harness } from '../../conformance/harness';
 import { redisHarness } from '../redis/harness';
 import { PASSPHRASE, RAW_KEY, sqliteHarness } from '../sqlite/harness';
-import { type RunOptions, tryAgainstModel } from './run';
+import { tryFlows } from './flows';
+import { type Effort, type RunOptions, tryAgainstModel } from './run';
 
-// Random sequences of calls, time steps, wrong clocks, backups and losses, compared with the model in model.ts.
-// `npm run model` tries more of them by these variables, and repeats a failure by the seed and path that it printed.
+// Random sequences of calls, time steps, wrong clocks, backups and losses, compared with the model in model.ts; and of
+// flows, after which the promises are checked (flow-world.ts). `npm run model` tries more of them by these variables, and
+// repeats a failure by the seed and path that it printed.
 const wanted = numberIn('MODEL_SEQUENCES');
 const seed = numberIn('MODEL_SEED');
 const path = process.env.MODEL_PATH || undefined;
@@ -29,7 +31,8 @@ interface Run {
   readonly name: string;
   readonly what: string;
   readonly harnesses: readonly Harness[];
-  readonly shape: Pick<RunOptions, keyof typeof SQLITE_CONCURRENT>;
+  /** The shape of its sequences of calls; absent for sequences of flows. */
+  readonly shape?: Pick<RunOptions, keyof typeof SQLITE_CONCURRENT>;
   /** The numbers of sequences in npm test and in a full run. */
   readonly sequences: readonly [number, number];
   /** The share of the sequences that `npm run model` asks for. */
@@ -67,6 +70,12 @@ const RUNS: readonly Run[] = [
     shape: REDIS_CONCURRENT,
     sequences: [20, 60],
   },
+  {
+    name: 'flows',
+    what: 'flows with an honest coin service, on SQLite or Redis',
+    harnesses: [sqlite, redis],
+    sequences: [6, 60],
+  },
 ];
 
 function sequencesOf({ sequences: [few, many], share = 1 }: Run): number {
@@ -83,8 +92,10 @@ describe('random sequences contradict no promise', () => {
     it(
       `${name}: ${what}`,
       async () => {
-        const options: RunOptions = { name, sequences, seed, path, progress: wanted !== undefined, ...shape };
-        const tried = await tryAgainstModel(harnesses, options);
+        const effort: Effort = { name, sequences, seed, path, progress: wanted !== undefined };
+        const tried = await (shape === undefined
+          ? tryFlows(harnesses, effort)
+          : tryAgainstModel(harnesses, { ...effort, ...shape }));
         process.stderr.write(
           `Model: ${what}: ${tried.sequences} sequences, ${tried.calls} calls, ${tried.substantial} with a substantial ` +
             `answer, explained by up to ${tried.states} states\n`,
