@@ -113,17 +113,19 @@ export class World {
     const { clock } = this.#fixture;
     let isRefused = false;
     clock.advance(after);
-    // A new storage takes the clock as it is, and a lower budget does not evict what has expired by it.
-    this.#jump = ['lost', 'prioritise'].includes(action.do) ? 0 : jump;
+    // A lower budget does not evict what has expired by the clock.
+    this.#jump = action.do === 'prioritise' ? 0 : jump;
     clock.advance(this.#jump);
     this.#readClock();
-    this.#service.failing = { ...failing };
-    this.#isFailing = failing.calls > 0;
+    // A new storage takes the clock as it is, until the service corrects it.
+    this.#isFailing = failing.calls > 0 && action.do !== 'lost';
+    if (this.#isFailing) this.#service.failing = { ...failing };
     try {
       // An app tries again what was refused because of the clock.
-      await this.#act(action).catch((error) =>
-        nameOf(error) === 'ClockError' ? this.#act(action) : Promise.reject(error),
-      );
+      await this.#act(action).catch((error) => {
+        if (nameOf(error) === 'ClockError') return this.#act(action);
+        throw error;
+      });
     } catch (error) {
       if (!this.#isExplained(error, action)) throw error;
       isRefused = true;
@@ -250,7 +252,9 @@ export class World {
       case 'lost':
         await this.#reopen(() => this.#place.lose());
         this.#loseAllBut(new Kept());
-        return this.#begin();
+        await this.#begin();
+        await this.#act({ do: 'topUp' }).catch((error) => must(nameOf(error) === 'ClockError', String(error)));
+        return this.#act({ do: 'reconcile', retireMany: true });
     }
   }
 

@@ -142,13 +142,15 @@ const JUMPS = [
   3650 * DAY,
 ] as const;
 
-/** The milliseconds by which the device's clock is wrong during a batch or a step, most often 0. */
+/** The milliseconds by which a device's clock is wrong. */
+export const wrongClock: fc.Arbitrary<number> = fc
+  .tuple(fc.constantFrom(...JUMPS), fc.constantFrom(-1, 1))
+  .map(([jump, sign]) => sign * jump);
+
+/** The milliseconds by which the device's clock is wrong during a batch, most often 0. */
 export const clockJump: fc.Arbitrary<number> = fc.oneof(
   { weight: 4, arbitrary: fc.constant(0) },
-  {
-    weight: 1,
-    arbitrary: fc.tuple(fc.constantFrom(...JUMPS), fc.constantFrom(-1, 1)).map(([jump, sign]) => sign * jump),
-  },
+  { weight: 1, arbitrary: wrongClock },
 );
 
 /** The milliseconds by which the clock moves, most often 0. */
