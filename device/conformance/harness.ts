@@ -95,10 +95,12 @@ export function keyId(number: number): string {
  */
 export function bytes(length: number, seed: number): Uint8Array {
   let state = (seed + 1) * 2_654_435_761;
-  return Uint8Array.from({ length }, () => {
+  const made = new Uint8Array(length);
+  for (let index = 0; index < length; index += 1) {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state >>> 24;
-  });
+    made[index] = state >>> 24;
+  }
+  return made;
 }
 
 export function vaultKey(number: number, changes: Partial<NewVaultKey> = {}): NewVaultKey {

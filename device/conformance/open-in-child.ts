@@ -9,6 +9,7 @@ import type { ChildConfig } from './harness';
 export async function openInChild(config: ChildConfig, now = () => new Date()): Promise<DeviceStorage> {
   const { backend, path = '', url = '', namespace = '', key, budgets = DEFAULT_BUDGETS } = config;
   const secret = key === undefined ? undefined : Secret.from(typeof key === 'string' ? key : Uint8Array.from(key));
-  if (backend === 'redis') return openRedis({ url, namespace, secret, now, budgets });
-  return openSqlite({ path, secret: secret ?? Secret.from(undefined), now, budgets });
+  const common = { now, budgets, onWarning: () => undefined };
+  if (backend === 'redis') return openRedis({ url, namespace, secret, ...common });
+  return openSqlite({ path, secret: secret ?? Secret.from(undefined), ...common });
 }

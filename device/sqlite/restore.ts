@@ -92,7 +92,7 @@ function dropWhatMayBeUsed(connection: Connection): void {
     .prepare(
       `INSERT INTO used_coin (contact_id, key_id, expires_at)
        SELECT contact_id, key_id, expires_at FROM inventory_coin WHERE true
-       ON CONFLICT (contact_id, key_id) DO NOTHING`,
+       ON CONFLICT (contact_id, key_id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)`,
     )
     .run();
   connection.prepare('DELETE FROM inventory_coin').run();

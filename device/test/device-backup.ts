@@ -16,11 +16,24 @@ export async function backUp({ backend, path = '', url = '', namespace }: ChildC
   }
   const keys = await onServer(url, (client) => client.keys(`*{${namespace}}*`));
   const dumps = await onServer(url, (client) => Promise.all(keys.map((key) => client.dumpBuffer(key))));
-  return () =>
-    onServer(url, async (client) => {
-      await client.del(...(await client.keys(`*{${namespace}}*`)));
+  return async () => {
+    await lose({ backend, url, namespace });
+    await onServer(url, async (client) => {
       for (const [index, key] of keys.entries()) await client.restore(key, 0, dumps[index] ?? '');
     });
+  };
+}
+
+/** Removes the files of a device, or its keys on the server, also from under open handles. */
+export async function lose({ backend, path = '', url = '', namespace }: ChildConfig): Promise<void> {
+  if (backend === 'sqlite') {
+    for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
+    return;
+  }
+  await onServer(url, async (client) => {
+    const keys = await client.keys(`*{${namespace}}*`);
+    if (keys.length > 0) await client.del(...keys);
+  });
 }
 
 async function onServer<T>(url: string, work: (client: Redis) => Promise<T>): Promise<T> {

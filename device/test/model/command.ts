@@ -2,8 +2,9 @@ import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
 const USAGE = `Usage: npm run model [-- --sequences 2000] [--run NAME] [--seed S [--path P]]
-  Tries random sequences of calls on both backends and compares every answer with a model in memory, as model.test.ts
-  does with fewer sequences. To repeat a failure, pass the --run, --seed and --path that it printed.`;
+  Tries random sequences of calls on both backends, and compares every answer with a model in memory or, in the run
+  \`flows\`, checks the promises after each step. model.test.ts does so with fewer sequences, and names the runs. To
+  repeat a failure, pass the --run, --seed and --path that it printed.`;
 
 function main(): void {
   const { values } = parseArgs({

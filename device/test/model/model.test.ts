@@ -3,10 +3,12 @@ import { IS_FULL_RUN } from '../../../testkit/tier';
 import type { Harness } from '../../conformance/harness';
 import { redisHarness } from '../redis/harness';
 import { PASSPHRASE, RAW_KEY, sqliteHarness } from '../sqlite/harness';
-import { type RunOptions, tryAgainstModel } from './run';
+import { tryFlows } from './flows';
+import { type Effort, type RunOptions, tryAgainstModel } from './run';
 
-// Random sequences of calls and time steps, compared with the model of both interfaces in model.ts. `npm run model`
-// tries more of them by these variables, and repeats a failure by the seed and path that it printed.
+// Random sequences of calls, time steps, wrong clocks, backups and losses, compared with the model in model.ts; and of
+// flows, after which the promises are checked (flow-world.ts). `npm run model` tries more of them by these variables, and
+// repeats a failure by the seed and path that it printed.
 const wanted = numberIn('MODEL_SEQUENCES');
 const seed = numberIn('MODEL_SEED');
 const path = process.env.MODEL_PATH || undefined;
@@ -20,8 +22,8 @@ afterAll(() => server.destroy());
 
 const sqlite = sqliteHarness(RAW_KEY);
 const redis = redisHarness(() => server, RAW_KEY);
-const ONE_BY_ONE = { commands: 60, handles: 2, atOnce: 1, processes: 0, first: 'own' } as const;
-const CONCURRENT = { commands: 20, handles: 4, atOnce: 4 } as const;
+const ONE_BY_ONE = { commands: 60, handles: 2, atOnce: 1, processes: 0, first: 'own', incidents: true } as const;
+const CONCURRENT = { commands: 20, handles: 4, atOnce: 4, incidents: true } as const;
 const SQLITE_CONCURRENT = { ...CONCURRENT, processes: 3, first: 'processes' } as const;
 const REDIS_CONCURRENT = { ...CONCURRENT, processes: 1, first: 'own' } as const;
 
@@ -29,7 +31,8 @@ interface Run {
   readonly name: string;
   readonly what: string;
   readonly harnesses: readonly Harness[];
-  readonly shape: Pick<RunOptions, keyof typeof SQLITE_CONCURRENT>;
+  /** The shape of its sequences of calls; absent for sequences of flows. */
+  readonly shape?: Pick<RunOptions, keyof typeof SQLITE_CONCURRENT>;
   /** The numbers of sequences in npm test and in a full run. */
   readonly sequences: readonly [number, number];
   /** The share of the sequences that `npm run model` asks for. */
@@ -48,9 +51,9 @@ const RUNS: readonly Run[] = [
     name: 'passphrase',
     what: 'SQLite with a passphrase',
     harnesses: [sqliteHarness(PASSPHRASE)],
-    shape: ONE_BY_ONE,
-    sequences: [1, 8],
     // Every opening takes 0.2 s.
+    shape: { ...ONE_BY_ONE, incidents: false },
+    sequences: [1, 8],
     share: 0.1,
   },
   {
@@ -67,6 +70,12 @@ const RUNS: readonly Run[] = [
     shape: REDIS_CONCURRENT,
     sequences: [20, 60],
   },
+  {
+    name: 'flows',
+    what: 'flows with an honest coin service, on SQLite or Redis',
+    harnesses: [sqlite, redis],
+    sequences: [6, 60],
+  },
 ];
 
 function sequencesOf({ sequences: [few, many], share = 1 }: Run): number {
@@ -74,7 +83,7 @@ function sequencesOf({ sequences: [few, many], share = 1 }: Run): number {
   return IS_FULL_RUN ? many : few;
 }
 
-describe('every answer is the model’s', () => {
+describe('random sequences contradict no promise', () => {
   for (const one of RUNS.filter(({ name }) => (run ?? name) === name)) {
     const { name, what, harnesses, shape } = one;
     const sequences = sequencesOf(one);
@@ -83,8 +92,10 @@ describe('every answer is the model’s', () => {
     it(
       `${name}: ${what}`,
       async () => {
-        const options: RunOptions = { name, sequences, seed, path, progress: wanted !== undefined, ...shape };
-        const tried = await tryAgainstModel(harnesses, options);
+        const effort: Effort = { name, sequences, seed, path, progress: wanted !== undefined };
+        const tried = await (shape === undefined
+          ? tryFlows(harnesses, effort)
+          : tryAgainstModel(harnesses, { ...effort, ...shape }));
         process.stderr.write(
           `Model: ${what}: ${tried.sequences} sequences, ${tried.calls} calls, ${tried.substantial} with a substantial ` +
             `answer, explained by up to ${tried.states} states\n`,

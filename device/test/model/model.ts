@@ -2,11 +2,12 @@ import { DAY, MINUTE, NO_COINS } from '../../conformance/harness';
 import type { BudgetTable, ContactPriority } from '../../contract/budget';
 import type { CoinCategoryName } from '../../contract/coin-category';
 import type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from '../../contract/inventory';
+import type { OwnerBinding, StorageOwner } from '../../contract/owner';
 import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../../contract/vault';
-import { ClockError, InvalidArgumentError } from '../../errors';
+import { ClockError, InvalidArgumentError, WrongOwnerError } from '../../errors';
 import { textOf } from './text';
 
-// The promises of device/contract/vault.ts and device/contract/inventory.ts, kept with plain Maps. The model is
+// The promises of vault.ts, inventory.ts and owner.ts of device/contract/, kept with plain Maps. The model is
 // written from their doc comments, with sizes and times of its own, so that a wrong constant of the library is a
 // difference too. Where the contract leaves something open, a comment says what both backends do.
 
@@ -34,9 +35,11 @@ class State {
   readonly coins = new Map<string, readonly InventoryCoin[]>();
   /** Contact and id of coins that were selected or evicted, with their expiry. */
   readonly used = new Map<string, number>();
+  owner: StorageOwner | null = null;
 
   copy(): State {
     const copy = new State();
+    copy.owner = this.owner;
     for (const [id, entry] of this.keys) copy.keys.set(id, entry);
     for (const [id, expiry] of this.burned) copy.burned.set(id, expiry);
     for (const [contact, priority] of this.priorities) copy.priorities.set(contact, priority);
@@ -47,13 +50,13 @@ class State {
   }
 
   get fingerprint(): string {
-    const { keys, burned, priorities, lastUsed, used } = this;
+    const { keys, burned, priorities, lastUsed, used, owner } = this;
     // The order of storing counts among the coins of one contact and category only.
     const coins = [...this.coins].map(([contact, all]): [string, unknown] => [
       contact,
       CATEGORIES.map((category) => all.filter(({ coinCategory }) => coinCategory === category)),
     ]);
-    return textOf([keys, burned, priorities, lastUsed, used, new Map(coins)]);
+    return textOf([keys, burned, priorities, lastUsed, used, owner, new Map(coins)]);
   }
 }
 
@@ -73,6 +76,23 @@ export class ModelClock {
   /** The coin service says that the device's clock is right. */
   confirm(): void {
     this.#trusted = this.#device().getTime();
+  }
+
+  /** The storage was replaced by one that last trusted this time. */
+  adopt(trusted: number): void {
+    this.#trusted = trusted;
+  }
+
+  /** The milliseconds by which the device's clock is behind the trusted time, which a clock that was ahead has moved. */
+  get behind(): number {
+    return Math.max(0, this.#trusted - this.#device().getTime());
+  }
+
+  /** Reads the device's clock. Returns true if that moved the trusted time. */
+  moves(): boolean {
+    const before = this.#trusted;
+    this.#read();
+    return this.#trusted !== before;
   }
 
   /** The time by which things are used: what has expired by either time is not. */
@@ -105,6 +125,7 @@ export class ModelClock {
 export class DeviceModel {
   readonly vault: SecureVault;
   readonly inventory: SmartInventory;
+  readonly owner: OwnerBinding;
   readonly clock: ModelClock;
   readonly #state: State;
   readonly #budgets: BudgetTable;
@@ -115,6 +136,7 @@ export class DeviceModel {
     this.#budgets = budgets;
     this.vault = new VaultModel(state, clock);
     this.inventory = new InventoryModel(state, clock, budgets);
+    this.owner = new OwnerModel(state);
   }
 
   copy(): DeviceModel {
@@ -341,5 +363,31 @@ class InventoryModel implements SmartInventory {
 
   #budget(contactId: string) {
     return this.#budgets[this.#priority(contactId)];
+  }
+}
+
+class OwnerModel implements OwnerBinding {
+  readonly #state: State;
+
+  constructor(state: State) {
+    this.#state = state;
+  }
+
+  async read(): Promise<StorageOwner | null> {
+    return this.#state.owner;
+  }
+
+  async bind(given: StorageOwner): Promise<void> {
+    await this.check(given);
+    const userId = given.userId.toLowerCase();
+    const deviceId = this.#state.owner?.deviceId ?? given.deviceId;
+    this.#state.owner = deviceId === undefined ? { userId } : { userId, deviceId };
+  }
+
+  async check(given: StorageOwner): Promise<void> {
+    const { owner } = this.#state;
+    if (owner === null) return;
+    const isOther = [owner.deviceId, given.deviceId].includes(undefined) ? false : owner.deviceId !== given.deviceId;
+    if (isOther || owner.userId !== given.userId.toLowerCase()) throw new WrongOwnerError(owner, given);
   }
 }

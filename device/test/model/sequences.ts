@@ -19,13 +19,15 @@ export interface Shape {
   readonly handles: number;
   /** The maximum number of calls at the same time. With 1, only one order of the calls can explain their answers. */
   readonly atOnce: number;
+  /** True to back up, restore and lose the storages between the calls. */
+  readonly incidents: boolean;
 }
 
 /** The calls that are one atomic step, so that one order of calls at the same time explains their answers. */
 const atomicCall = call.filter((call) => !('inventory' in call && call.inventory === 'dropCachedCoins'));
 
 /** Generates what one command of a sequence does: one batch, or several that prepare and make a race. */
-export function batchesOf({ handles, atOnce }: Shape): fc.Arbitrary<readonly Batch[]> {
+export function batchesOf({ handles, atOnce }: Pick<Shape, 'handles' | 'atOnce'>): fc.Arbitrary<readonly Batch[]> {
   const some = atOnce === 1 ? call : atomicCall;
   const any = fc.array(fc.record({ handle: fc.nat(handles - 1), call: some }), {
     minLength: 1,

@@ -3,10 +3,10 @@ import { bytes, DAY, HOUR, keyId, MINUTE, NO_COINS, publicHalf, SECOND } from '.
 import type { BudgetTable, ContactPriority } from '../../contract/budget';
 import type { CoinCategoryName } from '../../contract/coin-category';
 import type { DeviceStorage } from '../../contract/device-storage';
-import { ClockError, InvalidArgumentError } from '../../errors';
+import { ClockError, InvalidArgumentError, WrongOwnerError } from '../../errors';
 
 /** A storage, or its model. */
-export type Target = Pick<DeviceStorage, 'vault' | 'inventory'>;
+export type Target = Pick<DeviceStorage, 'vault' | 'inventory' | 'owner'>;
 
 /**
  * The budgets of all sequences. They are small, so that they are often full, and fall step by step, so that an eviction
@@ -51,7 +51,9 @@ export type Call =
   | { inventory: 'getPriority' | 'forgetContact'; contact: string }
   | { inventory: 'getSummary'; contact: string | null }
   | { inventory: 'listContacts' | 'getTotalStorageBytes' | 'dropCachedCoins' }
-  | { inventory: 'garbageCollect'; days: number | null };
+  | { inventory: 'garbageCollect'; days: number | null }
+  | { owner: 'bind' | 'check'; user: number; upperCase: boolean; device: number | null }
+  | { owner: 'read' };
 
 const id = fc.constantFrom(...IDS);
 const upperCase = fc.constantFrom(false, false, false, true);
@@ -108,20 +110,47 @@ const inventoryCall: fc.Arbitrary<Call> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ inventory: fc.constant('garbageCollect'), days }) },
 );
 
-export const call: fc.Arbitrary<Call> = fc.oneof(vaultCall, inventoryCall);
+/** Few owners, so that the storage is often used for its own and often for another one. */
+const ownerCall: fc.Arbitrary<Call> = fc.oneof(
+  fc.record({
+    owner: fc.constantFrom('bind', 'check', 'check'),
+    user: fc.constantFrom(0xb0b, 0xb0b, 0xe0e),
+    upperCase,
+    device: fc.constantFrom(null, null, 1, 2),
+  }),
+  fc.record({ owner: fc.constant('read') }),
+);
 
-/**
- * The milliseconds by which the device's clock is wrong during a batch, most often 0: more than the day that every
- * storage tolerates, up to ten years.
- */
+export const call: fc.Arbitrary<Call> = fc.oneof(
+  { weight: 6, arbitrary: vaultCall },
+  { weight: 6, arbitrary: inventoryCall },
+  { weight: 1, arbitrary: ownerCall },
+);
+
+/** From a second to ten years, and exactly at, before and after the day that every storage tolerates. */
+const JUMPS = [
+  SECOND,
+  MINUTE,
+  HOUR,
+  12 * HOUR,
+  DAY - 1,
+  DAY,
+  DAY + 1,
+  2 * DAY,
+  31 * DAY,
+  365 * DAY,
+  3650 * DAY,
+] as const;
+
+/** The milliseconds by which a device's clock is wrong. */
+export const wrongClock: fc.Arbitrary<number> = fc
+  .tuple(fc.constantFrom(...JUMPS), fc.constantFrom(-1, 1))
+  .map(([jump, sign]) => sign * jump);
+
+/** The milliseconds by which the device's clock is wrong during a batch, most often 0. */
 export const clockJump: fc.Arbitrary<number> = fc.oneof(
-  { weight: 7, arbitrary: fc.constant(0) },
-  {
-    weight: 1,
-    arbitrary: fc
-      .record({ days: fc.constantFrom(2, 31, 365, 3650), sign: fc.constantFrom(-1, 1) })
-      .map(({ days, sign }) => sign * days * DAY),
-  },
+  { weight: 4, arbitrary: fc.constant(0) },
+  { weight: 1, arbitrary: wrongClock },
 );
 
 /** The milliseconds by which the clock moves, most often 0. */
@@ -145,11 +174,17 @@ export async function answerOf(target: Target, call: Call, now: () => Date): Pro
   } catch (error) {
     if (error instanceof InvalidArgumentError) return { refused: error.field, message: error.message };
     if (error instanceof ClockError) return { refused: 'now', message: error.message };
+    if (error instanceof WrongOwnerError) return { refused: 'owner', message: error.message };
     return { failed: String(error) };
   }
 }
 
-function issue({ vault, inventory }: Target, call: Call, now: number): Promise<unknown> {
+function issue({ vault, inventory, owner }: Target, call: Call, now: number): Promise<unknown> {
+  if ('owner' in call) {
+    if (call.owner === 'read') return owner.read();
+    const userId = textOf({ id: call.user, upperCase: call.upperCase });
+    return owner[call.owner](call.device === null ? { userId } : { userId, deviceId: keyId(call.device) });
+  }
   if ('vault' in call) {
     switch (call.vault) {
       case 'storeKey': {
@@ -203,6 +238,7 @@ export const AUDIT: readonly Call[] = [
   { inventory: 'getSummary', contact: null },
   { inventory: 'listContacts' },
   { inventory: 'getTotalStorageBytes' },
+  { owner: 'read' },
   ...CONTACTS.flatMap((contact) =>
     Array.from({ length: 7 }, (): Call => ({ inventory: 'selectCoin', contact, category: 'GOLD' })),
   ),

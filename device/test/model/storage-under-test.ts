@@ -1,8 +1,10 @@
 import { setTimeout } from 'node:timers/promises';
 import { type Fixture, type Harness, passTime } from '../../conformance/harness';
+import type { DeviceStorage } from '../../contract/device-storage';
 import type { ModelProcess } from './process';
 import type { Batch } from './sequences';
 import { type Answer, answerOf, type Call, MODEL_BUDGETS } from './steps';
+import { StoragePlace } from './storage-place';
 
 /** The handles of a storage. */
 export interface Handles {
@@ -26,40 +28,62 @@ export class NoAnswerError extends Error {
 
 /** A storage with all its handles: some in this process, the others in processes of their own. */
 export class StorageUnderTest {
+  /** Where it lies, for what happens to it without the library. */
+  readonly place: StoragePlace;
   readonly #fixture: Fixture;
   readonly #processes: readonly ModelProcess[];
-  readonly #handles: readonly ((call: Call) => Promise<Answer>)[];
+  readonly #shape: Handles;
+  /** The handles of this process. There is always one. */
+  #own: readonly [DeviceStorage, ...DeviceStorage[]];
+  #handles: readonly ((call: Call) => Promise<Answer>)[] = [];
 
-  private constructor(
-    fixture: Fixture,
-    processes: readonly ModelProcess[],
-    handles: readonly ((call: Call) => Promise<Answer>)[],
-  ) {
+  private constructor(fixture: Fixture, processes: readonly ModelProcess[], shape: Handles) {
+    this.place = new StoragePlace(fixture.childConfig, fixture.clock.now);
     this.#fixture = fixture;
     this.#processes = processes;
-    this.#handles = handles;
+    this.#shape = shape;
+    this.#own = [fixture.storage];
   }
 
   /** Creates an empty storage, with one handle in each of the processes. */
-  static create(
-    harness: Harness,
-    processes: readonly ModelProcess[],
-    { handles, first }: Handles,
-  ): Promise<StorageUnderTest> {
+  static create(harness: Harness, processes: readonly ModelProcess[], shape: Handles): Promise<StorageUnderTest> {
     const create = async () => {
       const fixture = await harness.create({ budgets: MODEL_BUDGETS });
-      const { clock, storage, childConfig } = fixture;
-      const nowMs = () => clock.now().getTime();
-      await Promise.all(processes.map((child) => child.open(childConfig, nowMs())));
-      const others = processes.map((child) => (call: Call) => child.call(call, nowMs()));
-      const own: typeof others = [(call) => answerOf(storage, call, clock.now)];
-      while (own.length + others.length < handles) {
-        const target = await fixture.open();
-        own.push((call) => answerOf(target, call, clock.now));
-      }
-      return new StorageUnderTest(fixture, processes, first === 'own' ? [...own, ...others] : [...others, ...own]);
+      const storage = new StorageUnderTest(fixture, processes, shape);
+      await storage.#openOthers(fixture.storage);
+      return storage;
     };
     return withinLongestStep(create(), () => ['opening the storage']);
+  }
+
+  /** Opens the other handles, after the first one. */
+  async #openOthers(first: DeviceStorage): Promise<void> {
+    const { clock, childConfig } = this.#fixture;
+    const nowMs = () => clock.now().getTime();
+    await Promise.all(this.#processes.map((child) => child.open(childConfig, nowMs())));
+    const more: DeviceStorage[] = [];
+    while (1 + more.length + this.#processes.length < this.#shape.handles) more.push(await this.#fixture.open());
+    this.#own = [first, ...more];
+    const own = this.#own.map((storage) => (call: Call) => answerOf(storage, call, clock.now));
+    const others = this.#processes.map((child) => (call: Call) => child.call(call, nowMs()));
+    this.#handles = this.#shape.first === 'own' ? [...own, ...others] : [...others, ...own];
+  }
+
+  /** Closes every handle, and opens the storage again, or creates it, after `between`. */
+  reopened(between: () => Promise<void>): Promise<void> {
+    const reopen = async () => {
+      const nowMs = this.now().getTime();
+      await Promise.all(this.#processes.map((child) => child.close(nowMs)));
+      for (const storage of this.#own) await storage.close();
+      await between();
+      await this.#openOthers(await this.#fixture.open());
+    };
+    return withinLongestStep(reopen(), () => ['opening the storage again']);
+  }
+
+  /** Makes a backup, in place of an earlier one. */
+  backUp(): Promise<void> {
+    return this.place.backUp(this.#own[0]);
   }
 
   get now(): () => Date {
@@ -71,8 +95,18 @@ export class StorageUnderTest {
    * earlier trusted time, and might still trust a clock that went back to it.
    */
   async pass(ms: number): Promise<void> {
-    await passTime(this.#fixture, ms);
-    await Promise.all(this.#handles.map((handle) => handle({ vault: 'countActive', category: 'GOLD' })));
+    await passTime({ clock: this.#fixture.clock, storage: this.#own[0] }, ms);
+    await this.readClock();
+  }
+
+  /** Makes every handle read the device's clock, so that all of them know the same trusted time. */
+  async readClock(): Promise<void> {
+    await this.fromEveryHandle({ vault: 'countActive', category: 'GOLD' });
+  }
+
+  /** Makes a call by every handle. Returns their answers. */
+  fromEveryHandle(call: Call): Promise<Answer[]> {
+    return Promise.all(this.#handles.map((handle) => handle(call)));
   }
 
   /** Moves the device's clock, without a word of the coin service. */

@@ -207,6 +207,19 @@ describe('restoring a backup', () => {
     expect(await restored.pendingRequests.resumeTopUps([CONTACT])).toStrictEqual([]);
   });
 
+  it('remembers a dropped coin until it expires, also if an earlier coin of that id was used', async () => {
+    await make();
+    const storage = await open();
+    expect((await storage.inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(1));
+    clock.advance(DAY);
+    const again = inventoryCoin(1, clock.in(DAY));
+    expect(await storage.inventory.storeKey(again)).toBe(true);
+    await backupDeviceStorage(storage, target);
+    await storage.close();
+    await restoreDeviceStorage(config, target);
+    expect(await (await open()).inventory.storeKey(again)).toBe(false);
+  });
+
   it('takes the place of a file that is gone, and removes the newer -wal that was left, which would mix with it', async () => {
     const storage = await open();
     for (let n = 0; n < 40; n += 1) await storage.vault.storeKey(vaultKey(n));

@@ -17,7 +17,8 @@ export function sqliteHarness(key: Uint8Array | string): Harness {
       const clock = new ManualClock();
       const handles: DeviceStorage[] = [];
       const open = async () => {
-        const storage = await openDeviceStorage({ backend: 'sqlite', path, key, now: clock.now, budgets });
+        const common = { now: clock.now, budgets, onWarning: () => undefined };
+        const storage = await openDeviceStorage({ backend: 'sqlite', path, key, ...common });
         handles.push(storage);
         return storage;
       };
