@@ -167,7 +167,7 @@ async function startReplica(
     fence,
     stop: async () => {
       await server.stop(1000);
-      fence.close();
+      await fence.close();
     },
   };
 }

@@ -101,7 +101,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     certificates?.close();
     await server.stop(config.drainTimeoutMs);
     await limits.close();
-    fence.close();
+    await fence.close();
   } finally {
     await postgres.close();
     await telemetry.stop();

@@ -37,17 +37,24 @@ export interface Guard {
    */
   run<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
   /**
-   * Records, outside of the database, the coins that one statement has made spent. Must be called
-   * before anyone learns of them, and without waiting for anything between the statement's result
-   * and this call.
-   * @throws FencedError when the record cannot be written
+   * Does the same for a statement that hands out or retires. It is not begun while earlier records
+   * wait for a write to end: the folder of the watermark may hang.
+   * @throws FencedError
    */
-  recordHandedOut(token: FencingToken, coins: readonly SpentCoin[]): void;
+  runSpending<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
+  /**
+   * Records, outside of the database, the coins that one statement has made spent. Must be called
+   * without waiting for anything between the statement's result and this call, and nobody may learn
+   * of the coins before the promise has resolved.
+   * @throws UnrecordedError when the record cannot be written
+   */
+  recordHandedOut(token: FencingToken, coins: readonly SpentCoin[]): Promise<void>;
   /**
    * Records one coin of the answer to a repeated request. An earlier statement made the coin spent,
    * at `fetchTime`.
+   * @throws WatermarkUnavailableError when the record cannot be written
    */
-  recordRepeat(token: FencingToken, coin: SpentCoin, fetchTime: Date): void;
+  recordRepeat(token: FencingToken, coin: SpentCoin, fetchTime: Date): Promise<void>;
 }
 
 /**

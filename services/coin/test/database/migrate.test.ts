@@ -87,7 +87,7 @@ test('down and up again keep the order of the stock, and coins that were handed 
   expect(again.outcomes).toEqual([4, 4, 2, 2, 2, 2]);
   const [answer] = await store.fetchCoins(requester, [{ ...fetch, count: 20 }]);
   expect(answer && 'coins' in answer ? ids(answer.coins) : []).toEqual(ids(coins.slice(2)));
-  for (const fence of fences) fence.close();
+  for (const fence of fences) await fence.close();
   rmSync(fenceDir, { recursive: true });
 });
 
