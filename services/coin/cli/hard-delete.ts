@@ -28,7 +28,7 @@ spent. Every service does this hourly. It works in small steps: if it is interru
 stays deleted, and it can be run again.
 
 ${WHICH_DATABASE}
-The database knows the fetch grace of each service. AQM_FETCH_GRACE, if it is set here, can only make it longer.`,
+The database knows the fetch grace of each service. AQM_FETCH_GRACE can only make it longer.`,
   run({ json, graceHours = 0 }: Options) {
     return withDatabase(async (db, { fetchGraceSeconds }) => {
       const deleted = await hardDeleteFetched(db, Math.max(graceHours * 3600, fetchGraceSeconds), Deadline.NONE);

@@ -63,6 +63,10 @@ export interface Guard {
  * with an operator's accept or retire, which give database_life a new file. (A partitioned table
  * has no file; its number stands in.)
  *
+ * It also makes the running transaction durable, where the session's synchronous_commit would not:
+ * somebody may have switched that off for the role or the database since the service started. Only
+ * this transaction is changed, so nothing is left in a pooler's session.
+ *
  * It reads no table, because that would cost a claim a tenth of its time. It is a SELECT of its
  * own, because PostgreSQL would otherwise evaluate it while it makes a custom plan, find that plan
  * cheaper than the generic one, and so plan the statement at every call.
@@ -70,6 +74,8 @@ export interface Guard {
 export const CURRENT_INCARNATION = `(
   SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || coalesce(pg_relation_filepath('coin_stock'), 'coin_stock'::regclass::oid::text)
     || ' ' || pg_relation_filepath('database_life')
+    || CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN ''
+      ELSE left(set_config('synchronous_commit', 'on', true), 0) END
 )`;
 
 /**

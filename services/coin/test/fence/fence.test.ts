@@ -262,6 +262,52 @@ describe('the guard', () => {
     expect((await bob.count()).available?.bronze).toBe(0);
   });
 
+  test('what is handed out or stored is durable, although synchronous_commit was switched off after the start', async () => {
+    const { db } = service.database;
+    await sql`CREATE TABLE at_commit (source text, setting text)`.execute(db);
+    await sql`CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+      $$BEGIN INSERT INTO at_commit VALUES (TG_TABLE_NAME, current_setting('synchronous_commit')); RETURN NULL; END$$`.execute(
+      db,
+    );
+    for (const table of ['coin', 'coin_fetch']) {
+      // It runs when the transaction commits.
+      await sql`CREATE CONSTRAINT TRIGGER note AFTER INSERT ON ${sql.table(table)} DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION note()`.execute(db);
+    }
+    const { rows } = await sql<{ name: string }>`SELECT current_database() AS name`.execute(db);
+    await sql`ALTER DATABASE ${sql.id(rows[0]?.name ?? '')} SET synchronous_commit = off`.execute(db);
+    // Its own session ends, too.
+    await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()`
+      .execute(db)
+      .catch(() => {});
+    const attempt = (call: () => Promise<unknown>) =>
+      eventually('new connections serve', () =>
+        call().then(
+          () => true,
+          () => false,
+        ),
+      );
+    const coins = mint(9);
+    await attempt(() => bob.upload(coins));
+    const request = { ...one(), requestId: randomUUID() };
+    await attempt(() => bob.fetch(request));
+    await attempt(() =>
+      Promise.all([bob.fetch(one()), bob.fetch(one()), bob.fetch({ ...one(), allowLowerCategories: true })]),
+    );
+    const found = await sql<{ source: string; setting: string }>`SELECT DISTINCT * FROM at_commit ORDER BY 1`.execute(
+      db,
+    );
+    expect(found.rows).toEqual([
+      { source: 'coin', setting: 'on' },
+      { source: 'coin_fetch', setting: 'on' },
+    ]);
+    // Nothing is left in the sessions.
+    const { rows: left } = await sql`SELECT current_setting('synchronous_commit') AS setting`.execute(
+      service.database.serviceDb,
+    );
+    expect(left).toEqual([{ setting: 'off' }]);
+  });
+
   test('one of the coins that a reconcile retired is recorded, because each statement has a limited number of slots', async () => {
     const coins = mint(3);
     await bob.upload(coins);
