@@ -60,7 +60,7 @@ export async function claimAlone(
   let attempt = first;
   for (let count = 0; count < MAX_ATTEMPTS; count++) {
     try {
-      const rows = await context.guard.run((token) => claimOnce(context, token, item, deadline, attempt));
+      const rows = await context.guard.runSpending((token) => claimOnce(context, token, item, deadline, attempt));
       const answer = fullAnswer(item, rows, attempt.acceptShort);
       if (answer) return answer;
       attempt = WAITING;
@@ -92,6 +92,6 @@ async function claimOnce(
     rows = await run(db, claimOne(item, { incarnation, targets, graceSeconds, held, acceptShort }), deadline);
   }
   if (isUnverified(rows)) return UNVERIFIED;
-  recordHandedOut(guard, token, [item], rows);
+  await recordHandedOut(guard, token, [item], rows);
   return rows;
 }
