@@ -71,8 +71,8 @@ const ALLOWED: Readonly<Record<string, { readonly because: string; readonly expr
     expressions: ['CURRENT_INCARNATION', 'parameter'],
   },
   'services/coin/database/migrate.ts': {
-    because: 'the migrations that ship',
-    expressions: ["readFileSync(join(folder, file), 'utf8')"],
+    because: 'the migrations that ship, and names of tables from the catalog',
+    expressions: ["readFileSync(join(folder, file), 'utf8')", 'name'],
   },
   'services/coin/database/timeouts.ts': {
     because: 'ALTER ROLE takes no parameters; the name of the connected database, and those of three settings',
