@@ -1,8 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Config, readConfig } from '../config';
+import type { Config } from '../config';
 import { dumpSchema } from '../database/dump-schema';
-import { upgradeEmbedded } from '../database/embedded-upgrade';
 import {
   type MigrateOptions,
   type MigrationProgress,
@@ -14,31 +13,21 @@ import {
 import type { OpenPostgres } from '../database/open';
 import type { Database } from '../database/pool';
 import { setTimeouts } from '../database/timeouts';
-import { createLogger } from '../logger';
-import { type CommandDefinition, type JsonOption, jsonOption, print, valueOption } from './command';
+import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
 import { UsageError } from './usage-error';
 import { WHICH_DATABASE, withDatabase } from './with-database';
 
 interface Options extends JsonOption {
   readonly evenIfData?: true;
-  readonly from?: string;
 }
-
-const UPGRADE = 'upgrade-postgres';
 
 export const command: CommandDefinition = {
   define: (command) => {
-    const what = command.createArgument('[what]', 'what to do (default up)').choices([...Object.keys(WORK), UPGRADE]);
+    const what = command.createArgument('[what]', 'what to do (default up)').choices(Object.keys(WORK));
     command
       .addArgument(what)
       .option('--even-if-data', 'down: undo the migration although this may delete data')
-      .addOption(
-        valueOption(
-          '--from <package>',
-          `${UPGRADE}: the npm package with the older programs (default postgres-<major version>)`,
-        ),
-      )
       .addOption(jsonOption());
   },
   details: `up        run every missing migration; safe to run in several processes at once
@@ -47,17 +36,12 @@ status    show how the schema relates to this version
 timeouts  set the AQM_…_TIMEOUT_MS on the role of DATABASE_URL, in this database; for
           AQM_POOLER=transaction, where connections cannot bring them along
 dump      write the schema to migrations/schema.sql
-upgrade-postgres
-          copy the data of the embedded PostgreSQL in AQM_DATA_DIR to the major version of the
-          installed programs; needs the older programs too, and stopped services
 
 A migration may take hours. Its progress is printed on stderr every 10 seconds.
 ${WHICH_DATABASE}`,
   exitCodes: { [EXIT.STATE]: 'status: the schema is empty, older or newer than this version' },
   async run(options: Options, what = 'up') {
     if (options.evenIfData && what !== 'down') throw new UsageError('--even-if-data belongs to "down"');
-    if (options.from !== undefined && what !== UPGRADE) throw new UsageError(`--from belongs to "${UPGRADE}"`);
-    if (what === UPGRADE) return upgrade(options);
     return withDatabase(
       async (db, config, postgres) => {
         const work = WORK[what as keyof typeof WORK];
@@ -108,31 +92,6 @@ const WORK = {
     return { written, lines: [] };
   },
 };
-
-async function upgrade(options: Options): Promise<number> {
-  const config = readConfig(process.env);
-  if (config.databaseUrl !== undefined) {
-    throw new UsageError(`"${UPGRADE}" is for the embedded PostgreSQL, but DATABASE_URL is set`);
-  }
-  const upgraded = await upgradeEmbedded(join(config.dataDir, 'postgres'), {
-    log: createLogger('warn'),
-    settings: config,
-    migrationsDir: config.migrationsDir,
-    ...(config.postgresPackage !== undefined && { binariesPackage: config.postgresPackage }),
-    ...(options.from !== undefined && { olderPackage: options.from }),
-  });
-  if (!upgraded) {
-    print(options, { upgraded: false }, ['nothing to do: the data are of the installed major version']);
-    return EXIT.OK;
-  }
-  const { from, to, rows, kept } = upgraded;
-  print(options, { upgraded: true, from, to, rows, kept }, [
-    ...Object.entries(rows).map(([table, count]) => `copied: ${table}, ${count} rows`),
-    `upgraded: PostgreSQL ${from} to ${to}; the older data are kept in ${kept}, remove them when the service works`,
-    'next: run "aqm admin fence accept". To the restore fence this is another database, and nothing was handed out since',
-  ]);
-  return EXIT.OK;
-}
 
 async function after(db: Database, config: Config, done: Result): Promise<Result> {
   const { state } = await schemaState(db, config.migrationsDir);

@@ -154,7 +154,7 @@ export class EmbeddedPostgres {
     if (existsSync(this.#data())) return;
     if (existsSync(upgradeFolder(this.#folder))) {
       throw new UnusableDatabaseError(
-        `The data in ${this.#folder} are being copied to another major version of PostgreSQL. If the copying was interrupted, run "aqm migrate upgrade-postgres" again.`,
+        `The data in ${this.#folder} are being copied to another major version of PostgreSQL. If the copying was interrupted, run "aqm upgrade-postgres" again.`,
       );
     }
     this.#options.log.info({ folder: this.#folder }, 'creating a PostgreSQL cluster');
@@ -213,9 +213,7 @@ export class EmbeddedPostgres {
     if (theirs === ours) return;
     if (theirs === '') throw new UnusableDatabaseError(`${this.#data()} is no data folder of PostgreSQL.`);
     const isOlder = Number(theirs) < Number(ours);
-    const copied = isOlder
-      ? `run "aqm migrate upgrade-postgres", which copies the data to PostgreSQL ${ours}, or `
-      : '';
+    const copied = isOlder ? `run "aqm upgrade-postgres", which copies the data to PostgreSQL ${ours}, or ` : '';
     throw new UnusableDatabaseError(
       `The data in ${this.#folder} are of PostgreSQL ${theirs}, and the programs are of PostgreSQL ${ours}. Install those of ${theirs} beside them (${installationOf(theirs)}). Then ${copied}set AQM_POSTGRES_PACKAGE=postgres-${theirs}.`,
     );

@@ -158,7 +158,7 @@ describe('data of another major version', () => {
     expect(readFileSync(path('postgresql.log'), 'utf8')).not.toContain('incompatible');
   });
 
-  test('are copied by "aqm migrate upgrade-postgres": stock, answers and epoch are the same', async () => {
+  test('are copied by "aqm upgrade-postgres": stock, answers and epoch are the same', async () => {
     const older = postgresModule('postgres-17') ?? '';
     const before = await start({ AQM_POSTGRES_PACKAGE: older });
     const [bob, alice] = [
@@ -175,13 +175,13 @@ describe('data of another major version', () => {
     };
     const answer = ids((await alice.fetch(request)).coins);
     const { databaseEpoch } = await bob.count();
-    const upgrade = () => command('migrate', 'upgrade-postgres', '--from', older);
+    const upgrade = () => command('upgrade-postgres', '--from', older);
     const inUse = await upgrade();
     expect(inUse).toMatchObject({ code: 1, stdout: '' });
     expect(inUse.stderr).toMatch(/^A service uses the PostgreSQL in .*\. Stop it, and run the command again\.$/m);
     expect(await stop(before)).toBe(0);
 
-    const without = await command('migrate', 'upgrade-postgres', '--from', 'postgres-nowhere');
+    const without = await command('upgrade-postgres', '--from', 'postgres-nowhere');
     expect(without.code).toBe(1);
     expect(without.stderr).toContain('the npm package postgres-nowhere is not installed. Install it: npm install');
     const { code, stdout } = await upgrade();
@@ -213,7 +213,7 @@ describe('data of another major version', () => {
   test('a copy that was interrupted is refused by services and done again', async () => {
     const older = postgresModule('postgres-17') ?? '';
     expect(await stop(await start({ AQM_POSTGRES_PACKAGE: older }))).toBe(0);
-    const interrupted = spawn(process.execPath, [AQM, 'migrate', 'upgrade-postgres', '--from', older], {
+    const interrupted = spawn(process.execPath, [AQM, 'upgrade-postgres', '--from', older], {
       env: { ...process.env, DATABASE_URL: '', AQM_DATA_DIR: dataDir },
       stdio: 'ignore',
     });
@@ -223,8 +223,8 @@ describe('data of another major version', () => {
     await ended;
     const { code, stderr } = await command('serve');
     expect(code).toBe(1);
-    expect(stderr).toContain('run "aqm migrate upgrade-postgres" again');
-    expect(await command('migrate', 'upgrade-postgres', '--from', older)).toMatchObject({ code: 0 });
+    expect(stderr).toContain('run "aqm upgrade-postgres" again');
+    expect(await command('upgrade-postgres', '--from', older)).toMatchObject({ code: 0 });
     expect(await command('migrate', 'status')).toMatchObject({ code: 0 });
   });
 });
