@@ -45,6 +45,8 @@ const SHUTDOWN_MODES = [
 
 export interface EmbeddedPostgresOptions {
   readonly log: Logger;
+  /** Interrupts the start, with its reason. */
+  readonly stop?: AbortSignal | undefined;
   /** The npm package of the binaries; see findBinaries. */
   readonly binariesPackage?: string;
   /** Additional `name=value` settings of postgresql.conf. */
@@ -184,6 +186,8 @@ export class EmbeddedPostgres {
     for (;;) {
       const failure = await this.#tryConnect();
       if (!failure) return;
+      // Later the server is needed, to stop in order.
+      if (!this.#watcher) this.#options.stop?.throwIfAborted();
       if (Date.now() > deadline) {
         throw new UnusableDatabaseError(
           `PostgreSQL in ${this.#folder} does not start: ${this.#lastComplaint() ?? (failure as Error).message}. See ${this.#logFile()}.`,

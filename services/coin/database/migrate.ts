@@ -32,6 +32,8 @@ export interface MigrateOptions {
   readonly onProgress?: (progress: MigrationProgress) => void;
   /** The interval between two reports, in milliseconds (default 10,000). */
   readonly reportIntervalMs?: number;
+  /** Interrupts the wait for another process, with its reason. */
+  readonly stop?: AbortSignal | undefined;
 }
 
 const REPORT_INTERVAL_MS = 10_000;
@@ -167,13 +169,14 @@ const LOCK = '3853314791062309107';
  */
 async function withLock<T>(
   db: Database,
-  { onProgress = () => {}, reportIntervalMs = REPORT_INTERVAL_MS }: MigrateOptions,
+  { onProgress = () => {}, reportIntervalMs = REPORT_INTERVAL_MS, stop }: MigrateOptions,
   work: (transaction: Database, onBegin: (migration: string) => void) => Promise<T>,
 ): Promise<T> {
   const begin = performance.now();
   for (let reports = 1; ; await setTimeout(LOCK_INTERVAL_MS)) {
     const done = await withLockNow(db, onProgress, reportIntervalMs, work);
     if (done) return done.result;
+    stop?.throwIfAborted();
     const waitedMs = performance.now() - begin;
     if (waitedMs < reports * reportIntervalMs) continue;
     reports += 1;

@@ -45,12 +45,13 @@ export const LONG_STATEMENT_TIMEOUT_MS = 604_800_000;
 
 /**
  * Connects to `databaseUrl`, or to the embedded PostgreSQL, which is started if it does not run.
+ * @param stop interrupts the start of the embedded PostgreSQL, with its reason
  */
-export async function openPostgres(options: PostgresOptions, log: Logger): Promise<OpenPostgres> {
+export async function openPostgres(options: PostgresOptions, log: Logger, stop?: AbortSignal): Promise<OpenPostgres> {
   const { databaseUrl, readDatabaseUrl, dataDir, postgresPackage } = options;
   const embedded =
     databaseUrl === undefined
-      ? await EmbeddedPostgres.open(join(dataDir, 'postgres'), { log, binariesPackage: postgresPackage })
+      ? await EmbeddedPostgres.open(join(dataDir, 'postgres'), { log, stop, binariesPackage: postgresPackage })
       : undefined;
   const connectionString = withoutTlsOnSocket(databaseUrl ?? embedded?.connectionString() ?? '');
   const waiting = new QueueDelayEstimate();

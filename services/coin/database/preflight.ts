@@ -22,9 +22,15 @@ export interface Requirements extends Timeouts {
  * Checks, before the service accepts calls, everything on which the promises depend: the version,
  * the durability settings, the isolation level, the timeouts, and the schema. Migrates an empty
  * database, and the embedded one also from an older schema. Waits while another process migrates.
+ * @param stop interrupts the wait for a migration of another process, with its reason
  * @throws UnusableDatabaseError
  */
-export async function prepareDatabase(postgres: OpenPostgres, required: Requirements, log: Logger): Promise<void> {
+export async function prepareDatabase(
+  postgres: OpenPostgres,
+  required: Requirements,
+  log: Logger,
+  stop?: AbortSignal,
+): Promise<void> {
   const { db, replica, isEmbedded } = postgres;
   const { migrationsDir, pooler } = required;
   await checkSettings(db);
@@ -39,7 +45,7 @@ export async function prepareDatabase(postgres: OpenPostgres, required: Requirem
   const before = await schemaState(db, migrationsDir);
   if (before.state === 'empty' || before.state === 'older') {
     const isOurs = before.state === 'empty' || isEmbedded;
-    const options = logged(log);
+    const options = { ...logged(log), stop };
     await postgres.withLongTimeouts(async (long) => {
       await (isOurs ? migrateUp(long, migrationsDir, options) : awaitMigration(long, options));
     });

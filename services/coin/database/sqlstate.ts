@@ -1,14 +1,18 @@
 import { DatabaseError } from 'pg';
 import { DatabaseUnavailableError, DomainError, OverloadedError } from '../errors';
 
+/** Codes with which PostgreSQL answers, but refuses a new connection. */
+const LOGIN_REFUSED = [
+  '28', // wrong password, no rule in pg_hba.conf, a role that may not log in
+  '3D000', // no such database: it was renamed, or is being restored
+];
 /**
  * SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which a retry, later or
  * elsewhere, may succeed.
  */
 const UNAVAILABLE = [
   '08', // connection exception
-  '28', // login refused: the role is locked, or its password was changed
-  '3D000', // there is no such database
+  ...LOGIN_REFUSED,
   '53', // insufficient resources: disk full, out of memory, too many connections
   '57P', // shut down, crashed, starting up
   '58', // system error: I/O

@@ -99,6 +99,10 @@ WHERE datname = current_database() AND query LIKE '%pg_try_advisory_xact_lock%' 
           while ((await seen()) === 0);
         })(),
       ]);
+      const stop = new AbortController();
+      const stopped = prepareDatabase(service, { ...required, pooler }, pino({ level: 'silent' }), stop.signal);
+      stop.abort(new Error('the process was stopped'));
+      await expect(stopped).rejects.toThrow('the process was stopped');
       await sql`INSERT INTO kysely_migration VALUES ('9999_test', ${new Date().toISOString()})`.execute(other);
     });
     await prepared;
