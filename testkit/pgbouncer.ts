@@ -19,8 +19,15 @@ export class PgBouncer {
     this.#folder = folder;
   }
 
-  /** @param socketFolder the socket folder of its PostgreSQL, which need not run yet */
-  static async start(folder: string, socketFolder: string): Promise<PgBouncer> {
+  /**
+   * @param socketFolder the socket folder of its PostgreSQL, which need not run yet
+   * @param settings settings that differ from deploy/pgbouncer.ini
+   */
+  static async start(
+    folder: string,
+    socketFolder: string,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<PgBouncer> {
     const pgbouncer = new PgBouncer(folder);
     mkdirSync(folder, { recursive: true });
     const own: Record<string, string> = {
@@ -28,9 +35,10 @@ export class PgBouncer {
       listen_addr: '',
       auth_type: 'any',
       auth_file: '',
+      ...settings,
     };
     // Not with %include: a repeated section starts with the defaults.
-    const deployed = readFileSync(INI, 'utf8').replace(/^(\S+) = .*$/gm, (line, name: string) =>
+    const deployed = readFileSync(INI, 'utf8').replace(/^(\S+) =.*$/gm, (line, name: string) =>
       name in own ? `${name} = ${own[name]}` : line,
     );
     writeFileSync(join(folder, 'pgbouncer.ini'), `${deployed}\nunix_socket_dir = ${folder}\nadmin_users = postgres\n`);

@@ -42,10 +42,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
 
   const postgres = await openPostgres(config, logger);
   try {
-    await prepareDatabase(postgres.db, config.migrationsDir, {
-      migrateOlder: postgres.isEmbedded,
-      ...(config.pooler === 'transaction' && { timeouts: config }),
-    });
+    await prepareDatabase(postgres, config, logger);
     const fence = await Fence.open({
       db: postgres.db,
       folder: config.fenceDir,

@@ -126,10 +126,7 @@ export async function runWorkers(config: Config, log: Logger, stopped: Promise<N
   // Opened here, so that an embedded PostgreSQL outlives its workers and a wrong database is reported once.
   const postgres = await openPostgres(config, log);
   try {
-    await prepareDatabase(postgres.db, config.migrationsDir, {
-      migrateOlder: postgres.isEmbedded,
-      ...(config.pooler === 'transaction' && { timeouts: config }),
-    });
+    await prepareDatabase(postgres, config, log);
     const address = `${config.host}:${config.port || (await freePort(config.host))}`;
     const workers = new Workers({ ...config, address, log });
     await workers.start();

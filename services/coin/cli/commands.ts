@@ -17,6 +17,10 @@ export const GROUPS: Readonly<Record<string, string>> = {
 export const COMMANDS: Readonly<Record<string, Entry>> = {
   serve: { summary: 'run the coin service until SIGTERM', load: () => require('./serve') },
   migrate: { summary: 'bring the schema of the database up to date', load: () => require('./migrate') },
+  'upgrade-postgres': {
+    summary: "copy the embedded PostgreSQL's data to a newer major version",
+    load: () => require('./upgrade-postgres'),
+  },
   config: { summary: 'print the effective settings, without secrets', load: () => require('./config') },
   doctor: { summary: 'check the installation and suggest fixes', load: () => require('./doctor') },
   token: { summary: 'print tokens for local runs', load: () => require('./token') },

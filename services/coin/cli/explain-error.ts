@@ -1,5 +1,5 @@
 import { ConfigError } from '../config';
-import { UnusableDatabaseError } from '../database/preflight';
+import { UnusableDatabaseError } from '../database/unusable-database-error';
 import { DatabaseUnavailableError, FencedError } from '../errors';
 import { DatabaseChangedError } from '../fence/resolve';
 import { WatermarkUnusableError } from '../fence/watermark';

@@ -2,36 +2,56 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config';
 import { dumpSchema } from '../database/dump-schema';
-import { migrateDown, migrateUp, type SchemaState, schemaState } from '../database/migrate';
+import {
+  type MigrateOptions,
+  type MigrationProgress,
+  migrateDown,
+  migrateUp,
+  type SchemaState,
+  schemaState,
+} from '../database/migrate';
+import type { OpenPostgres } from '../database/open';
 import type { Database } from '../database/pool';
 import { setTimeouts } from '../database/timeouts';
 import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
+import { UsageError } from './usage-error';
 import { WHICH_DATABASE, withDatabase } from './with-database';
+
+interface Options extends JsonOption {
+  readonly evenIfData?: true;
+}
 
 export const command: CommandDefinition = {
   define: (command) => {
     const what = command.createArgument('[what]', 'what to do (default up)').choices(Object.keys(WORK));
-    command.addArgument(what).addOption(jsonOption());
+    command
+      .addArgument(what)
+      .option('--even-if-data', 'down: undo the migration although this may delete data')
+      .addOption(jsonOption());
   },
   details: `up        run every missing migration; safe to run in several processes at once
-down      undo the last migration
+down      undo the last migration; refused while tables have data, unless --even-if-data is given
 status    show how the schema relates to this version
 timeouts  set the AQM_…_TIMEOUT_MS on the role of DATABASE_URL, in this database; for
           AQM_POOLER=transaction, where connections cannot bring them along
 dump      write the schema to migrations/schema.sql
 
+A migration may take hours. Its progress is printed on stderr every 10 seconds.
 ${WHICH_DATABASE}`,
   exitCodes: { [EXIT.STATE]: 'status: the schema is empty, older or newer than this version' },
-  run: (options: JsonOption, what = 'up') =>
-    withDatabase(
-      async (db, config) => {
-        const { lines, code = EXIT.OK, ...result } = await WORK[what as keyof typeof WORK](db, config);
+  async run(options: Options, what = 'up') {
+    if (options.evenIfData && what !== 'down') throw new UsageError('--even-if-data belongs to "down"');
+    return withDatabase(
+      async (db, config, postgres) => {
+        const work = WORK[what as keyof typeof WORK];
+        const { lines, code = EXIT.OK, ...result } = await work(db, config, postgres, options);
         print(options, result, lines);
         return code;
       },
       { schema: 'any' },
-    ),
+    );
+  },
 };
 
 interface Result {
@@ -40,13 +60,21 @@ interface Result {
   readonly [name: string]: unknown;
 }
 
+const PROGRESS: MigrateOptions = { onProgress: (progress) => console.error(sentenceOf(progress)) };
+
 const WORK = {
-  up: async (db: Database, config: Config): Promise<Result> => {
-    const applied = await migrateUp(db, config.migrationsDir);
+  up: async (db: Database, config: Config, { withLongTimeouts }: OpenPostgres): Promise<Result> => {
+    const applied = await withLongTimeouts((long) => migrateUp(long, config.migrationsDir, PROGRESS));
     return after(db, config, { applied, lines: applied.map((name) => `applied: ${name}`) });
   },
-  down: async (db: Database, config: Config): Promise<Result> => {
-    const undone = await migrateDown(db, config.migrationsDir);
+  down: async (
+    db: Database,
+    config: Config,
+    { withLongTimeouts }: OpenPostgres,
+    { evenIfData }: Options,
+  ): Promise<Result> => {
+    const options = { ...PROGRESS, evenIfData: evenIfData ?? false };
+    const undone = await withLongTimeouts((long) => migrateDown(long, config.migrationsDir, options));
     return after(db, config, { undone, lines: undone.map((name) => `undone: ${name}`) });
   },
   status: async (db: Database, config: Config): Promise<Result> => {
@@ -68,6 +96,11 @@ const WORK = {
 async function after(db: Database, config: Config, done: Result): Promise<Result> {
   const { state } = await schemaState(db, config.migrationsDir);
   return { state, ...done, lines: [...done.lines, `schema: ${state}`] };
+}
+
+function sentenceOf({ migration, seconds, doing }: MigrationProgress): string {
+  if (migration === undefined) return `Another process migrates the database; waiting for ${seconds} s.`;
+  return `${migration} has been running for ${seconds} s${doing === undefined ? '' : `; it ${doing}`}.`;
 }
 
 function differences(schema: SchemaState): string[] {

@@ -1,5 +1,5 @@
 import { type Config, readConfig } from '../config';
-import { openPostgres } from '../database/open';
+import { type OpenPostgres, openPostgres } from '../database/open';
 import type { Database } from '../database/pool';
 import { requireSchema } from '../database/preflight';
 import { createLogger } from '../logger';
@@ -12,7 +12,7 @@ const LONG_TIMEOUTS = { statementTimeoutMs: 600_000, lockTimeoutMs: 60_000 };
  * @throws ConfigError, UnusableDatabaseError if the schema is not current, DatabaseUnavailableError
  */
 export async function withDatabase<T>(
-  work: (db: Database, config: Config) => Promise<T>,
+  work: (db: Database, config: Config, postgres: OpenPostgres) => Promise<T>,
   { schema }: { readonly schema: 'current' | 'any' } = { schema: 'current' },
 ): Promise<T> {
   const own = readConfig(process.env);
@@ -20,7 +20,7 @@ export async function withDatabase<T>(
   const postgres = await openPostgres(config, createLogger('warn'));
   try {
     if (schema === 'current') await requireSchema(postgres.db, config.migrationsDir);
-    return await work(postgres.db, config);
+    return await work(postgres.db, config, postgres);
   } finally {
     await postgres.close();
   }

@@ -3,7 +3,7 @@ import { ConfigError } from './config-error';
 import { packageRoot } from './package-root';
 import { readSettings } from './read-settings';
 import type { SettingValues } from './settings';
-import { isLoopback, wrongDatabaseParameters } from './urls';
+import { databaseUrlProblems, isLoopback } from './urls';
 
 export type { Rate } from './formats';
 export { ConfigError };
@@ -112,8 +112,8 @@ function contradictions(values: Partial<SettingValues>): string[] {
     ],
   ];
   return [
-    ...wrongDatabaseParameters('DATABASE_URL', databaseUrl ?? ''),
-    ...wrongDatabaseParameters('AQM_READ_DATABASE_URL', readDatabaseUrl ?? ''),
+    ...(databaseUrl === undefined ? [] : databaseUrlProblems('DATABASE_URL', databaseUrl)),
+    ...(readDatabaseUrl === undefined ? [] : databaseUrlProblems('AQM_READ_DATABASE_URL', readDatabaseUrl)),
     ...rules.filter(([isBroken]) => isBroken).map(([, sentence]) => sentence),
   ];
 }

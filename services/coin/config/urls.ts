@@ -35,13 +35,57 @@ const GOVERNED_BY_A_SETTING: Readonly<Record<string, string>> = {
   database: 'the path of the URL',
 };
 
+/** The form of a PostgreSQL URL, and what is often forgotten. */
+const DATABASE_URL_FORM =
+  'It must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE with one host, and special characters in user and password must be percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40, % is %25';
+
+/**
+ * Explains what is wrong with a PostgreSQL URL. Repeats no part of it, because any could be a piece
+ * of a password with an unescaped character.
+ */
+export function databaseUrlProblems(setting: string, url: string): string[] {
+  const parsed = parseDatabaseUrl(url);
+  const [, hosts = ''] = /^\w+:\/\/(?:[^/?#]*@)?([^/?#@]*)/.exec(url) ?? [];
+  const host = parsed?.searchParams.get('host') ?? '';
+  if (hosts.includes(',') || (host.includes(',') && !host.startsWith('/'))) {
+    return [
+      `${setting} names several hosts, and the service connects to one: name the primary by a name that moves with it, or a pooler (docs/runbook.md, "Failover")`,
+    ];
+  }
+  if (!parsed) return [`${setting} cannot be parsed (Invalid URL). ${DATABASE_URL_FORM}`];
+  const { username, password, pathname, searchParams } = parsed;
+  if (url.includes('#') || pathname.includes('@') || ![username, password, pathname].every(isDecodable)) {
+    return [`${setting} has a character that must be percent-encoded. ${DATABASE_URL_FORM}`];
+  }
+  if (/\D/.test(searchParams.get('port') ?? '')) return [`${setting} has a parameter "port" that is not a number`];
+  if (searchParams.get('sslrootcert') === 'system') {
+    return [`${setting} must not have "sslrootcert=system"; leave sslrootcert out to trust Node's root certificates`];
+  }
+  return wrongDatabaseParameters(setting, parsed);
+}
+
+/** Parses a PostgreSQL URL as pg does: it may have a user without a host, if the query has the host. */
+function parseDatabaseUrl(url: string): URL | null {
+  return URL.parse(url) ?? URL.parse(url.replace('@/', '@localhost/'));
+}
+
+/** A "%" without two hexadecimal digits stands for itself. */
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text.replace(/%(?![\da-f]{2})/gi, '%25'));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Explains which query parameters of a PostgreSQL URL are not allowed. pg ignores the ones that it does not know, so a
  * misspelt `sslmode` would silently connect without TLS. A name is repeated only if it resembles a parameter: in a URL
- * whose password has an unescaped `?`, what follows is a piece of the password. A URL that cannot be parsed has none.
+ * whose password has an unescaped `?`, what follows is a piece of the password.
  */
-export function wrongDatabaseParameters(setting: string, url: string): string[] {
-  const names = [...new Set(URL.parse(url)?.searchParams.keys())];
+function wrongDatabaseParameters(setting: string, { searchParams }: URL): string[] {
+  const names = [...new Set(searchParams.keys())];
   return names
     .filter((name) => !DATABASE_PARAMETERS.includes(name))
     .map((name) => {

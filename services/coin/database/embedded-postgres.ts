@@ -1,17 +1,36 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { Client } from 'pg';
 import type { Logger } from 'pino';
-import { type Binaries, findBinaries, spawnUnprivileged } from './embedded-binaries';
+import { type Binaries, findBinaries, installationOf, majorOf, spawnUnprivileged } from './embedded-binaries';
+import { PORT, SOCKET, socketFolder } from './embedded-socket';
+import { identityOf, isPostgresOf } from './process-identity';
+import { UnusableDatabaseError } from './unusable-database-error';
 
 /** The time between two checks that PostgreSQL is alive, in milliseconds. */
 const WATCH_INTERVAL_MS = 200;
 /** The longest time that a start (with crash recovery) may take, in milliseconds. */
 const START_TIMEOUT_MS = 60_000;
+/** The longest pause before PostgreSQL is started again that ended at once, in milliseconds. */
+const MAX_PAUSE_MS = 1000;
+/** As much of the server's log is searched for its last error, in bytes. */
+const LOG_END_BYTES = 16_384;
 /**
  * The shutdown modes, each tried for `timeoutMs` before the next, harder one. "Fast" rolls back
  * open transactions and writes a checkpoint. "Immediate" leaves recovery to the next start, as a
@@ -23,15 +42,11 @@ const SHUTDOWN_MODES = [
   { mode: 'immediate', signal: 'SIGQUIT', timeoutMs: 10_000 },
   { mode: 'kill', signal: 'SIGKILL', timeoutMs: 10_000 },
 ] as const;
-const PORT = 5432;
-/**
- * The longest folder of a Unix socket: the path that Linux and macOS accept, without the file's own
- * name.
- */
-const MAX_SOCKET_FOLDER = 103 - `/.s.PGSQL.${PORT}`.length;
 
 export interface EmbeddedPostgresOptions {
   readonly log: Logger;
+  /** Interrupts the start, with its reason. */
+  readonly stop?: AbortSignal | undefined;
   /** The npm package of the binaries; see findBinaries. */
   readonly binariesPackage?: string;
   /** Additional `name=value` settings of postgresql.conf. */
@@ -57,24 +72,25 @@ export class EmbeddedPostgres {
   #watcher: NodeJS.Timeout | undefined;
   #starting: Promise<void> | undefined;
 
-  private constructor(folder: string, binaries: Binaries, options: EmbeddedPostgresOptions) {
+  private constructor(folder: string, socketFolder: string, binaries: Binaries, options: EmbeddedPostgresOptions) {
     this.#folder = folder;
+    this.#socketFolder = socketFolder;
     this.#binaries = binaries;
     this.#options = options;
-    const inside = join(folder, 'socket');
-    const outside = join(tmpdir(), `aqm-${createHash('sha256').update(folder).digest('hex').slice(0, 16)}`);
-    this.#socketFolder = inside.length <= MAX_SOCKET_FOLDER ? inside : outside;
   }
 
-  /** Starts the PostgreSQL in `folder`, or uses the one that runs there. */
+  /**
+   * Starts the PostgreSQL in `folder`, or uses the one that runs there.
+   * @throws UnusableDatabaseError if an operator must do something about the folder
+   */
   static async open(folder: string, options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
     const absolute = resolve(folder);
+    forgetLibpqVariables();
     const binaries = await findBinaries(options.binariesPackage);
-    const embedded = new EmbeddedPostgres(absolute, binaries, options);
     mkdirSync(join(absolute, 'users'), { recursive: true, mode: 0o700 });
-    mkdirSync(embedded.#socketFolder, { recursive: true, mode: 0o700 });
+    const embedded = new EmbeddedPostgres(absolute, socketFolder(absolute), binaries, options);
     await embedded.#initialise();
-    writeFileSync(embedded.#userFile(), '');
+    embedded.#register();
     try {
       await embedded.#ensureRunning();
       await embedded.#createDatabase('aqm');
@@ -89,6 +105,11 @@ export class EmbeddedPostgres {
   /** Returns a connection string for libpq and pg. */
   connectionString(database = 'aqm'): string {
     return `postgresql:///${database}?host=${encodeURIComponent(this.#socketFolder)}&port=${PORT}&user=postgres`;
+  }
+
+  /** Returns true if other processes use the server too. */
+  isShared(): boolean {
+    return this.#otherUsers() > 0;
   }
 
   /** Unregisters this process, and stops the server when no other process uses it. */
@@ -112,7 +133,7 @@ export class EmbeddedPostgres {
    */
   async #hasStopped(pid: number, timeoutMs: number): Promise<boolean> {
     const deadline = Date.now() + timeoutMs;
-    while (this.#serverPid() === pid && signal(pid, 0)) {
+    while (this.#serverPid() === pid) {
       if (Date.now() > deadline) return false;
       await setTimeout(20);
     }
@@ -121,8 +142,7 @@ export class EmbeddedPostgres {
 
   #watch(): void {
     this.#watcher = setInterval(() => {
-      const pid = this.#serverPid();
-      if (this.#starting || (pid !== undefined && signal(pid, 0))) return;
+      if (this.#starting || this.#isAlive()) return;
       this.#options.log.warn('the embedded PostgreSQL has died; restarting it');
       this.#starting = this.#ensureRunning()
         .catch((error: unknown) => this.#options.log.error({ err: error }, 'cannot start PostgreSQL; retrying'))
@@ -134,6 +154,11 @@ export class EmbeddedPostgres {
 
   async #initialise(): Promise<void> {
     if (existsSync(this.#data())) return;
+    if (existsSync(upgradeFolder(this.#folder))) {
+      throw new UnusableDatabaseError(
+        `The data in ${this.#folder} are being copied to another major version of PostgreSQL. If the copying was interrupted, run "aqm upgrade-postgres" again.`,
+      );
+    }
     this.#options.log.info({ folder: this.#folder }, 'creating a PostgreSQL cluster');
     const draft = join(this.#folder, `data-${randomUUID()}`);
     const args = ['-D', draft, '-U', 'postgres', '--auth=trust', '--locale=C', '--encoding=UTF8'];
@@ -156,25 +181,53 @@ export class EmbeddedPostgres {
   async #ensureRunning(): Promise<void> {
     const deadline = Date.now() + START_TIMEOUT_MS;
     let server: ReturnType<typeof spawnUnprivileged> | undefined;
+    let nextStart = 0;
+    let pauseMs = 50;
     for (;;) {
       const failure = await this.#tryConnect();
       if (!failure) return;
+      // Later the server is needed, to stop in order.
+      if (!this.#watcher) this.#options.stop?.throwIfAborted();
       if (Date.now() > deadline) {
-        throw new Error(`PostgreSQL in ${this.#folder} does not start. See ${this.#logFile()}.`, { cause: failure });
+        throw new UnusableDatabaseError(
+          `PostgreSQL in ${this.#folder} does not start: ${this.#lastComplaint() ?? (failure as Error).message}. See ${this.#logFile()}.`,
+          { cause: failure },
+        );
       }
       // No server listens, so one is started. If another process is faster, its lock file ends this
       // server at once.
       const ended = !server || server.exitCode !== null || server.signalCode !== null;
       const { code } = failure as { code?: string };
-      if (ended && (code === 'ECONNREFUSED' || code === 'ENOENT')) server = this.#spawnServer();
+      const isSilent = code === 'ECONNREFUSED' || code === 'ENOENT';
+      if (ended && isSilent && Date.now() >= nextStart && this.#serverPid() === undefined) {
+        this.#removeStaleLocks();
+        this.#requireOwnVersion();
+        server = this.#spawnServer();
+        nextStart = Date.now() + pauseMs;
+        pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs);
+      }
       await setTimeout(50);
     }
+  }
+
+  /** @throws UnusableDatabaseError if the data were written by another major version, which could not read them */
+  #requireOwnVersion(): void {
+    const theirs = textOf(join(this.#data(), 'PG_VERSION')).trim();
+    const ours = majorOf(this.#binaries);
+    if (theirs === ours) return;
+    if (theirs === '') throw new UnusableDatabaseError(`${this.#data()} is no data folder of PostgreSQL.`);
+    const isOlder = Number(theirs) < Number(ours);
+    const copied = isOlder ? `run "aqm upgrade-postgres", which copies the data to PostgreSQL ${ours}, or ` : '';
+    throw new UnusableDatabaseError(
+      `The data in ${this.#folder} are of PostgreSQL ${theirs}, and the programs are of PostgreSQL ${ours}. Install those of ${theirs} beside them (${installationOf(theirs)}). Then ${copied}set AQM_POSTGRES_PACKAGE=postgres-${theirs}.`,
+    );
   }
 
   #spawnServer() {
     const settings = [
       'listen_addresses=',
-      `unix_socket_directories=${this.#socketFolder}`,
+      // A list, in which quotes protect a comma.
+      `unix_socket_directories="${this.#socketFolder.replaceAll('"', '""')}"`,
       `port=${PORT}`,
       'max_connections=200',
       // Otherwise the log contains whole rows, with ids and key bytes, where a constraint is
@@ -190,9 +243,19 @@ export class EmbeddedPostgres {
       detached: true,
       stdio: ['ignore', logFile, logFile],
     });
+    closeSync(logFile);
     server.on('error', (error) => this.#options.log.error({ err: error }, 'cannot run PostgreSQL'));
     server.unref();
     return server;
+  }
+
+  /** Returns the last error in the server's log. */
+  #lastComplaint(): string | undefined {
+    const log = openSync(this.#logFile(), 'a+');
+    const end = Buffer.alloc(Math.min(LOG_END_BYTES, fstatSync(log).size));
+    readSync(log, end, 0, end.length, fstatSync(log).size - end.length);
+    closeSync(log);
+    return [...end.toString().matchAll(/(?:FATAL|PANIC): +(.*)/g)].at(-1)?.[1];
   }
 
   async #tryConnect(database = 'postgres'): Promise<unknown> {
@@ -222,26 +285,92 @@ export class EmbeddedPostgres {
     }
   }
 
+  /** Returns true while the server's process is there. Without /proc, its number has to do, because this is asked often. */
+  #isAlive(): boolean {
+    if (process.platform === 'linux') return this.#serverPid() !== undefined;
+    const pid = numberIn(this.#lockFile());
+    return pid !== undefined && signal(pid, 0);
+  }
+
+  /**
+   * Returns the process of the server. After a power cut, another process may have the number in
+   * the lock file; it must not be taken for the server, and never be signalled.
+   */
   #serverPid(): number | undefined {
-    try {
-      const pid = Number.parseInt(readFileSync(join(this.#data(), 'postmaster.pid'), 'utf8'), 10);
-      return pid > 0 ? pid : undefined;
-    } catch {
-      return undefined;
+    const pid = numberIn(this.#lockFile());
+    return pid !== undefined && isPostgresOf(pid, this.#data()) ? pid : undefined;
+  }
+
+  /**
+   * Removes lock files whose number another process has now. PostgreSQL would take that process for
+   * a server and refuse to start. It finds servers that lost their lock file by their shared memory.
+   */
+  #removeStaleLocks(): void {
+    for (const file of [this.#lockFile(), join(this.#socketFolder, `${SOCKET}.lock`)]) {
+      const pid = numberIn(file);
+      // PostgreSQL removes the file of a process that is gone by itself.
+      if (pid === undefined || !signal(pid, 0) || isPostgresOf(pid, this.#data())) continue;
+      this.#options.log.warn({ file, pid }, 'removing a stale lock file; another process has its process id now');
+      const removed = `${file}.${randomUUID()}`;
+      renameSync(file, removed);
+      const now = numberIn(removed);
+      // Another process has started a server meanwhile.
+      if (now !== undefined && isPostgresOf(now, this.#data())) linkSync(removed, file);
+      rmSync(removed);
     }
   }
 
+  /** Registers this process under its number, with its identity as the contents. */
+  #register(): void {
+    const draft = join(this.#folder, `user-${randomUUID()}`);
+    writeFileSync(draft, identityOf(process.pid) ?? '');
+    // A rename, so that no other process reads a file without contents.
+    renameSync(draft, this.#userFile());
+  }
+
   #otherUsers(): number {
-    return readdirSync(join(this.#folder, 'users')).filter((file) => {
-      const alive = signal(Number(file), 0);
-      if (!alive) rmSync(join(this.#folder, 'users', file), { force: true });
-      return alive;
+    return readdirSync(join(this.#folder, 'users')).filter((name) => {
+      if (name === String(process.pid)) return false;
+      const file = join(this.#folder, 'users', name);
+      const isAlive = identityOf(Number(name)) === textOf(file);
+      if (!isAlive) rmSync(file, { force: true });
+      return isAlive;
     }).length;
   }
 
   #data = () => join(this.#folder, 'data');
+  #lockFile = () => join(this.#data(), 'postmaster.pid');
   #logFile = () => join(this.#folder, 'postgresql.log');
   #userFile = () => join(this.#folder, 'users', String(process.pid));
+}
+
+/** Returns the folder in which embedded-upgrade.ts has the data of both major versions while it copies. */
+export function upgradeFolder(folder: string): string {
+  return join(folder, 'upgrade');
+}
+
+/**
+ * Removes the variables of libpq, such as PGSSLMODE, from the environment of this process. The
+ * driver reads them for all that a connection string leaves open, and they are meant for another
+ * server than this one.
+ */
+function forgetLibpqVariables(): void {
+  for (const name of Object.keys(process.env).filter((one) => /^PG[A-Z_]+$/.test(one))) delete process.env[name];
+}
+
+/** Returns the number in the first line of a lock file. */
+function numberIn(file: string): number | undefined {
+  const number = Number.parseInt(textOf(file), 10);
+  return number > 0 ? number : undefined;
+}
+
+/** Returns the contents of a file; of one that is not there, an empty text. */
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** Sends a signal. Returns false if the process does not exist; signal 0 only checks that. */

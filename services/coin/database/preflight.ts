@@ -1,35 +1,66 @@
 import { sql } from 'kysely';
+import type { Logger } from 'pino';
 import { run } from './connection';
-import { migrateUp, type SchemaState, schemaState } from './migrate';
+import { awaitMigration, type MigrateOptions, migrateUp, type SchemaState, schemaState } from './migrate';
+import type { OpenPostgres } from './open';
 import type { Database, Timeouts } from './pool';
-import { readTimeouts } from './timeouts';
-
-/** The database cannot be used as it is. The message says what to do. */
-export class UnusableDatabaseError extends Error {
-  override readonly name = 'UnusableDatabaseError';
-}
+import { isTransactionPooler, UNDECLARED_POOLER } from './pooler';
+import { type CountReplica, replicaTimeouts } from './replica';
+import { readTimeouts, type Timeout } from './timeouts';
+import { UnusableDatabaseError } from './unusable-database-error';
 
 /** The oldest supported PostgreSQL, as server_version_num: 16. */
 const MIN_SERVER_VERSION = 160_000;
 
+/** What the service requires of its connections, and where its migrations are. */
+export interface Requirements extends Timeouts {
+  readonly migrationsDir: string;
+  readonly pooler: 'none' | 'transaction';
+}
+
 /**
  * Checks, before the service accepts calls, everything on which the promises depend: the version,
- * the durability settings, the isolation level, the schema, and the `timeouts` where connections
- * cannot set them. Migrates an empty database, and with `migrateOlder` also an older schema.
+ * the durability settings, the isolation level, the timeouts, and the schema. Migrates an empty
+ * database, and the embedded one also from an older schema. Waits while another process migrates.
+ * @param stop interrupts the wait for a migration of another process, with its reason
  * @throws UnusableDatabaseError
  */
 export async function prepareDatabase(
-  db: Database,
-  migrationsDir: string,
-  options: { readonly migrateOlder: boolean; readonly timeouts?: Timeouts },
+  postgres: OpenPostgres,
+  required: Requirements,
+  log: Logger,
+  stop?: AbortSignal,
 ): Promise<void> {
+  const { db, replica, isEmbedded } = postgres;
+  const { migrationsDir, pooler } = required;
   await checkSettings(db);
-  if (options.timeouts) await checkTimeouts(db, options.timeouts);
+  // Named statements would meet in connections that are not the service's own.
+  if (pooler === 'none' && !isEmbedded && (await postgres.withLongTimeouts(isTransactionPooler))) {
+    throw new UnusableDatabaseError(
+      'DATABASE_URL leads to a pooler in transaction mode. Set AQM_POOLER=transaction, and run "aqm migrate timeouts" once.',
+    );
+  }
+  await checkTimeouts(db, required, pooler);
+  if (pooler === 'none' && replica) await checkReplicaTimeouts(replica, replicaTimeouts(required));
   const before = await schemaState(db, migrationsDir);
-  if (before.state === 'empty' || (before.state === 'older' && options.migrateOlder)) {
-    await migrateUp(db, migrationsDir);
+  if (before.state === 'empty' || before.state === 'older') {
+    const isOurs = before.state === 'empty' || isEmbedded;
+    const options = { ...logged(log), stop };
+    await postgres.withLongTimeouts(async (long) => {
+      await (isOurs ? migrateUp(long, migrationsDir, options) : awaitMigration(long, options));
+    });
   }
   refuseOtherSchema(await schemaState(db, migrationsDir));
+}
+
+/** Logs the progress of a migration. */
+function logged(log: Logger): MigrateOptions {
+  return {
+    onProgress: ({ migration, ...progress }) => {
+      if (migration === undefined) log.warn(progress, 'waiting for another process that migrates the database');
+      else log.warn({ migration, ...progress }, 'migrating the database');
+    },
+  };
 }
 
 /**
@@ -84,11 +115,30 @@ SELECT current_setting('server_version_num')::int AS version,
   if (problems.length > 0) throw new UnusableDatabaseError(`The database cannot be used: ${problems.join('; ')}.`);
 }
 
-async function checkTimeouts(db: Database, wanted: Timeouts): Promise<void> {
-  const wrong = (await readTimeouts(db, wanted)).filter(({ foundMs, wantedMs }) => foundMs !== wantedMs);
-  if (wrong.length === 0) return;
-  const list = wrong.map(({ name, foundMs, wantedMs }) => `${name} is ${foundMs} ms instead of ${wantedMs} ms`);
+/** Checks the timeouts that are in force on a connection, which a pooler may not have passed on. */
+async function checkTimeouts(db: Database, wanted: Timeouts, pooler: 'none' | 'transaction'): Promise<void> {
+  const wrong = wrongTimeouts(await readTimeouts(db, wanted));
+  if (wrong === undefined) return;
   throw new UnusableDatabaseError(
-    `The database cannot be used through the pooler, which passes no timeouts on: ${list.join('; ')}. Run "aqm migrate timeouts" with the settings of the service, and then RECONNECT in PgBouncer's console.`,
+    pooler === 'transaction'
+      ? `The database cannot be used through the pooler, which passes no timeouts on: ${wrong}. Run "aqm migrate timeouts" with the settings of the service, and then RECONNECT in PgBouncer's console.`
+      : `DATABASE_URL leads to a pooler that ignores the timeouts of the service (${wrong}): ${UNDECLARED_POOLER}.`,
   );
+}
+
+/** Checks the same of the replica. One that cannot be reached is not needed: the primary counts. */
+async function checkReplicaTimeouts({ db }: CountReplica, wanted: Timeouts): Promise<void> {
+  const found = await readTimeouts(db, wanted).catch(() => []);
+  const wrong = wrongTimeouts(found);
+  if (wrong === undefined) return;
+  throw new UnusableDatabaseError(
+    `AQM_READ_DATABASE_URL leads to a pooler that ignores the timeouts of the service (${wrong}): ${UNDECLARED_POOLER}.`,
+  );
+}
+
+/** Says which timeouts are not in force; undefined if all are. */
+function wrongTimeouts(timeouts: readonly Timeout[]): string | undefined {
+  const wrong = timeouts.filter(({ foundMs, wantedMs }) => foundMs !== wantedMs);
+  if (wrong.length === 0) return undefined;
+  return wrong.map(({ name, foundMs, wantedMs }) => `${name} is ${foundMs} ms instead of ${wantedMs} ms`).join('; ');
 }

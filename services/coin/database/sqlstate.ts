@@ -1,12 +1,18 @@
 import { DatabaseError } from 'pg';
 import { DatabaseUnavailableError, DomainError, OverloadedError } from '../errors';
 
+/** Codes with which PostgreSQL answers, but refuses a new connection. */
+const LOGIN_REFUSED = [
+  '28', // wrong password, no rule in pg_hba.conf, a role that may not log in
+  '3D000', // no such database: it was renamed, or is being restored
+];
 /**
  * SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which a retry, later or
  * elsewhere, may succeed.
  */
 const UNAVAILABLE = [
   '08', // connection exception
+  ...LOGIN_REFUSED,
   '53', // insufficient resources: disk full, out of memory, too many connections
   '57P', // shut down, crashed, starting up
   '58', // system error: I/O
@@ -24,6 +30,7 @@ const ROLLED_BACK = [
 
 /** Maps the error of a statement to a service error. Programming errors are returned unchanged. */
 export function toStoreError(error: unknown): unknown {
+  if (error instanceof AggregateError) error.message ||= messagesOf(error);
   if (error instanceof DomainError) return error;
   if (error instanceof DatabaseError) {
     if (hasCode(error, UNAVAILABLE)) return new DatabaseUnavailableError(error);
@@ -34,6 +41,14 @@ export function toStoreError(error: unknown): unknown {
   // bugs instead.
   const isBug = error instanceof TypeError || error instanceof RangeError;
   return isBug ? error : new DatabaseUnavailableError(error);
+}
+
+/**
+ * Returns the messages of all attempts. A name with several addresses that all refuse the connection
+ * gives an error without a message of its own.
+ */
+function messagesOf({ errors }: AggregateError): string {
+  return errors.map((error: unknown) => (error instanceof Error ? error.message : String(error))).join('; ');
 }
 
 /**

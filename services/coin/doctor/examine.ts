@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config';
-import { openPostgres } from '../database/open';
-import type { Database } from '../database/pool';
+import { type OpenPostgres, openPostgres } from '../database/open';
 import { DatabaseUnavailableError } from '../errors';
 import { createLogger } from '../logger';
 import { checkAutovacuum } from './autovacuum';
@@ -13,7 +12,7 @@ import { checkTls, checkTokenKeys } from './keys';
 import { checkLimits } from './limits';
 import { checkReplica } from './replica';
 import { checkSchema } from './schema';
-import { checkServer, checkTimeouts } from './settings';
+import { checkPooler, checkServer, checkTimeouts } from './settings';
 import { checkFence, checkWatermarkLocation } from './watermark';
 
 export interface ExamineOptions {
@@ -42,26 +41,35 @@ async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> 
   try {
     const postgres = await openPostgres(config, createLogger('silent'));
     try {
-      const checks = await checksOf(postgres.db, { ...config, isEmbedded }, now);
+      const checks = await checksOf(postgres, config, now);
       return postgres.replica ? [...checks, await checkReplica(postgres.replica.db)] : checks;
     } finally {
       await postgres.close();
     }
   } catch (error) {
     const { message } = error instanceof DatabaseUnavailableError ? (error.cause as Error) : (error as Error);
-    return [fail('connection', message, 'check DATABASE_URL, the network, and that PostgreSQL is running')];
+    const advice = isEmbedded
+      ? `see ${join(config.dataDir, 'postgres/postgresql.log')} and docs/runbook.md, "Embedded PostgreSQL"`
+      : 'check DATABASE_URL, the network, and that PostgreSQL is running';
+    return [fail('connection', message, advice)];
   }
 }
 
-async function checksOf(db: Database, config: Config & { isEmbedded: boolean }, now: () => Date): Promise<Check[]> {
+async function checksOf(postgres: OpenPostgres, config: Config, now: () => Date): Promise<Check[]> {
+  const { db, isEmbedded } = postgres;
   const server = await checkServer(db);
   const checks: Check[] = [ok('connection', 'the database answers'), ...server];
   if (config.pooler === 'transaction') checks.push(await checkTimeouts(db, config));
+  else if (!isEmbedded) checks.push(...(await checkPooler(postgres, config)));
   checks.push(await checkClock(db, now));
   const schema = await checkSchema(db, config.migrationsDir);
-  checks.push(schema, await checkAutovacuum(db, config.migrationsDir), await checkWatermarkLocation(db, config));
+  checks.push(
+    schema,
+    await checkAutovacuum(db, config.migrationsDir),
+    await checkWatermarkLocation(db, { ...config, isEmbedded }),
+  );
   // The fence reads tables, and only a primary can report its timeline.
   const isReadable =
     schema.verdict === 'ok' && server.every(({ name, verdict }) => name !== 'primary' || verdict === 'ok');
-  return isReadable ? [...checks, ...(await checkFence(db, config))] : checks;
+  return isReadable ? [...checks, ...(await checkFence(db, { ...config, isEmbedded }))] : checks;
 }

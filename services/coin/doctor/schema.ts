@@ -1,3 +1,4 @@
+import { missingRights } from '../database/creation-rights';
 import { schemaState } from '../database/migrate';
 import type { Database } from '../database/pool';
 import { type Check, fail, ok, warn } from './check';
@@ -6,7 +7,13 @@ import { type Check, fail, ok, warn } from './check';
 export async function checkSchema(db: Database, migrationsDir: string): Promise<Check> {
   const schema = await schemaState(db, migrationsDir);
   if (schema.state === 'current') return ok('schema', 'current: every migration of this version was run, and no other');
-  if (schema.state === 'empty') return warn('schema', 'the database is empty', 'run "aqm migrate", or start a service');
+  if (schema.state === 'empty') {
+    const missing = await missingRights(db);
+    if (missing) {
+      return fail('schema', `the database is empty and cannot be migrated: ${missing.problem}`, missing.remedy);
+    }
+    return warn('schema', 'the database is empty', 'run "aqm migrate", or start a service');
+  }
   if (schema.state === 'older') {
     return fail('schema', `older than this version: ${schema.missing.join(', ')} was not run yet`, 'run "aqm migrate"');
   }

@@ -1,6 +1,8 @@
 import { sql } from 'kysely';
 import { run } from '../database/connection';
+import type { OpenPostgres } from '../database/open';
 import type { Database, Timeouts } from '../database/pool';
+import { isTransactionPooler, UNDECLARED_POOLER } from '../database/pooler';
 import { readTimeouts } from '../database/timeouts';
 import { type Check, fail, ok } from './check';
 
@@ -69,6 +71,21 @@ function durability(found: Found): Check {
         `${wrong.join('; ')}: coins that were handed out could be lost and handed out again`,
         `correct these settings (${WHERE_SET})`,
       );
+}
+
+/** Checks that no pooler is between which AQM_POOLER does not declare. Returns nothing if there is none. */
+export async function checkPooler(
+  { db, withLongTimeouts }: Pick<OpenPostgres, 'db' | 'withLongTimeouts'>,
+  wanted: Timeouts,
+): Promise<Check[]> {
+  if (await withLongTimeouts(isTransactionPooler)) {
+    const advice = 'set AQM_POOLER=transaction, and run "aqm migrate timeouts" once';
+    return [fail('pooler', 'DATABASE_URL leads to a pooler in transaction mode', advice)];
+  }
+  const isIgnored = (await readTimeouts(db, wanted)).some(({ foundMs, wantedMs }) => foundMs !== wantedMs);
+  return isIgnored
+    ? [fail('pooler', 'DATABASE_URL leads to a pooler that ignores the timeouts of the service', UNDECLARED_POOLER)]
+    : [];
 }
 
 /** Checks that the role has the timeouts of the settings, which AQM_POOLER=transaction needs. */

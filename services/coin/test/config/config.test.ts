@@ -133,6 +133,45 @@ describe('an AQM_* variable that is no setting is refused', () => {
   });
 });
 
+describe('a database URL that the driver would not understand, or understand as something else, is refused', () => {
+  test.each([
+    ['# in the password', `postgresql://aqm:hush#1@db.example.org/aqm`, 'cannot be parsed (Invalid URL). It must be'],
+    ['# in a password of digits', 'postgresql://aqm:12#hush@db.example.org/aqm', 'must be percent-encoded'],
+    ['/ in the password', 'postgresql://aqm:hush/1@db.example.org/aqm', 'cannot be parsed (Invalid URL)'],
+    ['/ in a password of digits', 'postgresql://aqm:12/hush@db.example.org/aqm', 'must be percent-encoded'],
+    ['@/ in the password', 'postgresql://aqm:hush@/1@db.example.org/aqm', 'must be percent-encoded'],
+    ['bytes that are no UTF-8', 'postgresql://aqm:hush%ff@db.example.org/aqm', 'must be percent-encoded'],
+    ['no port number', 'postgresql://aqm:hush@db.example.org:first/aqm', 'cannot be parsed (Invalid URL)'],
+    ['two hosts', 'postgresql://aqm:hush@one.example.org,two.example.org/aqm', 'names several hosts'],
+    ['two hosts with ports', 'postgresql://aqm:hush@one.example.org:1,two.example.org:2/aqm', 'names several hosts'],
+    ['two hosts in the query', 'postgresql://aqm:hush@/aqm?host=one,two&port=1,2', 'names several hosts'],
+    ['two ports', 'postgresql://aqm:hush@/aqm?host=one&port=1,2', '"port" that is not a number'],
+    ['the root certificates of libpq', 'postgresql://aqm:hush@one/aqm?sslrootcert=system', 'leave sslrootcert out'],
+    [
+      'a misspelt parameter without a host',
+      'postgresql://aqm:hush@/aqm?host=/run&sslmod=require',
+      'did you mean "sslmode"',
+    ],
+  ])('%s', (_what, url, sentence) => {
+    expect(problemsOf({ DATABASE_URL: url })).toEqual([expect.stringContaining(`DATABASE_URL`)]);
+    const [problem = ''] = problemsOf({ DATABASE_URL: 'postgresql://one/aqm', AQM_READ_DATABASE_URL: url });
+    expect(problem).toMatch(/^AQM_READ_DATABASE_URL /);
+    expect(problem).toContain(sentence);
+    expect(problem).not.toContain('hush');
+  });
+
+  test.each([
+    'postgresql://aqm:p%23%2F%40@db.example.org:5432/aqm?sslmode=verify-full',
+    'postgresql://aqm@/aqm?host=%2Frun%2Fpostgresql',
+    'postgresql:///aqm?host=/run/with,comma&port=5433&user=aqm',
+    'postgresql://aqm:a@b@[::1]:5432/aqm',
+    'postgresql://aqm:100%@db.example.org/aqm',
+    'postgres://%2Frun%2Fpostgresql/aqm',
+  ])('%s is accepted', (url) => {
+    expect(problemsOf({ DATABASE_URL: url, AQM_READ_DATABASE_URL: url })).toEqual([]);
+  });
+});
+
 describe('query parameters of a database URL', () => {
   const url = (query: string) => `postgresql://aqm@db.example.org/aqm?${query}`;
 

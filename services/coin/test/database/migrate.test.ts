@@ -13,6 +13,7 @@ import { migrateDown, migrateUp, schemaState } from '../../database/migrate';
 import { openDatabase } from '../../database/pool';
 import { Fence } from '../../fence/fence';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
+import { withMigration } from './migrations-with';
 
 const LAST = '0005_create_fetch_grace';
 let database: TestDatabase;
@@ -72,7 +73,16 @@ test('down and up again keep the order of the stock, and coins that were handed 
   await store.fetchCoins(requester, [fetch]);
   const { epoch } = await store.getInventoryCount(owner);
 
-  expect(await migrate('down')).toMatchObject({ code: 0, stdout: `undone: ${LAST}\nschema: older\n` });
+  // What was handed out would be forgotten. So the undo of four migrations needs four decisions.
+  const refused = await migrate('down');
+  expect(refused).toMatchObject({ code: 1, stdout: '' });
+  expect(refused.stderr).toMatch(/^The database has data \(rows in coin, coin_fetch, coin_stock\), and undoing/);
+  expect(refused.stderr).toContain('run "aqm migrate down --even-if-data"');
+  expect(refused.stderr).not.toContain('    at ');
+  expect(await migrate('status')).toMatchObject({ code: 0, stdout: 'schema: current\n' });
+
+  const down = () => migrate('down', '--even-if-data');
+  expect(await down()).toMatchObject({ code: 0, stdout: `undone: ${LAST}\nschema: older\n` });
   expect(await migrate('status')).toMatchObject({ code: 3, stdout: `missing: ${LAST}\nschema: older\n` });
   expect(await migrate()).toMatchObject({ code: 0, stdout: `applied: ${LAST}\nschema: current\n` });
   expect(await migrate('status')).toMatchObject({ code: 0, stdout: 'schema: current\n' });
@@ -80,7 +90,7 @@ test('down and up again keep the order of the stock, and coins that were handed 
   store = await start();
   expect((await store.getInventoryCount(owner)).epoch).toBe(epoch);
   // Two migrations further down drop the epoch.
-  for (const direction of ['down', 'down', 'down', 'up']) expect(await migrate(direction)).toMatchObject({ code: 0 });
+  for (const step of [down, down, down, migrate]) expect(await step()).toMatchObject({ code: 0 });
   store = await start();
   expect((await store.getInventoryCount(owner)).epoch).not.toBe(epoch);
   const again = await store.uploadCoins(owner, coins, '');
@@ -89,6 +99,39 @@ test('down and up again keep the order of the stock, and coins that were handed 
   expect(answer && 'coins' in answer ? ids(answer.coins) : []).toEqual(ids(coins.slice(2)));
   for (const fence of fences) await fence.close();
   rmSync(fenceDir, { recursive: true });
+});
+
+test('each table with data alone is enough to refuse an undo', async () => {
+  await migrateUp(database.db, MIGRATIONS);
+  const id = randomUUID();
+  for (const [table, insert] of [
+    [
+      'coin',
+      sql`INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category) VALUES (${id}, ${id}, 1, now(), 1)`,
+    ],
+    [
+      'coin_stock',
+      sql`INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time) VALUES (${id}, 1, 1, ${id}, now())`,
+    ],
+    [
+      'coin_fetch',
+      sql`INSERT INTO coin_fetch (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
+        VALUES (${id}, ${id}, ${id}, 1, 1, false, ARRAY[${id}]::uuid[])`,
+    ],
+  ] as const) {
+    await insert.execute(database.db);
+    await expect(migrateDown(database.db, MIGRATIONS)).rejects.toThrow(`(rows in ${table})`);
+    await sql`DELETE FROM ${sql.table(table)}`.execute(database.db);
+  }
+  expect(await migrateDown(database.db, MIGRATIONS)).toEqual([LAST]);
+});
+
+test('a failing migration is named with the reason, and changes nothing', async () => {
+  const folder = withMigration('SELECT 1 / 0');
+  await expect(migrateUp(database.db, folder)).rejects.toThrow(
+    'The migration 9999_test failed, and nothing was changed: division by zero (SQLSTATE 22012).',
+  );
+  expect(await state()).toEqual({ state: 'empty' });
 });
 
 test('all migrations can be undone and run again', async () => {

@@ -92,6 +92,52 @@ test('a service exits with the command that helps if the role lacks the timeouts
   expect(await cluster.query('SHOW statement_timeout', 'postgres')).toBe('0');
 });
 
+describe('behind a PgBouncer that ignores the timeouts, a service without AQM_POOLER', () => {
+  const IGNORED = 'statement_timeout,lock_timeout,idle_in_transaction_session_timeout';
+  let ignoring: PgBouncer;
+  const start = async (settings: Readonly<Record<string, string>>) => {
+    const place = mkdtempSync(join(folder, 'ignoring-'));
+    const all = { ignore_startup_parameters: IGNORED, ...settings };
+    ignoring = await PgBouncer.start(place, cluster.socketFolder, all);
+  };
+  afterEach(() => ignoring.stop());
+  const serve = (own: NodeJS.ProcessEnv = {}) =>
+    runCommand('serve', [], { ...env(), AQM_POOLER: 'none', DATABASE_URL: ignoring.url('aqm'), ...own });
+  const poolerCheck = async () => {
+    const { stdout } = await runCommand('doctor', ['--json', '--least-free', '0'], {
+      ...env(),
+      AQM_POOLER: 'none',
+      DATABASE_URL: ignoring.url('aqm'),
+    });
+    return JSON.parse(stdout).checks.find(({ name }: { name: string }) => name === 'pooler');
+  };
+
+  test('does not start in session mode, where no timeout would be in force', async () => {
+    await cluster.query('ALTER ROLE postgres IN DATABASE aqm RESET ALL');
+    await start({ pool_mode: 'session' });
+    const { code, stderr } = await serve();
+    expect(code).toBe(1);
+    expect(stderr).toContain(
+      'DATABASE_URL leads to a pooler that ignores the timeouts of the service (statement_timeout is 0 ms instead of 5000 ms',
+    );
+    expect(stderr).not.toContain('    at ');
+    expect(await poolerCheck()).toMatchObject({ verdict: 'fail', found: expect.stringContaining('ignores') });
+    // The replica is optional, but one without timeouts would block the counts.
+    const replica = await serve({ DATABASE_URL: cluster.url(), AQM_READ_DATABASE_URL: ignoring.url('aqm') });
+    expect(replica.code).toBe(1);
+    expect(replica.stderr).toContain('AQM_READ_DATABASE_URL leads to a pooler that ignores the timeouts');
+  });
+
+  test('does not start in transaction mode, even if the role has the timeouts', async () => {
+    await runCommand('migrate', ['timeouts'], env());
+    await start({ pool_mode: 'transaction' });
+    const { code, stderr } = await serve();
+    expect(code).toBe(1);
+    expect(stderr).toContain('DATABASE_URL leads to a pooler in transaction mode. Set AQM_POOLER=transaction');
+    expect(await poolerCheck()).toMatchObject({ verdict: 'fail', advice: expect.stringContaining('AQM_POOLER') });
+  });
+});
+
 describe('a service behind PgBouncer', () => {
   let service: ServiceProcess;
   let bob: User;
