@@ -59,10 +59,14 @@ export interface TestServiceOptions extends Partial<Pick<ServerOptions, 'maxCall
   /** The database of another test service. Creates a database by default. */
   readonly database?: TestDatabase;
   readonly logLevel?: string;
+  /** Receives the log lines; stderr by default. */
+  readonly logTo?: pino.DestinationStream;
   readonly poolSize?: number;
   /** Timeouts of the database, for tests about them. */
   readonly timeouts?: Partial<Timeouts>;
   readonly connections?: Partial<ConnectionLimits>;
+  /** Server reflection; on by default. */
+  readonly hasReflection?: boolean;
 }
 
 /** Starts the service in this process, built as main.ts builds it, on a free port. */
@@ -129,11 +133,13 @@ async function startReplica(
     folder,
     index,
     logLevel = 'error',
+    logTo = pino.destination(2),
     maxCalls = 512,
     maxWaitMs = 60_000,
     limits = [],
     poolSize = POOL_SIZE,
     connections,
+    hasReflection = true,
   }: TestServiceOptions & {
     readonly rules: Partial<InventoryRules>;
     readonly folder: string;
@@ -142,7 +148,7 @@ async function startReplica(
 ): Promise<Replica> {
   const { serviceDb: db, waiting } = database;
   const now = () => new Date();
-  const logger = pino({ level: logLevel }, pino.destination(2));
+  const logger = pino({ level: logLevel }, logTo);
   const fence = await Fence.open({ db, folder, poolSize, log: logger });
   const store = new CoinInventoryServer(db, fence, {
     fetchGraceSeconds: 3600,
@@ -161,6 +167,7 @@ async function startReplica(
     maxWaitMs,
     waiting,
     connections: { ...CONNECTIONS, ...connections },
+    hasReflection,
   });
   return {
     address: await server.listen('127.0.0.1', 0),

@@ -68,6 +68,7 @@ async function main(): Promise<void> {
     maxWaitMs: config.maxWaitMs,
     waiting: postgres.waiting,
     connections: config.connections,
+    hasReflection: config.hasReflection,
   });
   const address = await server.listen(config.host, config.port);
   process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);

@@ -1,5 +1,6 @@
 import { randomInt, randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import type { OutgoingHttpHeaders } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -7,13 +8,15 @@ import { status } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
 import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
+import { mutatedEnvelope } from './headers';
 import { mutated, pick, type Random, randomFrom } from './mutate';
 import { anyRequest, type Request, validRequests } from './requests';
 import { framed, type Reply, Wire } from './wire';
 
 const USAGE = `Usage: npm run fuzz [-- --bytes 200000] [--messages 50000] [--seed N]
 
-  Fuzzes a service that it starts itself: sends mutated request bytes, then generated messages.
+  Fuzzes a service that it starts itself: sends mutated request bytes, a third of them with mutated
+  headers, deadlines or compression, then generated messages.
   Exit code 1: the service crashed, hung, answered INTERNAL or UNKNOWN, logged an unexpected error,
   or its memory grew. Exit code 2: the run could not start.
 
@@ -33,6 +36,13 @@ const ALLOWED: readonly Reply['status'][] = [
   status.RESOURCE_EXHAUSTED,
   status.UNIMPLEMENTED,
   status.UNAVAILABLE,
+];
+/** Further answers to requests with mutated headers. */
+const ALLOWED_WITH_HEADERS: readonly Reply['status'][] = [
+  ...ALLOWED,
+  status.UNAUTHENTICATED,
+  status.DEADLINE_EXCEEDED,
+  'REFUSED',
 ];
 /** Limits that are counted but never reached. */
 const WIDE_LIMITS = {
@@ -84,7 +94,7 @@ async function main(): Promise<number> {
     const random = randomFrom(seed);
     const valid = validRequests(user);
     await checkValid(wire, valid, result);
-    await run(wire, service, bytes, () => mutation(valid, random), result);
+    await run(wire, service, bytes, () => mutation(valid, token, random), result);
     const generated = fc.sample(anyRequest(user), { numRuns: 1000, seed });
     await run(wire, service, messages, (n) => whole(next(generated, n, user, seed)), result);
     await checkValid(wire, validRequests(user), result);
@@ -101,11 +111,20 @@ async function main(): Promise<number> {
 interface Sent {
   readonly path: string;
   readonly body: Buffer;
+  /** Headers that replace the usual ones; undefined if the usual ones are sent. */
+  readonly headers?: OutgoingHttpHeaders;
 }
 
-/** Returns a mutated message, mostly in a correct frame; one in five is mutated together with its frame. */
-function mutation(valid: readonly Request[], random: Random): Sent {
+/**
+ * Returns a mutated message, mostly in a correct frame; one in five is mutated together with its frame. One in three is a
+ * valid message with mutated headers.
+ */
+function mutation(valid: readonly Request[], token: string, random: Random): Sent {
   const { path, bytes } = pick(valid, random);
+  if (random(3) === 0) {
+    const at = random(20) === 0 ? mutated(Buffer.from(path), random, Buffer.from(path)).toString('latin1') : path;
+    return { path: at, ...mutatedEnvelope(bytes, token, random) };
+  }
   const other = pick(valid, random).bytes;
   if (random(5) === 0) return { path, body: mutated(framed(bytes), random, framed(other)) };
   return { path, body: framed(mutated(bytes, random, other)) };
@@ -146,19 +165,25 @@ async function run(
   const worker = async (): Promise<void> => {
     while (started < count) {
       const n = started++;
-      const { path, body } = make(n);
-      const reply = await wire.send(path, body);
+      const { path, body, headers } = make(n);
+      const reply = await wire.send(path, body, headers);
       const name = typeof reply.status === 'number' ? (status[reply.status] ?? String(reply.status)) : reply.status;
       result.answers.set(name, (result.answers.get(name) ?? 0) + 1);
       result.sent += 1;
-      if (!ALLOWED.includes(reply.status) && result.findings.length < 20) {
-        result.findings.push(`${path} ${body.subarray(0, 400).toString('hex')}: ${shown(reply)}`);
+      if (!isAllowed(path, headers, reply) && result.findings.length < 20) {
+        const sent = `${JSON.stringify(headers ?? {})} ${body.subarray(0, 400).toString('hex')}`;
+        result.findings.push(`${path} ${sent}: ${shown(reply)}`);
       }
       if (result.sent % 1000 === 0) memoryMiB.push(residentMiB(service));
       if (result.sent % 20_000 === 0) console.error(`${result.sent} requests, ${memoryMiB.at(-1)?.toFixed(0)} MiB`);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
+}
+
+function isAllowed(path: string, headers: object | undefined, reply: Reply): boolean {
+  if (reply.status === status.NOT_FOUND) return path.startsWith('/grpc.health.');
+  return (headers ? ALLOWED_WITH_HEADERS : ALLOWED).includes(reply.status);
 }
 
 function residentMiB({ child }: ServiceProcess): number {

@@ -9,6 +9,8 @@ import {
   ReconcileCoinsRequest,
   UploadCoinsRequest,
 } from '../../gen/aqm/coin/v1/coin_service';
+import { HealthCheckRequest } from '../../gen/grpc/health/v1/health';
+import { ServerReflectionRequest } from '../../gen/grpc/reflection/v1/reflection';
 
 /** An encoded request to a method, without its gRPC frame. */
 export interface Request {
@@ -18,6 +20,7 @@ export interface Request {
 
 const COINS = '/aqm.coin.v1.CoinService';
 const ADMIN = '/aqm.coin.v1.CoinAdminService';
+const REFLECTION = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
 const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 
 /** Returns a valid request of every kind. */
@@ -48,6 +51,20 @@ export function validRequests(user: string): Request[] {
     }),
     encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays: 30 }),
     encode(`${ADMIN}/HardDeleteFetched`, HardDeleteFetchedRequest, { graceHours: 1 }),
+    encode('/grpc.health.v1.Health/Check', HealthCheckRequest, { service: 'aqm.coin.v1.CoinService' }),
+    encode('/grpc.health.v1.Health/Watch', HealthCheckRequest, { service: '' }),
+    ...(
+      [
+        { $case: 'listServices', value: '' },
+        { $case: 'fileByFilename', value: 'aqm/coin/v1/coin_service.proto' },
+        { $case: 'fileContainingSymbol', value: 'aqm.coin.v1.CoinService.FetchCoins' },
+        {
+          $case: 'fileContainingExtension',
+          value: { containingType: 'google.protobuf.EnumOptions', extensionNumber: 1 },
+        },
+        { $case: 'allExtensionNumbersOfType', value: 'google.protobuf.EnumValueOptions' },
+      ] as const
+    ).map((messageRequest) => encode(REFLECTION, ServerReflectionRequest, { host: '', messageRequest })),
   ];
 }
 

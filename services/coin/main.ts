@@ -64,6 +64,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       maxWaitMs,
       waiting: postgres.waiting,
       connections,
+      hasReflection: config.hasReflection,
     });
     const housekeeping = startHousekeeping(store, logger);
     let state: ServingState = { isUp: true, isFenced: false };

@@ -1,5 +1,4 @@
 import { type ConnectionInjector, Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
-import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { type CoinAdminServiceServer, CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { type CoinServiceServer, CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
@@ -13,6 +12,7 @@ import { shedLoad } from './interceptors/load-shedding';
 import { log } from './interceptors/log';
 import { measureCalls } from './interceptors/measure';
 import type { CoinLimits } from './limits/coin-limits';
+import { Health } from './reflection/health';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
@@ -53,6 +53,8 @@ export interface ServerOptions extends CallBounds {
   readonly logger: Logger;
   readonly now: () => Date;
   readonly connections: ConnectionLimits;
+  /** True to serve gRPC server reflection. */
+  readonly hasReflection: boolean;
 }
 
 /** Serves one store over gRPC: the two services of the contract, health and reflection. */
@@ -61,12 +63,14 @@ export class CoinServer {
   readonly #injector: ConnectionInjector;
   readonly #listeners: Listener[] = [];
   readonly #options: ServerOptions;
-  readonly #health: HealthImplementation;
+  readonly #sessions: Sessions;
+  readonly #health = new Health();
+  readonly #reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health']);
   readonly #calls: CallsInFlight;
   #draining = false;
 
   constructor(serverOptions: ServerOptions) {
-    const { store, limits, verifyToken, logger, now, maxCalls, connections } = serverOptions;
+    const { store, limits, verifyToken, logger, now, maxCalls, connections, hasReflection } = serverOptions;
     this.#options = serverOptions;
     const calls = new CallsInFlight({ ...serverOptions, fetching: store });
     this.#calls = calls;
@@ -90,7 +94,7 @@ export class CoinServer {
       'grpc.enable_channelz': 0,
     });
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    new Sessions(this.#server, { ...connections, maxOpen: OPEN_PER_CALL * maxCalls });
+    this.#sessions = new Sessions(this.#server, { ...connections, maxOpen: OPEN_PER_CALL * maxCalls, logger });
     this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {
       uploadCoins: unary(options, uploadCoins(store, limits, now)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
@@ -102,12 +106,10 @@ export class CoinServer {
       purgeStale: unary(options, purgeStale(store)),
       hardDeleteFetched: unary(options, hardDeleteFetched(store)),
     } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
-    this.#health = new HealthImplementation();
     this.#health.addToServer(this.#server);
     this.setServing({ isUp: true, isFenced: false });
-    const reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health']);
-    for (const definition of reflection.definitions()) {
-      this.#server.addService(definition, reflection.implementation());
+    for (const definition of hasReflection ? this.#reflection.definitions() : []) {
+      this.#server.addService(definition, this.#reflection.implementation());
     }
   }
 
@@ -143,12 +145,15 @@ export class CoinServer {
   }
 
   /**
-   * Stops in order: health becomes NOT_SERVING, new calls are refused, and accepted calls are answered. Calls that still
-   * run after `timeoutMs` are cut off.
+   * Stops in order: health becomes NOT_SERVING, health watches and reflection streams end, new calls are refused, and
+   * accepted calls are answered. Calls that still run after `timeoutMs` are cut off.
    */
   async stop(timeoutMs: number): Promise<void> {
     this.#draining = true;
     this.setServing({ isUp: false, isFenced: false });
+    this.#health.end();
+    this.#reflection.end();
+    this.#sessions.drain();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(() => {

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import type { Format } from './setting';
 import { isLoopback, maskUrl } from './urls';
@@ -49,10 +50,11 @@ export const path: Format<string> = {
 /** Accepts `host:port`. An IPv6 address stands in brackets. */
 export const hostAndPort: Format<{ readonly host: string; readonly port: number }> = {
   parse: (given) => {
-    const [, host = '', port = ''] = /^(.+):(\d{1,5})$/.exec(given) ?? [];
-    return host !== '' && Number(port) <= 65_535 ? { host, port: Number(port) } : undefined;
+    const [, host = '', ipv6, port = ''] = /^(\[(.+)\]|[^:]+):(\d{1,5})$/.exec(given) ?? [];
+    const isHost = ipv6 === undefined ? host !== '' : isIP(ipv6) === 6;
+    return isHost && Number(port) <= 65_535 ? { host, port: Number(port) } : undefined;
   },
-  allowed: 'be host:port, for example 127.0.0.1:50051',
+  allowed: 'be host:port, for example 127.0.0.1:50051 or [::1]:50051',
   summary: '`host:port`',
 };
 

@@ -169,6 +169,8 @@ function toConfig(values: SettingValues) {
     maxCalls: values.maxCalls,
     /** While a call has waited longer for a connection to PostgreSQL, new ones are refused at once. In milliseconds. */
     maxWaitMs,
+    /** True to serve gRPC server reflection. */
+    hasReflection: values.hasReflection,
     connections: {
       ...TRANSPORT,
       maxConnections: values.maxConnections,

@@ -39,6 +39,14 @@ export const SETTINGS = {
     default: '25000',
     description: 'Time that accepted calls have to finish after SIGTERM, before they are cut off.',
   }),
+  hasReflection: setting({
+    env: 'AQM_REFLECTION',
+    group: 'Network and process',
+    format: onOrOff,
+    default: 'on',
+    description:
+      'gRPC server reflection, for tools such as grpcurl. It describes the published contract, without a token. `off`: it is answered with UNIMPLEMENTED.',
+  }),
   tlsCertificate: optionalSetting({
     env: 'AQM_TLS_CERT_FILE',
     group: 'TLS',

@@ -1,5 +1,5 @@
 import { createFileRegistry, type DescFile, type FileRegistry, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
+import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import {
   type ServerDuplexStream,
   type ServiceDefinition,
@@ -9,57 +9,100 @@ import {
 import { DESCRIPTOR_SET } from '../../../gen/descriptor_set';
 import {
   type ServerReflectionRequest,
-  type ServerReflectionResponse,
+  ServerReflectionResponse,
   ServerReflectionService,
 } from '../../../gen/grpc/reflection/v1/reflection';
+import { DomainError, RateLimitedError } from '../errors';
+import { toStatus } from '../rpc/status';
+import { withSmallRequests } from './small-requests';
 
 type Response = NonNullable<ServerReflectionResponse['messageResponse']>;
+type Call = ServerDuplexStream<ServerReflectionRequest | DomainError, Uint8Array>;
+
+/**
+ * Maximum number of questions in one stream. A client asks for the list of services and then for
+ * each of them; the largest answer has 18 KB.
+ */
+const MAX_QUESTIONS = 100;
 
 /**
  * Implements gRPC server reflection for our descriptor set, for tools such as grpcurl. It is
  * written by hand because
  * @grpc/reflection omits the imported files, which real clients need.
+ *
+ * It needs no token, so an answer must not cost more than its question: answers are serialized
+ * once, without the comments of the files, and the next question of a stream is read when its last
+ * answer was sent.
  */
 export class Reflection {
   readonly #registry: FileRegistry;
   readonly #services: string[];
+  /** Serialized answers, by the name of the file that was asked for. */
+  readonly #files = new Map<string, Uint8Array>();
+  readonly #calls = new Set<Call>();
 
   /** @param services full names of the services to list */
   constructor(services: string[]) {
-    this.#registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, DESCRIPTOR_SET));
+    const set = fromBinary(FileDescriptorSetSchema, DESCRIPTOR_SET);
+    for (const file of set.file) file.sourceCodeInfo = undefined;
+    this.#registry = createFileRegistry(set);
     this.#services = services;
   }
 
   /**
    * Returns the reflection service as v1 and as v1alpha, which older clients use. Both have the
-   * same messages.
+   * same messages. Its responses are bytes.
    */
   definitions(): ServiceDefinition[] {
-    const { serverReflectionInfo } = ServerReflectionService;
+    const { serverReflectionInfo } = withSmallRequests(ServerReflectionService);
     return ['v1', 'v1alpha'].map((version) => ({
       serverReflectionInfo: {
         ...serverReflectionInfo,
         path: `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
+        responseSerialize: ({ buffer, byteOffset, byteLength }: Uint8Array) =>
+          Buffer.from(buffer, byteOffset, byteLength),
       },
     }));
   }
 
   implementation(): UntypedServiceImplementation {
-    return {
-      serverReflectionInfo: (call: ServerDuplexStream<ServerReflectionRequest, ServerReflectionResponse>) => {
-        call.on('data', (request: ServerReflectionRequest) => {
-          call.write({
-            validHost: request.host,
-            originalRequest: request,
-            messageResponse: this.#respond(request.messageRequest),
-          });
-        });
-        call.on('end', () => call.end());
-      },
-    };
+    return { serverReflectionInfo: (call: Call) => this.#serve(call) };
   }
 
-  #respond(request: ServerReflectionRequest['messageRequest']): Response {
+  /** Ends all open streams, after the answers that are being sent. */
+  end(): void {
+    for (const call of this.#calls) call.end();
+  }
+
+  #serve(call: Call): void {
+    this.#calls.add(call);
+    call.on('cancelled', () => this.#calls.delete(call));
+    let questions = 0;
+    call.on('data', (request: ServerReflectionRequest | DomainError) => {
+      if (call.writableEnded) return;
+      questions += 1;
+      if (request instanceof DomainError) call.emit('error', toStatus(request));
+      else if (questions > MAX_QUESTIONS) {
+        call.emit('error', toStatus(new RateLimitedError(1000, 'questions in one reflection stream')));
+      } else {
+        call.pause();
+        call.write(this.#answer(request), () => call.resume());
+      }
+    });
+    call.on('end', () => call.end());
+  }
+
+  #answer(request: ServerReflectionRequest): Uint8Array {
+    const head = { validHost: request.host, originalRequest: request };
+    const encode = (messageResponse: Response | undefined) =>
+      ServerReflectionResponse.encode({ ...head, messageResponse }).finish();
+    const response = this.#respond(request.messageRequest);
+    // A serialized message may be split between any two fields.
+    return response instanceof Uint8Array ? Buffer.concat([encode(undefined), response]) : encode(response);
+  }
+
+  /** Returns the answer to a question, or its serialized fields if it holds files. */
+  #respond(request: ServerReflectionRequest['messageRequest']): Response | Uint8Array {
     switch (request?.$case) {
       case 'listServices':
         return { $case: 'listServicesResponse', value: { service: this.#services.map((name) => ({ name })) } };
@@ -94,20 +137,32 @@ export class Reflection {
   }
 
   /** Responds with the file and, transitively, every file it imports. */
-  #withImports(file: DescFile | undefined): Response {
+  #withImports(file: DescFile | undefined): Response | Uint8Array {
     if (!file) return failure(status.NOT_FOUND, 'No file of this server contains this symbol, file or extension.');
-    const files = new Map<string, FileDescriptorProto>();
-    const add = (dependency: DescFile): void => {
-      if (files.has(dependency.name)) return;
-      files.set(dependency.name, dependency.proto);
-      dependency.dependencies.forEach(add);
-    };
-    add(file);
-    const fileDescriptorProto = [...files.values()].map((proto) =>
-      Buffer.from(toBinary(FileDescriptorProtoSchema, proto)),
-    );
-    return { $case: 'fileDescriptorResponse', value: { fileDescriptorProto } };
+    let answer = this.#files.get(file.name);
+    if (!answer) {
+      answer = serialize(file);
+      this.#files.set(file.name, answer);
+    }
+    return answer;
   }
+}
+
+/** Serializes the answer that holds a file and, transitively, every file it imports. */
+function serialize(file: DescFile): Uint8Array {
+  const files = new Set<DescFile>();
+  const add = (found: DescFile): void => {
+    if (files.has(found)) return;
+    files.add(found);
+    found.dependencies.forEach(add);
+  };
+  add(file);
+  const fileDescriptorProto = [...files].map(({ proto }) => Buffer.from(toBinary(FileDescriptorProtoSchema, proto)));
+  return ServerReflectionResponse.encode({
+    validHost: '',
+    originalRequest: undefined,
+    messageResponse: { $case: 'fileDescriptorResponse', value: { fileDescriptorProto } },
+  }).finish();
 }
 
 function failure(errorCode: status, errorMessage: string): Response {

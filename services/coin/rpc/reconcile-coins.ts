@@ -7,6 +7,7 @@ import { LIMITS } from '../coin';
 import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { VaultListing } from '../store/reconcile-coins';
+import { AFTER_1970, isAfter1970 } from './times';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
@@ -37,8 +38,7 @@ function validate({ coinCategory, keyIds, complete, listedAt, databaseEpoch }: R
   violations.category('coin_category', coinCategory);
   violations.listSize('key_ids', keyIds.length, LIMITS.idsPerReconcile, 0);
   if (databaseEpoch !== '') violations.uuid('database_epoch', databaseEpoch);
-  // NaN stands for a time outside the protobuf range.
-  if (listedAt !== undefined && !(listedAt.getTime() >= 0)) violations.add('listed_at', 'must be a time after 1970');
+  if (listedAt !== undefined && !isAfter1970(listedAt)) violations.add('listed_at', AFTER_1970);
   if (complete && listedAt === undefined) violations.add('listed_at', 'must be set when complete is');
   violations.throwIfAny();
   keyIds.forEach((keyId, index) => {

@@ -7,6 +7,7 @@ import {
 import { CLOCK_SKEW_MS, COIN_LIFETIME_MS, categorySpec, LIMITS, type StoredCoin, toInventoryCount } from '../coin';
 import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
+import { AFTER_1970, isAfter1970 } from './times';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
@@ -65,9 +66,7 @@ function validateCoin(violations: Violations, path: string, coin: Coin, now: Dat
 
 function validateExpireTime(violations: Violations, field: string, expireTime: Date, now: Date): void {
   const latest = now.getTime() + COIN_LIFETIME_MS + CLOCK_SKEW_MS;
-  // Protobuf times begin in year 1, but an expiry before 1970 makes no sense. NaN stands for a time
-  // outside the protobuf range.
-  if (!(expireTime.getTime() >= 0)) violations.add(field, 'must be a time after 1970');
+  if (!isAfter1970(expireTime)) violations.add(field, AFTER_1970);
   else if (expireTime.getTime() > latest) {
     violations.add(field, `must not be later than ${new Date(latest).toISOString()} (23 days from now)`);
   }

@@ -40,6 +40,8 @@ coinsRemoved.declare(JOBS);
 const housekeepingRuns = new Counter(JOB, OUTCOME);
 housekeepingRuns.declare(JOBS, ['done', 'failed']);
 const callsRefused = new Counter('aqm.reason');
+const callsWithoutPlace = new Counter('aqm.kind', OUTCOME);
+callsWithoutPlace.declare(['call', 'stream', 'health'], ['refused', 'ended']);
 const limitsHit = new Counter('aqm.limit');
 limitsHit.declare(['fetch', 'upload', 'reconcile']);
 /** Time of the last success of each job, in seconds since 1970. */
@@ -80,6 +82,9 @@ export const count = {
   limitHit: (limit: 'fetch' | 'upload' | 'reconcile') => limitsHit.add(1, limit),
   /** Counts a call that ended with an error of the contract. */
   refused: (reason: string) => callsRefused.add(1, reason),
+  /** Counts a call that got no place for open calls (transport/places.ts), or was ended to make room for another one. */
+  withoutPlace: (kind: 'call' | 'stream' | 'health', outcome: 'refused' | 'ended') =>
+    callsWithoutPlace.add(1, kind, outcome),
   housekeeping(job: Job, outcome: 'done' | 'failed'): void {
     housekeepingRuns.add(1, job, outcome);
     if (outcome === 'done') housekeepingSuccess.set(job, Date.now() / 1000);
@@ -128,6 +133,11 @@ export function enableMetrics(reasons: readonly string[]): Meter {
   counter('aqm.coins.removed', coinsRemoved, 'Coins removed by a housekeeping job or the admin method of that name');
   counter('aqm.housekeeping.runs', housekeepingRuns, 'Scheduled runs of the housekeeping jobs');
   counter('aqm.calls.refused', callsRefused, 'Calls that ended with an error, by reason');
+  counter(
+    'aqm.calls.without_place',
+    callsWithoutPlace,
+    'Calls refused or ended because all places for open calls were taken',
+  );
   counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles over a rate limit');
   meter
     .createObservableGauge('aqm.housekeeping.last_success', {

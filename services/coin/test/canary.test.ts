@@ -1,5 +1,7 @@
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
@@ -130,6 +132,20 @@ async function useBadTokens(address: string, dataDir: string): Promise<void> {
   const unsigned = `${Buffer.from('{"alg":"none"}').toString('base64url')}.${forged.token.split('.')[1]}.`;
   const tokens = [undefined, expired.token, forged.token, unsigned, secrets.text('text in place of a token')];
   for (const token of tokens) await send(address, `${COINS}/GetInventoryCount`, NO_BYTES, token);
+  await sendBadHeaders(address, { authorization: `Bearer ${expired.token}\xfc` });
+  await sendBadHeaders(address, { 'x-token!': secrets.text('a header whose name gRPC does not allow') });
+}
+
+/** Sends headers that HTTP/2 allows and gRPC does not. */
+async function sendBadHeaders(address: string, headers: Record<string, string>): Promise<void> {
+  const session = connect(`http://${address}`);
+  const path = { ':method': 'POST', ':path': `${COINS}/GetInventoryCount`, 'content-type': 'application/grpc' };
+  const stream = session.request({ ...path, ...headers });
+  stream.on('response', (answer) => errors.push(inspect(answer)));
+  stream.resume();
+  stream.end();
+  await once(stream, 'close');
+  session.destroy();
 }
 
 /** Uploads while a constraint refuses every row; PostgreSQL reports the violation with the whole row. */

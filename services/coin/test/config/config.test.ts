@@ -39,7 +39,12 @@ test('a variable that is empty counts as missing, even if its name is unknown', 
 });
 
 test.each([
-  [{ AQM_LISTEN: '50051' }, 'AQM_LISTEN must be host:port, for example 127.0.0.1:50051; it is "50051"'],
+  [{ AQM_LISTEN: '50051' }, 'AQM_LISTEN must be host:port, for example 127.0.0.1:50051 or [::1]:50051; it is "50051"'],
+  // Clients could not tell the address from the port.
+  [{ AQM_LISTEN: '::1:50051' }, 'AQM_LISTEN must be host:port, for example 127.0.0.1:50051 or [::1]:50051'],
+  [{ AQM_LISTEN: ':::50051' }, 'AQM_LISTEN must be host:port'],
+  [{ AQM_LISTEN: '[::1:50051' }, 'AQM_LISTEN must be host:port'],
+  [{ AQM_LISTEN: '[localhost]:50051' }, 'AQM_LISTEN must be host:port'],
   [{ AQM_LISTEN: '127.0.0.1:70000' }, 'AQM_LISTEN must be host:port'],
   [{ AQM_LISTEN: '0.0.0.0:50051', AQM_PLAINTEXT: 'anywhere' }, 'the development key is for loopback only'],
   [{ AQM_LISTEN: 'coins.example.org:1', AQM_PLAINTEXT: 'anywhere' }, 'the development key is for loopback only'],

@@ -1,14 +1,16 @@
+import { once } from 'node:events';
+import { connect } from 'node:http2';
 import { create, createFileRegistry, fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
-import { type Client, type ClientOptions, credentials, makeGenericClientConstructor } from '@grpc/grpc-js';
+import { type Client, type ClientOptions, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
 import {
   HealthClient,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../../../gen/grpc/health/v1/health';
 import {
   ServerReflectionClient,
-  type ServerReflectionRequest,
-  type ServerReflectionResponse,
+  ServerReflectionRequest,
+  ServerReflectionResponse,
   ServerReflectionService,
 } from '../../../../gen/grpc/reflection/v1/reflection';
 import { call } from '../../../../testkit/call';
@@ -30,6 +32,77 @@ test.each(['', 'aqm.coin.v1.CoinService', 'aqm.coin.v1.CoinAdminService'])(
     client.close();
   },
 );
+
+test('the health of an unknown service is NOT_FOUND, and List knows all others', async () => {
+  const client = new HealthClient(service.address, credentials.createInsecure());
+  await expect(call(client.check.bind(client), { service: 'aqm.Nothing' })).rejects.toMatchObject({
+    code: 'NOT_FOUND',
+    message: expect.not.stringContaining('aqm.Nothing'),
+  });
+  const { statuses } = await call(client.list.bind(client), {});
+  expect(statuses).toEqual({
+    '': { status: ServingStatus.SERVING },
+    'aqm.coin.v1.CoinService': { status: ServingStatus.SERVING },
+    'aqm.coin.v1.CoinAdminService': { status: ServingStatus.SERVING },
+  });
+  client.close();
+});
+
+test('a watch receives the present health and every change, that of an unknown service SERVICE_UNKNOWN', async () => {
+  const client = new HealthClient(service.address, credentials.createInsecure());
+  const watch = client.watch({ service: 'aqm.coin.v1.CoinService' });
+  const next = async () => ((await once(watch, 'data')) as [{ status: ServingStatus }])[0].status;
+  expect(await next()).toBe(ServingStatus.SERVING);
+  service.server.setServing({ isUp: true, isFenced: true });
+  expect(await next()).toBe(ServingStatus.NOT_SERVING);
+  service.server.setServing({ isUp: true, isFenced: false });
+  expect(await next()).toBe(ServingStatus.SERVING);
+  const unknown = client.watch({ service: 'aqm.Nothing' });
+  expect(await once(unknown, 'data')).toEqual([{ status: ServingStatus.SERVICE_UNKNOWN }]);
+  for (const stream of [watch, unknown]) {
+    stream.on('error', () => {});
+    stream.cancel();
+  }
+  client.close();
+});
+
+test('a stop tells watches NOT_SERVING, ends them and reflection streams, and does not wait for idle calls', async () => {
+  const stopped = await startService({}, { replicas: 1 });
+  const user = await stopped.user();
+  const client = new HealthClient(stopped.address, credentials.createInsecure());
+  const watch = client.watch({ service: 'aqm.coin.v1.CoinService' });
+  const seen: ServingStatus[] = [];
+  watch.on('data', (answer: { status: ServingStatus }) => seen.push(answer.status));
+  const [watchEnd, first] = [once(watch, 'status'), once(watch, 'data')];
+  await first;
+  const session = connect(`http://${stopped.address}`, { settings: { initialWindowSize: 0 } });
+  await once(session, 'remoteSettings');
+  const begin = (path: string, message?: Buffer) => {
+    const headers = { ':method': 'POST', ':path': path, te: 'trailers', 'content-type': 'application/grpc' };
+    const stream = session.request({ ...headers, authorization: `Bearer ${user.token}` });
+    stream.on('error', () => {});
+    stream.resume();
+    if (message) stream.write(message);
+    return once(stream, 'close');
+  };
+  const ends = [
+    // Without a question, without a request, with half of one, and one that does not read its answers.
+    begin('/grpc.reflection.v1.ServerReflection/ServerReflectionInfo'),
+    begin('/grpc.health.v1.Health/Check'),
+    begin('/aqm.coin.v1.CoinService/GetInventoryCount'),
+    begin('/aqm.coin.v1.CoinService/UploadCoins', Buffer.alloc(100)),
+    begin('/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', Buffer.from('00000000023a00', 'hex')),
+  ];
+  await new Promise<void>((resolve) => session.ping(() => resolve()));
+  // The server waits an hour for calls: the test would time out.
+  await stopped.server.stop(3_600_000);
+  await Promise.all(ends);
+  expect(await watchEnd).toMatchObject([{ code: status.OK }]);
+  expect(seen).toEqual([ServingStatus.SERVING, ServingStatus.NOT_SERVING]);
+  client.close();
+  session.destroy();
+  await stopped.stop();
+});
 
 describe('reflection', () => {
   type Request = NonNullable<ServerReflectionRequest['messageRequest']>;
@@ -99,5 +172,66 @@ describe('reflection', () => {
     const { messageResponse } = await send(reflection, { $case: 'fileContainingSymbol', value: 'aqm.Nothing' });
     expect(messageResponse).toMatchObject({ $case: 'errorResponse', value: { errorCode: 5 } });
     reflection.close();
+  });
+
+  test('answers hold no comments, and are not much larger than what they describe', async () => {
+    const reflection = client('v1');
+    const question: Request = { $case: 'fileByFilename', value: 'aqm/coin/v1/coin_service.proto' };
+    const { messageResponse } = await send(reflection, question);
+    if (messageResponse?.$case !== 'fileDescriptorResponse') throw new Error(JSON.stringify(messageResponse));
+    const { fileDescriptorProto } = messageResponse.value;
+    for (const bytes of fileDescriptorProto) {
+      expect(fromBinary(FileDescriptorProtoSchema, bytes).sourceCodeInfo).toBeUndefined();
+    }
+    expect(Buffer.concat(fileDescriptorProto).length).toBeLessThan(20_000);
+    reflection.close();
+  });
+
+  test('a stream is answered as fast as its client reads, and ends after 100 questions', async () => {
+    const session = connect(`http://${service.address}`, { settings: { initialWindowSize: 100 } });
+    const question = ServerReflectionRequest.encode({
+      host: '',
+      messageRequest: { $case: 'fileByFilename', value: 'aqm/coin/v1/coin_service.proto' },
+    }).finish();
+    const frame = Buffer.concat([Buffer.of(0, 0, 0, 0, question.length), question]);
+    const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': path,
+      te: 'trailers',
+      'content-type': 'application/grpc',
+    });
+    stream.on('error', () => {});
+    // More than the service's window for one stream.
+    stream.write(Buffer.concat(Array.from({ length: 5000 }, () => frame)));
+    await once(stream, 'response');
+    for (let pings = 0; pings < 20; pings += 1) await new Promise<void>((resolve) => session.ping(() => resolve()));
+    // It reads no further questions while an answer waits for its reader.
+    expect(stream.writableLength).toBeGreaterThan(0);
+    session.settings({ initialWindowSize: 1_000_000 });
+    const trailers = once(stream, 'trailers');
+    const received: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => received.push(chunk));
+    expect((await trailers)[0]).toMatchObject({ 'grpc-status': '8' });
+    session.destroy();
+    let answers = 0;
+    for (let rest = Buffer.concat(received); rest.length > 0; answers += 1) {
+      const end = 5 + rest.readUInt32BE(1);
+      expect(ServerReflectionResponse.decode(rest.subarray(5, end)).messageResponse?.$case).toBe(
+        'fileDescriptorResponse',
+      );
+      rest = rest.subarray(end);
+    }
+    expect(answers).toBe(100);
+  });
+
+  test('is UNIMPLEMENTED where it is switched off', async () => {
+    const without = await startService({}, { replicas: 1, hasReflection: false });
+    const reflection = new ServerReflectionClient(without.address, credentials.createInsecure());
+    await expect(send(reflection, { $case: 'listServices', value: '' })).rejects.toMatchObject({
+      code: status.UNIMPLEMENTED,
+    });
+    reflection.close();
+    await without.stop();
   });
 });

@@ -1,7 +1,10 @@
 import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
+import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { sql } from 'kysely';
-import { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
+import { Coin, CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
+import { ReconcileCoinsRequest } from '../../../../gen/aqm/coin/v1/coin_service';
+import { Timestamp } from '../../../../gen/google/protobuf/timestamp';
 import { CallError, callBytes } from '../../../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../testkit/coins';
 import { startService, type TestService } from '../../../../testkit/service';
@@ -187,6 +190,42 @@ test.each(invalidRequests)('%s is refused and changes nothing', async (_input, s
 
 describe('messages', () => {
   const bearer = () => ({ authorization: `Bearer ${bob.token}` });
+
+  const DAYS_S = BigInt(Math.floor(Date.now() / 1000) + 10 * 86_400);
+  test.each([
+    ['nanos of -1', DAYS_S, -1],
+    ['nanos of a second', DAYS_S, 1_000_000_000],
+    ['nanos of 2^31-1', DAYS_S, 2 ** 31 - 1],
+    ['nanos of -2^31', DAYS_S, -(2 ** 31)],
+    ['seconds of the year 10000', 253_402_300_800n, 0],
+    ['seconds of the year 0', -62_135_596_801n, 0],
+    ['seconds of 2^63-1', 2n ** 63n - 1n, 0],
+    ['seconds of -2^63', -(2n ** 63n), 0],
+  ])('a time with %s is refused as an invalid field', async (_input, seconds, nanos) => {
+    const time = Timestamp.encode({ seconds, nanos }).finish();
+    const inField = (field: number, message: Uint8Array) =>
+      new BinaryWriter()
+        .uint32(field * 8 + 2)
+        .bytes(message)
+        .finish();
+    // UploadCoinsRequest.coins, whose expire_time is appended.
+    const [coin = Coin.create()] = mint(1);
+    const upload = inField(1, Buffer.concat([Coin.encode(coin).finish(), inField(5, time)]));
+    await expect(sendRaw(`${COIN_SERVICE}/UploadCoins`, Buffer.from(upload), bearer())).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      reason: 'INVALID_FIELD',
+      fields: ['coins[0].expire_time'],
+      message: expect.stringContaining('nanos from 0 to 999999999'),
+    });
+    const listing = ReconcileCoinsRequest.encode(
+      ReconcileCoinsRequest.create({ coinCategory: BRONZE, complete: true }),
+    ).finish();
+    const listed = Buffer.concat([listing, inField(4, time)]);
+    await expect(sendRaw(`${COIN_SERVICE}/ReconcileCoins`, listed, bearer())).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      fields: ['listed_at'],
+    });
+  });
 
   test.each(['UploadCoins', 'FetchCoins', 'BatchFetchCoins', 'GetInventoryCount', 'ReconcileCoins'])(
     'garbage bytes sent to %s are refused with UNDECODABLE_MESSAGE',

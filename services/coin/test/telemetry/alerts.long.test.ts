@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:http2';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { sql } from 'kysely';
@@ -130,6 +132,21 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
       await repeat(signal, () => carol.upload(mint(1)));
       await sql`ALTER TABLE coin DROP CONSTRAINT nothing`.execute(service.database.db);
     },
+  ],
+  [
+    ['AqmCallsWithoutPlace'],
+    (signal) =>
+      repeat(signal, async () => {
+        const session = connect(`http://${main.address}`);
+        const headers = {
+          ':method': 'POST',
+          ':path': '/grpc.health.v1.Health/Watch',
+          'content-type': 'application/grpc',
+        };
+        const watches = Array.from({ length: 20 }, () => session.request(headers).on('error', () => {}));
+        await once(watches.at(-1) as (typeof watches)[number], 'close');
+        session.destroy();
+      }),
   ],
   [
     ['AqmOverloaded', 'AqmPoolExhausted', 'AqmCallsSlow', 'AqmCallsFail'],

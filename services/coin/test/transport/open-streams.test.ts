@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { type AddressInfo, createServer as createListener } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import pino from 'pino';
 import { OpenStreams, replaceStreamMap } from '../../transport/open-streams';
 import { Sessions } from '../../transport/sessions';
 
@@ -76,7 +77,8 @@ describe('the HTTP/2 sessions of this Node version', () => {
   test('have a replaced Map in a grpc-js server with Sessions', async () => {
     const server = new Server();
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-    new Sessions(server, { maxStreams: 10, maxHeaderBytes: 10_000, callTimeoutMs: 60_000, maxOpen: 10 });
+    const logger = pino({ level: 'silent' });
+    new Sessions(server, { maxStreams: 10, maxHeaderBytes: 10_000, callTimeoutMs: 60_000, maxOpen: 10, logger });
     const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
     const opened = [...http2Servers.keys()].map(async (each) => (await once(each, 'session'))[0] as ServerHttp2Session);
     const listener = createListener((socket) => injector.injectConnection(socket)).listen(0, '127.0.0.1');

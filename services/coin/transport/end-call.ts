@@ -1,0 +1,59 @@
+import { constants, type ServerHttp2Stream } from 'node:http2';
+import type { DomainError } from '../errors';
+import { toStatus } from '../rpc/status';
+
+const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants;
+
+/**
+ * Ends a call whose request is incomplete or whose response was not read completely. Sends the
+ * error as its status if no response headers were sent yet, else resets the stream.
+ */
+export function endCall(stream: ServerHttp2Stream, error: DomainError): void {
+  if (stream.closed) return;
+  if (stream.headersSent) {
+    stream.close(NGHTTP2_CANCEL);
+    return;
+  }
+  const { code, details, metadata } = toStatus(error);
+  stream.respond(
+    {
+      ':status': 200,
+      'content-type': 'application/grpc+proto',
+      'grpc-status': code,
+      'grpc-message': encodeURI(details),
+      ...metadata.toHttp2Headers(),
+    },
+    { endStream: true },
+  );
+  stream.close(NGHTTP2_NO_ERROR);
+}
+
+/** Ends a call that grpc-js has not seen or that makes room for another one, and frees its stream at once. */
+export function refuse(stream: ServerHttp2Stream, error: DomainError): void {
+  stream.on('error', ignore);
+  endCall(stream, error);
+  // A status is followed by the reset when the stream is finished, in this turn of the event loop.
+  if (stream.rstCode === NGHTTP2_NO_ERROR) stream.once('finish', () => stream.destroy());
+  else stream.destroy();
+}
+
+/** Resets a stream that grpc-js has not seen, and frees it at once. */
+export function reset(stream: ServerHttp2Stream, code: number): void {
+  stream.on('error', ignore);
+  stream.close(code);
+  stream.destroy();
+}
+
+/**
+ * Resets a stream that was answered while its client still sends the request. It would stay open
+ * until its client ends it, or until the timeout of the call. A listener for its event `finish`.
+ */
+export function resetWhenAnswered(this: ServerHttp2Stream): void {
+  if (this.readableEnded || this.closed || this.state.remoteClose === 1) return;
+  // A response with messages ends with trailers, which are sent after this event, and a reset would
+  // overtake them.
+  const hasTrailers = this.sentHeaders?.['grpc-status'] === undefined && this.sentHeaders?.[':status'] === 200;
+  if (!hasTrailers) this.close(NGHTTP2_NO_ERROR);
+}
+
+function ignore(): void {}
