@@ -32,6 +32,8 @@ const MAX_SOCKET_FOLDER = 103 - `/.s.PGSQL.${PORT}`.length;
 
 export interface EmbeddedPostgresOptions {
   readonly log: Logger;
+  /** Interrupts the start, with its reason. */
+  readonly stop?: AbortSignal | undefined;
   /** The npm package of the binaries; see findBinaries. */
   readonly binariesPackage?: string;
   /** Additional `name=value` settings of postgresql.conf. */
@@ -159,6 +161,8 @@ export class EmbeddedPostgres {
     for (;;) {
       const failure = await this.#tryConnect();
       if (!failure) return;
+      // Later the server is needed, to stop in order.
+      if (!this.#watcher) this.#options.stop?.throwIfAborted();
       if (Date.now() > deadline) {
         throw new Error(`PostgreSQL in ${this.#folder} does not start. See ${this.#logFile()}.`, { cause: failure });
       }

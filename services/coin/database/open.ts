@@ -34,19 +34,21 @@ export interface OpenPostgres {
 
 /**
  * Connects to `databaseUrl`, or to the embedded PostgreSQL, which is started if it does not run.
+ * @param stop interrupts the start of the embedded PostgreSQL, with its reason
  */
-export async function openPostgres(options: PostgresOptions, log: Logger): Promise<OpenPostgres> {
+export async function openPostgres(options: PostgresOptions, log: Logger, stop?: AbortSignal): Promise<OpenPostgres> {
   const { databaseUrl, readDatabaseUrl, dataDir, postgresPackage } = options;
   const embedded =
     databaseUrl === undefined
-      ? await EmbeddedPostgres.open(join(dataDir, 'postgres'), { log, binariesPackage: postgresPackage })
+      ? await EmbeddedPostgres.open(join(dataDir, 'postgres'), { log, stop, binariesPackage: postgresPackage })
       : undefined;
   const connectionString = databaseUrl ?? embedded?.connectionString() ?? '';
   const waiting = new QueueDelayEstimate();
   let pool: PoolCounts = { totalCount: 0, idleCount: 0 };
   const db = openDatabase(
     { ...options, connectionString },
-    (error) => log.warn({ err: error }, 'lost a database connection'),
+    (error, wasOpen) =>
+      log.warn({ err: error }, wasOpen ? 'lost a database connection' : 'cannot connect to the database'),
     waiting,
     (opened) => {
       pool = opened;

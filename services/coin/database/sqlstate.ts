@@ -1,12 +1,18 @@
 import { DatabaseError } from 'pg';
 import { DatabaseUnavailableError, DomainError, OverloadedError } from '../errors';
 
+/** Codes with which PostgreSQL answers, but refuses a new connection. */
+const LOGIN_REFUSED = [
+  '28', // wrong password, no rule in pg_hba.conf, a role that may not log in
+  '3D000', // no such database: it was renamed, or is being restored
+];
 /**
  * SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which a retry, later or
  * elsewhere, may succeed.
  */
 const UNAVAILABLE = [
   '08', // connection exception
+  ...LOGIN_REFUSED,
   '53', // insufficient resources: disk full, out of memory, too many connections
   '57P', // shut down, crashed, starting up
   '58', // system error: I/O
@@ -42,6 +48,11 @@ export function toStoreError(error: unknown): unknown {
  */
 export function isRolledBack(error: unknown): boolean {
   return error instanceof DatabaseError && hasCode(error, ROLLED_BACK);
+}
+
+/** Returns true if PostgreSQL answered, but refused the connection. */
+export function isLoginRefused(error: unknown): boolean {
+  return error instanceof DatabaseError && hasCode(error, LOGIN_REFUSED);
 }
 
 /** Returns true if the statement waited longer than lock_timeout for a lock. */
