@@ -22,6 +22,7 @@ const OUT: Readonly<Record<string, object>> = {
       removed: nothing,
       limitHit: nothing,
       refused: nothing,
+      logLinesLost: () => undefined,
       housekeeping: nothing,
     } satisfies Record<keyof typeof metrics.count, () => void>,
     measure: { isOn: false, call: nothing, batch: nothing } satisfies Record<keyof typeof metrics.measure, unknown>,

@@ -42,6 +42,7 @@ housekeepingRuns.declare(JOBS, ['done', 'failed']);
 const callsRefused = new Counter('aqm.reason');
 const limitsHit = new Counter('aqm.limit');
 limitsHit.declare(['fetch', 'upload', 'reconcile']);
+let logLinesLost = 0;
 /** Time of the last success of each job, in seconds since 1970. */
 const housekeepingSuccess = new Map<Job, number>();
 
@@ -80,6 +81,10 @@ export const count = {
   limitHit: (limit: 'fetch' | 'upload' | 'reconcile') => limitsHit.add(1, limit),
   /** Counts a call that ended with an error of the contract. */
   refused: (reason: string) => callsRefused.add(1, reason),
+  /** Counts lines of the log that could not be written. */
+  logLinesLost(lines: number): void {
+    logLinesLost += lines;
+  },
   housekeeping(job: Job, outcome: 'done' | 'failed'): void {
     housekeepingRuns.add(1, job, outcome);
     if (outcome === 'done') housekeepingSuccess.set(job, Date.now() / 1000);
@@ -129,6 +134,9 @@ export function enableMetrics(reasons: readonly string[]): Meter {
   counter('aqm.housekeeping.runs', housekeepingRuns, 'Scheduled runs of the housekeeping jobs');
   counter('aqm.calls.refused', callsRefused, 'Calls that ended with an error, by reason');
   counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles over a rate limit');
+  meter
+    .createObservableCounter('aqm.log.lines_lost', { description: 'Lines of the log that could not be written' })
+    .addCallback((result) => result.observe(logLinesLost));
   meter
     .createObservableGauge('aqm.housekeeping.last_success', {
       description: 'Time of the last successful run of a job, in seconds since 1970',
