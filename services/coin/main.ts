@@ -26,16 +26,18 @@ import { announce, isPrimary, runWorkers, workerLog } from './workers';
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
   const { logger, flush } = openLog(config.logLevel);
+  // Node would write them as text among the lines of JSON.
+  process.removeAllListeners('warning').on('warning', (warning) => logger.warn({ err: warning }, 'warning of Node'));
   const stop = listenForStop();
   try {
     if (isPrimary(config)) await runWorkers(config, logger, stop);
     else await serve(config, workerLog(logger), stop);
+    logger.info('stopped');
   } catch (error) {
     // A start that was interrupted by a signal is no failure.
     if (!(error instanceof StoppedError)) throw error;
     logger.info({ signal: error.signal }, 'stopped before it was ready');
   } finally {
-    logger.info('stopped');
     // The kernel would not let the process exit.
     if (!(await flush())) process.kill(process.pid, 'SIGKILL');
   }

@@ -46,7 +46,8 @@ export class Workers {
       await unlessStopped(stop, Promise.all(starting.map(readyOrGone)));
     } catch (error) {
       await this.stop();
-      throw error;
+      // The signal may have reached the workers too, and ended them first.
+      throw stop.reason ?? error;
     }
     for (const [place, worker] of starting.entries()) this.#restartOnExit(worker, place);
   }

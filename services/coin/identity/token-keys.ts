@@ -1,4 +1,4 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
+import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import {
   type CryptoKey,
@@ -287,10 +287,34 @@ function firstKeys(path: string): { find: FindKey; fileVersion: string } {
 }
 
 function parseKeys(text: string): FindKey {
-  if (!text.trimStart().startsWith('{')) return fixedKey(createPublicKey(text)).find;
+  if (!text.trimStart().startsWith('{')) return fixedKey(requireUsable(createPublicKey(text))).find;
   const json = JSON.parse(text);
-  if (Array.isArray(json.keys)) return findIn(createLocalJWKSet(json));
-  return fixedKey(createPublicKey({ key: json, format: 'jwk' })).find;
+  if (!Array.isArray(json.keys)) return fixedKey(requireUsable(createPublicKey({ key: json, format: 'jwk' }))).find;
+  if (!json.keys.some(isUsable)) throw new Error(`none of its keys fits ${USABLE}`);
+  return findIn(createLocalJWKSet(json));
+}
+
+/** The algorithms of tokens, and their keys. */
+const USABLE = 'EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA of at least 2048 bits)';
+
+/** Returns true if tokens of an accepted algorithm can be verified with this member of a JWK Set. */
+export function isUsable(jwk: JsonWebKey): boolean {
+  try {
+    return fitsAlgorithm(createPublicKey({ key: jwk, format: 'jwk' }));
+  } catch {
+    // Another kind of key: sets of identity providers hold keys for other purposes too.
+    return false;
+  }
+}
+
+function requireUsable(key: KeyObject): KeyObject {
+  if (!fitsAlgorithm(key)) throw new Error(`its key does not fit ${USABLE}`);
+  return key;
+}
+
+function fitsAlgorithm({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): boolean {
+  if (type === 'ec') return details?.namedCurve === 'prime256v1';
+  return type === 'ed25519' || (type === 'rsa' && (details?.modulusLength ?? 0) >= 2048);
 }
 
 /** Returns a text that changes when the file is modified or replaced. */

@@ -207,6 +207,16 @@ describe('the log', () => {
   });
 });
 
+test('a warning of Node is a line of the log', async () => {
+  const warn = join(folder, 'warn.cjs');
+  writeFileSync(warn, "setInterval(() => process.emitWarning('careful', 'TestWarning'), 100).unref();\n");
+  const started = start({ NODE_OPTIONS: `--require ${warn}` });
+  await isReady(started);
+  await eventually('the warning is logged', () => started.log().includes('"msg":"warning of Node"'));
+  started.kill('SIGTERM');
+  expect(await started.exited).toBe(0);
+});
+
 describe('a signal', () => {
   test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const)('%s stops the service in order', async (signal) => {
     const started = start({});

@@ -167,9 +167,22 @@ describe('keys of a file', () => {
     });
   });
 
+  test.each([
+    [
+      'a PEM of a key that fits no algorithm',
+      () => String(signer('a', 'ES384').publicKey.export({ format: 'pem', type: 'spki' })),
+    ],
+    ['a JWK of such a key', () => JSON.stringify(signer('a', 'ES384').publicKey.export({ format: 'jwk' }))],
+    ['a set of such keys', () => keySet(signer('a', 'ES384'))],
+    ['an empty set', () => '{"keys":[]}'],
+  ])('a file with %s is refused', (_what, content) => {
+    replace(content());
+    expect(open).toThrow('EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA of at least 2048 bits)');
+  });
+
   test('another algorithm is refused, also when its key is in the set', async () => {
     const key = signer('a', 'ES384');
-    replace(keySet(key));
+    replace(keySet(key, signer('b')));
     await expect(open()(await sign(key))).rejects.toMatchObject({
       reason: 'TOKEN_INVALID',
       message: expect.stringContaining('its algorithm is not one of EdDSA, ES256, RS256'),
