@@ -30,6 +30,6 @@ RUN install -d -o node -g node -m 0700 /var/lib/aqm
 VOLUME /var/lib/aqm
 USER node
 EXPOSE 50051 9464
-# Healthy if the process serves. A fenced database does not make it unhealthy, because a restart would not help.
+# Healthy if the process is sound. A database that is away or fenced does not make it unhealthy, because a restart would not help.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["node", "dist/services/coin/cli/health.js"]
 CMD ["node", "--enable-source-maps", "dist/services/coin/aqm.js", "serve"]

@@ -33,7 +33,7 @@ export interface TestService {
 }
 
 const ANY: Rate = { perHour: 1, burst: 1 };
-const NO_LIMITS = new CoinLimits(undefined, {
+export const NO_LIMITS = new CoinLimits(undefined, {
   perRequester: ANY,
   perPair: ANY,
   perTarget: ANY,

@@ -23,6 +23,7 @@ const OUT: Readonly<Record<string, object>> = {
       limitHit: nothing,
       refused: nothing,
       withoutPlace: nothing,
+      logLinesLost: nothing,
       housekeeping: nothing,
     } satisfies Record<keyof typeof metrics.count, () => void>,
     measure: { isOn: false, call: nothing, batch: nothing } satisfies Record<keyof typeof metrics.measure, unknown>,

@@ -23,6 +23,10 @@ export const REASONS = {
   OVERLOADED: { means: 'the service is overloaded', wait: true },
   FENCED: { means: 'the database was restored, and an operator has to decide what to do', wait: true },
   LIMITS_UNAVAILABLE: { means: 'the rate limits cannot be checked, so the request was refused', wait: true },
+  TOKEN_KEYS_UNAVAILABLE: {
+    means: 'the keys that the token could be verified with cannot be fetched from the issuer',
+    wait: true,
+  },
   SHUTTING_DOWN: { means: 'this server is shutting down; another replica will serve the call', wait: true },
   INTERNAL: { means: 'a bug of the service; it was logged' },
 };

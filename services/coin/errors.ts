@@ -160,7 +160,7 @@ export class RateLimitedError extends TemporaryError {
 }
 
 export class TokenKeysUnavailableError extends TemporaryError {
-  readonly reason = 'OVERLOADED';
+  readonly reason = 'TOKEN_KEYS_UNAVAILABLE';
   constructor(options: ErrorOptions) {
     super('The token verification keys cannot be fetched right now.', options);
   }

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config';
 import { openPostgres } from './database/open';
@@ -8,10 +9,11 @@ import { startHousekeeping } from './housekeeping';
 import { openTokenKeys } from './identity/token-keys';
 import { verifyWith } from './identity/verify-token';
 import { openLimits } from './limits/open-limits';
-import { createLogger } from './logger';
+import { openLog } from './logger';
 import { REASONS } from './rpc/status';
 import { CoinServer } from './server';
 import type { ServingState } from './serving-state';
+import { listenForStop, Startup, StoppedError, stopped } from './startup';
 import { CoinInventoryServer } from './store/coin-inventory-server';
 import { keepFetchGrace } from './store/fetch-grace';
 import { StockSampler } from './store/stock-sampler';
@@ -21,43 +23,45 @@ import { startTelemetry } from './telemetry/start-telemetry';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
-/** Runs the coin service until SIGTERM or SIGINT (`aqm serve`): configuration, database, server, signals. */
+/** Runs the coin service until a signal stops it (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
-  const logger = createLogger(config.logLevel);
-  const stopped = new Promise<NodeJS.Signals>((resolve) => {
-    // Not `once`: under npm a Ctrl-C arrives twice, from the terminal and from npm, and the second must not end the process early.
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve);
-  });
-  if (isPrimary(config)) await runWorkers(config, logger, stopped);
-  else await serve(config, workerLog(logger), stopped);
-  logger.info('stopped');
+  const { logger, flush } = openLog(config.logLevel);
+  // Node would write them as text among the lines of JSON.
+  process.removeAllListeners('warning').on('warning', (warning) => logger.warn({ err: warning }, 'warning of Node'));
+  const stop = listenForStop();
+  try {
+    if (isPrimary(config)) await runWorkers(config, logger, stop);
+    else await serve(config, workerLog(logger), stop);
+    logger.info('stopped');
+  } catch (error) {
+    // A start that was interrupted by a signal is no failure.
+    if (!(error instanceof StoppedError)) throw error;
+    logger.info({ signal: error.signal }, 'stopped before it was ready');
+  } finally {
+    // The kernel would not let the process exit.
+    if (!(await flush())) process.kill(process.pid, 'SIGKILL');
+  }
 }
 
-async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Signals>): Promise<void> {
+/** The longest time that a start which was interrupted waits for its statements, in milliseconds. */
+const INTERRUPTED_TIMEOUT_MS = 2000;
+
+/** Serves until the process is told to stop. @throws StoppedError if that is before it is ready */
+async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise<void> {
   const telemetry = await startTelemetry(process.env, logger);
   const now = () => new Date();
-  const verifyToken = verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now);
+  const tokenKeys = openTokenKeys(config, now, logger);
   const certificates = config.tls ? new Certificates(config.tls, logger) : undefined;
 
-  const postgres = await openPostgres(config, logger);
+  const postgres = await openPostgres(config, logger, stop);
+  let isReady = false;
   try {
-    await prepareDatabase(postgres, config, logger);
-    const fence = await Fence.open({
-      db: postgres.db,
-      folder: config.fenceDir,
-      poolSize: config.poolSize,
-      log: logger,
-    });
-    const { fetchGraceSeconds, stockLimit, batching, maxCalls, maxWaitMs, connections } = config;
-    const rules = { fetchGraceSeconds, stockLimit, batching };
-    const store = new CoinInventoryServer(postgres.db, fence, rules, postgres.replica);
-    const grace = await keepFetchGrace(postgres.db, fetchGraceSeconds, logger);
     const limits = openLimits(config, logger);
+    const { maxCalls, maxWaitMs, connections } = config;
     const server = new CoinServer({
-      store,
       limits,
-      verifyToken,
+      verifyToken: verifyWith(tokenKeys, config.tokenRules, now),
       logger,
       now,
       maxCalls,
@@ -66,18 +70,14 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       connections,
       hasReflection: config.hasReflection,
     });
-    const housekeeping = startHousekeeping(store, logger);
-    let state: ServingState = { isUp: true, isFenced: false };
-    const watch = watchDatabase(fence, logger, (now) => {
-      state = now;
-      server.setServing(now);
-    });
-    const stock = telemetry.hasMetrics ? new StockSampler(postgres.db, telemetry.intervalMs) : undefined;
+    let state: ServingState = { isUp: false, isFenced: false };
+    let store: CoinInventoryServer | undefined;
+    let stock: StockSampler | undefined;
     if (telemetry.hasMetrics) {
       registerGauges(enableMetrics(REASONS), () => ({
         callsInFlight: server.callsInFlight,
         connections: server.connections,
-        fetchesWaiting: store.waiting,
+        fetchesWaiting: store?.waiting ?? 0,
         pool: {
           used: postgres.pool.totalCount - postgres.pool.idleCount,
           idle: postgres.pool.idleCount,
@@ -86,25 +86,61 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
         },
         isFenced: state.isFenced,
         isDatabaseUp: state.isUp,
+        areTokenKeysUp: tokenKeys.remote?.isUp,
         stock: stock?.levels,
       }));
     }
 
-    const address = await server.listen(config.host, config.port, certificates);
-    announce(address);
+    let listening: Promise<string> | undefined;
+    const listen = () => {
+      listening ??= server.listen(config.host, config.port, certificates);
+      return listening;
+    };
+    const startup = new Startup({
+      timeoutMs: config.startTimeoutMs,
+      stop,
+      log: logger,
+      // Health is answered while the start waits: the process is sound, and not ready.
+      onWaiting: async (error) => {
+        server.refuse(error);
+        await listen();
+      },
+    });
+    const fence = await startup.until(async () => {
+      await prepareDatabase(postgres, config, logger, stop);
+      return Fence.open({ db: postgres.db, folder: config.fenceDir, poolSize: config.poolSize, log: logger });
+    });
+    await startup.until(async () => tokenKeys.remote?.fetch());
+
+    const { fetchGraceSeconds, stockLimit, batching } = config;
+    store = new CoinInventoryServer(postgres.db, fence, { fetchGraceSeconds, stockLimit, batching }, postgres.replica);
+    const grace = await startup.until(() => keepFetchGrace(postgres.db, fetchGraceSeconds, logger));
+    server.serve(store);
+    if (telemetry.hasMetrics) stock = new StockSampler(postgres.db, telemetry.intervalMs);
+    const housekeeping = startHousekeeping(store, logger);
+    const watch = watchDatabase(fence, logger, (now) => {
+      state = now;
+      server.setServing(now);
+    });
+    const address = await listen();
+    announce(address, logger);
+    isReady = true;
     logger.info({ address }, 'accepting calls');
 
-    logger.info({ signal: await stopped }, 'stopping after accepted calls are answered');
+    logger.info({ signal: await stopped(stop) }, 'stopping after accepted calls are answered');
     watch.stop();
     grace.stop();
     stock?.stop();
     housekeeping.stop();
     certificates?.close();
+    tokenKeys.remote?.close();
     await server.stop(config.drainTimeoutMs);
     await limits.close();
     await fence.close();
   } finally {
-    await postgres.close();
+    const closed = postgres.close();
+    // What was interrupted may be a statement that waits for the migration of another process.
+    await (isReady || postgres.isEmbedded ? closed : Promise.race([closed, setTimeout(INTERRUPTED_TIMEOUT_MS)]));
     await telemetry.stop();
   }
 }

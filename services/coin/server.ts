@@ -4,10 +4,11 @@ import { type CoinAdminServiceServer, CoinAdminServiceService } from '../../gen/
 import { type CoinServiceServer, CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
 import { type CallBounds, CallsInFlight } from './calls-in-flight';
 import type { ConnectionLimits } from './config';
+import { DatabaseUnavailableError, type DomainError } from './errors';
 import type { VerifyToken } from './identity/verify-token';
 import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
-import { combineObservers, intercept } from './interceptors/intercept';
+import { type AdmissionCheck, combineObservers, intercept } from './interceptors/intercept';
 import { shedLoad } from './interceptors/load-shedding';
 import { log } from './interceptors/log';
 import { measureCalls } from './interceptors/measure';
@@ -22,6 +23,7 @@ import { getInventoryCount } from './rpc/get-inventory-count';
 import { hardDeleteFetched } from './rpc/hard-delete-fetched';
 import { purgeStale } from './rpc/purge-stale';
 import { reconcileCoins } from './rpc/reconcile-coins';
+import { toStatus } from './rpc/status';
 import { type UnaryOptions, unary } from './rpc/unary';
 import { uploadCoins } from './rpc/upload-coins';
 import type { ServingState } from './serving-state';
@@ -33,9 +35,8 @@ import { Sessions } from './transport/sessions';
 const COIN_SERVICE = 'aqm.coin.v1.CoinService';
 const COIN_ADMIN_SERVICE = 'aqm.coin.v1.CoinAdminService';
 
-const METHODS = [...Object.values(CoinServiceService), ...Object.values(CoinAdminServiceService)].map(
-  ({ path }) => path,
-);
+const COIN_DEFINITIONS = [CoinServiceService, CoinAdminServiceService];
+const METHODS = COIN_DEFINITIONS.flatMap((definition) => Object.values(definition)).map(({ path }) => path);
 
 /** Larger messages are not read. Messages between MAX_REQUEST_BYTES and this size are answered with a reason. */
 const HARD_MESSAGE_LIMIT = 8 * MAX_REQUEST_BYTES;
@@ -46,8 +47,12 @@ const MAX_SESSION_MEGABYTES = 32;
 /** The number of calls that may be sending their request or reading their response, for each call in progress. */
 const OPEN_PER_CALL = 8;
 
-export interface ServerOptions extends CallBounds {
-  readonly store: CoinInventoryServer;
+/** Path prefix of the coin services. */
+const COIN_SERVICES = '/aqm.';
+
+export interface ServerOptions extends Omit<CallBounds, 'fetching'> {
+  /** undefined: calls of the coin services are refused until `serve` is called. */
+  readonly store?: CoinInventoryServer;
   readonly limits: CoinLimits;
   readonly verifyToken: VerifyToken;
   readonly logger: Logger;
@@ -55,6 +60,15 @@ export interface ServerOptions extends CallBounds {
   readonly connections: ConnectionLimits;
   /** True to serve gRPC server reflection. */
   readonly hasReflection: boolean;
+}
+
+/** The estimated additional wait of a fetch for its batch, which is 0 while there is no store. */
+class FetchDelay {
+  store: CoinInventoryServer | undefined;
+
+  get expectedMs(): number {
+    return this.store?.expectedMs ?? 0;
+  }
 }
 
 /** Serves one store over gRPC: the two services of the contract, health and reflection. */
@@ -67,19 +81,24 @@ export class CoinServer {
   readonly #health = new Health();
   readonly #reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health']);
   readonly #calls: CallsInFlight;
+  readonly #fetchDelay = new FetchDelay();
+  /** The answer to calls of the coin services before `serve`. */
+  #refusal: ReturnType<AdmissionCheck>;
   #draining = false;
 
   constructor(serverOptions: ServerOptions) {
-    const { store, limits, verifyToken, logger, now, maxCalls, connections, hasReflection } = serverOptions;
+    const { store, verifyToken, logger, maxCalls, connections, hasReflection } = serverOptions;
     this.#options = serverOptions;
-    const calls = new CallsInFlight({ ...serverOptions, fetching: store });
-    this.#calls = calls;
-    const options: UnaryOptions = { logger, now, calls };
+    this.#calls = new CallsInFlight({ ...serverOptions, fetching: this.#fetchDelay });
     this.#server = new Server({
       interceptors: [
         intercept({
           observer: combineObservers(log(logger), measureCalls(METHODS)),
-          admissionChecks: [drain(() => this.#draining), shedLoad(calls)],
+          admissionChecks: [
+            drain(() => this.#draining),
+            (path) => (path.startsWith(COIN_SERVICES) ? this.#refusal : undefined),
+            shedLoad(this.#calls),
+          ],
           authenticate: authenticate(verifyToken),
         }),
       ],
@@ -95,6 +114,29 @@ export class CoinServer {
     });
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#sessions = new Sessions(this.#server, { ...connections, maxOpen: OPEN_PER_CALL * maxCalls, logger });
+    this.#health.addToServer(this.#server);
+    for (const definition of hasReflection ? this.#reflection.definitions() : []) {
+      this.#server.addService(definition, this.#reflection.implementation());
+    }
+    // Without an implementation: calls are refused before they reach one. A method that grpc-js does not know would be
+    // answered with UNIMPLEMENTED.
+    for (const definition of COIN_DEFINITIONS) this.#server.addService(definition, {});
+    if (store) this.serve(store);
+    else this.refuse(new DatabaseUnavailableError(undefined));
+  }
+
+  /** Refuses calls of the coin services with `error`, and is not ready, until `serve` is called. */
+  refuse(error: DomainError): void {
+    this.#refusal = toStatus(error);
+    this.setServing({ isUp: false, isFenced: false });
+  }
+
+  /** Answers calls of the coin services from the store. */
+  serve(store: CoinInventoryServer): void {
+    const { limits, logger, now } = this.#options;
+    const options: UnaryOptions = { logger, now, calls: this.#calls };
+    this.#fetchDelay.store = store;
+    for (const definition of COIN_DEFINITIONS) this.#server.removeService(definition);
     this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {
       uploadCoins: unary(options, uploadCoins(store, limits, now)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
@@ -106,11 +148,8 @@ export class CoinServer {
       purgeStale: unary(options, purgeStale(store)),
       hardDeleteFetched: unary(options, hardDeleteFetched(store)),
     } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
-    this.#health.addToServer(this.#server);
+    this.#refusal = undefined;
     this.setServing({ isUp: true, isFenced: false });
-    for (const definition of hasReflection ? this.#reflection.definitions() : []) {
-      this.#server.addService(definition, this.#reflection.implementation());
-    }
   }
 
   /** The number of open connections. */
@@ -135,12 +174,14 @@ export class CoinServer {
   }
 
   /**
-   * Sets the answers of grpc.health.v1.Health. While the database is fenced, only CoinService is NOT_SERVING: the process
-   * is sound and must not be restarted because of the health of '', and the admin service answers.
+   * Sets the answers of grpc.health.v1.Health. The health of '' is liveness: it stays SERVING until the process stops,
+   * whatever the state of the database, because a restart would not help. The health of a service is its readiness. While
+   * the database is fenced, the admin service answers.
    */
   setServing({ isUp, isFenced }: ServingState): void {
     const status = (serving: boolean) => (serving && !this.#draining ? 'SERVING' : 'NOT_SERVING');
-    for (const service of ['', COIN_ADMIN_SERVICE]) this.#health.setStatus(service, status(isUp));
+    this.#health.setStatus('', status(true));
+    this.#health.setStatus(COIN_ADMIN_SERVICE, status(isUp));
     this.#health.setStatus(COIN_SERVICE, status(isUp && !isFenced));
   }
 

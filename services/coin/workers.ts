@@ -3,8 +3,9 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import type { Logger } from 'pino';
 import type { Config } from './config';
-import { openPostgres } from './database/open';
+import { type OpenPostgres, openPostgres } from './database/open';
 import { prepareDatabase } from './database/preflight';
+import { isWorthWaiting, stopped, unlessStopped } from './startup';
 import { metricsPortOf } from './telemetry/start-telemetry';
 
 /** Pause before a worker that died is replaced, in milliseconds. It doubles while replacements die before they are ready. */
@@ -35,14 +36,18 @@ export class Workers {
     this.#options = options;
   }
 
-  /** Starts the workers and resolves when all of them accept calls. @throws WorkerEndedError if one ends before that */
-  async start(): Promise<void> {
+  /**
+   * Starts the workers and resolves when all of them accept calls.
+   * @throws WorkerEndedError if one ends before that, StoppedError if the process is told to stop before that
+   */
+  async start(stop: AbortSignal): Promise<void> {
     const starting = Array.from({ length: this.#options.workers }, (_, place) => this.#fork(place));
     try {
-      await Promise.all(starting.map(readyOrGone));
+      await unlessStopped(stop, Promise.all(starting.map(readyOrGone)));
     } catch (error) {
       await this.stop();
-      throw error;
+      // The signal may have reached the workers too, and ended them first.
+      throw stop.reason ?? error;
     }
     for (const [place, worker] of starting.entries()) this.#restartOnExit(worker, place);
   }
@@ -106,9 +111,14 @@ export class WorkerEndedError extends Error {
 }
 
 /** Reports that calls are accepted at `address`: on stdout, or to the process that started this worker. */
-export function announce(address: string): void {
-  if (cluster.isWorker) process.send?.('ready');
-  else process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
+export function announce(address: string, log: Logger): void {
+  if (cluster.isWorker) {
+    process.send?.('ready');
+    return;
+  }
+  // Without this, an unreadable stdout would end the process.
+  process.stdout.on('error', (error) => log.warn({ err: error }, 'cannot write the "ready" line to stdout'));
+  process.stdout.write(`${JSON.stringify({ msg: 'ready', address, pid: process.pid })}\n`);
 }
 
 /** Adds the process id to the log lines of a worker. */
@@ -121,20 +131,32 @@ export function isPrimary({ workers }: Config): boolean {
   return workers > 1 && cluster.isPrimary;
 }
 
-/** Runs the service as several workers, until `stopped`. */
-export async function runWorkers(config: Config, log: Logger, stopped: Promise<NodeJS.Signals>): Promise<void> {
+/** Runs the service as several workers, until it is told to stop. @throws StoppedError if that is before it is ready */
+export async function runWorkers(config: Config, log: Logger, stop: AbortSignal): Promise<void> {
   // Opened here, so that an embedded PostgreSQL outlives its workers and a wrong database is reported once.
-  const postgres = await openPostgres(config, log);
+  const postgres = await openPostgres(config, log, stop);
   try {
-    await prepareDatabase(postgres, config, log);
+    await unlessStopped(stop, prepareOnce(config, postgres, log, stop));
     const address = `${config.host}:${config.port || (await freePort(config.host))}`;
     const workers = new Workers({ ...config, address, log });
-    await workers.start();
-    announce(address);
-    log.info({ signal: await stopped }, 'stopping the workers');
+    await workers.start(stop);
+    announce(address, log);
+    log.info({ signal: await stopped(stop) }, 'stopping the workers');
     await workers.stop();
   } finally {
     await postgres.close();
+  }
+}
+
+/**
+ * Prepares the database if it answers. If it does not, the workers wait for it, because they answer health checks
+ * meanwhile.
+ */
+async function prepareOnce(config: Config, postgres: OpenPostgres, log: Logger, stop: AbortSignal): Promise<void> {
+  try {
+    await prepareDatabase(postgres, config, log, stop);
+  } catch (error) {
+    if (config.startTimeoutMs === 0 || !isWorthWaiting(error)) throw error;
   }
 }
 

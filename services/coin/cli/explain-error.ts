@@ -1,6 +1,6 @@
 import { ConfigError } from '../config';
 import { UnusableDatabaseError } from '../database/unusable-database-error';
-import { DatabaseUnavailableError, FencedError } from '../errors';
+import { DatabaseUnavailableError, FencedError, TokenKeysUnavailableError } from '../errors';
 import { DatabaseChangedError } from '../fence/resolve';
 import { WatermarkUnusableError } from '../fence/watermark';
 import { WorkerEndedError } from '../workers';
@@ -23,6 +23,11 @@ export function explain(error: unknown): unknown {
   if (error instanceof DatabaseUnavailableError) {
     const { message } = error.cause as Error;
     return `The database of DATABASE_URL cannot be reached: ${message}`;
+  }
+  if (error instanceof TokenKeysUnavailableError) {
+    // fetch reports "fetch failed" and has the reason in the cause.
+    const { message, cause } = error.cause as Error;
+    return `The token keys of AQM_TOKEN_JWKS_URL cannot be fetched: ${(cause as Error | undefined)?.message || message}`;
   }
   return error;
 }

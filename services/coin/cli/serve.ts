@@ -5,7 +5,8 @@ import { EXIT } from './exit-codes';
 export const command: CommandDefinition = {
   details: `Prints one line of JSON on stdout when it accepts calls, {"msg":"ready","address":…}, and its log as
 lines of JSON on stderr. The database is DATABASE_URL, or an embedded PostgreSQL in AQM_DATA_DIR.
-After SIGTERM or SIGINT it answers the calls that it accepted, for at most AQM_DRAIN_TIMEOUT_MS.`,
+After SIGTERM, SIGINT, SIGHUP or SIGQUIT it answers the calls that it accepted, for at most
+AQM_DRAIN_TIMEOUT_MS.`,
   exitCodes: { [EXIT.OK]: 'stopped by a signal, in order' },
   async run() {
     // Set before the rest of the code is loaded, which causes the first full collection.

@@ -194,6 +194,8 @@ function toConfig(values: SettingValues) {
     lockTimeoutMs: values.lockTimeoutMs,
     idleInTransactionTimeoutMs: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     drainTimeoutMs: values.drainTimeoutMs,
+    /** 0: a start does not wait for what does not answer. */
+    startTimeoutMs: values.startTimeoutMs,
     logLevel: values.logLevel,
     /** The npm package of the embedded PostgreSQL's programs; undefined: the platform's default. */
     postgresPackage: values.postgresPackage,

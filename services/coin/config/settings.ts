@@ -37,7 +37,16 @@ export const SETTINGS = {
     group: 'Network and process',
     format: integer(0, TEN_MINUTES_MS, 'ms'),
     default: '25000',
-    description: 'Time that accepted calls have to finish after SIGTERM, before they are cut off.',
+    description:
+      'Time that accepted calls have to finish after SIGTERM, SIGINT, SIGHUP or SIGQUIT, before they are cut off.',
+  }),
+  startTimeoutMs: setting({
+    env: 'AQM_START_TIMEOUT_MS',
+    group: 'Network and process',
+    format: integer(0, DAY_MS, 'ms'),
+    default: '300000',
+    description:
+      'Time for which a start waits for a database or an issuer of token keys that does not answer. Meanwhile health is answered, calls fail with UNAVAILABLE, and the log says what is missing. Then the process ends with exit code 1; with `0` it does so at once.',
   }),
   hasReflection: setting({
     env: 'AQM_REFLECTION',
@@ -178,7 +187,7 @@ export const SETTINGS = {
     group: 'Tokens',
     format: secureUrl,
     description:
-      'URL of a JWK Set with these keys, instead of a file. `http://` is accepted on loopback only, user and password are not accepted. It is fetched every 10 minutes, and for an unknown key id.',
+      'URL of a JWK Set with these keys, instead of a file. `http://` is accepted on loopback only, user and password are not accepted. It is fetched at the start, every 10 minutes, and for an unknown key id. While it cannot be fetched, the last set stays in use.',
   }),
   tokenIssuer: optionalSetting({
     env: 'AQM_TOKEN_ISSUER',

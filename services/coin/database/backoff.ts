@@ -8,8 +8,9 @@ type Connect = (callback: (error?: Error) => void) => void;
 /** A connection was refused without an attempt, because an attempt failed a moment ago. */
 export class PausedError extends Error {
   override readonly name = 'PausedError';
-  constructor() {
-    super('The server could not be reached a moment ago. The next attempt is made after a pause.');
+  /** @param cause the error of the latest attempt */
+  constructor(cause?: unknown) {
+    super('The server could not be reached a moment ago. The next attempt is made after a pause.', { cause });
   }
 }
 
@@ -22,15 +23,25 @@ export class PausedError extends Error {
 export class ReconnectBackoff {
   readonly #now: () => number;
   readonly #random: () => number;
+  readonly #onFailure: (error: Error) => void;
   /** The number of consecutive failures. */
   #failures = 0;
+  #latestError: Error | undefined;
   #pausedUntil = 0;
   #isAttempted = false;
 
-  /** @param now a monotonic clock, in milliseconds */
-  constructor(now: () => number = () => performance.now(), random: () => number = Math.random) {
+  /**
+   * @param now a monotonic clock, in milliseconds
+   * @param onFailure receives the error of the first of consecutive failures
+   */
+  constructor(
+    now: () => number = () => performance.now(),
+    random: () => number = Math.random,
+    onFailure: (error: Error) => void = () => {},
+  ) {
     this.#now = now;
     this.#random = random;
+    this.#onFailure = onFailure;
   }
 
   /**
@@ -39,21 +50,23 @@ export class ReconnectBackoff {
    */
   attempt(connect: Connect, callback: (error?: Error) => void): void {
     if (this.#failures > 0 && (this.#isAttempted || this.#now() < this.#pausedUntil)) {
-      setImmediate(callback, new PausedError());
+      setImmediate(callback, new PausedError(this.#latestError));
       return;
     }
     const before = this.#failures;
     this.#isAttempted = true;
     connect((error) => {
-      if (error) this.#failed(before);
+      if (error) this.#failed(before, error);
       else this.#failures = 0;
       callback(error);
     });
   }
 
   /** Records a failure. Of attempts that ran at the same time, only the first failure counts. */
-  #failed(before: number): void {
+  #failed(before: number, error: Error): void {
     if (this.#failures !== before) return;
+    this.#latestError = error;
+    if (before === 0) this.#onFailure(error);
     const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** before);
     this.#failures = before + 1;
     this.#isAttempted = false;

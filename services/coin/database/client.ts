@@ -10,6 +10,8 @@ export interface ClientOptions {
    * plans them once.
    */
   readonly named: boolean;
+  /** Receives the error of a connection that could not be opened, if the one before it could. */
+  readonly onConnectFailure?: (error: Error) => void;
 }
 
 type Query = (statement: object, onResult: (error: Error | null, result: unknown) => void) => void;
@@ -20,8 +22,8 @@ type Query = (statement: object, onResult: (error: Error | null, result: unknown
  * text. Only the calling conventions of Kysely and pg-pool are supported: `query` with a text and
  * values returns a promise, `connect` takes a callback.
  */
-export function clientClass({ answerTimeoutMs, named }: ClientOptions): typeof Client {
-  const reconnect = new ReconnectBackoff();
+export function clientClass({ answerTimeoutMs, named, onConnectFailure }: ClientOptions): typeof Client {
+  const reconnect = new ReconnectBackoff(undefined, undefined, onConnectFailure);
   return class extends Client {
     constructor(config?: ClientConfig) {
       super(config);

@@ -58,7 +58,8 @@ export async function openPostgres(options: PostgresOptions, log: Logger, stop?:
   let pool: PoolCounts = { totalCount: 0, idleCount: 0 };
   const db = openDatabase(
     { ...options, connectionString },
-    (error) => log.warn({ err: error }, 'lost a database connection'),
+    (error, wasOpen) =>
+      log.warn({ err: error }, wasOpen ? 'lost a database connection' : 'cannot connect to the database'),
     waiting,
     (opened) => {
       pool = opened;

@@ -47,13 +47,13 @@ export interface PoolCounts {
 /**
  * Opens a pool of connections. A lost connection is replaced when it is needed again, with growing
  * pauses while that fails.
- * @param onLost receives the error of each lost connection
+ * @param onLost receives the error of each lost connection, and of the first one that could not be opened
  * @param waiting measures the waits while all connections are busy
  * @param onPool receives the counts of the pool
  */
 export function openDatabase(
   settings: DatabaseSettings,
-  onLost: (error: Error) => void,
+  onLost: (error: Error, wasOpen: boolean) => void,
   waiting = new QueueDelayEstimate(),
   onPool: (pool: PoolCounts) => void = () => {},
 ): Database {
@@ -72,14 +72,19 @@ export function openDatabase(
     types: FIELD_TYPES,
     // A server that does not respond at all (stopped, unreachable) does not enforce its own
     // timeouts.
-    Client: clientClass({ answerTimeoutMs: settings.statementTimeoutMs + 1000, named: settings.preparedStatements }),
+    Client: clientClass({
+      answerTimeoutMs: settings.statementTimeoutMs + 1000,
+      named: settings.preparedStatements,
+      onConnectFailure: (error) => onLost(error, false),
+    }),
   });
   onPool(pool);
   // A broken connection emits an error: an idle one on the pool, a busy one on itself (and its
   // query fails). Without listeners, either would end the process.
-  pool.on('error', onLost);
+  const lost = (error: Error) => onLost(error, true);
+  pool.on('error', lost);
   pool.on('connect', (client) => {
-    client.on('error', onLost);
+    client.on('error', lost);
   });
   const connect = pool.connect.bind(pool) as () => Promise<PoolClient>;
   const isBusy = () => pool.idleCount === 0 && pool.totalCount >= settings.poolSize;

@@ -59,6 +59,11 @@ export function isRolledBack(error: unknown): boolean {
   return error instanceof DatabaseError && hasCode(error, ROLLED_BACK);
 }
 
+/** Returns true if PostgreSQL answered, but refused the connection. */
+export function isLoginRefused(error: unknown): boolean {
+  return error instanceof DatabaseError && hasCode(error, LOGIN_REFUSED);
+}
+
 /** Returns true if the statement waited longer than lock_timeout for a lock. */
 export function isLockTimeout(error: unknown): boolean {
   return error instanceof OverloadedError && error.cause instanceof DatabaseError && error.cause.code === '55P03';

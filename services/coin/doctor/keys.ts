@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config, TlsFiles } from '../config';
+import { isUsable } from '../identity/token-keys';
 import { Certificates } from '../transport/certificates';
 import { type Check, fail, ok, warn } from './check';
 
@@ -45,7 +46,8 @@ function developmentKey(path: string): Check {
 async function judge(place: string, advice: string, read: () => Promise<string>): Promise<Check> {
   try {
     const keys = parse(await read());
-    if (keys.length === 0) return fail('tokens', `no key in ${place}, so no token is accepted`, advice);
+    const usable = keys.filter((key) => key.isUsable).length;
+    if (usable === 0) return fail('tokens', `no usable key in ${place}, so no token is accepted`, advice);
     if (keys.some((key) => key.isPrivate)) {
       return fail(
         'tokens',
@@ -53,7 +55,7 @@ async function judge(place: string, advice: string, read: () => Promise<string>)
         `${advice}; replace the key`,
       );
     }
-    return ok('tokens', `${keys.length} public ${keys.length === 1 ? 'key' : 'keys'} in ${place}`);
+    return ok('tokens', `${usable} public ${usable === 1 ? 'key' : 'keys'} in ${place}`);
   } catch (error) {
     // fetch reports "fetch failed" and has the reason in the cause.
     const { message, cause } = error as Error;
@@ -62,17 +64,14 @@ async function judge(place: string, advice: string, read: () => Promise<string>)
   }
 }
 
-function parse(text: string): { readonly isPrivate: boolean }[] {
+function parse(text: string): { readonly isPrivate: boolean; readonly isUsable: boolean }[] {
   if (!text.trimStart().startsWith('{')) {
-    createPublicKey(text);
-    return [{ isPrivate: text.includes('PRIVATE KEY-----') }];
+    const jwk = createPublicKey(text).export({ format: 'jwk' });
+    return [{ isPrivate: text.includes('PRIVATE KEY-----'), isUsable: isUsable(jwk) }];
   }
   const json = JSON.parse(text);
   const keys: JsonWebKey[] = Array.isArray(json.keys) ? json.keys : [json];
-  return keys.map((key) => {
-    createPublicKey({ key, format: 'jwk' });
-    return { isPrivate: key.d !== undefined };
-  });
+  return keys.map((key) => ({ isPrivate: key.d !== undefined, isUsable: isUsable(key) }));
 }
 
 /** Checks the server's own certificate: readable, valid now, and not about to expire. */

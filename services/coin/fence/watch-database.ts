@@ -16,14 +16,15 @@ export function watchDatabase(fence: Fence, log: Logger, onChange: (state: Servi
   const check = async (): Promise<void> => {
     if (isChecking) return;
     isChecking = true;
-    const answered = await fence.check().then(
-      () => true,
-      () => false,
+    const failure = await fence.check().then(
+      () => undefined,
+      (error: unknown) => ({ err: error }),
     );
     isChecking = false;
-    if (answered === isUp) return;
-    isUp = answered;
-    log[isUp ? 'info' : 'error'](isUp ? 'the database can be reached again' : 'the database cannot be reached');
+    if ((failure === undefined) === isUp) return;
+    isUp = failure === undefined;
+    if (failure) log.error(failure, 'the database cannot be reached');
+    else log.info('the database can be reached again');
     report();
   };
   fence.onChange(report);

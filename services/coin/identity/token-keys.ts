@@ -1,4 +1,4 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
+import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import {
   type CryptoKey,
@@ -6,7 +6,7 @@ import {
   createRemoteJWKSet,
   errors,
   type FlattenedJWSInput,
-  type JSONWebKeySet,
+  flattenedVerify,
   type JWTHeaderParameters,
 } from 'jose';
 import type { Logger } from 'pino';
@@ -33,22 +33,43 @@ export interface TokenKeys {
    * verified again.
    */
   generation(): number;
+  /** Set if the keys are fetched from a URL. */
+  readonly remote?: RemoteKeys;
+}
+
+/** The keys of a URL, which may be unreachable. */
+export interface RemoteKeys {
+  /** Fetches the keys. @throws TokenKeysUnavailableError */
+  fetch(): Promise<void>;
+  /** True if the latest fetch succeeded. */
+  readonly isUp: boolean;
+  /** Stops to fetch the keys regularly. */
+  close(): void;
 }
 
 /** Interval at which a key file is checked for changes, in milliseconds. */
 const FILE_CHECK_MS = 5_000;
-/** Timeout of one request to a JWK Set URL, in milliseconds. */
-const FETCH_TIMEOUT_MS = 5_000;
+/**
+ * Longest time that a call whose key is unknown waits for the JWK Set, in milliseconds. Callers set deadlines of a few
+ * seconds.
+ */
+const CALL_WAIT_MS = 1_000;
+/** Pause between two fetches while no set was ever fetched, in milliseconds. */
+const FIRST_FETCH_PAUSE_MS = 1_000;
+/** Maximum number of keys that are tried for a token that names none. A rotation needs two. */
+const MAX_CANDIDATES = 4;
 
-/** Intervals at which a JWK Set is fetched. */
+/** How a JWK Set is fetched. */
 export interface FetchPace {
-  /** Age at which fetched keys are fetched again, in milliseconds. */
+  /** Timeout of one request, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Interval after a successful fetch, in milliseconds. */
   readonly refreshMs: number;
-  /** Minimum pause between two fetches that are caused by an unknown key id, in milliseconds. */
+  /** Interval after a failed fetch, and minimum pause before one that an unknown key id causes; in milliseconds. */
   readonly cooldownMs: number;
 }
 
-const FETCH_PACE: FetchPace = { refreshMs: 600_000, cooldownMs: 30_000 };
+const FETCH_PACE: FetchPace = { timeoutMs: 5_000, refreshMs: 600_000, cooldownMs: 30_000 };
 
 /** Opens the configured token keys. @throws ConfigError if their file is unusable */
 export function openTokenKeys(config: Pick<Config, 'tokenKeys' | 'dataDir'>, now: () => Date, log: Logger): TokenKeys {
@@ -101,57 +122,158 @@ export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKey
 }
 
 /**
- * Fetches keys from the JWK Set at a URL: when they are first needed, every ten minutes, and when a
- * token names a key that is not in the set. While the URL cannot be fetched, the last set stays in
- * use.
+ * Fetches keys from the JWK Set at a URL: first with `fetch`, then every ten minutes, and when a token names a key that is
+ * not in the set. The last set stays in use until there is another one, so no call waits for the URL if its key is known.
  */
-export function keysOfUrl(url: string, log: Logger, { refreshMs, cooldownMs } = FETCH_PACE): TokenKeys {
+export function keysOfUrl(url: string, log: Logger, pace = FETCH_PACE): TokenKeys & { readonly remote: RemoteKeys } {
   const address = new URL(url);
-  // The query may contain a secret, so it is not logged.
-  const loggedUrl = address.origin + address.pathname;
-  const remote = createRemoteJWKSet(address, {
-    cacheMaxAge: refreshMs,
-    cooldownDuration: cooldownMs,
-    timeoutDuration: FETCH_TIMEOUT_MS,
+  const set = createRemoteJWKSet(address, {
+    // When it is fetched is decided here: jose would let calls wait for each fetch.
+    cacheMaxAge: Number.POSITIVE_INFINITY,
+    cooldownDuration: Number.POSITIVE_INFINITY,
+    timeoutDuration: pace.timeoutMs,
   });
+  // The query may contain a secret, so it is not logged.
+  const remote = new FetchedKeys(() => set.reload(), { ...pace, log, url: address.origin + address.pathname });
   let current = '';
   let generation = 0;
-  const noteSet = (set: JSONWebKeySet | undefined): void => {
-    const text = JSON.stringify(set ?? {});
+  remote.onFetched(() => {
+    const text = JSON.stringify(set.jwks());
     if (text === current) return;
     current = text;
     generation += 1;
-  };
-  let nextReloadMs = 0;
-  // Cached tokens need no key. Without this, a set would never be refreshed while only cached
-  // tokens arrive.
-  const reloadIfStale = (): void => {
-    if (remote.jwks() === undefined || remote.fresh || performance.now() < nextReloadMs) return;
-    nextReloadMs = performance.now() + cooldownMs;
-    remote.reload().then(
-      () => noteSet(remote.jwks()),
-      (error: unknown) => log.warn({ err: error, url: loggedUrl }, 'cannot fetch the token keys'),
-    );
-  };
+  });
+  const findAmongKnown = findIn(set);
   return {
+    remote,
+    generation: () => generation,
     find: async (header, token) => {
-      try {
-        return await remote(header, token);
-      } catch (error) {
-        // The set was fetched and has no such key, or several: that is an answer, not an outage.
-        if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error;
-        log.warn({ err: error, url: loggedUrl }, 'cannot fetch the token keys');
-        const last = remote.jwks();
-        if (last === undefined) throw new TokenKeysUnavailableError({ cause: error });
-        return createLocalJWKSet(last)(header, token);
-      } finally {
-        noteSet(remote.jwks());
+      if (remote.hasFetched) {
+        try {
+          return await findAmongKnown(header, token);
+        } catch (error) {
+          if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+        }
       }
+      const failure = await remote.tryFetch();
+      // The key may be a new one that cannot be fetched now.
+      if (failure) throw new TokenKeysUnavailableError({ cause: failure });
+      return findAmongKnown(header, token);
     },
-    generation: () => {
-      reloadIfStale();
-      return generation;
-    },
+  };
+}
+
+interface FetchedKeysOptions extends FetchPace {
+  readonly log: Logger;
+  /** The URL as it may be logged. */
+  readonly url: string;
+}
+
+/** Decides when the keys of a URL are fetched. */
+class FetchedKeys implements RemoteKeys {
+  readonly #reload: () => Promise<void>;
+  readonly #options: FetchedKeysOptions;
+  #onFetched: () => void = () => {};
+  #fetching: Promise<void> | undefined;
+  #failure: unknown;
+  #hasFetched = false;
+  /** The time before which an unknown key does not cause a fetch, in milliseconds of performance.now(). */
+  #coolsDownUntil = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(reload: () => Promise<void>, options: FetchedKeysOptions) {
+    this.#reload = reload;
+    this.#options = options;
+  }
+
+  get isUp(): boolean {
+    return this.#hasFetched && !this.#failure;
+  }
+
+  /** True if a fetch has succeeded since the start. */
+  get hasFetched(): boolean {
+    return this.#hasFetched;
+  }
+
+  /** Calls `listener` after each successful fetch. */
+  onFetched(listener: () => void): void {
+    this.#onFetched = listener;
+  }
+
+  async fetch(): Promise<void> {
+    await this.#fetch();
+    if (this.#failure) throw new TokenKeysUnavailableError({ cause: this.#failure });
+  }
+
+  /**
+   * Fetches the keys unless they were fetched a moment ago. Waits for the answer, but not longer than a call may.
+   * @returns the reason for which the keys are not up to date; undefined if they are
+   */
+  async tryFetch(): Promise<unknown> {
+    if (!this.#fetching && performance.now() < this.#coolsDownUntil) return this.#failure;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<unknown>((resolve) => {
+      timer = setTimeout(() => resolve(new Error(`no answer within ${CALL_WAIT_MS} ms`)), CALL_WAIT_MS);
+    });
+    const failure = await Promise.race([this.#fetch().then(() => this.#failure), late]);
+    clearTimeout(timer);
+    return failure;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Calls that need a fetch at the same time share one. */
+  #fetch(): Promise<void> {
+    this.#fetching ??= this.#reload().then(
+      () => this.#settle(undefined),
+      (error: unknown) => this.#settle(error),
+    );
+    return this.#fetching;
+  }
+
+  #settle(failure: unknown): void {
+    const { log, url, refreshMs, cooldownMs } = this.#options;
+    if (failure) log.warn({ err: failure, url }, 'cannot fetch the token keys; keeping the previous ones');
+    else {
+      if (this.#failure) log.info({ url }, 'the token keys can be fetched again');
+      this.#onFetched();
+      this.#hasFetched = true;
+    }
+    this.#fetching = undefined;
+    this.#failure = failure;
+    this.#coolsDownUntil = performance.now() + (this.#hasFetched ? cooldownMs : FIRST_FETCH_PAUSE_MS);
+    clearTimeout(this.#timer);
+    if (this.#isClosed) return;
+    this.#timer = setTimeout(() => void this.#fetch(), failure ? cooldownMs : refreshMs).unref();
+  }
+}
+
+/**
+ * Returns the search in a JWK Set. Of several keys that fit a token which names none, it finds the one that signed it:
+ * during a rotation the set has two.
+ */
+function findIn(set: FindKey): FindKey {
+  return async (header, token) => {
+    try {
+      return await set(header, token);
+    } catch (error) {
+      if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
+      let tried = 0;
+      for await (const key of error) {
+        if (tried === MAX_CANDIDATES) throw error;
+        tried += 1;
+        const isSigner = await flattenedVerify(token, key).then(
+          () => true,
+          () => false,
+        );
+        if (isSigner) return key;
+      }
+      throw new errors.JWSSignatureVerificationFailed();
+    }
   };
 }
 
@@ -165,10 +287,34 @@ function firstKeys(path: string): { find: FindKey; fileVersion: string } {
 }
 
 function parseKeys(text: string): FindKey {
-  if (!text.trimStart().startsWith('{')) return fixedKey(createPublicKey(text)).find;
+  if (!text.trimStart().startsWith('{')) return fixedKey(requireUsable(createPublicKey(text))).find;
   const json = JSON.parse(text);
-  if (Array.isArray(json.keys)) return createLocalJWKSet(json);
-  return fixedKey(createPublicKey({ key: json, format: 'jwk' })).find;
+  if (!Array.isArray(json.keys)) return fixedKey(requireUsable(createPublicKey({ key: json, format: 'jwk' }))).find;
+  if (!json.keys.some(isUsable)) throw new Error(`none of its keys fits ${USABLE}`);
+  return findIn(createLocalJWKSet(json));
+}
+
+/** The algorithms of tokens, and their keys. */
+const USABLE = 'EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA of at least 2048 bits)';
+
+/** Returns true if tokens of an accepted algorithm can be verified with this member of a JWK Set. */
+export function isUsable(jwk: JsonWebKey): boolean {
+  try {
+    return fitsAlgorithm(createPublicKey({ key: jwk, format: 'jwk' }));
+  } catch {
+    // Another kind of key: sets of identity providers hold keys for other purposes too.
+    return false;
+  }
+}
+
+function requireUsable(key: KeyObject): KeyObject {
+  if (!fitsAlgorithm(key)) throw new Error(`its key does not fit ${USABLE}`);
+  return key;
+}
+
+function fitsAlgorithm({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): boolean {
+  if (type === 'ec') return details?.namedCurve === 'prime256v1';
+  return type === 'ed25519' || (type === 'rsa' && (details?.modulusLength ?? 0) >= 2048);
 }
 
 /** Returns a text that changes when the file is modified or replaced. */

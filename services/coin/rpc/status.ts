@@ -24,6 +24,7 @@ const CODES: Readonly<Record<string, status>> = {
   OVERLOADED: status.UNAVAILABLE,
   FENCED: status.UNAVAILABLE,
   LIMITS_UNAVAILABLE: status.UNAVAILABLE,
+  TOKEN_KEYS_UNAVAILABLE: status.UNAVAILABLE,
   SHUTTING_DOWN: status.UNAVAILABLE,
 };
 

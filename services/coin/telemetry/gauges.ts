@@ -22,6 +22,8 @@ export interface GaugeValues {
   };
   readonly isFenced: boolean;
   readonly isDatabaseUp: boolean;
+  /** undefined if the token keys are not fetched from a URL. */
+  readonly areTokenKeysUp: boolean | undefined;
   /** undefined if the stock was not read yet, or could not be read. */
   readonly stock: StockLevels | undefined;
 }
@@ -43,6 +45,10 @@ export function registerGauges(meter: Meter, read: () => GaugeValues): void {
     '1 while the database is fenced: fetches and uploads are refused until an operator decides',
   );
   const databaseUp = gauge('aqm.database.up', '1 if PostgreSQL responded within the last two seconds');
+  const tokenKeysUp = gauge(
+    'aqm.token_keys.up',
+    '1 if the latest fetch of the token keys (AQM_TOKEN_JWKS_URL) succeeded',
+  );
   const stock = gauge(
     'aqm.stock.coins',
     'Fetchable coins in stock, of all users, by category; an estimate for a large stock',
@@ -69,6 +75,7 @@ export function registerGauges(meter: Meter, read: () => GaugeValues): void {
       result.observe(poolWaiting, values.pool.waiting, POOL);
       result.observe(fenced, values.isFenced ? 1 : 0);
       result.observe(databaseUp, values.isDatabaseUp ? 1 : 0);
+      if (values.areTokenKeysUp !== undefined) result.observe(tokenKeysUp, values.areTokenKeysUp ? 1 : 0);
       for (const [name, coins] of values.stock?.coins ?? [])
         result.observe(stock, coins, { 'aqm.coin_category': name });
       for (const table of values.stock?.tables ?? []) {
@@ -91,6 +98,7 @@ export function registerGauges(meter: Meter, read: () => GaugeValues): void {
       poolWaiting,
       fenced,
       databaseUp,
+      tokenKeysUp,
       stock,
       rows,
       size,

@@ -44,6 +44,7 @@ const callsWithoutPlace = new Counter('aqm.kind', OUTCOME);
 callsWithoutPlace.declare(['call', 'stream', 'health'], ['refused', 'ended']);
 const limitsHit = new Counter('aqm.limit');
 limitsHit.declare(['fetch', 'upload', 'reconcile']);
+let logLinesLost = 0;
 /** Time of the last success of each job, in seconds since 1970. */
 const housekeepingSuccess = new Map<Job, number>();
 
@@ -85,6 +86,10 @@ export const count = {
   /** Counts a call that got no place for open calls (transport/places.ts), or was ended to make room for another one. */
   withoutPlace: (kind: 'call' | 'stream' | 'health', outcome: 'refused' | 'ended') =>
     callsWithoutPlace.add(1, kind, outcome),
+  /** Counts lines of the log that could not be written. */
+  logLinesLost(lines: number): void {
+    logLinesLost += lines;
+  },
   housekeeping(job: Job, outcome: 'done' | 'failed'): void {
     housekeepingRuns.add(1, job, outcome);
     if (outcome === 'done') housekeepingSuccess.set(job, Date.now() / 1000);
@@ -139,6 +144,9 @@ export function enableMetrics(reasons: readonly string[]): Meter {
     'Calls refused or ended because all places for open calls were taken',
   );
   counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles over a rate limit');
+  meter
+    .createObservableCounter('aqm.log.lines_lost', { description: 'Lines of the log that could not be written' })
+    .addCallback((result) => result.observe(logLinesLost));
   meter
     .createObservableGauge('aqm.housekeeping.last_success', {
       description: 'Time of the last successful run of a job, in seconds since 1970',

@@ -72,7 +72,7 @@ describe('token', () => {
 describe('settings that cannot be used', () => {
   test.each([
     [
-      { DATABASE_URL: 'postgresql://127.0.0.1:1/aqm' },
+      { DATABASE_URL: 'postgresql://127.0.0.1:1/aqm', AQM_START_TIMEOUT_MS: '0' },
       1,
       'The database of DATABASE_URL cannot be reached: connect ECONNREFUSED',
     ],

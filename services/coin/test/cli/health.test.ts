@@ -41,8 +41,11 @@ test.each(['http_proxy', 'https_proxy', 'grpc_proxy'])('asks no proxy that %s na
   expect(await health(env)).toEqual({ code: 0, said: 'SERVING\n' });
 });
 
-test('a fenced service is NOT_SERVING, and its process is healthy', async () => {
-  service.server.setServing({ isUp: true, isFenced: true });
+test.each([
+  ['is fenced', { isUp: true, isFenced: true }],
+  ['has no database', { isUp: false, isFenced: false }],
+])('a service that %s is NOT_SERVING, and its process is healthy', async (_what, state) => {
+  service.server.setServing(state);
   const env = { AQM_LISTEN: service.address };
   expect(await health(env, 'aqm.coin.v1.CoinService')).toEqual({ code: 1, said: 'NOT_SERVING\n' });
   expect((await health(env)).code).toBe(0);

@@ -70,6 +70,7 @@ test.each(rows)('the service with %s ends without showing a password', async (_w
     AQM_DATA_DIR: dataDir,
     AQM_LISTEN: '127.0.0.1:0',
     AQM_LOG_LEVEL: 'trace',
+    AQM_START_TIMEOUT_MS: '0',
     ...env,
   });
   expect({ code: code === 1 || code === 2, stdout }).toEqual({ code: true, stdout: '' });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -5,7 +6,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { Cluster } from '../../../../testkit/postgres-cluster';
-import { databaseSettings } from '../../../../testkit/test-database';
+import { asAdmin, databaseSettings, databaseUrl } from '../../../../testkit/test-database';
 import { PausedError, ReconnectBackoff } from '../../database/backoff';
 import { run } from '../../database/connection';
 import { type Database, openDatabase } from '../../database/pool';
@@ -143,5 +144,34 @@ describe('a PostgreSQL that is stopped', () => {
     while ((await query().catch(() => undefined)) === undefined) await setImmediate();
     // The first attempt succeeds.
     expect(connections).toBe(1);
+  });
+});
+
+describe('a PostgreSQL that refuses the login', () => {
+  const role = `role_${randomUUID().replaceAll('-', '')}`;
+  const url = (user: string, database: string) => databaseUrl(database).replace('user=postgres', `user=${user}`);
+
+  beforeAll(() => asAdmin(`CREATE ROLE ${role} NOLOGIN`));
+  afterAll(() => asAdmin(`DROP ROLE ${role}`));
+
+  test.each([
+    ['a role that may not log in', url(role, 'postgres'), '28000'],
+    ['a database that does not exist', url('postgres', 'nothing'), '3D000'],
+  ])('for %s is an outage to callers, and its reason is reported once', async (_what, connectionString, code) => {
+    const reported: unknown[] = [];
+    const refusing = openDatabase({ ...databaseSettings('postgres'), connectionString }, (error, wasOpen) =>
+      reported.push({ error, wasOpen }),
+    );
+    for (let n = 0; n < 3; n += 1) {
+      await expect(run(refusing, sql`SELECT 1`)).rejects.toThrow(DatabaseUnavailableError);
+    }
+    expect(reported).toMatchObject([{ error: { code }, wasOpen: false }]);
+    const { cause } = await run(refusing, sql`SELECT 1`).then(
+      () => new Error('the login was accepted'),
+      (error: Error) => error,
+    );
+    // The reason is also known to those who were refused without an attempt.
+    expect(cause instanceof PausedError ? cause.cause : cause).toMatchObject({ code });
+    await refusing.destroy();
   });
 });

@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SignJWT } from 'jose';
 import pino from 'pino';
+import { eventually } from '../../../../testkit/eventually';
 import { NO_RULES } from '../../../../testkit/service';
 import type { TokenRules } from '../../config';
-import { fixedKey, keysOfFile, keysOfUrl } from '../../identity/token-keys';
+import { type FetchPace, fixedKey, keysOfFile, keysOfUrl } from '../../identity/token-keys';
 import { verifyWith } from '../../identity/verify-token';
 
 const USER = randomUUID();
@@ -139,9 +140,49 @@ describe('keys of a file', () => {
     }
   });
 
+  test('a token that names no key is accepted if one of several keys signed it, as during a rotation', async () => {
+    const [old, fresh, foreign] = [signer('a'), signer('b'), signer('c')];
+    replace(keySet(old, fresh));
+    const verify = open();
+    const unnamed = (by: Signer) =>
+      new SignJWT({ sub: USER, exp: seconds() + 60 }).setProtectedHeader({ alg: by.alg }).sign(by.privateKey);
+    for (const by of [old, fresh]) expect(await verify(await unnamed(by))).toEqual({ userId: USER, isAdmin: false });
+    await expect(verify(await unnamed(foreign))).rejects.toMatchObject({
+      reason: 'TOKEN_INVALID',
+      message: expect.stringContaining('its signature was made with another key'),
+    });
+  });
+
+  test('at most four keys are tried for a token that names none', async () => {
+    const signers = Array.from({ length: 5 }, (_, n) => signer(`${n}`));
+    replace(keySet(...signers));
+    const verify = open();
+    const unnamed = ({ alg, privateKey }: Signer) =>
+      new SignJWT({ sub: USER, exp: seconds() + 60 }).setProtectedHeader({ alg }).sign(privateKey);
+    const [first, , , , last] = signers as [Signer, Signer, Signer, Signer, Signer];
+    await verify(await unnamed(first));
+    await expect(verify(await unnamed(last))).rejects.toMatchObject({
+      reason: 'TOKEN_INVALID',
+      message: expect.stringContaining('it names no key, and there are several'),
+    });
+  });
+
+  test.each([
+    [
+      'a PEM of a key that fits no algorithm',
+      () => String(signer('a', 'ES384').publicKey.export({ format: 'pem', type: 'spki' })),
+    ],
+    ['a JWK of such a key', () => JSON.stringify(signer('a', 'ES384').publicKey.export({ format: 'jwk' }))],
+    ['a set of such keys', () => keySet(signer('a', 'ES384'))],
+    ['an empty set', () => '{"keys":[]}'],
+  ])('a file with %s is refused', (_what, content) => {
+    replace(content());
+    expect(open).toThrow('EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA of at least 2048 bits)');
+  });
+
   test('another algorithm is refused, also when its key is in the set', async () => {
     const key = signer('a', 'ES384');
-    replace(keySet(key));
+    replace(keySet(key, signer('b')));
     await expect(open()(await sign(key))).rejects.toMatchObject({
       reason: 'TOKEN_INVALID',
       message: expect.stringContaining('its algorithm is not one of EdDSA, ES256, RS256'),
@@ -203,21 +244,37 @@ describe('keys of a URL', () => {
     url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/keys`;
   });
   afterEach(() => {
+    keys.remote.close();
     server.closeAllConnections();
     server.close();
   });
 
+  /** A silent server is not given up before the end of a test. */
+  const FAST = { timeoutMs: 3_600_000, refreshMs: 20, cooldownMs: 20 };
+  let keys: ReturnType<typeof keysOfUrl>;
+  const open = (pace?: FetchPace) => {
+    keys = keysOfUrl(url, SILENT, pace);
+    return verifyWith(keys, NO_RULES, now);
+  };
+  /** Lets the server accept requests and answer none. */
+  const silence = () => {
+    server.removeAllListeners('request');
+    server.on('request', () => {
+      requests += 1;
+    });
+  };
+
   test('the set is fetched once for several tokens', async () => {
     const key = signer('a');
     served = keySet(key, signer('b'));
-    const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
+    const verify = open();
     for (const claims of [{}, { scope: 'mail admin' }]) await verify(await sign(key, claims));
     expect(requests).toBe(1);
   });
 
   test('unknown key ids do not cause repeated fetches of the set', async () => {
     served = keySet(signer('a'));
-    const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
+    const verify = open();
     for (let n = 0; n < 20; n += 1) {
       await expect(verify(await sign(signer(`unknown-${n}`)))).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
     }
@@ -227,21 +284,24 @@ describe('keys of a URL', () => {
   test('a new set takes effect, and the last one stays in use while the URL serves none', async () => {
     const [old, fresh] = [signer('old'), signer('fresh')];
     served = keySet(old);
-    const verify = verifyWith(keysOfUrl(url, SILENT, { refreshMs: 0, cooldownMs: 0 }), NO_RULES, now);
+    const verify = open(FAST);
     const accepted = await sign(old);
     await verify(accepted);
     served = keySet(fresh);
-    await verify(await sign(fresh));
+    await eventually('the new key is accepted', async () =>
+      Promise.resolve(verify(await sign(fresh))).then(Boolean, () => false),
+    );
     // Tokens accepted under the old set are no longer cached.
     await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
     served = 'not json';
+    await eventually('a fetch has failed', () => !keys.remote.isUp);
     await verify(await sign(fresh, { scope: 'mail' }));
   });
 
   test('a new set takes effect even while only cached tokens arrive', async () => {
     const [old, fresh] = [signer('old'), signer('fresh')];
     served = keySet(old);
-    const verify = verifyWith(keysOfUrl(url, SILENT, { refreshMs: 0, cooldownMs: 0 }), NO_RULES, now);
+    const verify = open(FAST);
     const accepted = await sign(old);
     await verify(accepted);
     served = keySet(fresh);
@@ -249,13 +309,46 @@ describe('keys of a URL', () => {
     await expect(verify(accepted)).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
   });
 
+  test('while the URL is silent, no call waits whose key is known, and a new key is a retryable error', async () => {
+    const key = signer('a');
+    served = keySet(key);
+    const verify = open(FAST);
+    await verify(await sign(key));
+    silence();
+    await eventually('the set is fetched again', () => requests > 1);
+    const asked = requests;
+    for (let n = 0; n < 3; n += 1) await verify(await sign(key, { scope: `scope${n}` }));
+    await expect(verify(await sign(signer('b')))).rejects.toMatchObject({ reason: 'TOKEN_KEYS_UNAVAILABLE' });
+    // All of them shared the fetch that is under way.
+    expect(requests).toBe(asked);
+  });
+
+  test('after a failed fetch, an unknown key is refused without another one until the pause is over', async () => {
+    const key = signer('a');
+    served = keySet(key);
+    const verify = open({ ...FAST, cooldownMs: 3_600_000 });
+    await verify(await sign(key));
+    served = 'not json';
+    await eventually('a fetch has failed', () => !keys.remote.isUp);
+    const asked = requests;
+    for (let n = 0; n < 3; n += 1) {
+      await expect(verify(await sign(signer(`unknown-${n}`)))).rejects.toMatchObject({
+        reason: 'TOKEN_KEYS_UNAVAILABLE',
+        retryAfterMs: 1000,
+      });
+    }
+    expect(requests).toBe(asked);
+  });
+
   test.each(['down', 'serving something else'])(
     'while the URL is %s from the start, calls fail with a retryable error',
     async (state) => {
       served = 'not json';
       if (state === 'down') server.close();
-      const verify = verifyWith(keysOfUrl(url, SILENT), NO_RULES, now);
-      await expect(verify(await sign(signer('a')))).rejects.toMatchObject({ reason: 'OVERLOADED', retryAfterMs: 1000 });
+      const verify = open();
+      const unavailable = { reason: 'TOKEN_KEYS_UNAVAILABLE', retryAfterMs: 1000 };
+      await expect(keys.remote.fetch()).rejects.toMatchObject(unavailable);
+      await expect(verify(await sign(signer('a')))).rejects.toMatchObject(unavailable);
     },
   );
 });

@@ -1,8 +1,11 @@
-import { randomUUID } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
 import { connect } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { SignJWT } from 'jose';
 import { sql } from 'kysely';
 import { BRONZE, mint } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
@@ -11,7 +14,7 @@ import { compiled } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnProgram, spawnService } from '../../../../testkit/service-process';
 import { asAdmin, createDatabase, type TestDatabase } from '../../../../testkit/test-database';
-import type { User } from '../../../../testkit/user';
+import { User } from '../../../../testkit/user';
 import { checkDeployedFiles, Prometheus, readDeployed } from './prometheus';
 
 // A test waits for several alerts, one after the other.
@@ -25,12 +28,15 @@ let prometheus: Prometheus;
 let metricsPorts: number[];
 let main: ServiceProcess;
 let withoutRedis: ServiceProcess;
+let withIssuer: ServiceProcess;
+let issuer: Server;
 let housekeeping: ServiceProcess;
 let device: ServiceProcess;
 let empty: TestDatabase;
 let bob: User;
 let carol: User;
 let stranger: User;
+let dave: User;
 
 const metricsAt = (port: number | undefined) => ({
   OTEL_METRICS_EXPORTER: 'prometheus',
@@ -44,8 +50,13 @@ beforeAll(async () => {
   empty = await createDatabase('empty');
   // Of the housekeeping jobs only clear-retired finds its table here; the others fail.
   await sql`CREATE TABLE database_opening (opening uuid, bytes_cleared boolean)`.execute(empty.db);
-  metricsPorts = await freePorts(4);
-  const [first, second, third, fourth] = metricsPorts;
+  metricsPorts = await freePorts(5);
+  const [first, second, third, fourth, fifth] = metricsPorts;
+  // The tokens of the tests name no key.
+  const keys = [{ ...createPublicKey(service.privateKey).export({ format: 'jwk' }), kid: 'a' }];
+  issuer = createServer((_request, response) => response.end(JSON.stringify({ keys })));
+  await once(issuer.listen(0, '127.0.0.1'), 'listening');
+  const jwksUrl = `http://127.0.0.1:${(issuer.address() as AddressInfo).port}/jwks`;
   const env = {
     AQM_LIMITS: 'on',
     AQM_LIMIT_PER_PAIR: '20/20',
@@ -57,26 +68,39 @@ beforeAll(async () => {
     AQM_STATEMENT_TIMEOUT_MS: '5000',
     AQM_LOCK_TIMEOUT_MS: '1000',
   };
-  [main, withoutRedis, housekeeping, device] = await Promise.all([
+  [main, withoutRedis, housekeeping, device, withIssuer] = await Promise.all([
     spawnService(service, { ...env, ...metricsAt(first) }),
     spawnService(service, { ...metricsAt(second), AQM_LIMITS: 'on', AQM_LIMITS_REDIS_URL: 'redis://127.0.0.1:1' }),
     spawnProgram(HOUSEKEEPING, join(service.database.name), { ...empty.env, ...metricsAt(third) }),
     spawnProgram(DEVICE, join(service.database.name), metricsAt(fourth)),
+    spawnService(service, { ...metricsAt(fifth), AQM_TOKEN_PUBLIC_KEY_FILE: '', AQM_TOKEN_JWKS_URL: jwksUrl }),
   ]);
   bob = await service.user({ address: main.address });
   carol = await service.user({ address: main.address });
   stranger = await service.user({ address: withoutRedis.address });
+  dave = new User(withIssuer.address, randomUUID(), await unknownKeyToken());
   prometheus = await Prometheus.start(metricsPorts);
 });
 
 afterAll(async () => {
   await prometheus?.stop();
-  for (const process of [main, withoutRedis, housekeeping, device])
+  dave?.close();
+  issuer?.close();
+  for (const process of [main, withoutRedis, housekeeping, device, withIssuer])
     if (process?.child.exitCode === null) await process.stop();
   await asAdmin(`ALTER DATABASE ${service.database.name} ALLOW_CONNECTIONS true`);
   await service.stop();
   await empty.drop();
 });
+
+/** Signs a token with a key that no issuer has. */
+function unknownKeyToken(): Promise<string> {
+  return new SignJWT()
+    .setProtectedHeader({ alg: 'EdDSA', kid: 'unknown' })
+    .setSubject(randomUUID())
+    .setExpirationTime('1h')
+    .sign(generateKeyPairSync('ed25519').privateKey);
+}
 
 /**
  * Repeats `work` until the signal aborts, by `concurrency` loops that pause after each run. Ignores
@@ -116,6 +140,15 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
   [ALWAYS_FIRING, async () => {}],
   [['AqmFetchesEmpty'], (signal) => repeat(signal, () => bob.fetch(fetchOf(randomUUID())))],
   [['AqmLimitsUnavailable'], (signal) => repeat(signal, () => stranger.fetch(fetchOf(carol.id)))],
+  [
+    ['AqmTokenKeysUnavailable'],
+    (signal) => {
+      issuer.close();
+      issuer.closeAllConnections();
+      // An unknown key makes the service ask the issuer, which it otherwise does every ten minutes.
+      return repeat(signal, () => dave.count());
+    },
+  ],
   [['AqmLimitsHit'], (signal) => repeat(signal, () => bob.fetch(fetchOf(carol.id, 20)), 3)],
   [
     ['AqmUploadConflicts'],
@@ -180,6 +213,7 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
       await asAdmin(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${name}'`);
     },
   ],
+  [['AqmLogLost'], async () => void withoutRedis.child.stderr?.destroy()],
   [['AqmServiceDown'], async () => void withoutRedis.child.kill('SIGKILL')],
 ];
 
