@@ -27,6 +27,7 @@ TABLE coin_fetch WITH (autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_th
   allow_lower_categories boolean NOT NULL
   key_ids uuid[] NOT NULL
   CONSTRAINT coin_fetch_pkey PRIMARY KEY (user_id, requester_id, request_id)
+  CREATE INDEX coin_fetch_due ON public.coin_fetch USING btree (fetch_time)
   CREATE UNIQUE INDEX coin_fetch_pkey ON public.coin_fetch USING btree (user_id, requester_id, request_id)
   COMMENT: Who fetched which coins of user_id, remembered for the fetch grace so that a repeat gets the same answer; then hard-deleted. The primary key decides between repeats that run at the same time.
   COMMENT ON request_id: The id that the caller chose, or a random one when it chose none.
@@ -45,6 +46,35 @@ TABLE coin_stock WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_th
   COMMENT: The coins that were not handed out yet. Handing out deletes the row; the primary key is the queue, oldest upload first. Never updated.
 
 SEQUENCE coin_upload_batch
+
+TABLE database_deletion
+  user_hash uuid NOT NULL
+  delete_time timestamp with time zone NOT NULL DEFAULT now()
+  number bigint NOT NULL
+  CONSTRAINT database_deletion_pkey PRIMARY KEY (user_hash)
+  CREATE INDEX database_deletion_number ON public.database_deletion USING btree (number)
+  CREATE UNIQUE INDEX database_deletion_pkey ON public.database_deletion USING btree (user_hash)
+  COMMENT: The users that were deleted. Uploads of such a user are refused for as long as an old device could still hold private halves; then the row is forgotten.
+  COMMENT ON user_hash: The first 16 bytes of the SHA-256 of the key in database_deletion_key and the user id.
+  COMMENT ON number: Tells the services which rows they have not read yet.
+
+TABLE database_deletion_key
+  key bytea NOT NULL
+  CREATE UNIQUE INDEX database_deletion_key_single ON public.database_deletion_key USING btree ((true))
+  COMMENT: The random key of the hashes in database_deletion. It never changes, because the hashes could not be made again.
+
+SEQUENCE database_deletion_number_seq
+
+TABLE database_job
+  job text NOT NULL
+  next_time timestamp with time zone NOT NULL DEFAULT now()
+  holder uuid
+  lease_until timestamp with time zone
+  CONSTRAINT database_job_pkey PRIMARY KEY (job)
+  CREATE UNIQUE INDEX database_job_pkey ON public.database_job USING btree (job)
+  COMMENT: When each housekeeping job is due, and which service runs it now.
+  COMMENT ON holder: The service process that runs the job; NULL: none.
+  COMMENT ON lease_until: From this time on, another service may take the job over. Its holder renews it.
 
 TABLE database_life
   epoch uuid NOT NULL DEFAULT gen_random_uuid()

@@ -26,6 +26,7 @@ const NO_GATE: Guard = {
   run: async (statement) => (await statement({ incarnation: '', activation: '' })) as never,
   recordHandedOut() {},
   recordRepeat() {},
+  recordDeletions() {},
 };
 
 /** Fetches with the plain claim: no repeats, no memory of spent ids, no fence, no recheck of short answers. */

@@ -67,6 +67,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
       connections,
     });
     const housekeeping = startHousekeeping(store, logger);
+    const deletions = store.deletedUsers.watch();
     let state: ServingState = { isUp: true, isFenced: false };
     const watch = watchDatabase(fence, logger, (now) => {
       state = now;
@@ -98,6 +99,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     watch.stop();
     stock?.stop();
     housekeeping.stop();
+    deletions.stop();
     certificates?.close();
     await server.stop(config.drainTimeoutMs);
     await limits.close();

@@ -16,6 +16,7 @@ import type { CoinLimits } from './limits/coin-limits';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
+import { deleteUser } from './rpc/delete-user';
 import { withLeanEncoding } from './rpc/encode';
 import { fetchCoins } from './rpc/fetch-coins';
 import { getInventoryCount } from './rpc/get-inventory-count';
@@ -101,6 +102,7 @@ export class CoinServer {
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(options, purgeStale(store)),
       hardDeleteFetched: unary(options, hardDeleteFetched(store)),
+      deleteUser: unary(options, deleteUser(store)),
     } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
     this.#health = new HealthImplementation();
     this.#health.addToServer(this.#server);

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Database } from '../database/pool';
 import { FencedError } from '../errors';
 import { readDatabaseState, readIncarnation, recordFirstActivation, recordTimeline } from './database-state';
-import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
+import { type DeletedUserLookup, type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
 import { currentActivation, type FenceReason, type Verification, verifyDatabase } from './verify';
 import { type RingRecords, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
 
@@ -106,6 +106,14 @@ export class Fence implements Guard {
 
   recordRepeat({ activation }: FencingToken, coin: SpentCoin, fetchTime: Date): void {
     this.#write(() => this.#watermark.recordRepeat(activation, coin, fetchTime));
+  }
+
+  recordDeletions(lookup: DeletedUserLookup, hashes: readonly string[]): void {
+    try {
+      this.#watermark.recordDeletions(this.#token?.activation, lookup, hashes);
+    } catch (error) {
+      this.#log.error({ err: error }, 'cannot write deletions to the watermark');
+    }
   }
 
   close(): void {

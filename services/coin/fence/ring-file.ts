@@ -12,7 +12,7 @@ import {
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { uuidAt, writeUuid } from '../uuid';
-import type { SpentCoin } from './guard';
+import type { DeletedUserLookup, SpentCoin } from './guard';
 
 /**
  * The record of one coin that was handed out or retired, and of the database's activation at that
@@ -24,6 +24,17 @@ export interface WatermarkRecord extends SpentCoin {
 
 /** The key id of a record that has no coin, and only says that the activation exists. */
 export const NO_COIN = '00000000-0000-0000-0000-000000000000';
+
+/**
+ * The key id of a record that says that a user was deleted. In the place of the user id it has the
+ * keyed hash. It is void together with the database's own memory of the deletion, or earlier.
+ */
+export const DELETED_USER = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+
+/** Returns the record of a deletion, without its activation. */
+export function deletionRecord(userHash: string, expireTime: Date): SpentCoin {
+  return { userId: userHash, keyId: DELETED_USER, coinCategory: 0, expireTime };
+}
 
 /**
  * The number of slots for coins that a statement handed out, in the order in which they were
@@ -100,6 +111,20 @@ export class RingFile {
     this.#repeats[oldest] = { key, fetchTime: fetchTime.getTime() };
     encode(this.#slots, CLAIM_SLOTS + oldest, this.#bytesOf(record.activation), record, fetchTime.getTime());
     this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
+  }
+
+  /** Replaces each record of a deleted user by a record of the deletion, in the same slot. */
+  replaceUsers(lookup: DeletedUserLookup): void {
+    let isChanged = false;
+    decode(this.#slots, ({ activation, userId, keyId, expireTime }, sequence, slot) => {
+      const userHash = keyId === NO_COIN || keyId === DELETED_USER ? undefined : lookup(userId);
+      if (userHash === undefined) return;
+      const record = deletionRecord(userHash, expireTime);
+      encode(this.#slots, slot, this.#bytesOf(activation), record, sequence);
+      if (slot >= CLAIM_SLOTS) this.#repeats[slot - CLAIM_SLOTS] = { key: keyOf(record), fetchTime: sequence };
+      isChanged = true;
+    });
+    if (isChanged) this.#write(0, CLAIM_SLOTS + REPEAT_SLOTS);
   }
 
   /**

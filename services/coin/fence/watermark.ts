@@ -1,9 +1,10 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
+import { COIN_LIFETIME_MS } from '../coin';
 import type { DatabaseState } from './database-state';
-import type { SpentCoin } from './guard';
-import { CLAIM_SLOTS, NO_COIN, RingFile, readRecords, type WatermarkRecord } from './ring-file';
+import type { DeletedUserLookup, SpentCoin } from './guard';
+import { CLAIM_SLOTS, deletionRecord, NO_COIN, RingFile, readRecords, type WatermarkRecord } from './ring-file';
 
 /** The time between two syncs of the ring file to the disk, in milliseconds. */
 const SYNC_INTERVAL_MS = 1000;
@@ -100,6 +101,20 @@ export class Watermark {
    */
   recordActivation(activation: string): void {
     this.#ringFile.append(activation, [{ userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
+  }
+
+  /**
+   * Replaces the records of deleted users by records of their deletion, and adds one for each hash,
+   * unless `activation` is undefined.
+   */
+  recordDeletions(activation: string | undefined, lookup: DeletedUserLookup, hashes: readonly string[]): void {
+    this.#ringFile.replaceUsers(lookup);
+    if (activation === undefined) return;
+    const expireTime = new Date(Date.now() + COIN_LIFETIME_MS);
+    this.#ringFile.append(
+      activation,
+      hashes.slice(-this.#recordsPerStatement).map((userHash) => deletionRecord(userHash, expireTime)),
+    );
   }
 
   /** Reads the records of all processes. @throws WatermarkUnusableError */
