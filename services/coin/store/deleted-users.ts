@@ -17,6 +17,12 @@ export const DELETION_MEMORY_S = COIN_LIFETIME_MS / 1000 + DELIVERY_WINDOW_S + 8
 const INTERVAL_MS = 1000;
 
 /**
+ * The number of readings after one that found deleted users, at which they are reported again: a
+ * claim that was committed before the deletion may have been answered and recorded after it.
+ */
+const READINGS_UNTIL_SETTLED = 10;
+
+/**
  * The number of rows before the last known one that are read again. Their numbers were taken before
  * that of the last one, and they may have been committed after it.
  */
@@ -40,12 +46,14 @@ export class DeletedUsers {
   #key = Buffer.alloc(0);
   #newest = 0n;
   #isLoaded = false;
+  /** The number of readings until the deleted users are reported again; 0: they were. */
+  #unsettled = 0;
   #reading = Promise.resolve();
 
   /**
-   * @param onDeleted is called after each reading that found more deleted users, with a function
-   *   that returns a user's hash if that user was deleted, and with the hashes of those who were
-   *   deleted since the first reading
+   * @param onDeleted is called after each reading that found more deleted users, and once more ten
+   *   readings after the last of these, with a function that returns a user's hash if that user was
+   *   deleted, and with the hashes that were found, without those of the first reading
    */
   constructor(db: Database, onDeleted: (isDeleted: DeletedUserLookup, fresh: readonly string[]) => void) {
     this.#db = db;
@@ -105,7 +113,8 @@ export class DeletedUsers {
     this.#newest = newest;
     const isFirst = !this.#isLoaded;
     this.#isLoaded = true;
-    if (added.length === 0) return;
+    if (added.length > 0) this.#unsettled = READINGS_UNTIL_SETTLED;
+    else if (this.#unsettled === 0 || --this.#unsettled > 0) return;
     this.#onDeleted(
       (userId) => {
         const hashed = userHash(this.#key, userId);

@@ -230,6 +230,17 @@ describe('the restore fence', () => {
     expect(await reasonAfterRestart()).toBeUndefined();
   });
 
+  test('its records lose the user too if the last hand-out is recorded after the deletion', async () => {
+    await bob.upload(mint(5));
+    await alice.fetch(of(bob));
+    const late = records().filter(({ userId }) => userId === bob.id);
+    await admin.deleteUser(bob.id);
+    await service.fence.run(async (token) => service.fence.recordHandedOut(token, late));
+    expect(namesInFiles(bob.id)).toHaveLength(1);
+    for (let second = 0; second < 10; second += 1) await service.store.deletedUsers.read();
+    expect(namesInFiles(bob.id)).toEqual([]);
+  });
+
   test('stays open where a service that is gone left records of the user', async () => {
     await bob.upload(mint(5));
     await alice.fetch(of(bob, { count: 2 }));
