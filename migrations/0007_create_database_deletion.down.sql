@@ -1,5 +1,4 @@
 -- Deleted users are forgotten: their old devices can upload again. Going up again makes another key.
-DROP INDEX coin_fetch_due;
 DROP TABLE database_job;
 DROP TABLE database_deletion_key;
 DROP TABLE database_deletion;

@@ -1,5 +1,4 @@
--- Accounts that end (docs/adr/0028-deleted-accounts.md), jobs that one replica at a time runs, and an index that finds the
--- fetches whose grace is over.
+-- Accounts that end (docs/adr/0028-deleted-accounts.md), and jobs that one replica at a time runs.
 
 CREATE TABLE database_deletion (
   user_hash   uuid        NOT NULL PRIMARY KEY,
@@ -46,6 +45,3 @@ INSERT INTO database_job (job, next_time) VALUES
   ('purge-stale', date_trunc('day', now(), 'UTC') + interval '27 hours'),
   ('forget-spent', date_trunc('day', now(), 'UTC') + interval '28 hours'),
   ('forget-deleted', date_trunc('day', now(), 'UTC') + interval '28 hours');
-
--- Finds the fetches whose grace is over. A fetch appends to its last page.
-CREATE INDEX coin_fetch_due ON coin_fetch (fetch_time);

@@ -27,7 +27,6 @@ TABLE coin_fetch WITH (autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_th
   allow_lower_categories boolean NOT NULL
   key_ids uuid[] NOT NULL
   CONSTRAINT coin_fetch_pkey PRIMARY KEY (user_id, requester_id, request_id)
-  CREATE INDEX coin_fetch_due ON public.coin_fetch USING btree (fetch_time)
   CREATE UNIQUE INDEX coin_fetch_pkey ON public.coin_fetch USING btree (user_id, requester_id, request_id)
   COMMENT: Who fetched which coins of user_id, remembered for the fetch grace so that a repeat gets the same answer; then hard-deleted. The primary key decides between repeats that run at the same time.
   COMMENT ON request_id: The id that the caller chose, or a random one when it chose none.

@@ -8,7 +8,7 @@ import { userHashOf } from '../database/user-hash';
 import type { Deadline } from '../deadline';
 import { OverloadedError } from '../errors';
 import { type Guard, isVerified, UNVERIFIED } from '../fence/guard';
-import { overFetches } from './fetches-by';
+import { overFetches } from './fetch-pages';
 import { lockUser } from './user-lock';
 
 /** The number of rows that one statement deletes. */
@@ -66,8 +66,11 @@ export async function deleteUser(
   const fetchesOf = await untilNone(db, deadline, deleteFetchesOf(userId));
   const coins = await untilNone(db, deadline, deleteCoins(userId));
   const deleteBy = async () => {
-    const parts = await overFetches(db, deadline, (part) => deleteFetchesBy(userId, part));
-    return parts.reduce((sum, { deleted }) => sum + deleted, 0);
+    let sum = 0;
+    for await (const [part] of overFetches(db, deadline, (pages) => deleteFetchesBy(userId, pages))) {
+      sum += part?.deleted ?? 0;
+    }
+    return sum;
   };
   const deleted = coins + fetchesOf + (await deleteBy());
   if (deleted === 0) return 0;

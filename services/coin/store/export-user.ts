@@ -1,10 +1,10 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
 import { userHashOf } from '../database/user-hash';
 import type { Deadline } from '../deadline';
-import { overFetches } from './fetches-by';
+import { overFetches } from './fetch-pages';
 
 /** One coin of the user. */
 export interface ExportedCoin {
@@ -68,11 +68,9 @@ ORDER BY c.coin_category, c.upload_order, c.key_id`,
     sql<ExportedFetch>`SELECT ${fetch} FROM coin_fetch f WHERE f.user_id = ${userId}::uuid ORDER BY f.fetch_time`,
     deadline,
   );
-  const fetchesByUser = await overFetches(
-    db,
-    deadline,
-    (part) => sql<ExportedFetch & { targetUserId: string }>`
-SELECT f.user_id AS "targetUserId", ${fetch} FROM coin_fetch f WHERE f.requester_id = ${userId}::uuid AND ${part}`,
-  );
+  const fetchesByUser: UserExport['fetchesByUser'][number][] = [];
+  const byUser = (part: RawBuilder<boolean>) => sql<ExportedFetch & { targetUserId: string }>`
+SELECT f.user_id AS "targetUserId", ${fetch} FROM coin_fetch f WHERE f.requester_id = ${userId}::uuid AND ${part}`;
+  for await (const part of overFetches(db, deadline, byUser)) fetchesByUser.push(...part);
   return { deleteTime: deletion?.deleteTime ?? null, coins, fetchesOfUser, fetchesByUser };
 }

@@ -2,58 +2,64 @@ import { type RawBuilder, sql } from 'kysely';
 import { run } from '../../database/connection';
 import type { Database } from '../../database/pool';
 import type { Deadline } from '../../deadline';
+import { inPages, overFetches } from '../fetch-pages';
 
-/** The number of requests per statement. Each has at most 20 coins. */
-const SLICE = 200;
-
-interface Slice {
-  deleted: number;
-  /** As text, because a Date has no microseconds, and the walk would not get past its last row. */
-  fetch_time: string | null;
-  user_id: string | null;
-  requester_id: string | null;
-  request_id: string | null;
-}
+/**
+ * The number of pages whose requests one statement deletes, and the largest number of requests in
+ * them. There are about 250, each of at most 20 coins; a row has at least 132 bytes.
+ */
+const PAGES = 4;
+const MOST = 256;
 
 /**
  * Hard-deletes the coins that were fetched longer ago than the grace, request by request: the
  * record of who fetched them, and their key bytes. The bare row in coin stays, so that the id
- * cannot be uploaded again. Finds what is due by an index, in small statements, oldest first, so its
- * cost does not depend on the number of fetches that are not due. A request of which another
- * transaction holds the record or a coin is left for the next run. Several servers may run it at the
- * same time.
+ * cannot be uploaded again. Reads coin_fetch in its physical order, and deletes in small statements.
+ * A request of which another transaction holds the record or a coin is left for the next run.
+ * Several servers may run it at the same time.
  * @returns the number of coins that were removed
  * @throws DeadlineExceededError or CancelledError between two statements, where earlier removals
  *   persist
  */
 export async function hardDeleteFetched(db: Database, graceSeconds: number, deadline: Deadline): Promise<number> {
   let deleted = 0;
-  let after: RawBuilder<unknown> = sql`true`;
-  for (;;) {
-    const [slice] = await run(db, removeSlice(after, graceSeconds), deadline);
-    if (!slice?.user_id) return deleted;
-    deleted += slice.deleted;
-    after = sql`(fetch_time, user_id, requester_id, request_id)
-      > (${slice.fetch_time}::timestamptz, ${slice.user_id}::uuid, ${slice.requester_id}::uuid, ${slice.request_id}::uuid)`;
+  for await (const pages of overFetches(db, deadline, (part) => pagesWithDue(part, graceSeconds))) {
+    let next = 0;
+    for (const { page } of pages) {
+      if (page < next) continue;
+      next = page + PAGES;
+      for (let isFull = true; isFull; ) {
+        const [removed] = await run(db, remove(inPages(page, next), graceSeconds), deadline);
+        deleted += removed?.deleted ?? 0;
+        // These pages of several partitions may hold more.
+        isFull = removed?.found === MOST && removed.deleted > 0;
+      }
+    }
   }
+  return deleted;
 }
 
-function removeSlice(which: RawBuilder<unknown>, graceSeconds: number) {
-  return sql<Slice>`
-WITH slice AS MATERIALIZED (
-  SELECT fetch_time, user_id, requester_id, request_id
-  FROM coin_fetch
-  WHERE fetch_time <= now() - make_interval(secs => ${graceSeconds}) AND ${which}
-  ORDER BY fetch_time, user_id, requester_id, request_id
-  LIMIT ${SLICE}
-),
-due AS MATERIALIZED (
+/** Builds the statement that finds the pages with requests whose grace is over, in their order. */
+function pagesWithDue(part: RawBuilder<boolean>, graceSeconds: number) {
+  return sql<{ page: number }>`
+SELECT DISTINCT (f.ctid::text::point)[0]::int AS page
+FROM coin_fetch f
+WHERE ${part} AND f.fetch_time <= now() - make_interval(secs => ${graceSeconds})
+ORDER BY page`;
+}
+
+/**
+ * Builds the statement for some pages. It waits for no lock: `free` are the coins that it could
+ * lock, and a request with another coin is held. The limits let the planner expect few rows; with a
+ * generic plan it would otherwise read the whole tables (690 coins/s instead of 12,000).
+ */
+function remove(pages: RawBuilder<boolean>, graceSeconds: number) {
+  return sql<{ found: number; deleted: number }>`
+WITH due AS MATERIALIZED (
   SELECT f.user_id, f.requester_id, f.request_id, f.key_ids
   FROM coin_fetch f
-  JOIN slice s USING (user_id, requester_id, request_id)
-  -- Checked again: after the grace the same id may have been used for another fetch.
-  WHERE f.fetch_time = s.fetch_time
-  ORDER BY f.user_id, f.requester_id, f.request_id
+  WHERE ${pages} AND f.fetch_time <= now() - make_interval(secs => ${graceSeconds})
+  LIMIT ${MOST}
   FOR UPDATE OF f SKIP LOCKED
 ),
 coins AS MATERIALIZED (
@@ -82,14 +88,9 @@ forgotten AS (
 blanked AS (
   UPDATE coin c
   SET public_key = NULL, signature = NULL
-  FROM (SELECT user_id, unnest(key_ids) AS key_id FROM forgotten) k
+  FROM (SELECT user_id, unnest(key_ids) AS key_id FROM forgotten LIMIT (SELECT 1000000)) k
   WHERE c.user_id = k.user_id AND c.key_id = k.key_id
   RETURNING c.key_id
 )
-SELECT (SELECT count(*) FROM blanked)::int AS deleted, last.*
-FROM (SELECT) one
-LEFT JOIN (
-  SELECT s.fetch_time::text, s.user_id, s.requester_id, s.request_id FROM slice s
-  ORDER BY s.fetch_time DESC, s.user_id DESC, s.requester_id DESC, s.request_id DESC LIMIT 1
-) last ON true`;
+SELECT (SELECT count(*) FROM due)::int AS found, (SELECT count(*) FROM blanked)::int AS deleted`;
 }
