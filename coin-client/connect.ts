@@ -1,6 +1,8 @@
 import { type ChannelCredentials, type Client, credentials, status } from '@grpc/grpc-js';
 import {
   CoinAdminServiceClient,
+  DeleteUserRequest,
+  type DeleteUserResponse,
   HardDeleteFetchedRequest,
   type HardDeleteFetchedResponse,
   PurgeStaleRequest,
@@ -65,6 +67,8 @@ export interface CoinServiceCalls {
     request: Fields<typeof HardDeleteFetchedRequest>,
     settings?: CallSettings,
   ): Promise<HardDeleteFetchedResponse>;
+  /** Needs a token with the scope `admin`. Takes two seconds or more. */
+  deleteUser(request: Fields<typeof DeleteUserRequest>, settings?: CallSettings): Promise<DeleteUserResponse>;
   /** The generated client, for the flows of `aqm-database/device`. `close` closes it. */
   readonly client: CoinServiceClient;
   close(): void;
@@ -110,6 +114,7 @@ export function connectCoinService(
     purgeStale: (request, settings) => call(admin, admin.purgeStale, PurgeStaleRequest.create(request), settings),
     hardDeleteFetched: (request, settings) =>
       call(admin, admin.hardDeleteFetched, HardDeleteFetchedRequest.create(request), settings),
+    deleteUser: (request, settings) => call(admin, admin.deleteUser, DeleteUserRequest.create(request), settings),
     client,
     // Both clients use one channel.
     close: () => client.close(),

@@ -46,6 +46,35 @@ TABLE coin_stock WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_th
 
 SEQUENCE coin_upload_batch
 
+TABLE database_deletion
+  user_hash uuid NOT NULL
+  delete_time timestamp with time zone NOT NULL DEFAULT now()
+  number bigint NOT NULL
+  CONSTRAINT database_deletion_pkey PRIMARY KEY (user_hash)
+  CREATE INDEX database_deletion_number ON public.database_deletion USING btree (number)
+  CREATE UNIQUE INDEX database_deletion_pkey ON public.database_deletion USING btree (user_hash)
+  COMMENT: The users that were deleted. Uploads of such a user are refused for as long as an old device could still hold private halves; then the row is forgotten.
+  COMMENT ON user_hash: The first 16 bytes of the SHA-256 of the key in database_deletion_key and the user id.
+  COMMENT ON number: Tells the services which rows they have not read yet.
+
+TABLE database_deletion_key
+  key bytea NOT NULL
+  CREATE UNIQUE INDEX database_deletion_key_single ON public.database_deletion_key USING btree ((true))
+  COMMENT: The random key of the hashes in database_deletion. It never changes, because the hashes could not be made again.
+
+SEQUENCE database_deletion_number_seq
+
+TABLE database_job
+  job text NOT NULL
+  next_time timestamp with time zone NOT NULL DEFAULT now()
+  holder uuid
+  lease_until timestamp with time zone
+  CONSTRAINT database_job_pkey PRIMARY KEY (job)
+  CREATE UNIQUE INDEX database_job_pkey ON public.database_job USING btree (job)
+  COMMENT: When each housekeeping job is due, and which service runs it now.
+  COMMENT ON holder: The service process that runs the job; NULL: none.
+  COMMENT ON lease_until: From this time on, another service may take the job over. Its holder renews it.
+
 TABLE database_life
   epoch uuid NOT NULL DEFAULT gen_random_uuid()
   start_time timestamp with time zone NOT NULL DEFAULT now()

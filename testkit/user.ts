@@ -72,6 +72,11 @@ export class User {
     return Number(answer.deletedCount);
   }
 
+  async deleteUser(userId: string, deadlineMs?: number): Promise<number> {
+    const answer = await call(this.#admin.deleteUser.bind(this.#admin), { userId }, this.token, deadlineMs);
+    return Number(answer.deletedCount);
+  }
+
   close(): void {
     this.#coins.close();
     this.#admin.close();

@@ -27,6 +27,7 @@ const NO_GATE: Guard = {
   runSpending: async (statement) => (await statement({ incarnation: '', activation: '' })) as never,
   recordHandedOut: async () => {},
   recordRepeat: async () => {},
+  recordDeletions: async () => {},
 };
 
 /** Fetches with the plain claim: no repeats, no memory of spent ids, no fence, no recheck of short answers. */

@@ -16,6 +16,9 @@ export const REASONS = {
     means:
       'the database was restored after the caller learned its epoch; nothing was changed. Do not resend requests that were made under an older epoch',
   },
+  USER_DELETED: {
+    means: 'the account of the caller was deleted (`DeleteUser`). Do not repeat the call; the coins are gone',
+  },
   DEADLINE_EXCEEDED: {
     means: "the call's deadline passed. A fetch may have been carried out; repeat it with the same `request_id`",
   },

@@ -1,7 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { type Coin, CoinCategory } from '../../gen/aqm/coin/v1/coin';
-import { HardDeleteFetchedRequest, PurgeStaleRequest } from '../../gen/aqm/coin/v1/coin_admin_service';
+import {
+  DeleteUserRequest,
+  HardDeleteFetchedRequest,
+  PurgeStaleRequest,
+} from '../../gen/aqm/coin/v1/coin_admin_service';
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import {
   BatchFetchCoinsRequest,
@@ -65,6 +69,7 @@ export function validRequests(user: string): Request[] {
         { $case: 'allExtensionNumbersOfType', value: 'google.protobuf.EnumValueOptions' },
       ] as const
     ).map((messageRequest) => encode(REFLECTION, ServerReflectionRequest, { host: '', messageRequest })),
+    encode(`${ADMIN}/DeleteUser`, DeleteUserRequest, { userId: randomUUID() }),
   ];
 }
 
@@ -123,6 +128,10 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
       .map((message) => encode(`${COINS}/ReconcileCoins`, ReconcileCoinsRequest, message)),
     int32.map((maxAgeDays) => encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays })),
     int32.map((graceHours) => encode(`${ADMIN}/HardDeleteFetched`, HardDeleteFetchedRequest, { graceHours })),
+    // Not the user of the fuzzing, whose calls would be refused from then on.
+    text
+      .filter((userId) => userId.toLowerCase() !== user)
+      .map((userId) => encode(`${ADMIN}/DeleteUser`, DeleteUserRequest, { userId })),
   );
 }
 

@@ -225,6 +225,7 @@ describe('a token', () => {
       client.reconcileCoins({}),
       client.purgeStale({}),
       client.hardDeleteFetched({}),
+      client.deleteUser({}),
     ];
     for (const error of await Promise.all(calls.map(errorOf))) {
       expect(error).toBeInstanceOf(CoinServiceError);

@@ -83,6 +83,13 @@ export class EpochChangedError extends DomainError {
   }
 }
 
+export class UserDeletedError extends DomainError {
+  readonly reason = 'USER_DELETED';
+  constructor() {
+    super('The account of this user was deleted; its uploads and fetches are refused.');
+  }
+}
+
 /** A failure that passes: the same call may succeed after `retryAfterMs`. */
 export abstract class TemporaryError extends DomainError {
   readonly retryAfterMs: number = 1000;

@@ -118,6 +118,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     server.serve(store);
     if (telemetry.hasMetrics) stock = new StockSampler(postgres.db, telemetry.intervalMs);
     const housekeeping = startHousekeeping(store, logger);
+    const deletions = store.deletedUsers.watch();
     const watch = watchDatabase(fence, logger, (now) => {
       state = now;
       server.setServing(now);
@@ -132,6 +133,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     grace.stop();
     stock?.stop();
     housekeeping.stop();
+    deletions.stop();
     certificates?.close();
     tokenKeys.remote?.close();
     await server.stop(config.drainTimeoutMs);

@@ -17,6 +17,7 @@ import { Health } from './reflection/health';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
+import { deleteUser } from './rpc/delete-user';
 import { withLeanEncoding } from './rpc/encode';
 import { fetchCoins } from './rpc/fetch-coins';
 import { getInventoryCount } from './rpc/get-inventory-count';
@@ -147,6 +148,7 @@ export class CoinServer {
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(options, purgeStale(store)),
       hardDeleteFetched: unary(options, hardDeleteFetched(store)),
+      deleteUser: unary(options, deleteUser(store)),
     } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
     this.#refusal = undefined;
     this.setServing({ isUp: true, isFenced: false });

@@ -9,7 +9,7 @@ interface Entry {
 
 /** The groups of commands, by their words. */
 export const GROUPS: Readonly<Record<string, string>> = {
-  admin: 'inspect and clean up the database, decide about a restore',
+  admin: 'inspect and clean up the database, end accounts, decide about a restore',
   'admin fence': 'inspect the restore fence and decide about a restored database',
 };
 
@@ -30,6 +30,14 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => require('./hard-delete'),
   },
   'admin stock': { summary: "summarize one user's coins", load: () => require('./stock') },
+  'admin export-user': {
+    summary: 'print what the service holds about one user, as JSON',
+    load: () => require('./export-user'),
+  },
+  'admin delete-user': {
+    summary: 'delete all that the service holds about one user',
+    load: () => require('./delete-user'),
+  },
   'admin fence status': {
     summary: 'show if the database may hand out coins, and why not',
     load: () => require('./fence-status'),

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Database } from '../database/pool';
 import { resolveFence } from '../fence/resolve';
-import { NO_COIN } from '../fence/ring-file';
+import { DELETED_USER, NO_COIN } from '../fence/ring-file';
 import { type FenceReason, verifyDatabase } from '../fence/verify';
 import { probeWatermark, recordSource, watermarkFolder } from '../fence/watermark';
 import { clearRetired } from '../store/housekeeping/clear-retired';
@@ -64,10 +64,17 @@ export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: Decis
       return EXIT.FAILED;
     }
     const void_ = new Set([...state.history].filter((activation) => activation !== state.activation?.id));
-    const spent = [...ringRecords, ...otherEpochs]
+    const records = [...ringRecords, ...otherEpochs]
       .flatMap((ring) => ring.records)
       .filter((record) => record.keyId !== NO_COIN && !void_.has(record.activation));
-    const { epoch, activation } = await resolveFence(db, state, { kind, spent, lostActivations: unknownActivations });
+    const spent = records.filter(({ keyId }) => keyId !== DELETED_USER);
+    const deletedUsers = records.filter(({ keyId }) => keyId === DELETED_USER).map(({ userId }) => userId);
+    const { epoch, activation } = await resolveFence(db, state, {
+      kind,
+      spent,
+      deletedUsers,
+      lostActivations: unknownActivations,
+    });
     const result = { decision: kind, epoch, activation, spentOfWatermark: spent.length };
     if (kind === 'accepted') {
       print({ json }, result, [

@@ -57,6 +57,35 @@ export interface CoinStock {
   user_id: string;
 }
 
+export interface DatabaseDeletion {
+  delete_time: Generated<Timestamp>;
+  /**
+   * Tells the services which rows they have not read yet.
+   */
+  number: Generated<Int8>;
+  /**
+   * The first 16 bytes of the SHA-256 of the key in database_deletion_key and the user id.
+   */
+  user_hash: string;
+}
+
+export interface DatabaseDeletionKey {
+  key: Buffer;
+}
+
+export interface DatabaseJob {
+  /**
+   * The service process that runs the job; NULL: none.
+   */
+  holder: string | null;
+  job: string;
+  /**
+   * From this time on, another service may take the job over. Its holder renews it.
+   */
+  lease_until: Timestamp | null;
+  next_time: Generated<Timestamp>;
+}
+
 export interface DatabaseLife {
   epoch: Generated<string>;
   /**
@@ -98,6 +127,9 @@ export interface DB {
   coin: Coin;
   coin_fetch: CoinFetch;
   coin_stock: CoinStock;
+  database_deletion: DatabaseDeletion;
+  database_deletion_key: DatabaseDeletionKey;
+  database_job: DatabaseJob;
   database_life: DatabaseLife;
   database_opening: DatabaseOpening;
   fetch_grace: FetchGrace;

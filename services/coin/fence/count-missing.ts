@@ -2,7 +2,9 @@ import { sql } from 'kysely';
 import { DELIVERY_WINDOW_S } from '../coin';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
+import { userHashOf } from '../database/user-hash';
 import type { SpentCoin } from './guard';
+import { DELETED_USER } from './ring-file';
 
 /** The number of coins that one statement looks up. */
 const SLICE = 10_000;
@@ -15,8 +17,9 @@ export interface WatermarkCount {
 }
 
 /**
- * Looks up each coin in the database. A spent coin has a row in coin and none in coin_stock. Coins
- * that the database need not remember any more are not counted.
+ * Looks up each coin in the database. A spent coin has a row in coin and none in coin_stock, or
+ * belonged to a user whose deletion the database knows. The record of a deletion is missing if the
+ * database does not know it. Coins that the database need not remember any more are not counted.
  */
 export async function countMissing(db: Database, coins: readonly SpentCoin[]): Promise<WatermarkCount> {
   const total = { live: 0, missing: 0 };
@@ -25,7 +28,13 @@ export async function countMissing(db: Database, coins: readonly SpentCoin[]): P
     const [counted] = await run(
       db,
       sql<WatermarkCount>`
-SELECT count(*)::int AS live, (count(*) FILTER (WHERE c.user_id IS NULL OR s.user_id IS NOT NULL))::int AS missing
+SELECT count(*)::int AS live,
+  (count(*) FILTER (
+    WHERE (c.user_id IS NULL OR s.user_id IS NOT NULL) AND NOT EXISTS (
+      SELECT FROM database_deletion d
+      WHERE d.user_hash = CASE WHEN m.key_id = ${DELETED_USER}::uuid THEN m.user_id ELSE ${userHashOf(sql`m.user_id`)} END
+    )
+  ))::int AS missing
 FROM unnest(
   ${slice.map((coin) => coin.userId)}::uuid[],
   ${slice.map((coin) => coin.keyId)}::uuid[],

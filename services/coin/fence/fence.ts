@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Database } from '../database/pool';
 import { FencedError, UnrecordedError, WatermarkUnavailableError } from '../errors';
 import { readDatabaseState, readIncarnation, recordFirstActivation, recordTimeline } from './database-state';
-import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
+import { type DeletedUserLookup, type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
 import { currentActivation, type FenceReason, type Verification, verifyDatabase } from './verify';
 import { readOtherEpochs, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
 import { WatermarkFolder } from './watermark-folder';
@@ -128,6 +128,14 @@ export class Fence implements Guard {
       await this.#watermark.recordRepeat(activation, coin, fetchTime);
     } catch (error) {
       throw new WatermarkUnavailableError({ cause: error });
+    }
+  }
+
+  async recordDeletions(lookup: DeletedUserLookup, hashes: readonly string[]): Promise<void> {
+    try {
+      await this.#watermark.recordDeletions(this.#token?.activation, lookup, hashes);
+    } catch (error) {
+      this.#log.error({ err: error }, 'cannot write deletions to the watermark');
     }
   }
 

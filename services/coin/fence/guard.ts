@@ -28,6 +28,9 @@ export interface FencingToken {
  */
 export const UNVERIFIED = Symbol('unverified');
 
+/** Returns the keyed hash of a deleted user, and undefined for any other user. */
+export type DeletedUserLookup = (userId: string) => string | undefined;
+
 /** The restore fence as the statements see it (docs/adr/0005-restore-fence.md). */
 export interface Guard {
   /**
@@ -55,6 +58,12 @@ export interface Guard {
    * @throws WatermarkUnavailableError when the record cannot be written
    */
   recordRepeat(token: FencingToken, coin: SpentCoin, fetchTime: Date): Promise<void>;
+  /**
+   * Records, outside of the database, that users were deleted, and removes their ids from the records
+   * of this process. It may be called again for the same users.
+   * @param hashes the keyed hashes of the users who were deleted since the last call
+   */
+  recordDeletions(lookup: DeletedUserLookup, hashes: readonly string[]): Promise<void>;
 }
 
 /**

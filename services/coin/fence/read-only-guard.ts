@@ -41,5 +41,7 @@ export function readOnlyGuard(db: Database, fenceDir: string): Guard {
     runSpending: nothingSpent,
     recordHandedOut: nothingSpent,
     recordRepeat: nothingSpent,
+    // The services record the deletion within a second.
+    recordDeletions: async () => {},
   };
 }

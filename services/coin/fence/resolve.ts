@@ -23,6 +23,8 @@ export interface Decision {
    * know it.
    */
   readonly spent: readonly SpentCoin[];
+  /** The keyed hashes of the deleted users in the watermark. Their uploads are refused again. */
+  readonly deletedUsers?: readonly string[];
   /** Activations that only the watermark contains. */
   readonly lostActivations: readonly string[];
 }
@@ -36,7 +38,7 @@ export interface Decision {
 export async function resolveFence(
   db: Database,
   { identity, incarnation }: DatabaseState,
-  { kind, spent, lostActivations }: Decision,
+  { kind, spent, deletedUsers = [], lostActivations }: Decision,
 ): Promise<{ readonly epoch: string; readonly activation: string }> {
   return db.transaction().execute(async (transaction) => {
     // The role's own timeouts could be too short for a large stock, and for statements in progress.
@@ -95,6 +97,12 @@ SELECT lost, 'lost' FROM unnest(${lostActivations}::uuid[]) AS lost ON CONFLICT 
     // The rows in coin stay. Without a row in coin_stock they are spent.
     if (kind === 'retired') await sql`TRUNCATE coin_stock`.execute(transaction);
     await run(transaction, spend(spent));
+    await run(
+      transaction,
+      sql`
+INSERT INTO database_deletion (user_hash)
+SELECT DISTINCT user_hash FROM unnest(${deletedUsers}::uuid[]) AS user_hash ON CONFLICT (user_hash) DO NOTHING`,
+    );
     return { epoch, activation };
   });
 }

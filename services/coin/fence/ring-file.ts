@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { uuidAt, writeUuid } from '../uuid';
-import type { SpentCoin } from './guard';
+import type { DeletedUserLookup, SpentCoin } from './guard';
 
 /**
  * The record of one coin that was handed out or retired, and of the database's activation at that
@@ -20,6 +20,17 @@ export interface RingRecords {
 
 /** The key id of a record that has no coin, and only says that the activation exists. */
 export const NO_COIN = '00000000-0000-0000-0000-000000000000';
+
+/**
+ * The key id of a record that says that a user was deleted. In the place of the user id it has the
+ * keyed hash. It is void together with the database's own memory of the deletion, or earlier.
+ */
+export const DELETED_USER = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+
+/** Returns the record of a deletion, without its activation. */
+export function deletionRecord(userHash: string, expireTime: Date): SpentCoin {
+  return { userId: userHash, keyId: DELETED_USER, coinCategory: 0, expireTime };
+}
 
 /**
  * The number of slots for coins that a statement handed out, in the order in which they were
@@ -69,7 +80,8 @@ export class RingFile {
   #sequence = 0;
   /** The sequence up to which `takeChanges` has returned the records. */
   #taken = 0;
-  #changedRepeats: number[] = [];
+  /** Slots that were overwritten out of their order. */
+  #changedSlots: number[] = [];
   #hasBeat = false;
 
   /**
@@ -109,7 +121,19 @@ export class RingFile {
     if ((times[oldest] ?? 0) >= fetchTime.getTime()) return;
     this.#repeats[oldest] = { key, fetchTime: fetchTime.getTime() };
     encode(this.content, CLAIM_SLOTS + oldest, this.#bytesOf(record.activation), record, fetchTime.getTime());
-    this.#changedRepeats.push(CLAIM_SLOTS + oldest);
+    this.#changedSlots.push(CLAIM_SLOTS + oldest);
+  }
+
+  /** Replaces each record of a deleted user by a record of the deletion, in the same slot. */
+  replaceUsers(lookup: DeletedUserLookup): void {
+    decode(this.content, ({ activation, userId, keyId, expireTime }, sequence, slot) => {
+      const userHash = keyId === NO_COIN || keyId === DELETED_USER ? undefined : lookup(userId);
+      if (userHash === undefined) return;
+      const record = deletionRecord(userHash, expireTime);
+      encode(this.content, slot, this.#bytesOf(activation), record, sequence);
+      if (slot >= CLAIM_SLOTS) this.#repeats[slot - CLAIM_SLOTS] = { key: keyOf(record), fetchTime: sequence };
+      this.#changedSlots.push(slot);
+    });
   }
 
   /** Returns the parts of the file that changed since the last call. */
@@ -122,8 +146,8 @@ export class RingFile {
       from += slots;
     }
     this.#taken = this.#sequence;
-    for (const slot of this.#changedRepeats) parts.push(this.#part(slot, 1));
-    if (this.#changedRepeats.length > 0) this.#changedRepeats = [];
+    for (const slot of this.#changedSlots) parts.push(this.#part(slot, 1));
+    if (this.#changedSlots.length > 0) this.#changedSlots = [];
     if (this.#hasBeat) parts.push(this.#part(PROCESS_SLOT, 1));
     this.#hasBeat = false;
     return parts;

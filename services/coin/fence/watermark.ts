@@ -1,10 +1,11 @@
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
-import { DELIVERY_WINDOW_S } from '../coin';
+import { COIN_LIFETIME_MS, DELIVERY_WINDOW_S } from '../coin';
 import type { DatabaseState } from './database-state';
-import type { SpentCoin } from './guard';
+import type { DeletedUserLookup, SpentCoin } from './guard';
 import {
   CLAIM_SLOTS,
+  deletionRecord,
   FILE_BYTES,
   NO_COIN,
   newestRecords,
@@ -243,6 +244,23 @@ export class Watermark {
    */
   recordActivation(activation: string): Promise<void> {
     this.#ring.append(activation, [{ userId: NO_COIN, keyId: NO_COIN, coinCategory: 0, expireTime: new Date(0) }]);
+    return this.#write();
+  }
+
+  /**
+   * Replaces the records of deleted users by records of their deletion, and adds one for each hash,
+   * unless `activation` is undefined.
+   */
+  recordDeletions(activation: string | undefined, lookup: DeletedUserLookup, hashes: readonly string[]): Promise<void> {
+    this.#ring.replaceUsers(lookup);
+    if (activation !== undefined) {
+      const expireTime = new Date(Date.now() + COIN_LIFETIME_MS);
+      const latest = hashes.slice(-this.#recordsPerStatement);
+      this.#ring.append(
+        activation,
+        latest.map((userHash) => deletionRecord(userHash, expireTime)),
+      );
+    }
     return this.#write();
   }
 

@@ -19,6 +19,7 @@ export function batchFetchCoins(
   limits: CoinLimits,
 ): Method<BatchFetchCoinsRequest, BatchFetchCoinsResponse> {
   return async (request, caller, deadline) => {
+    store.deletedUsers.refuse(caller);
     const violations = new Violations();
     violations.listSize('requests', request.requests.length, LIMITS.fetchesPerBatch);
     violations.throwIfAny();

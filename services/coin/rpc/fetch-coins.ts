@@ -12,6 +12,7 @@ export function fetchCoins(
   limits: CoinLimits,
 ): Method<FetchCoinsRequest, FetchCoinsResponse> {
   return async (request, caller, deadline) => {
+    store.deletedUsers.refuse(caller);
     const answer = await limits.fetchOne(caller.userId, validateFetch(request), (fetch) =>
       store.fetchOne(caller.userId, fetch, deadline),
     );

@@ -8,10 +8,15 @@ import { count, type Job } from '../telemetry/metrics';
 import { type BatchingRules, type CoinFetch, CoinFetches, type FetchAnswer } from './claim/fetch-coins';
 import { countCoins, type StockCount } from './count-coins';
 import { countOnReplica } from './count-on-replica';
+import { deleteUser } from './delete-user';
+import { DeletedUsers } from './deleted-users';
 import { clearRetired } from './housekeeping/clear-retired';
+import { forgetDeleted } from './housekeeping/forget-deleted';
 import { forgetSpent } from './housekeeping/forget-spent';
 import { hardDeleteFetched } from './housekeeping/hard-delete-fetched';
+import { whenDue } from './housekeeping/job-lease';
 import { purgeStale } from './housekeeping/purge-stale';
+import { OneAtATime } from './one-at-a-time';
 import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './reconcile-coins';
 import { type UploadAnswer, uploadCoins } from './upload-coins';
 
@@ -25,7 +30,14 @@ export interface InventoryRules {
    * statement of its own.
    */
   readonly batching?: BatchingRules;
+  /**
+   * The time in milliseconds after which no service begins a fetch by a deleted user; 2000 by
+   * default. Each service reads the deletions once a second.
+   */
+  readonly deletionSettleMs?: number;
 }
+
+const DELETION_SETTLE_MS = 2000;
 
 /**
  * The inventory of coins in one PostgreSQL database. It promises that no coin, named by (user, key
@@ -45,6 +57,9 @@ export class CoinInventoryServer {
   readonly #rules: InventoryRules;
   readonly #fetches: CoinFetches;
   readonly #replica: CountReplica | undefined;
+  /** Uploads of one user wait for each other here, and not with a connection at the lock of the user. */
+  readonly #uploads = new OneAtATime();
+  readonly deletedUsers: DeletedUsers;
 
   /** @param replica counts coins for getInventoryCount; undefined: the database counts */
   constructor(db: Database, guard: Guard, rules: InventoryRules, replica?: CountReplica) {
@@ -52,6 +67,7 @@ export class CoinInventoryServer {
     this.#guard = guard;
     this.#rules = rules;
     this.#replica = replica;
+    this.deletedUsers = new DeletedUsers(db, (lookup, hashes) => guard.recordDeletions(lookup, hashes));
     this.#fetches = new CoinFetches({ db, guard, graceSeconds: rules.fetchGraceSeconds }, rules.batching);
   }
 
@@ -65,7 +81,7 @@ export class CoinInventoryServer {
     return this.#fetches.waiting;
   }
 
-  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
+  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError, UserDeletedError */
   async uploadCoins(
     userId: string,
     coins: readonly StoredCoin[],
@@ -73,7 +89,9 @@ export class CoinInventoryServer {
     deadline = Deadline.NONE,
   ): Promise<UploadAnswer> {
     const { stockLimit } = this.#rules;
-    const answer = await uploadCoins(this.#db, this.#guard, userId, coins, epoch, { stockLimit, deadline });
+    const answer = await this.#uploads.run(userId, () =>
+      uploadCoins(this.#db, this.#guard, userId, coins, epoch, { stockLimit, deadline }),
+    );
     count.uploads(coins, answer.outcomes);
     return answer;
   }
@@ -133,6 +151,14 @@ export class CoinInventoryServer {
     return answer;
   }
 
+  /**
+   * Runs a housekeeping job if it is due, once in `periodS` seconds, and no other service runs it.
+   * Returns undefined if not.
+   */
+  whenDue<T>(job: Job, periodS: number, work: () => Promise<T>): Promise<T | undefined> {
+    return whenDue(this.#db, job, periodS, work);
+  }
+
   /** Deletes unfetched coins that are too old or past handing out. Returns their number. */
   purgeStale(maxAgeDays: number, deadline = Deadline.NONE): Promise<number> {
     return counted('purge-stale', purgeStale(this.#db, this.#guard, maxAgeDays, deadline));
@@ -145,6 +171,21 @@ export class CoinInventoryServer {
   hardDeleteFetched(graceSeconds: number, deadline = Deadline.NONE): Promise<number> {
     const seconds = Math.max(graceSeconds, this.#rules.fetchGraceSeconds);
     return counted('hard-delete-fetched', hardDeleteFetched(this.#db, seconds, deadline));
+  }
+
+  /**
+   * Deletes all that the database holds of a user, and refuses uploads of the user from then on.
+   * Returns the number of coins and records. It is safe to repeat.
+   */
+  deleteUser(userId: string, deadline = Deadline.NONE): Promise<number> {
+    const onDeleted = () => this.deletedUsers.read();
+    const settleMs = this.#rules.deletionSettleMs ?? DELETION_SETTLE_MS;
+    return deleteUser(this.#db, this.#guard, userId, { onDeleted, settleMs, deadline });
+  }
+
+  /** Forgets deleted users of whom no device can hold a private half any more. Returns their number. */
+  forgetDeleted(): Promise<number> {
+    return forgetDeleted(this.#db);
   }
 
   /** Forgets spent ids whose private halves no vault can hold any more. Returns their number. */

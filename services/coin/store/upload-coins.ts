@@ -2,12 +2,14 @@ import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
 import { HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
-import { run } from '../database/connection';
 import type { Database } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
+import { inTransaction } from '../database/transaction';
+import { userHashOf } from '../database/user-hash';
 import type { Deadline } from '../deadline';
-import { EpochChangedError, OverloadedError } from '../errors';
+import { EpochChangedError, OverloadedError, UserDeletedError } from '../errors';
 import { type Guard, isVerified, UNVERIFIED } from '../fence/guard';
+import { lockUser } from './user-lock';
 
 export interface UploadAnswer {
   /** One outcome per coin, in the order of the coins. */
@@ -24,9 +26,12 @@ const MAX_ATTEMPTS = 8;
 
 /**
  * Adds coins to a user's stock. An id is accepted only once for as long as it is remembered. Runs
- * one statement for the batch, and another one only after a lost race.
+ * one statement for the batch, and another one only after a lost race. The statement runs under the
+ * lock of the user and sees what the uploads before it stored, so that no number of simultaneous
+ * uploads exceeds the stock limit, and none outlives the deletion of the user.
  * @param epoch the epoch that the caller knows; empty: not checked
- * @throws EpochChangedError, DatabaseUnavailableError, FencedError, OverloadedError
+ * @throws EpochChangedError, UserDeletedError, DatabaseUnavailableError, FencedError,
+ *   OverloadedError
  */
 export async function uploadCoins(
   db: Database,
@@ -43,13 +48,17 @@ export async function uploadCoins(
     let rows: UploadRow[];
     try {
       rows = await guard.run(async ({ incarnation }) => {
-        const found = await run(db, upload(userId, batch, epoch, stockLimit, incarnation), deadline);
+        const found = await inTransaction(db, deadline, async (connection) => {
+          await connection.execute(lockUser(userId).compile(db));
+          return connection.execute(upload(userId, batch, epoch, stockLimit, incarnation).compile(db));
+        });
         return found[0]?.verified === false ? UNVERIFIED : found;
       });
     } catch (error) {
       if (isRolledBack(error)) continue;
       throw error;
     }
+    if (rows[0]?.deleted) throw new UserDeletedError();
     const available = new Map<CoinCategory, number>();
     let current = '';
     for (const row of rows) {
@@ -78,6 +87,8 @@ interface UploadRow {
   epoch: string;
   /** False if the incarnation was another one. Nothing was read or stored then. */
   verified: boolean;
+  /** True if the user was deleted. Nothing was stored then. */
+  deleted: boolean;
   /** The index of the coin in the batch, from 1; null on the rows about the stock. */
   position: number | null;
   /**
@@ -98,14 +109,19 @@ interface UploadRow {
  *   uploads of the same ids cannot deadlock. The order of handing out is upload_order: batch number
  *   * 128 + position in the batch.
  * - An id that appears again in one batch is compared with its first appearance.
- * - The stock limit is checked against the stock that the statement sees. Simultaneous uploads of
- *   one user may together exceed it by the coins that each of them adds.
+ * - The stock limit counts rows. Coins that are past handing out would fill it, and every fetch
+ *   would step over them, so the upload removes them as the purge does, except those that are
+ *   uploaded again, which keep their answer.
  */
 function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number, incarnation: string) {
   return sql<UploadRow>`
 WITH life AS MATERIALIZED (
-  SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(incarnation)} AS verified
-  FROM database_life
+  SELECT life.*, current AND verified AND NOT deleted AS may_store
+  FROM (
+    SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(incarnation)} AS verified,
+      EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted
+    FROM database_life
+  ) life
 ),
 given AS MATERIALIZED (
   SELECT g.*, row_number() OVER (PARTITION BY key_id ORDER BY position) AS appearance
@@ -137,17 +153,34 @@ known AS MATERIALIZED (
     OFFSET 0
   ) s ON true
 ),
+past AS MATERIALIZED (
+  SELECT s.coin_category, s.upload_order
+  FROM coin_stock s
+  WHERE s.user_id = ${userId}::uuid AND s.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
+    AND s.key_id NOT IN (SELECT key_id FROM given) AND (SELECT may_store FROM life)
+  FOR UPDATE OF s SKIP LOCKED
+),
+purged AS (
+  DELETE FROM coin_stock s
+  USING past p
+  WHERE s.user_id = ${userId}::uuid AND s.coin_category = p.coin_category AND s.upload_order = p.upload_order
+  RETURNING s.key_id
+),
+erased AS (
+  DELETE FROM coin c USING purged p WHERE c.user_id = ${userId}::uuid AND c.key_id = p.key_id
+),
 stock AS MATERIALIZED (
-  SELECT coin_category, count(*) AS available
-  FROM coin_stock
-  WHERE user_id = ${userId}::uuid AND expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
+  SELECT coin_category, count(*) - (SELECT count(*) FROM past p WHERE p.coin_category = s.coin_category) AS held,
+    count(*) FILTER (WHERE expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})) AS available
+  FROM coin_stock s
+  WHERE user_id = ${userId}::uuid
   GROUP BY coin_category
 ),
 fresh AS MATERIALIZED (
   SELECT g.*,
     CASE
       WHEN g.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S}) THEN 'expired'
-      WHEN coalesce(s.available, 0) + count(*) FILTER (
+      WHEN coalesce(s.held, 0) + count(*) FILTER (
         WHERE g.expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
       ) OVER (PARTITION BY g.coin_category ORDER BY g.position) > ${stockLimit}::int THEN 'over_stock_limit'
       ELSE 'inserted'
@@ -164,7 +197,7 @@ inserted AS (
   SELECT ${userId}::uuid, f.key_id, b.number * 128 + f.position, f.expire_time, f.coin_category, f.public_key,
     f.signature
   FROM fresh f, batch b, life
-  WHERE f.outcome = 'inserted' AND life.current
+  WHERE f.outcome = 'inserted' AND life.may_store
   ORDER BY f.key_id
   ON CONFLICT (user_id, key_id) DO NOTHING
   RETURNING key_id, coin_category, upload_order, expire_time
@@ -179,7 +212,7 @@ judged AS MATERIALIZED (
   FROM fresh f
   LEFT JOIN inserted i USING (key_id)
 )
-SELECT life.epoch, life.verified, answer.*
+SELECT life.epoch, life.verified, life.deleted, answer.*
 FROM life
 LEFT JOIN (
   SELECT position::int, outcome, NULL::smallint AS coin_category, NULL::int AS available FROM known

@@ -15,7 +15,7 @@ const JOB = 'aqm.job';
 
 const CATEGORIES = COIN_CATEGORIES.map(({ name }): string => name);
 const nameOf = new Map<CoinCategory, string>(COIN_CATEGORIES.map(({ category, name }) => [category, name]));
-const JOBS = ['hard-delete-fetched', 'clear-retired', 'purge-stale', 'forget-spent'] as const;
+const JOBS = ['hard-delete-fetched', 'clear-retired', 'purge-stale', 'forget-spent', 'forget-deleted'] as const;
 export type Job = (typeof JOBS)[number];
 
 const UPLOADED: Readonly<Record<number, string>> = {

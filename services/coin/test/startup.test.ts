@@ -32,7 +32,7 @@ describe('a server without its store', () => {
       maxWaitMs: 500,
       waiting: { expectedMs: 0 },
       connections: readConfig({}).connections,
-    hasReflection: true,
+      hasReflection: true,
     });
     const address = await server.listen('127.0.0.1', 0);
     health = new HealthClient(address, credentials.createInsecure());

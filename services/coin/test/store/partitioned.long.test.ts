@@ -9,11 +9,13 @@ import { startService, type TestService } from '../../../../testkit/service';
 import { createDatabase, type TestDatabase } from '../../../../testkit/test-database';
 import type { StoredCoin } from '../../coin';
 import { Deadline } from '../../deadline';
+import { UserDeletedError } from '../../errors';
 import { countMissing } from '../../fence/count-missing';
 import { readDatabaseState } from '../../fence/database-state';
 import { resolveFence } from '../../fence/resolve';
 import type { BatchingRules, CoinFetch, FetchAnswer } from '../../store/claim/fetch-coins';
 import { countOnReplica } from '../../store/count-on-replica';
+import { exportUser } from '../../store/export-user';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 import { readStockLevels } from '../../store/stock-levels';
 import { summarizeStock } from '../../store/stock-summary';
@@ -267,6 +269,31 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     work: async () => {
       await service.age('coin_stock', 'upload_time', '40 days');
       expect(await service.store.purgeStale(30)).toBe(3 * 90);
+    },
+  },
+  {
+    does: 'the export of a user, whose fetches are looked for everywhere',
+    files: ['store/export-user'],
+    holds: 'f.requester_id =',
+    touches: 'all',
+    work: async () => {
+      const [user = ''] = users;
+      for (const target of users) await ask([fetchOf(target, { count: 2 })], user);
+      const { coins, fetchesOfUser, fetchesByUser } = await exportUser(service.database.db, user, Deadline.NONE);
+      expect([coins.length, fetchesOfUser.length, fetchesByUser.length]).toEqual([90, 1, 3]);
+    },
+  },
+  {
+    does: 'the deletion of a user, whose fetches are looked for everywhere',
+    files: ['store/delete-user'],
+    holds: 'f.requester_id =',
+    touches: 'all',
+    work: async () => {
+      const [ended = '', ...others] = users;
+      for (const user of users) await ask([fetchOf(user, { count: 2 })], ended);
+      expect(await service.store.deleteUser(ended)).toBe(90 + 3);
+      for (const user of others) expect((await service.store.getInventoryCount(user)).available.get(BRONZE)).toBe(28);
+      await expect(upload(ended, coins(1))).rejects.toThrow(UserDeletedError);
     },
   },
   {

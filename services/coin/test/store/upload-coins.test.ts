@@ -1,6 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { sql } from 'kysely';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
+import { eventually } from '../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../testkit/service';
 import type { User } from '../../../../testkit/user';
 
@@ -91,6 +93,66 @@ test('coins beyond the stock limit of their category are refused one by one, and
   expect(answer.available).toEqual({ gold: 1, silver: 0, bronze: 5 });
   await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
   expect(await outcomes(bob, mint(2))).toEqual([Outcome.OUTCOME_INSERTED, Outcome.OUTCOME_OVER_STOCK_LIMIT]);
+});
+
+test('simultaneous uploads of one user fill the stock to the limit exactly, at several services too', async () => {
+  const other = await startService({ stockLimit: 5 }, { database: service.database });
+  const bobElsewhere = await other.user({ id: bob.id });
+  const { db } = service.database;
+  const waiting = async () => {
+    const { rows } = await sql`
+      SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`.execute(db);
+    return rows.length;
+  };
+  const first = mint(5);
+  const uploads: ReturnType<User['upload']>[] = [];
+  let isAnswered = false;
+  // The first upload has counted the stock, and waits for a row of this transaction.
+  await db.transaction().execute(async (transaction) => {
+    await sql`INSERT INTO coin VALUES (${bob.id}::uuid, ${first[0]?.keyId}::uuid, 0, now(), ${BRONZE})`.execute(
+      transaction,
+    );
+    uploads.push(bob.upload(first));
+    await eventually('the first upload waits', async () => (await waiting()) === 1);
+    uploads.push(bobElsewhere.upload(mint(4)));
+    void uploads[1]?.then(() => {
+      isAnswered = true;
+    });
+    await eventually('the second waits or is answered', async () => isAnswered || (await waiting()) === 2);
+  });
+  const counts = (await Promise.all(uploads)).map(({ insertedCount }) => insertedCount);
+  expect(counts).toEqual([4, 1]);
+  const more = Array.from({ length: 10 }, (_, index) => (index % 2 === 0 ? bob : bobElsewhere).upload(mint(3, GOLD)));
+  const golden = (await Promise.all(more)).reduce((sum, { insertedCount }) => sum + insertedCount, 0);
+  expect(golden).toBe(5);
+  expect((await bob.count()).available).toMatchObject({ gold: 5, bronze: 5 });
+  await other.stop();
+});
+
+test('coins past handing out do not lift the stock limit, and the next upload removes them', async () => {
+  const rows = async () => {
+    const { rows: found } = await sql<{ stock: number; coins: number }>`
+      SELECT (SELECT count(*) FROM coin_stock)::int AS stock, count(*)::int AS coins FROM coin`.execute(
+      service.database.db,
+    );
+    return found[0];
+  };
+  const past = mint(5);
+  expect((await bob.upload(past)).insertedCount).toBe(5);
+  await bob.upload(mint(2, GOLD));
+  await sql`UPDATE coin_stock SET expire_time = now() + interval '23 hours' WHERE coin_category = ${BRONZE}`.execute(
+    service.database.db,
+  );
+  // A coin that is uploaded again keeps its answer and its place.
+  expect(await outcomes(bob, [...past.slice(0, 1), ...mint(5)])).toEqual([
+    Outcome.OUTCOME_ALREADY_PRESENT,
+    ...Array(4).fill(Outcome.OUTCOME_INSERTED),
+    Outcome.OUTCOME_OVER_STOCK_LIMIT,
+  ]);
+  expect(await rows()).toEqual({ stock: 7, coins: 7 });
+  const answer = await bob.upload(mint(1));
+  expect(answer).toMatchObject({ insertedCount: 1, available: { gold: 2, bronze: 5 } });
+  expect(await rows()).toEqual({ stock: 7, coins: 7 });
 });
 
 test('simultaneous uploads of the same ids insert each id once', async () => {

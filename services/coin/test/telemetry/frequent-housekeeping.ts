@@ -1,5 +1,6 @@
-// Runs the hourly housekeeping jobs of the service every PAUSE_MS, on the database of DATABASE_URL.
+// Runs the hourly housekeeping jobs of the service every PAUSE_MS as if they were due, on the database of DATABASE_URL.
 
+import { sql } from 'kysely';
 import { openDatabase } from '../../database/pool';
 import type { Guard } from '../../fence/guard';
 import { startHousekeeping } from '../../housekeeping';
@@ -21,6 +22,7 @@ async function main(): Promise<void> {
     runSpending: () => Promise.reject(new Error('the hourly jobs must not use the guard')),
     recordHandedOut: async () => {},
     recordRepeat: async () => {},
+    recordDeletions: async () => {},
   };
   const { jobs } = startHousekeeping(
     new CoinInventoryServer(db, guard, { fetchGraceSeconds: 3600, stockLimit: 1 }),
@@ -29,7 +31,8 @@ async function main(): Promise<void> {
   process.stdout.write(`${JSON.stringify({ msg: 'ready', address: 'none' })}\n`);
   process.once('SIGTERM', () => process.exit(0));
   const hourly = jobs.filter(({ name }) => name === 'hard-delete-fetched' || name === 'clear-retired');
-  setInterval(() => {
+  setInterval(async () => {
+    await sql`UPDATE database_job SET next_time = now()`.execute(db).catch(() => {});
     for (const job of hourly) void job.trigger();
   }, PAUSE_MS);
 }
