@@ -247,6 +247,8 @@ export class World {
       case 'restore': {
         if (this.#backup === undefined) return undefined;
         await this.#reopen(() => this.#place.restore());
+        // They may have been used since the backup.
+        must((await this.#storage.inventory.getTotalStorageBytes()) === 0, 'A restored storage has cached coins.');
         return this.#loseAllBut(this.#backup.copy());
       }
       case 'lost':

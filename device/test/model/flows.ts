@@ -41,11 +41,11 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('receive'), category }) },
   {
-    weight: 13,
+    weight: 15,
     arbitrary: fc.record({
       do: fc.constantFrom(
         ...(['topUp', 'topUp', 'topUp', 'purge', 'collect', 'maintain', 'useAgain', 'switchAccount'] as const),
-        ...(['reopen', 'backUp', 'restore', 'away', 'lost'] as const),
+        ...(['reopen', 'backUp', 'backUp', 'restore', 'restore', 'away', 'lost'] as const),
       ),
     }),
   },
