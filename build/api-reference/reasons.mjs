@@ -24,7 +24,10 @@ export const REASONS = {
   },
   DATABASE_UNAVAILABLE: { means: 'the database cannot be reached; the service reconnects by itself', wait: true },
   OVERLOADED: { means: 'the service is overloaded', wait: true },
-  FENCED: { means: 'the database was restored, and an operator has to decide what to do', wait: true },
+  FENCED: {
+    means: 'the database was restored and an operator has to decide what to do, or hand-outs cannot be recorded',
+    wait: true,
+  },
   LIMITS_UNAVAILABLE: { means: 'the rate limits cannot be checked, so the request was refused', wait: true },
   TOKEN_KEYS_UNAVAILABLE: {
     means: 'the keys that the token could be verified with cannot be fetched from the issuer',

@@ -13,6 +13,7 @@ import { startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
 import { MIGRATIONS } from '../../../../testkit/test-database';
 import type { User } from '../../../../testkit/user';
+import { readConfig } from '../../config';
 import { migrateDown, migrateUp, schemaState } from '../../database/migrate';
 import { FencedError } from '../../errors';
 import type { DatabaseState } from '../../fence/database-state';
@@ -20,6 +21,8 @@ import { Fence } from '../../fence/fence';
 import { CLAIM_SLOTS, newestRecords, RingFile, readRecords, type WatermarkRecord } from '../../fence/ring-file';
 import { readWatermark, Watermark } from '../../fence/watermark';
 import { WatermarkFolder } from '../../fence/watermark-folder';
+import { CoinLimits } from '../../limits/coin-limits';
+import { MemoryLimits } from '../../limits/memory-limits';
 import { claimManyFast } from '../../store/claim/claim-many-fast';
 import { claimOne } from '../../store/claim/claim-one';
 import { claimOneFast } from '../../store/claim/claim-one-fast';
@@ -423,6 +426,23 @@ describe('the guard', () => {
     expect((await bob.fetch(one())).coins).toHaveLength(1);
     expect(await inStock()).toBe((before ?? 0) - 1);
   });
+});
+
+test('a fetch that was committed and not answered is charged', async () => {
+  const rates = { ...readConfig({}).limits.rates, perPair: { perHour: 1, burst: 2 } };
+  const limits = [new CoinLimits(new MemoryLimits(), rates)];
+  const service = await startService({}, { logLevel: 'silent', replicas: 1, limits });
+  const [bob, alice] = [await service.user(), await service.user()];
+  await bob.upload(mint(9));
+  const fetch = () => alice.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
+  await service.fence.close();
+  await expect(fetch()).rejects.toMatchObject({ reason: 'FENCED' });
+  // Refused before a statement: this one costs nothing.
+  await expect(fetch()).rejects.toMatchObject({ reason: 'FENCED' });
+  await service.fence.check();
+  expect((await fetch()).coins).toHaveLength(1);
+  await expect(fetch()).rejects.toMatchObject({ reason: 'RATE_LIMITED' });
+  await service.stop();
 });
 
 test('tables that were dropped and created again are fenced, because their coins could be handed out again', async () => {
