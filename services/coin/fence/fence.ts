@@ -54,7 +54,13 @@ export class Fence implements Guard {
     const onError = (error: unknown) => log.error({ err: error }, 'cannot write the watermark');
     const watermark = new Watermark(watermarkFolder(folder, await readDatabaseState(db)), { poolSize, onError });
     const fence = new Fence(options, watermark);
-    await fence.#verify();
+    try {
+      await fence.#verify();
+    } catch (error) {
+      // A start that waits for its database opens the fence again.
+      watermark.close();
+      throw error;
+    }
     if (fence.#hadNoRecords) {
       log.warn(
         { folder: watermark.folder },
