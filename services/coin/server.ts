@@ -97,7 +97,7 @@ export class CoinServer {
           observer: combineObservers(log(logger), measureCalls(METHODS)),
           admissionChecks: [
             drain(() => this.#draining),
-            (path) => (path.startsWith(COIN_SERVICES) ? this.#refusal : undefined),
+            (path) => (this.#refusal && path.startsWith(COIN_SERVICES) ? this.#refusal : undefined),
             shedLoad(this.#calls),
           ],
           authenticate: authenticate(verifyToken),

@@ -41,11 +41,9 @@ export async function stopped(stop: AbortSignal): Promise<NodeJS.Signals> {
  */
 export async function unlessStopped<T>(stop: AbortSignal, work: Promise<T>): Promise<T> {
   const done = new AbortController();
+  const interrupted = stop.aborted ? undefined : once(stop, 'abort', { signal: done.signal });
   try {
-    return await Promise.race([
-      work,
-      once(stop, 'abort', { signal: done.signal }).then(() => Promise.reject(stop.reason)),
-    ]);
+    return await Promise.race([work, Promise.resolve(interrupted).then(() => Promise.reject(stop.reason))]);
   } finally {
     done.abort();
   }

@@ -59,7 +59,13 @@ export class Fence implements Guard {
     const watermark = await Watermark.open(files, watermarkFolder(folder, state), state, poolSize);
     const fence = new Fence(options, files, watermark);
     watermark.onFailure((error) => fence.#onFailure(error));
-    await fence.#verify();
+    try {
+      await fence.#verify();
+    } catch (error) {
+      // A start that waits for its database opens the fence again.
+      await fence.close();
+      throw error;
+    }
     if (fence.#hadNoRecords) {
       log.warn(
         { folder: watermark.folder },

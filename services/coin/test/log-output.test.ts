@@ -100,6 +100,21 @@ test('the loss is reported even if nothing else is logged', async () => {
   expect(await eventually('the report is written', () => read() || undefined)).toBe('lost 1\n');
 });
 
+test('after a line that was written in part, the next one begins on a line of its own', async () => {
+  const { writer, leave, comeBack, read } = pipe();
+  const output = outputTo(writer);
+  output.write(`${'x'.repeat(2 * CHUNK)}\n`);
+  // The pipe is full.
+  expect(await output.flush(1, 60_000)).toBe(true);
+  leave();
+  await output.flush(60_000, 60_000);
+  comeBack();
+  expect(read()).toBe('x'.repeat(CHUNK));
+  output.write('again\n');
+  await output.flush(60_000, 60_000);
+  expect(read()).toBe('\nlost 1\nagain\n');
+});
+
 test('on a full disk every line is lost and counted, and nothing fails', async () => {
   const fd = openSync('/dev/full', 'w');
   open.push(fd);

@@ -11,7 +11,7 @@ import { issueToken } from '../identity/development-key';
 import { fixedKey } from '../identity/token-keys';
 import { verifyWith } from '../identity/verify-token';
 import { CoinServer } from '../server';
-import { Startup, StoppedError } from '../startup';
+import { Startup, StoppedError, unlessStopped } from '../startup';
 
 const SILENT = pino({ level: 'silent' });
 const now = () => new Date();
@@ -113,6 +113,7 @@ describe('a start', () => {
 
   test('is interrupted by a signal while it waits and while it tries', async () => {
     await expect(startup(600_000, stopped()).until(async () => 'here')).rejects.toThrow(StoppedError);
+    await expect(unlessStopped(stopped(), new Promise(() => {}))).rejects.toThrow(StoppedError);
     const stop = new AbortController();
     const trying = startup(600_000, stop.signal).until(() => new Promise(() => {}));
     stop.abort(new StoppedError('SIGHUP'));
