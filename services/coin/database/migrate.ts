@@ -40,12 +40,6 @@ const REPORT_INTERVAL_MS = 10_000;
 /** The pause between two attempts to get the lock of the migrations, in milliseconds. */
 const LOCK_INTERVAL_MS = 200;
 
-/**
- * The tables that migrations and the start of a service fill. Undoing them loses no coin, and a new
- * epoch begins.
- */
-const TABLES_WITHOUT_DATA = ['database_life', 'database_opening'];
-
 /** Reads the numbered SQL files, by name without the extension. */
 function readMigrations(folder: string, onBegin: (name: string) => void = () => {}): Record<string, Migration> {
   const read = (file: string) => sql.raw(readFileSync(join(folder, file), 'utf8'));
@@ -115,13 +109,16 @@ export async function awaitMigration(db: Database, options: MigrateOptions = {})
   await withLock(db, options, async () => {});
 }
 
-/** Returns the tables with rows that no migration and no start of a service wrote. */
+/**
+ * Returns the tables about users (they have a column `user_…`) with rows. Migrations and services
+ * fill the others by themselves.
+ */
 async function tablesWithData(db: Database): Promise<string[]> {
   const { rows: tables } = await sql<{ name: string }>`
-SELECT relname AS name
-FROM pg_class
+SELECT DISTINCT relname AS name
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-  AND relname NOT LIKE 'kysely%' AND relname <> ALL (${TABLES_WITHOUT_DATA}::text[])
+  AND attname ^@ 'user_' AND NOT attisdropped
 ORDER BY relname`.execute(db);
   const filled: string[] = [];
   for (const { name } of tables) {

@@ -29,10 +29,13 @@ beforeEach(() => {
 afterEach(() => rmSync(base, { recursive: true }));
 
 const path = (name: string) => join(dataDir, 'postgres', name);
-const start = (env: NodeJS.ProcessEnv = {}) => spawnMain(dataDir, env);
+/** The package of the platform, also where the suite runs on an older release. */
+const DEFAULT_PACKAGE = { AQM_POSTGRES_PACKAGE: '' };
+const start = (env: NodeJS.ProcessEnv = {}) => spawnMain(dataDir, { ...DEFAULT_PACKAGE, ...env });
 /** Ends a service and keeps its data. */
 const stop = ({ end }: ServiceProcess) => end('SIGTERM');
-const command = (name: string, ...args: string[]) => runCommand(name, args, { AQM_DATA_DIR: dataDir });
+const command = (name: string, ...args: string[]) =>
+  runCommand(name, args, { ...DEFAULT_PACKAGE, AQM_DATA_DIR: dataDir });
 const postmasterPid = () => Number.parseInt(readFileSync(path('data/postmaster.pid'), 'utf8'), 10);
 const connectionOf = async () => {
   const { code, stdout } = await command('doctor', '--json', '--least-free', '0');
@@ -214,7 +217,7 @@ describe('data of another major version', () => {
     const older = postgresModule('postgres-17') ?? '';
     expect(await stop(await start({ AQM_POSTGRES_PACKAGE: older }))).toBe(0);
     const interrupted = spawn(process.execPath, [AQM, 'upgrade-postgres', '--from', older], {
-      env: { ...process.env, DATABASE_URL: '', AQM_DATA_DIR: dataDir },
+      env: { ...process.env, ...DEFAULT_PACKAGE, DATABASE_URL: '', AQM_DATA_DIR: dataDir },
       stdio: 'ignore',
     });
     const ended = once(interrupted, 'exit');
