@@ -38,6 +38,7 @@ const NO_LIMITS = new CoinLimits(undefined, {
   perTarget: ANY,
   perUploader: ANY,
   perReconciler: ANY,
+  perCaller: ANY,
 });
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 

@@ -20,6 +20,12 @@ import { startTelemetry } from './telemetry/start-telemetry';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
+/**
+ * The number of tokens that are kept as verified, for each connection there may be: users who come back with another
+ * connection, and proxies that share theirs among users.
+ */
+const TOKENS_PER_CONNECTION = 2;
+
 /** Runs the coin service until SIGTERM or SIGINT (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
@@ -36,7 +42,8 @@ export async function main(): Promise<void> {
 async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Signals>): Promise<void> {
   const telemetry = await startTelemetry(process.env, logger);
   const now = () => new Date();
-  const verifyToken = verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now);
+  const maxCached = TOKENS_PER_CONNECTION * config.connections.maxConnections;
+  const verifyToken = verifyWith(openTokenKeys(config, now, logger), config.tokenRules, now, maxCached);
   const certificates = config.tls ? new Certificates(config.tls, logger) : undefined;
 
   const postgres = await openPostgres(config, logger);

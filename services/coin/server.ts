@@ -12,6 +12,7 @@ import { combineObservers, intercept } from './interceptors/intercept';
 import { shedLoad } from './interceptors/load-shedding';
 import { log } from './interceptors/log';
 import { measureCalls } from './interceptors/measure';
+import { SHARE_OF_CALLS } from './limits/call-limits';
 import type { CoinLimits } from './limits/coin-limits';
 import { Reflection } from './reflection/reflection';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
@@ -27,7 +28,7 @@ import { uploadCoins } from './rpc/upload-coins';
 import type { ServingState } from './serving-state';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 import type { Certificates } from './transport/certificates';
-import { Listener } from './transport/listener';
+import { Listener, networkOf } from './transport/listener';
 import { Sessions } from './transport/sessions';
 
 const COIN_SERVICE = 'aqm.coin.v1.CoinService';
@@ -70,13 +71,14 @@ export class CoinServer {
     this.#options = serverOptions;
     const calls = new CallsInFlight({ ...serverOptions, fetching: store });
     this.#calls = calls;
-    const options: UnaryOptions = { logger, now, calls };
+    const maxPerCaller = Math.ceil(SHARE_OF_CALLS * maxCalls);
+    const options: UnaryOptions = { logger, now, calls, limits: limits.calls, maxPerCaller };
     this.#server = new Server({
       interceptors: [
         intercept({
           observer: combineObservers(log(logger), measureCalls(METHODS)),
           admissionChecks: [drain(() => this.#draining), shedLoad(calls)],
-          authenticate: authenticate(verifyToken),
+          authenticate: authenticate(verifyToken, limits.calls, networkOf),
         }),
       ],
       'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,

@@ -41,7 +41,7 @@ const housekeepingRuns = new Counter(JOB, OUTCOME);
 housekeepingRuns.declare(JOBS, ['done', 'failed']);
 const callsRefused = new Counter('aqm.reason');
 const limitsHit = new Counter('aqm.limit');
-limitsHit.declare(['fetch', 'upload', 'reconcile']);
+limitsHit.declare(['fetch', 'upload', 'reconcile', 'call', 'concurrency', 'token']);
 /** Time of the last success of each job, in seconds since 1970. */
 const housekeepingSuccess = new Map<Job, number>();
 
@@ -77,7 +77,7 @@ export const count = {
   },
   retired: (category: CoinCategory, coins: number) => coinsRetired.add(coins, nameOf.get(category) ?? ''),
   removed: (job: Job, coins: number) => coinsRemoved.add(coins, job),
-  limitHit: (limit: 'fetch' | 'upload' | 'reconcile') => limitsHit.add(1, limit),
+  limitHit: (limit: 'fetch' | 'upload' | 'reconcile' | 'call' | 'concurrency' | 'token') => limitsHit.add(1, limit),
   /** Counts a call that ended with an error of the contract. */
   refused: (reason: string) => callsRefused.add(1, reason),
   housekeeping(job: Job, outcome: 'done' | 'failed'): void {
@@ -128,7 +128,7 @@ export function enableMetrics(reasons: readonly string[]): Meter {
   counter('aqm.coins.removed', coinsRemoved, 'Coins removed by a housekeeping job or the admin method of that name');
   counter('aqm.housekeeping.runs', housekeepingRuns, 'Scheduled runs of the housekeeping jobs');
   counter('aqm.calls.refused', callsRefused, 'Calls that ended with an error, by reason');
-  counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles over a rate limit');
+  counter('aqm.limits.hit', limitsHit, 'Fetches, uploads, reconciles, calls and invalid tokens over a rate limit');
   meter
     .createObservableGauge('aqm.housekeeping.last_success', {
       description: 'Time of the last successful run of a job, in seconds since 1970',
