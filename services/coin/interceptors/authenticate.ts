@@ -19,8 +19,9 @@ export interface AdmissionLimits {
 }
 
 /**
- * Time after which a call over a limit is refused, in milliseconds. A client that answers each refusal with the next call
- * is slowed down to as many calls a second as it has streams; refused at once, they would keep the event loop busy.
+ * Mean time after which a call over a limit is refused, in milliseconds. A client that answers each refusal with the next call
+ * is slowed down to as many calls a second as it has streams; refused at once, they would keep the event loop busy. The
+ * times differ by half of it either way: the calls of one moment must not all come back in one moment.
  */
 const REFUSAL_DELAY_MS = 1000;
 
@@ -67,7 +68,9 @@ export function authenticate(
 
 /** Rejects with the error; if it is that of a limit, after a while. */
 async function late(error: unknown): Promise<never> {
-  if (error instanceof RateLimitedError) await setTimeout(REFUSAL_DELAY_MS, undefined, { ref: false });
+  if (error instanceof RateLimitedError) {
+    await setTimeout(REFUSAL_DELAY_MS * (0.5 + Math.random()), undefined, { ref: false });
+  }
   throw error;
 }
 

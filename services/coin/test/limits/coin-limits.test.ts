@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import pino from 'pino';
-import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
 import { CallError } from '../../../../testkit/call';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
@@ -14,6 +13,7 @@ import { CoinLimits } from '../../limits/coin-limits';
 import type { Limits } from '../../limits/limits';
 import { MemoryLimits } from '../../limits/memory-limits';
 import { RedisLimits } from '../../limits/redis-limits';
+import type { CoinFetch } from '../../store/claim/fetch-coins';
 
 const DEFAULT_RATES = readConfig({}).limits.rates;
 const HIGH = { perHour: 1000, burst: 1000 };
@@ -208,9 +208,9 @@ describe('with the default limits', () => {
   ])('the whole budgets of 100 contacts of priority %s are filled at once', async (_priority, budget) => {
     const contacts = Array.from({ length: 100 }, () => randomUUID());
     const [keyed] = mint(1);
-    const claimed = async (fetches: readonly { count: number; coinCategory: CoinCategory }[]) =>
-      fetches.map(({ count, coinCategory }) => ({
-        coins: Array(count).fill({ ...keyed, coinCategory }),
+    const claimed = async (fetches: readonly CoinFetch[]) =>
+      fetches.map(({ count, coinCategory, onlyRemembered }) => ({
+        coins: onlyRemembered ? [] : Array(count).fill({ ...keyed, coinCategory }),
         isRepeat: false,
       }));
     const limits = new CoinLimits(new MemoryLimits(), DEFAULT_RATES);
