@@ -8,9 +8,12 @@ const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.TEST_POO
 /** Tests of the process and its sockets, which are the same for every PostgreSQL and run with the default one alone. */
 const SAME_FOR_EVERY_DATABASE = [
   'alerts',
+  'authenticate',
+  'call-limits',
   'coin-limits',
   'command-line',
   'connections',
+  'decode',
   'encode',
   'floods',
   'health-and-reflection',
@@ -18,6 +21,7 @@ const SAME_FOR_EVERY_DATABASE = [
   'intercept',
   'limits',
   'listener',
+  'many-tokens',
   'metrics',
   'count-on-replica',
   'secret-settings',
