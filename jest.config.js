@@ -8,9 +8,12 @@ const isOtherDatabase = process.env.AQM_POSTGRES_PACKAGE ?? process.env.TEST_POO
 /** Tests of the process and its sockets, which are the same for every PostgreSQL and run with the default one alone. */
 const SAME_FOR_EVERY_DATABASE = [
   'alerts',
+  'authenticate',
+  'call-limits',
   'coin-limits',
   'command-line',
   'connections',
+  'decode',
   'encode',
   'floods',
   'health-and-reflection',
@@ -19,6 +22,7 @@ const SAME_FOR_EVERY_DATABASE = [
   'limits',
   'listener',
   'log-output',
+  'many-tokens',
   'metrics',
   'count-on-replica',
   'process',

@@ -39,6 +39,7 @@ export const NO_LIMITS = new CoinLimits(undefined, {
   perTarget: ANY,
   perUploader: ANY,
   perReconciler: ANY,
+  perCaller: ANY,
 });
 export const NO_RULES: TokenRules = { issuer: undefined, audience: undefined, clockSkewSeconds: 0 };
 

@@ -52,6 +52,7 @@ const WIDE_LIMITS = {
   AQM_LIMIT_PER_TARGET: '999999999',
   AQM_LIMIT_PER_UPLOADER: '999999999',
   AQM_LIMIT_PER_RECONCILER: '999999999',
+  AQM_LIMIT_PER_CALLER: '999999999',
 };
 /** The maximum ratio of resident memory in the last quarter of a part of the run to the second quarter. */
 const FLAT = 1.2;

@@ -23,6 +23,12 @@ import { startTelemetry } from './telemetry/start-telemetry';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
+/**
+ * The number of tokens that are kept as verified, for each connection there may be: users who come back with another
+ * connection, and proxies that share theirs among users.
+ */
+const TOKENS_PER_CONNECTION = 2;
+
 /** Runs the coin service until a signal stops it (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
@@ -52,6 +58,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
   const telemetry = await startTelemetry(process.env, logger);
   const now = () => new Date();
   const tokenKeys = openTokenKeys(config, now, logger);
+  const maxCached = TOKENS_PER_CONNECTION * config.connections.maxConnections;
   const certificates = config.tls ? new Certificates(config.tls, logger) : undefined;
 
   const postgres = await openPostgres(config, logger, stop);
@@ -61,7 +68,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     const { maxCalls, maxWaitMs, connections } = config;
     const server = new CoinServer({
       limits,
-      verifyToken: verifyWith(tokenKeys, config.tokenRules, now),
+      verifyToken: verifyWith(tokenKeys, config.tokenRules, now, maxCached),
       logger,
       now,
       maxCalls,

@@ -12,6 +12,7 @@ import { type AdmissionCheck, combineObservers, intercept } from './interceptors
 import { shedLoad } from './interceptors/load-shedding';
 import { log } from './interceptors/log';
 import { measureCalls } from './interceptors/measure';
+import { SHARE_OF_CALLS } from './limits/call-limits';
 import type { CoinLimits } from './limits/coin-limits';
 import { Health } from './reflection/health';
 import { Reflection } from './reflection/reflection';
@@ -30,7 +31,7 @@ import { uploadCoins } from './rpc/upload-coins';
 import type { ServingState } from './serving-state';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 import type { Certificates } from './transport/certificates';
-import { Listener } from './transport/listener';
+import { Listener, networkOf } from './transport/listener';
 import { Sessions } from './transport/sessions';
 
 const COIN_SERVICE = 'aqm.coin.v1.CoinService';
@@ -100,7 +101,7 @@ export class CoinServer {
             (path) => (this.#refusal && path.startsWith(COIN_SERVICES) ? this.#refusal : undefined),
             shedLoad(this.#calls),
           ],
-          authenticate: authenticate(verifyToken),
+          authenticate: authenticate(verifyToken, serverOptions.limits.calls, networkOf),
         }),
       ],
       'grpc.max_receive_message_length': HARD_MESSAGE_LIMIT,
@@ -134,8 +135,9 @@ export class CoinServer {
 
   /** Answers calls of the coin services from the store. */
   serve(store: CoinInventoryServer): void {
-    const { limits, logger, now } = this.#options;
-    const options: UnaryOptions = { logger, now, calls: this.#calls };
+    const { limits, logger, now, maxCalls } = this.#options;
+    const maxPerCaller = Math.ceil(SHARE_OF_CALLS * maxCalls);
+    const options: UnaryOptions = { logger, now, calls: this.#calls, limits: limits.calls, maxPerCaller };
     this.#fetchDelay.store = store;
     for (const definition of COIN_DEFINITIONS) this.#server.removeService(definition);
     this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {

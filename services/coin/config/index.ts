@@ -153,7 +153,7 @@ function toConfig(values: SettingValues) {
       rates: {
         /** Coins fetched by one requester, from all targets. */
         perRequester: values.perRequester,
-        /** Coins fetched by one requester from one target. */
+        /** Coins of one category fetched by one requester from one target. */
         perPair: values.perPair,
         /** Coins fetched from one target by all requesters. */
         perTarget: values.perTarget,
@@ -161,6 +161,8 @@ function toConfig(values: SettingValues) {
         perUploader: values.perUploader,
         /** ReconcileCoins calls of one user: each reads and may retire up to 1000 coins. */
         perReconciler: values.perReconciler,
+        /** Calls of one user, of all methods, in this process. */
+        perCaller: values.perCaller,
       },
     },
     fetchGraceSeconds: values.fetchGraceSeconds,

@@ -234,16 +234,17 @@ export const SETTINGS = {
     env: 'AQM_LIMIT_PER_REQUESTER',
     group: 'Rate limits',
     format: rate('coins', COINS_PER_FETCH),
-    default: '1000/200',
+    default: '1000/1000',
     description:
-      'Coins that one requester may fetch, from all targets together. Coins that were not in stock and repeats do not count, here and in the next two rows.',
+      'Coins that one requester may fetch, from all targets together: by default the whole budgets of 100 contacts at once. Coins that were not in stock and repeats do not count, here and in the next two rows.',
   }),
   perPair: setting({
     env: 'AQM_LIMIT_PER_PAIR',
     group: 'Rate limits',
-    format: rate('coins', COINS_PER_FETCH),
-    default: '60/60',
-    description: 'Coins that one requester may fetch from one target.',
+    format: rate('coins', 1),
+    default: '10/10',
+    description:
+      'Coins of one category that one requester may fetch from one target: by default as many as the whole budget of a contact ([how the defaults were chosen](#how-the-default-limits-were-chosen)). A fetch of more than the burst needs a full budget, which then takes longer to refill.',
   }),
   perTarget: setting({
     env: 'AQM_LIMIT_PER_TARGET',
@@ -267,6 +268,14 @@ export const SETTINGS = {
     default: '600/200',
     description:
       'Calls of `ReconcileCoins` that one user may make. A device with 10,000 coins makes 16 of them for one reconcile.',
+  }),
+  perCaller: setting({
+    env: 'AQM_LIMIT_PER_CALLER',
+    group: 'Rate limits',
+    format: rate('calls', 1),
+    default: '72000/300',
+    description:
+      'Calls that one user may make, of all methods together, in each process. Five more items of a batch count as one more call, a request that cannot be decoded as 20 more. One user may also have at most an eighth of `AQM_MAX_CALLS` in progress.',
   }),
   maxCalls: setting({
     env: 'AQM_MAX_CALLS',

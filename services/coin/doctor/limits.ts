@@ -23,6 +23,8 @@ export async function checkLimits({ limits: { isOn, redisUrl } }: Pick<Config, '
   try {
     await redis.connect();
     await redis.ping();
+    // A database of the URL that does not exist is reported by an event alone.
+    if (failure) throw failure;
     return ok('limits', 'the Redis of the rate limits answers');
   } catch (error) {
     // The error of the connection says more than that of the command, which was not sent.

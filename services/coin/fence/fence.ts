@@ -46,6 +46,7 @@ export class Fence implements Guard {
     this.#fenceDir = folder;
     this.#files = files;
     this.#watermark = watermark;
+    watermark.onFailure((error) => this.#onFailure(error));
   }
 
   /**
@@ -54,21 +55,22 @@ export class Fence implements Guard {
    */
   static async open(options: FenceOptions): Promise<Fence> {
     const { db, folder, poolSize, log } = options;
-    const files = new WatermarkFolder();
     const state = await readDatabaseState(db);
-    const watermark = await Watermark.open(files, watermarkFolder(folder, state), state, poolSize);
-    const fence = new Fence(options, files, watermark);
-    watermark.onFailure((error) => fence.#onFailure(error));
+    const files = new WatermarkFolder();
+    let fence: Fence | undefined;
     try {
+      const watermark = await Watermark.open(files, watermarkFolder(folder, state), state, poolSize);
+      fence = new Fence(options, files, watermark);
       await fence.#verify();
     } catch (error) {
       // A start that waits for its database opens the fence again.
-      await fence.close();
+      await fence?.close();
+      files.close();
       throw error;
     }
     if (fence.#hadNoRecords) {
       log.warn(
-        { folder: watermark.folder },
+        { folder: fence.watermarkFolder },
         'no watermark found for this database; a restored copy would go unnoticed. Point AQM_FENCE_DIR at persistent storage shared by all services of the database',
       );
     }

@@ -1,6 +1,7 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Metadata } from '@grpc/grpc-js';
-import { TokenMissingError } from '../errors';
-import { setCaller } from '../identity/caller';
+import { RateLimitedError, TemporaryError, TokenMissingError } from '../errors';
+import { type Caller, setCaller } from '../identity/caller';
 import type { VerifyToken } from '../identity/verify-token';
 import type { Authenticate } from './intercept';
 
@@ -10,17 +11,67 @@ import type { Authenticate } from './intercept';
  */
 const GUARDED = '/aqm.';
 
+/** Limits the calls of a caller, and the forged tokens of a network; see CallLimits. */
+export interface AdmissionLimits {
+  admit(userId: string): void;
+  beforeVerification(network: string): void;
+  verificationFailed(network: string): void;
+}
+
 /**
- * Returns the check that refuses a call without a valid bearer token before its message is read.
+ * Mean time after which a call over a limit is refused, in milliseconds. A client that answers each refusal with the next call
+ * is slowed down to as many calls a second as it has streams; refused at once, they would keep the event loop busy. The
+ * times differ by half of it either way: the calls of one moment must not all come back in one moment.
  */
-export function authenticate(verify: VerifyToken): Authenticate {
-  return (path, metadata) => {
+const REFUSAL_DELAY_MS = 1000;
+
+/**
+ * Returns the check that refuses a call without a valid bearer token, or over a limit of its caller,
+ * before its message is read.
+ * @param limits undefined: the calls are not limited
+ * @param networkOf returns what counts as one client of a remote address
+ */
+export function authenticate(
+  verify: VerifyToken,
+  limits: AdmissionLimits | undefined,
+  networkOf: (address: string) => string,
+): Authenticate {
+  const admit = (metadata: Metadata, caller: Caller): undefined => {
+    limits?.admit(caller.userId);
+    return setCaller(metadata, caller);
+  };
+  return (path, metadata, call) => {
     if (!path.startsWith(GUARDED)) return undefined;
     const token = bearerToken(metadata);
     if (token === undefined) return Promise.reject(new TokenMissingError());
-    const caller = verify(token);
-    return caller instanceof Promise ? caller.then((found) => setCaller(metadata, found)) : setCaller(metadata, caller);
+    let network: string | undefined;
+    const caller = verify(token, () => {
+      network = networkOf(call.getConnectionInfo().remoteAddress ?? '');
+      limits?.beforeVerification(network);
+    });
+    if (!(caller instanceof Promise)) {
+      try {
+        return admit(metadata, caller);
+      } catch (error) {
+        return late(error);
+      }
+    }
+    return caller
+      .then((found) => admit(metadata, found))
+      .catch((error: unknown) => {
+        // A temporary error says nothing about the token.
+        if (network !== undefined && !(error instanceof TemporaryError)) limits?.verificationFailed(network);
+        return late(error);
+      });
   };
+}
+
+/** Rejects with the error; if it is that of a limit, after a while. */
+async function late(error: unknown): Promise<never> {
+  if (error instanceof RateLimitedError) {
+    await setTimeout(REFUSAL_DELAY_MS * (0.5 + Math.random()), undefined, { ref: false });
+  }
+  throw error;
 }
 
 function bearerToken(metadata: Metadata): string | undefined {

@@ -12,7 +12,11 @@ export type AdmissionCheck = (path: string) => (StatusObject & Pick<CallOutcome,
  * if that was possible at once, else a promise. The promise rejects if the call must not be
  * admitted.
  */
-export type Authenticate = (path: string, metadata: Metadata) => undefined | Promise<void>;
+export type Authenticate = (
+  path: string,
+  metadata: Metadata,
+  call: Pick<ServerInterceptingCall, 'getConnectionInfo'>,
+) => undefined | Promise<void>;
 
 /** The status that a call ended with. */
 export interface CallOutcome {
@@ -101,7 +105,7 @@ class InterceptedCall extends ServerInterceptingCall {
   }
 
   #authenticate(metadata: Metadata): undefined | Promise<boolean> {
-    return this.#interception.authenticate(this.#path, metadata)?.then(
+    return this.#interception.authenticate(this.#path, metadata, this)?.then(
       () => true,
       (error: unknown) => {
         this.sendStatus(toStatus(error));

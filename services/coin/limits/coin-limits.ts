@@ -1,9 +1,13 @@
+import type { Logger } from 'pino';
+import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
+import { acceptableCategories } from '../coin';
 import type { CoinRates } from '../config';
 import { mayHaveHappened, RateLimitedError } from '../errors';
 import type { CoinFetch, FetchAnswer } from '../store/claim/fetch-coins';
 import type { UploadAnswer } from '../store/upload-coins';
-import { count } from '../telemetry/metrics';
+import { CallLimits } from './call-limits';
+import { LimitHits, type LimitName } from './limit-hits';
 import type { Charge, Limits } from './limits';
 
 /**
@@ -14,17 +18,25 @@ import type { Charge, Limits } from './limits';
 export class CoinLimits {
   readonly #limits: Limits | undefined;
   readonly #rates: CoinRates;
+  readonly #hits: LimitHits;
+  /** Limits the calls themselves, whatever they ask for; undefined if all limits are off. */
+  readonly calls: CallLimits | undefined;
 
-  /** @param limits undefined turns all limits off */
-  constructor(limits: Limits | undefined, rates: CoinRates) {
+  /**
+   * @param limits undefined turns all limits off
+   * @param log receives the numbers of refused calls
+   */
+  constructor(limits: Limits | undefined, rates: CoinRates, log?: Logger) {
     this.#limits = limits;
     this.#rates = rates;
+    this.#hits = new LimitHits(log);
+    this.calls = limits && new CallLimits(rates.perCaller, this.#hits);
   }
 
   /**
    * Charges the fetches and answers them by `claim`. A fetch that is over a limit fails alone, with
    * RateLimitedError, unless it repeats an answered one: repeats count against no limit (promise
-   * 2).
+   * 2). One that cannot repeat, because it has no id, costs no statement then.
    * @throws LimitsUnavailableError, and what `claim` throws
    */
   async fetch(
@@ -34,6 +46,7 @@ export class CoinLimits {
   ): Promise<FetchAnswer[]> {
     const limits = this.#limits;
     if (!limits) return claim(fetches);
+    this.calls?.chargeItems(requesterId, fetches.length);
     const isCharged = chargedOf(fetches);
     const waits = await Promise.all(
       fetches.map((fetch, index) =>
@@ -46,15 +59,22 @@ export class CoinLimits {
       );
       await Promise.all(refunds);
     };
-    let answers: FetchAnswer[];
+    const asked = fetches.flatMap((fetch, index) => {
+      const over = isOver(waits[index]);
+      return over && fetch.requestId === undefined ? [] : [{ index, fetch: onlyRememberedIf(over, fetch) }];
+    });
+    const answers: FetchAnswer[] = fetches.map(() => NOTHING);
     try {
-      answers = await claim(fetches.map((fetch, index) => onlyRememberedIf(isOver(waits[index]), fetch)));
+      const claimed = asked.length === 0 ? [] : await claim(asked.map(({ fetch }) => fetch));
+      claimed.forEach((answer, position) => {
+        answers[asked[position]?.index ?? -1] = answer;
+      });
     } catch (error) {
       await refundAll(() => ({ error }));
       throw error;
     }
     await refundAll((index) => answers[index]);
-    return answers.map((answer, index) => refusedIf(waits[index], answer));
+    return answers.map((answer, index) => this.#refusedIf(waits[index], answer));
   }
 
   /**
@@ -70,7 +90,10 @@ export class CoinLimits {
     const limits = this.#limits;
     if (!limits) return claim(fetch);
     const waitMs = await limits.take(this.#chargesOf(requesterId, fetch, fetch.count));
-    if (isOver(waitMs)) return refusedIf(waitMs, await claim(onlyRememberedIf(true, fetch)));
+    if (isOver(waitMs)) {
+      const answer = fetch.requestId === undefined ? NOTHING : await claim(onlyRememberedIf(true, fetch));
+      return this.#refusedIf(waitMs, answer);
+    }
     let answer: FetchAnswer;
     try {
       answer = await claim(fetch);
@@ -95,7 +118,7 @@ export class CoinLimits {
     const limits = this.#limits;
     if (!limits) return store();
     const waitMs = await limits.take([charge(count)]);
-    if (waitMs > 0) throw overLimit('upload', waitMs, 'uploaded coins');
+    if (waitMs > 0) throw this.#overLimit('upload', waitMs, 'uploaded coins');
     let unused = 0;
     try {
       const answer = await store();
@@ -117,7 +140,7 @@ export class CoinLimits {
   async reconcile<T>(userId: string, read: () => Promise<T>): Promise<T> {
     const charge: Charge = { budget: `reconcile:${userId}`, rate: this.#rates.perReconciler, amount: 1 };
     const waitMs = (await this.#limits?.take([charge])) ?? 0;
-    if (waitMs > 0) throw overLimit('reconcile', waitMs, 'reconciled lists');
+    if (waitMs > 0) throw this.#overLimit('reconcile', waitMs, 'reconciled lists');
     return read();
   }
 
@@ -133,32 +156,53 @@ export class CoinLimits {
     answer: FetchAnswer | undefined,
   ): Promise<void> | undefined {
     const unused = fetch.count - usedBy(answer, fetch.count);
-    return unused > 0 ? limits.refund(this.#chargesOf(requesterId, fetch, unused)) : undefined;
+    // A fetch that may fall back is charged for every category that it may get.
+    if (unused === 0 && !fetch.allowLowerCategories) return undefined;
+    const charges = this.#chargesOf(
+      requesterId,
+      fetch,
+      unused,
+      (category) => fetch.count - usedBy(answer, fetch.count, category),
+    ).filter(({ amount }) => amount > 0);
+    return charges.length > 0 ? limits.refund(charges) : undefined;
   }
 
-  #chargesOf(requesterId: string, { targetUserId }: CoinFetch, amount: number): Charge[] {
+  /** @param amountOf the amount of one category; default: the amount of all */
+  #chargesOf(
+    requesterId: string,
+    { targetUserId, coinCategory, allowLowerCategories }: CoinFetch,
+    amount: number,
+    amountOf?: (category: CoinCategory) => number,
+  ): Charge[] {
     const { perRequester, perPair, perTarget } = this.#rates;
-    return [
+    const charges = [
       { budget: `requester:${requesterId}`, rate: perRequester, amount },
-      { budget: `pair:${requesterId}:${targetUserId}`, rate: perPair, amount },
       { budget: `target:${targetUserId}`, rate: perTarget, amount },
     ];
+    const pair = `pair:${requesterId}:${targetUserId}:`;
+    const chargePair = (category: CoinCategory) =>
+      charges.push({ budget: pair + category, rate: perPair, amount: amountOf?.(category) ?? amount });
+    if (allowLowerCategories) acceptableCategories(coinCategory, true).forEach(chargePair);
+    else chargePair(coinCategory);
+    return charges;
+  }
+
+  /**
+   * Replaces the answer by an error if the fetch was over a limit and did not repeat an answered one.
+   */
+  #refusedIf(waitMs: number | undefined, answer: FetchAnswer): FetchAnswer {
+    if (!isOver(waitMs) || 'error' in answer || answer.coins.length > 0) return answer;
+    return { error: this.#overLimit('fetch', waitMs, 'fetched coins') };
+  }
+
+  #overLimit(limit: LimitName, waitMs: number, limited: string): RateLimitedError {
+    this.#hits.add(limit);
+    return new RateLimitedError(waitMs, limited);
   }
 }
 
-function overLimit(limit: Parameters<typeof count.limitHit>[0], waitMs: number, limited: string): RateLimitedError {
-  count.limitHit(limit);
-  return new RateLimitedError(waitMs, limited);
-}
-
-/**
- * Replaces the answer by an error if the fetch was over a limit and did not repeat an answered one.
- */
-function refusedIf(waitMs: number | undefined, answer: FetchAnswer): FetchAnswer {
-  if (!isOver(waitMs) || 'error' in answer || answer.coins.length > 0) return answer;
-  count.limitHit('fetch');
-  return { error: new RateLimitedError(waitMs, 'fetched coins') };
-}
+/** The answer to a fetch that was not carried out. */
+const NOTHING: FetchAnswer = { coins: [], isRepeat: false };
 
 function isOver(waitMs: number | undefined): waitMs is number {
   return waitMs !== undefined && waitMs > 0;
@@ -182,9 +226,15 @@ function chargedOf(fetches: readonly CoinFetch[]): boolean[] {
   });
 }
 
-/** Returns how many of the `count` requested coins are charged in the end. */
-function usedBy(answer: FetchAnswer | undefined, count: number): number {
+/**
+ * Returns how many of the `count` requested coins are charged in the end.
+ * @param category only the coins of this category; default: of all
+ */
+function usedBy(answer: FetchAnswer | undefined, count: number, category?: CoinCategory): number {
   if (answer === undefined) return count;
   if ('error' in answer) return mayHaveHappened(answer.error) ? count : 0;
-  return answer.isRepeat ? 0 : answer.coins.length;
+  if (answer.isRepeat) return 0;
+  return category === undefined
+    ? answer.coins.length
+    : answer.coins.filter(({ coinCategory }) => coinCategory === category).length;
 }

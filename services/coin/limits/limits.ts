@@ -1,6 +1,9 @@
 import type { Rate } from '../config';
 
-/** An amount that a call takes from one budget. Must not exceed the budget's burst. */
+/**
+ * An amount that a call takes from one budget. One that is larger than the burst is taken from a full budget, which then
+ * takes longer to refill: otherwise a fetch of 20 coins would be impossible where the burst is 10.
+ */
 export interface Charge {
   /** Name of the budget, such as `pair:<requester>:<target>`. */
   readonly budget: string;
@@ -32,6 +35,11 @@ const HOUR_MS = 3_600_000;
 
 /** Shorter waits are floating-point rounding errors and count as none; in milliseconds. */
 export const ROUNDING_MS = 0.01;
+
+/** Returns how far in the future a budget may be full after this charge, in milliseconds. */
+export function longestRefillMs({ rate, amount }: Charge): number {
+  return refillMs(rate, Math.max(rate.burst, amount));
+}
 
 /** Returns the time in which a budget refills by `amount`, in milliseconds. */
 export function refillMs({ perHour }: Rate, amount: number): number {

@@ -1,4 +1,4 @@
-import { type Charge, type Limits, ROUNDING_MS, refillMs } from './limits';
+import { type Charge, type Limits, longestRefillMs, ROUNDING_MS, refillMs } from './limits';
 
 /**
  * Full budgets are removed whenever the number of budgets has doubled since the last removal, but
@@ -26,9 +26,10 @@ export class MemoryLimits implements Limits {
   async take(charges: readonly Charge[]): Promise<number> {
     const now = this.#now();
     let waitMs = 0;
-    for (const { budget, rate, amount } of charges) {
+    for (const charge of charges) {
+      const { budget, rate, amount } = charge;
       const fullAt = Math.max(now, this.#fullAt.get(budget) ?? now) + refillMs(rate, amount);
-      waitMs = Math.max(waitMs, fullAt - now - refillMs(rate, rate.burst));
+      waitMs = Math.max(waitMs, fullAt - now - longestRefillMs(charge));
     }
     if (waitMs > ROUNDING_MS) return Math.ceil(waitMs);
     for (const charge of charges) this.#move(charge, now, 1);

@@ -6,13 +6,13 @@ import { MemoryLimits } from './memory-limits';
 
 /**
  * Creates the configured rate limits. Without a Redis URL the budgets are those of this process
- * alone; with one, all services share them. Does not wait for Redis: while it is unreachable,
+ * alone; with one, all services share those of coins and reconciles. Does not wait for Redis: while it is unreachable,
  * charged calls fail with LimitsUnavailableError.
  */
 export function openLimits(config: Pick<Config, 'limits'>, log: Logger): CoinLimits {
   const { isOn, redisUrl, rates } = config.limits;
-  if (!isOn) log.warn('AQM_LIMITS is off: fetches, uploads and reconciles are not rate limited');
-  return new CoinLimits(isOn ? openBudgets(redisUrl, log) : undefined, rates);
+  if (!isOn) log.warn('AQM_LIMITS is off: nothing is rate limited');
+  return new CoinLimits(isOn ? openBudgets(redisUrl, log) : undefined, rates, log);
 }
 
 function openBudgets(redisUrl: string | undefined, log: Logger): Limits {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { LimitsUnavailableError } from '../errors';
-import { type Charge, type Limits, refillMs } from './limits';
+import { type Charge, type Limits, longestRefillMs, refillMs } from './limits';
 
 /** Default of the longest time that a call waits for Redis, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 500;
@@ -18,8 +18,8 @@ interface Scripts {
 
 /**
  * Keeps the budgets in one Redis that all servers share. Each method takes one round trip. While
- * Redis is unreachable no call is admitted (LimitsUnavailableError). If Redis loses its data, all
- * budgets are full again once.
+ * Redis is unreachable, is a replica or lacks the database of the URL, no call is admitted
+ * (LimitsUnavailableError). If Redis loses its data, all budgets are full again once.
  */
 export class RedisLimits implements Limits {
   readonly #redis: Redis & Scripts;
@@ -37,15 +37,20 @@ export class RedisLimits implements Limits {
       commandTimeout: answerTimeoutMs,
       retryStrategy: (attempt) => Math.min(MAX_RECONNECT_DELAY_MS, 50 * 2 ** attempt),
       disableClientInfo: true,
+      reconnectOnError: isWrongServer,
     });
-    redis.on('error', (error: unknown) => log.warn({ err: error }, 'cannot reach the rate-limit Redis'));
+    redis.on('error', (error: unknown) => {
+      log.warn({ err: error }, 'cannot reach the rate-limit Redis');
+      // Otherwise the client would continue in database 0.
+      if (isAboutSelect(error)) redis.stream.destroy();
+    });
     redis.defineCommand('takeCoins', { lua: readScript('take.lua') });
     redis.defineCommand('refundCoins', { lua: readScript('refund.lua') });
     this.#redis = redis as Redis & Scripts;
   }
 
   async take(charges: readonly Charge[]): Promise<number> {
-    const refillTimes = charges.flatMap(({ rate, amount }) => [refillMs(rate, amount), refillMs(rate, rate.burst)]);
+    const refillTimes = charges.flatMap((charge) => [refillMs(charge.rate, charge.amount), longestRefillMs(charge)]);
     try {
       return await this.#redis.takeCoins(charges.length, ...keysOf(charges), ...refillTimes);
     } catch (error) {
@@ -65,6 +70,19 @@ export class RedisLimits implements Limits {
   async close(): Promise<void> {
     this.#redis.disconnect();
   }
+}
+
+/**
+ * Returns true if the server has become a replica, as in a failover behind one name. Another one may answer to its name
+ * now, so the client connects again. The first word of an error reply is its code.
+ */
+function isWrongServer({ message }: Error): boolean {
+  return ['READONLY', 'MASTERDOWN'].includes(message.split(' ', 1)[0] ?? '');
+}
+
+/** Returns true if the database of the URL does not exist. */
+function isAboutSelect(error: unknown): boolean {
+  return (error as { readonly command?: { readonly name?: string } }).command?.name === 'select';
 }
 
 function keysOf(charges: readonly Charge[]): string[] {

@@ -1,8 +1,8 @@
 -- Takes all charges or none; see Limits.take. Uses the clock of Redis, which all servers share.
 -- KEYS: the budgets. The value is the time in ms since 1970 at which the budget is full again; full
 -- budgets have no key.
--- ARGV: for each budget, the ms in which the charged amount refills, and the ms in which the whole
--- budget does.
+-- ARGV: for each budget, the ms in which the charged amount refills, and how many ms ahead the
+-- budget may then be full.
 -- Replies 0 if the charges were taken, else the ms until they could be.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -4,6 +4,7 @@ import type { CallsInFlight } from '../calls-in-flight';
 import { Deadline } from '../deadline';
 import { DomainError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
+import type { CallLimits } from '../limits/call-limits';
 import { count } from '../telemetry/metrics';
 import { traceCall } from '../telemetry/tracing';
 import { isServerFault, toStatus } from './status';
@@ -18,6 +19,10 @@ export interface UnaryOptions {
   readonly logger: Logger;
   readonly now: () => Date;
   readonly calls: Pick<CallsInFlight, 'enter' | 'leave'>;
+  /** Undefined: the calls of one caller are not limited. */
+  readonly limits?: CallLimits | undefined;
+  /** The maximum number of calls of one caller in flight. */
+  readonly maxPerCaller: number;
 }
 
 /**
@@ -25,9 +30,22 @@ export interface UnaryOptions {
  * is not a domain error is logged completely and answered as INTERNAL.
  */
 export function unary<Request, Response>(
-  { logger, now, calls }: UnaryOptions,
+  { logger, now, calls, limits, maxPerCaller }: UnaryOptions,
   method: Method<Request, Response>,
 ): handleUnaryCall<Request, Response> {
+  const enter = (userId: string): void => {
+    calls.enter();
+    try {
+      limits?.enter(userId, maxPerCaller);
+    } catch (error) {
+      calls.leave();
+      throw error;
+    }
+  };
+  const leave = (userId: string): void => {
+    calls.leave();
+    limits?.leave(userId);
+  };
   return (call: ServerUnaryCall<Request, Response>, callback) => {
     const path = call.getPath();
     traceCall(path, call.metadata, (onEnd) => {
@@ -49,22 +67,25 @@ export function unary<Request, Response>(
       let caller: Caller;
       try {
         deadline.check();
-        // A request that could not be decoded arrives as the error (rpc/decode.ts).
-        if (call.request instanceof DomainError) throw call.request;
         caller = callerOf(call);
-        calls.enter();
+        // A request that could not be decoded arrives as the error (rpc/decode.ts).
+        if (call.request instanceof DomainError) {
+          limits?.chargeMalformed(caller.userId);
+          throw call.request;
+        }
+        enter(caller.userId);
       } catch (error) {
         fail(error);
         return;
       }
       method(call.request, caller, deadline).then(
         (response) => {
-          calls.leave();
+          leave(caller.userId);
           onEnd?.({ code: 'OK' });
           callback(null, response);
         },
         (error: unknown) => {
-          calls.leave();
+          leave(caller.userId);
           fail(error);
         },
       );

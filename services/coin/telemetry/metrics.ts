@@ -43,7 +43,7 @@ const callsRefused = new Counter('aqm.reason');
 const callsWithoutPlace = new Counter('aqm.kind', OUTCOME);
 callsWithoutPlace.declare(['call', 'stream', 'health'], ['refused', 'ended']);
 const limitsHit = new Counter('aqm.limit');
-limitsHit.declare(['fetch', 'upload', 'reconcile']);
+limitsHit.declare(['fetch', 'upload', 'reconcile', 'call', 'concurrency', 'token']);
 let logLinesLost = 0;
 /** Time of the last success of each job, in seconds since 1970. */
 const housekeepingSuccess = new Map<Job, number>();
@@ -80,7 +80,7 @@ export const count = {
   },
   retired: (category: CoinCategory, coins: number) => coinsRetired.add(coins, nameOf.get(category) ?? ''),
   removed: (job: Job, coins: number) => coinsRemoved.add(coins, job),
-  limitHit: (limit: 'fetch' | 'upload' | 'reconcile') => limitsHit.add(1, limit),
+  limitHit: (limit: 'fetch' | 'upload' | 'reconcile' | 'call' | 'concurrency' | 'token') => limitsHit.add(1, limit),
   /** Counts a call that ended with an error of the contract. */
   refused: (reason: string) => callsRefused.add(1, reason),
   /** Counts a call that got no place for open calls (transport/places.ts), or was ended to make room for another one. */
@@ -143,7 +143,7 @@ export function enableMetrics(reasons: readonly string[]): Meter {
     callsWithoutPlace,
     'Calls refused or ended because all places for open calls were taken',
   );
-  counter('aqm.limits.hit', limitsHit, 'Fetches, uploads and reconciles over a rate limit');
+  counter('aqm.limits.hit', limitsHit, 'Fetches, uploads, reconciles, calls and invalid tokens over a rate limit');
   meter
     .createObservableCounter('aqm.log.lines_lost', { description: 'Lines of the log that could not be written' })
     .addCallback((result) => result.observe(logLinesLost));

@@ -13,6 +13,7 @@ import { CoinLimits } from '../../limits/coin-limits';
 import type { Limits } from '../../limits/limits';
 import { MemoryLimits } from '../../limits/memory-limits';
 import { RedisLimits } from '../../limits/redis-limits';
+import type { CoinFetch } from '../../store/claim/fetch-coins';
 
 const DEFAULT_RATES = readConfig({}).limits.rates;
 const HIGH = { perHour: 1000, burst: 1000 };
@@ -24,6 +25,7 @@ const WIDE: CoinRates = {
   perTarget: HIGH,
   perUploader: HIGH,
   perReconciler: HIGH,
+  perCaller: HIGH,
 };
 const HOUR_MS = 3_600_000;
 const LIMITED = { code: 'RESOURCE_EXHAUSTED', reason: 'RATE_LIMITED' };
@@ -186,25 +188,94 @@ test('a reconcile over the limit is refused with a retry delay and retires nothi
   expect((await alice.reconcile(emptyVault)).retiredCount).toBe(0);
 });
 
-test('a top-up of five besties stays within the default limits', async () => {
-  await start(DEFAULT_RATES);
-  const besties = await Promise.all(Array.from({ length: 5 }, () => service.user()));
-  for (const bestie of besties) {
-    for (const category of [GOLD, SILVER, BRONZE]) await bestie.upload(mint(20, category));
-  }
-  const requests = besties.flatMap(({ id: targetUserId }) =>
-    (
-      [
-        [GOLD, 5],
-        [SILVER, 4],
-        [BRONZE, 1],
-      ] as const
-    ).map(([coinCategory, count]) => {
-      return { targetUserId, coinCategory, count, requestId: randomUUID() };
-    }),
-  );
-  const { results } = await alice.batchFetch(requests);
-  expect(results.map(({ coins }) => coins.length)).toEqual(requests.map(({ count }) => count));
+describe('with the default limits', () => {
+  beforeEach(() => start(DEFAULT_RATES));
+
+  /** The largest budgets of a contact: BESTIE and MATE (design of the device library). */
+  const BESTIE = [
+    [GOLD, 5],
+    [SILVER, 4],
+    [BRONZE, 1],
+  ] as const;
+  const MATE = [
+    [SILVER, 6],
+    [BRONZE, 4],
+  ] as const;
+
+  test.each([
+    ['BESTIE', BESTIE],
+    ['MATE', MATE],
+  ])('the whole budgets of 100 contacts of priority %s are filled at once', async (_priority, budget) => {
+    const contacts = Array.from({ length: 100 }, () => randomUUID());
+    const [keyed] = mint(1);
+    const claimed = async (fetches: readonly CoinFetch[]) =>
+      fetches.map(({ count, coinCategory, onlyRemembered }) => ({
+        coins: onlyRemembered ? [] : Array(count).fill({ ...keyed, coinCategory }),
+        isRepeat: false,
+      }));
+    const limits = new CoinLimits(new MemoryLimits(), DEFAULT_RATES);
+    const items = contacts.flatMap((targetUserId) =>
+      budget.map(([coinCategory, count]) => {
+        return { targetUserId, coinCategory, count, requestId: randomUUID(), allowLowerCategories: false };
+      }),
+    );
+    for (let from = 0; from < items.length; from += 50) {
+      limits.calls?.admit(alice.id);
+      const answers = await limits.fetch(alice.id, items.slice(from, from + 50), claimed);
+      expect(answers.filter((answer) => 'error' in answer)).toEqual([]);
+    }
+  });
+
+  test('a whole budget is filled also if all of it has to come from the lowest category', async () => {
+    await bob.upload(mint(30));
+    const requests = BESTIE.map(([coinCategory, count]) => {
+      return { targetUserId: bob.id, coinCategory, count, requestId: randomUUID(), allowLowerCategories: true };
+    });
+    const { results } = await alice.batchFetch(requests);
+    expect(results.map(({ coins }) => coins.length)).toEqual([5, 4, 1]);
+    await expect(alice.fetch(fetchRequest(bob, 1))).rejects.toMatchObject(LIMITED);
+  });
+
+  test('a stranger cannot empty an average user, whichever categories it asks for', async () => {
+    // The average user of docs/capacity.md.
+    const stocked = () => bob.upload([...mint(2, GOLD), ...mint(4, SILVER), ...mint(24)]);
+    for (const [count, allowLowerCategories] of [
+      [20, true],
+      [10, true],
+      [10, false],
+      [1, false],
+    ] as const) {
+      [bob, alice] = [await service.user(), await service.user()];
+      await stocked();
+      let taken = 0;
+      for (const coinCategory of [GOLD, SILVER, BRONZE]) {
+        for (let refused = false; !refused; ) {
+          const request = { targetUserId: bob.id, coinCategory, count, allowLowerCategories };
+          const { coins } = await alice.fetch(request).catch(() => ({ coins: [] }));
+          taken += coins.length;
+          refused = coins.length === 0;
+        }
+      }
+      expect(taken).toBeGreaterThan(0);
+      expect(taken).toBeLessThanOrEqual(20);
+      const { available } = await bob.count();
+      expect(available?.bronze).toBeGreaterThanOrEqual(10);
+      // A friend is still served.
+      const friend = await service.user();
+      const request = { targetUserId: bob.id, coinCategory: GOLD, count: 5, allowLowerCategories: true };
+      expect((await friend.fetch(request)).coins).toHaveLength(5);
+    }
+  });
+
+  test('any fetch that the contract allows is possible once', async () => {
+    await bob.upload(mint(30, GOLD));
+    const request = { targetUserId: bob.id, coinCategory: GOLD, count: 20 };
+    expect((await alice.fetch(request)).coins).toHaveLength(20);
+    const refused: CallError = await alice.fetch({ ...request, count: 1 }).catch((error) => error);
+    expect(refused).toMatchObject(LIMITED);
+    // Ten coins are owed, at ten an hour.
+    expect(refused.retryAfterMs).toBeGreaterThan(HOUR_MS);
+  });
 });
 
 describe('limits in a Redis', () => {

@@ -1,8 +1,15 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { renameSync } from 'node:fs';
+import { PassThrough } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import pino from 'pino';
+import { BRONZE } from '../../../../testkit/coins';
+import { freePorts } from '../../../../testkit/free-port';
 import { RedisServer } from '../../../../testkit/redis-server';
-import type { Rate } from '../../config';
+import type { StoredCoin } from '../../coin';
+import { type Rate, readConfig } from '../../config';
+import { CoinLimits } from '../../limits/coin-limits';
 import { type Charge, type Limits, refillMs } from '../../limits/limits';
 import { MemoryLimits } from '../../limits/memory-limits';
 import { RedisLimits } from '../../limits/redis-limits';
@@ -54,6 +61,16 @@ describe.each([
     expect(await limits.take([charge(200, rich), charge(10, poor)])).toBeGreaterThan(0);
     expect(await limits.take([charge(200, rich)])).toBe(0);
     expect(await limits.take([charge(5, poor)])).toBe(0);
+  });
+
+  test('a charge larger than the burst is taken from a full budget only, which then takes longer to refill', async () => {
+    const [budget, other] = [randomUUID(), randomUUID()];
+    expect(await limits.take([charge(300, budget)])).toBe(0);
+    const waitMs = await limits.take([charge(1, budget)]);
+    expect(waitMs).toBeGreaterThan(refillMs(SLOW, 100));
+    expect(waitMs).toBeLessThanOrEqual(refillMs(SLOW, 101));
+    await limits.take([charge(1, other)]);
+    expect(await limits.take([charge(300, other)])).toBeGreaterThan(0);
   });
 
   test('a refund can be taken again, and never fills a budget beyond its burst', async () => {
@@ -139,4 +156,59 @@ describe('several servers with one Redis', () => {
     await limits.close();
     await own.destroy();
   });
+
+  test('reach the new primary after a failover behind one name', async () => {
+    const [old, fresh] = [await RedisServer.startInMemory(), await RedisServer.startInMemory()];
+    const charge: Charge = { budget: 'a', rate: SLOW, amount: 1 };
+    const limits = new RedisLimits(old.socket, SILENT, ANSWER_TIMEOUT_MS);
+    await takeWhenConnected(limits, [charge]);
+    await old.client().call('replicaof', '127.0.0.1', '1');
+    renameSync(fresh.socket, old.socket);
+    await takeWhenConnected(limits, [charge]);
+    await limits.close();
+    await Promise.all([old.destroy(), fresh.destroy()]);
+  });
+
+  test('admit nothing if the database of the URL does not exist, and count in no other one', async () => {
+    const [port = 0] = await freePorts(1);
+    const small = await RedisServer.start('--appendonly', 'no', '--databases', '1', '--port', String(port));
+    const lines = new PassThrough();
+    const limits = new RedisLimits(`redis://127.0.0.1:${port}/3`, pino(lines), ANSWER_TIMEOUT_MS);
+    const [line] = await once(lines, 'data');
+    expect(String(line)).toContain('cannot reach the rate-limit Redis');
+    const charge: Charge = { budget: 'a', rate: SLOW, amount: 1 };
+    for (let tries = 0; tries < 100; tries += 1) {
+      await setImmediate();
+      await expect(limits.take([charge])).rejects.toMatchObject({ reason: 'LIMITS_UNAVAILABLE' });
+    }
+    await limits.close();
+    expect(await small.client().dbsize()).toBe(0);
+    await small.destroy();
+  });
+});
+
+test('a fetch over the limit that has no request_id costs no statement; one with an id is looked up', async () => {
+  const limits = new CoinLimits(new MemoryLimits(), {
+    ...readConfig({}).limits.rates,
+    perRequester: { perHour: 1, burst: 20 },
+  });
+  const fetchOf = (requestId?: string) => {
+    return { targetUserId: randomUUID(), coinCategory: BRONZE, count: 20, requestId, allowLowerCategories: false };
+  };
+  const coins = Array.from({ length: 20 }, () => ({ coinCategory: BRONZE }) as StoredCoin);
+  const one = jest.fn(async () => ({ coins, isRepeat: false }));
+  const many = jest.fn(async (fetches: readonly unknown[]) => fetches.map(() => ({ coins: [], isRepeat: false })));
+  await limits.fetchOne('alice', fetchOf(), one);
+  one.mockClear();
+  expect(await limits.fetchOne('alice', fetchOf(), one)).toMatchObject({ error: { reason: 'RATE_LIMITED' } });
+  expect(one).not.toHaveBeenCalled();
+  expect(await limits.fetch('alice', [fetchOf(), fetchOf()], many)).toMatchObject(
+    Array(2).fill({ error: { reason: 'RATE_LIMITED' } }),
+  );
+  expect(many).not.toHaveBeenCalled();
+  const known = fetchOf(randomUUID());
+  expect(await limits.fetch('alice', [fetchOf(), known, fetchOf()], many)).toMatchObject(
+    Array(3).fill({ error: { reason: 'RATE_LIMITED' } }),
+  );
+  expect(many.mock.calls).toEqual([[[{ ...known, onlyRemembered: true }]]]);
 });

@@ -1,0 +1,40 @@
+/** One attack: what it does, and by which counters and log lines an operator sees it. */
+export interface Attack {
+  /** For the help. */
+  readonly what: string;
+  /** Matches the samples of the metrics of which at least one must have grown. */
+  readonly metric: RegExp;
+  /** Matches a line that the service must have logged; none if the attack costs it nothing that is worth a line. */
+  readonly log?: RegExp;
+}
+
+export const ATTACK_NAMES = ['reflection', 'streams', 'tokens', 'malformed', 'caller'] as const;
+export type AttackName = (typeof ATTACK_NAMES)[number];
+
+/** The attacks, each by one address. The program attacker.ts carries them out. */
+export const ATTACKS: Readonly<Record<AttackName, Attack>> = {
+  reflection: {
+    what: 'a stream of reflection requests that does not read the responses, and one that does',
+    metric: /^rpc_server_call_duration_count\{.*"_OTHER".*"RESOURCE_EXHAUSTED"/,
+  },
+  streams: {
+    what: '16 connections full of Health/Watch and of requests that never end',
+    metric: /^aqm_calls_without_place_total/,
+    log: /no place is left for open calls/,
+  },
+  tokens: {
+    what: '500 forged tokens a second',
+    metric: /^aqm_limits_hit_total\{.*"token"/,
+    log: /rate limit exceeded/,
+  },
+  malformed: {
+    what: 'uploads of 1 MiB that consist of empty coins',
+    metric: /^aqm_limits_hit_total\{.*"call"/,
+    log: /rate limit exceeded/,
+  },
+  caller: {
+    what: 'counts and empty fetches of one token on three connections, as fast as they are answered',
+    metric: /^aqm_limits_hit_total\{.*"call"/,
+    log: /rate limit exceeded/,
+  },
+};

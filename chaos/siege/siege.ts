@@ -1,0 +1,180 @@
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setInterval, setTimeout } from 'node:timers/promises';
+import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
+import { freePorts } from '../../testkit/free-port';
+import { ManagedPostgres } from '../service/managed-postgres';
+import { ATTACKS, type AttackName } from './attacks';
+import { type BoundedService, startBounded } from './bounded-service';
+import { type Honest, HonestUsers } from './honest-users';
+
+/** The smallest part of the honest calls that must succeed during an attack. */
+const MIN_SUCCESS = 0.99;
+/** Calls before the first measurement, in milliseconds: the code is compiled, the connections are open. */
+const WARM_UP_MS = 3000;
+/** The attack has begun, and fills what it can fill, after this time. */
+const BEGIN_MS = 500;
+/** How long an attack may last until an operator sees it, after the measurement, in milliseconds. */
+const VISIBLE_MS = 30_000;
+const POLL_MS = 250;
+
+/** A PostgreSQL for services that are attacked, one after the other. */
+export class Siege {
+  readonly #folder: string;
+  readonly #postgres: ManagedPostgres;
+
+  private constructor(folder: string, postgres: ManagedPostgres) {
+    this.#folder = folder;
+    this.#postgres = postgres;
+  }
+
+  static async begin(): Promise<Siege> {
+    const folder = mkdtempSync(join(tmpdir(), 'aqm-siege-'));
+    return new Siege(folder, await ManagedPostgres.start(join(folder, 'postgres')));
+  }
+
+  async end(): Promise<void> {
+    await this.#postgres.close();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /**
+   * Attacks a new service, and measures honest calls before, during and after.
+   * @param ms duration of the attack, and of both rests together, in milliseconds
+   * @param slowdown the largest accepted ratio of the p99
+   * @returns what was wrong
+   */
+  async withstand(name: AttackName, ms: number, slowdown: number): Promise<string[]> {
+    const [port = 0] = await freePorts(1);
+    const service = await startBounded({
+      AQM_DATA_DIR: join(this.#folder, 'data'),
+      DATABASE_URL: this.#postgres.url,
+      AQM_LOG_LEVEL: 'warn',
+      OTEL_METRICS_EXPORTER: 'prometheus',
+      OTEL_EXPORTER_PROMETHEUS_HOST: '127.0.0.1',
+      OTEL_EXPORTER_PROMETHEUS_PORT: String(port),
+    });
+    const findings: string[] = [];
+    const watch = new AbortController();
+    const memory = peakMemory(service, watch.signal);
+    try {
+      const issue = (userId: string) => this.#token(userId);
+      const honest = await HonestUsers.arrive(service.address, issue);
+      await honest.call(WARM_UP_MS);
+      const idleMs = service.processorMs();
+      const idleStart = performance.now();
+      const before = await honest.call(ms / 2);
+      const restBusy = (service.processorMs() - idleMs) / (performance.now() - idleStart);
+      const metricsBefore = await scrape(port);
+      const logBefore = service.log().length;
+      const attacker = await this.#attack(name, service.address);
+      await setTimeout(BEGIN_MS);
+      const processorMs = service.processorMs();
+      const start = performance.now();
+      const during = await honest.call(ms);
+      const busy = (service.processorMs() - processorMs) / (performance.now() - start);
+      // The attack goes on until an operator sees it.
+      const { metric, log } = ATTACKS[name];
+      if (!(await comesTrue(() => hasGrown(port, metric, metricsBefore)))) findings.push('no metric shows the attack');
+      if (log && !(await comesTrue(async () => log.test(service.log().slice(logBefore))))) {
+        findings.push('no line of the log shows the attack');
+      }
+      attacker.kill('SIGKILL');
+      if (attacker.exitCode !== null) findings.push('the attacker ended by itself');
+      const after = await honest.call(ms / 2);
+      honest.leave();
+      watch.abort();
+      const rest = p99([...before.durations, ...after.durations]);
+      print(describe(name, rest, during));
+      print(
+        `${' '.repeat(11)}the service used ${(100 * busy).toFixed(0)} % of a core, at rest ${(100 * restBusy).toFixed(0)} %, and at most ${(await memory).toFixed(0)} MiB in ${service.bound}`,
+      );
+      findings.push(...judge(rest, during, slowdown));
+    } catch (error) {
+      findings.push(String(error));
+    } finally {
+      watch.abort();
+      const { exitCode, signalCode } = service.child;
+      if (exitCode !== null || signalCode !== null) findings.push(`the service ended (${exitCode ?? signalCode})`);
+      else if ((await service.stop()) !== 0) findings.push('the service did not stop in order');
+    }
+    return findings.map((finding) => `${name}: ${finding}`);
+  }
+
+  async #attack(name: AttackName, address: string) {
+    const args = [join(__dirname, 'attacker.js'), name, address, await this.#token(randomUUID())];
+    const attacker = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    process.once('exit', () => attacker.kill('SIGKILL'));
+    await once(attacker.stdout, 'data');
+    return attacker;
+  }
+
+  #token(userId: string): Promise<string> {
+    const { privateKey } = developmentKey(join(this.#folder, 'data'));
+    return issueToken(privateKey, { userId, isAdmin: false, ttlSeconds: 36_000, now: new Date() });
+  }
+}
+
+function judge(restMs: number, { calls, failures, durations }: Honest, slowdown: number): string[] {
+  const findings: string[] = [];
+  if (durations.length < MIN_SUCCESS * calls) {
+    const reasons = [...Map.groupBy(failures, (reason) => reason)].map(([reason, each]) => `${each.length} ${reason}`);
+    findings.push(`${durations.length} of ${calls} honest calls succeeded; ${reasons.join(', ')}`);
+  }
+  const attackMs = p99(durations);
+  if (!(attackMs <= slowdown * restMs)) {
+    findings.push(`the p99 of honest calls was ${attackMs.toFixed(1)} ms, at rest ${restMs.toFixed(1)} ms`);
+  }
+  return findings;
+}
+
+function describe(name: AttackName, restMs: number, { calls, durations }: Honest): string {
+  const attackMs = p99(durations);
+  const ratio = (attackMs / restMs).toFixed(2);
+  return `${name.padEnd(10)} honest calls ${durations.length} of ${calls}, p99 ${attackMs.toFixed(1)} ms, at rest ${restMs.toFixed(1)} ms (${ratio})`;
+}
+
+/** Returns the 99th percentile; infinity if there is nothing. */
+function p99(durations: readonly number[]): number {
+  const sorted = [...durations].sort((a, b) => a - b);
+  return sorted[Math.ceil(0.99 * sorted.length) - 1] ?? Number.POSITIVE_INFINITY;
+}
+
+async function peakMemory(service: BoundedService, signal: AbortSignal): Promise<number> {
+  let peak = 0;
+  try {
+    for await (const _ of setInterval(100, undefined, { signal })) peak = Math.max(peak, service.residentMiB());
+  } catch {
+    // The signal has ended it.
+  }
+  return peak;
+}
+
+/** Returns the values of all counters, by name and labels. */
+async function scrape(port: number): Promise<Map<string, number>> {
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`, { signal: AbortSignal.timeout(30_000) });
+  const samples = (await response.text()).split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  return new Map(
+    samples.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ')))]),
+  );
+}
+
+async function hasGrown(port: number, metric: RegExp, before: ReadonlyMap<string, number>): Promise<boolean> {
+  return [...(await scrape(port))].some(([name, value]) => metric.test(name) && value > (before.get(name) ?? 0));
+}
+
+async function comesTrue(check: () => Promise<boolean>): Promise<boolean> {
+  for (let waited = 0; waited <= VISIBLE_MS; waited += POLL_MS) {
+    if (await check()) return true;
+    await setTimeout(POLL_MS);
+  }
+  return false;
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

@@ -1,0 +1,158 @@
+import type { Rate } from '../config';
+import { RateLimitedError } from '../errors';
+import type { LimitHits } from './limit-hits';
+import { ROUNDING_MS, refillMs } from './limits';
+
+/** What one more element of a batch costs, in calls: it shares its statement, so five cost about as much as a call. */
+const CALLS_PER_ITEM = 1 / 5;
+/**
+ * What a request costs in addition if it could not be decoded, in calls: up to 1 MiB was received and read for nothing,
+ * which no honest client causes.
+ */
+const CALLS_PER_MALFORMED = 20;
+/**
+ * Failed verifications of tokens from one address, at first and then 50 in a second. Each takes 0.24 ms of processor
+ * time, so an address gets 1.2 % of a core. Addresses that many users share (NAT, a proxy) get through as well: only
+ * failures count, and while the budget is empty each new token has a chance of 50 in those that arrive.
+ */
+const FAILED_TOKENS: Rate = { perHour: 50 * 3600, burst: 100 };
+/** So many verifications that were in progress when the budget was empty are charged too. */
+const MAX_OWED_TOKENS = 50;
+/** No caller may have more than this part of AQM_MAX_CALLS in flight. */
+export const SHARE_OF_CALLS = 1 / 8;
+
+/**
+ * Limits the calls of each caller, and the forged tokens of each address. The budgets are those of this process, also
+ * where a Redis shares those of coins: what they protect is the process itself, and a call must not wait for Redis.
+ */
+export class CallLimits {
+  readonly #hits: LimitHits;
+  readonly #callers: LocalBudgets;
+  readonly #addresses: LocalBudgets;
+
+  /** @param now a monotonic clock in milliseconds */
+  constructor(perCaller: Rate, hits: LimitHits, now: () => number = () => performance.now()) {
+    this.#hits = hits;
+    this.#callers = new LocalBudgets(perCaller, now);
+    this.#addresses = new LocalBudgets(FAILED_TOKENS, now);
+  }
+
+  /** Takes one call from its caller's budget. @throws RateLimitedError */
+  admit(userId: string): void {
+    const waitMs = this.#callers.waitMs(userId);
+    if (waitMs > 0) throw this.#refusal('call', waitMs, 'calls');
+    this.#callers.charge(userId, 1);
+  }
+
+  /** Charges an admitted call of several items. What is missing in the budget is owed. */
+  chargeItems(userId: string, items: number): void {
+    if (items > 1) this.#callers.charge(userId, (items - 1) * CALLS_PER_ITEM);
+  }
+
+  /** Charges an admitted call whose request could not be decoded. */
+  chargeMalformed(userId: string): void {
+    this.#callers.charge(userId, CALLS_PER_MALFORMED);
+  }
+
+  /**
+   * Counts a call in flight, until `leave` is called for its caller.
+   * @throws RateLimitedError if the caller has `maxInFlight` already
+   */
+  enter(userId: string, maxInFlight: number): void {
+    const entry = this.#callers.entryOf(userId);
+    if (entry.inFlight >= maxInFlight) throw this.#refusal('concurrency', 1000, 'calls at the same time');
+    entry.inFlight += 1;
+  }
+
+  /** Must be paired with `enter`. */
+  leave(userId: string): void {
+    this.#callers.entryOf(userId).inFlight -= 1;
+  }
+
+  /**
+   * Called before the signature of a token is verified.
+   * @throws RateLimitedError if too many of this address were invalid
+   */
+  beforeVerification(address: string): void {
+    const waitMs = this.#addresses.waitMs(address);
+    if (waitMs > 0) throw this.#refusal('token', waitMs, 'invalid tokens of this address', address);
+  }
+
+  /** Charges an invalid token to the address that sent it. */
+  verificationFailed(address: string): void {
+    this.#addresses.charge(address, 1, MAX_OWED_TOKENS);
+  }
+
+  #refusal(
+    limit: Parameters<LimitHits['add']>[0],
+    waitMs: number,
+    limited: string,
+    network?: string,
+  ): RateLimitedError {
+    this.#hits.add(limit, network);
+    return new RateLimitedError(waitMs, limited);
+  }
+}
+
+interface Entry {
+  /** The time at which the budget will be full again, in milliseconds of the clock. */
+  fullAt: number;
+  inFlight: number;
+}
+
+/** Entries that say nothing any more are removed whenever their number has doubled, but not below this number. */
+const MIN_SWEEP_SIZE = 10_000;
+
+/**
+ * Budgets of one rate that refill over time (GCRA, as in `Limits`), and counts of what is in flight. An entry stays for
+ * as long as it says something, so that a call adds and removes no members of the Map (linked-list.ts says why).
+ */
+class LocalBudgets {
+  readonly #rate: Rate;
+  readonly #now: () => number;
+  readonly #entries = new Map<string, Entry>();
+  #sweepAt = MIN_SWEEP_SIZE;
+
+  constructor(rate: Rate, now: () => number) {
+    this.#rate = rate;
+    this.#now = now;
+  }
+
+  entryOf(key: string): Entry {
+    let entry = this.#entries.get(key);
+    if (!entry) {
+      this.#sweep();
+      entry = { fullAt: 0, inFlight: 0 };
+      this.#entries.set(key, entry);
+    }
+    return entry;
+  }
+
+  /** Returns 0 if there is 1 in the budget, else the milliseconds until there is. */
+  waitMs(key: string): number {
+    const entry = this.#entries.get(key);
+    if (!entry) return 0;
+    const waitMs = entry.fullAt - this.#now() - refillMs(this.#rate, this.#rate.burst - 1);
+    return waitMs > ROUNDING_MS ? Math.ceil(waitMs) : 0;
+  }
+
+  /**
+   * Takes an amount, also if the budget has less: the rest is owed.
+   * @param maxOwed what exceeds it is not charged
+   */
+  charge(key: string, amount: number, maxOwed = Number.POSITIVE_INFINITY): void {
+    const entry = this.entryOf(key);
+    const now = this.#now();
+    const fullAt = Math.max(now, entry.fullAt) + refillMs(this.#rate, amount);
+    entry.fullAt = Math.min(fullAt, now + refillMs(this.#rate, this.#rate.burst + maxOwed));
+  }
+
+  #sweep(): void {
+    if (this.#entries.size < this.#sweepAt) return;
+    const now = this.#now();
+    for (const [key, { fullAt, inFlight }] of this.#entries) {
+      if (fullAt <= now && inFlight === 0) this.#entries.delete(key);
+    }
+    this.#sweepAt = Math.max(MIN_SWEEP_SIZE, 2 * this.#entries.size);
+  }
+}
