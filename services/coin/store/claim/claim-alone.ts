@@ -9,6 +9,7 @@ import type { ClaimItem, Targets } from './claim-item';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { expireRequest } from './expire-request';
+import type { LockWaits } from './lock-waits';
 
 /**
  * The maximum number of attempts for one item: after a contended answer, a lost race with its own
@@ -23,6 +24,7 @@ export interface ClaimContext {
   /** The time for which an answer is remembered for repeats, in seconds. */
   readonly graceSeconds: number;
   readonly targets: Targets;
+  readonly lockWaits: LockWaits;
 }
 
 /** The options of one attempt. */
@@ -60,7 +62,14 @@ export async function claimAlone(
   let attempt = first;
   for (let count = 0; count < MAX_ATTEMPTS; count++) {
     try {
-      const rows = await context.guard.run((token) => claimOnce(context, token, item, deadline, attempt));
+      const claim = () => context.guard.run((token) => claimOnce(context, token, item, deadline, attempt));
+      const rows = attempt.held === 'wait' ? await waitForLock(context, item, deadline, claim) : await claim();
+      if (rows === 'locked' || rows === 'again') {
+        attempt = rows === 'locked' ? SHORT : FULL;
+        // Another fetch got an answer, so this one has not failed.
+        count = -1;
+        continue;
+      }
       const answer = fullAnswer(item, rows, attempt.acceptShort);
       if (answer) return answer;
       attempt = WAITING;
@@ -71,6 +80,18 @@ export async function claimAlone(
     }
   }
   throw new OverloadedError();
+}
+
+/** Runs a claim that waits for locked coins, or waits for another fetch of the same coins that does. */
+function waitForLock(
+  { lockWaits }: ClaimContext,
+  { userId, categories }: ClaimItem,
+  deadline: Deadline,
+  claim: () => Promise<ClaimRow[]>,
+): Promise<ClaimRow[] | 'locked' | 'again'> {
+  return lockWaits.run(`${userId} ${categories.join()}`, claim, (other) =>
+    deadline.whileWaiting((begin) => other.finally(begin)),
+  );
 }
 
 /**

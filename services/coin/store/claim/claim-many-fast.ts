@@ -1,4 +1,5 @@
 import { CompiledQuery } from 'kysely';
+import { DatabaseError } from 'pg';
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../../coin';
 import { booleans, integers, smallints, uuids } from '../../database/binary-arrays';
@@ -22,8 +23,13 @@ import type { ClaimItem, Targets } from './claim-item';
  * - On distributed tables an item is served from the first of its categories only, because rows
  *   are found there by the category of their scan.
  * - Records are written in the order of their primary key, and the statement never waits for a
- *   coin, so two statements that meet wait in one direction only. If a record of the same id exists
- *   (an earlier item's too), nothing is deleted for the item.
+ *   coin, so two statements that meet wait in one direction only. If a record of the same id exists,
+ *   nothing is deleted for the item.
+ * - The coins that were picked for such a repeat stay in stock. If later items of its scan got
+ *   younger ones, the statement fails (`isOutOfOrder`) and changes nothing: a call that begins after
+ *   their answers would get the older coins. The caller then leaves the repeats out
+ *   (find-repeats.ts). They are not looked up in every batch, because a plan for that which was made
+ *   while coin_fetch was small would read all of it for each item (docs/adr/0025-order-of-claims.md).
  * - The recorded ids are the answer. They also identify the item, because items share no coin.
  * - If no caller chose an id, no record can exist: all are written, in any order, and the picked
  *   ids are the answer. That saves a tenth of PostgreSQL's time.
@@ -84,6 +90,18 @@ export function claimManyFast(
 export function mayShareBatch(one: readonly CoinCategory[], other: readonly CoinCategory[]): boolean {
   return one.length === other.length && (one.length === 1 || one.every((category, rank) => category === other[rank]));
 }
+
+/**
+ * Returns true if a batch failed because it contained a repeat before other items of its scan. Nothing was handed out.
+ */
+export function isOutOfOrder(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code === INVALID_TEXT;
+}
+
+/** The SQLSTATE of a cast that fails (invalid_text_representation). No other cast of the statement can. */
+const INVALID_TEXT = '22P02';
+/** What PostgreSQL then says in its log: invalid input syntax for type integer, and this. */
+const OUT_OF_ORDER = 'a repeat shares this batch, which is sent again without it';
 
 interface Scan {
   readonly number: number;
@@ -167,8 +185,18 @@ served AS MATERIALIZED (
   FROM recorded r
   JOIN item i ON i.user_id = r.user_id AND i.key_ids = r.key_ids`,
     served: 'served',
+    inOrder: `
+WHERE (
+  SELECT CASE WHEN EXISTS (
+    SELECT FROM item i
+    LEFT JOIN served v ON v.item = i.item
+    WHERE (SELECT count(*) FROM served) < (SELECT count(*) FROM item)
+    GROUP BY i.scan
+    HAVING min(i.item) FILTER (WHERE v.item IS NULL) < max(v.item)
+  ) THEN '${OUT_OF_ORDER}' ELSE '1' END
+)::int = 1`,
   };
-  return { chosen: textFor(pieces, onlyNew), random: textFor(pieces, { record: '', served: 'item' }) };
+  return { chosen: textFor(pieces, onlyNew), random: textFor(pieces, { record: '', served: 'item', inOrder: '' }) };
 }
 
 /**
@@ -178,7 +206,7 @@ served AS MATERIALIZED (
  */
 function textFor(
   { guard, verified, scans, coins, user, location, at, category }: Pieces,
-  { record, served }: { readonly record: string; readonly served: string },
+  { record, served, inOrder }: { readonly record: string; readonly served: string; readonly inOrder: string },
 ): string {
   const ofCategory = (wanted: string) => `
       SELECT ${location} AS location, s.key_id
@@ -200,7 +228,7 @@ WITH ${guard}scan AS MATERIALIZED (
   ) p
 ),
 item AS MATERIALIZED (
-  SELECT i.item, s.user_id${category('s')}, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
+  SELECT i.item, i.scan, s.user_id${category('s')}, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
     s.locations[i.upto - i.coin_count + 1 : i.upto] AS locations, s.key_ids[i.upto - i.coin_count + 1 : i.upto] AS key_ids
   FROM unnest(
     (SELECT $4::int[]), (SELECT $5::int[]), (SELECT $6::uuid[]), (SELECT $7::uuid[]),
@@ -228,6 +256,6 @@ CROSS JOIN LATERAL (
   FROM coin c
   WHERE c.user_id = ${user('v')} AND c.key_id = k.key_id
   OFFSET 0
-) c
+) c${inOrder}
 ORDER BY v.item, k.position`;
 }

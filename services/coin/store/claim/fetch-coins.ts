@@ -9,6 +9,7 @@ import { type ClaimContext, claimAlone } from './claim-alone';
 import type { ClaimItem } from './claim-item';
 import { mayShareBatch } from './claim-many-fast';
 import { forEachConcurrently } from './concurrency';
+import { LockWaits } from './lock-waits';
 
 export type { FetchAnswer } from './answer';
 
@@ -66,8 +67,12 @@ export class CoinFetches {
   /** Empty if fetches are not batched. */
   readonly #queues: readonly BatchQueue[];
 
-  constructor(context: Omit<ClaimContext, 'targets'>, rules?: BatchingRules) {
-    this.#context = { ...context, targets: rules?.targets === 1 ? 'one' : 'several' };
+  constructor(context: Omit<ClaimContext, 'targets' | 'lockWaits'>, rules?: BatchingRules) {
+    this.#context = {
+      ...context,
+      targets: rules?.targets === 1 ? 'one' : 'several',
+      lockWaits: new LockWaits(),
+    };
     this.#queues = rules && rules.batch > 1 ? openQueues(this.#context, rules) : [];
   }
 
