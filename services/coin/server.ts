@@ -92,7 +92,7 @@ export class CoinServer {
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     new Sessions(this.#server, { ...connections, maxOpen: OPEN_PER_CALL * maxCalls });
     this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {
-      uploadCoins: unary(options, uploadCoins(store, limits, now)),
+      uploadCoins: unary(options, uploadCoins(store, limits)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
       batchFetchCoins: unary(options, batchFetchCoins(store, limits)),
       getInventoryCount: unary(options, getInventoryCount(store)),

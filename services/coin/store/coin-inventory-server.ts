@@ -1,4 +1,3 @@
-import type { StoredCoin } from '../coin';
 import type { Database } from '../database/pool';
 import type { CountReplica } from '../database/replica';
 import { Deadline } from '../deadline';
@@ -13,7 +12,7 @@ import { forgetSpent } from './housekeeping/forget-spent';
 import { hardDeleteFetched } from './housekeeping/hard-delete-fetched';
 import { purgeStale } from './housekeeping/purge-stale';
 import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './reconcile-coins';
-import { type UploadAnswer, uploadCoins } from './upload-coins';
+import { type UploadAnswer, type UploadedCoin, uploadCoins } from './upload-coins';
 
 export interface InventoryRules {
   /** The time for which the answer to a fetch is remembered for repeats, in seconds. */
@@ -65,10 +64,10 @@ export class CoinInventoryServer {
     return this.#fetches.waiting;
   }
 
-  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError */
+  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError, InvalidFieldError */
   async uploadCoins(
     userId: string,
-    coins: readonly StoredCoin[],
+    coins: readonly UploadedCoin[],
     epoch: string,
     deadline = Deadline.NONE,
   ): Promise<UploadAnswer> {

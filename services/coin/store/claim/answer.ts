@@ -3,6 +3,7 @@ import type { StoredCoin } from '../../coin';
 import { OverloadedError, RequestIdReusedError } from '../../errors';
 import type { FencingToken, Guard, SpentCoin } from '../../fence/guard';
 import type { ClaimItem } from './claim-item';
+import type { QueueStarts } from './queue-starts';
 
 /**
  * Coins in the order of the contract (higher categories first, then oldest first), or the reason
@@ -51,11 +52,11 @@ export function isUnverified(rows: readonly ClaimRow[]): boolean {
 
 /**
  * Records outside of the database which coins a claim handed out. Must run before any caller
- * receives them, so that a restored database that lacks them is detected.
+ * receives them, so that a restored database that lacks them is detected. Counts them for `starts`.
  * @throws FencedError if the record cannot be written
  */
 export function recordHandedOut(
-  guard: Guard,
+  { guard, starts }: { readonly guard: Guard; readonly starts: QueueStarts | undefined },
   token: FencingToken,
   items: readonly ClaimItem[],
   rows: readonly ClaimRow[],
@@ -72,6 +73,7 @@ export function recordHandedOut(
     else if (index === rows.length - 1) guard.recordRepeat(token, coin, row.fetch_time);
   });
   guard.recordHandedOut(token, handedOut);
+  starts?.count(token.incarnation, handedOut);
 }
 
 /** Returns the answer of each item of a fast claim; undefined for an item that it did not serve. */

@@ -9,7 +9,7 @@ import { measure } from '../../telemetry/metrics';
 import type { QueuedCall } from '../../telemetry/tracing';
 import { type FetchAnswer, fastAnswers, fullAnswer, isUnverified, recordHandedOut } from './answer';
 import { BatchDelayEstimate } from './batch-delay-estimate';
-import type { ClaimContext } from './claim-alone';
+import { type ClaimContext, claimOptions } from './claim-alone';
 import type { ClaimItem, Targets } from './claim-item';
 import { claimManyFast, isOutOfOrder, mayShareBatch } from './claim-many-fast';
 import { claimOne } from './claim-one';
@@ -144,16 +144,16 @@ export class BatchQueue {
           const [first] = items;
           if (!first) return;
           measure.batch(items.length);
-          const { incarnation } = token;
+          const options = claimOptions(this.#context, token);
           const isFull = items.length === 1 && first.categories.length > 1;
           const claim = isFull
-            ? claimOne(first, { incarnation, targets, graceSeconds, held: 'skip', acceptShort: false })
+            ? claimOne(first, { ...options, graceSeconds, held: 'skip', acceptShort: false })
             : items.length === 1
-              ? claimOneFast(first, { incarnation, targets })
-              : claimManyFast(items, { incarnation, targets });
+              ? claimOneFast(first, options)
+              : claimManyFast(items, options);
           const rows = await connection.execute(claim.compile(), tracesOf(served));
           if (isUnverified(rows)) return UNVERIFIED;
-          recordHandedOut(guard, token, items, rows);
+          recordHandedOut(this.#context, token, items, rows);
           const answers = isFull ? [fullAnswer(first, rows, false)] : fastAnswers(items, rows);
           // The repeats come last: one of the same batch is answered once the first one is.
           unserved.unshift(...answer(served, answers));

@@ -5,11 +5,12 @@ import type { Deadline } from '../../deadline';
 import { OverloadedError } from '../../errors';
 import { type FencingToken, type Guard, UNVERIFIED } from '../../fence/guard';
 import { type ClaimRow, type FetchAnswer, fullAnswer, isUnverified, recordHandedOut } from './answer';
-import type { ClaimItem, Targets } from './claim-item';
+import type { ClaimItem, StartOf, Targets } from './claim-item';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { expireRequest } from './expire-request';
 import type { LockWaits } from './lock-waits';
+import type { QueueStarts } from './queue-starts';
 
 /**
  * The maximum number of attempts for one item: after a contended answer, a lost race with its own
@@ -25,6 +26,8 @@ export interface ClaimContext {
   readonly graceSeconds: number;
   readonly targets: Targets;
   readonly lockWaits: LockWaits;
+  /** Undefined if the tables are distributed. */
+  readonly starts: QueueStarts | undefined;
 }
 
 /** The options of one attempt. */
@@ -82,6 +85,12 @@ export async function claimAlone(
   throw new OverloadedError();
 }
 
+/** Returns the options that all claim statements have. */
+export function claimOptions({ targets, starts }: ClaimContext, { incarnation }: FencingToken) {
+  const startOf: StartOf = (userId, category) => starts?.of(incarnation, userId, category) ?? 0n;
+  return { incarnation, targets, startOf };
+}
+
 /** Runs a claim that waits for locked coins, or waits for another fetch of the same coins that does. */
 function waitForLock(
   { lockWaits }: ClaimContext,
@@ -99,20 +108,20 @@ function waitForLock(
  * handed out.
  */
 async function claimOnce(
-  { db, guard, graceSeconds, targets }: ClaimContext,
+  context: ClaimContext,
   token: FencingToken,
   item: ClaimItem,
   deadline: Deadline,
   { isFast, held, acceptShort }: Attempt,
 ): Promise<ClaimRow[] | typeof UNVERIFIED> {
-  const { incarnation } = token;
+  const { db, graceSeconds } = context;
+  const options = claimOptions(context, token);
   let rows: ClaimRow[] = [];
-  if (isFast && item.categories.length === 1)
-    rows = await run(db, claimOneFast(item, { incarnation, targets }), deadline);
+  if (isFast && item.categories.length === 1) rows = await run(db, claimOneFast(item, options), deadline);
   if (rows.length === 0) {
-    rows = await run(db, claimOne(item, { incarnation, targets, graceSeconds, held, acceptShort }), deadline);
+    rows = await run(db, claimOne(item, { ...options, graceSeconds, held, acceptShort }), deadline);
   }
   if (isUnverified(rows)) return UNVERIFIED;
-  recordHandedOut(guard, token, [item], rows);
+  recordHandedOut(context, token, [item], rows);
   return rows;
 }

@@ -2,10 +2,10 @@ import { CompiledQuery } from 'kysely';
 import { DatabaseError } from 'pg';
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../../coin';
-import { booleans, integers, smallints, uuids } from '../../database/binary-arrays';
+import { bigints, booleans, integers, smallints, uuids } from '../../database/binary-arrays';
 import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { ClaimRow } from './answer';
-import type { ClaimItem, Targets } from './claim-item';
+import type { ClaimItem, StartOf, Targets } from './claim-item';
 
 /**
  * Returns the fast claim of several items, of any users and by any requesters: for a batch what
@@ -43,7 +43,7 @@ import type { ClaimItem, Targets } from './claim-item';
  */
 export function claimManyFast(
   items: readonly ClaimItem[],
-  options: { readonly incarnation: string; readonly targets: Targets },
+  options: { readonly incarnation: string; readonly targets: Targets; readonly startOf?: StartOf },
 ): { compile(): CompiledQuery<ClaimRow> } {
   const isOneUser = options.targets === 'one';
   const scans = new Map<string, Scan>();
@@ -63,6 +63,7 @@ export function claimManyFast(
     throw new RangeError('a statement for one user was given items of several');
   }
   const hasFallback = distinct.some(({ categories }) => categories.length > 1);
+  const startOf = options.startOf ?? (() => 0n);
   const values = [
     isOneUser ? distinct[0]?.userId : uuids(distinct, ({ userId }) => userId),
     hasFallback
@@ -77,6 +78,9 @@ export function claimManyFast(
     smallints(items, ({ count }) => count),
     booleans(items, ({ allowLowerCategories }) => allowLowerCategories),
     options.incarnation,
+    hasFallback
+      ? distinct.map(({ userId, categories }) => `{${categories.map((category) => startOf(userId, category)).join()}}`)
+      : bigints(distinct, ({ userId, categories }) => startOf(userId, categories[0] ?? 0)),
   ];
   const texts = isOneUser ? TEXTS.one : hasFallback ? TEXTS.fallback : TEXTS.several;
   const text = texts[items.some(({ isRepeatable }) => isRepeatable) ? 'chosen' : 'random'];
@@ -115,8 +119,8 @@ interface Pieces {
   readonly guard: string;
   readonly verified: string;
   readonly scans: string;
-  /** Selects the coins of a scan, given the selection of those of one category. */
-  readonly coins: (ofCategory: (category: string) => string) => string;
+  /** Selects the coins of a scan, given the selection of those of one category and start. */
+  readonly coins: (ofCategory: (from: string) => string) => string;
   readonly user: (of: string) => string;
   /**
    * The column that is kept of a locked row, and the condition by which the deletion finds that
@@ -141,17 +145,17 @@ const TEXTS = {
   several: textsFor({
     ...SEVERAL,
     scans:
-      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, category, wanted, scan)',
-    coins: (ofCategory) => ofCategory('q.category'),
+      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[])) WITH ORDINALITY AS q (user_id, category, wanted, start, scan)',
+    coins: (ofCategory) => ofCategory('q'),
   }),
   fallback: textsFor({
     ...SEVERAL,
     scans:
-      'unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, categories, wanted, scan)',
+      'unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[]), (SELECT $12::text[])) WITH ORDINALITY AS q (user_id, categories, wanted, starts, scan)',
     coins: (ofCategory) => `
       SELECT s.location, s.key_id
-      FROM unnest(q.categories::smallint[]) WITH ORDINALITY AS c (category, rank)
-      CROSS JOIN LATERAL (${ofCategory('c.category')}
+      FROM unnest(q.categories::smallint[], q.starts::bigint[]) WITH ORDINALITY AS c (category, start, rank)
+      CROSS JOIN LATERAL (${ofCategory('c')}
       ) s
       LIMIT q.wanted`,
   }),
@@ -162,8 +166,9 @@ const TEXTS = {
     location: 's.upload_order',
     at: 's.coin_category = v.category AND s.upload_order = v.location',
     category: (of: string) => `, ${of}.category`,
-    scans: 'unnest((SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (category, wanted, scan)',
-    coins: (ofCategory) => ofCategory('q.category'),
+    scans:
+      'unnest((SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[])) WITH ORDINALITY AS q (category, wanted, start, scan)',
+    coins: (ofCategory) => ofCategory('q'),
     user: () => '$1::uuid',
   }),
 };
@@ -202,16 +207,17 @@ WHERE (
 /**
  * Parameters: $1 users, $2 categories (or lists of them) and $3 coin counts of the scans; for each item $4 its scan,
  * $5 the last position in that scan, $6 requester, $7 request id, $8 category, $9 count and $10
- * fallback as asked; $11 the verified incarnation.
+ * fallback as asked; $11 the verified incarnation; $12 the starts of the scans' queues (or lists of
+ * them).
  */
 function textFor(
   { guard, verified, scans, coins, user, location, at, category }: Pieces,
   { record, served, inOrder }: { readonly record: string; readonly served: string; readonly inOrder: string },
 ): string {
-  const ofCategory = (wanted: string) => `
+  const ofCategory = (from: string) => `
       SELECT ${location} AS location, s.key_id
       FROM coin_stock s
-      WHERE s.user_id = ${user('q')} AND s.coin_category = ${wanted}
+      WHERE s.user_id = ${user('q')} AND s.coin_category = ${from}.category AND s.upload_order >= ${from}.start
         AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
         AND ${verified}
       ORDER BY s.upload_order

@@ -10,6 +10,7 @@ import type { ClaimItem } from './claim-item';
 import { mayShareBatch } from './claim-many-fast';
 import { forEachConcurrently } from './concurrency';
 import { LockWaits } from './lock-waits';
+import { QueueStarts } from './queue-starts';
 
 export type { FetchAnswer } from './answer';
 
@@ -67,11 +68,13 @@ export class CoinFetches {
   /** Empty if fetches are not batched. */
   readonly #queues: readonly BatchQueue[];
 
-  constructor(context: Omit<ClaimContext, 'targets' | 'lockWaits'>, rules?: BatchingRules) {
+  constructor(context: Pick<ClaimContext, 'db' | 'guard' | 'graceSeconds'>, rules?: BatchingRules) {
+    const isDistributed = rules?.targets === 1;
     this.#context = {
       ...context,
-      targets: rules?.targets === 1 ? 'one' : 'several',
+      targets: isDistributed ? 'one' : 'several',
       lockWaits: new LockWaits(),
+      starts: isDistributed ? undefined : new QueueStarts(context.db),
     };
     this.#queues = rules && rules.batch > 1 ? openQueues(this.#context, rules) : [];
   }
