@@ -36,8 +36,9 @@ export class ReconnectBackoff {
   /**
    * Connects with `connect`, or calls `callback` with PausedError, but never before this method
    * returns.
+   * @param isOutage false for an error after which other callers may go on connecting
    */
-  attempt(connect: Connect, callback: (error?: Error) => void): void {
+  attempt(connect: Connect, callback: (error?: Error) => void, isOutage: (error: Error) => boolean = () => true): void {
     if (this.#failures > 0 && (this.#isAttempted || this.#now() < this.#pausedUntil)) {
       setImmediate(callback, new PausedError());
       return;
@@ -45,10 +46,15 @@ export class ReconnectBackoff {
     const before = this.#failures;
     this.#isAttempted = true;
     connect((error) => {
-      if (error) this.#failed(before);
+      if (error && isOutage(error)) this.#failed(before);
       else this.#failures = 0;
       callback(error);
     });
+  }
+
+  /** Records that a connection which was opened cannot be used, like a failed attempt. */
+  failedLater(): void {
+    if (this.#now() >= this.#pausedUntil) this.#failed(this.#failures);
   }
 
   /** Records a failure. Of attempts that ran at the same time, only the first failure counts. */

@@ -1,7 +1,8 @@
-import { Client, type ClientConfig, DatabaseError } from 'pg';
+import { Client, type ClientConfig } from 'pg';
 import { ReconnectBackoff } from './backoff';
 import { readInBinary } from './binary-rows';
 import { cancelStatement } from './cancel-statement';
+import { isReadOnly, isTooManyConnections } from './sqlstate';
 
 export interface ClientOptions {
   /** The longest time to wait for the response to a statement, in milliseconds. */
@@ -11,6 +12,11 @@ export interface ClientOptions {
    * plans them once.
    */
   readonly named: boolean;
+  /**
+   * Called when the server refuses a connection because there are too many. Returns true if the pool has
+   * others, for which callers wait.
+   */
+  readonly onTooMany?: () => boolean;
 }
 
 type Query = (statement: object, onResult: (error: Error | null, result: unknown) => void) => void;
@@ -22,19 +28,20 @@ type Query = (statement: object, onResult: (error: Error | null, result: unknown
  * does not hand it out again. Only the calling conventions of Kysely and pg-pool are supported: `query` with a text and
  * values returns a promise, `connect` takes a callback.
  */
-export function clientClass({ answerTimeoutMs, named }: ClientOptions): typeof Client {
+export function clientClass({ answerTimeoutMs, named, onTooMany }: ClientOptions): typeof Client {
   const reconnect = new ReconnectBackoff();
   return class extends Client {
     constructor(config?: ClientConfig) {
       super(config);
       readInBinary(this);
       const connect = this.connect.bind(this) as (callback: (error?: Error) => void) => void;
-      const attempt = (callback: (error?: Error) => void) => reconnect.attempt(connect, callback);
+      const isOutage = (error: Error) => !(isTooManyConnections(error) && onTooMany?.());
+      const attempt = (callback: (error?: Error) => void) => reconnect.attempt(connect, callback, isOutage);
       this.connect = attempt as typeof this.connect;
       const query = this.query.bind(this) as Query;
       this.query = ((text: string, values: readonly unknown[] = []) => {
         const asBinary = values.length > 0 ? { name: named ? nameOf(text) : undefined, binary: true } : {};
-        return resultOf(this, query, { text, values, ...asBinary }, answerTimeoutMs);
+        return resultOf(this, query, { text, values, ...asBinary }, answerTimeoutMs, () => reconnect.failedLater());
       }) as typeof this.query;
     }
   };
@@ -43,9 +50,6 @@ export function clientClass({ answerTimeoutMs, named }: ClientOptions): typeof C
 /** The last part of the wait for a response, in milliseconds. It begins when the process runs. */
 const LAST_WAIT_MS = 1000;
 
-/** SQLSTATE read_only_sql_transaction. After a failover, a session of the former primary gives it for ever. */
-const READ_ONLY = '25006';
-
 /**
  * Returns a promise of the result, with a timeout after which the client is ended, like pg's own promise and its query_timeout. pg
  * is not used for both, because it assigns a function to a property of the statement, and V8
@@ -53,7 +57,13 @@ const READ_ONLY = '25006';
  * surrounding function was optimized. Everything that it references would then live until the next
  * full collection: the rows, the parameters, and the 64 KiB buffers of which they are slices.
  */
-function resultOf(client: Client, query: Query, statement: object, timeoutMs: number): Promise<unknown> {
+function resultOf(
+  client: Client,
+  query: Query,
+  statement: object,
+  timeoutMs: number,
+  onReadOnly: () => void,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
     let isAnswered = false;
     let late = setTimeout(() => {
@@ -70,7 +80,10 @@ function resultOf(client: Client, query: Query, statement: object, timeoutMs: nu
       isAnswered = true;
       clearTimeout(late);
       if (error) {
-        if (error instanceof DatabaseError && error.code === READ_ONLY) end(client);
+        if (isReadOnly(error)) {
+          end(client);
+          onReadOnly();
+        }
         reject(error);
       } else resolve(result);
     });
