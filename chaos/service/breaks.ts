@@ -19,6 +19,8 @@ export interface Break {
   readonly implied: readonly Promised[];
   readonly workload?: Partial<Workload>;
   readonly timing?: Partial<Timing>;
+  /** The faults without which it is not detected. Default: none. */
+  readonly faults?: readonly string[];
 }
 
 /** The full claim, and the fast claims that are tried first. */
@@ -56,7 +58,7 @@ const CONTENTION: Partial<Workload> = {
   doubleShare: 0,
 };
 
-/** All breaks, by name. Each changes nothing else, and none needs an injected fault to be detected. */
+/** All breaks, by name. Each changes nothing else. */
 export const BREAKS: Readonly<Record<string, Break>> = {
   'no-lock': {
     why: 'Without the locking clause, and with an answer of the selected instead of the deleted rows, two claims that read the same snapshot hand out the same coins.',
@@ -144,6 +146,27 @@ taken AS (
     expected: 'order',
     implied: [],
     workload: { maxBatch: 5 },
+  },
+  'repeat-in-batch': {
+    why: 'A batch keeps what it handed out although it contains a repeat, whose coins stay in stock behind younger ones.',
+    edits: [{ file: CLAIM_MANY_FAST, from: 'HAVING min(i.item)', to: 'HAVING false AND min(i.item)' }],
+    expected: 'order',
+    implied: [],
+    workload: { ...CONTENTION, requesters: 4, besideShare: 0.5 },
+  },
+  'late-connection': {
+    why: 'A connection whose response did not come in time goes back to the pool, and goes on failing calls.',
+    edits: [
+      {
+        file: 'database/client.js',
+        from: `end(client);
+                (0, cancel_statement_1.cancelStatement)(client);`,
+        to: '',
+      },
+    ],
+    expected: 'available',
+    implied: [],
+    faults: ['database connections silenced'],
   },
   'serializable-no-retry': {
     why: 'Under SERIALIZABLE, claims on one target abort each other, and without a retry the caller gets the error.',

@@ -151,6 +151,7 @@ export class Requester extends Loop {
     const { random } = this;
     const { workload } = this.context;
     if (random.chance(workload.repeatShare) && (await this.#repeatAnswered())) return;
+    if (random.chance(workload.besideShare) && (await this.#repeatBeside())) return;
     const size = random.chance(workload.batchShare) ? random.between(2, workload.maxBatch) : 1;
     const asBatch = size > 1 || random.chance(0.05);
     const items = Array.from({ length: size }, () => this.#newItem());
@@ -208,12 +209,35 @@ export class Requester extends Loop {
   }
 
   async #repeatAnswered(): Promise<boolean> {
+    const items = this.#pickAnswered();
+    if (items.length === 0) return false;
+    await this.caller.fetch(this.anyServer(), items, this.deadlineMs);
+    return true;
+  }
+
+  /** Sends an answered request again together with new ones for the same coins, and then one more. */
+  async #repeatBeside(): Promise<boolean> {
+    const [known] = this.#pickAnswered();
+    if (!known) return false;
+    const server = this.anyServer();
+    const { targetUserId, category } = known;
+    const fetchOne = async (): Promise<void> => {
+      const item = { targetUserId, category, count: 1, allowLower: false, requestId: randomUUID() };
+      const begin = this.context.recorder.now();
+      await this.#untilAnswered(await this.caller.fetch(server, [item], this.deadlineMs, false), begin, false);
+    };
+    // The first one keeps the service busy, so that the others share a statement.
+    const first = fetchOne();
+    await Promise.all([first, this.caller.fetch(server, [known], this.deadlineMs, false), fetchOne(), fetchOne()]);
+    await fetchOne();
+    return true;
+  }
+
+  /** Returns the items of an answered request that is certainly remembered. */
+  #pickAnswered(): readonly FetchItem[] {
     const { recorder, timing } = this.context;
     this.#answered = this.#answered.filter(({ begin }) => recorder.now() - begin < retryWindow(timing));
-    const known = this.random.pick(this.#answered);
-    if (!known || known.items.length === 0) return false;
-    await this.caller.fetch(this.anyServer(), known.items, this.deadlineMs);
-    return true;
+    return this.random.pick(this.#answered)?.items ?? [];
   }
 }
 

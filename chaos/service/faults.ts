@@ -11,7 +11,7 @@ interface FaultKind {
   /** The relative frequency. */
   readonly weight: number;
   /** The component that it affects. A component has at most one fault at a time. */
-  readonly hits: 'front' | 'back' | 'service' | 'postgres';
+  readonly hits: 'front' | 'back' | 'service' | 'postgres' | 'snapshot';
   /** Injects the fault, and resolves when it is repaired. */
   readonly run: (testBed: TestBed, server: number, chance: { random: Random; maxPauseMs: Millis }) => Promise<void>;
 }
@@ -72,7 +72,25 @@ const FAULTS: readonly FaultKind[] = [
     hits: 'back',
     run: (testBed, server, chance) => dropReplies(backOf(testBed, server), chance),
   },
+  {
+    name: 'database connections silenced',
+    weight: 3,
+    hits: 'back',
+    run: (testBed, server, { random }) => silence(backOf(testBed, server), random),
+  },
+  {
+    name: 'snapshot held',
+    weight: 2,
+    hits: 'snapshot',
+    run: async (testBed, _, { random }) => testBed.local?.postgres.holdSnapshot(random.between(500, 5000)),
+  },
 ];
+
+/**
+ * The longest time for which a service keeps a silent connection: until it is idle for 10 s, or has not responded in
+ * time. One that it keeps longer goes on failing calls after the fault.
+ */
+const MAX_SILENCE_MS = 15_000;
 
 /** The kind of history entry that covers the time in which clients reconnect. It is not an injected fault. */
 export const RECONNECTING = 'clients reconnecting';
@@ -84,9 +102,11 @@ export async function injectFaults(
   testBed: TestBed,
   recorder: Recorder,
   random: Random,
-  plan: { durationMs: Millis; everyMs: Millis; maxPauseMs: Millis },
+  plan: { durationMs: Millis; everyMs: Millis; maxPauseMs: Millis; only?: readonly string[] | undefined },
 ): Promise<void> {
-  const kinds = FAULTS.filter((kind) => testBed.local || kind.hits === 'front');
+  const kinds = FAULTS.filter((kind) => testBed.local || kind.hits === 'front').filter(
+    (kind) => plan.only?.includes(kind.name) ?? true,
+  );
   const pool = kinds.flatMap((kind) => Array.from({ length: kind.weight }, () => kind));
   const busy = new Set<string>();
   const running: Promise<void>[] = [];
@@ -94,12 +114,13 @@ export async function injectFaults(
   while (recorder.now() < until) {
     const kind = random.pick(pool);
     const server = random.between(0, testBed.fronts.length - 1);
-    const place = kind?.hits === 'postgres' ? 'postgres' : `${kind?.hits} ${server}`;
+    const isShared = kind?.hits === 'postgres' || kind?.hits === 'snapshot';
+    const place = isShared ? kind.hits : `${kind?.hits} ${server}`;
     if (kind && !busy.has(place)) {
       busy.add(place);
       const chance = { random: random.fork(), maxPauseMs: plan.maxPauseMs };
       const start = recorder.now();
-      const about = kind.hits === 'postgres' ? { kind: kind.name } : { kind: kind.name, server };
+      const about = isShared ? { kind: kind.name } : { kind: kind.name, server };
       // Until it is repaired, the fault may explain any failure.
       const fault: { -readonly [Key in keyof Fault]: Fault[Key] } = { ...about, start, end: Number.MAX_SAFE_INTEGER };
       recorder.faults.push(fault);
@@ -142,6 +163,11 @@ async function pause(link: TcpLink | undefined, chance: { random: Random; maxPau
   await setTimeout(chance.random.between(100, chance.maxPauseMs));
   if (chance.random.chance(0.5)) link?.cut();
   link?.flow();
+}
+
+async function silence(link: TcpLink | undefined, random: Random): Promise<void> {
+  const open = link?.silence(() => random.chance(0.5));
+  for (let waitedMs = 0; open && open() > 0 && waitedMs < MAX_SILENCE_MS; waitedMs += 100) await setTimeout(100);
 }
 
 async function dropReplies(link: TcpLink | undefined, { random }: { random: Random }): Promise<void> {

@@ -30,8 +30,9 @@ const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 2
               than 20 s) and, in DATABASE_URL, its database for the final tables. The service must
               run with AQM_LIMITS=off`;
 
-/** The duration of a run with --break. A broken promise shows within seconds. */
+/** The duration of a run with --break. A broken promise shows within seconds, unless it needs a fault. */
 const BREAK_MS = 5000;
+const BREAK_WITH_FAULTS_MS = 25_000;
 
 const { values } = parseArgs({
   options: {
@@ -103,15 +104,18 @@ async function whole(): Promise<number> {
 }
 
 /** Runs with one broken promise. @returns true if exactly that promise was reported */
-async function broken(name: string, { edits, expected, implied, workload, timing, why }: Break): Promise<boolean> {
+async function broken(
+  name: string,
+  { edits, expected, implied, workload, timing, faults, why }: Break,
+): Promise<boolean> {
   const copy = brokenCopy(edits);
   const times = { ...TIMING, ...timing };
   const plan: Plan = {
-    durationMs: BREAK_MS,
+    durationMs: faults ? BREAK_WITH_FAULTS_MS : BREAK_MS,
     seed: positive('seed'),
     workload: { ...WORKLOAD, requesters: positive('clients'), ...workload },
     timing: times,
-    faultWindows: undefined,
+    faultWindows: faults && { lastMs: 1000, everyMs: 200, calmMs: 8000, only: faults },
     onProgress,
   };
   try {

@@ -55,6 +55,21 @@ export class ManagedPostgres {
     await this.#query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aqm-coin'");
   }
 
+  /** Reads the stock in a transaction that stays open for a while, as a long report does. Dead rows must be kept for it. */
+  async holdSnapshot(durationMs: number): Promise<void> {
+    const client = new Client({ connectionString: this.url, connectionTimeoutMillis: 2000 });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM coin_stock');
+      await setTimeout(durationMs);
+    } catch {
+      // PostgreSQL was killed meanwhile.
+    } finally {
+      await client.end().catch(() => {});
+    }
+  }
+
   /** Resolves when it answers queries. */
   async healed(): Promise<void> {
     for (;;) {

@@ -18,7 +18,15 @@ export interface Plan {
   readonly workload: Workload;
   readonly timing: Timing;
   /** The windows in which faults are injected. undefined: none. */
-  readonly faultWindows: { readonly lastMs: Millis; readonly everyMs: Millis; readonly calmMs: Millis } | undefined;
+  readonly faultWindows:
+    | {
+        readonly lastMs: Millis;
+        readonly everyMs: Millis;
+        readonly calmMs: Millis;
+        /** The names of the faults; undefined: all. */
+        readonly only?: readonly string[];
+      }
+    | undefined;
   readonly onProgress: (recorder: Recorder) => void;
 }
 
@@ -96,6 +104,7 @@ async function runSchedule(
       durationMs,
       everyMs: faultWindows.everyMs,
       maxPauseMs: timing.maxPauseMs,
+      only: faultWindows.only,
     });
     context.faultsActive = false;
     const start = recorder.now();

@@ -13,6 +13,7 @@ interface Pair {
   readonly near: Socket;
   /** undefined if the connection arrived while the link was paused, until it is resumed. */
   far: Socket | undefined;
+  isSilent: boolean;
 }
 
 /** Is a TCP proxy that can fail like a network. */
@@ -71,6 +72,16 @@ export class TcpLink {
     this.#mode = 'replies-dropped';
   }
 
+  /**
+   * Discards, from now on, whatever is sent on the connections that `pick` chooses, without ending them: a router forgot
+   * them. Others and new ones flow. @returns a function that counts those of them that are still open
+   */
+  silence(pick: () => boolean): () => number {
+    const silent = [...this.#pairs].filter(pick);
+    for (const pair of silent) pair.isSilent = true;
+    return () => silent.filter((pair) => this.#pairs.has(pair)).length;
+  }
+
   /** Resumes. Bytes and connections that waited in the paused link pass first. */
   flow(): void {
     this.#mode = 'flowing';
@@ -88,7 +99,7 @@ export class TcpLink {
   }
 
   #accept(near: Socket): void {
-    const pair: Pair = { near, far: undefined };
+    const pair: Pair = { near, far: undefined, isSilent: false };
     this.#pairs.add(pair);
     near.on('error', () => {}).on('close', () => this.#end(pair));
     near.pause();
@@ -104,9 +115,11 @@ export class TcpLink {
     const far = dial({ ...this.#target, noDelay: true });
     pair.far = far;
     far.on('error', () => {}).on('close', () => this.#end(pair));
-    near.on('data', (bytes) => this.#pass(bytes, near, far));
+    near.on('data', (bytes) => {
+      if (!pair.isSilent) this.#pass(bytes, near, far);
+    });
     far.on('data', (bytes) => {
-      if (this.#mode !== 'replies-dropped') this.#pass(bytes, far, near);
+      if (this.#mode !== 'replies-dropped' && !pair.isSilent) this.#pass(bytes, far, near);
     });
     near.on('end', () => far.end());
     far.on('end', () => near.end());

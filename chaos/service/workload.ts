@@ -27,6 +27,8 @@ export interface Workload {
   readonly doubleShare: number;
   /** The share of steps that repeat an answered request. */
   readonly repeatShare: number;
+  /** The share of steps that repeat an answered request at the same moment as others fetch the same coins. */
+  readonly besideShare: number;
   /** The share of coins that stop being handed out within seconds. */
   readonly fadingShare: number;
   /** The share of stock checks after which an owner uploads earlier coins again. */
@@ -51,6 +53,7 @@ export const WORKLOAD: Workload = {
   unnamedShare: 0.03,
   doubleShare: 0.03,
   repeatShare: 0.08,
+  besideShare: 0.08,
   fadingShare: 0.04,
   reuploadShare: 0.2,
   maxCount: 3,

@@ -174,6 +174,26 @@ describe('order', () => {
     expect(story().fetch([2, 3], { allowLower: true, count: 2 }, ['s:s', 'a']).broken()).toEqual(['order']);
     expect(story().fetch([2, 3], { count: 2 }, ['a', 's:s']).broken()).toContain('order');
   });
+  test('past a repeat in flight, and past calls that got all they asked for', () => {
+    const stocked = () => new Story().upload([0, 1], ['a']).upload([2, 3], ['b', 'c', 'd', 'e', 'f', 'g', 'h', 'i']);
+    const repeated = stocked()
+      .upload([0, 1], ['r'], undefined, SILVER)
+      .fetch([4, 5], { requestId: 'r', category: SILVER }, ['s:r']);
+    repeated.fetch([6, 9], { requestId: 'r', category: SILVER }, ['s:r']).fetch([6, 9], {}, ['b'], 'carol');
+    expect(repeated.fetch([10, 11], {}, ['a']).broken()).toEqual(['order']);
+    const beside = stocked().fetch([4, 7], { count: 2 }, ['c', 'd']).fetch([4, 7], {}, ['b'], 'carol');
+    expect(beside.fetch([8, 9], {}, ['a']).broken()).toEqual(['order']);
+  });
+  test('its clean twins: a repeat at another service; a call that may have run short', () => {
+    const stocked = () =>
+      new Story().upload([0, 1], ['a', 'r']).upload([2, 3], ['b', 'c', 'd', 'e', 'f', 'g', 'h', 'i']);
+    const elsewhere = stocked().fetch([4, 5], { requestId: 'r' }, ['a']);
+    elsewhere.at(1).fetch([6, 9], { requestId: 'r' }, ['a']).at(0).fetch([6, 9], {}, ['b'], 'carol');
+    expect(elsewhere.fetch([10, 11], {}, ['r']).broken()).toEqual([]);
+    const scarce = new Story().upload([0, 1], ['a']).upload([2, 3], ['b', 'c', 'd']);
+    scarce.fetch([4, 7], { count: 2 }, ['c', 'd']).fetch([4, 7], {}, ['b'], 'carol');
+    expect(scarce.fetch([8, 9], {}, ['a']).broken()).toEqual([]);
+  });
   test('its clean twins: in order; by answers that overlap; by uploads that overlap; past a call in flight', () => {
     const story = () => new Story().upload([0, 1], ['a']).upload([2, 3], ['b']);
     expect(story().fetch([4, 5], {}, ['a']).fetch([6, 7], {}, ['b']).broken()).toEqual([]);

@@ -18,6 +18,13 @@ export class Story {
   readonly #stock = new Map<string, { userId: string; keyId: string; inStock: boolean }>();
   readonly #fetches: FinalTables['fetches'][number][] = [];
   readAt = 100_000;
+  #server = 0;
+
+  /** The service of the calls that follow. */
+  at(server: number): this {
+    this.#server = server;
+    return this;
+  }
 
   upload(
     span: Span,
@@ -94,7 +101,14 @@ export class Story {
 
   #facts(start: number, end: number, failed: boolean, reason = 'DATABASE_UNAVAILABLE') {
     const failure = { code: 'UNAVAILABLE', reason };
-    return { call: this.calls.length, client: 'test', server: 0, start, end, ...(failed ? { failure } : {}) };
+    return {
+      call: this.calls.length,
+      client: 'test',
+      server: this.#server,
+      start,
+      end,
+      ...(failed ? { failure } : {}),
+    };
   }
 }
 

@@ -1,11 +1,6 @@
 import { type CoinCategory, InventoryCount } from '../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 
-const SECOND = 1000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
-
 /** The largest size of each list in a request, and the largest number of coins in one fetch. */
 export const LIMITS = {
   coinsPerUpload: 100,
@@ -16,10 +11,10 @@ export const LIMITS = {
   graceHours: 8760,
 } as const;
 
-/** Lifetime of a coin from its upload, in milliseconds. It is the default and, with the clock skew added, the maximum. */
-export const COIN_LIFETIME_MS = 23 * DAY;
-/** The largest difference by which a device's clock may be ahead of the service's, in milliseconds. */
-export const CLOCK_SKEW_MS = 5 * MINUTE;
+/** Lifetime of a coin from its upload, in seconds. It is the default and, with the clock skew added, the maximum. */
+export const COIN_LIFETIME_S = 23 * 24 * 3600;
+/** The largest difference by which a device's clock may be ahead of the database's, in seconds. */
+export const CLOCK_SKEW_S = 5 * 60;
 /** The server stops handing a coin out this long before its expire_time, in seconds. */
 export const HAND_OUT_MARGIN_S = 24 * 3600;
 /** A vault keeps the private half this long after expire_time, in seconds. A spent id is remembered as long. */

@@ -141,7 +141,7 @@ export class CoinServer {
     this.#fetchDelay.store = store;
     for (const definition of COIN_DEFINITIONS) this.#server.removeService(definition);
     this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {
-      uploadCoins: unary(options, uploadCoins(store, limits, now)),
+      uploadCoins: unary(options, uploadCoins(store, limits)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
       batchFetchCoins: unary(options, batchFetchCoins(store, limits)),
       getInventoryCount: unary(options, getInventoryCount(store)),

@@ -21,7 +21,7 @@ export interface Verdict {
 export function check(history: History, final: FinalTables, rules: Rules): Verdict {
   const requests = groupRequests(history, rules);
   const { coins, appeared } = followCoins(history, requests, final);
-  const holders = new Holders(requests, rules);
+  const holders = new Holders(coins.values(), requests, rules);
   const { balance, ...conservation } = checkConservation(history, coins, requests, final, appeared, rules);
   const findings = [
     checkOnce(coins, requests, final),

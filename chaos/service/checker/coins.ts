@@ -1,4 +1,4 @@
-import type { FinalTables, History, Millis, UploadCall } from '../history';
+import type { FinalTables, History, Millis, Rules, UploadCall } from '../history';
 import { categoryName, type Request, type Take } from './requests';
 
 /** The life of one coin during the run. */
@@ -49,6 +49,15 @@ export function isBefore(a: CoinLife, b: CoinLife): boolean {
 /** True if more than one upload inserted the coin, so that its position in the queue is unknown. */
 export function isReinserted(coin: CoinLife): boolean {
   return coin.uploads.filter(({ outcome }) => outcome === 'INSERTED').length > 1;
+}
+
+/** Returns the time before which the coin was certainly available. */
+export function staysUntil(coin: CoinLife, rules: Rules): Millis {
+  const taken = Math.min(...coin.takes.map((take) => take.from));
+  const unknown = coin.takes.length === 0 && coin.atEnd !== 'in stock' ? Number.NEGATIVE_INFINITY : taken;
+  // A purged coin was no longer handed out. A coin that vanished otherwise is the concern of the check of conservation.
+  if (coin.atEnd === 'gone' && coin.takes.length === 0) return coin.handOutEnd - rules.skewMs;
+  return Math.min(unknown, coin.handOutEnd - rules.skewMs);
 }
 
 /**

@@ -8,7 +8,7 @@ import { categoryName, type Request, type Take } from './requests';
  * Checks the order of hand-outs. Within one answer, categories must run from best to lowest, all of them requested, and
  * within a category the oldest upload must come first. Between answers whose calls did not overlap, the later one must
  * not contain a coin that was uploaded before one in the earlier answer, unless a third call in flight may have held it
- * at that time.
+ * at that time and given it back (Holders.mayGiveBack).
  */
 export function checkOrder(
   coins: ReadonlyMap<string, CoinLife>,
@@ -92,9 +92,12 @@ function betweenAnswers(queue: readonly { take: Take; lives: CoinLife[] }[], hol
   return breaches;
 }
 
-/** True if another call in flight may have held coins briefly, so that this one skipped them. */
+/** True if another call in flight may have held coins briefly and given them back, so that this one skipped them. */
 function mayHaveSkipped({ request, attempt, from, to }: Take, lives: readonly CoinLife[], holders: Holders): boolean {
   const categories = [...new Set(lives.map((life) => life.category))];
   const inFlight = holders.during(request.item.targetUserId, categories, from, to);
-  return [...inFlight].some((holder) => holder.transient > 0 && holder.attempt !== attempt);
+  for (const holder of inFlight) {
+    if (holder.attempt !== attempt && holders.mayGiveBack(holder, attempt.call.server)) return true;
+  }
+  return false;
 }

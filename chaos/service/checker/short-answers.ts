@@ -1,6 +1,6 @@
 import type { Millis, Rules } from '../history';
 import type { Finding } from './breach';
-import { type CoinLife, describeCoin, isReinserted } from './coins';
+import { type CoinLife, describeCoin, isReinserted, staysUntil } from './coins';
 import type { Holder, Holders } from './holders';
 import { type Attempt, categoryName, type Request } from './requests';
 
@@ -30,7 +30,7 @@ export function checkShortAnswers(
 ): Finding {
   const queues = new Map<string, { coin: CoinLife; from: Millis; to: Millis }[]>();
   for (const coin of coins.values()) {
-    const to = leavesStock(coin, rules);
+    const to = staysUntil(coin, rules);
     if (isReinserted(coin) || !(coin.uploadEnd < to)) continue;
     const key = `${coin.userId} ${coin.category}`;
     const queue = queues.get(key) ?? [];
@@ -57,15 +57,6 @@ export function checkShortAnswers(
   return { promise: 'short', checked: shorts.length, unit: 'short answers', breaches };
 }
 
-/** Returns the time before which the coin was certainly available. */
-function leavesStock(coin: CoinLife, rules: Rules): Millis {
-  const taken = Math.min(...coin.takes.map((take) => take.from));
-  const unknown = coin.takes.length === 0 && coin.atEnd !== 'in stock' ? Number.NEGATIVE_INFINITY : taken;
-  // A purged coin was no longer handed out. A coin that vanished otherwise is the concern of the check of conservation.
-  if (coin.atEnd === 'gone' && coin.takes.length === 0) return coin.handOutEnd - rules.skewMs;
-  return Math.min(unknown, coin.handOutEnd - rules.skewMs);
-}
-
 function shortAnswers(request: Request): ShortAnswer[] {
   const found: ShortAnswer[] = [];
   const firstStart = request.attempts[0]?.start ?? 0;
@@ -87,7 +78,8 @@ function shortAnswers(request: Request): ShortAnswer[] {
 
 function mayBeHeld({ request, attempt, categories, from, to, filledUp }: ShortAnswer, holders: Holders): number {
   let held = 0;
-  const amount = (holder: Holder) => (filledUp ? Math.max(holder.spare, holder.transient) : holder.spare);
+  const amount = ({ spare, transient, isRepeat, attempt: { item } }: Holder) =>
+    filledUp ? Math.max(spare, transient, isRepeat ? item.count : 0) : spare;
   for (const holder of holders.during(request.item.targetUserId, categories, from, to)) {
     if (holder.attempt !== attempt) held += amount(holder);
   }

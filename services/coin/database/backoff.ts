@@ -47,8 +47,9 @@ export class ReconnectBackoff {
   /**
    * Connects with `connect`, or calls `callback` with PausedError, but never before this method
    * returns.
+   * @param isOutage false for an error after which other callers may go on connecting
    */
-  attempt(connect: Connect, callback: (error?: Error) => void): void {
+  attempt(connect: Connect, callback: (error?: Error) => void, isOutage: (error: Error) => boolean = () => true): void {
     if (this.#failures > 0 && (this.#isAttempted || this.#now() < this.#pausedUntil)) {
       setImmediate(callback, new PausedError(this.#latestError));
       return;
@@ -56,10 +57,15 @@ export class ReconnectBackoff {
     const before = this.#failures;
     this.#isAttempted = true;
     connect((error) => {
-      if (error) this.#failed(before, error);
+      if (error && isOutage(error)) this.#failed(before, error);
       else this.#failures = 0;
       callback(error);
     });
+  }
+
+  /** Records that a connection which was opened cannot be used, like a failed attempt. */
+  failedLater(error: Error): void {
+    if (this.#now() >= this.#pausedUntil) this.#failed(this.#failures, error);
   }
 
   /** Records a failure. Of attempts that ran at the same time, only the first failure counts. */

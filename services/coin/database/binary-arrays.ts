@@ -17,6 +17,7 @@ type ArrayOf<Value> = <Item>(items: readonly Item[], from: (item: Item) => Value
 export const uuids: ArrayOf<string> = arrayOf(2950, 16, writeUuid);
 export const integers: ArrayOf<number> = arrayOf(23, 4, (bytes, at, value) => bytes.writeInt32BE(value, at));
 export const smallints: ArrayOf<number> = arrayOf(21, 2, (bytes, at, value) => bytes.writeInt16BE(value, at));
+export const bigints: ArrayOf<bigint> = arrayOf(20, 8, (bytes, at, value) => bytes.writeBigInt64BE(value, at));
 export const booleans: ArrayOf<boolean> = arrayOf(16, 1, (bytes, at, value) => bytes.writeUInt8(value ? 1 : 0, at));
 
 /**

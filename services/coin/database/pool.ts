@@ -4,6 +4,7 @@ import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
 import { QueueDelayEstimate } from './queue-delay-estimate';
 import type { DB } from './schema';
+import { isTooManyConnections } from './sqlstate';
 
 /**
  * A pool of connections with the types of the tables (schema.ts), or one transaction on a
@@ -46,7 +47,8 @@ export interface PoolCounts {
 
 /**
  * Opens a pool of connections. A lost connection is replaced when it is needed again, with growing
- * pauses while that fails.
+ * pauses while that fails. If the server grants fewer connections than `poolSize`, callers wait for
+ * those that there are.
  * @param onLost receives the error of each lost connection, and of the first one that could not be opened
  * @param waiting measures the waits while all connections are busy
  * @param onPool receives the counts of the pool
@@ -76,8 +78,10 @@ export function openDatabase(
       answerTimeoutMs: settings.statementTimeoutMs + 1000,
       named: settings.preparedStatements,
       onConnectFailure: (error) => onLost(error, false),
+      onTooMany: () => size.shrink(),
     }),
   });
+  const size = new GrantedSize(pool, settings.poolSize);
   onPool(pool);
   // A broken connection emits an error: an idle one on the pool, a busy one on itself (and its
   // query fails). Without listeners, either would end the process.
@@ -87,10 +91,53 @@ export function openDatabase(
     client.on('error', lost);
   });
   const connect = pool.connect.bind(pool) as () => Promise<PoolClient>;
-  const isBusy = () => pool.idleCount === 0 && pool.totalCount >= settings.poolSize;
-  const measured = () => (isBusy() ? waiting.until(connect()) : connect());
+  /** Waits for one of the connections that there are if the server refuses another one. */
+  const connectOrWait = async (): Promise<PoolClient> => {
+    for (;;) {
+      try {
+        return await (size.isReached ? waiting.until(connect()) : connect());
+      } catch (error) {
+        if (!isTooManyConnections(error) || pool.totalCount === 0) throw error;
+      }
+    }
+  };
+  const measured = () => (pool.idleCount > 0 ? connect() : connectOrWait());
   pool.connect = measured as typeof pool.connect;
   return new Kysely({ dialect: new Dialect({ pool }) });
+}
+
+/** The time after which a pool that the server kept from growing tries again, in milliseconds. */
+const GROW_AGAIN_MS = 10_000;
+
+/**
+ * The number of connections that a pool may have: its own maximum, or as many as the server grants. pg-pool
+ * lets callers wait only while it has its maximum, and otherwise fails them when a new connection is refused.
+ */
+class GrantedSize {
+  readonly #pool: Pool;
+  readonly #max: number;
+  #growAt = 0;
+
+  constructor(pool: Pool, max: number) {
+    this.#pool = pool;
+    this.#max = max;
+  }
+
+  /** True if the pool opens no further connection now. */
+  get isReached(): boolean {
+    const { options, totalCount } = this.#pool;
+    if (options.max < this.#max && performance.now() >= this.#growAt) options.max = this.#max;
+    return totalCount >= options.max;
+  }
+
+  /** Called while a connection is refused, which the pool still counts. Returns false if there are no others. */
+  shrink(): boolean {
+    const others = this.#pool.totalCount - 1;
+    if (others < 1) return false;
+    this.#pool.options.max = Math.min(this.#pool.options.max, others);
+    this.#growAt = performance.now() + GROW_AGAIN_MS;
+    return true;
+  }
 }
 
 class Dialect extends PostgresDialect {

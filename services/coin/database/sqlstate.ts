@@ -6,6 +6,10 @@ const LOGIN_REFUSED = [
   '28', // wrong password, no rule in pg_hba.conf, a role that may not log in
   '3D000', // no such database: it was renamed, or is being restored
 ];
+/** Read only: the server is a standby after a failover. A session of the former primary stays so. */
+const READ_ONLY = '25006';
+/** The server, the role or the database has all the connections that it may have. */
+const TOO_MANY_CONNECTIONS = '53300';
 /**
  * SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which a retry, later or
  * elsewhere, may succeed.
@@ -16,7 +20,7 @@ const UNAVAILABLE = [
   '53', // insufficient resources: disk full, out of memory, too many connections
   '57P', // shut down, crashed, starting up
   '58', // system error: I/O
-  '25006', // read only: a standby after a failover
+  READ_ONLY,
 ];
 const TOO_SLOW = [
   '57014', // statement_timeout
@@ -41,6 +45,16 @@ export function toStoreError(error: unknown): unknown {
   // bugs instead.
   const isBug = error instanceof TypeError || error instanceof RangeError;
   return isBug ? error : new DatabaseUnavailableError(error);
+}
+
+/** Returns true if a statement failed because the session is read only. */
+export function isReadOnly(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code === READ_ONLY;
+}
+
+/** Returns true if a connection was refused because there are too many. */
+export function isTooManyConnections(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code === TOO_MANY_CONNECTIONS;
 }
 
 /**

@@ -99,9 +99,17 @@ export async function readDatabaseState(db: Database): Promise<DatabaseState> {
   };
 }
 
-/** Reads the current incarnation alone, which is cheap enough to be done every second. */
+/**
+ * Reads the current incarnation alone, which is cheap enough to be done every second. Locks no row, but PostgreSQL
+ * refuses the attempt where nothing can be written.
+ * @throws DatabaseUnavailableError also if the database is read only
+ */
 export async function readIncarnation(db: Database): Promise<string> {
-  const [row] = await run(db, db.selectNoFrom(currentIncarnation.as('incarnation')));
+  const [row] = await run(
+    db,
+    sql<{ incarnation: string }>`
+SELECT ${currentIncarnation} AS incarnation WHERE NOT EXISTS (SELECT FROM database_life WHERE false FOR UPDATE)`,
+  );
   return row?.incarnation ?? '';
 }
 

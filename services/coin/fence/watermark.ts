@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
-import { COIN_LIFETIME_MS, DELIVERY_WINDOW_S } from '../coin';
+import { COIN_LIFETIME_S, DELIVERY_WINDOW_S } from '../coin';
 import type { DatabaseState } from './database-state';
 import type { DeletedUserLookup, SpentCoin } from './guard';
 import {
@@ -254,7 +254,7 @@ export class Watermark {
   recordDeletions(activation: string | undefined, lookup: DeletedUserLookup, hashes: readonly string[]): Promise<void> {
     this.#ring.replaceUsers(lookup);
     if (activation !== undefined) {
-      const expireTime = new Date(Date.now() + COIN_LIFETIME_MS);
+      const expireTime = new Date(Date.now() + COIN_LIFETIME_S * 1000);
       const latest = hashes.slice(-this.#recordsPerStatement);
       this.#ring.append(
         activation,

@@ -4,9 +4,10 @@ import {
   type UploadCoinsRequest,
   type UploadCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
-import { CLOCK_SKEW_MS, COIN_LIFETIME_MS, categorySpec, LIMITS, type StoredCoin, toInventoryCount } from '../coin';
+import { categorySpec, LIMITS, toInventoryCount } from '../coin';
 import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
+import type { UploadedCoin } from '../store/upload-coins';
 import { AFTER_1970, isAfter1970 } from './times';
 import type { Method } from './unary';
 import { Violations } from './violations';
@@ -15,10 +16,9 @@ import { Violations } from './violations';
 export function uploadCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,
-  now: () => Date,
 ): Method<UploadCoinsRequest, UploadCoinsResponse> {
   return async (request, caller, deadline) => {
-    const coins = validate(request, now());
+    const coins = validate(request);
     const { outcomes, available, epoch } = await limits.upload(caller.userId, coins.length, () =>
       store.uploadCoins(caller.userId, coins, request.databaseEpoch, deadline),
     );
@@ -34,17 +34,17 @@ export function uploadCoins(
   };
 }
 
-function validate(request: UploadCoinsRequest, now: Date): StoredCoin[] {
+/** Checks everything but the end of a coin's lifetime, which the database's clock decides. */
+function validate(request: UploadCoinsRequest): UploadedCoin[] {
   const violations = new Violations();
   violations.listSize('coins', request.coins.length, LIMITS.coinsPerUpload);
   if (request.databaseEpoch !== '') violations.uuid('database_epoch', request.databaseEpoch);
   violations.throwIfAny();
   request.coins.forEach((coin, index) => {
-    validateCoin(violations, `coins[${index}]`, coin, now);
+    validateCoin(violations, `coins[${index}]`, coin);
   });
   violations.throwIfAny();
-  const defaultExpireTime = new Date(now.getTime() + COIN_LIFETIME_MS);
-  return request.coins.map(({ keyId, coinCategory, publicKey, signature, expireTime = defaultExpireTime }) => ({
+  return request.coins.map(({ keyId, coinCategory, publicKey, signature, expireTime }) => ({
     keyId: keyId.toLowerCase(),
     coinCategory,
     publicKey,
@@ -53,7 +53,7 @@ function validate(request: UploadCoinsRequest, now: Date): StoredCoin[] {
   }));
 }
 
-function validateCoin(violations: Violations, path: string, coin: Coin, now: Date): void {
+function validateCoin(violations: Violations, path: string, coin: Coin): void {
   violations.uuid(`${path}.key_id`, coin.keyId);
   violations.category(`${path}.coin_category`, coin.coinCategory);
   const spec = categorySpec(coin.coinCategory);
@@ -61,13 +61,7 @@ function validateCoin(violations: Violations, path: string, coin: Coin, now: Dat
     violations.size(`${path}.public_key`, coin.publicKey, spec.publicKeySize, spec.name);
     violations.size(`${path}.signature`, coin.signature, spec.signatureSize, spec.name);
   }
-  if (coin.expireTime) validateExpireTime(violations, `${path}.expire_time`, coin.expireTime, now);
-}
-
-function validateExpireTime(violations: Violations, field: string, expireTime: Date, now: Date): void {
-  const latest = now.getTime() + COIN_LIFETIME_MS + CLOCK_SKEW_MS;
-  if (!isAfter1970(expireTime)) violations.add(field, AFTER_1970);
-  else if (expireTime.getTime() > latest) {
-    violations.add(field, `must not be later than ${new Date(latest).toISOString()} (23 days from now)`);
+  if (coin.expireTime && !isAfter1970(coin.expireTime)) {
+    violations.add(`${path}.expire_time`, AFTER_1970);
   }
 }

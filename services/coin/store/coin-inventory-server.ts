@@ -1,4 +1,3 @@
-import type { StoredCoin } from '../coin';
 import type { Database } from '../database/pool';
 import type { CountReplica } from '../database/replica';
 import { Deadline } from '../deadline';
@@ -18,7 +17,7 @@ import { whenDue } from './housekeeping/job-lease';
 import { purgeStale } from './housekeeping/purge-stale';
 import { OneAtATime } from './one-at-a-time';
 import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './reconcile-coins';
-import { type UploadAnswer, uploadCoins } from './upload-coins';
+import { type UploadAnswer, type UploadedCoin, uploadCoins } from './upload-coins';
 
 export interface InventoryRules {
   /** The time for which the answer to a fetch is remembered for repeats, in seconds. */
@@ -81,10 +80,10 @@ export class CoinInventoryServer {
     return this.#fetches.waiting;
   }
 
-  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError, UserDeletedError */
+  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError, InvalidFieldError, UserDeletedError */
   async uploadCoins(
     userId: string,
-    coins: readonly StoredCoin[],
+    coins: readonly UploadedCoin[],
     epoch: string,
     deadline = Deadline.NONE,
   ): Promise<UploadAnswer> {

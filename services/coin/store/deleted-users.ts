@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { COIN_LIFETIME_MS, DELIVERY_WINDOW_S } from '../coin';
+import { COIN_LIFETIME_S, DELIVERY_WINDOW_S } from '../coin';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
 import { userHash } from '../database/user-hash';
@@ -11,7 +11,7 @@ import type { DeletedUserLookup } from '../fence/guard';
  * of the deletion expires after its lifetime, and its private half is kept for the delivery window
  * after that. One more day covers clocks that differ.
  */
-export const DELETION_MEMORY_S = COIN_LIFETIME_MS / 1000 + DELIVERY_WINDOW_S + 86_400;
+export const DELETION_MEMORY_S = COIN_LIFETIME_S + DELIVERY_WINDOW_S + 86_400;
 
 /** The time between two readings of the deletions of other services, in milliseconds. */
 const INTERVAL_MS = 1000;

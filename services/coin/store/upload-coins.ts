@@ -1,15 +1,21 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
-import { HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
+import { CLOCK_SKEW_S, COIN_LIFETIME_S, HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
 import type { Database } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
 import { inTransaction } from '../database/transaction';
 import { userHashOf } from '../database/user-hash';
 import type { Deadline } from '../deadline';
-import { EpochChangedError, OverloadedError, UserDeletedError } from '../errors';
+import { EpochChangedError, InvalidFieldError, OverloadedError, UserDeletedError } from '../errors';
 import { type Guard, isVerified, UNVERIFIED } from '../fence/guard';
 import { lockUser } from './user-lock';
+
+/** A coin as its owner uploads it. */
+export interface UploadedCoin extends Omit<StoredCoin, 'expireTime'> {
+  /** Undefined: the coin lifetime from now, by the database's clock. */
+  readonly expireTime: Date | undefined;
+}
 
 export interface UploadAnswer {
   /** One outcome per coin, in the order of the coins. */
@@ -30,14 +36,14 @@ const MAX_ATTEMPTS = 8;
  * lock of the user and sees what the uploads before it stored, so that no number of simultaneous
  * uploads exceeds the stock limit, and none outlives the deletion of the user.
  * @param epoch the epoch that the caller knows; empty: not checked
- * @throws EpochChangedError, UserDeletedError, DatabaseUnavailableError, FencedError,
- *   OverloadedError
+ * @throws InvalidFieldError if a coin would expire after the coin lifetime, by the database's clock; nothing was
+ *   stored then. EpochChangedError, UserDeletedError, DatabaseUnavailableError, FencedError, OverloadedError
  */
 export async function uploadCoins(
   db: Database,
   guard: Guard,
   userId: string,
-  coins: readonly StoredCoin[],
+  coins: readonly UploadedCoin[],
   epoch: string,
   { stockLimit, deadline }: { readonly stockLimit: number; readonly deadline: Deadline },
 ): Promise<UploadAnswer> {
@@ -59,6 +65,7 @@ export async function uploadCoins(
       throw error;
     }
     if (rows[0]?.deleted) throw new UserDeletedError();
+    refuseTooLate(coins, rows);
     const available = new Map<CoinCategory, number>();
     let current = '';
     for (const row of rows) {
@@ -72,6 +79,17 @@ export async function uploadCoins(
     if (pending.length === 0) return { outcomes, available, epoch: current };
   }
   throw new OverloadedError();
+}
+
+/** Throws if the statement stored nothing because of coins that expire too late. */
+function refuseTooLate(coins: readonly UploadedCoin[], [first]: readonly UploadRow[]): void {
+  if (!first) return;
+  const { latest } = first;
+  const description = `must not be later than ${latest.toISOString()} (23 days from now)`;
+  const violations = coins.flatMap(({ expireTime }, index) =>
+    expireTime && expireTime > latest ? { field: `coins[${index}].expire_time`, description } : [],
+  );
+  if (violations.length > 0) throw new InvalidFieldError(violations);
 }
 
 const OUTCOMES = {
@@ -89,6 +107,8 @@ interface UploadRow {
   verified: boolean;
   /** True if the user was deleted. Nothing was stored then. */
   deleted: boolean;
+  /** The latest expire_time. Nothing was stored if a coin had a later one. */
+  latest: Date;
   /** The index of the coin in the batch, from 1; null on the rows about the stock. */
   position: number | null;
   /**
@@ -108,23 +128,35 @@ interface UploadRow {
  *   including those against the hard delete. Rows are inserted in the order of key_id, so that two
  *   uploads of the same ids cannot deadlock. The order of handing out is upload_order: batch number
  *   * 128 + position in the batch.
+ * - The upload has a transaction id before it draws its number, so that others can find out whether
+ *   it is finished (claim/queue-starts.ts). Its rows in coin_stock are written in the order in which
+ *   claims read them, so that neighbours in the queue are in the same blocks.
  * - An id that appears again in one batch is compared with its first appearance.
  * - The stock limit counts rows. Coins that are past handing out would fill it, and every fetch
  *   would step over them, so the upload removes them as the purge does, except those that are
  *   uploaded again, which keep their answer.
  */
-function upload(userId: string, coins: readonly StoredCoin[], epoch: string, stockLimit: number, incarnation: string) {
+function upload(
+  userId: string,
+  coins: readonly UploadedCoin[],
+  epoch: string,
+  stockLimit: number,
+  incarnation: string,
+) {
   return sql<UploadRow>`
 WITH life AS MATERIALIZED (
   SELECT life.*, current AND verified AND NOT deleted AS may_store
   FROM (
     SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(incarnation)} AS verified,
-      EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted
+      EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted,
+      now() + make_interval(secs => ${COIN_LIFETIME_S + CLOCK_SKEW_S}) AS latest
     FROM database_life
   ) life
 ),
 given AS MATERIALIZED (
-  SELECT g.*, row_number() OVER (PARTITION BY key_id ORDER BY position) AS appearance
+  SELECT g.key_id, g.coin_category, g.public_key, g.signature, g.position,
+    coalesce(g.expire_time, now() + make_interval(secs => ${COIN_LIFETIME_S})) AS expire_time,
+    row_number() OVER (PARTITION BY key_id ORDER BY position) AS appearance
   FROM unnest(
     ${coins.map((coin) => coin.keyId)}::uuid[],
     ${coins.map((coin) => coin.coinCategory)}::smallint[],
@@ -190,21 +222,21 @@ fresh AS MATERIALIZED (
   WHERE g.appearance = 1 AND NOT EXISTS (SELECT FROM known k WHERE k.position = g.position)
 ),
 batch AS MATERIALIZED (
-  SELECT nextval('coin_upload_batch') AS number
+  SELECT CASE WHEN pg_current_xact_id() IS NOT NULL THEN nextval('coin_upload_batch') END AS number
 ),
 inserted AS (
   INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
   SELECT ${userId}::uuid, f.key_id, b.number * 128 + f.position, f.expire_time, f.coin_category, f.public_key,
     f.signature
   FROM fresh f, batch b, life
-  WHERE f.outcome = 'inserted' AND life.may_store
+  WHERE f.outcome = 'inserted' AND life.may_store AND (SELECT max(expire_time) FROM given) <= life.latest
   ORDER BY f.key_id
   ON CONFLICT (user_id, key_id) DO NOTHING
   RETURNING key_id, coin_category, upload_order, expire_time
 ),
 stocked AS (
   INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
-  SELECT ${userId}::uuid, coin_category, upload_order, key_id, expire_time FROM inserted
+  SELECT ${userId}::uuid, coin_category, upload_order, key_id, expire_time FROM inserted ORDER BY upload_order
 ),
 judged AS MATERIALIZED (
   SELECT f.key_id, f.coin_category, f.public_key, f.signature,
@@ -212,7 +244,7 @@ judged AS MATERIALIZED (
   FROM fresh f
   LEFT JOIN inserted i USING (key_id)
 )
-SELECT life.epoch, life.verified, life.deleted, answer.*
+SELECT life.epoch, life.verified, life.deleted, life.latest, answer.*
 FROM life
 LEFT JOIN (
   SELECT position::int, outcome, NULL::smallint AS coin_category, NULL::int AS available FROM known

@@ -3,6 +3,7 @@ import type { StoredCoin } from '../../coin';
 import { OverloadedError, RequestIdReusedError } from '../../errors';
 import type { FencingToken, Guard, SpentCoin } from '../../fence/guard';
 import type { ClaimItem } from './claim-item';
+import type { QueueStarts } from './queue-starts';
 
 /**
  * Coins in the order of the contract (higher categories first, then oldest first), or the reason
@@ -53,11 +54,12 @@ export function isUnverified(rows: readonly ClaimRow[]): boolean {
 
 /**
  * Records outside of the database which coins a claim handed out, so that a restored database that
- * lacks them is detected. No caller may receive them before the promise has resolved.
+ * lacks them is detected. No caller may receive them before the promise has resolved. Counts them
+ * for `starts`.
  * @throws UnrecordedError if the record cannot be written
  */
 export function recordHandedOut(
-  guard: Guard,
+  { guard, starts }: { readonly guard: Guard; readonly starts: QueueStarts | undefined },
   token: FencingToken,
   items: readonly ClaimItem[],
   rows: readonly ClaimRow[],
@@ -74,6 +76,7 @@ export function recordHandedOut(
     // transaction, so the last one stands for all.
     else if (index === rows.length - 1) repeat = guard.recordRepeat(token, coin, row.fetch_time);
   });
+  starts?.count(token.incarnation, handedOut);
   return repeat ?? (handedOut.length > 0 ? guard.recordHandedOut(token, handedOut) : NOTHING_RECORDED);
 }
 

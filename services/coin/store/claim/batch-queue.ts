@@ -1,5 +1,5 @@
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
-import { connect } from '../../database/connection';
+import { type Connection, connect } from '../../database/connection';
 import { isLockTimeout } from '../../database/sqlstate';
 import type { Deadline } from '../../deadline';
 import { DomainError } from '../../errors';
@@ -9,13 +9,14 @@ import { measure } from '../../telemetry/metrics';
 import type { QueuedCall } from '../../telemetry/tracing';
 import { type FetchAnswer, fastAnswers, fullAnswer, isUnverified, recordHandedOut } from './answer';
 import { BatchDelayEstimate } from './batch-delay-estimate';
-import type { ClaimContext } from './claim-alone';
-import type { ClaimItem } from './claim-item';
-import { claimManyFast, mayShareBatch } from './claim-many-fast';
+import { type ClaimContext, claimOptions } from './claim-alone';
+import type { ClaimItem, Targets } from './claim-item';
+import { claimManyFast, isOutOfOrder, mayShareBatch } from './claim-many-fast';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { claimUnserved } from './claim-unserved';
 import { finishesWithin } from './concurrency';
+import { findRepeats } from './find-repeats';
 import { QueuedFetch } from './queued-fetch';
 
 /** Upper bounds for one batched statement, and for the wait for it. */
@@ -37,6 +38,11 @@ export interface BatchBounds {
  * response.
  */
 export const MAX_DETACHED = 4;
+/**
+ * The time after a batch that failed because of a repeat during which repeats are found before each
+ * batch, in milliseconds. So a flood of repeats costs a lookup for each batch, and not the batch.
+ */
+const REPEATS_MS = 1000;
 
 /**
  * Runs one batched claim at a time; fetches that arrive meanwhile form the next batch. An isolated
@@ -53,6 +59,8 @@ export class BatchQueue {
   /** The number of fetches that were ever queued. */
   #added = 0;
   #isRunning = false;
+  /** Until this time (of performance.now), repeats are found before each batch. */
+  #repeatsUntil = 0;
 
   constructor(context: ClaimContext, bounds: BatchBounds) {
     this.#context = context;
@@ -114,38 +122,50 @@ export class BatchQueue {
    * it handed out, and answers. The next batch need not wait for the record. Never rejects. The fetches are chosen once there is a connection,
    * so that expired ones are skipped and late ones included.
    * @param chosen the fetches to serve; by default the first ones of the queue
+   * @param isAgain true if an attempt failed because of repeats in the batch
    */
-  async #claimBatch(chosen?: readonly QueuedFetch[]): Promise<void> {
+  async #claimBatch(chosen?: readonly QueuedFetch[], isAgain = false): Promise<void> {
     const { db, guard, targets, graceSeconds } = this.#context;
     const lastWaiting = this.#added;
+    const findsRepeats = isAgain || performance.now() < this.#repeatsUntil;
     let batch = chosen;
     let unserved: QueuedFetch[] = [];
     try {
       await guard.runSpending(async (token) => {
         const connection = await connect(db);
         try {
-          batch = (batch ?? this.#takeBatch()).filter((fetch) => fetch.isStillWaiting());
-          const items = batch.map(({ item }) => item);
+          batch ??= this.#takeBatch();
+          const repeats = twiceIn(batch);
+          if (findsRepeats && batch.length > 1) await addRepeats(repeats, batch, connection, targets);
+          batch = batch.filter((fetch) => fetch.isStillWaiting());
+          const served = repeats.size === 0 ? batch : batch.filter((fetch) => !repeats.has(fetch));
+          unserved = repeats.size === 0 ? [] : batch.filter((fetch) => repeats.has(fetch));
+          const items = served.map(({ item }) => item);
           const [first] = items;
           if (!first) return;
           measure.batch(items.length);
-          const { incarnation } = token;
+          const options = claimOptions(this.#context, token);
           const isFull = items.length === 1 && first.categories.length > 1;
           const claim = isFull
-            ? claimOne(first, { incarnation, targets, graceSeconds, held: 'skip', acceptShort: false })
+            ? claimOne(first, { ...options, graceSeconds, held: 'skip', acceptShort: false })
             : items.length === 1
-              ? claimOneFast(first, { incarnation, targets })
-              : claimManyFast(items, { incarnation, targets });
-          const rows = await connection.execute(claim.compile(), tracesOf(batch));
+              ? claimOneFast(first, options)
+              : claimManyFast(items, options);
+          const rows = await connection.execute(claim.compile(), tracesOf(served));
           if (isUnverified(rows)) return UNVERIFIED;
-          const recorded = recordHandedOut(guard, token, items, rows);
+          const recorded = recordHandedOut(this.#context, token, items, rows);
           const answers = isFull ? [fullAnswer(first, rows, false)] : fastAnswers(items, rows);
-          unserved = answer(batch, answers, recorded);
+          // The repeats come last: one of the same batch is answered once the first one is.
+          unserved.unshift(...answer(served, answers, recorded));
         } finally {
           connection.release();
         }
       });
     } catch (error) {
+      if (batch && isOutOfOrder(error) && !findsRepeats) {
+        this.#repeatsUntil = performance.now() + REPEATS_MS;
+        return this.#claimBatch(batch, true);
+      }
       unserved = await this.#afterFailure(error, batch, lastWaiting);
     }
     void claimUnserved(this.#context, unserved, this.#bounds.stallTimeoutMs);
@@ -202,6 +222,36 @@ export class BatchQueue {
     await this.#claimBatch(batch.slice(0, half));
     await this.#claimBatch(batch.slice(half));
     return [];
+  }
+}
+
+/** Returns the fetches of a batch whose request id another fetch before them has. */
+function twiceIn(batch: readonly QueuedFetch[]): Set<QueuedFetch> {
+  const twice = new Set<QueuedFetch>();
+  const ids = new Set<string>();
+  for (const fetch of batch) {
+    const { isRepeatable, requestId } = fetch.item;
+    if (!isRepeatable) continue;
+    if (ids.has(requestId)) twice.add(fetch);
+    else ids.add(requestId);
+  }
+  return twice;
+}
+
+/** Adds the fetches whose request ids were used before. */
+async function addRepeats(
+  repeats: Set<QueuedFetch>,
+  batch: readonly QueuedFetch[],
+  connection: Connection,
+  targets: Targets,
+): Promise<void> {
+  const query = findRepeats(
+    batch.map(({ item }) => item),
+    targets,
+  );
+  for (const { item } of await connection.execute(query.compile(), tracesOf(batch))) {
+    const fetch = batch[item - 1];
+    if (fetch) repeats.add(fetch);
   }
 }
 

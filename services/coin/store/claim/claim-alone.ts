@@ -5,10 +5,12 @@ import type { Deadline } from '../../deadline';
 import { OverloadedError } from '../../errors';
 import { type FencingToken, type Guard, UNVERIFIED } from '../../fence/guard';
 import { type ClaimRow, type FetchAnswer, fullAnswer, isUnverified, recordHandedOut } from './answer';
-import type { ClaimItem, Targets } from './claim-item';
+import type { ClaimItem, StartOf, Targets } from './claim-item';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { expireRequest } from './expire-request';
+import type { LockWaits } from './lock-waits';
+import type { QueueStarts } from './queue-starts';
 
 /**
  * The maximum number of attempts for one item: after a contended answer, a lost race with its own
@@ -23,6 +25,9 @@ export interface ClaimContext {
   /** The time for which an answer is remembered for repeats, in seconds. */
   readonly graceSeconds: number;
   readonly targets: Targets;
+  readonly lockWaits: LockWaits;
+  /** Undefined if the tables are distributed. */
+  readonly starts: QueueStarts | undefined;
 }
 
 /** The options of one attempt. */
@@ -60,7 +65,14 @@ export async function claimAlone(
   let attempt = first;
   for (let count = 0; count < MAX_ATTEMPTS; count++) {
     try {
-      const rows = await context.guard.runSpending((token) => claimOnce(context, token, item, deadline, attempt));
+      const claim = () => context.guard.runSpending((token) => claimOnce(context, token, item, deadline, attempt));
+      const rows = attempt.held === 'wait' ? await waitForLock(context, item, deadline, claim) : await claim();
+      if (rows === 'locked' || rows === 'again') {
+        attempt = rows === 'locked' ? SHORT : FULL;
+        // Another fetch got an answer, so this one has not failed.
+        count = -1;
+        continue;
+      }
       const answer = fullAnswer(item, rows, attempt.acceptShort);
       if (answer) return answer;
       attempt = WAITING;
@@ -73,25 +85,43 @@ export async function claimAlone(
   throw new OverloadedError();
 }
 
+/** Returns the options that all claim statements have. */
+export function claimOptions({ targets, starts }: ClaimContext, { incarnation }: FencingToken) {
+  const startOf: StartOf = (userId, category) => starts?.of(incarnation, userId, category) ?? 0n;
+  return { incarnation, targets, startOf };
+}
+
+/** Runs a claim that waits for locked coins, or waits for another fetch of the same coins that does. */
+function waitForLock(
+  { lockWaits }: ClaimContext,
+  { userId, categories }: ClaimItem,
+  deadline: Deadline,
+  claim: () => Promise<ClaimRow[]>,
+): Promise<ClaimRow[] | 'locked' | 'again'> {
+  return lockWaits.run(`${userId} ${categories.join()}`, claim, (other) =>
+    deadline.whileWaiting((begin) => other.finally(begin)),
+  );
+}
+
 /**
  * Sends the fast claim, if `isFast`, and the full claim if that returned no row. Records what was
  * handed out.
  */
 async function claimOnce(
-  { db, guard, graceSeconds, targets }: ClaimContext,
+  context: ClaimContext,
   token: FencingToken,
   item: ClaimItem,
   deadline: Deadline,
   { isFast, held, acceptShort }: Attempt,
 ): Promise<ClaimRow[] | typeof UNVERIFIED> {
-  const { incarnation } = token;
+  const { db, graceSeconds } = context;
+  const options = claimOptions(context, token);
   let rows: ClaimRow[] = [];
-  if (isFast && item.categories.length === 1)
-    rows = await run(db, claimOneFast(item, { incarnation, targets }), deadline);
+  if (isFast && item.categories.length === 1) rows = await run(db, claimOneFast(item, options), deadline);
   if (rows.length === 0) {
-    rows = await run(db, claimOne(item, { incarnation, targets, graceSeconds, held, acceptShort }), deadline);
+    rows = await run(db, claimOne(item, { ...options, graceSeconds, held, acceptShort }), deadline);
   }
   if (isUnverified(rows)) return UNVERIFIED;
-  await recordHandedOut(guard, token, [item], rows);
+  await recordHandedOut(context, token, [item], rows);
   return rows;
 }

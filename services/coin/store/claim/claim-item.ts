@@ -25,3 +25,9 @@ export interface ClaimItem {
  * one user_id, and rows are found by their key.
  */
 export type Targets = 'one' | 'several';
+
+/**
+ * Returns the upload_order before which the user has no coin of the category, and will have none
+ * (queue-starts.ts).
+ */
+export type StartOf = (userId: string, category: CoinCategory) => bigint;

@@ -1,10 +1,11 @@
 import { CompiledQuery } from 'kysely';
+import { DatabaseError } from 'pg';
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../../coin';
-import { booleans, integers, smallints, uuids } from '../../database/binary-arrays';
+import { bigints, booleans, integers, smallints, uuids } from '../../database/binary-arrays';
 import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { ClaimRow } from './answer';
-import type { ClaimItem, Targets } from './claim-item';
+import type { ClaimItem, StartOf, Targets } from './claim-item';
 
 /**
  * Returns the fast claim of several items, of any users and by any requesters: for a batch what
@@ -22,8 +23,13 @@ import type { ClaimItem, Targets } from './claim-item';
  * - On distributed tables an item is served from the first of its categories only, because rows
  *   are found there by the category of their scan.
  * - Records are written in the order of their primary key, and the statement never waits for a
- *   coin, so two statements that meet wait in one direction only. If a record of the same id exists
- *   (an earlier item's too), nothing is deleted for the item.
+ *   coin, so two statements that meet wait in one direction only. If a record of the same id exists,
+ *   nothing is deleted for the item.
+ * - The coins that were picked for such a repeat stay in stock. If later items of its scan got
+ *   younger ones, the statement fails (`isOutOfOrder`) and changes nothing: a call that begins after
+ *   their answers would get the older coins. The caller then leaves the repeats out
+ *   (find-repeats.ts). They are not looked up in every batch, because a plan for that which was made
+ *   while coin_fetch was small would read all of it for each item (docs/adr/0025-order-of-claims.md).
  * - The recorded ids are the answer. They also identify the item, because items share no coin.
  * - If no caller chose an id, no record can exist: all are written, in any order, and the picked
  *   ids are the answer. That saves a tenth of PostgreSQL's time.
@@ -37,7 +43,7 @@ import type { ClaimItem, Targets } from './claim-item';
  */
 export function claimManyFast(
   items: readonly ClaimItem[],
-  options: { readonly incarnation: string; readonly targets: Targets },
+  options: { readonly incarnation: string; readonly targets: Targets; readonly startOf?: StartOf },
 ): { compile(): CompiledQuery<ClaimRow> } {
   const isOneUser = options.targets === 'one';
   const scans = new Map<string, Scan>();
@@ -57,6 +63,7 @@ export function claimManyFast(
     throw new RangeError('a statement for one user was given items of several');
   }
   const hasFallback = distinct.some(({ categories }) => categories.length > 1);
+  const startOf = options.startOf ?? (() => 0n);
   const values = [
     isOneUser ? distinct[0]?.userId : uuids(distinct, ({ userId }) => userId),
     hasFallback
@@ -71,6 +78,9 @@ export function claimManyFast(
     smallints(items, ({ count }) => count),
     booleans(items, ({ allowLowerCategories }) => allowLowerCategories),
     options.incarnation,
+    hasFallback
+      ? distinct.map(({ userId, categories }) => `{${categories.map((category) => startOf(userId, category)).join()}}`)
+      : bigints(distinct, ({ userId, categories }) => startOf(userId, categories[0] ?? 0)),
   ];
   const texts = isOneUser ? TEXTS.one : hasFallback ? TEXTS.fallback : TEXTS.several;
   const text = texts[items.some(({ isRepeatable }) => isRepeatable) ? 'chosen' : 'random'];
@@ -85,6 +95,18 @@ export function mayShareBatch(one: readonly CoinCategory[], other: readonly Coin
   return one.length === other.length && (one.length === 1 || one.every((category, rank) => category === other[rank]));
 }
 
+/**
+ * Returns true if a batch failed because it contained a repeat before other items of its scan. Nothing was handed out.
+ */
+export function isOutOfOrder(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code === INVALID_TEXT;
+}
+
+/** The SQLSTATE of a cast that fails (invalid_text_representation). No other cast of the statement can. */
+const INVALID_TEXT = '22P02';
+/** What PostgreSQL then says in its log: invalid input syntax for type integer, and this. */
+const OUT_OF_ORDER = 'a repeat shares this batch, which is sent again without it';
+
 interface Scan {
   readonly number: number;
   readonly userId: string;
@@ -97,8 +119,8 @@ interface Pieces {
   readonly guard: string;
   readonly verified: string;
   readonly scans: string;
-  /** Selects the coins of a scan, given the selection of those of one category. */
-  readonly coins: (ofCategory: (category: string) => string) => string;
+  /** Selects the coins of a scan, given the selection of those of one category and start. */
+  readonly coins: (ofCategory: (from: string) => string) => string;
   readonly user: (of: string) => string;
   /**
    * The column that is kept of a locked row, and the condition by which the deletion finds that
@@ -123,17 +145,17 @@ const TEXTS = {
   several: textsFor({
     ...SEVERAL,
     scans:
-      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, category, wanted, scan)',
-    coins: (ofCategory) => ofCategory('q.category'),
+      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[])) WITH ORDINALITY AS q (user_id, category, wanted, start, scan)',
+    coins: (ofCategory) => ofCategory('q'),
   }),
   fallback: textsFor({
     ...SEVERAL,
     scans:
-      'unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[])) WITH ORDINALITY AS q (user_id, categories, wanted, scan)',
+      'unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[]), (SELECT $12::text[])) WITH ORDINALITY AS q (user_id, categories, wanted, starts, scan)',
     coins: (ofCategory) => `
       SELECT s.location, s.key_id
-      FROM unnest(q.categories::smallint[]) WITH ORDINALITY AS c (category, rank)
-      CROSS JOIN LATERAL (${ofCategory('c.category')}
+      FROM unnest(q.categories::smallint[], q.starts::bigint[]) WITH ORDINALITY AS c (category, start, rank)
+      CROSS JOIN LATERAL (${ofCategory('c')}
       ) s
       LIMIT q.wanted`,
   }),
@@ -144,8 +166,9 @@ const TEXTS = {
     location: 's.upload_order',
     at: 's.coin_category = v.category AND s.upload_order = v.location',
     category: (of: string) => `, ${of}.category`,
-    scans: 'unnest((SELECT $2::smallint[]), (SELECT $3::int[])) WITH ORDINALITY AS q (category, wanted, scan)',
-    coins: (ofCategory) => ofCategory('q.category'),
+    scans:
+      'unnest((SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[])) WITH ORDINALITY AS q (category, wanted, start, scan)',
+    coins: (ofCategory) => ofCategory('q'),
     user: () => '$1::uuid',
   }),
 };
@@ -167,23 +190,34 @@ served AS MATERIALIZED (
   FROM recorded r
   JOIN item i ON i.user_id = r.user_id AND i.key_ids = r.key_ids`,
     served: 'served',
+    inOrder: `
+WHERE (
+  SELECT CASE WHEN EXISTS (
+    SELECT FROM item i
+    LEFT JOIN served v ON v.item = i.item
+    WHERE (SELECT count(*) FROM served) < (SELECT count(*) FROM item)
+    GROUP BY i.scan
+    HAVING min(i.item) FILTER (WHERE v.item IS NULL) < max(v.item)
+  ) THEN '${OUT_OF_ORDER}' ELSE '1' END
+)::int = 1`,
   };
-  return { chosen: textFor(pieces, onlyNew), random: textFor(pieces, { record: '', served: 'item' }) };
+  return { chosen: textFor(pieces, onlyNew), random: textFor(pieces, { record: '', served: 'item', inOrder: '' }) };
 }
 
 /**
  * Parameters: $1 users, $2 categories (or lists of them) and $3 coin counts of the scans; for each item $4 its scan,
  * $5 the last position in that scan, $6 requester, $7 request id, $8 category, $9 count and $10
- * fallback as asked; $11 the verified incarnation.
+ * fallback as asked; $11 the verified incarnation; $12 the starts of the scans' queues (or lists of
+ * them).
  */
 function textFor(
   { guard, verified, scans, coins, user, location, at, category }: Pieces,
-  { record, served }: { readonly record: string; readonly served: string },
+  { record, served, inOrder }: { readonly record: string; readonly served: string; readonly inOrder: string },
 ): string {
-  const ofCategory = (wanted: string) => `
+  const ofCategory = (from: string) => `
       SELECT ${location} AS location, s.key_id
       FROM coin_stock s
-      WHERE s.user_id = ${user('q')} AND s.coin_category = ${wanted}
+      WHERE s.user_id = ${user('q')} AND s.coin_category = ${from}.category AND s.upload_order >= ${from}.start
         AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
         AND ${verified}
       ORDER BY s.upload_order
@@ -200,7 +234,7 @@ WITH ${guard}scan AS MATERIALIZED (
   ) p
 ),
 item AS MATERIALIZED (
-  SELECT i.item, s.user_id${category('s')}, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
+  SELECT i.item, i.scan, s.user_id${category('s')}, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
     s.locations[i.upto - i.coin_count + 1 : i.upto] AS locations, s.key_ids[i.upto - i.coin_count + 1 : i.upto] AS key_ids
   FROM unnest(
     (SELECT $4::int[]), (SELECT $5::int[]), (SELECT $6::uuid[]), (SELECT $7::uuid[]),
@@ -228,6 +262,6 @@ CROSS JOIN LATERAL (
   FROM coin c
   WHERE c.user_id = ${user('v')} AND c.key_id = k.key_id
   OFFSET 0
-) c
+) c${inOrder}
 ORDER BY v.item, k.position`;
 }

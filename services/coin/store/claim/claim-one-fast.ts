@@ -2,7 +2,7 @@ import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S, LIMITS } from '../../coin';
 import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { ClaimRow } from './answer';
-import type { ClaimItem, Targets } from './claim-item';
+import type { ClaimItem, StartOf, Targets } from './claim-item';
 
 /**
  * Returns the fast claim of one item of one category, for the usual case: a request id that was
@@ -20,7 +20,7 @@ import type { ClaimItem, Targets } from './claim-item';
  */
 export function claimOneFast(
   item: ClaimItem,
-  options: { readonly incarnation: string; readonly targets: Targets },
+  options: { readonly incarnation: string; readonly targets: Targets; readonly startOf?: StartOf },
 ): { compile(): CompiledQuery<ClaimRow> } {
   const text = TEXTS[options.targets][item.count - 1];
   if (text === undefined)
@@ -33,6 +33,7 @@ export function claimOneFast(
     item.count,
     item.allowLowerCategories,
     options.incarnation,
+    options.startOf?.(item.userId, item.coinCategory) ?? 0n,
   ];
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
@@ -75,7 +76,7 @@ function textsFor(targets: Targets): string[] {
 
 /**
  * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
- * $7 the verified incarnation. There is one text for each count, for the reason given in
+ * $7 the verified incarnation; $8 the start of the queue. There is one text for each count, for the reason given in
  * claim-one.ts.
  */
 function textFor(count: number, targets: Targets): string {
@@ -86,7 +87,7 @@ WITH ${guard}picked AS MATERIALIZED (
   SELECT ${location} AS location, s.upload_order, s.key_id
   FROM coin_stock s
   WHERE s.user_id = $1::uuid AND s.coin_category = $4::smallint
-    AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
+    AND s.upload_order >= $8::bigint AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
     AND ${verified}
   ORDER BY s.upload_order
   LIMIT ${count}

@@ -2,7 +2,7 @@ import { CompiledQuery } from 'kysely';
 import { HAND_OUT_MARGIN_S, LIMITS } from '../../coin';
 import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { ClaimRow } from './answer';
-import type { ClaimItem, Targets } from './claim-item';
+import type { ClaimItem, StartOf, Targets } from './claim-item';
 
 export interface ClaimOneOptions {
   /** The verified incarnation of the database, see guard.ts. */
@@ -17,6 +17,7 @@ export interface ClaimOneOptions {
   readonly held: 'skip' | 'wait';
   /** True if the coins that are free may be the answer although other transactions hold coins. */
   readonly acceptShort: boolean;
+  readonly startOf?: StartOf;
 }
 
 /**
@@ -46,6 +47,7 @@ export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile()
   const text = TEXTS[options.targets][options.held][item.categories.length === 1 ? 'one' : 'several'][item.count - 1];
   if (text === undefined)
     throw new RangeError(`a fetch asks for 1 to ${LIMITS.coinsPerFetch} coins, not ${item.count}`);
+  const starts = item.categories.map((category) => options.startOf?.(item.userId, category) ?? 0n);
   const values = [
     item.userId,
     item.requesterId,
@@ -57,6 +59,7 @@ export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile()
     options.graceSeconds,
     options.acceptShort,
     options.incarnation,
+    item.categories.length === 1 ? starts[0] : starts,
   ];
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
@@ -94,28 +97,38 @@ function textsFor(targets: Targets) {
 /**
  * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
  * $7 the category or categories to take from; $8 the least grace in seconds; $9 accept a short answer; $10
- * the verified incarnation.
+ * the verified incarnation; $11 the start of the queue or queues.
  */
 function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
   const { guard, location, at } = ACCESS[targets];
   const handedOut = `s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'`;
-  const queue = (category: string, rank: string) => `
+  const queue = (category: string, start: string, rank: string) => `
   SELECT ${location} AS location, ${rank} AS rank, s.upload_order
   FROM coin_stock s
-  WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND ${handedOut}
-    AND (SELECT verified FROM guard) AND NOT EXISTS (SELECT FROM remembered)
+  WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND s.upload_order >= ${start}
+    AND ${handedOut} AND (SELECT verified FROM guard) AND NOT EXISTS (SELECT FROM remembered)
   ORDER BY s.upload_order
   LIMIT ${count}
   ${lock}`;
   const picked =
     categories === 'one'
-      ? queue('$7::smallint', '1::bigint')
+      ? queue('$7::smallint', '$11::bigint', '1::bigint')
       : `
   SELECT s.location, c.rank, s.upload_order
-  FROM unnest($7::smallint[]) WITH ORDINALITY AS c (coin_category, rank)
-  CROSS JOIN LATERAL (${queue('c.coin_category', '0')}) s
+  FROM unnest($7::smallint[], $11::bigint[]) WITH ORDINALITY AS c (coin_category, start, rank)
+  CROSS JOIN LATERAL (${queue('c.coin_category', 'c.start', '0')}) s
   LIMIT ${count}`;
-  const wanted = categories === 'one' ? '= $7::smallint' : '= ANY ($7::smallint[])';
+  const seen = (category: string, start: string) => `
+      SELECT FROM coin_stock s
+      WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND s.upload_order >= ${start} AND ${handedOut}
+      LIMIT ${count}`;
+  const visible =
+    categories === 'one'
+      ? seen('$7::smallint', '$11::bigint')
+      : `
+      SELECT FROM unnest($7::smallint[], $11::bigint[]) AS c (coin_category, start)
+      CROSS JOIN LATERAL (${seen('c.coin_category', 'c.start')}) s
+      LIMIT ${count}`;
   return `
 WITH ${guard},
 grace AS MATERIALIZED (
@@ -136,8 +149,7 @@ settled AS MATERIALIZED (
     WHEN NOT (SELECT verified FROM guard) THEN true
     ELSE p.found >= (
     SELECT count(*)
-    FROM (
-      SELECT FROM coin_stock s WHERE s.user_id = $1::uuid AND s.coin_category ${wanted} AND ${handedOut} LIMIT ${count}
+    FROM (${visible}
     ) visible
   ) END AS settled
   FROM (SELECT count(*) AS found FROM picked) p

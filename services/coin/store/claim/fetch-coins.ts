@@ -9,6 +9,8 @@ import { type ClaimContext, claimAlone } from './claim-alone';
 import type { ClaimItem } from './claim-item';
 import { mayShareBatch } from './claim-many-fast';
 import { forEachConcurrently } from './concurrency';
+import { LockWaits } from './lock-waits';
+import { QueueStarts } from './queue-starts';
 
 export type { FetchAnswer } from './answer';
 
@@ -66,8 +68,14 @@ export class CoinFetches {
   /** Empty if fetches are not batched. */
   readonly #queues: readonly BatchQueue[];
 
-  constructor(context: Omit<ClaimContext, 'targets'>, rules?: BatchingRules) {
-    this.#context = { ...context, targets: rules?.targets === 1 ? 'one' : 'several' };
+  constructor(context: Pick<ClaimContext, 'db' | 'guard' | 'graceSeconds'>, rules?: BatchingRules) {
+    const isDistributed = rules?.targets === 1;
+    this.#context = {
+      ...context,
+      targets: isDistributed ? 'one' : 'several',
+      lockWaits: new LockWaits(),
+      starts: isDistributed ? undefined : new QueueStarts(context.db),
+    };
     this.#queues = rules && rules.batch > 1 ? openQueues(this.#context, rules) : [];
   }
 

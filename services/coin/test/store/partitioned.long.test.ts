@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { sql } from 'kysely';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
+import { eventually } from '../../../../testkit/eventually';
 import { DISTRIBUTED, partitionByUser, partitionOf, shapeOf } from '../../../../testkit/partitions';
 import { ROOT } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
@@ -193,7 +195,7 @@ const OF_ONE_USER: readonly Work[] = [
   {
     does: 'a batch of concurrent fetches for one user',
     files: ['store/claim/claim-many-fast'],
-    holds: 'WITH ORDINALITY AS q (category, wanted, scan)',
+    holds: 'WITH ORDINALITY AS q (category, wanted, start, scan)',
     work: async (user) => {
       const all = Array.from({ length: 20 }, (_, call) =>
         ask([fetchOf(user, { coinCategory: call % 2 === 0 ? BRONZE : SILVER })]),
@@ -208,6 +210,19 @@ const OF_ONE_USER: readonly Work[] = [
     work: async (user) => {
       const all = Array.from({ length: 20 }, () => ask([fetchOf(user, { requestId: randomUUID() })]));
       expect(new Set((await Promise.all(all)).flat(2)).size).toBe(20);
+    },
+  },
+  {
+    does: 'a batch that contains a repeat',
+    files: ['store/claim/find-repeats'],
+    holds: 'SELECT i.item::int\n',
+    work: async (user) => {
+      const [requester, repeated] = [randomUUID(), fetchOf(user, { requestId: randomUUID() })];
+      const first = await ask([repeated], requester);
+      const others = Array.from({ length: 10 }, () => () => ask([fetchOf(user, { requestId: randomUUID() })]));
+      const answers = await Promise.all([...others, () => ask([repeated], requester), ...others].map((call) => call()));
+      expect(new Set(answers.flat(2)).size).toBe(21);
+      expect(answers[10]).toEqual(first);
     },
   },
   {
@@ -355,9 +370,26 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     },
   },
   {
+    does: 'finding where the queues of coins begin',
+    files: ['store/claim/queue-starts'],
+    holds: 'AS last_upload',
+    touches: 'those users',
+    work: async () => {
+      for (const user of users) await upload(user, coins(100));
+      await Promise.all(users.map((user) => ask(Array.from({ length: 4 }, () => fetchOf(user, { count: 20 })))));
+      await eventually('the queues of all users were looked up', async () => {
+        const { rows } = await sql<{ queues: number }>`
+SELECT coalesce(sum(rows), 0)::int AS queues FROM pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query LIKE '%AS last_upload%'
+  AND query NOT LIKE '%pg_stat_statements%'`.execute(service.database.db);
+        return rows[0]?.queues === users.length;
+      });
+    },
+  },
+  {
     does: 'a batch of concurrent fetches for several users',
     files: ['store/claim/claim-many-fast'],
-    holds: 'WITH ORDINALITY AS q (user_id, category, wanted, scan)',
+    holds: 'WITH ORDINALITY AS q (user_id, category, wanted, start, scan)',
     touches: 'those users',
     work: async () => {
       const all = Array.from({ length: 30 }, (_, call) => ask([fetchOf(users[call % 3], { count: 1 })]));
@@ -380,7 +412,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
   {
     does: 'a batch of concurrent fetches for several users, with fallback',
     files: ['store/claim/claim-many-fast'],
-    holds: 'AS c (category, rank)',
+    holds: 'AS c (category, start, rank)',
     touches: 'those users',
     work: async () => {
       const all = Array.from({ length: 30 }, (_, call) =>
