@@ -8,7 +8,7 @@ const MAX_WAITING = 1_048_576;
 const FULL_PIPE_PAUSE_MS = 50;
 
 export interface LogOutputOptions {
-  /** The interval at which the log is tried again after lines were lost, if no new line tries it sooner; in milliseconds. */
+  /** The interval at which the log is tried again after lines were lost, if no new line does it sooner; in milliseconds. */
   readonly retryMs: number;
   /** Receives the number of lines that were lost. */
   readonly onLost: (lines: number) => void;
@@ -59,8 +59,8 @@ export class LogOutput implements DestinationStream {
   }
 
   /**
-   * Waits until all lines are written or lost, but not longer than `timeoutMs` for a reader, and `hangTimeoutMs` for the
-   * kernel.
+   * Waits until all lines are written or lost, but not longer than `timeoutMs` for a reader, and
+   * `hangTimeoutMs` for the kernel.
    * @returns false if the kernel does not answer a write: the process cannot exit before it does
    */
   async flush(timeoutMs: number, hangTimeoutMs: number): Promise<boolean> {

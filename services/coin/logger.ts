@@ -5,9 +5,9 @@ import { LogOutput } from './log-output';
 import { count } from './telemetry/metrics';
 import { traceIds } from './telemetry/tracing';
 
-/** The longest time that the end of the process waits for a reader of the log that is slow or stuck, in milliseconds. */
+/** The longest time that the end of the process waits for a slow or stuck reader of the log, in milliseconds. */
 const FLUSH_TIMEOUT_MS = 1000;
-/** The longest time that it waits for the kernel to answer a write, such as that of a disk that hangs; in milliseconds. */
+/** The longest time that it waits for the kernel, such as for a disk that hangs, in milliseconds. */
 const HANG_TIMEOUT_MS = 5000;
 /** The interval at which the log is tried again after lines were lost, in milliseconds. */
 const RETRY_MS = 5000;
@@ -72,7 +72,7 @@ export function describeError(error: unknown): unknown {
   };
 }
 
-/** Returns the message of an error. An AggregateError, such as that of a name with several addresses, has none of its own. */
+/** Returns the message of an error. An AggregateError, as for a name with several addresses, has none of its own. */
 function messageOf(error: Error): string {
   const { errors } = error as { errors?: unknown };
   if (error.message !== '' || !Array.isArray(errors)) return error.message;

@@ -178,9 +178,9 @@ export class CoinServer {
   }
 
   /**
-   * Sets the answers of grpc.health.v1.Health. The health of '' is liveness: it stays SERVING until the process stops,
-   * whatever the state of the database, because a restart would not help. The health of a service is its readiness. While
-   * the database is fenced, the admin service answers.
+   * Sets the answers of grpc.health.v1.Health. The health of '' is liveness: it stays SERVING until the
+   * process stops, whatever the state of the database, because a restart would not help. The health of
+   * a service is its readiness. While the database is fenced, the admin service answers.
    */
   setServing({ isUp, isFenced }: ServingState): void {
     const status = (serving: boolean) => (serving && !this.#draining ? 'SERVING' : 'NOT_SERVING');

@@ -20,7 +20,10 @@ export class StoppedError extends Error {
   }
 }
 
-/** Returns a signal that is aborted, with a StoppedError, when the process is told to stop. From then on, no such signal ends the process by itself. */
+/**
+ * Returns a signal that is aborted, with a StoppedError, when the process is told to stop. From then on, no such signal
+ * ends the process by itself.
+ */
 export function listenForStop(): AbortSignal {
   const stop = new AbortController();
   // Not `once`: under npm a Ctrl-C arrives twice, from the terminal and from npm, and the second must not end the
@@ -49,7 +52,10 @@ export async function unlessStopped<T>(stop: AbortSignal, work: Promise<T>): Pro
   }
 }
 
-/** Returns true for an error that may pass by itself. A database that refuses the login does answer, and an operator must act. */
+/**
+ * Returns true for an error that may pass by itself. A database that refuses the login does answer,
+ * and an operator must act.
+ */
 export function isWorthWaiting(error: unknown): error is TemporaryError {
   return error instanceof TemporaryError && !isLoginRefused(error.cause);
 }
@@ -64,9 +70,10 @@ export interface StartupOptions {
 }
 
 /**
- * Waits, before the service is ready, for what it needs from elsewhere and what may come back by itself: a database that
- * is restarted, an issuer of tokens that is silent. Without that, a restart during an outage would end the process, and
- * the outage would last until its supervisor tries again.
+ * Waits, before the service is ready, for what it needs from elsewhere and what may come back by
+ * itself: a database that is restarted, an issuer of tokens that is silent. Without that, a restart
+ * during an outage would end the process, and the outage would last until its supervisor tries
+ * again.
  */
 export class Startup {
   readonly #options: StartupOptions;

@@ -27,7 +27,8 @@ export function explain(error: unknown): unknown {
   if (error instanceof TokenKeysUnavailableError) {
     // fetch reports "fetch failed" and has the reason in the cause.
     const { message, cause } = error.cause as Error;
-    return `The token keys of AQM_TOKEN_JWKS_URL cannot be fetched: ${(cause as Error | undefined)?.message || message}`;
+    const reason = (cause as Error | undefined)?.message || message;
+    return `The token keys of AQM_TOKEN_JWKS_URL cannot be fetched: ${reason}`;
   }
   return error;
 }

@@ -122,8 +122,9 @@ export function keysOfFile(path: string, now: () => Date, log: Logger): TokenKey
 }
 
 /**
- * Fetches keys from the JWK Set at a URL: first with `fetch`, then every ten minutes, and when a token names a key that is
- * not in the set. The last set stays in use until there is another one, so no call waits for the URL if its key is known.
+ * Fetches keys from the JWK Set at a URL: first with `fetch`, then every ten minutes, and when a
+ * token names a key that is not in the set. The last set stays in use until there is another one,
+ * so no call waits for the URL if its key is known.
  */
 export function keysOfUrl(url: string, log: Logger, pace = FETCH_PACE): TokenKeys & { readonly remote: RemoteKeys } {
   const address = new URL(url);

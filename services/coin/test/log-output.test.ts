@@ -127,7 +127,7 @@ test('on a full disk every line is lost and counted, and nothing fails', async (
   expect(lost).toBe(10);
 });
 
-test('a reader that is stuck holds up neither the process nor its end, and costs a bounded amount of memory', async () => {
+test('a reader that is stuck holds up neither the process nor its end, and its cost in memory is bounded', async () => {
   const { writer, read, comeBack, leave } = pipe();
   const output = outputTo(writer);
   const line = `${'x'.repeat(999)}\n`;
