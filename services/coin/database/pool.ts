@@ -45,6 +45,9 @@ export interface PoolCounts {
   readonly idleCount: number;
 }
 
+/** The idle time after which TCP asks whether the peer is still there, in milliseconds. */
+const KEEPALIVE_DELAY_MS = 60_000;
+
 /**
  * Opens a pool of connections. A lost connection is replaced when it is needed again, with growing
  * pauses while that fails. If the server grants fewer connections than `poolSize`, callers wait for
@@ -71,6 +74,8 @@ export function openDatabase(
     connectionTimeoutMillis: settings.connectTimeoutMs,
     ...(settings.pooler !== 'transaction' && timeouts),
     keepAlive: true,
+    // A migration may say nothing for an hour, and a NAT forgets connections after minutes.
+    keepAliveInitialDelayMillis: KEEPALIVE_DELAY_MS,
     types: FIELD_TYPES,
     // A server that does not respond at all (stopped, unreachable) does not enforce its own
     // timeouts.
