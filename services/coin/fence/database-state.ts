@@ -101,8 +101,22 @@ export async function readDatabaseState(db: Database): Promise<DatabaseState> {
 
 /** Reads the current incarnation alone, which is cheap enough to be done every second. */
 export async function readIncarnation(db: Database): Promise<string> {
-  const [row] = await run(db, db.selectNoFrom(currentIncarnation.as('incarnation')));
-  return row?.incarnation ?? '';
+  return (await readSession(db)).incarnation;
+}
+
+/** Reads the current incarnation, and the synchronous_commit of the session that answers. */
+export async function readSession(
+  db: Database,
+): Promise<{ readonly incarnation: string; readonly synchronousCommit: string }> {
+  const [row] = await run(
+    db,
+    // The incarnation comes last, because it sets synchronous_commit for this transaction.
+    db.selectNoFrom([
+      sql<string>`current_setting('synchronous_commit')`.as('synchronous_commit'),
+      currentIncarnation.as('incarnation'),
+    ]),
+  );
+  return { incarnation: row?.incarnation ?? '', synchronousCommit: row?.synchronous_commit ?? '' };
 }
 
 /** Makes the current epoch the first activation. Does nothing where another service has done so. */

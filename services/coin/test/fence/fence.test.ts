@@ -305,6 +305,18 @@ describe('the guard', () => {
       { source: 'coin', setting: 'on' },
       { source: 'coin_fetch', setting: 'on' },
     ]);
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => lines.push(line) });
+    const { serviceDb } = service.database;
+    const other = await Fence.open({
+      db: serviceDb,
+      folder: dirname(service.fence.watermarkFolder),
+      poolSize: 20,
+      log,
+    });
+    for (let second = 0; second < 3; second++) await other.check();
+    expect(lines).toEqual([expect.stringContaining('synchronous_commit was changed')]);
+    await other.close();
     // Nothing is left in the sessions.
     const { rows: left } = await sql`SELECT current_setting('synchronous_commit') AS setting`.execute(
       service.database.serviceDb,
