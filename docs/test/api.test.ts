@@ -23,6 +23,7 @@ const ANSWERS: Record<string, object> = {
   'aqm.coin.v1.CoinService/ReconcileCoins': { results: [{ state: 'STATE_UNKNOWN' }] },
   'aqm.coin.v1.CoinAdminService/PurgeStale': {},
   'aqm.coin.v1.CoinAdminService/HardDeleteFetched': {},
+  'aqm.coin.v1.CoinAdminService/DeleteUser': {},
 };
 /** Makes the same calls with buf where grpcurl is not installed, as the document describes. */
 const GRPCURL = `grpcurl() {

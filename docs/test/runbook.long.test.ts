@@ -51,6 +51,16 @@ const SITUATIONS: Readonly<Record<string, (...blocks: Commands[]) => Promise<voi
   "One user's coins": async (stock) => {
     expect(await operation.type(stock)).toMatch(/^BRONZE +19 +0 +1 +0 /m);
   },
+  'Export a user': async (exporting) => {
+    const { user, coins, fetchesOfUser } = JSON.parse(await operation.type(exporting));
+    expect([user, coins.length, fetchesOfUser.length]).toEqual([operation.bobId, 20, 1]);
+  },
+  'Delete a user': async (deletion) => {
+    const ended = await operation.user(randomUUID());
+    await ended.upload(mint(3));
+    expect(await operation.type(deletion, { USER_ID: ended.id })).toBe('deleted: 3 coins and records\n');
+    await expect(ended.upload(mint(1))).rejects.toMatchObject({ reason: 'USER_DELETED' });
+  },
   Purges: async (purges) => {
     expect(await operation.type(purges)).toBe('deleted: 0 coins\ndeleted: 0 coins\n');
   },

@@ -214,7 +214,8 @@ export const SETTINGS = {
     group: 'Coins',
     format: integer(1, 1_000_000, 'coins'),
     default: '1000',
-    description: 'The largest number of coins that one user may have in stock, per category.',
+    description:
+      'The largest number of coins that one user may have in stock, per category. It is exact, also for parallel uploads.',
   }),
   areLimitsOn: setting({
     env: 'AQM_LIMITS',

@@ -86,6 +86,7 @@ describe('while every connection to the database is taken', () => {
       () => call(coins.getInventoryCount.bind(coins), {}, token, DEADLINE_MS),
       () => call(admin.purgeStale.bind(admin), { maxAgeDays: 30 }, token, DEADLINE_MS),
       () => call(admin.hardDeleteFetched.bind(admin), { graceHours: 1 }, token, DEADLINE_MS),
+      () => call(admin.deleteUser.bind(admin), { userId: owner.id }, token, DEADLINE_MS),
     ];
     await whileExhausted(async () => {
       const late = calls.map((start) => expect(start()).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' }));

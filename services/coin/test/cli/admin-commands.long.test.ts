@@ -79,6 +79,40 @@ test('hard-delete deletes what was fetched before the fetch grace; the ids stay 
   expect((await stockOf(bob.id)).stock[0]).toMatchObject({ inStock: 1, fetched: 0, spent: 2 });
 });
 
+test('export-user prints all about a user, and delete-user deletes it and is safe to repeat', async () => {
+  await bob.upload([...mint(3), ...mint(2, GOLD)]);
+  await alice.upload(mint(1));
+  await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 2, requestId: randomUUID() });
+  await bob.fetch({ targetUserId: alice.id, coinCategory: BRONZE, count: 1 });
+  const exported = await admin('export-user', bob.id.toUpperCase());
+  expect(exported).toMatchObject({ code: 0, stderr: '' });
+  const { user, deleteTime, coins, fetchesOfUser, fetchesByUser } = JSON.parse(exported.stdout);
+  expect([user, deleteTime]).toEqual([bob.id, null]);
+  expect(coins).toHaveLength(5);
+  expect(coins[0]).toMatchObject({
+    coinCategory: 'GOLD',
+    state: 'spent',
+    publicKey: expect.stringMatching(/^[\w+/]{1579}=$/),
+  });
+  expect(fetchesOfUser).toMatchObject([{ coinCategory: 'GOLD', count: 2 }]);
+  expect(fetchesByUser).toMatchObject([
+    { coinCategory: 'BRONZE', targetUserId: alice.id, keyIds: [expect.any(String)] },
+  ]);
+  expect(JSON.stringify([coins, fetchesOfUser])).not.toContain(alice.id);
+
+  expect(await admin('delete-user', bob.id)).toEqual({ code: 0, stdout: 'deleted: 7 coins and records\n', stderr: '' });
+  expect(JSON.parse((await admin('delete-user', bob.id, '--json')).stdout)).toEqual({ deleted: 0 });
+  await expect(bob.upload(mint(1))).rejects.toMatchObject({ reason: 'USER_DELETED' });
+  const left = JSON.parse((await admin('export-user', bob.id)).stdout);
+  expect(left).toEqual({
+    user: bob.id,
+    deleteTime: expect.any(String),
+    coins: [],
+    fetchesOfUser: [],
+    fetchesByUser: [],
+  });
+});
+
 test('purge-stale deletes coins that were uploaded long ago, and nothing while the database is fenced', async () => {
   const old = mint(2);
   await bob.upload(old);
@@ -118,6 +152,8 @@ test.each([
   [['stock'], "Missing required argument 'user'."],
   [['stock', 'bob'], '"bob" is not a UUID'],
   [['stock', randomUUID(), randomUUID()], "Too many arguments for 'stock'. Expected 1 argument but got 2"],
+  [['delete-user', 'bob'], '"bob" is not a UUID'],
+  [['export-user'], "Missing required argument 'user'."],
   [['purge-stale', '--max-age-days', '0'], '--max-age-days must be a whole number from 1 to 3650; it is "0"'],
   [['hard-delete', '--grace-hours', '8761'], '--grace-hours must be a whole number from 0 to 8760; it is "8761"'],
 ])('%j ends with exit code 2 and one sentence', async (args, sentence) => {

@@ -117,7 +117,7 @@ describe('completion', () => {
 
   test('commands, their options and their arguments are completed', () => {
     expect(words('mig')).toEqual(['migrate']);
-    expect(words('admin', '')).toEqual(['purge-stale', 'hard-delete', 'stock', 'fence']);
+    expect(words('admin', '')).toEqual(['purge-stale', 'hard-delete', 'stock', 'export-user', 'delete-user', 'fence']);
     expect(words('admin', 'fence', 're')).toEqual(['retire']);
     expect(words('token', '--a')).toEqual(['--admin']);
     expect(words('migrate', 'st')).toEqual(['status']);

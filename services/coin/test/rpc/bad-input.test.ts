@@ -175,6 +175,9 @@ const invalidRequests: Row[] = [
   ['a hard delete with a negative grace period', () => admin.hardDelete(-1), ...field('grace_hours')],
   ['a hard delete with a grace period of more than a year', () => admin.hardDelete(8761), ...field('grace_hours')],
   ['a purge without the admin scope', () => bob.purgeStale(1), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
+  ['a deletion of a user that is not a UUID', () => admin.deleteUser('bob'), ...field('user_id')],
+  ['a deletion of nobody', () => admin.deleteUser(''), ...field('user_id')],
+  ['a deletion without the admin scope', () => bob.deleteUser(bob.id), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
   ['a hard delete without the admin scope', () => bob.hardDelete(), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
 ];
 
@@ -303,6 +306,7 @@ describe('tokens', () => {
         'CoinService/ReconcileCoins',
         'CoinAdminService/PurgeStale',
         'CoinAdminService/HardDeleteFetched',
+        'CoinAdminService/DeleteUser',
       ]) {
         const error: unknown = await sendRaw(`/aqm.coin.v1.${method}`, Buffer.alloc(0), headers).catch(
           (caught) => caught,

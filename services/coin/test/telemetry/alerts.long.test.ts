@@ -50,6 +50,10 @@ beforeAll(async () => {
   empty = await createDatabase('empty');
   // Of the housekeeping jobs only clear-retired finds its table here; the others fail.
   await sql`CREATE TABLE database_opening (opening uuid, bytes_cleared boolean)`.execute(empty.db);
+  await sql`
+    CREATE TABLE database_job AS
+    SELECT job, now() AS next_time, NULL::uuid AS holder, NULL::timestamptz AS lease_until
+    FROM unnest(ARRAY['hard-delete-fetched', 'clear-retired']) AS job`.execute(empty.db);
   metricsPorts = await freePorts(5);
   const [first, second, third, fourth, fifth] = metricsPorts;
   // The tokens of the tests name no key.
