@@ -9,11 +9,11 @@ import type { TokenKeys } from './token-keys';
 
 /**
  * Verifies a JWT (RFC 7519) and returns the caller it names. The result is not a promise if the
- * token is cached. Failures are always rejections, never thrown. `beforeSignature` is called before
- * the signature of a token that is not cached is verified, which is what costs; what it throws
- * becomes the rejection.
+ * token is cached. Failures are always rejections, never thrown. `beforeSignature` is awaited
+ * before the signature of a token that is not cached is verified, which is what costs; its rejection
+ * becomes that of the call.
  */
-export type VerifyToken = (token: string, beforeSignature?: () => void) => Caller | Promise<Caller>;
+export type VerifyToken = (token: string, beforeSignature?: () => Promise<void>) => Caller | Promise<Caller>;
 
 /**
  * The accepted signature algorithms. All are asymmetric: the service can verify tokens but not
@@ -71,11 +71,11 @@ async function check(
   keys: TokenKeys,
   { issuer, audience, clockSkewSeconds }: TokenRules,
   currentDate: Date,
-  beforeSignature?: () => void,
+  beforeSignature?: () => Promise<void>,
 ): Promise<Omit<Verified, 'generation'>> {
   try {
     refuseByContent(token, currentDate.getTime() / 1000 - clockSkewSeconds);
-    beforeSignature?.();
+    await beforeSignature?.();
     const { payload } = await jwtVerify(token, keys.find, {
       algorithms: ALGORITHMS,
       requiredClaims: ['sub', 'exp'],

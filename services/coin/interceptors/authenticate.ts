@@ -14,8 +14,8 @@ const GUARDED = '/aqm.';
 /** Limits the calls of a caller, and the forged tokens of a network; see CallLimits. */
 export interface AdmissionLimits {
   admit(userId: string): void;
-  beforeVerification(network: string): void;
-  verificationFailed(network: string): void;
+  beginVerification(network: string): Promise<void>;
+  endVerification(network: string, isInvalid: boolean): void;
 }
 
 /**
@@ -44,10 +44,11 @@ export function authenticate(
     if (!path.startsWith(GUARDED)) return undefined;
     const token = bearerToken(metadata);
     if (token === undefined) return Promise.reject(new TokenMissingError());
-    let network: string | undefined;
-    const caller = verify(token, () => {
-      network = networkOf(call.getConnectionInfo().remoteAddress ?? '');
-      limits?.beforeVerification(network);
+    let verifiedFor: string | undefined;
+    const caller = verify(token, async () => {
+      const network = networkOf(call.getConnectionInfo().remoteAddress ?? '');
+      await limits?.beginVerification(network);
+      verifiedFor = network;
     });
     if (!(caller instanceof Promise)) {
       try {
@@ -56,13 +57,22 @@ export function authenticate(
         return late(error);
       }
     }
+    const end = (isInvalid: boolean) => {
+      if (verifiedFor !== undefined) limits?.endVerification(verifiedFor, isInvalid);
+    };
     return caller
-      .then((found) => admit(metadata, found))
-      .catch((error: unknown) => {
-        // A temporary error says nothing about the token.
-        if (network !== undefined && !(error instanceof TemporaryError)) limits?.verificationFailed(network);
-        return late(error);
-      });
+      .then(
+        (found) => {
+          end(false);
+          admit(metadata, found);
+        },
+        (error: unknown) => {
+          // A temporary error says nothing about the token.
+          end(!(error instanceof TemporaryError));
+          throw error;
+        },
+      )
+      .catch(late);
   };
 }
 

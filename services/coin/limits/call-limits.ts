@@ -16,8 +16,8 @@ const CALLS_PER_MALFORMED = 20;
  * failures count, and while the budget is empty each new token has a chance of 50 in those that arrive.
  */
 const FAILED_TOKENS: Rate = { perHour: 50 * 3600, burst: 100 };
-/** So many verifications that were in progress when the budget was empty are charged too. */
-const MAX_OWED_TOKENS = 50;
+/** Verifications of tokens from one address at the same time: so many more than the budget may fail. */
+const MAX_VERIFICATIONS = 16;
 /** No caller may have more than this part of AQM_MAX_CALLS in flight. */
 export const SHARE_OF_CALLS = 1 / 8;
 
@@ -70,17 +70,39 @@ export class CallLimits {
   }
 
   /**
-   * Called before the signature of a token is verified.
-   * @throws RateLimitedError if too many of this address were invalid
+   * Waits until one more signature of a token from this address may be verified. Must be followed by
+   * `endVerification` unless it rejects.
+   * @throws RateLimitedError if too many tokens of this address were invalid
    */
-  beforeVerification(address: string): void {
-    const waitMs = this.#addresses.waitMs(address);
-    if (waitMs > 0) throw this.#refusal('token', waitMs, 'invalid tokens of this address', address);
+  async beginVerification(address: string): Promise<void> {
+    this.#refuseInvalid(address);
+    const entry = this.#addresses.entryOf(address);
+    while (entry.inFlight >= MAX_VERIFICATIONS) {
+      await new Promise<void>((resolve) => {
+        entry.waiting ??= [];
+        entry.waiting.push(resolve);
+      });
+      try {
+        this.#refuseInvalid(address);
+      } catch (error) {
+        entry.waiting?.shift()?.();
+        throw error;
+      }
+    }
+    entry.inFlight += 1;
   }
 
-  /** Charges an invalid token to the address that sent it. */
-  verificationFailed(address: string): void {
-    this.#addresses.charge(address, 1, MAX_OWED_TOKENS);
+  /** Ends what `beginVerification` began. An invalid token is charged to the address that sent it. */
+  endVerification(address: string, isInvalid: boolean): void {
+    const entry = this.#addresses.entryOf(address);
+    entry.inFlight -= 1;
+    if (isInvalid) this.#addresses.charge(address, 1);
+    entry.waiting?.shift()?.();
+  }
+
+  #refuseInvalid(address: string): void {
+    const waitMs = this.#addresses.waitMs(address);
+    if (waitMs > 0) throw this.#refusal('token', waitMs, 'invalid tokens of this address', address);
   }
 
   #refusal(
@@ -90,7 +112,14 @@ export class CallLimits {
     network?: string,
   ): RateLimitedError {
     this.#hits.add(limit, network);
-    return new RateLimitedError(waitMs, limited);
+    // Thousands may be refused in a second, and a stack trace that nobody reads is a quarter of their cost.
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    try {
+      return new RateLimitedError(waitMs, limited);
+    } finally {
+      Error.stackTraceLimit = stackTraceLimit;
+    }
   }
 }
 
@@ -98,6 +127,8 @@ interface Entry {
   /** The time at which the budget will be full again, in milliseconds of the clock. */
   fullAt: number;
   inFlight: number;
+  /** Those that wait until less is in flight. */
+  waiting?: (() => void)[];
 }
 
 /** Entries that say nothing any more are removed whenever their number has doubled, but not below this number. */
@@ -136,15 +167,10 @@ class LocalBudgets {
     return waitMs > ROUNDING_MS ? Math.ceil(waitMs) : 0;
   }
 
-  /**
-   * Takes an amount, also if the budget has less: the rest is owed.
-   * @param maxOwed what exceeds it is not charged
-   */
-  charge(key: string, amount: number, maxOwed = Number.POSITIVE_INFINITY): void {
+  /** Takes an amount, also if the budget has less: the rest is owed. */
+  charge(key: string, amount: number): void {
     const entry = this.entryOf(key);
-    const now = this.#now();
-    const fullAt = Math.max(now, entry.fullAt) + refillMs(this.#rate, amount);
-    entry.fullAt = Math.min(fullAt, now + refillMs(this.#rate, this.#rate.burst + maxOwed));
+    entry.fullAt = Math.max(this.#now(), entry.fullAt) + refillMs(this.#rate, amount);
   }
 
   #sweep(): void {
