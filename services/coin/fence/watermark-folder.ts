@@ -183,11 +183,13 @@ export class OwnFile {
    * @returns false if the file was removed or replaced, and must be written again
    */
   async sync(): Promise<boolean> {
-    if (this.#isSyncing || !this.#handle) return true;
+    const handle = this.#handle;
+    if (this.#isSyncing || !handle) return true;
     this.#isSyncing = true;
     try {
       if (!(await this.#folder.run(() => this.#isInPlace()))) return false;
-      await this.#handle.datasync();
+      // It may have been closed meanwhile.
+      if (this.#handle === handle) await handle.datasync();
       return true;
     } finally {
       this.#isSyncing = false;

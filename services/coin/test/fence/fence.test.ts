@@ -466,7 +466,7 @@ test('tables that were dropped and created again are fenced, because their coins
   await bob.upload(coins);
   await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 2 });
   const { db, serviceDb, env } = service.database;
-  while ((await schemaState(db, MIGRATIONS)).state !== 'empty') await migrateDown(db, MIGRATIONS);
+  while ((await schemaState(db, MIGRATIONS)).state !== 'empty') await migrateDown(db, MIGRATIONS, { evenIfData: true });
   await migrateUp(db, MIGRATIONS);
   const fenceDir = dirname(service.fence.watermarkFolder);
   const log = pino({ level: 'silent' });
