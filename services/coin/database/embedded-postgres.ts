@@ -214,7 +214,8 @@ export class EmbeddedPostgres {
   #requireOwnVersion(): void {
     const theirs = textOf(join(this.#data(), 'PG_VERSION')).trim();
     const ours = majorOf(this.#binaries);
-    if (theirs === ours) return;
+    // Programs that cannot run fail below, with their reason.
+    if (theirs === ours || ours === '') return;
     if (theirs === '') throw new UnusableDatabaseError(`${this.#data()} is no data folder of PostgreSQL.`);
     const isOlder = Number(theirs) < Number(ours);
     const copied = isOlder ? `run "aqm upgrade-postgres", which copies the data to PostgreSQL ${ours}, or ` : '';

@@ -42,7 +42,7 @@ async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> 
     const postgres = await openPostgres(config, createLogger('silent'));
     try {
       const checks = await checksOf(postgres, config, now);
-      return postgres.replica ? [...checks, await checkReplica(postgres.replica.db)] : checks;
+      return postgres.replica ? [...checks, await checkReplica(postgres.replica.db, config)] : checks;
     } finally {
       await postgres.close();
     }

@@ -1,12 +1,25 @@
 import { sql } from 'kysely';
 import { run } from '../database/connection';
-import type { Database } from '../database/pool';
-import { type Check, ok, warn } from './check';
+import type { Database, Timeouts } from '../database/pool';
+import { UNDECLARED_POOLER } from '../database/pooler';
+import { replicaTimeouts } from '../database/replica';
+import { readTimeouts } from '../database/timeouts';
+import { type Check, fail, ok, warn } from './check';
 
-/** Checks the replica that counts coins. It is never a failure, because the primary counts if the replica cannot. */
-export async function checkReplica(replica: Database): Promise<Check> {
+/**
+ * Checks the replica that counts coins. One that is away is no failure, because the primary counts then; one without
+ * timeouts is.
+ */
+export async function checkReplica(
+  replica: Database,
+  { pooler, ...timeouts }: Timeouts & { readonly pooler: 'none' | 'transaction' },
+): Promise<Check> {
   const advice = 'set AQM_READ_DATABASE_URL to a streaming replica of DATABASE_URL; until then the primary counts';
   try {
+    const found = pooler === 'none' ? await readTimeouts(replica, replicaTimeouts(timeouts)) : [];
+    if (found.some(({ foundMs, wantedMs }) => foundMs !== wantedMs)) {
+      return fail('replica', 'behind a pooler that ignores the timeouts of the service', UNDECLARED_POOLER);
+    }
     const [row] = await run(
       replica,
       sql<{ is_standby: boolean; lag: number }>`

@@ -103,13 +103,14 @@ describe('behind a PgBouncer that ignores the timeouts, a service without AQM_PO
   afterEach(() => ignoring.stop());
   const serve = (own: NodeJS.ProcessEnv = {}) =>
     runCommand('serve', [], { ...env(), AQM_POOLER: 'none', DATABASE_URL: ignoring.url('aqm'), ...own });
-  const poolerCheck = async () => {
+  const check = async (wanted: string, own: NodeJS.ProcessEnv = {}) => {
     const { stdout } = await runCommand('doctor', ['--json', '--least-free', '0'], {
       ...env(),
       AQM_POOLER: 'none',
       DATABASE_URL: ignoring.url('aqm'),
+      ...own,
     });
-    return JSON.parse(stdout).checks.find(({ name }: { name: string }) => name === 'pooler');
+    return JSON.parse(stdout).checks.find(({ name }: { name: string }) => name === wanted);
   };
 
   test('does not start in session mode, where no timeout would be in force', async () => {
@@ -121,9 +122,14 @@ describe('behind a PgBouncer that ignores the timeouts, a service without AQM_PO
       'DATABASE_URL leads to a pooler that ignores the timeouts of the service (statement_timeout is 0 ms instead of 5000 ms',
     );
     expect(stderr).not.toContain('    at ');
-    expect(await poolerCheck()).toMatchObject({ verdict: 'fail', found: expect.stringContaining('ignores') });
+    expect(await check('pooler')).toMatchObject({ verdict: 'fail', found: expect.stringContaining('ignores') });
     // The replica is optional, but one without timeouts would block the counts.
-    const replica = await serve({ DATABASE_URL: cluster.url(), AQM_READ_DATABASE_URL: ignoring.url('aqm') });
+    const urls = { DATABASE_URL: cluster.url(), AQM_READ_DATABASE_URL: ignoring.url('aqm') };
+    expect(await check('replica', urls)).toMatchObject({
+      verdict: 'fail',
+      found: 'behind a pooler that ignores the timeouts of the service',
+    });
+    const replica = await serve(urls);
     expect(replica.code).toBe(1);
     expect(replica.stderr).toContain('AQM_READ_DATABASE_URL leads to a pooler that ignores the timeouts');
   });
@@ -134,7 +140,7 @@ describe('behind a PgBouncer that ignores the timeouts, a service without AQM_PO
     const { code, stderr } = await serve();
     expect(code).toBe(1);
     expect(stderr).toContain('DATABASE_URL leads to a pooler in transaction mode. Set AQM_POOLER=transaction');
-    expect(await poolerCheck()).toMatchObject({ verdict: 'fail', advice: expect.stringContaining('AQM_POOLER') });
+    expect(await check('pooler')).toMatchObject({ verdict: 'fail', advice: expect.stringContaining('AQM_POOLER') });
   });
 });
 
