@@ -7,7 +7,8 @@ export const REASONS = {
   TOKEN_EXPIRED: { means: 'the token has expired; get a new one' },
   SCOPE_MISSING: { means: 'the method requires the scope `admin`' },
   RATE_LIMITED: {
-    means: 'more coins or calls than the limits allow for this caller, or for all callers of this target together; or too many invalid tokens from this address',
+    means:
+      'more coins or calls than the limits allow for this caller, or for all callers of this target together; or too many invalid tokens from this address',
     wait: true,
   },
   MESSAGE_TOO_LARGE: { means: 'the request is larger than the limit; send less at once' },
