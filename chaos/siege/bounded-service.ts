@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AQM, type ReadyProcess, startProcess } from '../../testkit/service-process';
@@ -31,6 +32,7 @@ export async function startBounded(env: NodeJS.ProcessEnv): Promise<BoundedServi
   const [program = '', ...args] = group
     ? ['/bin/sh', '-c', 'echo $$ > "$0" && exec "$@"', group.processes, ...command]
     : command;
+  process.once('exit', () => group?.remove());
   const ready = await startProcess(program, args, { env: { ...process.env, AQM_LISTEN: '127.0.0.1:0', ...env } });
   return {
     ...ready,
@@ -66,7 +68,7 @@ function createMemoryGroup(): MemoryGroup | undefined {
     ['/sys/fs/cgroup', 'memory.max'],
     ['/sys/fs/cgroup/memory', 'memory.limit_in_bytes'],
   ] as const) {
-    const folder = join(parent, `aqm-siege-${process.pid}`);
+    const folder = join(parent, `aqm-siege-${randomUUID()}`);
     try {
       // In the folder of a mounted cgroup the files appear by themselves; elsewhere the limit cannot be read back.
       mkdirSync(folder);

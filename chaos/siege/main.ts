@@ -3,7 +3,7 @@ import { ATTACK_NAMES, ATTACKS, type AttackName } from './attacks';
 import { soakIdle } from './idle-soak';
 import { Siege } from './siege';
 
-const USAGE = `Usage: npm run siege [-- --only NAME,…] [--connections 10000] [--seconds 20] [--slowdown 2]
+const USAGE = `Usage: npm run siege [-- --only NAME,…] [--connections 10000] [--seconds 20] [--success 0.99] [--slowdown 2]
 
   Attacks a service with its default limits and 512 MiB of memory (a cgroup if one can be made, else a
   heap limit), while honest users call it. For each attack: honest users call alone, during the
@@ -18,6 +18,8 @@ ${ATTACK_NAMES.map((name) => `                 ${name.padEnd(16)}${ATTACKS[name]
   --connections  number of idle connections (default 10000); the service needs as many file
                  descriptors (ulimit -n)
   --seconds      duration of each attack, and of the two rests together (default 20)
+  --success      the smallest accepted part of the honest calls that succeed during an attack (default
+                 0.99)
   --slowdown     the largest accepted ratio of the p99 during an attack to that at rest (default 2)`;
 
 async function main(): Promise<number> {
@@ -26,6 +28,7 @@ async function main(): Promise<number> {
       only: { type: 'string', default: ['idle', ...ATTACK_NAMES].join() },
       connections: { type: 'string', default: '10000' },
       seconds: { type: 'string', default: '20' },
+      success: { type: 'string', default: '0.99' },
       slowdown: { type: 'string', default: '2' },
       help: { type: 'boolean', default: false },
     },
@@ -37,12 +40,13 @@ async function main(): Promise<number> {
   const parts = values.only.split(',');
   const unknown = parts.filter((part) => part !== 'idle' && !(part in ATTACKS));
   if (unknown.length > 0) throw new Error(`--only: there is no part ${unknown.join(', ')}\n${USAGE}`);
-  const [connections = 0, seconds = 0, slowdown = 0] = [values.connections, values.seconds, values.slowdown].map(
-    Number,
-  );
+  const { connections, seconds, success, slowdown } = Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name, Number(value)]),
+  ) as Record<'connections' | 'seconds' | 'success' | 'slowdown', number>;
   if (!Number.isSafeInteger(connections) || connections < 1)
     throw new Error(`--connections must be a positive integer\n${USAGE}`);
-  if (!(seconds > 0 && slowdown > 0)) throw new Error(`--seconds and --slowdown must be positive numbers\n${USAGE}`);
+  if (!(seconds > 0 && success > 0 && slowdown > 0))
+    throw new Error(`--seconds, --success and --slowdown must be positive numbers\n${USAGE}`);
 
   const findings: string[] = [];
   if (parts.includes('idle')) findings.push(...(await soakIdle(connections)));
@@ -50,7 +54,8 @@ async function main(): Promise<number> {
   if (attacks.length > 0) {
     const siege = await Siege.begin();
     try {
-      for (const name of attacks) findings.push(...(await siege.withstand(name, seconds * 1000, slowdown)));
+      for (const name of attacks)
+        findings.push(...(await siege.withstand(name, seconds * 1000, { success, slowdown })));
     } finally {
       await siege.end();
     }

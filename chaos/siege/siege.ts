@@ -12,8 +12,6 @@ import { ATTACKS, type AttackName } from './attacks';
 import { type BoundedService, startBounded } from './bounded-service';
 import { type Honest, HonestUsers } from './honest-users';
 
-/** The smallest part of the honest calls that must succeed during an attack. */
-const MIN_SUCCESS = 0.99;
 /** Calls before the first measurement, in milliseconds: the code is compiled, the connections are open. */
 const WARM_UP_MS = 3000;
 /** The attack has begun, and fills what it can fill, after this time. */
@@ -21,6 +19,14 @@ const BEGIN_MS = 500;
 /** How long an attack may last until an operator sees it, after the measurement, in milliseconds. */
 const VISIBLE_MS = 30_000;
 const POLL_MS = 250;
+
+/** What is accepted during an attack. */
+export interface Accepted {
+  /** The smallest part of the honest calls that succeed. */
+  readonly success: number;
+  /** The largest ratio of their p99 to that at rest. */
+  readonly slowdown: number;
+}
 
 /** A PostgreSQL for services that are attacked, one after the other. */
 export class Siege {
@@ -45,10 +51,9 @@ export class Siege {
   /**
    * Attacks a new service, and measures honest calls before, during and after.
    * @param ms duration of the attack, and of both rests together, in milliseconds
-   * @param slowdown the largest accepted ratio of the p99
    * @returns what was wrong
    */
-  async withstand(name: AttackName, ms: number, slowdown: number): Promise<string[]> {
+  async withstand(name: AttackName, ms: number, accepted: Accepted): Promise<string[]> {
     const [port = 0] = await freePorts(1);
     const service = await startBounded({
       AQM_DATA_DIR: join(this.#folder, 'data'),
@@ -93,7 +98,7 @@ export class Siege {
       print(
         `${' '.repeat(11)}the service used ${(100 * busy).toFixed(0)} % of a core, at rest ${(100 * restBusy).toFixed(0)} %, and at most ${(await memory).toFixed(0)} MiB in ${service.bound}`,
       );
-      findings.push(...judge(rest, during, slowdown));
+      findings.push(...judge(rest, during, accepted));
     } catch (error) {
       findings.push(String(error));
     } finally {
@@ -119,9 +124,9 @@ export class Siege {
   }
 }
 
-function judge(restMs: number, { calls, failures, durations }: Honest, slowdown: number): string[] {
+function judge(restMs: number, { calls, failures, durations }: Honest, { success, slowdown }: Accepted): string[] {
   const findings: string[] = [];
-  if (durations.length < MIN_SUCCESS * calls) {
+  if (durations.length < success * calls) {
     const reasons = [...Map.groupBy(failures, (reason) => reason)].map(([reason, each]) => `${each.length} ${reason}`);
     findings.push(`${durations.length} of ${calls} honest calls succeeded; ${reasons.join(', ')}`);
   }
