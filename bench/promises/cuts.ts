@@ -173,6 +173,11 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
           from: "!['on', 'remote_apply'].includes(found.synchronous_commit)",
           to: 'false',
         },
+        {
+          file: 'fence/guard.js',
+          from: "WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN ''",
+          to: "WHEN true THEN ''",
+        },
       ],
     },
     {

@@ -203,9 +203,9 @@ export class OwnFile {
   }
 
   async #write({ at, bytes }: FilePart): Promise<void> {
-    const result = await this.#handle?.write(bytes, 0, bytes.length, at);
-    if (result?.bytesWritten !== bytes.length)
-      throw new Error(`wrote only ${result?.bytesWritten} of ${bytes.length} bytes`);
+    if (!this.#handle) throw new Error('its file is closed');
+    const { bytesWritten } = await this.#handle.write(bytes, 0, bytes.length, at);
+    if (bytesWritten !== bytes.length) throw new Error(`wrote only ${bytesWritten} of ${bytes.length} bytes`);
   }
 
   async #isInPlace(): Promise<boolean> {
