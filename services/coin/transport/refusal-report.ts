@@ -55,7 +55,7 @@ export class RefusalReport {
       const { taken, largest } = { taken: this.#sharesOf(kind).taken, largest: this.#sharesOf(kind).largest() };
       this.#log.warn(
         { kind, refused, ended, open: taken, largestClient: largest?.network, openOfLargest: largest?.taken },
-        'calls refused or ended: no place is left for open calls of this kind',
+        'calls refused or ended: too many are open, of all clients or of one connection',
       );
     }
   }

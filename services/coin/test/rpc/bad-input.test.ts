@@ -254,6 +254,13 @@ describe('messages', () => {
     });
   });
 
+  test('the status of a large message that is refused unread arrives, although its stream is reset', async () => {
+    const calls = Array.from({ length: 20 }, () => sendRaw(`${COIN_SERVICE}/UploadCoins`, Buffer.alloc(1_000_000)));
+    for (const { reason } of await Promise.allSettled(calls).then((all) => all as PromiseRejectedResult[])) {
+      expect(reason).toMatchObject({ code: 'UNAUTHENTICATED', reason: 'TOKEN_MISSING' });
+    }
+  });
+
   test('a call of an unknown method is refused with UNIMPLEMENTED', async () => {
     await expect(sendRaw(`${COIN_SERVICE}/StealCoins`, Buffer.alloc(0), bearer())).rejects.toMatchObject({
       code: 'UNIMPLEMENTED',

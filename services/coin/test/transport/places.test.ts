@@ -218,7 +218,7 @@ describe('when all places for calls are taken', () => {
         .split('\n')
         .filter((line) => line.includes('"largestClient":"127.0.0.9"'));
       for (const { kind, refused, ended, msg } of written.map((line) => JSON.parse(line))) {
-        expect({ kind, msg }).toEqual({ kind: 'call', msg: expect.stringContaining('no place is left') });
+        expect({ kind, msg }).toEqual({ kind: 'call', msg: expect.stringContaining('too many are open') });
         seen.refused += refused;
         seen.ended += ended;
       }
