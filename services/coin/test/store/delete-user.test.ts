@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import pino from 'pino';
-import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
+import { eventually } from '../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../testkit/service';
 import type { User } from '../../../../testkit/user';
 import { Deadline } from '../../deadline';
@@ -163,15 +163,32 @@ async function beside<T>(
 test('an upload that is under way is deleted too, and one that waits behind the deletion is refused', async () => {
   const [coin] = mint(1);
   if (!coin) return;
-  // The upload waits inside of its statement, with the lock of the user, until the test is done.
-  const first = await beside(
-    (transaction) =>
-      sql`INSERT INTO coin VALUES (${bob.id}::uuid, ${coin.keyId}::uuid, 0, now(), ${BRONZE})`.execute(transaction),
-    () => bob.upload([coin, ...mint(3)]).then(async (answer) => ({ answer, deleted: await admin.deleteUser(bob.id) })),
-  );
-  const { answer, deleted } = await first.result;
-  expect(answer.results[0]?.outcome).toBe(Outcome.OUTCOME_SPENT);
-  expect(deleted).toBe(4);
+  const { db } = service.database;
+  const waiting = async () => {
+    const { rows } = await sql`
+      SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`.execute(db);
+    return rows.length;
+  };
+  let isDeleted = false;
+  const calls: Promise<unknown>[] = [];
+  // The upload waits inside of its statement, which began before the deletion, for a row of this transaction.
+  await db.transaction().execute(async (transaction) => {
+    await sql`INSERT INTO coin VALUES (${bob.id}::uuid, ${coin.keyId}::uuid, 0, now(), ${BRONZE})`.execute(transaction);
+    calls.push(bob.upload([coin, ...mint(3)]));
+    await eventually('the upload waits', async () => (await waiting()) === 1);
+    calls.push(
+      admin.deleteUser(bob.id).then((count) => {
+        isDeleted = true;
+        return count;
+      }),
+    );
+    await eventually('the deletion waits or is done', async () => isDeleted || (await waiting()) === 2);
+  });
+  // Of the upload, the coin that met the row of this transaction is tried again, and refused.
+  const [upload, deletion] = await Promise.allSettled(calls);
+  expect(upload).toMatchObject({ reason: USER_DELETED });
+  expect(deletion).toMatchObject({ value: 4 });
+  expect(await rowsNaming(bob.id)).toBe(0);
 
   const carol = await service.user();
   const second = await beside(
