@@ -73,3 +73,11 @@ TABLE database_opening
   COMMENT ON epoch: NULL, with the identity, for a lost opening: one that only a mark knew when the operator decided.
   COMMENT ON timeline: Follows promotions that had everything.
   COMMENT ON bytes_cleared: false: key bytes of the coins that this opening retired are still to be removed.
+
+TABLE fetch_grace
+  seconds integer NOT NULL
+  used_until timestamp with time zone NOT NULL
+  CONSTRAINT fetch_grace_pkey PRIMARY KEY (seconds)
+  CREATE UNIQUE INDEX fetch_grace_pkey ON public.fetch_grace USING btree (seconds)
+  COMMENT: One row for each AQM_FETCH_GRACE that a service uses. The longest one in force decides how long an answer is remembered.
+  COMMENT ON used_until: Until then an answer that was given under this grace may be repeated. Services that run put it off every minute.

@@ -12,6 +12,7 @@ import { verifyWith } from '../services/coin/identity/verify-token';
 import { CoinLimits } from '../services/coin/limits/coin-limits';
 import { CoinServer, type ServerOptions } from '../services/coin/server';
 import { CoinInventoryServer, type InventoryRules } from '../services/coin/store/coin-inventory-server';
+import { declareFetchGrace } from '../services/coin/store/fetch-grace';
 import type { Certificates } from '../services/coin/transport/certificates';
 import { connectDatabase, createDatabase, type TestDatabase, type Timeouts } from './test-database';
 import { User } from './user';
@@ -149,6 +150,7 @@ async function startReplica(
     batching: { ...BATCHING, maxWaitMs },
     ...rules,
   });
+  await declareFetchGrace(db, rules.fetchGraceSeconds ?? 3600);
   const server = new CoinServer({
     store,
     limits: limits[index % limits.length] ?? NO_LIMITS,
@@ -167,7 +169,7 @@ async function startReplica(
     fence,
     stop: async () => {
       await server.stop(1000);
-      fence.close();
+      await fence.close();
     },
   };
 }

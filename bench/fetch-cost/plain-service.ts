@@ -24,8 +24,9 @@ interface CoinRow {
 /** A guard that admits every statement and records nothing. */
 const NO_GATE: Guard = {
   run: async (statement) => (await statement({ incarnation: '', activation: '' })) as never,
-  recordHandedOut() {},
-  recordRepeat() {},
+  runSpending: async (statement) => (await statement({ incarnation: '', activation: '' })) as never,
+  recordHandedOut: async () => {},
+  recordRepeat: async () => {},
 };
 
 /** Fetches with the plain claim: no repeats, no memory of spent ids, no fence, no recheck of short answers. */

@@ -68,7 +68,7 @@ export class StoreAlone {
   }
 
   async close(): Promise<void> {
-    this.#fence.close();
+    await this.#fence.close();
     await this.#db.destroy();
     rmSync(this.#folder, { recursive: true });
   }

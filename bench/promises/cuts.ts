@@ -103,8 +103,8 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'store/claim/batch-queue.js',
-          from: '(0, answer_1.recordHandedOut)(guard, token, items, rows);',
-          to: '',
+          from: 'const recorded = (0, answer_1.recordHandedOut)(guard, token, items, rows);',
+          to: 'const recorded = Promise.resolve();',
         },
       ],
     },

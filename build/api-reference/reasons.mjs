@@ -21,7 +21,10 @@ export const REASONS = {
   },
   DATABASE_UNAVAILABLE: { means: 'the database cannot be reached; the service reconnects by itself', wait: true },
   OVERLOADED: { means: 'the service is overloaded', wait: true },
-  FENCED: { means: 'the database was restored, and an operator has to decide what to do', wait: true },
+  FENCED: {
+    means: 'the database was restored and an operator has to decide what to do, or hand-outs cannot be recorded',
+    wait: true,
+  },
   LIMITS_UNAVAILABLE: { means: 'the rate limits cannot be checked, so the request was refused', wait: true },
   SHUTTING_DOWN: { means: 'this server is shutting down; another replica will serve the call', wait: true },
   INTERNAL: { means: 'a bug of the service; it was logged' },

@@ -118,9 +118,9 @@ export class Operation {
     });
     await fence.run(async (token) => {
       const expireTime = new Date(Date.now() + 20 * 86_400_000);
-      fence.recordHandedOut(token, [{ userId: this.bobId, keyId: randomUUID(), coinCategory: 3, expireTime }]);
+      await fence.recordHandedOut(token, [{ userId: this.bobId, keyId: randomUUID(), coinCategory: 3, expireTime }]);
     });
-    fence.close();
+    await fence.close();
     await db.destroy();
     await this.primary.stop('SIGINT');
     await this.primary.start(DURABLE);

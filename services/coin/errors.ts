@@ -97,13 +97,40 @@ export class DatabaseUnavailableError extends TemporaryError {
 
 export class FencedError extends TemporaryError {
   readonly reason = 'FENCED';
-  override readonly retryAfterMs = 5000;
+  override readonly retryAfterMs: number = 5000;
+  constructor(
+    options?: ErrorOptions,
+    message = 'The database was restored or replaced and may lack some hand-outs, so the request was refused until an operator decides.',
+  ) {
+    super(message, options);
+  }
+}
+
+/** Hand-outs cannot be recorded outside the database, so nothing is handed out. Nothing was changed. */
+export class WatermarkUnavailableError extends FencedError {
+  override readonly retryAfterMs = 1000;
   constructor(options?: ErrorOptions) {
+    super(options, 'Hand-outs cannot be recorded right now, so the request was refused; retry later.');
+  }
+}
+
+/** The coins of a fetch are spent, but were not recorded outside the database, and so not answered. */
+export class UnrecordedError extends FencedError {
+  override readonly retryAfterMs = 1000;
+  constructor(cause: unknown) {
     super(
-      'The database was restored or replaced and may lack some hand-outs, so the request was refused until an operator decides.',
-      options,
+      { cause },
+      'The request was carried out, but could not be recorded, so its answer was withheld; repeat it later with the same request_id.',
     );
   }
+}
+
+/**
+ * Returns true if the failed request may have been carried out: its outcome is unknown, or its
+ * answer was withheld. It is charged then.
+ */
+export function mayHaveHappened(error: unknown): boolean {
+  return error instanceof DatabaseUnavailableError || error instanceof UnrecordedError;
 }
 
 export class OverloadedError extends TemporaryError {

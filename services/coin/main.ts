@@ -13,6 +13,7 @@ import { REASONS } from './rpc/status';
 import { CoinServer } from './server';
 import type { ServingState } from './serving-state';
 import { CoinInventoryServer } from './store/coin-inventory-server';
+import { keepFetchGrace } from './store/fetch-grace';
 import { StockSampler } from './store/stock-sampler';
 import { registerGauges } from './telemetry/gauges';
 import { enableMetrics } from './telemetry/metrics';
@@ -54,6 +55,7 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
     const { fetchGraceSeconds, stockLimit, batching, maxCalls, maxWaitMs, connections } = config;
     const rules = { fetchGraceSeconds, stockLimit, batching };
     const store = new CoinInventoryServer(postgres.db, fence, rules, postgres.replica);
+    const grace = await keepFetchGrace(postgres.db, fetchGraceSeconds, logger);
     const limits = openLimits(config, logger);
     const server = new CoinServer({
       store,
@@ -96,12 +98,13 @@ async function serve(config: Config, logger: Logger, stopped: Promise<NodeJS.Sig
 
     logger.info({ signal: await stopped }, 'stopping after accepted calls are answered');
     watch.stop();
+    grace.stop();
     stock?.stop();
     housekeeping.stop();
     certificates?.close();
     await server.stop(config.drainTimeoutMs);
     await limits.close();
-    fence.close();
+    await fence.close();
   } finally {
     await postgres.close();
     await telemetry.stop();

@@ -1,4 +1,4 @@
-import type { Verification } from '../fence/verify';
+import type { RingCount, Verification } from '../fence/verify';
 import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
 import { inspect, WHICH_WATERMARK } from './fence';
@@ -9,12 +9,16 @@ export const command: CommandDefinition = {
   details: `Changes nothing.\n\n${WHICH_WATERMARK}`,
   exitCodes: {
     [EXIT.OK]: 'the database is open',
-    [EXIT.STATE]: 'the database is fenced: "aqm admin fence retire" or "accept"',
+    [EXIT.STATE]: 'the database is fenced: "aqm admin fence retire" or "accept", or mend AQM_FENCE_DIR',
   },
   run: (options: JsonOption) =>
     withDatabase(async (db, config) => {
-      const { verification, folder } = await inspect(db, config);
-      const { state, rings, fenceReason, unknownActivations } = verification;
+      const { verification, folder, problem, fenceReason } = await inspect(db, config);
+      const { state, unknownActivations } = verification;
+      const rings = verification.rings.map((ring, index) => {
+        const writeTime = verification.ringRecords[index]?.writeTime ?? 0;
+        return { ...ring, lastWriteTime: new Date(writeTime).toISOString() };
+      });
       const status = {
         state: fenceReason ? 'fenced' : 'open',
         reason: fenceReason?.reason ?? null,
@@ -23,7 +27,7 @@ export const command: CommandDefinition = {
         activation: state.activation?.id ?? null,
         identity: state.identity,
         activatedAs: state.activation?.identity ?? null,
-        watermark: { folder, rings, unknownActivations },
+        watermark: { folder, problem: problem?.message ?? null, rings, unknownActivations },
       };
       print(options, status, toLines(status));
       return fenceReason ? EXIT.STATE : EXIT.OK;
@@ -32,15 +36,30 @@ export const command: CommandDefinition = {
 
 interface Status {
   state: string;
+  reason: string | null;
   explanation: string | null;
   epoch: string;
   activation: string | null;
   identity: Verification['state']['identity'];
   activatedAs: Verification['state']['identity'] | null;
-  watermark: { folder: string; unknownActivations: readonly string[] } & Pick<Verification, 'rings'>;
+  watermark: {
+    folder: string;
+    problem: string | null;
+    rings: readonly (RingCount & { lastWriteTime: string })[];
+    unknownActivations: readonly string[];
+  };
 }
 
-function toLines({ state, explanation, epoch, activation, identity, activatedAs, watermark }: Status): string[] {
+function toLines({
+  state,
+  reason,
+  explanation,
+  epoch,
+  activation,
+  identity,
+  activatedAs,
+  watermark,
+}: Status): string[] {
   const name = (of: Status['activatedAs']) =>
     of ? `cluster ${of.systemIdentifier}, database ${of.databaseOid}, timeline ${of.timeline}` : 'never';
   return [
@@ -50,8 +69,14 @@ function toLines({ state, explanation, epoch, activation, identity, activatedAs,
     `database: ${name(identity)}`,
     `activated as: ${name(activatedAs)}`,
     `watermark: ${watermark.folder}`,
-    ...watermark.rings.map(({ file, records, missing }) => `  ${file}: ${records} coins, ${missing} of them missing`),
+    ...(watermark.problem ? [`  no new file can be written: ${watermark.problem}`] : []),
+    ...watermark.rings.map(
+      ({ file, records, missing, lastWriteTime }) =>
+        `  ${file}: ${records} coins, ${missing} of them missing; last written ${lastWriteTime}`,
+    ),
     ...watermark.unknownActivations.map((unknown) => `  unknown activation ${unknown}`),
-    ...(state === 'fenced' ? ['what to do: "aqm admin fence retire --help" and "aqm admin fence accept --help"'] : []),
+    ...(reason !== null && reason !== 'WATERMARK_UNUSABLE'
+      ? ['what to do: "aqm admin fence retire --help" and "aqm admin fence accept --help"']
+      : []),
   ];
 }

@@ -2,8 +2,8 @@ import type { Command } from 'commander';
 import type { Database } from '../database/pool';
 import { resolveFence } from '../fence/resolve';
 import { NO_COIN } from '../fence/ring-file';
-import { type Verification, verifyDatabase } from '../fence/verify';
-import { type RingRecords, readWatermark, watermarkFolder } from '../fence/watermark';
+import { type FenceReason, verifyDatabase } from '../fence/verify';
+import { probeWatermark, recordSource, watermarkFolder } from '../fence/watermark';
 import { clearRetired } from '../store/housekeeping/clear-retired';
 import { type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
@@ -27,23 +27,36 @@ export interface WatermarkLocation {
   readonly fenceDir: string;
 }
 
-/** Verifies the database against its watermark. Changes nothing. */
-export async function inspect(db: Database, { fenceDir }: WatermarkLocation) {
-  let folder = '';
-  let rings: readonly RingRecords[] = [];
-  const verification: Verification = await verifyDatabase(db, (state) => {
-    folder = watermarkFolder(fenceDir, state);
-    rings = readWatermark(folder);
-    return rings;
+/** A service writes to its file every second. One that has not for this long, in milliseconds, cannot or has ended. */
+const SILENT_AFTER_MS = 10_000;
+
+/**
+ * Verifies the database against its watermark, and checks that the watermark can be written. A
+ * folder that cannot be written counts as fenced, unless services still write to the files that they
+ * have. Changes nothing.
+ */
+export async function inspect(db: Database, { fenceDir }: WatermarkLocation, which: 'all' | 'newest' = 'newest') {
+  let folder = fenceDir;
+  const source = recordSource(fenceDir, which);
+  const verification = await verifyDatabase(db, {
+    ...source,
+    records: (state) => {
+      folder = watermarkFolder(fenceDir, state);
+      return source.records(state);
+    },
   });
-  return { verification, folder, rings };
+  const problem = await probeWatermark(folder);
+  const isWritten = verification.ringRecords.some(({ writeTime }) => Date.now() - writeTime < SILENT_AFTER_MS);
+  const unusable: FenceReason | undefined =
+    problem && !isWritten ? { reason: 'WATERMARK_UNUSABLE', sentence: problem.message } : undefined;
+  return { verification, folder, problem, fenceReason: verification.fenceReason ?? unusable };
 }
 
 /** Clears the fence by an operator's decision. @returns the exit code */
 export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: DecisionOptions): Promise<number> {
   return withDatabase(async (db, config) => {
-    const { verification, folder, rings } = await inspect(db, config);
-    const { state, fenceReason, unknownActivations } = verification;
+    const { verification, folder } = await inspect(db, config, 'all');
+    const { state, fenceReason, ringRecords, otherEpochs, unknownActivations } = verification;
     if (!fenceReason && !evenIfOpen) {
       console.error(
         `Nothing is fenced by the watermark in ${folder}, so there is nothing to decide. To decide anyway, add --even-if-open.`,
@@ -51,7 +64,7 @@ export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: Decis
       return EXIT.FAILED;
     }
     const void_ = new Set([...state.history].filter((activation) => activation !== state.activation?.id));
-    const spent = rings
+    const spent = [...ringRecords, ...otherEpochs]
       .flatMap((ring) => ring.records)
       .filter((record) => record.keyId !== NO_COIN && !void_.has(record.activation));
     const { epoch, activation } = await resolveFence(db, state, { kind, spent, lostActivations: unknownActivations });

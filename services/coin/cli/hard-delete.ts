@@ -15,7 +15,7 @@ export const command: CommandDefinition = {
       .addOption(
         integerOption(
           '--grace-hours <hours>',
-          'minimum hours since the fetch; never less than AQM_FETCH_GRACE (default)',
+          'minimum hours since the fetch; never less than the longest fetch grace of the services (default)',
           {
             min: 0,
             max: LIMITS.graceHours,
@@ -28,8 +28,7 @@ spent. Every service does this hourly. It works in small steps: if it is interru
 stays deleted, and it can be run again.
 
 ${WHICH_DATABASE}
-Set AQM_FETCH_GRACE as for the services: a shorter one would delete what they must still return to
-repeated fetches.`,
+The database knows the fetch grace of each service. AQM_FETCH_GRACE can only make it longer.`,
   run({ json, graceHours = 0 }: Options) {
     return withDatabase(async (db, { fetchGraceSeconds }) => {
       const deleted = await hardDeleteFetched(db, Math.max(graceHours * 3600, fetchGraceSeconds), Deadline.NONE);

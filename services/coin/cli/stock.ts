@@ -9,11 +9,10 @@ import { WHICH_DATABASE, withDatabase } from './with-database';
 export const command: CommandDefinition = {
   define: (command) => command.argument('<user>', "the user's UUID").addOption(jsonOption()),
   details: `Prints for each category the number of coins in stock, in stock but too close to their expiry to be
-handed out, fetched within AQM_FETCH_GRACE (a repeated fetch returns them again), and spent (fetched
+handed out, fetched within the fetch grace (a repeated fetch returns them again), and spent (fetched
 before that, or retired), and the oldest upload in stock. Reads no key bytes. An unknown user has none.
 
-${WHICH_DATABASE}
-Set AQM_FETCH_GRACE as for the services.`,
+${WHICH_DATABASE}`,
   run(options: JsonOption, word: string) {
     const user = word.toLowerCase();
     if (!isUuid(user)) throw new UsageError(`"${word}" is not a UUID`);

@@ -190,7 +190,7 @@ export const SETTINGS = {
     format: integer(1, WEEK_S, 's'),
     default: '3600',
     description:
-      'For this long, a fetch that is repeated with its `request_id` returns the same coins. Then its coins are hard-deleted.',
+      'For this long, a fetch that is repeated with its `request_id` returns the same coins. Then its coins are hard-deleted. The longest of all services of one database counts.',
   }),
   stockLimit: setting({
     env: 'AQM_STOCK_LIMIT',

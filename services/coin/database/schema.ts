@@ -86,10 +86,19 @@ export interface DatabaseOpening {
   timeline: number | null;
 }
 
+export interface FetchGrace {
+  seconds: number;
+  /**
+   * Until then an answer that was given under this grace may be repeated. Services that run put it off every minute.
+   */
+  used_until: Timestamp;
+}
+
 export interface DB {
   coin: Coin;
   coin_fetch: CoinFetch;
   coin_stock: CoinStock;
   database_life: DatabaseLife;
   database_opening: DatabaseOpening;
+  fetch_grace: FetchGrace;
 }

@@ -1,12 +1,11 @@
-import { randomUUID } from 'node:crypto';
-import { existsSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { sql } from 'kysely';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
 import type { DatabaseState } from '../fence/database-state';
 import { verifyDatabase } from '../fence/verify';
-import { readWatermark, WatermarkUnusableError, watermarkFolder } from '../fence/watermark';
+import { probeWatermark, recordSource, WatermarkUnusableError, watermarkFolder } from '../fence/watermark';
 import { type Check, fail, ok, warn } from './check';
 
 export interface WatermarkLocation {
@@ -18,17 +17,21 @@ export interface WatermarkLocation {
 /** Checks that the database is not fenced, and that there is a watermark that would notice a restored copy. */
 export async function checkFence(db: Database, { fenceDir }: WatermarkLocation): Promise<Check[]> {
   let folder = fenceDir;
+  const source = recordSource(fenceDir);
   try {
-    const read = (state: DatabaseState) => {
-      folder = watermarkFolder(fenceDir, state);
-      return readWatermark(folder);
-    };
-    const { state, rings, fenceReason } = await verifyDatabase(db, read);
+    const { state, rings, fenceReason } = await verifyDatabase(db, {
+      ...source,
+      records: (found) => {
+        folder = watermarkFolder(fenceDir, found);
+        return source.records(found);
+      },
+    });
     const fence = fenceReason
       ? fail('fence', `the database is fenced: ${fenceReason.sentence}`, 'see docs/runbook.md, "After a restore"')
       : ok('fence', `the database is open, epoch ${state.epoch}`);
     const coins = rings.reduce((sum, ring) => sum + ring.records, 0);
-    return [fence, notWritable(folder) ?? described(folder, coins, state)];
+    const problem = await probeWatermark(folder);
+    return [fence, problem ? unusable(folder, problem.cause) : described(folder, coins, state)];
   } catch (error) {
     if (error instanceof WatermarkUnusableError) return [unusable(folder, error.cause)];
     throw error;
@@ -43,20 +46,6 @@ function described(folder: string, coins: number, { activation }: DatabaseState)
     `no watermark of this database in ${folder} yet; normal until the first fetch`,
     'if coins were handed out, set AQM_FENCE_DIR to the persistent folder of the services; a restored copy would go unnoticed',
   );
-}
-
-/** Returns a failure if nothing can be written to the nearest folder that exists. */
-function notWritable(folder: string): Check | undefined {
-  let nearest = folder;
-  while (!existsSync(nearest)) nearest = dirname(nearest);
-  const probe = join(nearest, `.doctor-${randomUUID()}`);
-  try {
-    writeFileSync(probe, '');
-    rmSync(probe);
-    return undefined;
-  } catch (error) {
-    return unusable(folder, error);
-  }
 }
 
 function unusable(folder: string, error: unknown): Check {

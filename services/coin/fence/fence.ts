@@ -1,10 +1,11 @@
 import type { Logger } from 'pino';
 import type { Database } from '../database/pool';
-import { FencedError } from '../errors';
+import { FencedError, UnrecordedError, WatermarkUnavailableError } from '../errors';
 import { readDatabaseState, readIncarnation, recordFirstActivation, recordTimeline } from './database-state';
 import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
 import { currentActivation, type FenceReason, type Verification, verifyDatabase } from './verify';
-import { type RingRecords, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
+import { readOtherEpochs, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
+import { WatermarkFolder } from './watermark-folder';
 
 /**
  * The number of times that one statement is run because the database was replaced again after it
@@ -29,6 +30,7 @@ export class Fence implements Guard {
   readonly #db: Database;
   readonly #log: Logger;
   readonly #fenceDir: string;
+  readonly #files: WatermarkFolder;
   readonly #watermark: Watermark;
   readonly #listeners: (() => void)[] = [];
   #token: FencingToken | undefined;
@@ -38,10 +40,11 @@ export class Fence implements Guard {
   /** True if there was no record to verify the database against at the first verification. */
   #hadNoRecords: boolean | undefined;
 
-  private constructor({ db, log, folder }: FenceOptions, watermark: Watermark) {
+  private constructor({ db, log, folder }: FenceOptions, files: WatermarkFolder, watermark: Watermark) {
     this.#db = db;
     this.#log = log;
     this.#fenceDir = folder;
+    this.#files = files;
     this.#watermark = watermark;
   }
 
@@ -51,9 +54,11 @@ export class Fence implements Guard {
    */
   static async open(options: FenceOptions): Promise<Fence> {
     const { db, folder, poolSize, log } = options;
-    const onError = (error: unknown) => log.error({ err: error }, 'cannot write the watermark');
-    const watermark = new Watermark(watermarkFolder(folder, await readDatabaseState(db)), { poolSize, onError });
-    const fence = new Fence(options, watermark);
+    const files = new WatermarkFolder();
+    const state = await readDatabaseState(db);
+    const watermark = await Watermark.open(files, watermarkFolder(folder, state), state, poolSize);
+    const fence = new Fence(options, files, watermark);
+    watermark.onFailure((error) => fence.#onFailure(error));
     await fence.#verify();
     if (fence.#hadNoRecords) {
       log.warn(
@@ -81,11 +86,14 @@ export class Fence implements Guard {
   /**
    * Checks that the running database is the one that was verified, and otherwise verifies it.
    * Verifies a fenced database every time, so that an operator's decision reaches every service.
+   * Tries to write the watermark again where that failed.
    * @throws DatabaseUnavailableError
    */
   async check(): Promise<void> {
-    if (this.#token && (await readIncarnation(this.#db)) === this.#token.incarnation) return;
-    await this.#verify();
+    const incarnation = await readIncarnation(this.#db);
+    if (this.#token?.incarnation === incarnation) return;
+    if (await this.#watermark.recover()) await this.#verify();
+    else if (this.#watermark.failure) this.#onFailure(this.#watermark.failure);
   }
 
   async run<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
@@ -97,35 +105,42 @@ export class Fence implements Guard {
       if (result !== UNVERIFIED) return result;
       if (this.#token === token) this.#token = undefined;
     }
-    throw new FencedError();
+    throw this.#fenceReason?.reason === 'WATERMARK_UNUSABLE' ? new WatermarkUnavailableError() : new FencedError();
   }
 
-  recordHandedOut({ activation }: FencingToken, coins: readonly SpentCoin[]): void {
-    this.#write(() => this.#watermark.recordHandedOut(activation, coins));
+  runSpending<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
+    const { backlog } = this.#watermark;
+    if (backlog === undefined) return this.run(statement);
+    // Where it fails, the fence is closed by then.
+    return backlog.catch(() => {}).then(() => this.run(statement));
   }
 
-  recordRepeat({ activation }: FencingToken, coin: SpentCoin, fetchTime: Date): void {
-    this.#write(() => this.#watermark.recordRepeat(activation, coin, fetchTime));
-  }
-
-  close(): void {
-    this.#watermark.close();
-  }
-
-  /**
-   * Writes a record. A hand-out without a record must not be answered; a repeat of the request
-   * finds it in the database.
-   */
-  #write(write: () => void): void {
+  async recordHandedOut({ activation }: FencingToken, coins: readonly SpentCoin[]): Promise<void> {
     try {
-      write();
+      await this.#watermark.recordHandedOut(activation, coins);
     } catch (error) {
-      this.#log.error(
-        { err: error },
-        'cannot write the watermark; withholding the response (a retry returns the same coins)',
-      );
-      throw new FencedError({ cause: error });
+      throw new UnrecordedError(error);
     }
+  }
+
+  async recordRepeat({ activation }: FencingToken, coin: SpentCoin, fetchTime: Date): Promise<void> {
+    try {
+      await this.#watermark.recordRepeat(activation, coin, fetchTime);
+    } catch (error) {
+      throw new WatermarkUnavailableError({ cause: error });
+    }
+  }
+
+  /** Ends when all records are written, or after 3 seconds if the folder hangs. */
+  async close(): Promise<void> {
+    await this.#watermark.close();
+    this.#files.close();
+  }
+
+  /** Closes the fence: what is handed out from now on could not be recorded. */
+  #onFailure({ message }: WatermarkUnusableError): void {
+    this.#token = undefined;
+    this.#settle({ reason: 'WATERMARK_UNUSABLE', sentence: message });
   }
 
   /** Verifies the database. Calls that need a verification at the same time share one. */
@@ -138,7 +153,7 @@ export class Fence implements Guard {
 
   async #verifyOnce(): Promise<void> {
     this.#token = undefined;
-    const { state, rings, fenceReason } = await this.#verifyDatabase();
+    const { state, rings, ringRecords = [], fenceReason } = await this.#verifyDatabase();
     if (state?.activation && !fenceReason) this.#hadNoRecords ??= rings?.every((ring) => ring.records === 0) ?? true;
     else this.#hadNoRecords ??= false;
     if (!state || fenceReason) return this.#settle(fenceReason);
@@ -155,20 +170,21 @@ export class Fence implements Guard {
       return this.#verifyOnce();
     }
     const activation = currentActivation(state);
-    try {
-      if (activation !== this.#recordedActivation) this.#watermark.recordActivation(activation);
-    } catch (error) {
-      const { message } = new WatermarkUnusableError(this.#watermark.folder, error);
-      return this.#settle({ reason: 'WATERMARK_UNUSABLE', sentence: message });
-    }
+    if (activation !== this.#recordedActivation) await this.#watermark.recordActivation(activation).catch(() => {});
+    // It closed the fence, perhaps before this verification began.
+    if (this.#watermark.failure) return this.#onFailure(this.#watermark.failure);
     this.#recordedActivation = activation;
+    this.#watermark.supersede(ringRecords, activation);
     this.#settle(undefined);
     this.#token = { incarnation: state.incarnation, activation };
   }
 
   async #verifyDatabase(): Promise<Partial<Verification> & Pick<Verification, 'fenceReason'>> {
     try {
-      const verification = await verifyDatabase(this.#db, (): readonly RingRecords[] => this.#watermark.read());
+      const verification = await verifyDatabase(this.#db, {
+        records: () => this.#watermark.read(),
+        otherEpochs: (state) => readOtherEpochs(this.#files, this.#fenceDir, state),
+      });
       if (watermarkFolder(this.#fenceDir, verification.state) === this.#watermark.folder) return verification;
       return {
         fenceReason: {
@@ -186,7 +202,13 @@ export class Fence implements Guard {
     const before = this.#fenceReason;
     this.#fenceReason = fenceReason;
     if (before?.sentence === fenceReason?.sentence) return;
-    if (fenceReason) {
+    if (fenceReason?.reason === 'WATERMARK_UNUSABLE') {
+      const { reason, sentence: explanation } = fenceReason;
+      this.#log.error(
+        { reason, explanation },
+        'hand-outs cannot be recorded: fetches and uploads are refused until they can (checked every second)',
+      );
+    } else if (fenceReason) {
       const { reason, sentence: explanation } = fenceReason;
       this.#log.error({ reason, explanation, ...COMMANDS }, 'the database is fenced: fetches and uploads are refused');
     } else {

@@ -37,17 +37,24 @@ export interface Guard {
    */
   run<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
   /**
-   * Records, outside of the database, the coins that one statement has made spent. Must be called
-   * before anyone learns of them, and without waiting for anything between the statement's result
-   * and this call.
-   * @throws FencedError when the record cannot be written
+   * Does the same for a statement that hands out or retires. It is not begun while earlier records
+   * wait for a write to end: the folder of the watermark may hang.
+   * @throws FencedError
    */
-  recordHandedOut(token: FencingToken, coins: readonly SpentCoin[]): void;
+  runSpending<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
+  /**
+   * Records, outside of the database, the coins that one statement has made spent. Must be called
+   * without waiting for anything between the statement's result and this call, and nobody may learn
+   * of the coins before the promise has resolved.
+   * @throws UnrecordedError when the record cannot be written
+   */
+  recordHandedOut(token: FencingToken, coins: readonly SpentCoin[]): Promise<void>;
   /**
    * Records one coin of the answer to a repeated request. An earlier statement made the coin spent,
    * at `fetchTime`.
+   * @throws WatermarkUnavailableError when the record cannot be written
    */
-  recordRepeat(token: FencingToken, coin: SpentCoin, fetchTime: Date): void;
+  recordRepeat(token: FencingToken, coin: SpentCoin, fetchTime: Date): Promise<void>;
 }
 
 /**
@@ -56,6 +63,10 @@ export interface Guard {
  * with an operator's accept or retire, which give database_life a new file. (A partitioned table
  * has no file; its number stands in.)
  *
+ * It also makes the running transaction durable, where the session's synchronous_commit would not:
+ * somebody may have switched that off for the role or the database since the service started. Only
+ * this transaction is changed, so nothing is left in a pooler's session.
+ *
  * It reads no table, because that would cost a claim a tenth of its time. It is a SELECT of its
  * own, because PostgreSQL would otherwise evaluate it while it makes a custom plan, find that plan
  * cheaper than the generic one, and so plan the statement at every call.
@@ -63,6 +74,8 @@ export interface Guard {
 export const CURRENT_INCARNATION = `(
   SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || coalesce(pg_relation_filepath('coin_stock'), 'coin_stock'::regclass::oid::text)
     || ' ' || pg_relation_filepath('database_life')
+    || CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN ''
+      ELSE left(set_config('synchronous_commit', 'on', true), 0) END
 )`;
 
 /**

@@ -3,7 +3,7 @@ import { FencedError } from '../errors';
 import { explainFence } from './fence';
 import { type FencingToken, type Guard, UNVERIFIED } from './guard';
 import { currentActivation, verifyDatabase } from './verify';
-import { readWatermark, watermarkFolder } from './watermark';
+import { recordSource } from './watermark';
 
 /**
  * The maximum number of runs of one statement. A run that finds the database replaced since it was
@@ -21,7 +21,7 @@ const MAX_ATTEMPTS = 5;
 export function readOnlyGuard(db: Database, fenceDir: string): Guard {
   let token: FencingToken | undefined;
   const verify = async (): Promise<FencingToken> => {
-    const { state, fenceReason } = await verifyDatabase(db, (found) => readWatermark(watermarkFolder(fenceDir, found)));
+    const { state, fenceReason } = await verifyDatabase(db, recordSource(fenceDir));
     if (fenceReason) throw new FencedError({ cause: new Error(explainFence(fenceReason)) });
     return { incarnation: state.incarnation, activation: currentActivation(state) };
   };
@@ -38,6 +38,7 @@ export function readOnlyGuard(db: Database, fenceDir: string): Guard {
       }
       throw new FencedError();
     },
+    runSpending: nothingSpent,
     recordHandedOut: nothingSpent,
     recordRepeat: nothingSpent,
   };

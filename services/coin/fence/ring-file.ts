@@ -1,15 +1,3 @@
-import {
-  closeSync,
-  fdatasync,
-  fstatSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
-import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { uuidAt, writeUuid } from '../uuid';
 import type { SpentCoin } from './guard';
@@ -22,6 +10,14 @@ export interface WatermarkRecord extends SpentCoin {
   readonly activation: string;
 }
 
+/** The records of one ring file: the latest hand-outs of one process. */
+export interface RingRecords {
+  readonly file: string;
+  readonly records: WatermarkRecord[];
+  /** The time of the last write, in milliseconds by the clock of the file system. */
+  readonly writeTime: number;
+}
+
 /** The key id of a record that has no coin, and only says that the activation exists. */
 export const NO_COIN = '00000000-0000-0000-0000-000000000000';
 
@@ -32,59 +28,73 @@ export const NO_COIN = '00000000-0000-0000-0000-000000000000';
 export const CLAIM_SLOTS = 4096;
 /** The number of slots for coins of answers to repeated requests. They keep the latest fetches. */
 const REPEAT_SLOTS = 1024;
+/** The slot that says how many statements the process may have in progress. It is also the heartbeat. */
+const PROCESS_SLOT = CLAIM_SLOTS + REPEAT_SLOTS;
 const SLOT_BYTES = 64;
+/** The size of the file. */
+export const FILE_BYTES = (PROCESS_SLOT + 1) * SLOT_BYTES;
 const CHECKED_BYTES = 60;
-const CLOSED = -1;
+/** Added to the sequence of a statement's last record. Sequences stay far below it. */
+const STATEMENT_END = 2 ** 47;
+/** The largest AQM_POOL_SIZE: the most statements in progress where a file does not say it. */
+const MAX_STATEMENTS = 1000;
+/**
+ * The number of records of repeats by which a database is verified. The one of the latest fetch
+ * is enough but for fetches that were committed at the same time.
+ */
+const NEWEST_REPEATS = 64;
 const FREE = { key: '', fetchTime: 0 };
 
+/** A part of the file, in bytes. */
+export interface FilePart {
+  readonly at: number;
+  readonly bytes: Uint8Array;
+}
+
 /**
- * A file of fixed-size slots in which one process records its latest hand-outs. When `append` or
- * `keep` returns, the kernel has the record, so it survives the death of the process. `sync` writes
- * it to the disk.
+ * The content of a file of fixed-size slots in which one process records its latest hand-outs.
  *
  * A slot has 64 bytes: activation, user id, key id (16 each), expire_time in seconds (4), sequence
  * (6), coin category (2), and the CRC-32 of all these (4). It begins at a multiple of 64, so no
- * slot crosses a page. A torn slot is no record.
+ * slot crosses a page. A torn slot is no record. In the last record of a statement STATEMENT_END is
+ * added to the sequence. The last slot of the file has the number of statements that the process
+ * may have in progress (4 bytes), and the CRC-32 of that (4).
  */
 export class RingFile {
-  readonly path: string;
-  readonly #slots: Buffer;
-  readonly #repeats: { readonly key: string; readonly fetchTime: number }[];
+  /** The whole file. */
+  readonly content = Buffer.alloc(FILE_BYTES);
+  readonly #repeats: { readonly key: string; readonly fetchTime: number }[] = Array(REPEAT_SLOTS).fill(FREE);
   /** The activation that was written last, in binary. Nearly every record has the same one. */
   readonly #activation = { text: '', bytes: Buffer.alloc(16) };
-  #file: number;
   #sequence = 0;
-  #dirty = false;
-  #syncing = false;
+  /** The sequence up to which `takeChanges` has returned the records. */
+  #taken = 0;
+  #changedRepeats: number[] = [];
+  #hasBeat = false;
 
-  /** Opens the file at `path` with its records, or creates it. */
-  constructor(path: string) {
-    this.path = path;
-    this.#file = openSync(path, 'a+', 0o600);
-    closeSync(this.#file);
-    this.#file = openSync(path, 'r+');
-    this.#repeats = Array(REPEAT_SLOTS).fill(FREE);
-    this.#slots = Buffer.alloc((CLAIM_SLOTS + REPEAT_SLOTS) * SLOT_BYTES);
-    readFileSync(this.#file).copy(this.#slots);
-    ftruncateSync(this.#file, this.#slots.length);
-    decode(this.#slots, (record, sequence, slot) => {
-      if (slot < CLAIM_SLOTS) this.#sequence = Math.max(this.#sequence, sequence + 1);
+  /**
+   * @param content the file as it was left by its previous owner; empty: a new file
+   * @param maxStatements the largest number of statements that this process has in progress
+   */
+  constructor(content: Buffer, maxStatements: number) {
+    content.copy(this.content, 0, 0, PROCESS_SLOT * SLOT_BYTES);
+    encodeProcess(this.content, maxStatements);
+    decode(this.content, (record, sequence, slot) => {
+      if (slot < CLAIM_SLOTS) this.#sequence = Math.max(this.#sequence, (sequence % STATEMENT_END) + 1);
       else this.#repeats[slot - CLAIM_SLOTS] = { key: keyOf(record), fetchTime: sequence };
     });
+    this.#taken = this.#sequence;
   }
 
-  /** Overwrites the oldest records with records of these coins. */
+  /** Overwrites the oldest records with records of these coins, which one statement made spent. */
   append(activation: string, coins: readonly SpentCoin[]): void {
-    let from = this.#sequence % CLAIM_SLOTS;
-    let slot = from;
-    for (const coin of coins) {
-      encode(this.#slots, slot, this.#bytesOf(activation), coin, this.#sequence++);
-      slot++;
-      if (slot < CLAIM_SLOTS) continue;
-      this.#write(from, slot);
-      slot = from = 0;
+    const bytes = this.#bytesOf(activation);
+    const last = coins.length - 1;
+    for (let index = 0; index <= last; index += 1) {
+      const sequence = this.#sequence++;
+      const coin = coins[index] as SpentCoin;
+      encode(this.content, sequence % CLAIM_SLOTS, bytes, coin, index === last ? sequence + STATEMENT_END : sequence);
     }
-    this.#write(from, slot);
   }
 
   /**
@@ -98,48 +108,34 @@ export class RingFile {
     const oldest = times.indexOf(Math.min(...times));
     if ((times[oldest] ?? 0) >= fetchTime.getTime()) return;
     this.#repeats[oldest] = { key, fetchTime: fetchTime.getTime() };
-    encode(this.#slots, CLAIM_SLOTS + oldest, this.#bytesOf(record.activation), record, fetchTime.getTime());
-    this.#write(CLAIM_SLOTS + oldest, CLAIM_SLOTS + oldest + 1);
+    encode(this.content, CLAIM_SLOTS + oldest, this.#bytesOf(record.activation), record, fetchTime.getTime());
+    this.#changedRepeats.push(CLAIM_SLOTS + oldest);
   }
 
-  /**
-   * Returns the records from memory. They are right even if the file was replaced by an older copy
-   * with the database.
-   */
-  records(): WatermarkRecord[] {
-    return readRecords(this.#slots);
-  }
-
-  /** Writes the records to the disk. Creates the file again if it was removed or replaced. */
-  sync(onError: (error: unknown) => void): void {
-    if (this.#syncing) return;
-    try {
-      if (statSync(this.path, { throwIfNoEntry: false })?.ino !== fstatSync(this.#file).ino) {
-        mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
-        const file = openSync(this.path, 'w', 0o600);
-        closeSync(this.#file);
-        this.#file = file;
-        this.#write(0, CLAIM_SLOTS + REPEAT_SLOTS);
-      }
-      if (!this.#dirty) return;
-      this.#dirty = false;
-      this.#syncing = true;
-      const file = this.#file;
-      fdatasync(file, (error) => {
-        this.#syncing = false;
-        // `close` was called meanwhile, and left the file open for this sync.
-        if (this.#file !== file) closeSync(file);
-        if (error) onError(error);
-      });
-    } catch (error) {
-      onError(error);
+  /** Returns the parts of the file that changed since the last call. */
+  takeChanges(): FilePart[] {
+    const parts: FilePart[] = [];
+    for (let from = Math.max(this.#taken, this.#sequence - CLAIM_SLOTS); from < this.#sequence; ) {
+      const slot = from % CLAIM_SLOTS;
+      const slots = Math.min(CLAIM_SLOTS - slot, this.#sequence - from);
+      parts.push(this.#part(slot, slots));
+      from += slots;
     }
+    this.#taken = this.#sequence;
+    for (const slot of this.#changedRepeats) parts.push(this.#part(slot, 1));
+    if (this.#changedRepeats.length > 0) this.#changedRepeats = [];
+    if (this.#hasBeat) parts.push(this.#part(PROCESS_SLOT, 1));
+    this.#hasBeat = false;
+    return parts;
   }
 
-  close(): void {
-    // A sync in progress closes the file when it ends.
-    if (this.#file !== CLOSED && !this.#syncing) closeSync(this.#file);
-    this.#file = CLOSED;
+  /** Marks the last slot as changed, so that something is written. */
+  beat(): void {
+    this.#hasBeat = true;
+  }
+
+  #part(slot: number, slots: number): FilePart {
+    return { at: slot * SLOT_BYTES, bytes: this.content.subarray(slot * SLOT_BYTES, (slot + slots) * SLOT_BYTES) };
   }
 
   #bytesOf(activation: string): Buffer {
@@ -149,14 +145,6 @@ export class RingFile {
     }
     return this.#activation.bytes;
   }
-
-  #write(from: number, to: number): void {
-    if (from === to) return;
-    this.#dirty = true;
-    const bytes = (to - from) * SLOT_BYTES;
-    const written = writeSync(this.#file, this.#slots, from * SLOT_BYTES, bytes, from * SLOT_BYTES);
-    if (written !== bytes) throw new Error(`wrote only ${written} of ${bytes} bytes to ${this.path}`);
-  }
 }
 
 /** Returns the records in a ring file's bytes, without torn and unknown slots. */
@@ -164,6 +152,53 @@ export function readRecords(bytes: Buffer): WatermarkRecord[] {
   const records: WatermarkRecord[] = [];
   decode(bytes, (record) => records.push(record));
   return records;
+}
+
+/**
+ * Returns the records by which a database is verified: one of each of the latest statements, as many
+ * as the process may have had in progress, and those of the latest repeats. Records can be written
+ * in another order than that of their commits, but only statements that were in progress together
+ * can change places. So the latest commit is one of these, and a database that has it has all.
+ * Every record is returned of a file in which the ends of statements are not marked.
+ */
+export function newestRecords(bytes: Buffer): WatermarkRecord[] {
+  const ends: [sequence: number, slot: number][] = [];
+  const repeats: [fetchTime: number, slot: number][] = [];
+  const slots = Math.min(PROCESS_SLOT, Math.floor(bytes.length / SLOT_BYTES));
+  for (let slot = 0; slot < slots; slot += 1) {
+    const sequence = bytes.readUIntLE(slot * SLOT_BYTES + 52, 6);
+    if (slot >= CLAIM_SLOTS) repeats.push([sequence, slot]);
+    else if (sequence >= STATEMENT_END) ends.push([sequence, slot]);
+  }
+  if (ends.length === 0) return readRecords(bytes);
+  const newest = [
+    ...latest(ends, maxStatementsOf(bytes)),
+    ...latest(
+      repeats.filter(([fetchTime]) => fetchTime > 0),
+      NEWEST_REPEATS,
+    ),
+  ];
+  return newest.flatMap((slot) => recordAt(bytes, slot * SLOT_BYTES) ?? []);
+}
+
+function latest(found: [order: number, slot: number][], count: number): number[] {
+  return found
+    .sort(([one], [other]) => other - one)
+    .slice(0, count)
+    .map(([, slot]) => slot);
+}
+
+function encodeProcess(bytes: Buffer, maxStatements: number): void {
+  const at = PROCESS_SLOT * SLOT_BYTES;
+  bytes.writeUInt32LE(maxStatements, at);
+  bytes.writeUInt32LE(crc32(bytes.subarray(at, at + 4)), at + 4);
+}
+
+function maxStatementsOf(bytes: Buffer): number {
+  const at = PROCESS_SLOT * SLOT_BYTES;
+  if (bytes.length < at + 8) return MAX_STATEMENTS;
+  const isWhole = bytes.readUInt32LE(at + 4) === crc32(bytes.subarray(at, at + 4));
+  return isWhole ? bytes.readUInt32LE(at) : MAX_STATEMENTS;
 }
 
 function encode(slots: Buffer, slot: number, activation: Buffer, coin: SpentCoin, sequence: number): void {
@@ -178,18 +213,23 @@ function encode(slots: Buffer, slot: number, activation: Buffer, coin: SpentCoin
 }
 
 function decode(bytes: Buffer, found: (record: WatermarkRecord, sequence: number, slot: number) => void): void {
-  for (let at = 0; at + SLOT_BYTES <= bytes.length; at += SLOT_BYTES) {
-    const checksum = bytes.readUInt32LE(at + CHECKED_BYTES);
-    if (checksum !== crc32(bytes.subarray(at, at + CHECKED_BYTES))) continue;
-    const record: WatermarkRecord = {
-      activation: uuidAt(bytes, at),
-      userId: uuidAt(bytes, at + 16),
-      keyId: uuidAt(bytes, at + 32),
-      expireTime: new Date(bytes.readUInt32LE(at + 48) * 1000),
-      coinCategory: bytes.readUInt16LE(at + 58),
-    };
-    found(record, bytes.readUIntLE(at + 52, 6), at / SLOT_BYTES);
+  const end = Math.min(bytes.length, PROCESS_SLOT * SLOT_BYTES);
+  for (let at = 0; at + SLOT_BYTES <= end; at += SLOT_BYTES) {
+    const record = recordAt(bytes, at);
+    if (record) found(record, bytes.readUIntLE(at + 52, 6), at / SLOT_BYTES);
   }
+}
+
+function recordAt(bytes: Buffer, at: number): WatermarkRecord | undefined {
+  const checksum = bytes.readUInt32LE(at + CHECKED_BYTES);
+  if (checksum !== crc32(bytes.subarray(at, at + CHECKED_BYTES))) return undefined;
+  return {
+    activation: uuidAt(bytes, at),
+    userId: uuidAt(bytes, at + 16),
+    keyId: uuidAt(bytes, at + 32),
+    expireTime: new Date(bytes.readUInt32LE(at + 48) * 1000),
+    coinCategory: bytes.readUInt16LE(at + 58),
+  };
 }
 
 function keyOf({ userId, keyId }: SpentCoin): string {

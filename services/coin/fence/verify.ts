@@ -1,8 +1,7 @@
 import type { Database } from '../database/pool';
 import { countMissing } from './count-missing';
 import { type DatabaseState, readDatabaseState, readIncarnation } from './database-state';
-import { NO_COIN, type WatermarkRecord } from './ring-file';
-import type { RingRecords } from './watermark';
+import { NO_COIN, type RingRecords, type WatermarkRecord } from './ring-file';
 
 /**
  * The reason for which a database must not hand out coins: a name for programs, and a sentence
@@ -12,6 +11,7 @@ export interface FenceReason {
   readonly reason:
     | 'WATERMARK_NOT_REACHED'
     | 'UNKNOWN_ACTIVATION'
+    | 'OTHER_EPOCH'
     | 'OTHER_CLUSTER'
     | 'NO_WATERMARK'
     | 'OTHER_DATABASE'
@@ -28,8 +28,19 @@ export interface RingCount {
   readonly missing: number;
 }
 
+/** What was recorded outside of the database. */
+export interface RecordSource {
+  /** Reads the records by which the database is verified. */
+  records(state: DatabaseState): Promise<readonly RingRecords[]>;
+  /** Reads those of other epochs of the same database that must still be remembered as spent. */
+  otherEpochs(state: DatabaseState): Promise<readonly RingRecords[]>;
+}
+
 export interface Verification {
   readonly state: DatabaseState;
+  readonly ringRecords: readonly RingRecords[];
+  /** The records of other epochs of the same database, if no service has used this one yet. */
+  readonly otherEpochs: readonly RingRecords[];
   readonly rings: readonly RingCount[];
   /** Activations that the watermark contains and the database does not. */
   readonly unknownActivations: readonly string[];
@@ -41,19 +52,34 @@ export interface Verification {
  * Verifies the database against the watermark and against the identity that it recorded. Changes
  * nothing.
  */
-export async function verifyDatabase(
-  db: Database,
-  readRings: (state: DatabaseState) => readonly RingRecords[],
-): Promise<Verification> {
+export async function verifyDatabase(db: Database, source: RecordSource): Promise<Verification> {
   for (;;) {
     const state = await readDatabaseState(db);
-    const verification = await verifyState(db, state, readRings(state));
+    const verification = await verifyState(db, state, await source.records(state));
+    // Only before the first start: later, an operator has decided on them.
+    const others = state.activation ? [] : await source.otherEpochs(state);
+    const reasonOfOthers = await verifyOtherEpochs(db, others);
     // Otherwise the database was replaced meanwhile.
-    if ((await readIncarnation(db)) === state.incarnation) return verification;
+    if ((await readIncarnation(db)) !== state.incarnation) continue;
+    return { ...verification, otherEpochs: others, fenceReason: verification.fenceReason ?? reasonOfOthers };
   }
 }
 
-async function verifyState(db: Database, state: DatabaseState, rings: readonly RingRecords[]): Promise<Verification> {
+async function verifyOtherEpochs(db: Database, others: readonly RingRecords[]): Promise<FenceReason | undefined> {
+  const coins = others.flatMap(({ records }) => records);
+  const { live, missing } = await countMissing(db, coins);
+  if (missing === 0) return undefined;
+  return {
+    reason: 'OTHER_EPOCH',
+    sentence: `its tables were created again, in a new epoch: it lacks ${missing} of ${live} hand-outs that were recorded outside it in earlier epochs, so their coins could be uploaded and handed out again`,
+  };
+}
+
+async function verifyState(
+  db: Database,
+  state: DatabaseState,
+  rings: readonly RingRecords[],
+): Promise<Omit<Verification, 'otherEpochs'>> {
   const current = currentActivation(state);
   const counts: RingCount[] = [];
   const unknown = new Set<string>();
@@ -68,7 +94,8 @@ async function verifyState(db: Database, state: DatabaseState, rings: readonly R
     }
   }
   const unknownActivations = [...unknown];
-  return { state, rings: counts, unknownActivations, fenceReason: reasonToFence(state, counts, unknownActivations) };
+  const fenceReason = reasonToFence(state, counts, unknownActivations);
+  return { state, ringRecords: rings, rings: counts, unknownActivations, fenceReason };
 }
 
 function reasonToFence(

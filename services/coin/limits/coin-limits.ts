@@ -1,6 +1,6 @@
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
 import type { CoinRates } from '../config';
-import { DatabaseUnavailableError, RateLimitedError } from '../errors';
+import { mayHaveHappened, RateLimitedError } from '../errors';
 import type { CoinFetch, FetchAnswer } from '../store/claim/fetch-coins';
 import type { UploadAnswer } from '../store/upload-coins';
 import { count } from '../telemetry/metrics';
@@ -187,12 +187,4 @@ function usedBy(answer: FetchAnswer | undefined, count: number): number {
   if (answer === undefined) return count;
   if ('error' in answer) return mayHaveHappened(answer.error) ? count : 0;
   return answer.isRepeat ? 0 : answer.coins.length;
-}
-
-/**
- * Returns true if the failed statement may have been executed: a broken connection leaves that
- * open.
- */
-function mayHaveHappened(error: unknown): boolean {
-  return error instanceof DatabaseUnavailableError;
 }

@@ -46,7 +46,9 @@ export async function reconcileCoins(
 ): Promise<ReconcileAnswer> {
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     try {
-      const rows = await guard.run((token) => reconcileOnce(db, guard, token, { userId, listing, epoch, deadline }));
+      const rows = await guard.runSpending((token) =>
+        reconcileOnce(db, guard, token, { userId, listing, epoch, deadline }),
+      );
       return toAnswer(listing, epoch, rows);
     } catch (error) {
       if (!isRolledBack(error)) throw error;
@@ -76,7 +78,9 @@ async function reconcileOnce(
   // would overwrite records of other statements.
   if (first?.retired_key && first.retired_end) {
     const { coinCategory } = listing;
-    guard.recordHandedOut(token, [{ userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end }]);
+    await guard.recordHandedOut(token, [
+      { userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end },
+    ]);
   }
   return rows;
 }

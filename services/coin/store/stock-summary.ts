@@ -3,6 +3,7 @@ import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { HAND_OUT_MARGIN_S } from '../coin';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
+import { graceOfAll } from './fetch-grace';
 
 /**
  * The numbers of one user's coins of one category. Each coin is in exactly one of the first four.
@@ -54,7 +55,7 @@ WITH stock AS MATERIALIZED (
 fetched AS MATERIALIZED (
   SELECT unnest(key_ids) AS key_id
   FROM coin_fetch
-  WHERE user_id = ${userId}::uuid AND fetch_time > now() - make_interval(secs => ${options.graceSeconds})
+  WHERE user_id = ${userId}::uuid AND fetch_time > now() - make_interval(secs => ${graceOfAll(options.graceSeconds)})
 ),
 gone AS MATERIALIZED (
   SELECT c.coin_category, EXISTS (SELECT FROM fetched f WHERE f.key_id = c.key_id) AS is_fetched

@@ -45,23 +45,27 @@ export interface ClaimRow {
   expire_time: Date | null;
 }
 
+const NOTHING_RECORDED = Promise.resolve();
+
 /** Returns true for the rows of a full claim that found another database than the verified one. */
 export function isUnverified(rows: readonly ClaimRow[]): boolean {
   return rows[0]?.kind === 'unverified';
 }
 
 /**
- * Records outside of the database which coins a claim handed out. Must run before any caller
- * receives them, so that a restored database that lacks them is detected. Counts them for `starts`.
- * @throws FencedError if the record cannot be written
+ * Records outside of the database which coins a claim handed out, so that a restored database that
+ * lacks them is detected, and counts them for `starts`. No caller may receive them before the promise
+ * has resolved.
+ * @throws UnrecordedError if the record cannot be written
  */
 export function recordHandedOut(
   { guard, starts }: { readonly guard: Guard; readonly starts: QueueStarts | undefined },
   token: FencingToken,
   items: readonly ClaimItem[],
   rows: readonly ClaimRow[],
-): void {
+): Promise<void> {
   const handedOut: SpentCoin[] = [];
+  let repeat: Promise<void> | undefined;
   rows.forEach((row, index) => {
     const item = items[(row.item ?? 1) - 1];
     if ((row.kind ?? 'coin') !== 'coin' || !item) return;
@@ -70,10 +74,10 @@ export function recordHandedOut(
     if (!row.fetch_time) handedOut.push(coin);
     // Only the full claim of one item answers a repeat. Its coins were committed in one
     // transaction, so the last one stands for all.
-    else if (index === rows.length - 1) guard.recordRepeat(token, coin, row.fetch_time);
+    else if (index === rows.length - 1) repeat = guard.recordRepeat(token, coin, row.fetch_time);
   });
-  guard.recordHandedOut(token, handedOut);
   starts?.count(token.incarnation, handedOut);
+  return repeat ?? (handedOut.length > 0 ? guard.recordHandedOut(token, handedOut) : NOTHING_RECORDED);
 }
 
 /** Returns the answer of each item of a fast claim; undefined for an item that it did not serve. */

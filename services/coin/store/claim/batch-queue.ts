@@ -119,7 +119,7 @@ export class BatchQueue {
 
   /**
    * Serves one batch: gets a connection, chooses the fetches, sends their statement, records what
-   * it handed out, and answers. Never rejects. The fetches are chosen once there is a connection,
+   * it handed out, and answers. The next batch need not wait for the record. Never rejects. The fetches are chosen once there is a connection,
    * so that expired ones are skipped and late ones included.
    * @param chosen the fetches to serve; by default the first ones of the queue
    * @param isAgain true if an attempt failed because of repeats in the batch
@@ -131,7 +131,7 @@ export class BatchQueue {
     let batch = chosen;
     let unserved: QueuedFetch[] = [];
     try {
-      await guard.run(async (token) => {
+      await guard.runSpending(async (token) => {
         const connection = await connect(db);
         try {
           batch ??= this.#takeBatch();
@@ -153,10 +153,10 @@ export class BatchQueue {
               : claimManyFast(items, options);
           const rows = await connection.execute(claim.compile(), tracesOf(served));
           if (isUnverified(rows)) return UNVERIFIED;
-          recordHandedOut(this.#context, token, items, rows);
+          const recorded = recordHandedOut(this.#context, token, items, rows);
           const answers = isFull ? [fullAnswer(first, rows, false)] : fastAnswers(items, rows);
           // The repeats come last: one of the same batch is answered once the first one is.
-          unserved.unshift(...answer(served, answers));
+          unserved.unshift(...answer(served, answers, recorded));
         } finally {
           connection.release();
         }
@@ -255,13 +255,24 @@ async function addRepeats(
   }
 }
 
-/** Answers the fetches that the statement served. Returns the others. */
-function answer(batch: readonly QueuedFetch[], answers: readonly (FetchAnswer | undefined)[]): QueuedFetch[] {
-  return batch.filter((fetch, index) => {
-    const found = answers[index];
-    if (found) fetch.resolve(found);
-    return !found;
-  });
+/**
+ * Answers the fetches that the statement served, once their coins are recorded. Returns the others.
+ */
+function answer(
+  batch: readonly QueuedFetch[],
+  answers: readonly (FetchAnswer | undefined)[],
+  recorded: Promise<void>,
+): QueuedFetch[] {
+  const settle = (end: (fetch: QueuedFetch, answer: FetchAnswer) => void) =>
+    batch.forEach((fetch, index) => {
+      const found = answers[index];
+      if (found) end(fetch, found);
+    });
+  recorded.then(
+    () => settle((fetch, found) => fetch.resolve(found)),
+    (error) => settle((fetch) => fetch.reject(error)),
+  );
+  return batch.filter((_, index) => !answers[index]);
 }
 
 function tracesOf(batch: readonly QueuedFetch[]): QueuedCall[] {

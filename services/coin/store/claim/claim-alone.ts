@@ -65,7 +65,7 @@ export async function claimAlone(
   let attempt = first;
   for (let count = 0; count < MAX_ATTEMPTS; count++) {
     try {
-      const claim = () => context.guard.run((token) => claimOnce(context, token, item, deadline, attempt));
+      const claim = () => context.guard.runSpending((token) => claimOnce(context, token, item, deadline, attempt));
       const rows = attempt.held === 'wait' ? await waitForLock(context, item, deadline, claim) : await claim();
       if (rows === 'locked' || rows === 'again') {
         attempt = rows === 'locked' ? SHORT : FULL;
@@ -122,6 +122,6 @@ async function claimOnce(
     rows = await run(db, claimOne(item, { ...options, graceSeconds, held, acceptShort }), deadline);
   }
   if (isUnverified(rows)) return UNVERIFIED;
-  recordHandedOut(context, token, [item], rows);
+  await recordHandedOut(context, token, [item], rows);
   return rows;
 }

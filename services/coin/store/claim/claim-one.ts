@@ -8,7 +8,7 @@ export interface ClaimOneOptions {
   /** The verified incarnation of the database, see guard.ts. */
   readonly incarnation: string;
   readonly targets: Targets;
-  /** The time for which an answer is remembered for repeats, in seconds. */
+  /** The least time for which an answer is remembered for repeats, in seconds; see fetch-grace.ts. */
   readonly graceSeconds: number;
   /**
    * `skip`: skip coins that another transaction has locked. `wait`: wait for the end of that
@@ -96,8 +96,8 @@ function textsFor(targets: Targets) {
 
 /**
  * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
- * $7 the category or categories to take from; $8 grace in seconds; $9 accept a short answer; $10
- * the verified incarnation; $11 the start of the queue or queues.
+ * $7 the category or categories to take from; $8 the least grace in seconds; $9 accept a short answer;
+ * $10 the verified incarnation; $11 the start of the queue or queues.
  */
 function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
   const { guard, location, at } = ACCESS[targets];
@@ -131,12 +131,15 @@ function text(count: number, lock: string, categories: 'one' | 'several', target
       LIMIT ${count}`;
   return `
 WITH ${guard},
+grace AS MATERIALIZED (
+  SELECT greatest($8::int, max(seconds)) AS seconds FROM fetch_grace WHERE used_until > now()
+),
 remembered AS MATERIALIZED (
   SELECT f.key_ids, f.fetch_time,
     (f.coin_category, f.coin_count, f.allow_lower_categories) = ($4::smallint, $5::smallint, $6::boolean) AS same
   FROM coin_fetch f
   WHERE f.user_id = $1::uuid AND f.requester_id = $2::uuid AND f.request_id = $3::uuid
-    AND f.fetch_time > now() - make_interval(secs => $8) AND (SELECT verified FROM guard)
+    AND f.fetch_time > now() - make_interval(secs => (SELECT seconds FROM grace)) AND (SELECT verified FROM guard)
 ),
 picked AS MATERIALIZED (${picked}
 ),

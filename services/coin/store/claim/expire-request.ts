@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { run } from '../../database/connection';
 import type { Database } from '../../database/pool';
 import type { Deadline } from '../../deadline';
+import { graceOfAll } from '../fetch-grace';
 import type { ClaimItem } from './claim-item';
 
 /**
@@ -21,7 +22,7 @@ WITH due AS MATERIALIZED (
   SELECT f.requester_id, f.request_id
   FROM coin_fetch f
   WHERE f.user_id = ${userId}::uuid AND f.requester_id = ${requesterId}::uuid AND f.request_id = ${requestId}::uuid
-    AND f.fetch_time <= now() - make_interval(secs => ${graceSeconds})
+    AND f.fetch_time <= now() - make_interval(secs => ${graceOfAll(graceSeconds)})
   FOR UPDATE OF f SKIP LOCKED
 ),
 expired AS (

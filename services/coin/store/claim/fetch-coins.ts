@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import { acceptableCategories, LIMITS } from '../../coin';
 import type { Deadline } from '../../deadline';
-import { DatabaseUnavailableError, DomainError, OverloadedError, RequestIdReusedError } from '../../errors';
+import { DomainError, mayHaveHappened, OverloadedError, RequestIdReusedError } from '../../errors';
 import type { FetchAnswer } from './answer';
 import { BatchQueue } from './batch-queue';
 import { type ClaimContext, claimAlone } from './claim-alone';
@@ -157,7 +157,7 @@ async function claimInOrder(
 
 /**
  * Throws the error of a call of which no fetch has an answer. Otherwise coins may be committed,
- * and must be answered. A lost connection comes first: only with it the outcome is unknown.
+ * and must be answered. An error with which the fetch may have happened comes first.
  */
 function throwIfAllFailed(items: readonly ClaimItem[], answers: ReadonlyMap<ClaimItem, FetchAnswer>): void {
   const errors = items.flatMap((item) => {
@@ -165,7 +165,7 @@ function throwIfAllFailed(items: readonly ClaimItem[], answers: ReadonlyMap<Clai
     return answer && 'error' in answer && !(answer.error instanceof RequestIdReusedError) ? [answer.error] : [];
   });
   if (items.length === 0 || errors.length < items.length) return;
-  throw errors.find((error) => error instanceof DatabaseUnavailableError) ?? errors[0];
+  throw errors.find(mayHaveHappened) ?? errors[0];
 }
 
 function openQueues(context: ClaimContext, { queues, batch, targets, ...times }: BatchingRules): BatchQueue[] {

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import { run } from '../../database/connection';
 import type { Database } from '../../database/pool';
 import type { Deadline } from '../../deadline';
+import { graceOfAll } from '../fetch-grace';
 
 /** The number of requests per statement. Each has at most 20 coins. */
 const SLICE = 200;
@@ -14,7 +15,8 @@ interface Slice {
 }
 
 /**
- * Hard-deletes the coins that were fetched longer ago than the grace, request by request: the
+ * Hard-deletes the coins that were fetched longer ago than the given grace and the fetch grace of
+ * every service, request by request: the
  * record of who fetched them, and their key bytes. The bare row in coin stays, so that the id
  * cannot be uploaded again. Walks coin_fetch along its primary key in small statements. Several
  * servers may run it at the same time.
@@ -47,7 +49,7 @@ due AS MATERIALIZED (
   SELECT f.user_id, f.requester_id, f.request_id
   FROM coin_fetch f
   JOIN slice s USING (user_id, requester_id, request_id)
-  WHERE s.fetch_time <= now() - make_interval(secs => ${graceSeconds})
+  WHERE s.fetch_time <= now() - make_interval(secs => ${graceOfAll(graceSeconds)})
   ORDER BY f.user_id, f.requester_id, f.request_id
   FOR UPDATE OF f SKIP LOCKED
 ),

@@ -95,9 +95,11 @@ test('purge-stale deletes coins that were uploaded long ago, and nothing while t
   await fence.run(async (token) => {
     const [coin] = mint(1);
     const expireTime = new Date(Date.now() + 20 * DAY_MS);
-    fence.recordHandedOut(token, [{ userId: bob.id, keyId: coin?.keyId ?? '', coinCategory: BRONZE, expireTime }]);
+    await fence.recordHandedOut(token, [
+      { userId: bob.id, keyId: coin?.keyId ?? '', coinCategory: BRONZE, expireTime },
+    ]);
   });
-  fence.close();
+  await fence.close();
   const refused = await admin('purge-stale', '--max-age-days', '7');
   expect(refused).toMatchObject({ code: 3, stdout: '', stderr: expect.stringContaining('The database is fenced: ') });
   expect(refused.stderr).not.toContain('    at ');

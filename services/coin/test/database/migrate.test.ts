@@ -14,7 +14,7 @@ import { openDatabase } from '../../database/pool';
 import { Fence } from '../../fence/fence';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
 
-const LAST = '0004_create_database_opening';
+const LAST = '0005_create_fetch_grace';
 let database: TestDatabase;
 
 beforeEach(async () => {
@@ -28,7 +28,7 @@ const serve = () => runCommand('serve', [], { ...database.env, AQM_LISTEN: '127.
 
 test('an empty database is migrated to the current schema, and a second run changes nothing', async () => {
   expect(await state()).toEqual({ state: 'empty' });
-  expect(await migrateUp(database.db, MIGRATIONS)).toHaveLength(4);
+  expect(await migrateUp(database.db, MIGRATIONS)).toHaveLength(5);
   expect(await migrateUp(database.db, MIGRATIONS)).toEqual([]);
   expect(await state()).toEqual({ state: 'current' });
 });
@@ -39,7 +39,7 @@ test('20 processes that start at the same time migrate the database once, and al
   const applied = await Promise.all(processes.map((db) => migrateUp(db, MIGRATIONS)));
   await Promise.all(processes.map((db) => db.destroy()));
   expect(applied.flat().sort()).toEqual([...new Set(applied.flat())].sort());
-  expect(applied.flat()).toHaveLength(4);
+  expect(applied.flat()).toHaveLength(5);
   expect(await state()).toEqual({ state: 'current' });
 });
 
@@ -79,22 +79,22 @@ test('down and up again keep the order of the stock, and coins that were handed 
 
   store = await start();
   expect((await store.getInventoryCount(owner)).epoch).toBe(epoch);
-  // One migration further down drops the epoch.
-  for (const direction of ['down', 'down', 'up']) expect(await migrate(direction)).toMatchObject({ code: 0 });
+  // Two migrations further down drop the epoch.
+  for (const direction of ['down', 'down', 'down', 'up']) expect(await migrate(direction)).toMatchObject({ code: 0 });
   store = await start();
   expect((await store.getInventoryCount(owner)).epoch).not.toBe(epoch);
   const again = await store.uploadCoins(owner, coins, '');
   expect(again.outcomes).toEqual([4, 4, 2, 2, 2, 2]);
   const [answer] = await store.fetchCoins(requester, [{ ...fetch, count: 20 }]);
   expect(answer && 'coins' in answer ? ids(answer.coins) : []).toEqual(ids(coins.slice(2)));
-  for (const fence of fences) fence.close();
+  for (const fence of fences) await fence.close();
   rmSync(fenceDir, { recursive: true });
 });
 
 test('all migrations can be undone and run again', async () => {
   await migrateUp(database.db, MIGRATIONS);
   const schema = await dumpSchema(database.db);
-  for (let i = 0; i < 4; i++) await migrateDown(database.db, MIGRATIONS);
+  for (let i = 0; i < 5; i++) await migrateDown(database.db, MIGRATIONS);
   expect(await state()).toEqual({ state: 'empty' });
   await migrateUp(database.db, MIGRATIONS);
   expect(await dumpSchema(database.db)).toBe(schema);

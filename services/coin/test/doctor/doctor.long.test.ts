@@ -312,9 +312,9 @@ describe('the fence', () => {
     });
     await fence.run(async (token) => {
       const expireTime = new Date(Date.now() + 20 * DAY_MS);
-      fence.recordHandedOut(token, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
+      await fence.recordHandedOut(token, [{ userId: randomUUID(), keyId: randomUUID(), coinCategory: 1, expireTime }]);
     });
-    fence.close();
+    await fence.close();
     expect(await failing()).toEqual(['fence']);
   });
 

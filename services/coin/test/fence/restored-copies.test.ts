@@ -52,7 +52,7 @@ async function connect(url: string, fenceDir: string): Promise<Service> {
   const db = databaseOf(url);
   const fence = await Fence.open({ db, folder: fenceDir, poolSize: 20, log: pino({ level: 'silent' }) });
   closing.push(async () => {
-    fence.close();
+    await fence.close();
     await db.destroy();
   });
   const store = new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });

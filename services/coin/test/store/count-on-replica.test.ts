@@ -56,7 +56,7 @@ beforeAll(async () => {
   fence = await Fence.open({ db, folder: join(folder, 'fence'), poolSize: 20, log: pino({ level: 'silent' }) });
 });
 afterAll(async () => {
-  fence.close();
+  await fence.close();
   await readDb.destroy();
   await db.destroy();
   await standby.stop();

@@ -18,8 +18,9 @@ async function main(): Promise<void> {
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});
   const guard: Guard = {
     run: () => Promise.reject(new Error('the hourly jobs must not use the guard')),
-    recordHandedOut: () => {},
-    recordRepeat: () => {},
+    runSpending: () => Promise.reject(new Error('the hourly jobs must not use the guard')),
+    recordHandedOut: async () => {},
+    recordRepeat: async () => {},
   };
   const { jobs } = startHousekeeping(
     new CoinInventoryServer(db, guard, { fetchGraceSeconds: 3600, stockLimit: 1 }),
