@@ -30,11 +30,14 @@ test('a few seconds of kills, cuts and pauses break no promise', async () => {
   expect(printed).toContain('exit code 0');
 });
 
-test.each(['no-lock', 'no-replay', 'repeat-in-batch'])('the right promise is reported after the break %s', async (name) => {
-  const printed = await chaosWithBreak(name);
-  expect(printed).toContain(`ok: expected ${BREAKS[name]?.expected}`);
-  expect(printed).toContain('exit code 0');
-});
+test.each(['no-lock', 'no-replay', 'repeat-in-batch'])(
+  'the right promise is reported after the break %s',
+  async (name) => {
+    const printed = await chaosWithBreak(name);
+    expect(printed).toContain(`ok: expected ${BREAKS[name]?.expected}`);
+    expect(printed).toContain('exit code 0');
+  },
+);
 
 test('an unknown break is refused with the names that there are', async () => {
   expect(await chaos('--break', 'nothing')).toMatch(/no-lock-recheck[\s\S]*exit code 2/);
