@@ -99,18 +99,27 @@ export async function readDatabaseState(db: Database): Promise<DatabaseState> {
   };
 }
 
+/** Reads the current incarnation alone, which is cheap enough to be done every second. */
+export async function readIncarnation(db: Database): Promise<string> {
+  return (await readSession(db)).incarnation;
+}
+
 /**
- * Reads the current incarnation alone, which is cheap enough to be done every second. Locks no row, but PostgreSQL
- * refuses the attempt where nothing can be written.
+ * Reads the current incarnation, and the synchronous_commit of the session that answers. Locks no row, but
+ * PostgreSQL refuses the attempt where nothing can be written.
  * @throws DatabaseUnavailableError also if the database is read only
  */
-export async function readIncarnation(db: Database): Promise<string> {
+export async function readSession(
+  db: Database,
+): Promise<{ readonly incarnation: string; readonly synchronousCommit: string }> {
   const [row] = await run(
     db,
-    sql<{ incarnation: string }>`
-SELECT ${currentIncarnation} AS incarnation WHERE NOT EXISTS (SELECT FROM database_life WHERE false FOR UPDATE)`,
+    // The incarnation comes last, because it sets synchronous_commit for this transaction.
+    sql<{ synchronous_commit: string; incarnation: string }>`
+SELECT current_setting('synchronous_commit') AS synchronous_commit, ${currentIncarnation} AS incarnation
+WHERE NOT EXISTS (SELECT FROM database_life WHERE false FOR UPDATE)`,
   );
-  return row?.incarnation ?? '';
+  return { incarnation: row?.incarnation ?? '', synchronousCommit: row?.synchronous_commit ?? '' };
 }
 
 /** Makes the current epoch the first activation. Does nothing where another service has done so. */

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Database } from '../database/pool';
 import { FencedError, UnrecordedError, WatermarkUnavailableError } from '../errors';
-import { readDatabaseState, readIncarnation, recordFirstActivation, recordTimeline } from './database-state';
+import { readDatabaseState, readSession, recordFirstActivation, recordTimeline } from './database-state';
 import { type FencingToken, type Guard, type SpentCoin, UNVERIFIED } from './guard';
 import { currentActivation, type FenceReason, type Verification, verifyDatabase } from './verify';
 import { readOtherEpochs, Watermark, WatermarkUnusableError, watermarkFolder } from './watermark';
@@ -37,6 +37,7 @@ export class Fence implements Guard {
   #fenceReason: FenceReason | undefined;
   #verifying: Promise<void> | undefined;
   #recordedActivation: string | undefined;
+  #isDurable = true;
   /** True if there was no record to verify the database against at the first verification. */
   #hadNoRecords: boolean | undefined;
 
@@ -90,7 +91,8 @@ export class Fence implements Guard {
    * @throws DatabaseUnavailableError
    */
   async check(): Promise<void> {
-    const incarnation = await readIncarnation(this.#db);
+    const { incarnation, synchronousCommit } = await readSession(this.#db);
+    this.#warnIfNotDurable(synchronousCommit);
     if (this.#token?.incarnation === incarnation) return;
     if (await this.#watermark.recover()) await this.#verify();
     else if (this.#watermark.failure) this.#onFailure(this.#watermark.failure);
@@ -196,6 +198,18 @@ export class Fence implements Guard {
       if (!(error instanceof WatermarkUnusableError)) throw error;
       return { fenceReason: { reason: 'WATERMARK_UNUSABLE', sentence: error.message } };
     }
+  }
+
+  /** Warns once each time that sessions turn out to have another synchronous_commit by default. */
+  #warnIfNotDurable(synchronousCommit: string): void {
+    const isDurable = ['on', 'remote_apply'].includes(synchronousCommit);
+    if (!isDurable && this.#isDurable) {
+      this.#log.warn(
+        { synchronous_commit: synchronousCommit },
+        'synchronous_commit was changed for new connections; hand-outs and uploads are committed with it nevertheless. Set it to on again',
+      );
+    }
+    this.#isDurable = isDurable;
   }
 
   #settle(fenceReason: FenceReason | undefined): void {

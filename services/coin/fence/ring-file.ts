@@ -16,6 +16,8 @@ export interface RingRecords {
   readonly records: WatermarkRecord[];
   /** The time of the last write, in milliseconds by the clock of the file system. */
   readonly writeTime: number;
+  /** The system identifier of the cluster whose hand-outs these are; undefined: the file does not say. */
+  readonly cluster: string | undefined;
 }
 
 /** The key id of a record that has no coin, and only says that the activation exists. */
@@ -28,7 +30,7 @@ export const NO_COIN = '00000000-0000-0000-0000-000000000000';
 export const CLAIM_SLOTS = 4096;
 /** The number of slots for coins of answers to repeated requests. They keep the latest fetches. */
 const REPEAT_SLOTS = 1024;
-/** The slot that says how many statements the process may have in progress. It is also the heartbeat. */
+/** The slot that describes the process. It is also the heartbeat. */
 const PROCESS_SLOT = CLAIM_SLOTS + REPEAT_SLOTS;
 const SLOT_BYTES = 64;
 /** The size of the file. */
@@ -45,6 +47,14 @@ const MAX_STATEMENTS = 1000;
 const NEWEST_REPEATS = 64;
 const FREE = { key: '', fetchTime: 0 };
 
+/** What a file says about the process that writes it. */
+export interface RingProcess {
+  /** The largest number of statements that it has in progress. */
+  readonly maxStatements: number;
+  /** The cluster of its database. */
+  readonly systemIdentifier: string;
+}
+
 /** A part of the file, in bytes. */
 export interface FilePart {
   readonly at: number;
@@ -57,8 +67,9 @@ export interface FilePart {
  * A slot has 64 bytes: activation, user id, key id (16 each), expire_time in seconds (4), sequence
  * (6), coin category (2), and the CRC-32 of all these (4). It begins at a multiple of 64, so no
  * slot crosses a page. A torn slot is no record. In the last record of a statement STATEMENT_END is
- * added to the sequence. The last slot of the file has the number of statements that the process
- * may have in progress (4 bytes), and the CRC-32 of that (4).
+ * added to the sequence. The last slot of the file describes the process: the number of statements
+ * that it may have in progress (4 bytes), the system identifier of the cluster (8), and the CRC-32
+ * of these (4).
  */
 export class RingFile {
   /** The whole file. */
@@ -74,11 +85,10 @@ export class RingFile {
 
   /**
    * @param content the file as it was left by its previous owner; empty: a new file
-   * @param maxStatements the largest number of statements that this process has in progress
    */
-  constructor(content: Buffer, maxStatements: number) {
+  constructor(content: Buffer, process: RingProcess) {
     content.copy(this.content, 0, 0, PROCESS_SLOT * SLOT_BYTES);
-    encodeProcess(this.content, maxStatements);
+    encodeProcess(this.content, process);
     decode(this.content, (record, sequence, slot) => {
       if (slot < CLAIM_SLOTS) this.#sequence = Math.max(this.#sequence, (sequence % STATEMENT_END) + 1);
       else this.#repeats[slot - CLAIM_SLOTS] = { key: keyOf(record), fetchTime: sequence };
@@ -172,7 +182,7 @@ export function newestRecords(bytes: Buffer): WatermarkRecord[] {
   }
   if (ends.length === 0) return readRecords(bytes);
   const newest = [
-    ...latest(ends, maxStatementsOf(bytes)),
+    ...latest(ends, processOf(bytes)?.maxStatements ?? MAX_STATEMENTS),
     ...latest(
       repeats.filter(([fetchTime]) => fetchTime > 0),
       NEWEST_REPEATS,
@@ -188,17 +198,21 @@ function latest(found: [order: number, slot: number][], count: number): number[]
     .map(([, slot]) => slot);
 }
 
-function encodeProcess(bytes: Buffer, maxStatements: number): void {
+const PROCESS_BYTES = 12;
+
+function encodeProcess(bytes: Buffer, { maxStatements, systemIdentifier }: RingProcess): void {
   const at = PROCESS_SLOT * SLOT_BYTES;
   bytes.writeUInt32LE(maxStatements, at);
-  bytes.writeUInt32LE(crc32(bytes.subarray(at, at + 4)), at + 4);
+  bytes.writeBigUInt64LE(BigInt.asUintN(64, BigInt(systemIdentifier)), at + 4);
+  bytes.writeUInt32LE(crc32(bytes.subarray(at, at + PROCESS_BYTES)), at + PROCESS_BYTES);
 }
 
-function maxStatementsOf(bytes: Buffer): number {
+/** Returns what the file says about its process; undefined: nothing. */
+export function processOf(bytes: Buffer): RingProcess | undefined {
   const at = PROCESS_SLOT * SLOT_BYTES;
-  if (bytes.length < at + 8) return MAX_STATEMENTS;
-  const isWhole = bytes.readUInt32LE(at + 4) === crc32(bytes.subarray(at, at + 4));
-  return isWhole ? bytes.readUInt32LE(at) : MAX_STATEMENTS;
+  if (bytes.length < FILE_BYTES) return undefined;
+  if (bytes.readUInt32LE(at + PROCESS_BYTES) !== crc32(bytes.subarray(at, at + PROCESS_BYTES))) return undefined;
+  return { maxStatements: bytes.readUInt32LE(at), systemIdentifier: String(bytes.readBigInt64LE(at + 4)) };
 }
 
 function encode(slots: Buffer, slot: number, activation: Buffer, coin: SpentCoin, sequence: number): void {

@@ -101,13 +101,11 @@ export class WatermarkFolder {
    * it, which succeeds for only one of several starting processes. So a host never has more files
    * than it had processes at the same time.
    * @param host the part of the name that the files of this host begin with
-   * @param marker the name of an empty file that is to be in the folder
    */
-  async open(folder: string, name: OwnName, marker: string): Promise<OwnFile> {
+  async open(folder: string, name: OwnName): Promise<OwnFile> {
     const path = join(folder, `${name.host}${process.pid}${name.ending}`);
     await this.run(async () => {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      await (await open(join(folder, marker), 'a', 0o600)).close();
       if (!(await stat(path).catch(ignoring('ENOENT', undefined)))) await takeOver(folder, path, name);
     });
     return new OwnFile(this, folder, path, (await this.read(path)) ?? Buffer.alloc(0));
@@ -203,9 +201,9 @@ export class OwnFile {
   }
 
   async #write({ at, bytes }: FilePart): Promise<void> {
-    const result = await this.#handle?.write(bytes, 0, bytes.length, at);
-    if (result?.bytesWritten !== bytes.length)
-      throw new Error(`wrote only ${result?.bytesWritten} of ${bytes.length} bytes`);
+    if (!this.#handle) throw new Error('its file is closed');
+    const { bytesWritten } = await this.#handle.write(bytes, 0, bytes.length, at);
+    if (bytesWritten !== bytes.length) throw new Error(`wrote only ${bytesWritten} of ${bytes.length} bytes`);
   }
 
   async #isInPlace(): Promise<boolean> {

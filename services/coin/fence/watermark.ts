@@ -8,7 +8,9 @@ import {
   FILE_BYTES,
   NO_COIN,
   newestRecords,
+  processOf,
   RingFile,
+  type RingProcess,
   type RingRecords,
   readRecords,
   type WatermarkRecord,
@@ -19,8 +21,6 @@ import { type OwnFile, WatermarkFolder } from './watermark-folder';
 /** The time between two heartbeats, and between two syncs of the ring file to the disk, in milliseconds. */
 const SYNC_INTERVAL_MS = 1000;
 const ENDING = '.ring';
-/** The beginning of the name of the empty file that names the cluster of the database. */
-const CLUSTER = 'cluster-';
 /** A process writes to its file every second. One that did not for this long, in milliseconds, is gone. */
 const GONE_AFTER_MS = 3_600_000;
 
@@ -60,7 +60,7 @@ export async function readWatermark(
       for (const { name, writeTime } of entries) {
         const content = await files.read(join(folder, name));
         if (!content) break;
-        rings.push({ file: name, records: read(content), writeTime });
+        rings.push({ file: name, records: read(content), writeTime, cluster: processOf(content)?.systemIdentifier });
       }
       // Where a listed file is missing, another process has taken it over and renamed it.
       if (rings.length === entries.length) return rings;
@@ -87,10 +87,10 @@ export async function readOtherEpochs(
   try {
     for (const { name } of await files.list(fenceDir)) {
       if (name === own || !name.endsWith(`-${databaseOid}`)) continue;
-      const entries = await files.list(join(fenceDir, name));
-      if (!entries.some((entry) => entry.name === CLUSTER + systemIdentifier)) continue;
-      for (const { file, records, writeTime } of await readWatermark(files, join(fenceDir, name), which)) {
-        found.push({ file: join(name, file), records: records.filter(isRemembered), writeTime });
+      for (const ring of await readWatermark(files, join(fenceDir, name), which)) {
+        // Databases of several clusters may have the same number.
+        if (ring.cluster !== systemIdentifier) continue;
+        found.push({ ...ring, file: join(name, ring.file), records: ring.records.filter(isRemembered) });
       }
     }
   } catch (error) {
@@ -165,12 +165,12 @@ export class Watermark {
   /** The latest expiry of the coins that were recorded since `#superseded` was set. */
   #latestEnd = 0;
 
-  private constructor(files: WatermarkFolder, file: OwnFile, folder: string, poolSize: number) {
+  private constructor(files: WatermarkFolder, file: OwnFile, folder: string, process: RingProcess) {
     this.folder = folder;
     this.#files = files;
     this.#file = file;
-    this.#ring = new RingFile(file.left, poolSize);
-    this.#recordsPerStatement = Math.floor(CLAIM_SLOTS / poolSize);
+    this.#ring = new RingFile(file.left, process);
+    this.#recordsPerStatement = Math.floor(CLAIM_SLOTS / process.maxStatements);
     this.#timer = setInterval(() => void this.#beat(), SYNC_INTERVAL_MS).unref();
   }
 
@@ -183,8 +183,9 @@ export class Watermark {
   ): Promise<Watermark> {
     try {
       const name = { host: `${hostname()}-`, ending: ENDING };
-      const file = await files.open(folder, name, CLUSTER + identity.systemIdentifier);
-      const watermark = new Watermark(files, file, folder, poolSize);
+      const file = await files.open(folder, name);
+      const { systemIdentifier } = identity;
+      const watermark = new Watermark(files, file, folder, { maxStatements: poolSize, systemIdentifier });
       await file.rewrite(watermark.#ring.content);
       return watermark;
     } catch (error) {
@@ -253,7 +254,9 @@ export class Watermark {
     const others = found.filter(({ file }) => file !== own);
     const writeTime = found.find(({ file }) => file === own)?.writeTime ?? Date.now();
     // Its own are right even if the file was replaced by an older copy with the database.
-    return [...others, { file: own, records: newestRecords(this.#ring.content), writeTime }];
+    const content = this.#ring.content;
+    const cluster = processOf(content)?.systemIdentifier;
+    return [...others, { file: own, records: newestRecords(content), writeTime, cluster }];
   }
 
   /**

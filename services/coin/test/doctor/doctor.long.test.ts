@@ -154,7 +154,9 @@ describe('settings of the database', () => {
     await sql`DELETE FROM kysely_migration WHERE name = '9999_from_the_future'`.execute(database.db);
     await migrateDown(database.db, MIGRATIONS);
     expect(await failing()).toEqual(['schema']);
-    for (let left = 3; left > 0; left -= 1) await migrateDown(database.db, MIGRATIONS);
+    let undone: string[];
+    do undone = await migrateDown(database.db, MIGRATIONS);
+    while (undone.length > 0);
     expect((await checksWith()).schema).toMatchObject({ verdict: 'warn', found: 'the database is empty' });
   });
 

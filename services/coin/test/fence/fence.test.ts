@@ -36,6 +36,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 const ACTIVATION = randomUUID();
+const PROCESS = { maxStatements: 20, systemIdentifier: '7' };
 const LATER = new Date(Date.now() + 86_400_000);
 const spent = (count: number) =>
   Array.from({ length: count }, () => ({
@@ -54,7 +55,7 @@ describe('a ring file', () => {
     const records = recordsOf(CLAIM_SLOTS + 700);
     let content = Buffer.alloc(0);
     for (let from = 0; from < records.length; from += 600) {
-      const ring = new RingFile(content, 20);
+      const ring = new RingFile(content, PROCESS);
       ring.append(ACTIVATION, records.slice(from, from + 600));
       content = ring.content;
     }
@@ -66,7 +67,7 @@ describe('a ring file', () => {
   });
 
   test('keeps the activation of each record', () => {
-    const ring = new RingFile(Buffer.alloc(0), 20);
+    const ring = new RingFile(Buffer.alloc(0), PROCESS);
     const activations = [ACTIVATION, randomUUID(), ACTIVATION, randomUUID()];
     for (const activation of activations) ring.append(activation, spent(2));
     expect(readRecords(ring.content).map(({ activation }) => activation)).toEqual(
@@ -75,7 +76,7 @@ describe('a ring file', () => {
   });
 
   test('overwrites older repeats with newer ones, and never a claim', () => {
-    const ring = new RingFile(Buffer.alloc(0), 20);
+    const ring = new RingFile(Buffer.alloc(0), PROCESS);
     const [claims, repeats] = [recordsOf(100), recordsOf(1100)];
     ring.append(ACTIVATION, claims);
     repeats.forEach((record, index) => {
@@ -87,7 +88,7 @@ describe('a ring file', () => {
   });
 
   test('reads no record from a torn slot or from foreign bytes', () => {
-    const ring = new RingFile(Buffer.alloc(0), 20);
+    const ring = new RingFile(Buffer.alloc(0), PROCESS);
     ring.append(ACTIVATION, recordsOf(3));
     const bytes = Buffer.from(ring.content);
     bytes.writeUInt8((bytes[70] ?? 0) ^ 1, 70);
@@ -98,7 +99,7 @@ describe('a ring file', () => {
   });
 
   test('a database is verified by one record of each of the latest statements, as many as can run together', () => {
-    const ring = new RingFile(Buffer.alloc(0), 3);
+    const ring = new RingFile(Buffer.alloc(0), { ...PROCESS, maxStatements: 3 });
     const statements = Array.from({ length: 1000 }, () => recordsOf(5));
     for (const coins of statements) ring.append(ACTIVATION, coins);
     const repeats = recordsOf(100);
@@ -110,7 +111,7 @@ describe('a ring file', () => {
   });
 
   test('a database is verified by all records of a file that does not mark the ends of statements', () => {
-    const ring = new RingFile(Buffer.alloc(0), 3);
+    const ring = new RingFile(Buffer.alloc(0), { ...PROCESS, maxStatements: 3 });
     const records = recordsOf(50);
     for (const record of records) ring.append(ACTIVATION, [record]);
     const older = Buffer.from(ring.content);
@@ -304,6 +305,18 @@ describe('the guard', () => {
       { source: 'coin', setting: 'on' },
       { source: 'coin_fetch', setting: 'on' },
     ]);
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => lines.push(line) });
+    const { serviceDb } = service.database;
+    const other = await Fence.open({
+      db: serviceDb,
+      folder: dirname(service.fence.watermarkFolder),
+      poolSize: 20,
+      log,
+    });
+    for (let second = 0; second < 3; second++) await other.check();
+    expect(lines).toEqual([expect.stringContaining('synchronous_commit was changed')]);
+    await other.close();
     // Nothing is left in the sessions.
     const { rows: left } = await sql`SELECT current_setting('synchronous_commit') AS setting`.execute(
       service.database.serviceDb,

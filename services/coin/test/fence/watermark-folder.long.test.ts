@@ -96,7 +96,7 @@ test('files of processes that are gone are removed once a later hand-out stands 
   ];
   const activation = randomUUID();
   const write = (file: string, of: string, days: number) => {
-    const ring = new RingFile(Buffer.alloc(0), 20);
+    const ring = new RingFile(Buffer.alloc(0), { maxStatements: 20, systemIdentifier: '7' });
     ring.append(of, coin(days));
     writeFileSync(join(folder, file), ring.content);
     utimesSync(join(folder, file), new Date(), new Date(Date.now() - 7_200_000));
@@ -105,7 +105,10 @@ test('files of processes that are gone are removed once a later hand-out stands 
   write('ended-1.ring', activation, -8);
   write('early-1.ring', activation, 5);
   write('late-1.ring', activation, 20);
-  writeFileSync(join(folder, 'alive-1.ring'), new RingFile(Buffer.alloc(0), 20).content);
+  writeFileSync(
+    join(folder, 'alive-1.ring'),
+    new RingFile(Buffer.alloc(0), { maxStatements: 20, systemIdentifier: '7' }).content,
+  );
   watermark.supersede(await watermark.read(), activation);
   const others = () => readdirSync(folder).filter((file) => file.endsWith('-1.ring'));
   await eventually('a file is removed', () => others().length <= 3);
