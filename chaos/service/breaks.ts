@@ -19,6 +19,8 @@ export interface Break {
   readonly implied: readonly Promised[];
   readonly workload?: Partial<Workload>;
   readonly timing?: Partial<Timing>;
+  /** The duration of the run. Default: 5 s. */
+  readonly durationMs?: number;
   /** The faults without which it is not detected. Default: none. */
   readonly faults?: readonly string[];
 }
@@ -118,6 +120,26 @@ taken AS (
     implied: [],
     workload: { repeatShare: 0.3, maxBatch: 5 },
   },
+  'own-grace': {
+    why: 'Each service remembers answers for its own fetch grace, so one with a shorter grace gives a repeat other coins.',
+    edits: [
+      {
+        file: CLAIM_ONE,
+        from: 'max(seconds)) AS seconds FROM fetch_grace WHERE used_until > now()',
+        to: '0) AS seconds',
+      },
+      {
+        file: 'store/fetch-grace.js',
+        from: '::int, max(seconds)) FROM fetch_grace WHERE used_until > now())',
+        to: '::int))',
+      },
+    ],
+    expected: 'repeat',
+    // Its second coins leave the stock for a request that was answered.
+    implied: ['conservation'],
+    workload: { repeatShare: 0.3, maxBatch: 5, doubleShare: 0 },
+    durationMs: 15_000,
+  },
   'no-spent-memory': {
     why: 'The hard delete removes the whole row, so another upload of the coin puts it back in stock.',
     edits: [
@@ -166,6 +188,7 @@ taken AS (
     ],
     expected: 'available',
     implied: [],
+    durationMs: 25_000,
     faults: ['database connections silenced'],
   },
   'serializable-no-retry': {

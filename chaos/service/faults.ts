@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import type { Fault, Millis } from './history';
+import { type Fault, type Millis, WATERMARK_FAULTS } from './history';
 import type { Random } from './random';
 import type { Recorder } from './recorder';
 import type { TcpLink } from './tcp-link';
@@ -11,7 +11,7 @@ interface FaultKind {
   /** The relative frequency. */
   readonly weight: number;
   /** The component that it affects. A component has at most one fault at a time. */
-  readonly hits: 'front' | 'back' | 'service' | 'postgres' | 'snapshot';
+  readonly hits: 'front' | 'back' | 'service' | 'postgres' | 'snapshot' | 'disk';
   /** Injects the fault, and resolves when it is repaired. */
   readonly run: (testBed: TestBed, server: number, chance: { random: Random; maxPauseMs: Millis }) => Promise<void>;
 }
@@ -84,6 +84,26 @@ const FAULTS: readonly FaultKind[] = [
     hits: 'snapshot',
     run: async (testBed, _, { random }) => testBed.local?.postgres.holdSnapshot(random.between(500, 5000)),
   },
+  {
+    name: WATERMARK_FAULTS.full,
+    weight: 1,
+    hits: 'disk',
+    run: async ({ local }, _, { random }) => {
+      local?.disk?.fill();
+      await setTimeout(random.between(500, 4000));
+      local?.disk?.free();
+    },
+  },
+  {
+    name: WATERMARK_FAULTS.frozen,
+    weight: 1,
+    hits: 'disk',
+    run: async ({ local }, _, { random }) => {
+      local?.disk?.freeze();
+      await setTimeout(random.between(500, 4000));
+      local?.disk?.thaw();
+    },
+  },
 ];
 
 /**
@@ -104,9 +124,9 @@ export async function injectFaults(
   random: Random,
   plan: { durationMs: Millis; everyMs: Millis; maxPauseMs: Millis; only?: readonly string[] | undefined },
 ): Promise<void> {
-  const kinds = FAULTS.filter((kind) => testBed.local || kind.hits === 'front').filter(
-    (kind) => plan.only?.includes(kind.name) ?? true,
-  );
+  const kinds = FAULTS.filter((kind) => testBed.local || kind.hits === 'front')
+    .filter((kind) => testBed.local?.disk || kind.hits !== 'disk')
+    .filter((kind) => plan.only?.includes(kind.name) ?? true);
   const pool = kinds.flatMap((kind) => Array.from({ length: kind.weight }, () => kind));
   const busy = new Set<string>();
   const running: Promise<void>[] = [];
@@ -114,7 +134,7 @@ export async function injectFaults(
   while (recorder.now() < until) {
     const kind = random.pick(pool);
     const server = random.between(0, testBed.fronts.length - 1);
-    const isShared = kind?.hits === 'postgres' || kind?.hits === 'snapshot';
+    const isShared = kind !== undefined && ['postgres', 'snapshot', 'disk'].includes(kind.hits);
     const place = isShared ? kind.hits : `${kind?.hits} ${server}`;
     if (kind && !busy.has(place)) {
       busy.add(place);

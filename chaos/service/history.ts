@@ -86,6 +86,9 @@ export interface Fault {
   readonly end: Millis;
 }
 
+/** The faults of the watermark's file system. While it cannot be written, nothing is handed out. */
+export const WATERMARK_FAULTS = { full: 'watermark folder full', frozen: 'watermark folder frozen' } as const;
+
 export interface History {
   readonly calls: readonly Call[];
   readonly faults: readonly Fault[];

@@ -7,6 +7,7 @@ import { developmentKey } from '../../services/coin/identity/development-key';
 import { ManagedPostgres } from './managed-postgres';
 import { ManagedService } from './managed-service';
 import { TcpLink } from './tcp-link';
+import { WatermarkDisk } from './watermark-disk';
 import type { Timing } from './workload';
 
 /** The services that the clients of a run call, and what can be broken there. */
@@ -19,6 +20,8 @@ export interface TestBed {
     /** One link between each service and the database. */
     readonly backs: readonly TcpLink[];
     readonly postgres: ManagedPostgres;
+    /** The file system of the watermark; undefined where none can be mounted. */
+    readonly disk: WatermarkDisk | undefined;
   };
   readonly databaseUrl: string;
   /** The private key that signs the tokens of the clients. */
@@ -32,8 +35,10 @@ export interface TestBed {
 export async function openLocalTestBed(services: number, dist: string, timing: Timing): Promise<TestBed> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-chaos-'));
   const postgres = await ManagedPostgres.start(join(folder, 'postgres'));
+  const disk = WatermarkDisk.mount(folder);
   const env = {
     AQM_DATA_DIR: folder,
+    ...(disk && { AQM_FENCE_DIR: disk.folder }),
     AQM_TOKEN_PUBLIC_KEY_FILE: '',
     AQM_LIMITS: 'off',
     AQM_FETCH_GRACE: String(timing.graceMs / 1000),
@@ -48,12 +53,15 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
     const back = await TcpLink.open(postgres.target);
     backs.push(back);
     const databaseUrl = `postgresql://postgres@127.0.0.1:${back.port}/aqm`;
-    running.push(new ManagedService(dist, await TcpLink.open(), { ...env, DATABASE_URL: databaseUrl }));
+    // One remembers answers for less long by itself. The longest grace in use counts.
+    const grace = index === 1 ? { AQM_FETCH_GRACE: '1' } : {};
+    running.push(new ManagedService(dist, await TcpLink.open(), { ...env, ...grace, DATABASE_URL: databaseUrl }));
   }
   const close = async () => {
     await Promise.all(running.map((service) => service.close()));
     await Promise.all(backs.map((back) => back.close()));
     await postgres.close();
+    disk?.unmount();
     rmSync(folder, { recursive: true, force: true });
   };
   try {
@@ -64,7 +72,7 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
   }
   return {
     fronts: running.map((service) => service.front),
-    local: { services: running, backs, postgres },
+    local: { services: running, backs, postgres, disk },
     databaseUrl: postgres.url,
     tokenKey: developmentKey(folder).privateKey,
     settle: async () => {

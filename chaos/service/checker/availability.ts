@@ -1,4 +1,12 @@
-import type { Call, Failure, Fault, History, Millis, Rules } from '../history';
+import {
+  type Call,
+  type Failure,
+  type Fault,
+  type History,
+  type Millis,
+  type Rules,
+  WATERMARK_FAULTS,
+} from '../history';
 import type { Finding } from './breach';
 
 /** The reasons that an outage explains. Any other failure is a fault of the service at any time. */
@@ -15,13 +23,21 @@ const EXPLAINED_BY_FAULTS = [
  */
 export function checkAvailability({ calls, faults }: History, rules: Rules): Finding {
   const faultWindows = merged(faults, rules.settleMs);
+  const kinds: readonly string[] = Object.values(WATERMARK_FAULTS);
+  const watermarkWindows = merged(
+    faults.filter(({ kind }) => kinds.includes(kind)),
+    rules.settleMs,
+  );
   const breaches: string[] = [];
   let checked = 0;
   for (const call of calls) {
     const inFaultWindow = faultWindows.some(({ start, end }) => start <= call.end && end >= call.start);
     if (!inFaultWindow) checked++;
     for (const failure of failuresOf(call)) {
-      const isExplained = failure.reason === '' || EXPLAINED_BY_FAULTS.includes(failure.reason);
+      const isExplained =
+        failure.reason === 'FENCED'
+          ? watermarkWindows.some(({ start, end }) => start <= call.end && end >= call.start)
+          : failure.reason === '' || EXPLAINED_BY_FAULTS.includes(failure.reason);
       if (inFaultWindow && isExplained) continue;
       const when = inFaultWindow ? 'which no fault explains' : 'while every component was up';
       breaches.push(

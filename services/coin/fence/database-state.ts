@@ -99,17 +99,14 @@ export async function readDatabaseState(db: Database): Promise<DatabaseState> {
   };
 }
 
-/**
- * Reads the current incarnation alone, which is cheap enough to be done every second. Locks no row, but PostgreSQL
- * refuses the attempt where nothing can be written.
- * @throws DatabaseUnavailableError also if the database is read only
- */
+/** Reads the current incarnation alone, which is cheap enough to be done every second. */
 export async function readIncarnation(db: Database): Promise<string> {
   return (await readSession(db)).incarnation;
 }
 
 /**
- * Reads the current incarnation, and the synchronous_commit of the session that answers.
+ * Reads the current incarnation, and the synchronous_commit of the session that answers. Locks no row, but
+ * PostgreSQL refuses the attempt where nothing can be written.
  * @throws DatabaseUnavailableError also if the database is read only
  */
 export async function readSession(

@@ -54,8 +54,8 @@ export function isUnverified(rows: readonly ClaimRow[]): boolean {
 
 /**
  * Records outside of the database which coins a claim handed out, so that a restored database that
- * lacks them is detected. No caller may receive them before the promise has resolved. Counts them
- * for `starts`.
+ * lacks them is detected, and counts them for `starts`. No caller may receive them before the promise
+ * has resolved.
  * @throws UnrecordedError if the record cannot be written
  */
 export function recordHandedOut(

@@ -96,8 +96,8 @@ function textsFor(targets: Targets) {
 
 /**
  * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
- * $7 the category or categories to take from; $8 the least grace in seconds; $9 accept a short answer; $10
- * the verified incarnation; $11 the start of the queue or queues.
+ * $7 the category or categories to take from; $8 the least grace in seconds; $9 accept a short answer;
+ * $10 the verified incarnation; $11 the start of the queue or queues.
  */
 function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
   const { guard, location, at } = ACCESS[targets];
