@@ -318,7 +318,7 @@ export class ClockError extends DeviceError {
     super(
       `The device's clock says ${deviceTime.toISOString()}, but ${
         witness === 'STORAGE'
-          ? `the storage last trusted ${otherTime.toISOString()}; nothing was changed. Correct the device's date, or call topUp, publishCoins or reconcileCoins while the coin service can be reached, which confirms it.`
+          ? `the storage last trusted ${otherTime.toISOString()}; nothing was changed. Correct the device's date, or call a flow such as topUp or publishCoins while the coin service can be reached, which confirms it.`
           : `the coin service says ${otherTime.toISOString()}; nothing was changed. Correct the device's date and repeat the call.`
       }`,
     );
