@@ -173,7 +173,7 @@ async function run(
       result.sent += 1;
       if (!isAllowed(path, headers, reply) && result.findings.length < 20) {
         const sent = `${JSON.stringify(headers ?? {})} ${body.subarray(0, 400).toString('hex')}`;
-        result.findings.push(`${path} ${sent}: ${shown(reply)}`);
+        result.findings.push(`${path} ${sent.slice(0, 1500)}: ${shown(reply)}`);
       }
       if (result.sent % 1000 === 0) memoryMiB.push(residentMiB(service));
       if (result.sent % 20_000 === 0) console.error(`${result.sent} requests, ${memoryMiB.at(-1)?.toFixed(0)} MiB`);
