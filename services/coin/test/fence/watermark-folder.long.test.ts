@@ -1,5 +1,6 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { HealthClient, HealthCheckResponse_ServingStatus as Status } from '../..
 import { BRONZE, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { eventually } from '../../../../testkit/eventually';
+import { compiled } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnService } from '../../../../testkit/service-process';
 import type { User } from '../../../../testkit/user';
@@ -80,6 +82,19 @@ test('an operation on a folder that hangs ends, and later ones fail at once unti
   await eventually('the folder responds', () => !files.isHanging);
   expect(await files.run(async () => 'again')).toBe('again');
   files.close();
+});
+
+test('a process ends with its exit code although a thread of it waits for the folder', async () => {
+  // Nobody reads from it, so a thread that opens it waits, as for a network file system that is away.
+  const pipe = join(folder, 'pipe');
+  run('mkfifo', pipe);
+  const program = `
+const { open } = require('node:fs/promises');
+const { WatermarkFolder } = require(${JSON.stringify(compiled('services/coin/fence/watermark-folder'))});
+new WatermarkFolder().run(() => open(${JSON.stringify(pipe)}, 'w')).catch(() => process.exit(7));`;
+  const ended = spawn(process.execPath, ['-e', program], { stdio: 'ignore' });
+  undo.push(() => ended.kill('SIGKILL'));
+  expect(await once(ended, 'exit')).toEqual([7, null]);
 });
 
 test('files of processes that are gone are removed once a later hand-out stands for their records', async () => {
