@@ -18,9 +18,9 @@ export function http2ServersOf(server: Server): Http2Server[] {
 export function skipClosedStreams(http2Server: Http2Server): void {
   const listeners = http2Server.listeners('stream');
   http2Server.removeAllListeners('stream');
-  http2Server.on('stream', (stream: ServerHttp2Stream, ...more: unknown[]) => {
+  http2Server.on('stream', (stream: ServerHttp2Stream, headers: unknown, flags: unknown) => {
     if (stream.closed) return;
-    for (const listener of listeners) listener.call(http2Server, stream, ...more);
+    for (const listener of listeners) listener.call(http2Server, stream, headers, flags);
   });
 }
 
