@@ -111,13 +111,17 @@ async function repeated(make: () => Promise<unknown>, until: number): Promise<vo
       await make();
       return;
     } catch (error) {
-      if (!(error instanceof CallError) || error.code !== 'UNAVAILABLE' || performance.now() > until) throw error;
+      if (!(error instanceof CallError) || error.code !== 'UNAVAILABLE' || performance.now() + REPEAT_MS > until)
+        throw error;
       await setTimeout(REPEAT_MS);
     }
   }
 }
 
 async function withinDeadline<T>(answer: Promise<T>): Promise<T> {
-  const late = setTimeout(DEADLINE_MS, undefined, { ref: false }).then(() => Promise.reject(new Error('no answer')));
+  // A little later than the last repeat, whose error says more.
+  const late = setTimeout(DEADLINE_MS + 1000, undefined, { ref: false }).then(() =>
+    Promise.reject(new Error('no answer')),
+  );
   return Promise.race([answer, late]);
 }

@@ -19,11 +19,15 @@ export interface AdmissionLimits {
 }
 
 /**
- * Mean time after which a call over a limit is refused, in milliseconds. A client that answers each refusal with the next call
- * is slowed down to as many calls a second as it has streams; refused at once, they would keep the event loop busy. The
- * times differ by half of it either way: the calls of one moment must not all come back in one moment.
+ * Mean time after which a call over a limit is refused, in milliseconds, while few others wait for their refusal. A client
+ * that answers each refusal with the next call is slowed down to as many calls a second as it has streams; refused at
+ * once, they would keep the event loop busy. The times differ by half of it either way: the calls of one moment must not
+ * all come back in one moment.
  */
 const REFUSAL_DELAY_MS = 1000;
+/** For so many calls that wait for their refusal, the time grows by REFUSAL_DELAY_MS, up to MAX_DELAY_FACTOR times as much. */
+const REFUSALS_PER_DELAY = 64;
+const MAX_DELAY_FACTOR = 5;
 
 /**
  * Returns the check that refuses a call without a valid bearer token, or over a limit of its caller,
@@ -36,6 +40,17 @@ export function authenticate(
   limits: AdmissionLimits | undefined,
   networkOf: (address: string) => string,
 ): Authenticate {
+  let waiting = 0;
+  /** Rejects with the error; if it is that of a limit, after a while. */
+  const late = async (error: unknown): Promise<never> => {
+    if (error instanceof RateLimitedError) {
+      const factor = Math.min(MAX_DELAY_FACTOR, 1 + waiting / REFUSALS_PER_DELAY);
+      waiting += 1;
+      await setTimeout(REFUSAL_DELAY_MS * factor * (0.5 + Math.random()), undefined, { ref: false });
+      waiting -= 1;
+    }
+    throw error;
+  };
   const admit = (metadata: Metadata, caller: Caller): undefined => {
     limits?.admit(caller.userId);
     return setCaller(metadata, caller);
@@ -74,14 +89,6 @@ export function authenticate(
       )
       .catch(late);
   };
-}
-
-/** Rejects with the error; if it is that of a limit, after a while. */
-async function late(error: unknown): Promise<never> {
-  if (error instanceof RateLimitedError) {
-    await setTimeout(REFUSAL_DELAY_MS * (0.5 + Math.random()), undefined, { ref: false });
-  }
-  throw error;
 }
 
 function bearerToken(metadata: Metadata): string | undefined {
