@@ -22,6 +22,8 @@ export interface TestBedOptions {
   readonly coinsPerTarget: number;
   /** The category of the coins. Default: BRONZE. */
   readonly spec?: CoinCategorySpec;
+  /** The compiled entry of the service. Default: the service as shipped. */
+  readonly program?: string;
 }
 
 /** Runs the service under test as a separate process on its own PostgreSQL, with coins in stock. */
@@ -54,7 +56,7 @@ export class TestBed {
       ...(options.postgresSettings && { settings: options.postgresSettings }),
     });
     const url = postgres.connectionString();
-    const service = await spawnMain(join(folder, 'service'), { DATABASE_URL: url, ...options.env });
+    const service = await spawn(join(folder, 'service'), { DATABASE_URL: url, ...options.env }, options.program);
     const client = new Client({ connectionString: url });
     await client.connect();
     const { targets, coinsPerTarget, spec = BRONZE } = options;
@@ -82,9 +84,7 @@ export class TestBed {
     mkdirSync(dataDir);
     copyFileSync(join(this.service.dataDir, 'development-key.pem'), join(dataDir, 'development-key.pem'));
     const settings = { DATABASE_URL: this.url, AQM_LOG_LEVEL: 'error', ...env };
-    const service = program
-      ? await spawnProgram(program, dataDir, settings, ['serve'])
-      : await spawnMain(dataDir, settings);
+    const service = await spawn(dataDir, settings, program);
     this.#services.push(service);
     return service;
   }
@@ -175,4 +175,8 @@ export class TestBed {
     await this.#postgres.close();
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+function spawn(dataDir: string, settings: NodeJS.ProcessEnv, program?: string): Promise<ServiceProcess> {
+  return program ? spawnProgram(program, dataDir, settings, ['serve']) : spawnMain(dataDir, settings);
 }

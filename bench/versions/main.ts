@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
-import type { ServiceProcess } from '../../testkit/service-process';
 import { fetchByGhz, IN_FLIGHT, leadIn, POSTGRES } from '../fetch/load';
 import { type BenchResult, runCommand } from '../harness/command';
 import { columns, median, positive, progress, verdict } from '../harness/numbers';
@@ -13,8 +12,8 @@ const USAGE = `Usage: npm run bench -- versions --other FOLDER [--rounds 5] [--s
 
   Measures fetches of one coin with ${IN_FLIGHT} calls in flight, the same one after the other, and a mix of
   all calls with 64 in flight. Compares the service of this checkout with that of another checkout,
-  which must be built (FOLDER has dist/), on one PostgreSQL, in alternating rounds. The schema must
-  be the same in both. Ratios are medians over the rounds of "this" to "other". Exit code 1: this
+  which must be built (FOLDER has dist/), in alternating rounds, each on a PostgreSQL of its own with
+  the same settings. Ratios are medians over the rounds of "this" to "other". Exit code 1: this
   version makes less than 0.98 of the other's fetches, or an idle call takes more than 1.05 times as
   long.`;
 
@@ -46,15 +45,15 @@ runCommand(
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
     const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000' };
-    const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0 });
-    const other = await testBed.spawnService(env, join(options.other, 'dist/services/coin/aqm.js'));
-    const services = { this: testBed.service, other };
+    const open = (program?: string) =>
+      TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, program });
+    const testBeds = { this: await open(), other: await open(join(options.other, 'dist/services/coin/aqm.js')) };
     const results: Record<Version, Round[]> = { this: [], other: [] };
     try {
       // The first round is a warm-up.
       for (let round = -1; round < rounds; round += 1) {
         for (const version of round % 2 === 0 ? VERSIONS : [...VERSIONS].reverse()) {
-          const result = await runRound(testBed, services[version], spec, seconds);
+          const result = await runRound(testBeds[version], spec, seconds);
           const { perSecond, idleP50, mixedPerSecond } = result;
           progress(
             `round ${round + 1}, ${version}: ${perSecond.toFixed(0)} fetches/s, idle ${idleP50.toFixed(2)} ms, mixed ${mixedPerSecond.toFixed(0)} calls/s`,
@@ -63,19 +62,14 @@ runCommand(
         }
       }
     } finally {
-      await testBed.close();
+      for (const testBed of Object.values(testBeds)) await testBed.close();
     }
     return resultOf({ rounds, seconds, targets, tier: spec.name, postgres: POSTGRES }, results);
   },
 );
 
-async function runRound(
-  testBed: TestBed,
-  service: ServiceProcess,
-  spec: CoinCategorySpec,
-  seconds: number,
-): Promise<Round> {
-  const { targets } = testBed;
+async function runRound(testBed: TestBed, spec: CoinCategorySpec, seconds: number): Promise<Round> {
+  const { targets, service } = testBed;
   const perTarget = Math.ceil((MAX_PER_SECOND * (seconds + 1)) / targets.length);
   await testBed.stock([{ spec, perUser: Math.max(0, perTarget - (await testBed.fewest())) }]);
   await testBed.query('CHECKPOINT');
@@ -88,11 +82,11 @@ async function runRound(
     perSecond: calls / took,
     p99: latency.p99,
     idleP50: idle.latency.p50,
-    mixedPerSecond: await mixedCallsPerSecond(testBed, service, seconds),
+    mixedPerSecond: await mixedCallsPerSecond(testBed, seconds),
   };
 }
 
-async function mixedCallsPerSecond(testBed: TestBed, service: ServiceProcess, seconds: number): Promise<number> {
+async function mixedCallsPerSecond(testBed: TestBed, seconds: number): Promise<number> {
   // New users for each round: every round begins with the same stock.
   const targets = testBed.targets.map(() => randomUUID());
   await testBed.stock(
@@ -101,7 +95,7 @@ async function mixedCallsPerSecond(testBed: TestBed, service: ServiceProcess, se
   );
   const ids = targets.slice(0, MIXED_USERS);
   const users = await Promise.all(ids.map(async (id) => ({ id, token: await testBed.token(id) })));
-  const callers = new MixedCallers(service.address, users, targets);
+  const callers = new MixedCallers(testBed.service.address, users, targets);
   let answered = 0;
   const begin = performance.now();
   const caller = async (): Promise<void> => {
