@@ -20,7 +20,7 @@ export const ATTACKS: Readonly<Record<AttackName, Attack>> = {
   streams: {
     what: '16 connections full of Health/Watch and of requests that never end',
     metric: /^aqm_calls_without_place_total/,
-    log: /no place is left for open calls/,
+    log: /calls refused or ended: too many are open/,
   },
   tokens: {
     what: '500 forged tokens a second',
