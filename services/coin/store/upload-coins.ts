@@ -145,13 +145,10 @@ function upload(
 ) {
   return sql<UploadRow>`
 WITH life AS MATERIALIZED (
-  SELECT life.*, current AND verified AND NOT deleted AS may_store
-  FROM (
-    SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(incarnation)} AS verified,
-      EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted,
-      now() + make_interval(secs => ${COIN_LIFETIME_S + CLOCK_SKEW_S}) AS latest
-    FROM database_life
-  ) life
+  SELECT epoch, ${epoch.toLowerCase()}::text IN ('', epoch::text) AS current, ${isVerified(incarnation)} AS verified,
+    now() + make_interval(secs => ${COIN_LIFETIME_S + CLOCK_SKEW_S}) AS latest,
+    EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted
+  FROM database_life
 ),
 given AS MATERIALIZED (
   SELECT g.key_id, g.coin_category, g.public_key, g.signature, g.position,
@@ -165,6 +162,9 @@ given AS MATERIALIZED (
     ${coins.map((coin) => coin.expireTime)}::timestamptz[]
   ) WITH ORDINALITY AS g (key_id, coin_category, public_key, signature, expire_time, position)
   WHERE (SELECT verified FROM life)
+),
+allowed AS MATERIALIZED (
+  SELECT current AND verified AND NOT deleted AND (SELECT max(expire_time) FROM given) <= latest AS may_store FROM life
 ),
 known AS MATERIALIZED (
   SELECT g.position,
@@ -189,7 +189,7 @@ past AS MATERIALIZED (
   SELECT s.coin_category, s.upload_order
   FROM coin_stock s
   WHERE s.user_id = ${userId}::uuid AND s.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
-    AND s.key_id NOT IN (SELECT key_id FROM given) AND (SELECT may_store FROM life)
+    AND s.key_id NOT IN (SELECT key_id FROM given) AND (SELECT may_store FROM allowed)
   FOR UPDATE OF s SKIP LOCKED
 ),
 purged AS (
@@ -228,8 +228,8 @@ inserted AS (
   INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
   SELECT ${userId}::uuid, f.key_id, b.number * 128 + f.position, f.expire_time, f.coin_category, f.public_key,
     f.signature
-  FROM fresh f, batch b, life
-  WHERE f.outcome = 'inserted' AND life.may_store AND (SELECT max(expire_time) FROM given) <= life.latest
+  FROM fresh f, batch b
+  WHERE f.outcome = 'inserted' AND (SELECT may_store FROM allowed)
   ORDER BY f.key_id
   ON CONFLICT (user_id, key_id) DO NOTHING
   RETURNING key_id, coin_category, upload_order, expire_time

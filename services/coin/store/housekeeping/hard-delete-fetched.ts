@@ -14,9 +14,8 @@ const MOST = 256;
 
 /**
  * Hard-deletes the coins that were fetched longer ago than the given grace and the fetch grace of
- * every service, request by request: the
- * record of who fetched them, and their key bytes. The bare row in coin stays, so that the id
- * cannot be uploaded again. Reads coin_fetch in its physical order, and deletes in small statements.
+ * every service, request by request: the record of who fetched them, and their key bytes. The bare
+ * row in coin stays, so that the id cannot be uploaded again. Reads coin_fetch in its physical order, and deletes in small statements.
  * A request of which another transaction holds the record or a coin is left for the next run.
  * Several servers may run it at the same time.
  * @returns the number of coins that were removed
