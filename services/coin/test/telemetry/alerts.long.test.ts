@@ -35,6 +35,8 @@ let device: ServiceProcess;
 let empty: TestDatabase;
 let bob: User;
 let carol: User;
+/** Many users, because one may have few calls in progress. */
+let crowd: User[];
 let stranger: User;
 let dave: User;
 
@@ -81,6 +83,7 @@ beforeAll(async () => {
   ]);
   bob = await service.user({ address: main.address });
   carol = await service.user({ address: main.address });
+  crowd = await Promise.all(Array.from({ length: 40 }, () => service.user({ address: main.address })));
   stranger = await service.user({ address: withoutRedis.address });
   dave = new User(withIssuer.address, randomUUID(), await unknownKeyToken());
   prometheus = await Prometheus.start(metricsPorts);
@@ -192,8 +195,8 @@ const PROVOCATIONS: readonly [alerts: readonly string[], provoke: (signal: Abort
         await Promise.all([
           // Refused calls return at once. The pause keeps them few enough that one call in a
           // hundred is a slow one.
-          repeat(signal, () => carol.upload(mint(1)), 20, 500),
-          repeat(signal, () => bob.fetch(fetchOf(randomUUID())), 20, 500),
+          ...crowd.slice(0, 20).map((user) => repeat(signal, () => user.upload(mint(1)), 1, 500)),
+          ...crowd.slice(20).map((user) => repeat(signal, () => user.fetch(fetchOf(randomUUID())), 1, 500)),
         ]);
       }),
   ],
