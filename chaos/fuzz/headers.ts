@@ -3,7 +3,7 @@ import { deflateSync, gzipSync } from 'node:zlib';
 import { mutated, pick, type Random } from './mutate';
 import { framed } from './wire';
 
-/** What follows the path of a request: headers that replace or, if undefined, remove the usual ones, and the body. */
+/** The parts of a request after its path: headers that replace or, if undefined, remove the usual ones, and the body. */
 export interface Envelope {
   readonly headers: OutgoingHttpHeaders;
   readonly body: Buffer;

@@ -16,11 +16,11 @@ import { type Honest, HonestUsers } from './honest-users';
 const WARM_UP_MS = 3000;
 /** The attack has begun, and fills what it can fill, after this time. */
 const BEGIN_MS = 500;
-/** How long an attack may last until an operator sees it, after the measurement, in milliseconds. */
+/** The longest time from the measurement until an operator can see the attack, in milliseconds. */
 const VISIBLE_MS = 30_000;
 const POLL_MS = 250;
 
-/** What is accepted during an attack. */
+/** The limits that are accepted during an attack. */
 export interface Accepted {
   /** The smallest part of the honest calls that succeed. */
   readonly success: number;

@@ -90,7 +90,7 @@ describe('a connection', () => {
       expect(network.accepted).toHaveLength(2);
       network.release();
       await expect(patient).resolves.toMatchObject(STOCK);
-      // Nobody needs the first one any more.
+      // The first one is not needed any more.
       while (network.open > 1) await setTimeout(20);
     });
 

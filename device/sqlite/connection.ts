@@ -20,7 +20,7 @@ export const PAGE_BYTES = 4096;
 /** Records that may be added before the reserve is compared with the WAL. Their space is part of the reserve itself. */
 const COVERED_RECORDS = 16;
 
-/** How a transaction is run. */
+/** The options of a transaction. */
 export interface WriteOptions {
   /**
    * The number of records that the work may add. If it adds any, it fails on a full disk and leaves the reserve to the

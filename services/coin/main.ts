@@ -53,7 +53,7 @@ export async function main(): Promise<void> {
 /** The longest time that a start which was interrupted waits for its statements, in milliseconds. */
 const INTERRUPTED_TIMEOUT_MS = 2000;
 
-/** Serves until the process is told to stop. @throws StoppedError if that is before it is ready */
+/** Serves until a signal stops the process. @throws StoppedError if that is before it is ready */
 async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise<void> {
   const telemetry = await startTelemetry(process.env, logger);
   const now = () => new Date();

@@ -21,7 +21,7 @@ export class StoppedError extends Error {
 }
 
 /**
- * Returns a signal that is aborted, with a StoppedError, when the process is told to stop. From then on, no such signal
+ * Returns a signal that is aborted, with a StoppedError, when a signal stops the process. From then on, no such signal
  * ends the process by itself.
  */
 export function listenForStop(): AbortSignal {
@@ -39,7 +39,7 @@ export async function stopped(stop: AbortSignal): Promise<NodeJS.Signals> {
 }
 
 /**
- * Settles as `work` does, but rejects at once when the process is told to stop. The work is not interrupted.
+ * Settles as `work` does, but rejects at once when a signal stops the process. The work is not interrupted.
  * @throws StoppedError
  */
 export async function unlessStopped<T>(stop: AbortSignal, work: Promise<T>): Promise<T> {

@@ -38,7 +38,7 @@ export class Workers {
 
   /**
    * Starts the workers and resolves when all of them accept calls.
-   * @throws WorkerEndedError if one ends before that, StoppedError if the process is told to stop before that
+   * @throws WorkerEndedError if one ends before that, StoppedError if a signal stops the process before that
    */
   async start(stop: AbortSignal): Promise<void> {
     const starting = Array.from({ length: this.#options.workers }, (_, place) => this.#fork(place));
@@ -131,7 +131,7 @@ export function isPrimary({ workers }: Config): boolean {
   return workers > 1 && cluster.isPrimary;
 }
 
-/** Runs the service as several workers, until it is told to stop. @throws StoppedError if that is before it is ready */
+/** Runs the service as several workers, until a signal stops it. @throws StoppedError if that is before it is ready */
 export async function runWorkers(config: Config, log: Logger, stop: AbortSignal): Promise<void> {
   // Opened here, so that an embedded PostgreSQL outlives its workers and a wrong database is reported once.
   const postgres = await openPostgres(config, log, stop);

@@ -19,7 +19,7 @@ const LAST_DAYS = 8 * DAY;
 /** The largest error of a clock that may pass unnoticed, see `believedMs`. */
 const UNNOTICED = 3 * DAY;
 
-/** What the device must have, with the expiry of each. A restored storage has what its backup had. */
+/** The private halves and coins that the device must have, with the expiry of each. A restored storage has what its backup had. */
 class Kept {
   /** The private halves that the vault held after the last step. */
   halves: ReadonlyMap<string, number> = new Map();
@@ -36,7 +36,7 @@ class Kept {
   }
 }
 
-/** What happens in one step, as plain data, which is printed when it fails. */
+/** The action of one step, as plain data, which is printed when it fails. */
 export type Action =
   | { do: 'mint'; categories: readonly CoinCategoryName[]; storeFirst: boolean }
   | { do: 'reconcile'; retireMany: boolean }
@@ -169,7 +169,7 @@ export class World {
     const name = nameOf(error);
     const isLocal = ['purge', 'collect', 'maintain'].includes(action.do);
     if (name === 'CoinServiceError') return this.#isFailing;
-    // With the right time, a flow that reaches the service is told so.
+    // With the right time, a flow that reaches the service learns it.
     if (name === 'ClockError')
       return isLocal || Math.abs(this.#jump) > DAY || this.#isFailing || (action.do === 'mint' && action.storeFirst);
     return name === 'RetireManyError' && action.do === 'reconcile' && !action.retireMany && !this.#isReconciled;

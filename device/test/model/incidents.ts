@@ -5,8 +5,8 @@ import { type Call, MODEL_BUDGETS } from './steps';
 import type { StorageUnderTest } from './storage-under-test';
 
 /**
- * What happens to a storage between the calls: a backup is made, or restored; an older copy of the file is put there;
- * the storage is away for a while under its open handles; it is lost, and created anew.
+ * An incident of a storage between the calls: a backup is made, or restored; an older copy of the file is put there;
+ * the storage is away for a while under its open handles; it is lost, and created again.
  */
 const INCIDENTS = ['backUp', 'restore', 'olderCopy', 'away', 'lost'] as const;
 type Incident = (typeof INCIDENTS)[number];

@@ -8,7 +8,7 @@ import { batchesOf, type Shape } from './sequences';
 import { AUDIT, MODEL_BUDGETS } from './steps';
 import { type Handles, NoAnswerError, StorageUnderTest } from './storage-under-test';
 
-/** What every run of sequences is told. */
+/** The options of a run of sequences. */
 export interface Effort {
   /** The name of the run in its output and in `npm run model -- --run`. */
   readonly name: string;

@@ -96,7 +96,7 @@ function resultOf(
 
 /**
  * Ends the connection. The pool does not hand it out again; otherwise later statements would wait on it, and begin when
- * nobody waits for them any more.
+ * no caller waits for them any more.
  */
 function end(client: Client): void {
   client.end().catch(() => {});

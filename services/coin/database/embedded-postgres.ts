@@ -29,7 +29,7 @@ const WATCH_INTERVAL_MS = 200;
 const START_TIMEOUT_MS = 60_000;
 /** The longest pause before PostgreSQL is started again that ended at once, in milliseconds. */
 const MAX_PAUSE_MS = 1000;
-/** As much of the server's log is searched for its last error, in bytes. */
+/** The part of the server's log that is searched for its last error, in bytes. */
 const LOG_END_BYTES = 16_384;
 /**
  * The shutdown modes, each tried for `timeoutMs` before the next, harder one. "Fast" rolls back

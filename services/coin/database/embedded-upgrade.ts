@@ -12,7 +12,7 @@ import { UnusableDatabaseError } from './unusable-database-error';
 export interface UpgradeOptions {
   readonly log: Logger;
   readonly migrationsDir: string;
-  /** How both servers are reached; the connection string is theirs. */
+  /** The settings of the connections to both servers, without the connection string. */
   readonly settings: Omit<DatabaseSettings, 'connectionString'>;
   /** The npm package of the newer programs; see findBinaries. */
   readonly binariesPackage?: string;
@@ -20,7 +20,7 @@ export interface UpgradeOptions {
   readonly olderPackage?: string;
 }
 
-/** What an upgrade did. */
+/** The result of an upgrade. */
 export interface Upgrade {
   readonly from: string;
   readonly to: string;

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { sql } from 'kysely';
-import { type Migration, type MigrationInfo, type MigrationResultSet, Migrator } from 'kysely/migration';
+import { type Migration, type MigrationResultSet, Migrator } from 'kysely/migration';
 import { DatabaseError } from 'pg';
 import { DatabaseUnavailableError } from '../errors';
 import { run } from './connection';
@@ -23,7 +23,7 @@ export interface MigrationProgress {
   readonly migration: string | undefined;
   /** The time since the migration, or the wait, began. */
   readonly seconds: number;
-  /** What PostgreSQL does at the moment, if it says so: the phase of a CREATE INDEX, or the wait for a lock. */
+  /** The present work of PostgreSQL, if it reports one: the phase of a CREATE INDEX, or the wait for a lock. */
   readonly doing: string | undefined;
 }
 
@@ -232,11 +232,6 @@ FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index i USING (pid)
 WHERE a.pid = ${pid}`,
   );
   return found?.doing ?? undefined;
-}
-
-/** Returns every migration that this version knows, and when it ran. */
-export async function migrationStatus(db: Database, folder: string): Promise<readonly MigrationInfo[]> {
-  return migrator(db, folder).getMigrations();
 }
 
 /** Compares the database's schema with the migrations that this version knows. Changes nothing. */

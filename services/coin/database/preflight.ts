@@ -12,7 +12,7 @@ import { UnusableDatabaseError } from './unusable-database-error';
 /** The oldest supported PostgreSQL, as server_version_num: 16. */
 const MIN_SERVER_VERSION = 160_000;
 
-/** What the service requires of its connections, and where its migrations are. */
+/** The requirements of the service on its connections, and the folder of its migrations. */
 export interface Requirements extends Timeouts {
   readonly migrationsDir: string;
   readonly pooler: 'none' | 'transaction';

@@ -121,7 +121,7 @@ export class Fence implements Guard {
   runSpending<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T> {
     const { backlog } = this.#watermark;
     if (backlog === undefined) return this.run(statement);
-    // Where it fails, the fence is closed by then.
+    // Where it fails, the fence is closed already.
     return backlog.catch(() => {}).then(() => this.run(statement));
   }
 

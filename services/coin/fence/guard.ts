@@ -47,7 +47,7 @@ export interface Guard {
   runSpending<T>(statement: (token: FencingToken) => Promise<T | typeof UNVERIFIED>): Promise<T>;
   /**
    * Records, outside of the database, the coins that one statement has made spent. Must be called
-   * without waiting for anything between the statement's result and this call, and nobody may learn
+   * without waiting for anything between the statement's result and this call, and no caller may learn
    * of the coins before the promise has resolved.
    * @throws UnrecordedError when the record cannot be written
    */
@@ -73,7 +73,7 @@ export interface Guard {
  * has no file; its number stands in.)
  *
  * It also makes the running transaction durable, where the session's synchronous_commit would not:
- * somebody may have switched that off for the role or the database since the service started. Only
+ * an operator may have switched that off for the role or the database since the service started. Only
  * this transaction is changed, so nothing is left in a pooler's session.
  *
  * It reads no table, because that would cost a claim a tenth of its time. It is a SELECT of its

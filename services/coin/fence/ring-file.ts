@@ -58,7 +58,7 @@ const MAX_STATEMENTS = 1000;
 const NEWEST_REPEATS = 64;
 const FREE = { key: '', fetchTime: 0 };
 
-/** What a file says about the process that writes it. */
+/** The facts in a file about the process that writes it. */
 export interface RingProcess {
   /** The largest number of statements that it has in progress. */
   readonly maxStatements: number;

@@ -28,7 +28,7 @@ export interface RingCount {
   readonly missing: number;
 }
 
-/** What was recorded outside of the database. */
+/** The records outside of the database. */
 export interface RecordSource {
   /** Reads the records by which the database is verified. */
   records(state: DatabaseState): Promise<readonly RingRecords[]>;

@@ -59,7 +59,7 @@ const FIRST_FETCH_PAUSE_MS = 1_000;
 /** Maximum number of keys that are tried for a token that names none. A rotation needs two. */
 const MAX_CANDIDATES = 4;
 
-/** How a JWK Set is fetched. */
+/** The options of fetching a JWK Set. */
 export interface FetchPace {
   /** Timeout of one request, in milliseconds. */
   readonly timeoutMs: number;

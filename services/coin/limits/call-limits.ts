@@ -3,10 +3,10 @@ import { RateLimitedError } from '../errors';
 import type { LimitHits } from './limit-hits';
 import { ROUNDING_MS, refillMs } from './limits';
 
-/** What one more element of a batch costs, in calls: it shares its statement, so five cost about as much as a call. */
+/** The cost of one more element of a batch, in calls: it shares its statement, so five cost about as much as a call. */
 const CALLS_PER_ITEM = 1 / 5;
 /**
- * What a request costs in addition if it could not be decoded, in calls: up to 1 MiB was received and read for nothing,
+ * The additional cost of a request that could not be decoded, in calls: up to 1 MiB was received and read for nothing,
  * which no honest client causes.
  */
 const CALLS_PER_MALFORMED = 20;
@@ -112,7 +112,7 @@ export class CallLimits {
     network?: string,
   ): RateLimitedError {
     this.#hits.add(limit, network);
-    // Thousands may be refused in a second, and a stack trace that nobody reads is a quarter of their cost.
+    // Thousands may be refused in a second, and a stack trace, which is not used, is a quarter of their cost.
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
     try {

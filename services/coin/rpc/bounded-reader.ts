@@ -30,7 +30,7 @@ const FIXED_SIZE: Readonly<Record<number, number>> = { [WireType.Bit64]: 8, [Wir
 
 /**
  * Counts the occurrences of one field at the top level of a message, without decoding it: 8 ms for half a million. Stops
- * at a group, which no message of ours has, and at the first bytes that are no message.
+ * at a group, which no message of the contract has, and at the first bytes that are no message.
  */
 export function countField(bytes: Uint8Array, field: number): number {
   const reader = new BinaryReader(bytes);

@@ -5,7 +5,7 @@ import type { Database } from '../database/pool';
 
 /** The time between two declarations of a service that runs, in milliseconds. */
 const INTERVAL_MS = 60_000;
-/** How long a declaration counts after the last one, in seconds: three of them may fail. */
+/** The time for which a declaration counts, in seconds: three of them may fail. */
 const LASTS_S = 240;
 
 /**

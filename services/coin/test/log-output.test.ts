@@ -72,7 +72,7 @@ test('lines are written in their order', async () => {
   comeBack();
 });
 
-test('lines without a reader are lost and counted, and a reader that comes back is told', async () => {
+test('lines without a reader are lost and counted, and reported to a reader that comes back', async () => {
   const { writer, leave, comeBack, read } = pipe();
   const output = outputTo(writer);
   output.write('first\n');

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http2';
 import { type DomainError, InvalidFieldError } from '../errors';
 
 /**
- * What an open call may hold up: `call` needs a token; `stream` lasts as long as its caller wants
+ * The kind of an open call, by what it may hold up: `call` needs a token; `stream` lasts as long as its caller wants
  * (health watch, reflection); `health` asks for the health once.
  */
 export type CallKind = 'call' | 'stream' | 'health';

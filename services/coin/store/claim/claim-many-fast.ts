@@ -104,7 +104,7 @@ export function isOutOfOrder(error: unknown): boolean {
 
 /** The SQLSTATE of a cast that fails (invalid_text_representation). No other cast of the statement can. */
 const INVALID_TEXT = '22P02';
-/** What PostgreSQL then says in its log: invalid input syntax for type integer, and this. */
+/** The text that PostgreSQL then writes to its log: invalid input syntax for type integer, and this. */
 const OUT_OF_ORDER = 'a repeat shares this batch, which is sent again without it';
 
 interface Scan {

@@ -11,7 +11,7 @@ const MAX_WAITS = 4;
  * that stock share its outcome, and hold no connection meanwhile.
  */
 export class LockWaits {
-  /** By stock, true for the outcome that the coins stayed locked. */
+  /** For each stock, true for the outcome that the coins stayed locked. */
   readonly #running = new Map<string, Promise<boolean>>();
 
   /**

@@ -82,7 +82,7 @@ describe('lock files whose number another process got after a power cut', () => 
   test.each([
     ['doctor', ['--least-free', '0']],
     ['migrate', ['status']],
-  ])('aqm %s works too and touches nobody', async (name, args) => {
+  ])('aqm %s works too and touches no other process', async (name, args) => {
     expect(await command(name, ...args)).toMatchObject({ code: 0 });
   });
 });

@@ -59,7 +59,7 @@ describe('it is refused', () => {
   test.each<[what: string, replace: (folder: string) => void]>([
     ['if others can enter it', (folder) => chmodSync(folder, 0o711)],
     [
-      'if it is a link to a folder of somebody',
+      'if it is a link to a folder of another user',
       (folder) => {
         rmSync(folder, { recursive: true });
         symlinkSync(base, folder);

@@ -123,7 +123,7 @@ describe('a role without the right to create tables', () => {
   test.each([
     ['no right on the schema public', '', 'permission denied for schema public: the role'],
     ['no schema', '&options=-c%20search_path%3Dapp', 'no schema of the search_path of the role'],
-  ])('is told so, with what helps: %s', async (_what, query, sentence) => {
+  ])('gets a sentence with the remedy: %s', async (_what, query, sentence) => {
     const env = { ...database.env, DATABASE_URL: as(query), AQM_POOLER: 'none' };
     const dataDir = mkdtempSync(join(tmpdir(), 'aqm-rights-'));
     for (const result of [

@@ -99,7 +99,7 @@ const admin = (url: string, fenceDir: string, ...args: string[]) =>
   runCommand('admin', ['fence', ...args], { DATABASE_URL: url, AQM_FENCE_DIR: fenceDir });
 
 /**
- * Of 20 coins, two are handed out before the backup and two after it. One standby lacks only the
+ * Two of 20 coins are handed out before the backup and two after it. One standby lacks only the
  * last hand-out.
  */
 beforeAll(async () => {

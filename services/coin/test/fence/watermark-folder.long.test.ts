@@ -85,7 +85,7 @@ test('an operation on a folder that hangs ends, and later ones fail at once unti
 });
 
 test('a process ends with its exit code although a thread of it waits for the folder', async () => {
-  // Nobody reads from it, so a thread that opens it waits, as for a network file system that is away.
+  // No process reads from it, so a thread that opens it waits, as for a network file system that is away.
   const pipe = join(folder, 'pipe');
   run('mkfifo', pipe);
   const program = `
@@ -157,7 +157,7 @@ const onRealDisk = () => {
       /cannot be read and written: ENOSPC/,
     );
     expect(await child.stop()).toBe(0);
-    // Nobody writes to the folder any more: a service could not be open.
+    // No process writes to the folder any more: a service could not be open.
     fill();
     await eventually('the status says so', async () => (await status()).code === 3);
     expect(JSON.parse((await status()).stdout)).toMatchObject({ state: 'fenced', reason: 'WATERMARK_UNUSABLE' });

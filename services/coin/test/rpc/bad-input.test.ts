@@ -176,7 +176,7 @@ const invalidRequests: Row[] = [
   ['a hard delete with a grace period of more than a year', () => admin.hardDelete(8761), ...field('grace_hours')],
   ['a purge without the admin scope', () => bob.purgeStale(1), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
   ['a deletion of a user that is not a UUID', () => admin.deleteUser('bob'), ...field('user_id')],
-  ['a deletion of nobody', () => admin.deleteUser(''), ...field('user_id')],
+  ['a deletion without a user', () => admin.deleteUser(''), ...field('user_id')],
   ['a deletion without the admin scope', () => bob.deleteUser(bob.id), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
   ['a hard delete without the admin scope', () => bob.hardDelete(), 'PERMISSION_DENIED', 'SCOPE_MISSING'],
 ];

@@ -86,7 +86,7 @@ test('DeleteUser removes the coins of every kind and the fetches by and of the u
   expect(rows).toEqual([{ spent: 4, bytes: 1 }]);
 });
 
-test('afterwards nobody gets a coin of the user, repeats included, and the user can neither upload nor fetch', async () => {
+test('afterwards no caller gets a coin of the user, repeats included, and the user can neither upload nor fetch', async () => {
   await bob.upload(mint(5));
   await alice.upload(mint(5));
   const request = of(bob, { count: 2, requestId: randomUUID() });

@@ -43,7 +43,7 @@ test.each([
   ['check health and never end the request', CHECK, EMPTY, false],
   ['call without a token and never end the request', COUNT, EMPTY, false],
   ['call an unknown method and never end the request', '/no.such/Method', EMPTY, false],
-])('17 connections with 256 streams each that %s keep nobody out', async (_what, path, body, isWhole) => {
+])('17 connections with 256 streams each that %s keep no other caller out', async (_what, path, body, isWhole) => {
   const sessions = Array.from({ length: 17 }, () =>
     connect(`http://${service.address}`, { settings: { initialWindowSize: 0 } }).on('error', () => {}),
   );
