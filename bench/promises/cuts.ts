@@ -37,8 +37,8 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
         },
         {
           file: 'interceptors/authenticate.js',
-          from: 'const caller = verify(token);',
-          to: "const caller = { userId: '00000000-0000-4000-8000-000000000001', isAdmin: false };",
+          from: 'const caller = verify(token, async () => {',
+          to: "const caller = { userId: '00000000-0000-4000-8000-000000000001', isAdmin: false }; void (async () => {",
         },
       ],
     },
@@ -103,7 +103,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'store/claim/batch-queue.js',
-          from: 'const recorded = (0, answer_1.recordHandedOut)(guard, token, items, rows);',
+          from: 'const recorded = (0, answer_1.recordHandedOut)(this.#context, token, items, rows);',
           to: 'const recorded = Promise.resolve();',
         },
       ],
@@ -111,7 +111,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
     {
       promise: '',
       what: 'connection limits',
-      edits: [{ file: 'transport/sessions.js', from: 'this.#limit(stream, headers, receiving);', to: '' }],
+      edits: [{ file: 'transport/sessions.js', from: 'this.#admit(stream, headers, connection);', to: '' }],
     },
     {
       promise: '',
@@ -147,8 +147,13 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'server.js',
-          from: 'admissionChecks: [(0, drain_1.drain)(() => this.#draining), (0, load_shedding_1.shedLoad)(calls)],',
-          to: 'admissionChecks: [],',
+          from: '(0, drain_1.drain)(() => this.#draining),',
+          to: '',
+        },
+        {
+          file: 'server.js',
+          from: '(0, load_shedding_1.shedLoad)(this.#calls),',
+          to: '',
         },
         {
           file: 'server.js',
@@ -194,10 +199,10 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: CLAIM_MANY_FAST,
-          from: "random: textFor(pieces, { record: '', served: 'item' })",
+          from: "random: textFor(pieces, { record: '', served: 'item', inOrder: '' })",
           to: `random: \`
 WITH unread AS (
-  SELECT $2::smallint[], $3::int[], $6::uuid[], $7::uuid[], $8::smallint[], $9::smallint[], $10::boolean[], $11::text
+  SELECT $2::smallint[], $3::int[], $6::uuid[], $7::uuid[], $8::smallint[], $9::smallint[], $10::boolean[], $11::text, $12::bigint[]
 ),
 picked AS MATERIALIZED (
   SELECT i.item, s.location, s.key_id
