@@ -187,6 +187,7 @@ export class Connection {
   }
 
   #add<T>(work: Work<T>, adds: number): T {
+    if (!this.#database.open) throw new ClosedError();
     const isLarge = adds > COVERED_RECORDS;
     if ((isLarge || !this.#isCovered) && !this.#coverReserve(isLarge ? adds : 0)) throw new StorageFullError();
     const result = this.#writeOnce(work);
