@@ -13,6 +13,7 @@ import {
   serviceSettings,
   type TestDatabase,
 } from '../../../../testkit/test-database';
+import { readConfig } from '../../config';
 import { type MigrationProgress, migrateUp, schemaState } from '../../database/migrate';
 import { openPostgres } from '../../database/open';
 import { prepareDatabase } from '../../database/preflight';
@@ -81,9 +82,14 @@ describe('a migration that takes longer than all timeouts', () => {
     await migrateUp(database.db, MIGRATIONS);
     const folder = withMigration('SELECT 1');
     const service = await open();
-    const required = { statementTimeoutMs: 100, lockTimeoutMs: 100, migrationsDir: folder };
-    const pooler = serviceSettings(database.name).pooler ?? 'none';
-    const prepare = () => prepareDatabase(service, { ...required, pooler }, pino({ level: 'silent' }));
+    const settings = serviceSettings(database.name);
+    const { pooler = 'none' } = settings;
+    // Through a pooler the timeouts are those of the role.
+    const { idleInTransactionTimeoutMs } = readConfig({});
+    const timeouts =
+      pooler === 'none' ? { statementTimeoutMs: 100, lockTimeoutMs: 100 } : { ...settings, idleInTransactionTimeoutMs };
+    const required = { ...timeouts, migrationsDir: folder, pooler };
+    const prepare = () => prepareDatabase(service, required, pino({ level: 'silent' }));
     await expect(prepare()).rejects.toThrow('9999_test did not run yet. Run "aqm migrate".');
     let prepared: Promise<void> | undefined;
     await database.db.transaction().execute(async (other) => {
@@ -100,7 +106,7 @@ WHERE datname = current_database() AND query LIKE '%pg_try_advisory_xact_lock%' 
         })(),
       ]);
       const stop = new AbortController();
-      const stopped = prepareDatabase(service, { ...required, pooler }, pino({ level: 'silent' }), stop.signal);
+      const stopped = prepareDatabase(service, required, pino({ level: 'silent' }), stop.signal);
       stop.abort(new Error('the process was stopped'));
       await expect(stopped).rejects.toThrow('the process was stopped');
       await sql`INSERT INTO kysely_migration VALUES ('9999_test', ${new Date().toISOString()})`.execute(other);
