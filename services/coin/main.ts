@@ -148,7 +148,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     await fence.close();
   } finally {
     const closed = postgres.close();
-    // What was interrupted may be a statement that waits for the migration of another process.
+    // The interrupted work may be a statement that waits for the migration of another process.
     await (isReady || postgres.isEmbedded ? closed : Promise.race([closed, setTimeout(INTERRUPTED_TIMEOUT_MS)]));
     await telemetry.stop();
   }

@@ -105,7 +105,7 @@ describeWithDisk('a SQLite storage on a disk of its own', () => {
     expect(await again.inventory.garbageCollect(0)).toBe(5);
     expect(await again.vault.getStatus(keyId(1))).toBe('BURNED');
     await again.cleanUp();
-    // What was freed can be used again.
+    // The freed space can be used again.
     expect(await again.vault.storeKey(largeKey(1000))).toBe(true);
     await again.close();
   });

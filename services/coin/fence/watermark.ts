@@ -306,7 +306,7 @@ export class Watermark {
     if (!this.#failure) return true;
     if (this.#isWriting) return false;
     try {
-      // What is recorded during the write stays marked as changed, and is written again.
+      // Records that are added during the write stay marked as changed, and are written again.
       this.#ring.takeChanges();
       await this.#file.rewrite(Buffer.from(this.#ring.content));
       this.#failure = undefined;

@@ -77,7 +77,7 @@ test('down and up again keep the order of the stock, and coins that were handed 
   await store.fetchCoins(requester, [fetch]);
   const { epoch } = await store.getInventoryCount(owner);
 
-  // What was handed out would be forgotten. So the undo of four migrations needs four decisions.
+  // The database would forget which coins were handed out. So each of four undone migrations needs a decision.
   const refused = await migrate('down');
   expect(refused).toMatchObject({ code: 1, stdout: '' });
   expect(refused.stderr).toMatch(/^The database has data \(rows in coin, coin_fetch, coin_stock\), and undoing/);

@@ -23,7 +23,7 @@ test.each([
 });
 
 test('the cause names the failure of each address of a name', () => {
-  // What net.connect gives for a name with two addresses, on none of which anything listens.
+  // The error of net.connect for a name with two addresses, on none of which anything listens.
   const refused = new AggregateError(['::1', '127.0.0.1'].map((host) => new Error(`connect ECONNREFUSED ${host}:1`)));
   expect(refused.message).toBe('');
   const { cause } = toStoreError(refused) as Error;

@@ -77,7 +77,7 @@ test('DeleteUser removes the coins of every kind and the fetches by and of the u
   expect(await admin.deleteUser(bob.id)).toBe(0);
   expect(await others()).toEqual(before);
   expect((await alice.count()).available?.bronze).toBe(2);
-  // What Bob fetched from Alice stays spent, without its key bytes; what Carol fetched still has them.
+  // The coin that Bob fetched from Alice stays spent, without its key bytes; the one that Carol fetched still has them.
   const { rows } = await sql`
     SELECT count(*)::int AS spent, count(c.public_key)::int AS bytes FROM coin c
     WHERE c.user_id = ${alice.id}::uuid AND NOT EXISTS (SELECT FROM coin_stock s WHERE s.key_id = c.key_id)`.execute(
@@ -184,7 +184,7 @@ test('an upload that is under way is deleted too, and one that waits behind the 
     );
     await eventually('the deletion waits or is done', async () => isDeleted || (await waiting()) === 2);
   });
-  // Of the upload, the coin that met the row of this transaction is tried again, and refused.
+  // The uploaded coin that met the row of this transaction is tried again, and refused.
   const [upload, deletion] = await Promise.allSettled(calls);
   expect(upload).toMatchObject({ reason: USER_DELETED });
   expect(deletion).toMatchObject({ value: 4 });

@@ -50,7 +50,7 @@ const metricsAt = (port: number | undefined) => ({
 beforeAll(async () => {
   service = await startService({}, { replicas: 1 });
   empty = await createDatabase('empty');
-  // Of the housekeeping jobs only clear-retired finds its table here; the others fail.
+  // Only the housekeeping job clear-retired finds its table here; the others fail.
   await sql`CREATE TABLE database_opening (opening uuid, bytes_cleared boolean)`.execute(empty.db);
   await sql`
     CREATE TABLE database_job AS
