@@ -1,6 +1,5 @@
 import { Server, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
 import { CoinServiceService, type FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
-import { FIELD_TYPES } from '../../services/coin/database/binary-rows';
 import { clientClass } from '../../services/coin/database/client';
 import { setGcFlags } from '../../services/coin/gc-flags';
 
@@ -22,7 +21,6 @@ interface Row {
 class OnceServer {
   readonly #client = new (clientClass({ answerTimeoutMs: 10_000, named: true }))({
     connectionString: process.env.ONCE_DATABASE_URL,
-    types: FIELD_TYPES,
   });
   readonly #connected = new Promise<void>((resolve, reject) => {
     this.#client.connect((error?: Error) => (error ? reject(error) : resolve()));

@@ -6,7 +6,6 @@ import { Client } from 'pg';
 import pino from 'pino';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
 import { integers, smallints, uuids } from '../../services/coin/database/binary-arrays';
-import { FIELD_TYPES } from '../../services/coin/database/binary-rows';
 import { clientClass } from '../../services/coin/database/client';
 import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres';
 import { type BenchResult, runCommand } from '../harness/command';
@@ -100,7 +99,7 @@ async function connect(connectionString: string): Promise<Record<'text' | 'binar
   const text = new Client({ connectionString });
   await text.connect();
   const BinaryClient = clientClass({ answerTimeoutMs: 60_000, named: true });
-  const binary = new BinaryClient({ connectionString, types: FIELD_TYPES });
+  const binary = new BinaryClient({ connectionString });
   await new Promise<void>((resolve, reject) => binary.connect((error?: Error) => (error ? reject(error) : resolve())));
   return {
     text: {

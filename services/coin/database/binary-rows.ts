@@ -1,4 +1,4 @@
-import { type Client, types } from 'pg';
+import type { Client } from 'pg';
 import { Parser } from 'pg-protocol/dist/parser';
 import { uuidAt } from '../uuid';
 
@@ -57,37 +57,47 @@ function array(bytes: Buffer, at: number): unknown[] {
   return values;
 }
 
-/** The format of fields that are already decoded, so that pg passes them on unchanged. */
-const DECODED = 'decoded';
+/** A column of a result, as pg describes it. */
+export interface Field {
+  readonly name: string;
+  readonly dataTypeID: number;
+}
 
-/** The field parsers of a pool's clients, for both formats. */
-export const FIELD_TYPES = {
-  getTypeParser(oid: number, format?: string): (value: unknown) => unknown {
-    if (format !== DECODED) return types.getTypeParser(oid, 'text') as (value: unknown) => unknown;
-    if (READS.has(oid)) return (value) => value;
-    return () => {
-      throw new TypeError(`no way to read a binary value of the type with the oid ${oid}`);
-    };
-  },
-};
+/** How the rows of one statement are decoded. */
+export class Columns {
+  readonly #columns: readonly { readonly name: string; readonly read: Read }[];
+  /** Every row is a copy of it, which makes V8 give all rows the same shape. */
+  readonly #empty: Readonly<Record<string, unknown>>;
+
+  /** @throws TypeError for a type that this module cannot decode */
+  constructor(fields: readonly Field[]) {
+    this.#columns = fields.map(({ name, dataTypeID }) => {
+      const read = READS.get(dataTypeID);
+      if (!read) throw new TypeError(`no way to read a binary value of the type with the oid ${dataTypeID}`);
+      return { name, read };
+    });
+    this.#empty = Object.fromEntries(fields.map(({ name }) => [name, null]));
+  }
+
+  /** Decodes the body of a DataRow message. */
+  read(bytes: Buffer, at: number): object {
+    const row: Record<string, unknown> = { ...this.#empty };
+    let next = at + 2;
+    for (const { name, read } of this.#columns) {
+      const length = bytes.readInt32BE(next);
+      next += 4;
+      if (length < 0) continue;
+      row[name] = read(bytes, next, length);
+      next += length;
+    }
+    return row;
+  }
+}
 
 /** The part of pg's private connection API that this module depends on. */
 interface Connection {
   attachListeners(stream: NodeJS.ReadableStream): void;
   emit(event: string, message: unknown): boolean;
-}
-
-/**
- * Makes the client decode binary rows with this module. Must be called before the client connects.
- */
-export function readInBinary(client: Client): void {
-  const { connection } = client as unknown as { readonly connection: Connection };
-  connection.attachListeners = (stream) => {
-    const reader = new MessageReader((message) =>
-      connection.emit(message.name === 'error' ? 'errorMessage' : message.name, message),
-    );
-    stream.on('data', (bytes: Buffer) => reader.read(bytes));
-  };
 }
 
 const ROW_DESCRIPTION = 'T'.charCodeAt(0);
@@ -102,68 +112,39 @@ interface Message {
   readonly name: string;
 }
 
-interface Field {
-  readonly name: string;
-  readonly dataTypeID: number;
-  readonly format: string;
-}
-
 /**
- * Splits the received bytes into messages. Decodes binary rows itself, and lets pg parse everything
+ * Splits what a client receives into messages. Decodes binary rows itself, and lets pg parse everything
  * else.
  */
-class MessageReader {
+export class MessageReader {
+  /** The columns of the next rows; undefined: the rows are text. */
+  columns: Columns | undefined;
   readonly #onMessage: (message: Message) => void;
   readonly #others = new Parser();
   #rest: Buffer = Buffer.alloc(0);
-  /** The decoders of the next rows' columns; undefined: the rows are text. */
-  #columns: readonly Read[] | undefined;
 
-  constructor(onMessage: (message: Message) => void) {
-    this.#onMessage = onMessage;
+  /** @param client a client that is not connected yet */
+  constructor(client: Client) {
+    const { connection } = client as unknown as { readonly connection: Connection };
+    this.#onMessage = (message) => connection.emit(message.name === 'error' ? 'errorMessage' : message.name, message);
+    connection.attachListeners = (stream) => stream.on('data', (bytes: Buffer) => this.#read(bytes));
   }
 
-  read(arrived: Buffer): void {
+  #read(arrived: Buffer): void {
     const bytes = this.#rest.length === 0 ? arrived : Buffer.concat([this.#rest, arrived]);
     let at = 0;
     while (at + HEADER_BYTES <= bytes.length) {
       const end = at + 1 + bytes.readUInt32BE(at + 1);
       if (end > bytes.length) break;
-      if (this.#columns && bytes[at] === DATA_ROW) {
-        this.#onMessage({ name: 'dataRow', fields: row(bytes, at + HEADER_BYTES, this.#columns) } as Message);
+      if (this.columns && bytes[at] === DATA_ROW) {
+        this.#onMessage({ name: 'dataRow', row: this.columns.read(bytes, at + HEADER_BYTES) } as Message);
       } else {
-        const isDescription = bytes[at] === ROW_DESCRIPTION;
-        this.#others.parse(bytes.subarray(at, end), (message) =>
-          this.#onMessage(isDescription ? this.#described(message) : message),
-        );
+        // A statement that decodes its rows sets the columns when it is given this message.
+        if (bytes[at] === ROW_DESCRIPTION) this.columns = undefined;
+        this.#others.parse(bytes.subarray(at, end), this.#onMessage);
       }
       at = end;
     }
     this.#rest = bytes.subarray(at);
   }
-
-  /**
-   * Renames the format of binary fields, because pg would copy each field of the format "binary"
-   * first.
-   */
-  #described(message: Message): Message {
-    const { fields } = message as Message & { readonly fields: readonly Field[] };
-    const isBinary = fields[0]?.format === 'binary';
-    this.#columns = isBinary ? fields.map(({ dataTypeID }) => READS.get(dataTypeID) ?? bytea) : undefined;
-    return isBinary
-      ? ({ ...message, fields: fields.map((field) => ({ ...field, format: DECODED })) } as Message)
-      : message;
-  }
-}
-
-function row(bytes: Buffer, at: number, columns: readonly Read[]): unknown[] {
-  const fields: unknown[] = [];
-  let next = at + 2;
-  for (const read of columns) {
-    const length = bytes.readInt32BE(next);
-    next += 4;
-    fields.push(length < 0 ? null : read(bytes, next, length));
-    next += Math.max(0, length);
-  }
-  return fields;
 }

@@ -1,6 +1,7 @@
-import { Client, type ClientConfig } from 'pg';
+import { Client, type ClientConfig, type Submittable } from 'pg';
 import { ReconnectBackoff } from './backoff';
-import { readInBinary } from './binary-rows';
+import { BinaryQuery, BinaryStatements, type OnResult } from './binary-query';
+import { MessageReader } from './binary-rows';
 import { cancelStatement } from './cancel-statement';
 import { isReadOnly, isTooManyConnections } from './sqlstate';
 
@@ -21,8 +22,6 @@ export interface ClientOptions {
   readonly onTooMany?: () => boolean;
 }
 
-type Query = (statement: object, onResult: (error: Error | null, result: unknown) => void) => void;
-
 /**
  * Creates the class of a pool's clients, which share one reconnect backoff. They receive the rows
  * of parameterised statements in binary, and those of other statements (commands, catalogs) as
@@ -35,18 +34,22 @@ export function clientClass({ answerTimeoutMs, named, onConnectFailure, onTooMan
   return class extends Client {
     constructor(config?: ClientConfig) {
       super(config);
-      readInBinary(this);
+      const statements = new BinaryStatements(new MessageReader(this));
       const connect = this.connect.bind(this) as (callback: (error?: Error) => void) => void;
       const isOutage = (error: Error) => !(isTooManyConnections(error) && onTooMany?.());
       const attempt = (callback: (error?: Error) => void) => reconnect.attempt(connect, callback, isOutage);
       this.connect = attempt as typeof this.connect;
-      const query = this.query.bind(this) as Query;
-      this.query = ((text: string, values: readonly unknown[] = []) => {
-        const asBinary = values.length > 0 ? { name: named ? nameOf(text) : undefined, binary: true } : {};
-        return resultOf(this, query, { text, values, ...asBinary }, answerTimeoutMs, (error) =>
-          reconnect.failedLater(error),
-        );
-      }) as typeof this.query;
+      const query = this.query.bind(this) as (statement: string | Submittable, onResult?: OnResult) => void;
+      this.query = ((text: string, values: readonly unknown[] = []) =>
+        resultOf(
+          this,
+          (onResult) => {
+            if (values.length === 0) query(text, onResult);
+            else query(new BinaryQuery(statements, named ? nameOf(text) : undefined, text, values, onResult));
+          },
+          answerTimeoutMs,
+          (error) => reconnect.failedLater(error),
+        )) as typeof this.query;
     }
   };
 }
@@ -55,16 +58,15 @@ export function clientClass({ answerTimeoutMs, named, onConnectFailure, onTooMan
 const LAST_WAIT_MS = 1000;
 
 /**
- * Returns a promise of the result, with a timeout after which the client is ended, like pg's own promise and its query_timeout. pg
- * is not used for both, because it assigns a function to a property of the statement, and V8
+ * Returns a promise of the result, with a timeout after which the client is ended, like pg's own
+ * promise and its query_timeout. pg is not used for both, because it assigns a function to a property of the statement, and V8
  * allocates a function that is written in this way (`a.b = () => ...`) in the old space until the
  * surrounding function was optimized. Everything that it references would then live until the next
  * full collection: the rows, the parameters, and the 64 KiB buffers of which they are slices.
  */
 function resultOf(
   client: Client,
-  query: Query,
-  statement: object,
+  query: (onResult: OnResult) => void,
   timeoutMs: number,
   onReadOnly: (error: Error) => void,
 ): Promise<unknown> {
@@ -80,7 +82,7 @@ function resultOf(
         reject(new Error(`the database did not respond within ${timeoutMs} ms`));
       });
     }, timeoutMs - LAST_WAIT_MS);
-    query(statement, (error, result) => {
+    query((error, result) => {
       isAnswered = true;
       clearTimeout(late);
       if (error) {

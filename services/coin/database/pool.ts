@@ -1,6 +1,5 @@
 import { Kysely, PostgresAdapter, PostgresDialect } from 'kysely';
 import { Pool, type PoolClient } from 'pg';
-import { FIELD_TYPES } from './binary-rows';
 import { clientClass } from './client';
 import { QueueDelayEstimate } from './queue-delay-estimate';
 import type { DB } from './schema';
@@ -76,7 +75,6 @@ export function openDatabase(
     keepAlive: true,
     // A migration may say nothing for an hour, and a NAT forgets connections after minutes.
     keepAliveInitialDelayMillis: KEEPALIVE_DELAY_MS,
-    types: FIELD_TYPES,
     // A server that does not respond at all (stopped, unreachable) does not enforce its own
     // timeouts.
     Client: clientClass({

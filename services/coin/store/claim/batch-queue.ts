@@ -119,8 +119,9 @@ export class BatchQueue {
 
   /**
    * Serves one batch: gets a connection, chooses the fetches, sends their statement, records what
-   * it handed out, and answers. The next batch need not wait for the record. Never rejects. The fetches are chosen once there is a connection,
-   * so that expired ones are skipped and late ones included.
+   * it handed out, and answers. The next batch need not wait for the record. Never rejects. The
+   * fetches are chosen once there is a connection, so that expired ones are skipped and late ones
+   * included.
    * @param chosen the fetches to serve; by default the first ones of the queue
    * @param isAgain true if an attempt failed because of repeats in the batch
    */
