@@ -1,4 +1,5 @@
 import type { Promised } from './checker/breach';
+import { ISSUER_SILENT, WATERMARK_FAULTS } from './history';
 import type { Timing, Workload } from './workload';
 
 /** An edit of the compiled service: one exact piece of code and its replacement. */
@@ -190,6 +191,36 @@ taken AS (
     implied: [],
     durationMs: 25_000,
     faults: ['database connections silenced'],
+  },
+  'fence-stays-open': {
+    why: 'Records need room in the folder of the restore fence, and after a failed write statements go on: with a full folder coins are spent and not answered.',
+    edits: [
+      { file: 'fence/watermark-folder.js', from: 'await this.#write({ at: 0, bytes: content });', to: '' },
+      {
+        file: 'fence/fence.js',
+        from: `#onFailure({ message }) {
+        this.#token = undefined;`,
+        to: '#onFailure({ message }) {',
+      },
+    ],
+    expected: 'conservation',
+    // It does not try to write again either.
+    implied: ['available'],
+    // Few coins, because the file needs no room any more when it was written once as a whole.
+    workload: { ...CONTENTION, requesters: 4, unnamedShare: 1, repeatShare: 0, besideShare: 0 },
+    durationMs: 15_000,
+    faults: [WATERMARK_FAULTS.full],
+  },
+  'keys-fetched-per-token': {
+    why: 'Each new token is verified with keys that are fetched for it, so a silent issuer stops callers whose key is known.',
+    edits: [
+      { file: 'identity/token-keys.js', from: 'if (remote.hasFetched) {', to: 'if (false) {' },
+      { file: 'identity/token-keys.js', from: 'cooldownMs: 30_000', to: 'cooldownMs: 0' },
+    ],
+    expected: 'available',
+    implied: [],
+    durationMs: 25_000,
+    faults: [ISSUER_SILENT],
   },
   'serializable-no-retry': {
     why: 'Under SERIALIZABLE, claims on one target abort each other, and without a retry the caller gets the error.',

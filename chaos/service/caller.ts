@@ -10,12 +10,14 @@ import { type CallError, call, type Unary } from '../../testkit/call';
 import { isIntact } from './coin-bytes';
 import type { Failure, FetchCall, FetchedCoin, FetchItem, Millis, OtherCall, UploadCall } from './history';
 import type { Recorder } from './recorder';
+import type { SignedToken } from './token-issuer';
 
 /** The identity of one client, and the services that it calls. */
 export interface CallerOptions {
   readonly name: string;
   readonly userId: string;
-  readonly token: string;
+  /** Returns the token of the next call. */
+  readonly token: () => Promise<SignedToken>;
   /** One address per service. */
   readonly addresses: readonly string[];
   readonly recorder: Recorder;
@@ -24,13 +26,11 @@ export interface CallerOptions {
 /** Calls the services under one identity, without retries, and records every request and its result. */
 export class Caller {
   readonly #options: CallerOptions;
-  readonly #metadata = new Metadata();
   readonly #coins: CoinServiceClient[];
   readonly #admin: CoinAdminServiceClient[];
 
   constructor(options: CallerOptions) {
     this.#options = options;
-    this.#metadata.set('authorization', `Bearer ${options.token}`);
     const channel = {
       // Separate connections per client, as every device has its own.
       'grpc.use_local_subchannel_pool': 1,
@@ -166,11 +166,21 @@ export class Caller {
   ): Promise<{ facts: Facts; response: Response | undefined }> {
     if (!stub) throw new Error(`there is no service ${server}`);
     const { recorder, name: client } = this.#options;
+    const { token, key } = await this.#options.token();
+    const metadata = new Metadata();
+    metadata.set('authorization', `Bearer ${token}`);
     const id = recorder.nextCall();
     const start = recorder.now();
-    const facts = () => ({ call: id, client, server, start, end: recorder.now() });
+    const facts = () => ({
+      call: id,
+      client,
+      server,
+      start,
+      end: recorder.now(),
+      ...(key === undefined ? {} : { key }),
+    });
     try {
-      const response = await call(method(stub).bind(stub), request, this.#metadata, timeoutMs);
+      const response = await call(method(stub).bind(stub), request, metadata, timeoutMs);
       return { facts: facts(), response };
     } catch (error) {
       const { code, reason } = error as CallError;

@@ -241,6 +241,14 @@ export class Requester extends Loop {
   }
 }
 
+/** Calls with a new token each time, signed with the issuer's newest key, which no service may know yet. */
+export class Newcomer extends Loop {
+  protected async step(): Promise<void> {
+    await this.caller.count(this.anyServer(), this.deadlineMs);
+    await this.pause(400);
+  }
+}
+
 /** Purges and hard-deletes, far more often than the housekeeping schedule of the service. */
 export class Operator extends Loop {
   protected async step(): Promise<void> {

@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
-import { type Fault, type Millis, WATERMARK_FAULTS } from './history';
+import { FETCH_PACE } from '../../services/coin/identity/token-keys';
+import { type Fault, ISSUER_SILENT, type Millis, SERVICE_KILLED, WATERMARK_FAULTS } from './history';
 import type { Random } from './random';
 import type { Recorder } from './recorder';
 import type { TcpLink } from './tcp-link';
@@ -11,13 +12,13 @@ interface FaultKind {
   /** The relative frequency. */
   readonly weight: number;
   /** The component that it affects. A component has at most one fault at a time. */
-  readonly hits: 'front' | 'back' | 'service' | 'postgres' | 'snapshot' | 'disk';
+  readonly hits: 'front' | 'back' | 'service' | 'postgres' | 'snapshot' | 'disk' | 'issuer';
   /** Injects the fault, and resolves when it is repaired. */
   readonly run: (testBed: TestBed, server: number, chance: { random: Random; maxPauseMs: Millis }) => Promise<void>;
 }
 
 const FAULTS: readonly FaultKind[] = [
-  { name: 'service killed', weight: 3, hits: 'service', run: killService },
+  { name: SERVICE_KILLED, weight: 3, hits: 'service', run: killService },
   {
     name: 'PostgreSQL killed',
     weight: 1,
@@ -85,6 +86,18 @@ const FAULTS: readonly FaultKind[] = [
     run: async (testBed, _, { random }) => testBed.local?.postgres.holdSnapshot(random.between(500, 5000)),
   },
   {
+    name: ISSUER_SILENT,
+    weight: 2,
+    hits: 'issuer',
+    run: async ({ local }, _, { random }) => {
+      // A key that no service has fetched yet. Those that are asked for it fetch in vain, until they give up waiting.
+      local?.issuer.rotate();
+      local?.issuer.silence();
+      await setTimeout(FETCH_PACE.timeoutMs + random.between(500, 3000));
+      local?.issuer.speak();
+    },
+  },
+  {
     name: WATERMARK_FAULTS.full,
     weight: 1,
     hits: 'disk',
@@ -134,7 +147,7 @@ export async function injectFaults(
   while (recorder.now() < until) {
     const kind = random.pick(pool);
     const server = random.between(0, testBed.fronts.length - 1);
-    const isShared = kind !== undefined && ['postgres', 'snapshot', 'disk'].includes(kind.hits);
+    const isShared = kind !== undefined && ['postgres', 'snapshot', 'disk', 'issuer'].includes(kind.hits);
     const place = isShared ? kind.hits : `${kind?.hits} ${server}`;
     if (kind && !busy.has(place)) {
       busy.add(place);

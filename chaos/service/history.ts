@@ -20,6 +20,8 @@ interface CallFacts {
   /** The time at which the answer or the failure arrived. */
   readonly end: Millis;
   readonly failure?: Failure;
+  /** The number of the key that signed the token of the call. Absent: one that never changes. */
+  readonly key?: number;
 }
 
 export interface UploadedCoin {
@@ -77,6 +79,12 @@ export interface RetireCall extends CallFacts {
 
 export type Call = UploadCall | FetchCall | OtherCall | RetireCall;
 
+/** Returns the failure of the whole call, or those of its items. */
+export function failuresOf(call: Call): Failure[] {
+  if (call.failure) return [call.failure];
+  return call.kind === 'fetch' ? call.items.flatMap((item) => item.failure ?? []) : [];
+}
+
 /** An injected fault, from its start until it was repaired. */
 export interface Fault {
   readonly kind: string;
@@ -89,9 +97,28 @@ export interface Fault {
 /** The faults of the watermark's file system. While it cannot be written, nothing is handed out. */
 export const WATERMARK_FAULTS = { full: 'watermark folder full', frozen: 'watermark folder frozen' } as const;
 
+/** The fault of a process that ends without notice, and forgets what it knew. */
+export const SERVICE_KILLED = 'service killed';
+
+/** The fault of an issuer that accepts connections and says nothing. Services keep the token keys that they know. */
+export const ISSUER_SILENT = 'JWKS issuer silent';
+
+/** An answer of the issuer to a service that fetched the token keys. */
+export interface KeyFetch {
+  readonly server: number;
+  /** The number of the newest key in it. It contains all earlier ones too. */
+  readonly newestKey: number;
+  readonly at: Millis;
+}
+
+/** The time within which a service has certainly taken over the keys of an answer. */
+export const KEY_LEARNT_MS: Millis = 1000;
+
 export interface History {
   readonly calls: readonly Call[];
   readonly faults: readonly Fault[];
+  /** Absent if the keys of the tokens never change. */
+  readonly keyFetches?: readonly KeyFetch[];
 }
 
 /** The rows of the users of this run after the last call. */

@@ -1,16 +1,22 @@
 import { HAND_OUT_MARGIN_S } from '../../services/coin/coin';
-import type { Call, Fault, History, Millis } from './history';
+import type { Call, Fault, History, KeyFetch, Millis } from './history';
 
-/** Holds the clock of a run, and records all calls and faults. */
+/** Holds the clock of a run, and records all calls, faults and fetches of token keys. */
 export class Recorder implements History {
   readonly calls: Call[] = [];
   readonly faults: Fault[] = [];
+  readonly keyFetches: KeyFetch[] = [];
   readonly #zero = performance.now();
   readonly #wallZero = Date.now();
   #called = 0;
 
   now(): Millis {
     return performance.now() - this.#zero;
+  }
+
+  /** Returns the time of the run at a time of performance.now(). */
+  timeOf(instant: number): Millis {
+    return instant - this.#zero;
   }
 
   nextCall(): number {

@@ -1,6 +1,6 @@
 import { PROMISES } from './checker/breach';
 import { FAULT_NAMES } from './faults';
-import type { Call, Failure } from './history';
+import { failuresOf } from './history';
 import type { Outcome } from './run';
 
 /** The figures of a run, in addition to the verdict. */
@@ -50,11 +50,6 @@ export function figuresOf({ recorder, verdict }: Outcome): Figures {
     failures: count(calls.flatMap(failuresOf).map(({ code, reason }) => `${code} ${reason}`.trim())),
     balance: verdict.balance,
   };
-}
-
-function failuresOf(call: Call): Failure[] {
-  if (call.failure) return [call.failure];
-  return call.kind === 'fetch' ? call.items.flatMap((item) => item.failure ?? []) : [];
 }
 
 function count(names: readonly string[]): Record<string, number> {

@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import { issueToken } from '../../services/coin/identity/development-key';
 import { Caller } from './caller';
 import { check, type Verdict } from './checker/check';
-import { Operator, Owner, Requester, type RunContext } from './clients';
+import { Newcomer, Operator, Owner, Requester, type RunContext } from './clients';
 import { injectFaults, RECONNECTING } from './faults';
 import { readFinalTables } from './final-tables';
 import type { FinalTables, Millis, Rules } from './history';
 import { Random } from './random';
 import { Recorder } from './recorder';
 import type { TestBed } from './test-bed';
+import type { SignedToken } from './token-issuer';
 import { longestWork, type Timing, type Workload } from './workload';
 
 export interface Plan {
@@ -37,7 +37,8 @@ export interface Outcome {
   readonly verdict: Verdict;
 }
 
-const TOKEN_TTL_S = 24 * 3600;
+/** The longest time for which a client uses a token. Each new one must be verified, and no service waits for the issuer. */
+const TOKEN_USE_MS = 3000;
 const PROGRESS_EVERY_MS = 10_000;
 /** The time that clients have to reconnect after a fault window. A client that cannot is a failure of the services. */
 const RECONNECT_MS = 10_000;
@@ -55,7 +56,7 @@ export async function run(testBed: TestBed, plan: Plan): Promise<Outcome> {
     faultsActive: false,
     stopped: false,
   };
-  const { loops, callers, owners } = await createClients(testBed, context, random);
+  const { loops, callers, owners } = createClients(testBed, context, random);
 
   const progress = setInterval(() => plan.onProgress(recorder), PROGRESS_EVERY_MS);
   const working = Promise.all(loops.map((loop) => loop.run()));
@@ -68,6 +69,9 @@ export async function run(testBed: TestBed, plan: Plan): Promise<Outcome> {
   clearInterval(progress);
 
   await testBed.settle();
+  for (const { at, ...fetch } of testBed.local?.issuer.fetches ?? []) {
+    recorder.keyFetches.push({ ...fetch, at: recorder.timeOf(at) });
+  }
   for (const caller of callers) caller.close();
   const final = await readFinalTables(testBed.databaseUrl, owners, recorder);
   const rules: Rules = {
@@ -115,27 +119,23 @@ async function runSchedule(
   }
 }
 
-async function createClients(testBed: TestBed, context: RunContext, random: Random) {
+function createClients(testBed: TestBed, context: RunContext, random: Random) {
   const { workload } = context;
   const addresses = testBed.fronts.map((front) => `127.0.0.1:${front.port}`);
   const callers: Caller[] = [];
-  const caller = async (name: string, userId: string = randomUUID(), isAdmin = false) => {
-    const token = { userId, isAdmin, ttlSeconds: TOKEN_TTL_S, now: new Date() };
-    const made = new Caller({
-      name,
-      userId,
-      token: await issueToken(testBed.tokenKey, token),
-      addresses,
-      recorder: context.recorder,
-    });
+  const caller = (name: string, signer: 'known' | 'newest' = 'known', isAdmin = false) => {
+    const owner = { userId: randomUUID(), isAdmin };
+    const issuer = testBed.local?.issuer;
+    const token = issuer && signer === 'newest' ? () => issuer.sign(owner, signer) : renewed(() => testBed.sign(owner));
+    const made = new Caller({ name, userId: owner.userId, token, addresses, recorder: context.recorder });
     callers.push(made);
     return made;
   };
 
   const owners: string[] = [];
-  const loops: (Owner | Requester | Operator)[] = [];
-  const owner = async (name: string, options: ConstructorParameters<typeof Owner>[3]) => {
-    const made = await caller(name);
+  const loops: (Owner | Requester | Operator | Newcomer)[] = [];
+  const owner = (name: string, options: ConstructorParameters<typeof Owner>[3]) => {
+    const made = caller(name);
     owners.push(made.userId);
     loops.push(new Owner(context, made, random.fork(), options));
     return made.userId;
@@ -144,17 +144,33 @@ async function createClients(testBed: TestBed, context: RunContext, random: Rand
   const busy: string[] = [];
   for (let index = 0; index < workload.hotOwners; index++) {
     const options = { stock: workload.hotStock, batch: workload.hotBatch, pauseMs: workload.hotPauseMs };
-    hot.push(await owner(`hot owner ${index}`, options));
+    hot.push(owner(`hot owner ${index}`, options));
   }
   for (let index = 0; index < workload.busyOwners; index++) {
-    busy.push(await owner(`busy owner ${index}`, { stock: workload.busyStock, batch: 100, pauseMs: 50 }));
+    busy.push(owner(`busy owner ${index}`, { stock: workload.busyStock, batch: 100, pauseMs: 50 }));
   }
   for (let index = 0; index < workload.requesters; index++) {
-    const own = await owner(`owner of requester ${index}`, { stock: 60, batch: 30, pauseMs: 1500 });
-    loops.push(new Requester(context, await caller(`requester ${index}`), random.fork(), { hot, busy, own }));
+    const own = owner(`owner of requester ${index}`, { stock: 60, batch: 30, pauseMs: 1500 });
+    loops.push(new Requester(context, caller(`requester ${index}`), random.fork(), { hot, busy, own }));
   }
   if (workload.housekeeping) {
-    loops.push(new Operator(context, await caller('operator', undefined, true), random.fork()));
+    loops.push(new Operator(context, caller('operator', 'known', true), random.fork()));
+  }
+  for (let index = 0; testBed.local && index < workload.newcomers; index++) {
+    loops.push(new Newcomer(context, caller(`newcomer ${index}`, 'newest'), random.fork()));
   }
   return { loops, callers, owners };
+}
+
+/** Returns a function that signs a token, and signs another one when it has been in use for long enough. */
+function renewed(sign: () => Promise<SignedToken>): () => Promise<SignedToken> {
+  let token: Promise<SignedToken> | undefined;
+  let signedAt = 0;
+  return () => {
+    if (!token || performance.now() - signedAt > TOKEN_USE_MS) {
+      token = sign();
+      signedAt = performance.now();
+    }
+    return token;
+  };
 }

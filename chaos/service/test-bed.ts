@@ -1,12 +1,13 @@
-import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { createPrivateKey } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { developmentKey } from '../../services/coin/identity/development-key';
+import { issueToken } from '../../services/coin/identity/development-key';
 import { ManagedPostgres } from './managed-postgres';
 import { ManagedService } from './managed-service';
 import { TcpLink } from './tcp-link';
+import { type SignedToken, TokenIssuer, type TokenOwner } from './token-issuer';
 import { WatermarkDisk } from './watermark-disk';
 import type { Timing } from './workload';
 
@@ -22,10 +23,11 @@ export interface TestBed {
     readonly postgres: ManagedPostgres;
     /** The file system of the watermark; undefined where none can be mounted. */
     readonly disk: WatermarkDisk | undefined;
+    readonly issuer: TokenIssuer;
   };
   readonly databaseUrl: string;
-  /** The private key that signs the tokens of the clients. */
-  readonly tokenKey: KeyObject;
+  /** Signs a new token with a key that every service knows. */
+  sign(owner: TokenOwner): Promise<SignedToken>;
   /** Resolves when all calls in flight have finished, after which the tables do not change any more. */
   settle(): Promise<void>;
   close(): Promise<void>;
@@ -36,6 +38,7 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
   const folder = mkdtempSync(join(tmpdir(), 'aqm-chaos-'));
   const postgres = await ManagedPostgres.start(join(folder, 'postgres'));
   const disk = WatermarkDisk.mount(folder);
+  const issuer = await TokenIssuer.start(services);
   const env = {
     AQM_DATA_DIR: folder,
     ...(disk && { AQM_FENCE_DIR: disk.folder }),
@@ -55,12 +58,14 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
     const databaseUrl = `postgresql://postgres@127.0.0.1:${back.port}/aqm`;
     // One remembers answers for less long by itself. The longest grace in use counts.
     const grace = index === 1 ? { AQM_FETCH_GRACE: '1' } : {};
-    running.push(new ManagedService(dist, await TcpLink.open(), { ...env, ...grace, DATABASE_URL: databaseUrl }));
+    const own = { ...grace, DATABASE_URL: databaseUrl, AQM_TOKEN_JWKS_URL: issuer.urlFor(index) };
+    running.push(new ManagedService(dist, await TcpLink.open(), { ...env, ...own }));
   }
   const close = async () => {
     await Promise.all(running.map((service) => service.close()));
     await Promise.all(backs.map((back) => back.close()));
     await postgres.close();
+    await issuer.close();
     disk?.unmount();
     rmSync(folder, { recursive: true, force: true });
   };
@@ -72,9 +77,9 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
   }
   return {
     fronts: running.map((service) => service.front),
-    local: { services: running, backs, postgres, disk },
+    local: { services: running, backs, postgres, disk, issuer },
     databaseUrl: postgres.url,
-    tokenKey: developmentKey(folder).privateKey,
+    sign: (owner) => issuer.sign(owner, 'known'),
     settle: async () => {
       await Promise.all(running.map((service) => service.stop()));
     },
@@ -92,6 +97,8 @@ export interface Deployment {
   readonly zombieMs: number;
 }
 
+const TOKEN_TTL_S = 24 * 3600;
+
 /** Opens an existing deployment. Nothing is killed there; only the links of the clients fail. */
 export async function openDeployment(deployment: Deployment): Promise<TestBed> {
   const fronts = await Promise.all(
@@ -101,10 +108,14 @@ export async function openDeployment(deployment: Deployment): Promise<TestBed> {
       return TcpLink.open({ host, port: Number(port) });
     }),
   );
+  const key = createPrivateKey(readFileSync(deployment.tokenKeyFile));
   return {
     fronts,
     databaseUrl: deployment.databaseUrl,
-    tokenKey: createPrivateKey(readFileSync(deployment.tokenKeyFile)),
+    sign: async (owner) => ({
+      token: await issueToken(key, { ...owner, ttlSeconds: TOKEN_TTL_S, now: new Date() }),
+      key: undefined,
+    }),
     settle: async () => {
       await setTimeout(deployment.zombieMs);
     },

@@ -36,6 +36,8 @@ export interface Workload {
   /** The maximum number of coins per fetch. */
   readonly maxCount: number;
   readonly housekeeping: boolean;
+  /** The number of clients whose tokens are signed with a new key before the services were given time to fetch it. */
+  readonly newcomers: number;
 }
 
 export const WORKLOAD: Workload = {
@@ -58,6 +60,7 @@ export const WORKLOAD: Workload = {
   reuploadShare: 0.2,
   maxCount: 3,
   housekeeping: true,
+  newcomers: 2,
 };
 
 /** The times on which clients, services and checker must agree. */

@@ -1,3 +1,4 @@
+import { ISSUER_SILENT, SERVICE_KILLED, WATERMARK_FAULTS } from '../service/history';
 import { GOLD, SILVER, Story } from './history-kit';
 
 /** A long outage, so that failed calls of a history do not breach availability by themselves. */
@@ -132,6 +133,24 @@ describe('conservation', () => {
     const story = outage().upload([0, 1], ['a', 'b']).fetch([2, 3], { requestId: 'r' }, 'failed');
     expect(story.fetch([4, 5], { requestId: 'r' }, ['b']).atEnd('a', 'spent').broken()).toEqual(['conservation']);
   });
+  const full = () =>
+    new Story()
+      .fault([100, 5000], undefined, WATERMARK_FAULTS.full)
+      .upload([0, 1], ['a', 'b'])
+      .fetch([200, 300], {}, 'failed', 'carol', 'FENCED');
+  test('a coin that is spent by a request that began after the fence was closed', () => {
+    const story = full().atEnd('a', 'spent').atEnd('b', 'spent');
+    expect(story.fetch([301, 302], {}, 'failed', 'alice', 'FENCED').broken()).toEqual(['conservation']);
+  });
+  test('its clean twins: in flight at the failure; at another service; answered in another way; in the next fault', () => {
+    const spent = () => full().atEnd('a', 'spent').atEnd('b', 'spent');
+    expect(spent().fetch([299, 302], {}, 'failed', 'alice', 'FENCED').broken()).toEqual([]);
+    expect(spent().at(1).fetch([301, 302], {}, 'failed', 'alice', 'FENCED').broken()).toEqual([]);
+    expect(spent().fetch([301, 302], {}, 'failed').broken()).toEqual([]);
+    const again = spent().fault([6000, 9000], undefined, WATERMARK_FAULTS.full);
+    expect(again.fetch([6001, 6002], {}, 'failed', 'alice', 'FENCED').broken()).toEqual([]);
+    expect(full().fetch([301, 302], {}, 'failed', 'alice', 'FENCED').atEnd('a', 'spent').broken()).toEqual([]);
+  });
   test('a coin that was never uploaded', () => {
     expect(new Story().fetch([2, 3], {}, ['a']).broken()).toEqual(['conservation']);
     expect(new Story().atEnd('a', 'in stock').broken()).toEqual(['conservation']);
@@ -224,5 +243,41 @@ describe('available', () => {
   test('its clean twins: during the fault, and shortly after it', () => {
     expect(new Story().fault([0, 10]).fetch([2, 3], {}, 'failed').broken()).toEqual([]);
     expect(new Story().fault([0, 10]).fetch([500, 501], {}, 'failed').broken()).toEqual([]);
+  });
+});
+
+describe('available, with token keys that change', () => {
+  /** Both services know key 1. The issuer publishes key 2 and is silent. */
+  const silent = () =>
+    new Story().fetchesKeys(0, 1).at(1).fetchesKeys(0, 1).fault([40_000, 46_000], undefined, ISSUER_SILENT).at(0);
+  const refused = (story: Story, reason: string, start: number, key = 2) =>
+    story
+      .withKey(key)
+      .fetch([start, start + 1], {}, 'failed', 'alice', reason)
+      .broken();
+  const UNAVAILABLE = 'TOKEN_KEYS_UNAVAILABLE';
+
+  test('a token whose key is known is refused', () => {
+    expect(refused(silent(), UNAVAILABLE, 41_000, 1)).toEqual(['available']);
+    expect(refused(silent(), 'TOKEN_INVALID', 41_000, 1)).toEqual(['available']);
+    expect(refused(silent().fetchesKeys(39_000, 2), UNAVAILABLE, 41_000)).toEqual(['available']);
+  });
+  test('a new key is unavailable while the issuer answers', () => {
+    expect(refused(silent(), UNAVAILABLE, 39_000)).toEqual(['available']);
+    expect(refused(silent(), UNAVAILABLE, 78_000)).toEqual(['available']);
+  });
+  test('a new key is taken for an invalid one long after the last fetch', () => {
+    expect(refused(silent(), 'TOKEN_INVALID', 41_000)).toEqual(['available']);
+    expect(refused(silent().fetchesKeys(39_000, 3), 'TOKEN_INVALID', 41_000, 3)).toEqual(['available']);
+  });
+  test('its clean twins: a new key during the silence and the pause after it, or just after a fetch', () => {
+    expect(refused(silent(), UNAVAILABLE, 41_000)).toEqual([]);
+    expect(refused(silent(), UNAVAILABLE, 75_000)).toEqual([]);
+    expect(refused(silent(), 'TOKEN_INVALID', 20_000)).toEqual([]);
+    expect(refused(silent().at(1).fetchesKeys(39_000, 2).at(0), UNAVAILABLE, 41_000)).toEqual([]);
+  });
+  test('its clean twin: the process that knew the key was killed', () => {
+    const restarted = silent().fetchesKeys(39_000, 2).fault([39_500, 39_900], 0, SERVICE_KILLED);
+    expect(refused(restarted, UNAVAILABLE, 41_000)).toEqual([]);
   });
 });

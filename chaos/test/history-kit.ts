@@ -1,6 +1,6 @@
 import type { Promised } from '../service/checker/breach';
 import { check } from '../service/checker/check';
-import type { Call, Fault, FetchCall, FetchItem, FinalTables, Rules } from '../service/history';
+import type { Call, Fault, FetchCall, FetchItem, FinalTables, KeyFetch, Rules } from '../service/history';
 
 /** Small handwritten histories: coins have short names, times are whole milliseconds. */
 export const GOLD = 1;
@@ -15,14 +15,28 @@ type Failed = 'failed';
 export class Story {
   readonly calls: Call[] = [];
   readonly faults: Fault[] = [];
+  readonly #keyFetches: KeyFetch[] = [];
   readonly #stock = new Map<string, { userId: string; keyId: string; inStock: boolean }>();
   readonly #fetches: FinalTables['fetches'][number][] = [];
   readAt = 100_000;
   #server = 0;
+  #key: number | undefined;
 
   /** The service of the calls that follow. */
   at(server: number): this {
     this.#server = server;
+    return this;
+  }
+
+  /** The key of the tokens of the calls that follow. */
+  withKey(key: number): this {
+    this.#key = key;
+    return this;
+  }
+
+  /** A service fetches the token keys. */
+  fetchesKeys(at: number, newestKey: number): this {
+    this.#keyFetches.push({ server: this.#server, newestKey, at });
     return this;
   }
 
@@ -72,8 +86,8 @@ export class Story {
     return this;
   }
 
-  fault(span: Span, server?: number): this {
-    this.faults.push({ kind: 'test', start: span[0], end: span[1], ...(server === undefined ? {} : { server }) });
+  fault(span: Span, server?: number, kind = 'test'): this {
+    this.faults.push({ kind, start: span[0], end: span[1], ...(server === undefined ? {} : { server }) });
     return this;
   }
 
@@ -95,7 +109,11 @@ export class Story {
 
   /** Returns the promises that the history breaks, in the order of the table. */
   broken(): Promised[] {
-    const { findings } = check({ calls: this.calls, faults: this.faults }, this.final, RULES);
+    const { findings } = check(
+      { calls: this.calls, faults: this.faults, keyFetches: this.#keyFetches },
+      this.final,
+      RULES,
+    );
     return findings.filter((finding) => finding.breaches.length > 0).map((finding) => finding.promise);
   }
 
@@ -108,6 +126,7 @@ export class Story {
       start,
       end,
       ...(failed ? { failure } : {}),
+      ...(this.#key === undefined ? {} : { key: this.#key }),
     };
   }
 }

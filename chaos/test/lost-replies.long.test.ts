@@ -52,7 +52,13 @@ async function caller(): Promise<Caller> {
   const userId = randomUUID();
   const token = await issueToken(service.privateKey, { userId, isAdmin: false, ttlSeconds: 3600, now: new Date() });
   const addresses = services.map((one) => `127.0.0.1:${one.front.port}`);
-  const made = new Caller({ name: userId, userId, token, addresses, recorder });
+  const made = new Caller({
+    name: userId,
+    userId,
+    token: async () => ({ token, key: undefined }),
+    addresses,
+    recorder,
+  });
   callers.push(made);
   return made;
 }

@@ -1,13 +1,6 @@
-import {
-  type Call,
-  type Failure,
-  type Fault,
-  type History,
-  type Millis,
-  type Rules,
-  WATERMARK_FAULTS,
-} from '../history';
+import { type Call, type Fault, failuresOf, type History, type Millis, type Rules, WATERMARK_FAULTS } from '../history';
 import type { Finding } from './breach';
+import { TokenKeys } from './token-keys';
 
 /** The reasons that an outage explains. Any other failure is a fault of the service at any time. */
 const EXPLAINED_BY_FAULTS = [
@@ -19,26 +12,37 @@ const EXPLAINED_BY_FAULTS = [
 ];
 
 /**
- * Checks that no call failed while every component was up, and that none failed with an error that no fault explains.
+ * Checks that no call failed while every component was up, and that none failed with an error that no fault explains. A
+ * token is refused only by a service that does not know its key.
  */
-export function checkAvailability({ calls, faults }: History, rules: Rules): Finding {
+export function checkAvailability(history: History, rules: Rules): Finding {
+  const { calls, faults } = history;
   const faultWindows = merged(faults, rules.settleMs);
   const kinds: readonly string[] = Object.values(WATERMARK_FAULTS);
   const watermarkWindows = merged(
     faults.filter(({ kind }) => kinds.includes(kind)),
     rules.settleMs,
   );
+  const keys = new TokenKeys(history, rules);
+  const isExplained = (call: Call, reason: string, inFaultWindow: boolean): boolean => {
+    switch (reason) {
+      case 'FENCED':
+        return overlapsAny(call, watermarkWindows);
+      case 'TOKEN_KEYS_UNAVAILABLE':
+        return keys.mayBeUnavailable(call);
+      case 'TOKEN_INVALID':
+        return keys.mayBeInvalid(call);
+      default:
+        return inFaultWindow && (reason === '' || EXPLAINED_BY_FAULTS.includes(reason));
+    }
+  };
   const breaches: string[] = [];
   let checked = 0;
   for (const call of calls) {
-    const inFaultWindow = faultWindows.some(({ start, end }) => start <= call.end && end >= call.start);
+    const inFaultWindow = overlapsAny(call, faultWindows);
     if (!inFaultWindow) checked++;
     for (const failure of failuresOf(call)) {
-      const isExplained =
-        failure.reason === 'FENCED'
-          ? watermarkWindows.some(({ start, end }) => start <= call.end && end >= call.start)
-          : failure.reason === '' || EXPLAINED_BY_FAULTS.includes(failure.reason);
-      if (inFaultWindow && isExplained) continue;
+      if (isExplained(call, failure.reason, inFaultWindow)) continue;
       const when = inFaultWindow ? 'which no fault explains' : 'while every component was up';
       breaches.push(
         `call ${call.call} (${call.kind}) by ${call.client} on service ${call.server}, ${Math.round(call.start)}–${Math.round(call.end)} ms, failed with ${failure.code} ${failure.reason} ${when}`,
@@ -48,9 +52,8 @@ export function checkAvailability({ calls, faults }: History, rules: Rules): Fin
   return { promise: 'available', checked, unit: 'calls without faults', breaches };
 }
 
-function failuresOf(call: Call): Failure[] {
-  const ofItems = call.kind === 'fetch' ? call.items.flatMap((item) => item.failure ?? []) : [];
-  return call.failure ? [call.failure] : ofItems;
+function overlapsAny(call: Call, windows: readonly { start: Millis; end: Millis }[]): boolean {
+  return windows.some(({ start, end }) => start <= call.end && end >= call.start);
 }
 
 /** Merges faults into windows in which a failure may be a consequence of a fault. */

@@ -1,5 +1,15 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
-import type { Fault, FetchCall, FetchedCoin, FetchItem, History, Millis, Rules } from '../history';
+import {
+  type Fault,
+  type FetchCall,
+  type FetchedCoin,
+  type FetchItem,
+  type History,
+  ISSUER_SILENT,
+  type Millis,
+  type Rules,
+} from '../history';
+import { FenceClosures } from './fence-closures';
 
 /** One attempt at a request: one item of one call. */
 export interface Attempt {
@@ -11,6 +21,8 @@ export interface Attempt {
   readonly until: Millis;
   /** The answer. undefined if the attempt failed. */
   readonly coins: readonly FetchedCoin[] | undefined;
+  /** True if the fence was certainly closed when it began. It took no coins then. */
+  readonly isFenced: boolean;
 }
 
 /** Coins that left the stock together, some time between `from` and `to`. */
@@ -52,14 +64,19 @@ function acceptable({ category, allowLower }: FetchItem): number[] {
 }
 
 /** Groups the attempts by request, in the order of their starts, with the coins that they took. */
-export function groupRequests({ calls, faults }: History, rules: Rules): Request[] {
+export function groupRequests(history: History, rules: Rules): Request[] {
+  const { calls, faults } = history;
+  const closures = new FenceClosures(history, rules);
   const requests = new Map<string, Request>();
   const fetches = calls.filter((call) => call.kind === 'fetch').sort((a, b) => a.start - b.start);
   const servers = new Map<number, Fault[]>();
   for (const call of fetches) {
     let ofServer = servers.get(call.server);
     if (!ofServer) {
-      ofServer = faults.filter((fault) => fault.server === undefined || fault.server === call.server);
+      // A silent issuer delays no call that a service lets in.
+      ofServer = faults.filter(
+        ({ kind, server }) => kind !== ISSUER_SILENT && (server === undefined || server === call.server),
+      );
       servers.set(call.server, ofServer);
     }
     call.items.forEach((item, index) => {
@@ -75,7 +92,8 @@ export function groupRequests({ calls, faults }: History, rules: Rules): Request
       }
       const { start, end } = call;
       const until = item.coins ? end : stillAtWork(start, end, ofServer, rules);
-      request.attempts.push({ call, item, start, end, until, coins: item.coins });
+      const isFenced = closures.explain(call, item.failure);
+      request.attempts.push({ call, item, start, end, until, coins: item.coins, isFenced });
     });
   }
   for (const request of requests.values()) findTakes(request);
@@ -119,5 +137,5 @@ export function isPending(request: Request, rules: Rules): boolean {
   const [first] = request.attempts;
   const [take] = request.takes;
   const isAnswered = first && take && take.to <= first.start + rules.graceMs;
-  return !isAnswered && request.attempts.some((attempt) => attempt.coins === undefined);
+  return !isAnswered && request.attempts.some(({ coins, isFenced }) => coins === undefined && !isFenced);
 }

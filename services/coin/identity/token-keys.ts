@@ -69,7 +69,7 @@ export interface FetchPace {
   readonly cooldownMs: number;
 }
 
-const FETCH_PACE: FetchPace = { timeoutMs: 5_000, refreshMs: 600_000, cooldownMs: 30_000 };
+export const FETCH_PACE: FetchPace = { timeoutMs: 5_000, refreshMs: 600_000, cooldownMs: 30_000 };
 
 /** Opens the configured token keys. @throws ConfigError if their file is unusable */
 export function openTokenKeys(config: Pick<Config, 'tokenKeys' | 'dataDir'>, now: () => Date, log: Logger): TokenKeys {
