@@ -37,7 +37,7 @@ export interface Outcome {
   readonly verdict: Verdict;
 }
 
-/** The longest time for which a client uses a token. Each new one must be verified, and no service waits for the issuer. */
+/** The longest time for which a client uses a token. Each new one must be verified, without waiting for the issuer. */
 const TOKEN_USE_MS = 3000;
 const PROGRESS_EVERY_MS = 10_000;
 /** The time that clients have to reconnect after a fault window. A client that cannot is a failure of the services. */

@@ -36,7 +36,7 @@ export interface Workload {
   /** The maximum number of coins per fetch. */
   readonly maxCount: number;
   readonly housekeeping: boolean;
-  /** The number of clients whose tokens are signed with a new key before the services were given time to fetch it. */
+  /** The number of clients whose tokens are signed with the newest key, which a service may not know yet. */
   readonly newcomers: number;
 }
 
