@@ -22,7 +22,7 @@ const TOKEN_TTL = '1h';
 const ROTATE_EVERY_MS: Millis = 20_000;
 
 /**
- * Signs the tokens of the clients, and serves the keys to the services as a JWK Set. It publishes a new key from time to
+ * Signs the tokens of the clients, and serves the keys to the services as a JWK Set. Publishes a new key from time to
  * time. Old keys stay in the set, because their tokens are valid for longer than a run.
  */
 export class TokenIssuer {

@@ -142,7 +142,7 @@ describe('conservation', () => {
     const story = full().atEnd('a', 'spent').atEnd('b', 'spent');
     expect(story.fetch([301, 302], {}, 'failed', 'alice', 'FENCED').broken()).toEqual(['conservation']);
   });
-  test('its clean twins: in flight at the failure; at another service; answered in another way; in the next fault', () => {
+  test('its clean twins: in flight at the failure; at another service; another failure; in the next fault', () => {
     const spent = () => full().atEnd('a', 'spent').atEnd('b', 'spent');
     expect(spent().fetch([299, 302], {}, 'failed', 'alice', 'FENCED').broken()).toEqual([]);
     expect(spent().at(1).fetch([301, 302], {}, 'failed', 'alice', 'FENCED').broken()).toEqual([]);
