@@ -7,7 +7,8 @@ import { codeOf } from '../synced-files';
  * and one that removes a batch of 100 GOLD coins less than 768 KiB.
  */
 const TRANSACTION_BYTES = 1024 * 1024;
-const STEP_BYTES = 64 * 1024;
+/** Large, because a store that must enlarge the reserve is a slow one: so they are fewer than one in a hundred. */
+const STEP_BYTES = 512 * 1024;
 
 /**
  * A file beside the database, `<path>-reserve`, whose only purpose is its space on the disk. SQLite needs space also to
