@@ -11,7 +11,7 @@ import { brokenCopy, DIST } from '../../testkit/broken-copy';
 import { type ServiceProcess, spawnProgram } from '../../testkit/service-process';
 import { mutatedEnvelope } from './headers';
 import { LEAK } from './leak';
-import { collectedMemory, INSPECTED, leakIn, logLines, type Memory } from './memory';
+import { collectedMemory, leakIn, logLines, MEASURED, type Memory } from './memory';
 import { mutated, pick, type Random, randomFrom } from './mutate';
 import { anyRequest, type Request, validRequests } from './requests';
 import { framed, type Reply, Wire } from './wire';
@@ -97,7 +97,7 @@ async function main(): Promise<number> {
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-fuzz-'));
   const copy = values.leak ? brokenCopy([LEAK]) : undefined;
   const program = join(copy?.dist ?? DIST, 'services/coin/aqm.js');
-  const env = { ...INSPECTED, AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '1000000', ...WIDE_LIMITS };
+  const env = { ...MEASURED, AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '1000000', ...WIDE_LIMITS };
   const service = await spawnProgram(program, dataDir, env, ['serve']);
   const user = randomUUID();
   const { privateKey } = developmentKey(dataDir);

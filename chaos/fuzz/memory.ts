@@ -11,8 +11,16 @@ export interface Memory {
   readonly peak: number;
 }
 
-/** The environment with which a Node process must be started for `collectedMemory`. */
-export const INSPECTED = { NODE_OPTIONS: '--inspect=127.0.0.1:0' };
+/**
+ * The environment with which a Node process must be started for `collectedMemory`. The allocator of glibc returns freed
+ * memory to the system early; otherwise resident memory would vary by tens of MiB.
+ */
+export const MEASURED = {
+  NODE_OPTIONS: '--inspect=127.0.0.1:0',
+  MALLOC_MMAP_THRESHOLD_: '65536',
+  MALLOC_TRIM_THRESHOLD_: '65536',
+  MALLOC_ARENA_MAX: '1',
+};
 
 const INSPECTOR_URL = /^Debugger listening on (ws:\S+)$/m;
 const INSPECTOR_LINE = /^(Debugger (listening on|attached|ending on)|For help, see: )/;
@@ -68,7 +76,7 @@ const MAX_RESIDENT_RATIO = 1.2;
 
 /**
  * Judges readings at equal distances, the first of them after the warm-up. Retained memory is compared at the two ends.
- * Resident memory varies, because freed memory returns to the system later: of its first and last third, the lowest.
+ * Resident memory varies, because not all freed memory returns to the system: of its first and last third, the lowest.
  * @returns what is wrong, or undefined
  */
 export function leakIn(readings: readonly Memory[]): string | undefined {
