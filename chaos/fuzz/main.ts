@@ -1,5 +1,5 @@
 import { randomInt, randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import type { OutgoingHttpHeaders } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,22 +7,29 @@ import { parseArgs } from 'node:util';
 import { status } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { developmentKey, issueToken } from '../../services/coin/identity/development-key';
-import { type ServiceProcess, spawnMain } from '../../testkit/service-process';
+import { brokenCopy, DIST } from '../../testkit/broken-copy';
+import { type ServiceProcess, spawnProgram } from '../../testkit/service-process';
 import { mutatedEnvelope } from './headers';
+import { LEAK } from './leak';
+import { collectedMemory, leakIn, logLines, MEASURED, type Memory } from './memory';
 import { mutated, pick, type Random, randomFrom } from './mutate';
 import { anyRequest, type Request, validRequests } from './requests';
 import { framed, type Reply, Wire } from './wire';
 
-const USAGE = `Usage: npm run fuzz [-- --bytes 200000] [--messages 50000] [--seed N]
+const USAGE = `Usage: npm run fuzz [-- --bytes 200000] [--messages 50000] [--seed N] [--leak]
 
   Fuzzes a service that it starts itself: sends mutated request bytes, a third of them with mutated
   headers, deadlines or compression, then generated messages.
   Exit code 1: the service crashed, hung, answered INTERNAL or UNKNOWN, logged an unexpected error,
-  or its memory grew. Exit code 2: the run could not start.
+  or has a memory leak. Exit code 2: the run could not start.
+
+  Memory is measured after a forced garbage collection, ten times in each of the two parts of the
+  run. The first two tenths are the warm-up.
 
   --bytes     number of mutated requests (default 200000)
   --messages  number of generated messages (default 50000)
-  --seed      repeats the inputs of a run (default random; printed at the start)`;
+  --seed      repeats the inputs of a run (default random; printed at the start)
+  --leak      makes a copy of the compiled service that keeps the headers of every call; the run must fail`;
 
 const CONNECTIONS = 8;
 const AT_ONCE = 64;
@@ -54,16 +61,18 @@ const WIDE_LIMITS = {
   AQM_LIMIT_PER_RECONCILER: '999999999',
   AQM_LIMIT_PER_CALLER: '999999999',
 };
-/** The maximum ratio of resident memory in the last quarter of a part of the run to the second quarter. */
-const FLAT = 1.2;
+/** The number of equal segments of each part of the run, after each of which memory is measured. */
+const SEGMENTS = 10;
+/** The segments whose memory is not judged, because code is compiled and connections are opened. */
+const WARM_UP = 2;
 
 /** The counts and findings of a run. */
 interface RunResult {
   sent: number;
   readonly answers: Map<string, number>;
   readonly findings: string[];
-  /** Resident memory of the service, sampled every 1,000 requests, for each part of the run. */
-  readonly memoryMiB: number[][];
+  /** The memory of the service after each segment, for each part of the run. */
+  readonly memory: Memory[][];
 }
 
 async function main(): Promise<number> {
@@ -72,6 +81,7 @@ async function main(): Promise<number> {
       bytes: { type: 'string', default: '200000' },
       messages: { type: 'string', default: '50000' },
       seed: { type: 'string', default: String(randomInt(2 ** 31)) },
+      leak: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -85,12 +95,15 @@ async function main(): Promise<number> {
   console.error(`seed ${seed}`);
 
   const dataDir = mkdtempSync(join(tmpdir(), 'aqm-fuzz-'));
-  const service = await spawnMain(dataDir, { AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '1000000', ...WIDE_LIMITS });
+  const copy = values.leak ? brokenCopy([LEAK]) : undefined;
+  const program = join(copy?.dist ?? DIST, 'services/coin/aqm.js');
+  const env = { ...MEASURED, AQM_LOG_LEVEL: 'error', AQM_STOCK_LIMIT: '1000000', ...WIDE_LIMITS };
+  const service = await spawnProgram(program, dataDir, env, ['serve']);
   const user = randomUUID();
   const { privateKey } = developmentKey(dataDir);
   const token = await issueToken(privateKey, { userId: user, isAdmin: true, ttlSeconds: DAY_S, now: new Date() });
   const wire = await Wire.open(service.address, token, CONNECTIONS);
-  const result: RunResult = { sent: 0, answers: new Map(), findings: [], memoryMiB: [] };
+  const result: RunResult = { sent: 0, answers: new Map(), findings: [], memory: [] };
   try {
     const random = randomFrom(seed);
     const valid = validRequests(user);
@@ -104,8 +117,9 @@ async function main(): Promise<number> {
     const code = await service.stop();
     if (code !== 0) result.findings.push(`the service exited with code ${code}`);
     rmSync(dataDir, { recursive: true, force: true });
+    copy?.remove();
   }
-  for (const line of new Set(service.log().split('\n'))) if (line !== '') result.findings.push(`log: ${line}`);
+  for (const line of new Set(logLines(service))) result.findings.push(`log: ${line}`);
   return report(result);
 }
 
@@ -153,6 +167,7 @@ async function checkValid(wire: Wire, requests: readonly Request[], result: RunR
   }
 }
 
+/** Sends one part of the run, in segments, and measures the memory of the service after each. */
 async function run(
   wire: Wire,
   service: ServiceProcess,
@@ -160,13 +175,12 @@ async function run(
   make: (n: number) => Sent,
   result: RunResult,
 ): Promise<void> {
+  const memory: Memory[] = [];
+  result.memory.push(memory);
   let started = 0;
-  const memoryMiB: number[] = [];
-  result.memoryMiB.push(memoryMiB);
-  const worker = async (): Promise<void> => {
-    while (started < count) {
-      const n = started++;
-      const { path, body, headers } = make(n);
+  const worker = async (end: number): Promise<void> => {
+    while (started < end) {
+      const { path, body, headers } = make(started++);
       const reply = await wire.send(path, body, headers);
       const name = typeof reply.status === 'number' ? (status[reply.status] ?? String(reply.status)) : reply.status;
       result.answers.set(name, (result.answers.get(name) ?? 0) + 1);
@@ -175,11 +189,16 @@ async function run(
         const sent = `${JSON.stringify(headers ?? {})} ${body.subarray(0, 400).toString('hex')}`;
         result.findings.push(`${path} ${sent.slice(0, 1500)}: ${shown(reply)}`);
       }
-      if (result.sent % 1000 === 0) memoryMiB.push(residentMiB(service));
-      if (result.sent % 20_000 === 0) console.error(`${result.sent} requests, ${memoryMiB.at(-1)?.toFixed(0)} MiB`);
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  for (let segment = 1; segment <= SEGMENTS; segment += 1) {
+    const end = Math.round((segment * count) / SEGMENTS);
+    await Promise.all(Array.from({ length: AT_ONCE }, () => worker(end)));
+    const measured = await collectedMemory(service);
+    if (!measured) return;
+    memory.push(measured);
+    console.error(`${result.sent} requests, ${shownMemory(measured)}`);
+  }
 }
 
 function isAllowed(path: string, headers: object | undefined, reply: Reply): boolean {
@@ -187,36 +206,35 @@ function isAllowed(path: string, headers: object | undefined, reply: Reply): boo
   return (headers ? ALLOWED_WITH_HEADERS : ALLOWED).includes(reply.status);
 }
 
-function residentMiB({ child }: ServiceProcess): number {
-  const text = readFileSync(`/proc/${child.pid}/status`, 'utf8');
-  return Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1024;
-}
-
 function shown({ status: code, message }: Reply): string {
   return `${typeof code === 'number' ? status[code] : code} ${message}`;
 }
 
-function report({ sent, answers, findings, memoryMiB }: RunResult): number {
+function shownMemory({ retained, resident, peak }: Memory): string {
+  return `${retained.toFixed(1)} MiB retained, ${resident.toFixed(0)} MiB resident (peak ${peak.toFixed(0)})`;
+}
+
+function report({ sent, answers, findings, memory }: RunResult): number {
   process.stdout.write(`${sent} requests\n`);
   for (const [name, count] of [...answers].sort(([, a], [, b]) => b - a)) {
     process.stdout.write(`  ${name.padEnd(22)}${String(count).padStart(10)}\n`);
   }
-  for (const part of memoryMiB) {
-    const quarter = Math.floor(part.length / 4);
-    if (quarter < 5) continue;
-    const before = median(part.slice(quarter, 2 * quarter));
-    const after = median(part.slice(3 * quarter));
-    process.stdout.write(`memory of the service: ${before.toFixed(0)} MiB early, ${after.toFixed(0)} MiB at the end\n`);
-    if (after > before * FLAT)
-      findings.push(`the memory of the service grew from ${before.toFixed(0)} to ${after.toFixed(0)} MiB`);
+  for (const [index, part] of memory.entries()) {
+    const [warm, end] = [part[WARM_UP - 1], part[SEGMENTS - 1]];
+    if (!warm || !end) {
+      findings.push('the service ended before its memory was measured');
+      continue;
+    }
+    process.stdout.write(`memory during the ${index === 0 ? 'mutated requests' : 'generated messages'}:\n`);
+    process.stdout.write(`  after the warm-up: ${shownMemory(warm)}\n  at the end:        ${shownMemory(end)}\n`);
+    const leak = leakIn(part.slice(WARM_UP - 1));
+    if (leak !== undefined) findings.push(`a memory leak: ${leak}`);
   }
   for (const finding of findings) process.stdout.write(`FOUND ${finding}\n`);
-  process.stdout.write(findings.length === 0 ? 'no crash, no hang, no INTERNAL\n' : 'PROMISES BROKEN\n');
+  process.stdout.write(
+    findings.length === 0 ? 'no crash, no hang, no INTERNAL, no memory leak\n' : 'PROMISES BROKEN\n',
+  );
   return findings.length === 0 ? 0 : 1;
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }
 
 main().then(
