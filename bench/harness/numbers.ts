@@ -1,9 +1,11 @@
-/** Returns the median. Returns 0 for an empty list. */
+/**
+ * Returns the median; of an even count the mean of the two in the middle, because rounds alternate in their order, and
+ * one of the two would favour the version that is measured first or second. Returns 0 for an empty list.
+ */
 export function median(numbers: readonly number[]): number {
-  return percentile(
-    [...numbers].sort((a, b) => a - b),
-    0.5,
-  );
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.ceil(middle) - 1] ?? 0) + (sorted[Math.floor(middle)] ?? 0)) / 2;
 }
 
 /** Returns the value at `share` (0 to 1) of an ascending list. Returns 0 for an empty list. */
