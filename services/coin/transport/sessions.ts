@@ -11,6 +11,7 @@ import { IncompleteRequests, type ReceivedCall, Receiving } from './incomplete-r
 import { networkOf } from './listener';
 import { replaceStreamMap } from './open-streams';
 import { type Holder, Places } from './places';
+import { RefusalPause } from './refusal-pause';
 import { RefusalReport } from './refusal-report';
 import { SharedTimeout, type Timed } from './shared-timeout';
 
@@ -31,6 +32,11 @@ export interface SessionsOptions extends SessionLimits {
    * Health watches and reflection streams have as many places of their own.
    */
   readonly maxOpen: number;
+  /**
+   * Time for which a connection is not read when many of its calls got no place, in milliseconds, counted from the
+   * first of them. Default: 1 s.
+   */
+  readonly pauseMs?: number;
   readonly logger: Logger;
 }
 
@@ -41,6 +47,7 @@ const HEALTH_PLACES = 256;
  * with health checking has one for each service that it uses.
  */
 const MAX_STREAMS_PER_CONNECTION = 8;
+const PAUSE_MS = 1000;
 /** Time that health watches and reflection streams have to end by themselves when the server stops, in milliseconds. */
 const END_GRACE_MS = 1000;
 
@@ -65,6 +72,7 @@ const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_REFUSED_STREAM } = constants;
 interface Connection {
   readonly network: string;
   readonly receiving: Receiving;
+  readonly pause: RefusalPause;
   /** Its places of each kind, once it had a call of the kind. */
   readonly holders: { [Kind in CallKind]: Holder<OpenCall> | undefined };
 }
@@ -72,6 +80,7 @@ interface Connection {
 /** A call, from its headers until its stream is closed. */
 interface OpenCall extends ReceivedCall {
   readonly kind: CallKind;
+  readonly pause: RefusalPause;
   readonly holder: Holder<OpenCall>;
   /** Its place; undefined once it was released. */
   place: ListNode<OpenCall> | undefined;
@@ -90,6 +99,7 @@ export class Sessions {
   readonly #timeouts: SharedTimeout<OpenCall>;
   readonly #incomplete = new IncompleteRequests();
   readonly #report: RefusalReport;
+  readonly #pauseMs: number;
 
   /** Applies the limits to all future connections of a server. */
   constructor(server: Server, options: SessionsOptions) {
@@ -102,6 +112,7 @@ export class Sessions {
       stream: places(maxOpen, false),
       health: places(HEALTH_PLACES, true),
     };
+    this.#pauseMs = options.pauseMs ?? PAUSE_MS;
     this.#report = new RefusalReport(options.logger, (kind) => this.#places[kind]);
     checkCompression();
     silenceHeaderErrors();
@@ -146,6 +157,7 @@ export class Sessions {
     const connection: Connection = {
       network: networkOf(session.socket?.remoteAddress ?? ''),
       receiving: new Receiving(),
+      pause: new RefusalPause(session, this.#pauseMs),
       holders: { call: undefined, stream: undefined, health: undefined },
     };
     // Before the listener of node:http2, which passes the stream to grpc-js.
@@ -173,12 +185,14 @@ export class Sessions {
       if (error instanceof OverloadedError) this.#report.refused(kind);
       else count.refused(error.reason);
       refuse(stream, error);
+      connection.pause.count();
       return;
     }
     const call: OpenCall = {
       stream,
       kind,
       holder,
+      pause: connection.pause,
       place: undefined,
       isComplete: false,
       timeoutNode: undefined,
@@ -190,6 +204,7 @@ export class Sessions {
     if (!call.place) {
       this.#report.refused(kind);
       reset(stream, NGHTTP2_REFUSED_STREAM);
+      connection.pause.count();
       return;
     }
     if (path !== WATCH) call.timeoutNode = this.#timeouts.add(call);
@@ -226,6 +241,7 @@ export class Sessions {
     this.#release(call);
     this.#report.ended(call.kind);
     refuse(call.stream, new OverloadedError());
+    call.pause.count();
   }
 }
 
