@@ -32,11 +32,6 @@ export interface SessionsOptions extends SessionLimits {
    * Health watches and reflection streams have as many places of their own.
    */
   readonly maxOpen: number;
-  /**
-   * Time for which a connection is not read when many of its calls got no place, in milliseconds, counted from the
-   * first of them. Default: 1 s.
-   */
-  readonly pauseMs?: number;
   readonly logger: Logger;
 }
 
@@ -47,6 +42,9 @@ const HEALTH_PLACES = 256;
  * with health checking has one for each service that it uses.
  */
 const MAX_STREAMS_PER_CONNECTION = 8;
+/**
+ * Time for which a connection is not read when many of its calls got no place, in milliseconds, from the first of them.
+ */
 const PAUSE_MS = 1000;
 /** Time that health watches and reflection streams have to end by themselves when the server stops, in milliseconds. */
 const END_GRACE_MS = 1000;
@@ -99,7 +97,6 @@ export class Sessions {
   readonly #timeouts: SharedTimeout<OpenCall>;
   readonly #incomplete = new IncompleteRequests();
   readonly #report: RefusalReport;
-  readonly #pauseMs: number;
 
   /** Applies the limits to all future connections of a server. */
   constructor(server: Server, options: SessionsOptions) {
@@ -112,7 +109,6 @@ export class Sessions {
       stream: places(maxOpen, false),
       health: places(HEALTH_PLACES, true),
     };
-    this.#pauseMs = options.pauseMs ?? PAUSE_MS;
     this.#report = new RefusalReport(options.logger, (kind) => this.#places[kind]);
     checkCompression();
     silenceHeaderErrors();
@@ -157,7 +153,7 @@ export class Sessions {
     const connection: Connection = {
       network: networkOf(session.socket?.remoteAddress ?? ''),
       receiving: new Receiving(),
-      pause: new RefusalPause(session, this.#pauseMs),
+      pause: new RefusalPause(session, PAUSE_MS),
       holders: { call: undefined, stream: undefined, health: undefined },
     };
     // Before the listener of node:http2, which passes the stream to grpc-js.
