@@ -3,7 +3,7 @@ import type { ReadyProcess } from '../../testkit/service-process';
 
 /** Memory of a process after a full garbage collection, in MiB. */
 export interface Memory {
-  /** What the collection found in use: objects, and the buffers and HTTP/2 sessions that belong to them. */
+  /** The memory that the collection found in use: objects, and the buffers and HTTP/2 sessions that belong to them. */
   readonly retained: number;
   /** Resident memory: also code, stacks, and what the allocators keep. */
   readonly resident: number;

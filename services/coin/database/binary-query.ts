@@ -20,7 +20,7 @@ export interface QueryResult {
 /** Receives the result of a statement, or its error. */
 export type OnResult = (error: Error | null, result?: QueryResult) => void;
 
-/** What the statements of one connection have in common. */
+/** The state that the statements of one connection share. */
 export class BinaryStatements {
   readonly #reader: MessageReader;
   /** The columns of the statements that this connection has prepared, by name. */
