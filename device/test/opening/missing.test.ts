@@ -12,7 +12,6 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { RedisServer } from '../../../testkit/redis-server';
 import { choicePath } from '../../backend-choice';
 import { bytes, DAY, inventoryCoin, keyId, mintedCoin, vaultKey } from '../../conformance/harness';
@@ -247,15 +246,13 @@ describe('a storage whose file goes away while it is open', () => {
     for (const call of callsOf(storage)) await expect(call()).rejects.toMatchObject(gone());
   });
 
-  it('accepts no write from a second after its -wal was deleted, and has everything again once it is closed', async () => {
+  it('accepts no write after its -wal was deleted, and has everything again once it is closed', async () => {
     const storage = await open();
-    await storage.vault.storeKey(vaultKey(7));
+    await storage.vault.storeKey(vaultKey(1));
     rmSync(`${path}-wal`);
-    await storage.vault.storeKey(vaultKey(8));
-    await setTimeout(1001);
     for (const call of callsOf(storage)) await expect(call()).rejects.toMatchObject(gone(`${path}-wal`));
     await storage.close();
-    expect(await (await open()).vault.listKeyIds()).toStrictEqual([keyId(7), keyId(8)]);
+    expect(await (await open()).vault.listKeyIds()).toStrictEqual([keyId(1)]);
   });
 
   it('keeps accepting writes while other handles come and go', async () => {
