@@ -1,7 +1,6 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
-import { constants, setPriority } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import { FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { ServerReflectionRequest } from '../../gen/grpc/reflection/v1/reflection';
@@ -147,8 +146,6 @@ async function floodCalls(): Promise<never> {
   });
 }
 
-// A stand-in for another machine: it takes no processor time that the service needs.
-setPriority(constants.priority.PRIORITY_LOW);
 process.stdout.write('attacking\n');
 attacks[name as AttackName]().catch((error: unknown) => {
   console.error(error);
