@@ -55,8 +55,9 @@ export class BinaryQuery implements Submittable {
   readonly text: string;
   readonly callback: OnResult;
   readonly #statements: BinaryStatements;
-  readonly #values: readonly unknown[];
+  readonly #values: (string | Buffer | null)[];
   readonly #rows: object[] = [];
+  /** The command tag of the result, such as `INSERT 0 5`: its last number is that of the rows. */
   #tag = '';
   #failure: Error | undefined;
 
@@ -84,7 +85,7 @@ export class BinaryQuery implements Submittable {
     const { name = '', text } = this;
     const messages: Buffer[] = [];
     if (parsedStatements[name] === undefined) messages.push(serialize.parse({ name, text }));
-    messages.push(serialize.bind({ statement: name, values: [...this.#values], binary: true }));
+    messages.push(serialize.bind({ statement: name, values: this.#values, binary: true }));
     if (!this.#statements.begin(this.name)) messages.push(serialize.describe({ type: 'P', name: '' }));
     messages.push(serialize.execute(), serialize.sync());
     if (stream.writable) stream.write(Buffer.concat(messages));
