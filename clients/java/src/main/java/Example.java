@@ -1,10 +1,6 @@
-import aqm.coin.v1.CoinOuterClass;
-import aqm.coin.v1.CoinOuterClass.Coin;
-import aqm.coin.v1.CoinOuterClass.CoinCategory;
-import aqm.coin.v1.CoinServiceGrpc;
+import aqm.coin.v1.*;
 import aqm.coin.v1.CoinServiceGrpc.CoinServiceBlockingStub;
-import aqm.coin.v1.CoinServiceOuterClass.*;
-import aqm.coin.v1.CoinServiceOuterClass.CoinUploadResult.Outcome;
+import aqm.coin.v1.CoinUploadResult.Outcome;
 import com.google.protobuf.*;
 import com.google.rpc.*;
 import io.grpc.*;
@@ -92,7 +88,7 @@ public final class Example {
 
   /** Creates coins of a category. The sizes come from the options in coin.proto. */
   private static Stream<Coin> mint(CoinCategory category, int count) {
-    var spec = category.getValueDescriptor().getOptions().getExtension(CoinOuterClass.coinCategorySpec);
+    var spec = category.getValueDescriptor().getOptions().getExtension(CoinProto.coinCategorySpec);
     return Stream.generate(() -> Coin.newBuilder()
             .setKeyId(UUID.randomUUID().toString())
             .setCoinCategory(category)
