@@ -1,5 +1,5 @@
 import { type Client, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
+import { BadRequest, ErrorInfo, RequestInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 
 /** The default deadline of a call, in milliseconds. It ends a test that hangs; a busy machine stays well below it. */
@@ -19,6 +19,8 @@ export class CallError extends Error {
     readonly fields: string[],
     /** The delay of the RetryInfo in milliseconds; undefined without one. */
     readonly retryAfterMs: number | undefined,
+    /** The request id of the RequestInfo; empty without one. */
+    readonly callId: string,
   ) {
     super(cause.details, { cause });
   }
@@ -33,6 +35,7 @@ export function toCallError(error: ServiceError): CallError {
   const info = detail('ErrorInfo');
   const bad = detail('BadRequest');
   const retry = detail('RetryInfo');
+  const request = detail('RequestInfo');
   const delay = retry ? RetryInfo.decode(retry).retryDelay : undefined;
   return new CallError(
     error,
@@ -40,6 +43,7 @@ export function toCallError(error: ServiceError): CallError {
     info ? ErrorInfo.decode(info).reason : '',
     bad ? BadRequest.decode(bad).fieldViolations.map((violation) => violation.field) : [],
     delay ? delay.seconds * 1000 + delay.nanos / 1e6 : undefined,
+    request ? RequestInfo.decode(request).requestId : '',
   );
 }
 

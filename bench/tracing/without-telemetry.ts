@@ -10,7 +10,8 @@ const OUT: Readonly<Record<string, object>> = {
   tracing: {
     enableTracing: nothing,
     traceIds: () => ({}),
-    traceCall: (_path: string, _metadata: unknown, work: (ended: undefined) => void) => work(undefined),
+    traceCall: (_path: string, _callId: string, _metadata: unknown, work: (ended: undefined) => void) =>
+      work(undefined),
     StatementSpan: { begin: nothing },
     QueuedCall: { begin: nothing, resume: (_queued: unknown, work: () => unknown) => work() },
   },

@@ -10,12 +10,13 @@ import { authenticate } from './interceptors/authenticate';
 import { drain } from './interceptors/drain';
 import { type AdmissionCheck, combineObservers, intercept } from './interceptors/intercept';
 import { shedLoad } from './interceptors/load-shedding';
-import { log } from './interceptors/log';
+import { CallLog } from './interceptors/log';
 import { measureCalls } from './interceptors/measure';
 import { SHARE_OF_CALLS } from './limits/call-limits';
 import type { CoinLimits } from './limits/coin-limits';
 import { Health } from './reflection/health';
 import { Reflection } from './reflection/reflection';
+import { audited } from './rpc/audited';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
 import { deleteUser } from './rpc/delete-user';
@@ -84,6 +85,7 @@ export class CoinServer {
   readonly #reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health']);
   readonly #calls: CallsInFlight;
   readonly #fetchDelay = new FetchDelay();
+  readonly #callLog: CallLog;
   /** The answer to calls of the coin services before `serve`. */
   #refusal: ReturnType<AdmissionCheck>;
   #draining = false;
@@ -92,10 +94,11 @@ export class CoinServer {
     const { store, verifyToken, logger, maxCalls, connections, hasReflection } = serverOptions;
     this.#options = serverOptions;
     this.#calls = new CallsInFlight({ ...serverOptions, fetching: this.#fetchDelay });
+    this.#callLog = new CallLog(logger, METHODS);
     this.#server = new Server({
       interceptors: [
         intercept({
-          observer: combineObservers(log(logger), measureCalls(METHODS)),
+          observer: combineObservers(this.#callLog.observer, measureCalls(METHODS)),
           admissionChecks: [
             drain(() => this.#draining),
             (path) => (this.#refusal && path.startsWith(COIN_SERVICES) ? this.#refusal : undefined),
@@ -115,7 +118,9 @@ export class CoinServer {
       'grpc.enable_channelz': 0,
     });
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    this.#sessions = new Sessions(this.#server, { ...connections, maxOpen: OPEN_PER_CALL * maxCalls, logger });
+    const maxOpen = OPEN_PER_CALL * maxCalls;
+    const { observer } = this.#callLog;
+    this.#sessions = new Sessions(this.#server, { ...connections, maxOpen, logger, observer });
     this.#health.addToServer(this.#server);
     for (const definition of hasReflection ? this.#reflection.definitions() : []) {
       this.#server.addService(definition, this.#reflection.implementation());
@@ -137,20 +142,29 @@ export class CoinServer {
   serve(store: CoinInventoryServer): void {
     const { limits, logger, now, maxCalls } = this.#options;
     const maxPerCaller = Math.ceil(SHARE_OF_CALLS * maxCalls);
-    const options: UnaryOptions = { logger, now, calls: this.#calls, limits: limits.calls, maxPerCaller };
+    const options: UnaryOptions = { now, calls: this.#calls, limits: limits.calls, maxPerCaller };
     this.#fetchDelay.store = store;
     for (const definition of COIN_DEFINITIONS) this.#server.removeService(definition);
     this.#server.addService(withLeanEncoding(withCheckedDecoding(CoinServiceService)), {
       uploadCoins: unary(options, uploadCoins(store, limits)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
-      batchFetchCoins: unary(options, batchFetchCoins(store, limits)),
+      batchFetchCoins: unary(options, batchFetchCoins(store, limits, logger)),
       getInventoryCount: unary(options, getInventoryCount(store)),
       reconcileCoins: unary(options, reconcileCoins(store, limits)),
     } satisfies CoinServiceServer & UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
-      purgeStale: unary(options, purgeStale(store)),
-      hardDeleteFetched: unary(options, hardDeleteFetched(store)),
-      deleteUser: unary(options, deleteUser(store)),
+      purgeStale: unary(
+        options,
+        audited(logger, 'PurgeStale', ({ maxAgeDays }) => ({ maxAgeDays }), purgeStale(store)),
+      ),
+      hardDeleteFetched: unary(
+        options,
+        audited(logger, 'HardDeleteFetched', ({ graceHours }) => ({ graceHours }), hardDeleteFetched(store)),
+      ),
+      deleteUser: unary(
+        options,
+        audited(logger, 'DeleteUser', () => ({}), deleteUser(store)),
+      ),
     } satisfies CoinAdminServiceServer & UntypedServiceImplementation);
     this.#refusal = undefined;
     this.setServing({ isUp: true, isFenced: false });
@@ -213,5 +227,6 @@ export class CoinServer {
     // A statement runs on after its caller has disconnected, and its hand-outs must reach the watermark.
     await Promise.race([this.#calls.none(), late]);
     clearTimeout(timer);
+    this.#callLog.flush();
   }
 }

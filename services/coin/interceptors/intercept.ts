@@ -1,11 +1,12 @@
 import { type Metadata, ServerInterceptingCall, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
-import { toStatus } from '../rpc/status';
+import { newCallId, setCallId } from '../call-id';
+import { type FailureFacts, factsOf, toStatus, withCallId } from '../rpc/status';
 
 /**
  * Decides if a call of this path is admitted. Returns undefined to admit it, or the status to
  * refuse it with, unread.
  */
-export type AdmissionCheck = (path: string) => (StatusObject & Pick<CallOutcome, 'reason'>) | undefined;
+export type AdmissionCheck = (path: string) => StatusObject | undefined;
 
 /**
  * Identifies the caller of a call and stores the result with the call's metadata. Returns undefined
@@ -21,15 +22,15 @@ export type Authenticate = (
 /** The status that a call ended with. */
 export interface CallOutcome {
   readonly code?: number | null;
-  /** The reason of its ErrorInfo, if an admission check or the authentication refused the call. */
-  readonly reason?: string;
+  /** undefined for a call that succeeded, or that grpc-js refused by itself. */
+  readonly failure?: FailureFacts | undefined;
 }
 
 /**
- * Is notified when a call begins. The function it returns is called once, when the call's status is
+ * Is notified when a call begins. `callId` is the id that its caller sees (call-id.ts). The function it returns is called once, when the call's status is
  * sent.
  */
-export type CallObserver = (path: string) => (outcome: CallOutcome) => void;
+export type CallObserver = (path: string, callId: string) => (outcome: CallOutcome) => void;
 
 export interface Interception {
   /** Also sees the calls that the other two refuse. */
@@ -42,8 +43,8 @@ export interface Interception {
 
 /** Combines several observers into one. */
 export function combineObservers(...observers: readonly CallObserver[]): CallObserver {
-  return (path) => {
-    const onOutcomes = observers.map((observer) => observer(path));
+  return (path, callId) => {
+    const onOutcomes = observers.map((observer) => observer(path, callId));
     return (outcome) => {
       for (const onOutcome of onOutcomes) onOutcome(outcome);
     };
@@ -69,6 +70,7 @@ type Listener = Parameters<ServerInterceptingCall['start']>[0];
 class InterceptedCall extends ServerInterceptingCall {
   readonly #call: Call;
   readonly #path: string;
+  readonly #id = newCallId();
   readonly #interception: Interception;
   readonly #onOutcome: (outcome: CallOutcome) => void;
 
@@ -77,7 +79,7 @@ class InterceptedCall extends ServerInterceptingCall {
     this.#call = call;
     this.#path = path;
     this.#interception = interception;
-    this.#onOutcome = interception.observer(path);
+    this.#onOutcome = interception.observer(path, this.#id);
   }
 
   override start(listener: Listener): void {
@@ -100,11 +102,12 @@ class InterceptedCall extends ServerInterceptingCall {
   }
 
   override sendStatus(sent: Status): void {
-    this.#onOutcome(sent);
-    this.#call.sendStatus(sent);
+    this.#onOutcome({ code: sent.code ?? null, failure: factsOf(sent) });
+    this.#call.sendStatus({ ...sent, metadata: withCallId(sent.metadata, this.#id) });
   }
 
   #authenticate(metadata: Metadata): undefined | Promise<boolean> {
+    setCallId(metadata, this.#id);
     return this.#interception.authenticate(this.#path, metadata, this)?.then(
       () => true,
       (error: unknown) => {

@@ -1,10 +1,11 @@
+import type { Logger } from 'pino';
 import type {
   BatchFetchCoinsRequest,
   BatchFetchCoinsResponse,
   FetchCoinsResult,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { LIMITS } from '../coin';
-import { InvalidFieldError } from '../errors';
+import { DomainError, InvalidFieldError } from '../errors';
 import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinFetch } from '../store/claim/fetch-coins';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
@@ -13,12 +14,16 @@ import { toItemError } from './status';
 import type { Method } from './unary';
 import { Violations } from './violations';
 
-/** Serves BatchFetchCoins. Each item succeeds or fails on its own. */
+/**
+ * Serves BatchFetchCoins. Each item succeeds or fails on its own. The call may succeed although an item failed
+ * unexpectedly, so such an error is logged here; of several in one call, the first.
+ */
 export function batchFetchCoins(
   store: CoinInventoryServer,
   limits: CoinLimits,
+  logger: Logger,
 ): Method<BatchFetchCoinsRequest, BatchFetchCoinsResponse> {
-  return async (request, caller, deadline) => {
+  return async (request, caller, deadline, callId) => {
     store.deletedUsers.refuse(caller);
     const violations = new Violations();
     violations.listSize('requests', request.requests.length, LIMITS.fetchesPerBatch);
@@ -40,6 +45,10 @@ export function batchFetchCoins(
     const answers = await limits.fetch(caller.userId, fetches, (admitted) =>
       store.fetchCoins(caller.userId, admitted, deadline),
     );
+    const unexpected = answers.find((answer) => 'error' in answer && !(answer.error instanceof DomainError));
+    if (unexpected && 'error' in unexpected) {
+      logger.error({ callId, method: 'BatchFetchCoins', err: unexpected.error }, 'unexpected error');
+    }
     answers.forEach((answer, index) => {
       const position = positions[index] ?? -1;
       results[position] =

@@ -1,7 +1,8 @@
 import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
-import { Any, BadRequest, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
+import { Any, BadRequest, ErrorInfo, RequestInfo, RetryInfo } from 'nice-grpc-error-details';
 import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import type { ItemError } from '../../../gen/aqm/coin/v1/coin';
+import { CALL_ID_TRAILER } from '../call-id';
 import { DomainError, InvalidFieldError, TemporaryError } from '../errors';
 
 /** The `domain` of every ErrorInfo. */
@@ -60,13 +61,57 @@ function toFailure(error: unknown): Failure {
   };
 }
 
+/** Returns the reason of the contract for any error. */
+export function reasonOf(error: unknown): string {
+  return toFailure(error).reason;
+}
+
 /** All error reasons of the contract. */
 export const REASONS: readonly string[] = [...Object.keys(CODES), 'INTERNAL'];
 
-/** The gRPC status of a refused or failed call. */
-export interface FailureStatus extends StatusObject {
+/** What is known of a failure besides its status. */
+export interface FailureFacts {
   /** The reason of its ErrorInfo. */
   readonly reason: string;
+  /** The error itself, if it is not one of the contract. */
+  readonly unexpected?: unknown;
+}
+
+/** The gRPC status of a refused or failed call. */
+export interface FailureStatus extends StatusObject, FailureFacts {
+  readonly metadata: FailureMetadata;
+}
+
+/** The trailers of a failed call. grpc-js copies a status, and keeps of it only code, message and this object. */
+class FailureMetadata extends Metadata {
+  constructor(readonly facts: FailureFacts) {
+    super();
+  }
+}
+
+/** Returns what is known of a failure whose status was made by `toStatus`; undefined for any other status. */
+export function factsOf({
+  metadata,
+}: Partial<StatusObject> | { metadata?: Metadata | null }): FailureFacts | undefined {
+  return metadata instanceof FailureMetadata ? metadata.facts : undefined;
+}
+
+const DETAILS_TRAILER = 'grpc-status-details-bin';
+
+/** Returns the trailers of a call with its id, which is also added to the details of its error if it has some. */
+export function withCallId(trailers: Metadata | null | undefined, callId: string): Metadata {
+  const metadata = trailers?.clone() ?? new Metadata();
+  metadata.set(CALL_ID_TRAILER, callId);
+  const [details] = metadata.get(DETAILS_TRAILER);
+  if (!(details instanceof Buffer)) return metadata;
+  // Protobuf merges messages whose bytes follow each other, and appends what is in repeated fields.
+  const info = any(
+    'google.rpc.RequestInfo',
+    RequestInfo.encode(RequestInfo.fromPartial({ requestId: callId })).finish(),
+  );
+  const added = Status.encode(Status.fromPartial({ details: [info] })).finish();
+  metadata.set(DETAILS_TRAILER, Buffer.concat([details, added]));
+  return metadata;
 }
 
 /**
@@ -89,12 +134,10 @@ export function toStatus(error: unknown): FailureStatus {
     };
     details.push(any('google.rpc.RetryInfo', RetryInfo.encode(RetryInfo.fromPartial({ retryDelay })).finish()));
   }
-  const metadata = new Metadata();
-  metadata.set(
-    'grpc-status-details-bin',
-    Buffer.from(Status.encode(Status.fromPartial({ code, message, details })).finish()),
-  );
-  return { code, details: message, metadata, reason };
+  const facts: FailureFacts = error instanceof DomainError ? { reason } : { reason, unexpected: error };
+  const metadata = new FailureMetadata(facts);
+  metadata.set(DETAILS_TRAILER, Buffer.from(Status.encode(Status.fromPartial({ code, message, details })).finish()));
+  return { code, details: message, metadata, ...facts };
 }
 
 /** Maps an error to the error of one batch item. */

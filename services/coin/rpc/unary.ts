@@ -1,11 +1,10 @@
 import { type handleUnaryCall, type ServerUnaryCall, status } from '@grpc/grpc-js';
-import type { Logger } from 'pino';
+import { callIdOf } from '../call-id';
 import type { CallsInFlight } from '../calls-in-flight';
 import { Deadline } from '../deadline';
 import { DomainError } from '../errors';
 import { type Caller, callerOf } from '../identity/caller';
 import type { CallLimits } from '../limits/call-limits';
-import { count } from '../telemetry/metrics';
 import { traceCall } from '../telemetry/tracing';
 import { isServerFault, toStatus } from './status';
 
@@ -13,10 +12,14 @@ import { isServerFault, toStatus } from './status';
  * Implements one RPC method: returns the response, or rejects with a domain error. Must be async,
  * so that it never throws directly.
  */
-export type Method<Request, Response> = (request: Request, caller: Caller, deadline: Deadline) => Promise<Response>;
+export type Method<Request, Response> = (
+  request: Request,
+  caller: Caller,
+  deadline: Deadline,
+  callId: string,
+) => Promise<Response>;
 
 export interface UnaryOptions {
-  readonly logger: Logger;
   readonly now: () => Date;
   readonly calls: Pick<CallsInFlight, 'enter' | 'leave'>;
   /** Undefined: the calls of one caller are not limited. */
@@ -27,10 +30,10 @@ export interface UnaryOptions {
 
 /**
  * Turns a method into a gRPC handler. Every error becomes a status with details here. An error that
- * is not a domain error is logged completely and answered as INTERNAL.
+ * is not a domain error is answered as INTERNAL; interceptors/log.ts logs it completely.
  */
 export function unary<Request, Response>(
-  { logger, now, calls, limits, maxPerCaller }: UnaryOptions,
+  { now, calls, limits, maxPerCaller }: UnaryOptions,
   method: Method<Request, Response>,
 ): handleUnaryCall<Request, Response> {
   const enter = (userId: string): void => {
@@ -47,12 +50,10 @@ export function unary<Request, Response>(
     limits?.leave(userId);
   };
   return (call: ServerUnaryCall<Request, Response>, callback) => {
-    const path = call.getPath();
-    traceCall(path, call.metadata, (onEnd) => {
+    const callId = callIdOf(call);
+    traceCall(call.getPath(), callId, call.metadata, (onEnd) => {
       const fail = (error: unknown): void => {
-        if (!(error instanceof DomainError)) logger.error({ err: error, method: path }, 'unexpected error');
         const failure = toStatus(error);
-        count.refused(failure.reason);
         onEnd?.({
           code: status[failure.code],
           reason: failure.reason,
@@ -78,7 +79,7 @@ export function unary<Request, Response>(
         fail(error);
         return;
       }
-      method(call.request, caller, deadline).then(
+      method(call.request, caller, deadline, callId).then(
         (response) => {
           leave(caller.userId);
           onEnd?.({ code: 'OK' });

@@ -56,6 +56,7 @@ export interface TracedOutcome {
  */
 export function traceCall(
   path: string,
+  callId: string,
   metadata: Carrier,
   work: (onEnd: ((outcome: TracedOutcome) => void) | undefined) => void,
 ): void {
@@ -76,7 +77,7 @@ export function traceCall(
     work(undefined);
     return;
   }
-  span.setAttributes({ 'rpc.system.name': 'grpc', 'rpc.method': method });
+  span.setAttributes({ 'rpc.system.name': 'grpc', 'rpc.method': method, 'aqm.call_id': callId });
   const onEnd = ({ code, reason, isServerFault }: TracedOutcome): void => {
     span.setAttribute('rpc.response.status_code', code);
     if (reason !== undefined) span.setAttributes({ 'error.type': code, 'aqm.reason': reason });

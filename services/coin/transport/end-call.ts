@@ -1,27 +1,38 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
+import { newCallId } from '../call-id';
 import type { DomainError } from '../errors';
-import { toStatus } from '../rpc/status';
+import type { CallObserver } from '../interceptors/intercept';
+import { factsOf, toStatus, withCallId } from '../rpc/status';
 
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants;
+
+/** A call that the transport ends, with what is notified of its status if one is sent. */
+export interface EndedCall {
+  readonly stream: ServerHttp2Stream;
+  readonly path: string;
+  readonly observer: CallObserver;
+}
 
 /**
  * Ends a call whose request is incomplete or whose response was not read completely. Sends the
  * error as its status if no response headers were sent yet, else resets the stream.
  */
-export function endCall(stream: ServerHttp2Stream, error: DomainError): void {
+export function endCall({ stream, path, observer }: EndedCall, error: DomainError): void {
   if (stream.closed) return;
   if (stream.headersSent) {
     stream.close(NGHTTP2_CANCEL);
     return;
   }
   const { code, details, metadata } = toStatus(error);
+  const callId = newCallId();
+  observer(path, callId)({ code, failure: factsOf({ metadata }) });
   stream.respond(
     {
       ':status': 200,
       'content-type': 'application/grpc+proto',
       'grpc-status': code,
       'grpc-message': encodeURI(details),
-      ...metadata.toHttp2Headers(),
+      ...withCallId(metadata, callId).toHttp2Headers(),
     },
     { endStream: true },
   );
@@ -29,9 +40,10 @@ export function endCall(stream: ServerHttp2Stream, error: DomainError): void {
 }
 
 /** Ends a call that grpc-js has not seen or that makes room for another one, and frees its stream at once. */
-export function refuse(stream: ServerHttp2Stream, error: DomainError): void {
+export function refuse(call: EndedCall, error: DomainError): void {
+  const { stream } = call;
   stream.on('error', ignore);
-  endCall(stream, error);
+  endCall(call, error);
   // A status is followed by the reset when the stream is finished, in this turn of the event loop.
   if (stream.rstCode === NGHTTP2_NO_ERROR) stream.once('finish', () => stream.destroy());
   else stream.destroy();

@@ -1,8 +1,9 @@
 import type { Http2Server, ServerHttp2Stream } from 'node:http2';
 import { type Server, setLogger, status } from '@grpc/grpc-js';
 import { BaseServerInterceptingCall } from '@grpc/grpc-js/build/src/server-interceptors';
+import { newCallId } from '../call-id';
 import { UndecodableMessageError } from '../errors';
-import { toStatus } from '../rpc/status';
+import { toStatus, withCallId } from '../rpc/status';
 import { count } from '../telemetry/metrics';
 
 // Everything of grpc-js 1.14 that is not public and used nevertheless. The tests of transport/ fail
@@ -54,7 +55,7 @@ export function checkCompression(): void {
 function undecodable(cause?: unknown) {
   const failure = toStatus(new UndecodableMessageError(cause));
   count.refused(failure.reason);
-  return failure;
+  return { ...failure, metadata: withCallId(failure.metadata, newCallId()) };
 }
 
 /**

@@ -1,7 +1,6 @@
-import type { ServerHttp2Stream } from 'node:http2';
 import { OverloadedError } from '../errors';
 import { LinkedList, type ListNode } from '../linked-list';
-import { endCall } from './end-call';
+import { type EndedCall, endCall } from './end-call';
 
 /**
  * Maximum size of all incomplete requests together, in bytes. A single request has at most 1 MiB.
@@ -20,8 +19,7 @@ export class Receiving {
 }
 
 /** A call whose request may be incomplete. */
-export interface ReceivedCall {
-  readonly stream: ServerHttp2Stream;
+export interface ReceivedCall extends EndedCall {
   readonly receiving: Receiving;
   /** Number of request bytes received; 0 once the request is complete. */
   bytes: number;
@@ -69,7 +67,7 @@ export class IncompleteRequests {
     const { calls } = largest(this.#receiving, ({ bytes }) => bytes);
     const call = largest(calls, ({ bytes }) => bytes);
     this.release(call);
-    endCall(call.stream, new OverloadedError());
+    endCall(call, new OverloadedError());
   }
 }
 

@@ -2,6 +2,7 @@ import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type Serv
 import type { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { DeadlineExceededError, type DomainError, OverloadedError, ShuttingDownError } from '../errors';
+import type { CallObserver } from '../interceptors/intercept';
 import type { ListNode } from '../linked-list';
 import { count } from '../telemetry/metrics';
 import { CALL_KINDS, type CallKind, checkTimeout, kindOf, WATCH } from './call-headers';
@@ -33,6 +34,8 @@ export interface SessionsOptions extends SessionLimits {
    */
   readonly maxOpen: number;
   readonly logger: Logger;
+  /** Is notified of the calls that are ended here with a status. */
+  readonly observer: CallObserver;
 }
 
 /** Number of places for health checks. A check is answered at once, so they are free unless clients hold them on purpose. */
@@ -97,11 +100,13 @@ export class Sessions {
   readonly #timeouts: SharedTimeout<OpenCall>;
   readonly #incomplete = new IncompleteRequests();
   readonly #report: RefusalReport;
+  readonly #options: SessionsOptions;
 
   /** Applies the limits to all future connections of a server. */
   constructor(server: Server, options: SessionsOptions) {
+    this.#options = options;
     const { maxStreams: maxConcurrentStreams, maxHeaderBytes: maxHeaderListSize, maxOpen, callTimeoutMs } = options;
-    this.#timeouts = new SharedTimeout(callTimeoutMs, ({ stream }) => endCall(stream, new DeadlineExceededError()));
+    this.#timeouts = new SharedTimeout(callTimeoutMs, (call) => endCall(call, new DeadlineExceededError()));
     const places = (max: number, isAlwaysOpen: boolean) =>
       new Places<OpenCall>({ max, isAlwaysOpen, mayEnd, end: (call) => this.#makeRoom(call) });
     this.#places = {
@@ -131,7 +136,7 @@ export class Sessions {
 
   #endAll(kinds: readonly CallKind[], accepts: (call: OpenCall) => boolean): void {
     const calls = kinds.flatMap((kind) => this.#places[kind].holders.flatMap((holder) => [...holder.calls]));
-    for (const call of calls.filter(accepts)) endCall(call.stream, new ShuttingDownError());
+    for (const call of calls.filter(accepts)) endCall(call, new ShuttingDownError());
   }
 
   #watch(session: ServerHttp2Session): void {
@@ -171,7 +176,8 @@ export class Sessions {
   }
 
   #admit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, connection: Connection): void {
-    const path = headers[':path'];
+    const path = headers[':path'] ?? '';
+    const { observer } = this.#options;
     const kind = kindOf(path);
     const places = this.#places[kind];
     connection.holders[kind] ??= places.join(connection.network);
@@ -180,12 +186,14 @@ export class Sessions {
     if (error) {
       if (error instanceof OverloadedError) this.#report.refused(kind);
       else count.refused(error.reason);
-      refuse(stream, error);
+      refuse({ stream, path, observer }, error);
       connection.pause.count();
       return;
     }
     const call: OpenCall = {
       stream,
+      path,
+      observer,
       kind,
       holder,
       pause: connection.pause,
@@ -236,7 +244,7 @@ export class Sessions {
   #makeRoom(call: OpenCall): void {
     this.#release(call);
     this.#report.ended(call.kind);
-    refuse(call.stream, new OverloadedError());
+    refuse(call, new OverloadedError());
     call.pause.count();
   }
 }

@@ -23,6 +23,7 @@ const SECRET = /[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}|eyJ[\w-]+\.|[\w+/=-]
 /** Attributes that were reviewed for what they reveal. A span must not have any other. */
 const ATTRIBUTES = [
   'aqm.backend',
+  'aqm.call_id',
   'aqm.connection.wait_ms',
   'aqm.operation',
   'aqm.outcome',

@@ -78,7 +78,14 @@ describe('the HTTP/2 sessions of this Node version', () => {
     const server = new Server();
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
     const logger = pino({ level: 'silent' });
-    new Sessions(server, { maxStreams: 10, maxHeaderBytes: 10_000, callTimeoutMs: 60_000, maxOpen: 10, logger });
+    new Sessions(server, {
+      maxStreams: 10,
+      maxHeaderBytes: 10_000,
+      callTimeoutMs: 60_000,
+      maxOpen: 10,
+      logger,
+      observer: () => () => {},
+    });
     const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
     const opened = [...http2Servers.keys()].map(async (each) => (await once(each, 'session'))[0] as ServerHttp2Session);
     const listener = createListener((socket) => injector.injectConnection(socket)).listen(0, '127.0.0.1');
