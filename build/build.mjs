@@ -2,7 +2,7 @@
 // into dist/, and removes from dist/ what has no source any more. Prints to stderr only. Safe when several run at once.
 // npm also runs it as the script "dependencies" after it has installed the packages of this repository, but not for those who
 // install the package.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -33,6 +33,7 @@ try {
   inlineTexts('device/sqlite/migrations', 'device/sqlite/migration-texts', 'MIGRATION_TEXTS');
   inlineTexts('device/redis/scripts', 'device/redis/script-texts', 'SCRIPT_TEXTS');
   removeStale();
+  recordCommit();
   chmodSync(join(root, 'dist/services/coin/aqm.js'), 0o755);
 } catch (error) {
   // The tool printed what is wrong.
@@ -86,6 +87,16 @@ function removeStale() {
     const source = join(root, file.slice('dist/'.length)).replace(/(\.js|\.js\.map|\.d\.ts)$/, '.ts');
     if (!existsSync(source)) rmSync(join(root, file));
   }
+}
+
+/** Records the commit that "aqm --version" prints: BUILD_COMMIT, or that of the repository, if there is one. */
+function recordCommit() {
+  const file = join(root, 'dist/services/coin/commit.txt');
+  const describe = ['describe', '--always', '--dirty', '--exclude=*', '--abbrev=12'];
+  const { stdout } = spawnSync('git', describe, { cwd: root, encoding: 'utf8' });
+  const commit = process.env.BUILD_COMMIT || (existsSync(join(root, '.git')) && stdout?.trim());
+  if (commit) writeIfChanged(file, `${commit}\n`);
+  else rmSync(file, { force: true });
 }
 
 function run(tool, args) {

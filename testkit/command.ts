@@ -15,7 +15,7 @@ export async function runCommand(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<CommandResult> {
-  const child = spawn(process.execPath, ['--enable-source-maps', AQM, command, ...args], {
+  const child = spawn(process.execPath, ['--enable-source-maps', '--', AQM, command, ...args], {
     env: { ...process.env, DATABASE_URL: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     // Ends a service that should have refused to serve, so that the test fails with its output.

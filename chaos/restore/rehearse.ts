@@ -171,7 +171,7 @@ export async function rehearse(testBed: TestBed, { coins, onStep }: Plan): Promi
     );
 
     onStep('the decision: aqm admin fence retire');
-    const retired = await testBed.aqm('admin', 'fence', 'retire', '--json');
+    const retired = await testBed.aqm('admin', 'fence', 'retire', '--yes', '--json');
     find(
       'aqm admin fence retire',
       retired.code === 0,

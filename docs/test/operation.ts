@@ -44,7 +44,7 @@ export class Operation {
     mkdirSync(tools);
     writeFileSync(
       join(tools, 'aqm'),
-      `#!/bin/sh\nexec "${process.execPath}" "${ROOT}/dist/services/coin/aqm.js" "$@"\n`,
+      `#!/bin/sh\nexec "${process.execPath}" -- "${ROOT}/dist/services/coin/aqm.js" "$@"\n`,
     );
     chmodSync(join(tools, 'aqm'), 0o755);
     const settings = {

@@ -52,17 +52,18 @@ const SITUATIONS: Readonly<Record<string, (...blocks: Commands[]) => Promise<voi
     expect(await operation.type(stock)).toMatch(/^BRONZE +19 +0 +1 +0 /m);
   },
   'Export a user': async (exporting) => {
-    const { user, coins, fetchesOfUser } = JSON.parse(await operation.type(exporting));
+    const said = await operation.type(exporting);
+    const { user, coins, fetchesOfUser } = JSON.parse(said.slice(said.indexOf('{')));
     expect([user, coins.length, fetchesOfUser.length]).toEqual([operation.bobId, 20, 1]);
   },
   'Delete a user': async (deletion) => {
     const ended = await operation.user(randomUUID());
     await ended.upload(mint(3));
-    expect(await operation.type(deletion, { USER_ID: ended.id })).toBe('deleted: 3 coins and records\n');
+    expect(await operation.type(deletion, { USER_ID: ended.id })).toMatch(/^deleted: 3 coins and records\n$/m);
     await expect(ended.upload(mint(1))).rejects.toMatchObject({ reason: 'USER_DELETED' });
   },
   Purges: async (purges) => {
-    expect(await operation.type(purges)).toBe('deleted: 0 coins\ndeleted: 0 coins\n');
+    expect(await operation.type(purges)).toMatch(/^deleted: 0 coins\n(?:.*\n)*deleted: 0 coins\n$/m);
   },
   'After a restore': async (status, retire, accept) => {
     const { databaseEpoch: epoch } = await bob.count();
@@ -119,7 +120,7 @@ const SITUATIONS: Readonly<Record<string, (...blocks: Commands[]) => Promise<voi
     expect(child.exitCode).toBe(0);
   },
   'Upgrading without downtime': async (migrate) => {
-    expect(await operation.type(migrate)).toBe('schema: current\nschema: current\n');
+    expect(await operation.type(migrate)).toMatch(/^schema: current\n(?:.*\n)*schema: current\n$/m);
   },
   PgBouncer: async (timeouts) => {
     const said = await operation.type(timeouts, await operation.startPgBouncer());

@@ -1,4 +1,5 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
+// Without the dashes, Node itself would take --env-file, and read the file by other rules (cli/env-file.ts).
 import './cli/require-node';
 import { runCommandLine } from './cli/run-command-line';
 

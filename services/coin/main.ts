@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { type Config, readConfig } from './config';
 import { openPostgres } from './database/open';
 import { prepareDatabase } from './database/preflight';
+import { requireDatabase } from './database-location';
 import { Fence } from './fence/fence';
 import { watchDatabase } from './fence/watch-database';
 import { startHousekeeping } from './housekeeping';
@@ -32,6 +33,7 @@ const TOKENS_PER_CONNECTION = 2;
 /** Runs the coin service until a signal stops it (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
+  requireDatabase(config, { creates: true });
   const { logger, flush } = openLog(config.logLevel);
   // Node would write them as text among the lines of JSON.
   process.removeAllListeners('warning').on('warning', (warning) => logger.warn({ err: warning }, 'warning of Node'));

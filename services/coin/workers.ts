@@ -34,6 +34,8 @@ export class Workers {
 
   constructor(options: WorkersOptions) {
     this.#options = options;
+    // Their environment is this one. The file may have changed since it was read.
+    cluster.setupPrimary({ args: withoutEnvFile(process.argv.slice(2)) });
   }
 
   /**
@@ -168,4 +170,9 @@ async function freePort(host: string): Promise<number> {
   server.close();
   await once(server, 'close');
   return port;
+}
+
+/** Removes the option --env-file of `aqm` and its value. */
+function withoutEnvFile(args: readonly string[]): string[] {
+  return args.filter((arg, index) => !arg.startsWith('--env-file') && args[index - 1] !== '--env-file');
 }

@@ -3,6 +3,7 @@ import { type Check, fail, worstOf } from '../doctor/check';
 import { examine } from '../doctor/examine';
 import { type CommandDefinition, integerOption, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
+import { printDatabase } from './with-database';
 
 /** PostgreSQL writes a gigabyte of WAL within minutes, in MiB. */
 const MIN_FREE_MIB = 1024;
@@ -38,7 +39,9 @@ a database are skipped if it cannot be reached.`,
 
 async function examined(leastFreeMib: number): Promise<Check[]> {
   try {
-    return await examine(readConfig(process.env), { now: () => new Date(), leastFreeMib });
+    const config = readConfig(process.env);
+    printDatabase(config);
+    return await examine(config, { now: () => new Date(), leastFreeMib });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return error.message.split('\n').map((line) => fail('settings', line, 'see docs/configuration.md'));

@@ -4,6 +4,7 @@ import { DatabaseUnavailableError, FencedError, TokenKeysUnavailableError } from
 import { DatabaseChangedError } from '../fence/resolve';
 import { WatermarkUnusableError } from '../fence/watermark';
 import { WorkerEndedError } from '../workers';
+import { NotConfirmedError } from './confirm';
 
 /** Errors whose message says what an operator can do. */
 const FOR_OPERATORS = [
@@ -12,6 +13,7 @@ const FOR_OPERATORS = [
   WatermarkUnusableError,
   DatabaseChangedError,
   WorkerEndedError,
+  NotConfirmedError,
 ];
 
 /** Returns what a command prints about the error that ended it: one clear sentence if the operator can mend it, else the whole error. */

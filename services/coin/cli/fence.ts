@@ -6,17 +6,18 @@ import { type FenceReason, verifyDatabase } from '../fence/verify';
 import { probeWatermark, recordSource, watermarkFolder } from '../fence/watermark';
 import { clearRetired } from '../store/housekeeping/clear-retired';
 import { type JsonOption, jsonOption, print } from './command';
+import { confirmation, type YesOption, yesOption } from './confirm';
 import { EXIT } from './exit-codes';
 import { withDatabase } from './with-database';
 
 /** The options of `retire` and `accept`. */
-export interface DecisionOptions extends JsonOption {
+export interface DecisionOptions extends JsonOption, YesOption {
   readonly evenIfOpen?: true;
 }
 
 /** Adds the options of `retire` and `accept`. */
 export function addDecisionOptions(command: Command): void {
-  command.option('--even-if-open', 'decide although nothing is fenced').addOption(jsonOption());
+  command.option('--even-if-open', 'decide although nothing is fenced').addOption(yesOption()).addOption(jsonOption());
 }
 
 /** A paragraph for the help of every command that reads the watermark. */
@@ -52,8 +53,17 @@ export async function inspect(db: Database, { fenceDir }: WatermarkLocation, whi
   return { verification, folder, problem, fenceReason: verification.fenceReason ?? unusable };
 }
 
+/** The consequences that an operator must confirm. */
+const CONSEQUENCES = {
+  accepted:
+    'Accepts this database as it is: coins that were handed out since the copy was made may be handed out again.',
+  retired: 'Discards the whole stock of every user in this database, and starts a new epoch.',
+} as const;
+
 /** Clears the fence by an operator's decision. @returns the exit code */
-export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: DecisionOptions): Promise<number> {
+export async function decide(kind: 'accepted' | 'retired', options: DecisionOptions): Promise<number> {
+  const { json, evenIfOpen } = options;
+  const confirm = confirmation(options);
   return withDatabase(async (db, config) => {
     const { verification, folder } = await inspect(db, config, 'all');
     const { state, fenceReason, ringRecords, otherEpochs, unknownActivations } = verification;
@@ -63,6 +73,7 @@ export function decide(kind: 'accepted' | 'retired', { json, evenIfOpen }: Decis
       );
       return EXIT.FAILED;
     }
+    await confirm(CONSEQUENCES[kind]);
     const void_ = new Set([...state.history].filter((activation) => activation !== state.activation?.id));
     const records = [...ringRecords, ...otherEpochs]
       .flatMap((ring) => ring.records)

@@ -14,11 +14,12 @@ import type { OpenPostgres } from '../database/open';
 import type { Database } from '../database/pool';
 import { setTimeouts } from '../database/timeouts';
 import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
+import { confirmation, type YesOption, yesOption } from './confirm';
 import { EXIT } from './exit-codes';
 import { UsageError } from './usage-error';
 import { WHICH_DATABASE, withDatabase } from './with-database';
 
-interface Options extends JsonOption {
+interface Options extends JsonOption, YesOption {
   readonly evenIfData?: true;
 }
 
@@ -28,10 +29,12 @@ export const command: CommandDefinition = {
     command
       .addArgument(what)
       .option('--even-if-data', 'down: undo the migration although this may delete data')
+      .addOption(yesOption())
       .addOption(jsonOption());
   },
   details: `up        run every missing migration; safe to run in several processes at once
-down      undo the last migration; refused while tables have data, unless --even-if-data is given
+down      undo the last migration; refused while tables have data, unless --even-if-data is given, which
+          must be confirmed
 status    show how the schema relates to this version
 timeouts  set the AQM_…_TIMEOUT_MS on the role of DATABASE_URL, in this database; for
           AQM_POOLER=transaction, where connections cannot bring them along
@@ -42,8 +45,10 @@ ${WHICH_DATABASE}`,
   exitCodes: { [EXIT.STATE]: 'status: the schema is empty, older or newer than this version' },
   async run(options: Options, what = 'up') {
     if (options.evenIfData && what !== 'down') throw new UsageError('--even-if-data belongs to "down"');
+    const confirm = options.evenIfData ? confirmation(options) : undefined;
     return withDatabase(
       async (db, config, postgres) => {
+        await confirm?.('Undoes the last migration of this database, and deletes the data that it made room for.');
         const work = WORK[what as keyof typeof WORK];
         const { lines, code = EXIT.OK, ...result } = await work(db, config, postgres, options);
         print(options, result, lines);

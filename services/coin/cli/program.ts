@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { Command } from 'commander';
-import { packageRoot } from '../config/package-root';
+import { Command, type Option } from 'commander';
+import { versionLine } from '../config/version';
+import { valueOption } from './command';
 import { COMMANDS, GROUPS } from './commands';
+import { loadEnvFile } from './env-file';
 import { EXIT } from './exit-codes';
 
 const EXIT_CODES: Readonly<Record<number, string>> = {
@@ -21,7 +21,7 @@ const HELP_WIDTH = 100;
 export function buildProgram(words: readonly string[], onExit: (code: number) => void): Command {
   const program = new Command('aqm')
     .description('The AQM coin service and the tools of its operators.')
-    .version(version(), '--version', 'print the version')
+    .version(versionLine(), '--version', 'print the versions of the service and of Node, and the commit')
     .helpOption('-h, --help', 'print this help')
     .configureHelp({ helpWidth: HELP_WIDTH })
     .configureOutput({ writeErr: () => {} })
@@ -29,7 +29,7 @@ export function buildProgram(words: readonly string[], onExit: (code: number) =>
     .helpCommand(false)
     .addHelpText(
       'after',
-      '\nRun "aqm <command> --help" for details. Settings are environment variables: "aqm config".',
+      '\nRun "aqm <command> --help" for details. Settings are environment variables, also from --env-file: "aqm config".',
     );
   const groups = new Map([['', program]]);
   const groupAt = (name: string): Command => {
@@ -44,14 +44,21 @@ export function buildProgram(words: readonly string[], onExit: (code: number) =>
     if (!name.split(' ').every((word, at) => words[at] === word)) continue;
     const { command: definition } = load();
     definition.define?.(command);
+    command.addOption(envFileOption());
     const { details, exitCodes } = definition;
     if (details) command.addHelpText('after', `\n${details}`);
     command.addHelpText('after', `\nExit codes:\n${table({ ...EXIT_CODES, ...exitCodes })}`);
     command.action(async () => {
-      onExit(await definition.run(command.opts(), ...command.args));
+      const { envFile, ...options } = command.opts<{ envFile?: string }>();
+      if (envFile !== undefined) loadEnvFile(envFile, process.env);
+      onExit(await definition.run(options, ...command.args));
     });
   }
   return program;
+}
+
+function envFileOption(): Option {
+  return valueOption('--env-file <file>', "read settings from a file, such as the services' /etc/aqm/aqm.env");
 }
 
 function addBelow(group: Command, name: string, summary: string): Command {
@@ -80,10 +87,6 @@ export function commandAt(program: Command, words: readonly string[]): Command {
 /** Returns the words of a command, `aqm` included. */
 export function pathOf(command: Command): string {
   return command.parent ? `${pathOf(command.parent)} ${command.name()}` : command.name();
-}
-
-function version(): string {
-  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version;
 }
 
 function table(rows: Readonly<Record<number, string>>): string {

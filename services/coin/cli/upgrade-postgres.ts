@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { readConfig } from '../config';
 import { upgradeEmbedded } from '../database/embedded-upgrade';
+import { requireDatabase } from '../database-location';
 import { createLogger } from '../logger';
 import { type CommandDefinition, type JsonOption, jsonOption, print, valueOption } from './command';
 import { EXIT } from './exit-codes';
 import { UsageError } from './usage-error';
+import { printDatabase } from './with-database';
 
 interface Options extends JsonOption {
   readonly from?: string;
@@ -21,8 +23,11 @@ export const command: CommandDefinition = {
 programs. It needs the older programs too, room for the data twice, and stopped services. The older
 data are kept. If it is interrupted, services refuse to start, and it can be run again.`,
   async run(options: Options) {
-    const { databaseUrl, dataDir, migrationsDir, postgresPackage, ...settings } = readConfig(process.env);
+    const config = readConfig(process.env);
+    const { databaseUrl, dataDir, migrationsDir, postgresPackage, ...settings } = config;
     if (databaseUrl !== undefined) throw new UsageError('This is for the embedded PostgreSQL, but DATABASE_URL is set');
+    printDatabase(config);
+    requireDatabase(config, { creates: false });
     const upgrade = await upgradeEmbedded(join(dataDir, 'postgres'), {
       log: createLogger('warn'),
       settings,

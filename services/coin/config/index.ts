@@ -66,7 +66,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   problems.push(...contradictions(values));
   if (problems.length > 0) throw new ConfigError(problems.join('\n'));
   // Without a problem, every setting has its value.
-  return toConfig(values as SettingValues);
+  return toConfig(values as SettingValues, env.NODE_ENV === 'production');
 }
 
 /** Explains which accepted settings contradict each other. A rule about a setting that was not accepted is left out. */
@@ -119,7 +119,7 @@ function contradictions(values: Partial<SettingValues>): string[] {
 }
 
 /** Arranges the settings by the parts that use them, with the constants that were never worth a setting. */
-function toConfig(values: SettingValues) {
+function toConfig(values: SettingValues, isProduction: boolean) {
   const { isDistributed, maxWaitMs, pooler } = values;
   return {
     host: values.listen.host,
@@ -132,6 +132,8 @@ function toConfig(values: SettingValues) {
     fenceDir: values.fenceDir,
     /** undefined: the service runs the embedded PostgreSQL in dataDir. */
     databaseUrl: values.databaseUrl,
+    /** With NODE_ENV=production, no embedded PostgreSQL is created. */
+    isProduction,
     /** A replica that counts coins. undefined: the database counts them. */
     readDatabaseUrl: values.readDatabaseUrl,
     /** The source of the public keys that verify tokens. undefined: the development key. */

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { userInfo } from 'node:os';
 import { closest } from './did-you-mean';
 
 /** Stands for what must not be shown. */
@@ -97,6 +98,19 @@ function wrongDatabaseParameters(setting: string, { searchParams }: URL): string
         : `${setting} has an unknown parameter.`;
       return `${wrong} Allowed: ${DATABASE_PARAMETERS.join(', ')}`;
     });
+}
+
+/**
+ * Returns user@host:port/database of a PostgreSQL URL, completed from the variables of libpq as pg does. Contains no
+ * password.
+ */
+export function databaseName(url: string, env: NodeJS.ProcessEnv): string {
+  const { username = '', hostname = '', port, pathname = '', searchParams } = parseDatabaseUrl(url) ?? {};
+  const given = (name: string, inUrl: string | undefined) => searchParams?.get(name) || decodeURIComponent(inUrl ?? '');
+  const user = given('user', username) || env.PGUSER || userInfo().username;
+  const host = given('host', hostname) || env.PGHOST || 'localhost';
+  const database = decodeURIComponent(pathname.slice(1)) || env.PGDATABASE || user;
+  return `${user}@${host}:${given('port', port) || env.PGPORT || 5432}/${database}`;
 }
 
 /**

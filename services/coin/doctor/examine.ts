@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config';
 import { type OpenPostgres, openPostgres } from '../database/open';
+import { isMissing } from '../database-location';
 import { DatabaseUnavailableError } from '../errors';
 import { createLogger } from '../logger';
 import { checkAutovacuum } from './autovacuum';
@@ -35,9 +35,7 @@ export async function examine(config: Config, { now, leastFreeMib }: ExamineOpti
 
 async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> {
   const isEmbedded = config.databaseUrl === undefined;
-  if (isEmbedded && !existsSync(join(config.dataDir, 'postgres/data'))) {
-    return [warn('connection', `no database in ${config.dataDir} yet`, 'run "aqm serve", which creates it')];
-  }
+  if (isMissing(config)) return [missing(config)];
   try {
     const postgres = await openPostgres(config, createLogger('silent'));
     try {
@@ -53,6 +51,18 @@ async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> 
       : 'check DATABASE_URL, the network, and that PostgreSQL is running';
     return [fail('connection', message, advice)];
   }
+}
+
+function missing(config: Config): Check {
+  const advice = 'set DATABASE_URL, or load the environment of the services with --env-file FILE';
+  if (config.isProduction) {
+    return fail('connection', 'DATABASE_URL is not set, and NODE_ENV=production allows no embedded PostgreSQL', advice);
+  }
+  return warn(
+    'connection',
+    `DATABASE_URL is not set, and there is no embedded PostgreSQL in ${config.dataDir} yet`,
+    `${advice}; or run "aqm serve", which creates one`,
+  );
 }
 
 async function checksOf(postgres: OpenPostgres, config: Config, now: () => Date): Promise<Check[]> {

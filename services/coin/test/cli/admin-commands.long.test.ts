@@ -7,6 +7,7 @@ import { BRONZE, GOLD, ids, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { startService, type TestService } from '../../../../testkit/service';
 import type { User } from '../../../../testkit/user';
+import { databaseName } from '../../config/urls';
 import { Fence } from '../../fence/fence';
 
 const DAY_MS = 86_400_000;
@@ -27,6 +28,9 @@ afterEach(async () => {
 
 const admin = (...args: string[]) =>
   runCommand('admin', args, { ...service.database.env, AQM_FENCE_DIR: fenceDir, AQM_DATA_DIR: fenceDir });
+
+/** The first line that every command prints on stderr. */
+const databaseLine = () => `database: ${databaseName(service.database.env.DATABASE_URL, process.env)}\n`;
 
 async function stockOf(userId: string) {
   const { code, stdout } = await admin('stock', userId, '--json');
@@ -72,7 +76,7 @@ test('hard-delete deletes what was fetched before the fetch grace; the ids stay 
   expect(await admin('hard-delete', '--grace-hours', '4')).toEqual({
     code: 0,
     stdout: 'deleted: 0 coins\n',
-    stderr: '',
+    stderr: databaseLine(),
   });
   const { stdout } = await admin('hard-delete', '--json');
   expect(JSON.parse(stdout)).toEqual({ deleted: 2 });
@@ -85,7 +89,7 @@ test('export-user prints all about a user, and delete-user deletes it and is saf
   await alice.fetch({ targetUserId: bob.id, coinCategory: GOLD, count: 2, requestId: randomUUID() });
   await bob.fetch({ targetUserId: alice.id, coinCategory: BRONZE, count: 1 });
   const exported = await admin('export-user', bob.id.toUpperCase());
-  expect(exported).toMatchObject({ code: 0, stderr: '' });
+  expect(exported).toMatchObject({ code: 0, stderr: databaseLine() });
   const { user, deleteTime, coins, fetchesOfUser, fetchesByUser } = JSON.parse(exported.stdout);
   expect([user, deleteTime]).toEqual([bob.id, null]);
   expect(coins).toHaveLength(5);
@@ -100,8 +104,16 @@ test('export-user prints all about a user, and delete-user deletes it and is saf
   ]);
   expect(JSON.stringify([coins, fetchesOfUser])).not.toContain(alice.id);
 
-  expect(await admin('delete-user', bob.id)).toEqual({ code: 0, stdout: 'deleted: 7 coins and records\n', stderr: '' });
-  expect(JSON.parse((await admin('delete-user', bob.id, '--json')).stdout)).toEqual({ deleted: 0 });
+  const unconfirmed = await admin('delete-user', bob.id);
+  expect(unconfirmed).toMatchObject({ code: 2, stdout: '' });
+  expect(unconfirmed.stderr).toMatch(/^This cannot be undone, and there is no terminal to ask on; add --yes/);
+  expect((await stockOf(bob.id)).stock[2]).toMatchObject({ inStock: 3 });
+  expect(await admin('delete-user', bob.id, '--yes')).toEqual({
+    code: 0,
+    stdout: 'deleted: 7 coins and records\n',
+    stderr: databaseLine(),
+  });
+  expect(JSON.parse((await admin('delete-user', bob.id, '--yes', '--json')).stdout)).toEqual({ deleted: 0 });
   await expect(bob.upload(mint(1))).rejects.toMatchObject({ reason: 'USER_DELETED' });
   const left = JSON.parse((await admin('export-user', bob.id)).stdout);
   expect(left).toEqual({
@@ -134,16 +146,18 @@ test('purge-stale deletes coins that were uploaded long ago, and nothing while t
     ]);
   });
   await fence.close();
-  const refused = await admin('purge-stale', '--max-age-days', '7');
+  const refused = await admin('purge-stale', '--max-age-days', '7', '--yes');
   expect(refused).toMatchObject({ code: 3, stdout: '', stderr: expect.stringContaining('The database is fenced: ') });
   expect(refused.stderr).not.toContain('    at ');
   expect((await stockOf(bob.id)).stock[2]).toMatchObject({ inStock: 3 });
-  expect(await admin('fence', 'accept', '--json')).toMatchObject({
+  expect(await admin('fence', 'accept', '--yes', '--json')).toMatchObject({
     code: 0,
     stdout: expect.stringContaining('"decision":"accepted"'),
   });
 
-  expect(JSON.parse((await admin('purge-stale', '--max-age-days', '7', '--json')).stdout)).toEqual({ deleted: 2 });
+  expect(JSON.parse((await admin('purge-stale', '--max-age-days', '7', '--yes', '--json')).stdout)).toEqual({
+    deleted: 2,
+  });
   const left = await alice.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 20 });
   expect(ids(left.coins)).toEqual(ids(fresh));
 });

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compiled, ROOT } from '../../../../testkit/root';
@@ -65,9 +65,16 @@ test.each(['', ...Object.keys(GROUPS)])('aqm %s --help lists the commands below 
   for (const child of children) expect(stdout).toMatch(new RegExp(`^ {2}${child.at(-1)} `, 'm'));
 });
 
-test('aqm --version prints the version of the package', async () => {
+test('aqm --version prints the versions of the service and of Node, and the commit that was built', async () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
-  expect(await aqm('--version')).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+  const commit = existsSync(join(ROOT, '.git')) ? / \(commit [\da-f]{12}(-dirty)?\)/.source : '';
+  const { code, stdout, stderr } = await aqm('--version');
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(stdout).toMatch(
+    new RegExp(
+      `^aqm ${version.replaceAll('.', '\\.')}${commit}, Node ${process.versions.node.replaceAll('.', '\\.')}\n$`,
+    ),
+  );
 });
 
 test.each([
@@ -132,7 +139,7 @@ describe('completion', () => {
 
 test('aqm can be run as a program', () => {
   expect(statSync(AQM).mode & 0o111).toBe(0o111);
-  expect(readFileSync(AQM, 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
+  expect(readFileSync(AQM, 'utf8')).toMatch(/^#!\/usr\/bin\/env -S node --\n/);
 });
 
 test('an older Node is refused with one sentence, before anything else is loaded', () => {

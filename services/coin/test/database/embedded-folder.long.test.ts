@@ -197,7 +197,7 @@ describe('data of another major version', () => {
     expect(existsSync(path('upgrade'))).toBe(false);
 
     expect(await command('admin', 'fence', 'status')).toMatchObject({ code: 3 });
-    expect(await command('admin', 'fence', 'accept')).toMatchObject({ code: 0 });
+    expect(await command('admin', 'fence', 'accept', '--yes')).toMatchObject({ code: 0 });
     const after = await start();
     const [sameBob, sameAlice] = await Promise.all(
       [bob, alice].map(({ id }) => developmentUser(dataDir, after.address, id)),

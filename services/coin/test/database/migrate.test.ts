@@ -80,12 +80,12 @@ test('down and up again keep the order of the stock, and coins that were handed 
   // The database would forget which coins were handed out. So each of four undone migrations needs a decision.
   const refused = await migrate('down');
   expect(refused).toMatchObject({ code: 1, stdout: '' });
-  expect(refused.stderr).toMatch(/^The database has data \(rows in coin, coin_fetch, coin_stock\), and undoing/);
+  expect(refused.stderr).toMatch(/^The database has data \(rows in coin, coin_fetch, coin_stock\), and undoing/m);
   expect(refused.stderr).toContain('run "aqm migrate down --even-if-data"');
   expect(refused.stderr).not.toContain('    at ');
   expect(await migrate('status')).toMatchObject({ code: 0, stdout: 'schema: current\n' });
 
-  const down = () => migrate('down', '--even-if-data');
+  const down = () => migrate('down', '--even-if-data', '--yes');
   expect(await down()).toMatchObject({ code: 0, stdout: `undone: ${LAST}\nschema: older\n` });
   expect(await migrate('status')).toMatchObject({ code: 3, stdout: `missing: ${LAST}\nschema: older\n` });
   expect(await migrate()).toMatchObject({ code: 0, stdout: `applied: ${LAST}\nschema: current\n` });

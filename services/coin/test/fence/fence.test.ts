@@ -474,7 +474,7 @@ test('tables that were dropped and created again are fenced, because their coins
   expect(fence.fenceReason).toMatchObject({ reason: 'OTHER_EPOCH', sentence: expect.stringContaining('lacks 1 of 1') });
   const store = new CoinInventoryServer(serviceDb, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });
   await expect(store.uploadCoins(bob.id, coins, '')).rejects.toBeInstanceOf(FencedError);
-  const accepted = await runCommand('admin', ['fence', 'accept'], { ...env, AQM_FENCE_DIR: fenceDir });
+  const accepted = await runCommand('admin', ['fence', 'accept', '--yes'], { ...env, AQM_FENCE_DIR: fenceDir });
   expect(accepted.code).toBe(0);
   await fence.check();
   expect(fence.fenceReason).toBeUndefined();

@@ -186,7 +186,10 @@ test('running services hand out no coin twice when an older copy replaces the da
     stdout: expect.stringContaining('fence: fenced: it lacks'),
   });
 
-  expect(await fence('retire')).toMatchObject({ code: 0, stdout: expect.stringContaining('all older stock is spent') });
+  expect(await fence('retire', '--yes')).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('all older stock is spent'),
+  });
   expect(await fence('status')).toMatchObject({ code: 0, stdout: expect.stringContaining('fence: open\n') });
   for (const owner of [bob, bobAgain]) {
     await eventually('a new epoch everywhere', async () => (await owner.count()).databaseEpoch !== epoch);

@@ -173,12 +173,12 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
     activatedAs: { timeline: 1 },
     watermark: { rings: [{ records: 4, missing: 1 }], unknownActivations: [] },
   });
-  expect(await admin(recovered.url(), fenceDir, 'accept')).toMatchObject({ code: 0 });
+  expect(await admin(recovered.url(), fenceDir, 'accept', '--yes')).toMatchObject({ code: 0 });
   await service.fence.check();
   expect(await service.store.getInventoryCount(OWNER)).toMatchObject({ epoch, available: new Map([[BRONZE, 16]]) });
   // The watermark has the last hand-out.
   expect(handedOut).not.toContain(await service.fetchOne());
-  expect(await admin(recovered.url(), fenceDir, 'accept')).toMatchObject({ code: 1 });
+  expect(await admin(recovered.url(), fenceDir, 'accept', '--yes')).toMatchObject({ code: 1 });
 });
 
 test('a base backup recovered to the end of its archive is not fenced and keeps its epoch, but only with a watermark', async () => {
@@ -226,7 +226,7 @@ test('a promoted standby that lacks the last hand-out is fenced; after retire th
   const fenceDir = recordsAtDeath();
   const service = await connect(behind.url(), fenceDir);
   expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
-  expect(await admin(behind.url(), fenceDir, 'retire')).toMatchObject({ code: 0 });
+  expect(await admin(behind.url(), fenceDir, 'retire', '--yes')).toMatchObject({ code: 0 });
   await service.fence.check();
   const count = await service.store.getInventoryCount(OWNER);
   expect(count.epoch).not.toBe(epoch);
