@@ -48,6 +48,7 @@ const FURTHER_TOOLS = [
     debian: 'postgresql',
   },
   { what: 'prometheus with promtool', test: ['promtool', '--version'], debian: 'prometheus' },
+  { what: 'amtool', test: ['amtool', '--version'], debian: 'prometheus-alertmanager' },
 ];
 
 /** Compilers for the examples in clients/ that are newer than those of Debian 12. */

@@ -1,10 +1,12 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config';
+import { readVersion } from './config/version';
 import { openPostgres } from './database/open';
 import { prepareDatabase } from './database/preflight';
 import { requireDatabase } from './database-location';
 import { Fence } from './fence/fence';
+import { FENCE_REASONS } from './fence/verify';
 import { watchDatabase } from './fence/watch-database';
 import { startHousekeeping } from './housekeeping';
 import { openTokenKeys } from './identity/token-keys';
@@ -81,9 +83,10 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     });
     let state: ServingState = { isUp: false, isFenced: false };
     let store: CoinInventoryServer | undefined;
+    let openedFence: Fence | undefined;
     let stock: StockSampler | undefined;
     if (telemetry.hasMetrics) {
-      registerGauges(enableMetrics(REASONS), () => ({
+      registerGauges(enableMetrics(REASONS), { ...readVersion(), fenceReasons: FENCE_REASONS }, () => ({
         callsInFlight: server.callsInFlight,
         connections: server.connections,
         fetchesWaiting: store?.waiting ?? 0,
@@ -94,8 +97,11 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
           waiting: postgres.waiting.count,
         },
         isFenced: state.isFenced,
+        fenceReason: state.isFenced ? openedFence?.fenceReason?.reason : undefined,
         isDatabaseUp: state.isUp,
         areTokenKeysUp: tokenKeys.remote?.isUp,
+        tokenKeysFetchTime: tokenKeys.remote?.fetchTime,
+        certificateExpiry: certificates?.expiry,
         stock: stock?.levels,
       }));
     }
@@ -119,6 +125,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
       await prepareDatabase(postgres, config, logger, stop);
       return Fence.open({ db: postgres.db, folder: config.fenceDir, poolSize: config.poolSize, log: logger });
     });
+    openedFence = fence;
     await startup.until(async () => tokenKeys.remote?.fetch());
 
     const { fetchGraceSeconds, stockLimit, batching } = config;

@@ -3,19 +3,23 @@ import { countMissing } from './count-missing';
 import { type DatabaseState, readDatabaseState, readIncarnation } from './database-state';
 import { NO_COIN, type RingRecords, type WatermarkRecord } from './ring-file';
 
+/** The names of the reasons, in the order of the runbook. */
+export const FENCE_REASONS = [
+  'WATERMARK_NOT_REACHED',
+  'UNKNOWN_ACTIVATION',
+  'OTHER_CLUSTER',
+  'OTHER_DATABASE',
+  'OTHER_EPOCH',
+  'WATERMARK_UNUSABLE',
+  'NO_WATERMARK',
+] as const;
+
 /**
  * The reason for which a database must not hand out coins: a name for programs, and a sentence
  * about the database for operators.
  */
 export interface FenceReason {
-  readonly reason:
-    | 'WATERMARK_NOT_REACHED'
-    | 'UNKNOWN_ACTIVATION'
-    | 'OTHER_EPOCH'
-    | 'OTHER_CLUSTER'
-    | 'NO_WATERMARK'
-    | 'OTHER_DATABASE'
-    | 'WATERMARK_UNUSABLE';
+  readonly reason: (typeof FENCE_REASONS)[number];
   readonly sentence: string;
 }
 

@@ -43,6 +43,8 @@ export interface RemoteKeys {
   fetch(): Promise<void>;
   /** True if the latest fetch succeeded. */
   readonly isUp: boolean;
+  /** The time of the latest successful fetch; undefined if there was none. */
+  readonly fetchTime: Date | undefined;
   /** Stops to fetch the keys regularly. */
   close(): void;
 }
@@ -177,7 +179,7 @@ class FetchedKeys implements RemoteKeys {
   #onFetched: () => void = () => {};
   #fetching: Promise<void> | undefined;
   #failure: unknown;
-  #hasFetched = false;
+  #fetchTime: Date | undefined;
   /** The time before which an unknown key does not cause a fetch, in milliseconds of performance.now(). */
   #coolsDownUntil = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -189,12 +191,16 @@ class FetchedKeys implements RemoteKeys {
   }
 
   get isUp(): boolean {
-    return this.#hasFetched && !this.#failure;
+    return this.hasFetched && !this.#failure;
+  }
+
+  get fetchTime(): Date | undefined {
+    return this.#fetchTime;
   }
 
   /** True if a fetch has succeeded since the start. */
   get hasFetched(): boolean {
-    return this.#hasFetched;
+    return this.#fetchTime !== undefined;
   }
 
   /** Calls `listener` after each successful fetch. */
@@ -242,11 +248,11 @@ class FetchedKeys implements RemoteKeys {
     else {
       if (this.#failure) log.info({ url }, 'the token keys can be fetched again');
       this.#onFetched();
-      this.#hasFetched = true;
+      this.#fetchTime = new Date();
     }
     this.#fetching = undefined;
     this.#failure = failure;
-    this.#coolsDownUntil = performance.now() + (this.#hasFetched ? cooldownMs : FIRST_FETCH_PAUSE_MS);
+    this.#coolsDownUntil = performance.now() + (this.hasFetched ? cooldownMs : FIRST_FETCH_PAUSE_MS);
     clearTimeout(this.#timer);
     if (this.#isClosed) return;
     this.#timer = setTimeout(() => void this.#fetch(), failure ? cooldownMs : refreshMs).unref();

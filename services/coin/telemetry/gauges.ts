@@ -1,10 +1,29 @@
 import type { Meter } from '@opentelemetry/api';
 
-/** Stock and table sizes of the whole database. */
+/** Stock and table sizes of the whole database, and its version. */
 export interface StockLevels {
   /** Coins in stock by name of their category. */
   readonly coins: ReadonlyMap<string, number>;
   readonly tables: readonly { readonly name: string; readonly rows: number; readonly bytes: number }[];
+  /**
+   * The share of users who have no coin of a category in stock, by name of the category; 0 to 1. Counts
+   * users who published coins of it. An empty map if it could not be estimated.
+   */
+  readonly emptyRatios: ReadonlyMap<string, number>;
+  /** The version of PostgreSQL, such as 18.4. */
+  readonly postgresVersion: string;
+}
+
+/** Values that stay the same while the process runs. */
+export interface BuildInfo {
+  /** The version of this package. */
+  readonly version: string;
+  /** The Git commit that was built; null if the build did not know it. */
+  readonly commit: string | null;
+  /** The version of Node. */
+  readonly node: string;
+  /** The names of all reasons for which the fence may be up. */
+  readonly fenceReasons: readonly string[];
 }
 
 /** Current values of the observable gauges. */
@@ -21,17 +40,25 @@ export interface GaugeValues {
     readonly waiting: number;
   };
   readonly isFenced: boolean;
+  /** The reason for which the fence is up; undefined while it is not. */
+  readonly fenceReason: string | undefined;
   readonly isDatabaseUp: boolean;
   /** undefined if the token keys are not fetched from a URL. */
   readonly areTokenKeysUp: boolean | undefined;
+  /** Time of the latest successful fetch of the token keys; undefined if there was none, or they have no URL. */
+  readonly tokenKeysFetchTime: Date | undefined;
+  /** End of validity of the TLS certificate in use; undefined without TLS. */
+  readonly certificateExpiry: Date | undefined;
   /** undefined if the stock was not read yet, or could not be read. */
   readonly stock: StockLevels | undefined;
 }
 
 const POOL = { 'db.client.connection.pool.name': 'coin' };
 
+const inSeconds = (time: Date) => time.getTime() / 1000;
+
 /** Registers the gauges. `read` is called at each export. */
-export function registerGauges(meter: Meter, read: () => GaugeValues): void {
+export function registerGauges(meter: Meter, build: BuildInfo, read: () => GaugeValues): void {
   const gauge = (name: string, description: string, unit?: string) =>
     meter.createObservableGauge(name, { description, ...(unit && { unit }) });
   const calls = gauge('aqm.calls.active', 'Calls in flight');
@@ -48,6 +75,26 @@ export function registerGauges(meter: Meter, read: () => GaugeValues): void {
   const tokenKeysUp = gauge(
     'aqm.token_keys.up',
     '1 if the latest fetch of the token keys (AQM_TOKEN_JWKS_URL) succeeded',
+  );
+  const fenceReason = gauge('aqm.fence.reason', '1 for the reason for which the fence is up, 0 for all others');
+  const tokenKeysSuccess = gauge(
+    'aqm.token_keys.last_success',
+    'Time of the latest successful fetch of the token keys, in seconds since 1970',
+    's',
+  );
+  const certificateExpiry = gauge(
+    'aqm.certificate.expiry',
+    'End of validity of the TLS certificate in use, in seconds since 1970',
+    's',
+  );
+  const buildInfo = gauge(
+    'aqm.build.info',
+    '1; the labels are the version and commit of the service, and the version of Node',
+  );
+  const databaseInfo = gauge('aqm.database.info', '1; the label is the version of PostgreSQL');
+  const emptyRatio = gauge(
+    'aqm.stock.empty_ratio',
+    'Share of users who published coins of a category and have none left in stock; an estimate from a sample of users',
   );
   const stock = gauge(
     'aqm.stock.coins',
@@ -75,9 +122,21 @@ export function registerGauges(meter: Meter, read: () => GaugeValues): void {
       result.observe(poolWaiting, values.pool.waiting, POOL);
       result.observe(fenced, values.isFenced ? 1 : 0);
       result.observe(databaseUp, values.isDatabaseUp ? 1 : 0);
+      for (const reason of build.fenceReasons)
+        result.observe(fenceReason, reason === values.fenceReason ? 1 : 0, { 'aqm.reason': reason });
       if (values.areTokenKeysUp !== undefined) result.observe(tokenKeysUp, values.areTokenKeysUp ? 1 : 0);
+      if (values.tokenKeysFetchTime) result.observe(tokenKeysSuccess, inSeconds(values.tokenKeysFetchTime));
+      if (values.certificateExpiry) result.observe(certificateExpiry, inSeconds(values.certificateExpiry));
+      result.observe(buildInfo, 1, {
+        version: build.version,
+        commit: build.commit ?? 'unknown',
+        node_version: build.node,
+      });
+      if (values.stock) result.observe(databaseInfo, 1, { postgres_version: values.stock.postgresVersion });
       for (const [name, coins] of values.stock?.coins ?? [])
         result.observe(stock, coins, { 'aqm.coin_category': name });
+      for (const [name, ratio] of values.stock?.emptyRatios ?? [])
+        result.observe(emptyRatio, ratio, { 'aqm.coin_category': name });
       for (const table of values.stock?.tables ?? []) {
         result.observe(rows, table.rows, { 'aqm.table': table.name });
         result.observe(size, table.bytes, { 'aqm.table': table.name });
@@ -98,7 +157,13 @@ export function registerGauges(meter: Meter, read: () => GaugeValues): void {
       poolWaiting,
       fenced,
       databaseUp,
+      fenceReason,
       tokenKeysUp,
+      tokenKeysSuccess,
+      certificateExpiry,
+      buildInfo,
+      databaseInfo,
+      emptyRatio,
       stock,
       rows,
       size,

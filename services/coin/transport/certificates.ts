@@ -42,6 +42,11 @@ export class Certificates {
     return this.#loaded;
   }
 
+  /** The end of validity of the server's certificate. */
+  get expiry(): Date {
+    return new Date(new X509Certificate(this.#loaded.cert).validTo);
+  }
+
   /** True if clients must present a certificate (mutual TLS). */
   get isMutual(): boolean {
     return this.#files.clientCa !== undefined;

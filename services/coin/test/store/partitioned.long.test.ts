@@ -17,6 +17,7 @@ import { readDatabaseState } from '../../fence/database-state';
 import { resolveFence } from '../../fence/resolve';
 import type { BatchingRules, CoinFetch, FetchAnswer } from '../../store/claim/fetch-coins';
 import { countOnReplica } from '../../store/count-on-replica';
+import { readEmptyRatios } from '../../store/empty-ratios';
 import { exportUser } from '../../store/export-user';
 import { clearRetired } from '../../store/housekeeping/clear-retired';
 import { readStockLevels } from '../../store/stock-levels';
@@ -355,6 +356,16 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     work: async () => {
       const { coins } = await readStockLevels(service.database.db, ['GOLD', 'SILVER', 'BRONZE']);
       expect([...coins.values()]).toEqual([90, 90, 90]);
+    },
+  },
+  {
+    does: 'estimating the share of users without stock',
+    files: ['store/empty-ratios'],
+    holds: 'AS is_stocked',
+    touches: 'all',
+    work: async () => {
+      const ratios = await readEmptyRatios(service.database.db, ['GOLD', 'SILVER', 'BRONZE']);
+      expect([...ratios.values()]).toEqual([0, 0, 0]);
     },
   },
   {
