@@ -52,6 +52,8 @@ function generate() {
   const wanted = hash.digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   run('buf', ['generate']);
+  // ts-proto also writes the files that are imported only for their options.
+  rmSync(join(root, 'gen/buf'), { recursive: true, force: true });
   writeFileSync(stamp, wanted);
 }
 
