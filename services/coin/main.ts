@@ -1,3 +1,4 @@
+import cluster from 'node:cluster';
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config';
@@ -23,6 +24,7 @@ import { StockSampler } from './store/stock-sampler';
 import { registerGauges } from './telemetry/gauges';
 import { enableMetrics } from './telemetry/metrics';
 import { startTelemetry } from './telemetry/start-telemetry';
+import { requireFreeAddress } from './transport/address';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
@@ -36,6 +38,8 @@ const TOKENS_PER_CONNECTION = 2;
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
   requireDatabase(config, { creates: true });
+  // The primary process did it for its workers.
+  if (!cluster.isWorker) await requireFreeAddress(config.host, config.port);
   const { logger, flush } = openLog(config.logLevel);
   // Node would write them as text among the lines of JSON.
   process.removeAllListeners('warning').on('warning', (warning) => logger.warn({ err: warning }, 'warning of Node'));

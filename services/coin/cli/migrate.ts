@@ -12,6 +12,7 @@ import {
 } from '../database/migrate';
 import type { OpenPostgres } from '../database/open';
 import type { Database } from '../database/pool';
+import { requireServerVersion } from '../database/preflight';
 import { setTimeouts } from '../database/timeouts';
 import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { confirmation, type YesOption, yesOption } from './confirm';
@@ -69,6 +70,7 @@ const PROGRESS: MigrateOptions = { onProgress: (progress) => console.error(sente
 
 const WORK = {
   up: async (db: Database, config: Config, { withLongTimeouts }: OpenPostgres): Promise<Result> => {
+    await requireServerVersion(db);
     const applied = await withLongTimeouts((long) => migrateUp(long, config.migrationsDir, PROGRESS));
     return after(db, config, { applied, lines: applied.map((name) => `applied: ${name}`) });
   },

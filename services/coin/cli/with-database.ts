@@ -21,7 +21,8 @@ export async function withDatabase<T>(
   printDatabase(own);
   requireDatabase(own, { creates: false });
   const config = schema === 'current' ? { ...own, ...LONG_TIMEOUTS } : own;
-  const postgres = await openPostgres(config, createLogger('warn'));
+  // The connection that fails ends the command with a sentence. The embedded PostgreSQL also reports what it repairs.
+  const postgres = await openPostgres(config, createLogger(config.databaseUrl === undefined ? 'warn' : 'error'));
   try {
     if (schema === 'current') await requireSchema(postgres.db, config.migrationsDir);
     return await work(postgres.db, config, postgres);

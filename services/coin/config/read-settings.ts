@@ -36,10 +36,16 @@ export function readSettings(env: NodeJS.ProcessEnv, problems: string[]): Partia
     if (text === undefined) return [key, undefined];
     const value = format.parse(text);
     if (value !== undefined) return [key, value];
-    problems.push(`${name} must ${format.allowed}${format.isSecret ? '' : `; it is "${text}"`}`);
+    problems.push(`${name} must ${format.allowed}${format.isSecret ? kindOf(text) : `; it is "${text}"`}`);
     return undefined;
   });
   return Object.fromEntries(values.filter((entry) => entry !== undefined)) as Partial<SettingValues>;
+}
+
+/** Says which server a URL is of that was given to the wrong setting. Repeats nothing of it. */
+function kindOf(url: string): string {
+  if (/^rediss?:/i.test(url)) return '; it is the URL of a Redis, which belongs in AQM_LIMITS_REDIS_URL';
+  return /^postgres(ql)?:/i.test(url) ? '; it is the URL of a PostgreSQL, which belongs in DATABASE_URL' : '';
 }
 
 /** Explains which AQM_* variables are no settings. A misspelt one would otherwise be ignored without a word. */

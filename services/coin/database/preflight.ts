@@ -87,6 +87,19 @@ function refuseOtherSchema(schema: SchemaState): void {
   }
 }
 
+/** Refuses a PostgreSQL that is too old, before a migration would fail on it. @throws UnusableDatabaseError */
+export async function requireServerVersion(db: Database): Promise<void> {
+  const [found] = await run(
+    db,
+    sql<{ version: number; text: string }>`
+SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS text`,
+  );
+  if (!found || found.version >= MIN_SERVER_VERSION) return;
+  throw new UnusableDatabaseError(
+    `The database is a PostgreSQL ${found.text}, which is too old: 16 or newer is needed. Nothing was changed.`,
+  );
+}
+
 async function checkSettings(db: Database): Promise<void> {
   const [found] = await run(
     db,

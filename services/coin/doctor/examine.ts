@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Config } from '../config';
+import { connectionAdvice } from '../database/connection-advice';
 import { type OpenPostgres, openPostgres } from '../database/open';
 import { isMissing } from '../database-location';
 import { DatabaseUnavailableError } from '../errors';
@@ -45,10 +46,11 @@ async function checkDatabase(config: Config, now: () => Date): Promise<Check[]> 
       await postgres.close();
     }
   } catch (error) {
-    const { message } = error instanceof DatabaseUnavailableError ? (error.cause as Error) : (error as Error);
+    const cause = error instanceof DatabaseUnavailableError ? error.cause : error;
+    const { message } = cause as Error;
     const advice = isEmbedded
       ? `see ${join(config.dataDir, 'postgres/postgresql.log')} and docs/runbook.md, "Embedded PostgreSQL"`
-      : 'check DATABASE_URL, the network, and that PostgreSQL is running';
+      : connectionAdvice(cause);
     return [fail('connection', message, advice)];
   }
 }

@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import type { Logger } from 'pino';
+import { ListenError } from './address';
 import type { Certificates } from './certificates';
 
 export interface ListenerOptions {
@@ -50,12 +51,13 @@ export class Listener {
     return this.#sockets.size;
   }
 
-  /** Starts to accept connections. @returns the port, chosen by the system for port 0 */
+  /** Starts to accept connections. @returns the port, chosen by the system for port 0. @throws ListenError */
   async listen(host: string, port: number): Promise<number> {
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
+      const fail = (error: Error) => reject(new ListenError(`${host}:${port}`, error));
+      this.#server.once('error', fail);
       this.#server.listen({ host: host.replace(/^\[(.*)\]$/, '$1'), port }, () => {
-        this.#server.off('error', reject);
+        this.#server.off('error', fail);
         resolve();
       });
     });

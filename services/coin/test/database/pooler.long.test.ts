@@ -67,7 +67,7 @@ test('a service without AQM_POOLER exits with one sentence instead of running wi
   const { code, stderr } = await runCommand('serve', [], { ...env(), AQM_POOLER: 'none' });
   expect(code).toBe(1);
   expect(stderr.trim().split('\n').at(-1)).toBe(
-    'The database of DATABASE_URL cannot be reached: unsupported startup parameter: statement_timeout',
+    'The database of DATABASE_URL refuses the connection: unsupported startup parameter: statement_timeout. Set AQM_POOLER=transaction and run "aqm migrate timeouts" once, because a pooler such as PgBouncer refuses start-up parameters in this way.',
   );
 });
 
