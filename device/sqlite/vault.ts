@@ -26,13 +26,13 @@ type DeletedKey = Pick<KeyRow, 'key_id' | 'coin_category' | 'created_at' | 'expi
 export type InsertVaultKey = (key: CheckedVaultKey, nowMs: number, trustedMs: number) => boolean;
 
 export function prepareInsertVaultKey(connection: Connection): InsertVaultKey {
+  // A trigger of the schema ignores an id that is stored.
   const insert = connection.prepare<
     [string, string, number, number, Uint8Array, Uint8Array, Uint8Array, string, number]
   >(
     `INSERT INTO vault_key (key_id, coin_category, created_at, expires_at, encryption_iv, auth_tag, encrypted_blob)
      SELECT ?, ?, ?, ?, ?, ?, ?
-     WHERE NOT EXISTS (SELECT 1 FROM vault_tombstone WHERE key_id = ? AND expires_at > ?)
-     ON CONFLICT (key_id) DO NOTHING`,
+     WHERE NOT EXISTS (SELECT 1 FROM vault_tombstone WHERE key_id = ? AND expires_at > ?)`,
   );
   return (key, nowMs, trustedMs) =>
     insert.run(

@@ -103,7 +103,7 @@ describe('a failing SQLite storage', () => {
       await fixture.storage.close();
       const path = String(fixture.childConfig.path);
       const descriptor = openSync(path, 'r+');
-      for (let page = 20; page < statSync(path).size / 4096; page += 1) {
+      for (let page = 30; page < statSync(path).size / 4096; page += 1) {
         writeSync(descriptor, Buffer.from('damage'), 0, 6, page * 4096 + 1000);
       }
       closeSync(descriptor);
@@ -184,11 +184,14 @@ describe('a failing SQLite storage', () => {
       expect(plan(`SELECT count(*) ${coins}`)).toStrictEqual([
         expect.stringContaining('COVERING INDEX inventory_coin_selection'),
       ]);
+      expect(plan(`SELECT * FROM vault_key WHERE key_id = 'k' AND expires_at > 1`)).toStrictEqual([
+        expect.stringMatching(/^SEARCH .* INDEX vault_key_by_id \(key_id=\?\)$/),
+      ]);
       expect(plan(`SELECT count(*) FROM vault_key WHERE coin_category = 'GOLD' AND expires_at > 1`)).toStrictEqual([
-        expect.stringContaining('COVERING INDEX vault_key_by_category'),
+        expect.stringContaining('COVERING INDEX vault_key_by_id'),
       ]);
       expect(plan('SELECT key_id FROM vault_key WHERE expires_at <= 1 OR created_at < 1')).toStrictEqual([
-        expect.stringContaining('COVERING INDEX vault_key_by_category'),
+        expect.stringContaining('COVERING INDEX vault_key_by_id'),
       ]);
       database.close();
     }));

@@ -26,6 +26,7 @@ async function main(folder: string, schema: string): Promise<void> {
   const storage = await openDeviceStorage(checkConfig(config));
   await fill(storage, clock);
   await storage.close();
+  rmSync(`${path}-reserve`);
   writeFileSync(join(folder, `schema-${schema}.json`), `${JSON.stringify(await digestsOf(config), null, 2)}\n`);
 }
 
