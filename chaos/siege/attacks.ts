@@ -15,7 +15,8 @@ export type AttackName = (typeof ATTACK_NAMES)[number];
 export const ATTACKS: Readonly<Record<AttackName, Attack>> = {
   reflection: {
     what: 'a stream of reflection requests that does not read the responses, and one that does',
-    metric: /^rpc_server_call_duration_count\{.*"_OTHER".*"RESOURCE_EXHAUSTED"/,
+    metric: /^aqm_limits_hit_total\{.*"reflection"/,
+    log: /rate limit exceeded/,
   },
   streams: {
     what: '16 connections full of Health/Watch and of requests that never end',

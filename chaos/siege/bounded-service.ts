@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AQM, type ReadyProcess, startProcess } from '../../testkit/service-process';
+import { procFile } from './processor-use';
 
 /** The largest memory of the service, in MiB. */
 export const MEMORY_MIB = 512;
@@ -13,8 +14,6 @@ export interface BoundedService extends ReadyProcess {
   readonly bound: string;
   /** Resident memory, in MiB; 0 if the process has ended. */
   residentMiB(): number;
-  /** Processor time since the start, in milliseconds; 0 if the process has ended. */
-  processorMs(): number;
   stop(): Promise<number | null>;
 }
 
@@ -37,29 +36,13 @@ export async function startBounded(env: NodeJS.ProcessEnv): Promise<BoundedServi
   return {
     ...ready,
     bound: group ? `a cgroup of ${MEMORY_MIB} MiB` : `a heap of ${HEAP_MIB} MiB`,
-    residentMiB: () => Number(/VmRSS:\s+(\d+) kB/.exec(procFile(ready, 'status'))?.[1] ?? 0) / 1024,
-    processorMs: () => {
-      // The fields after the name of the program, which may contain spaces; times in hundredths of a second.
-      const fields = procFile(ready, 'stat')
-        .replace(/^.*\) /, '')
-        .split(' ');
-      return 10 * (Number(fields[11] ?? 0) + Number(fields[12] ?? 0));
-    },
+    residentMiB: () => Number(/VmRSS:\s+(\d+) kB/.exec(procFile(ready.child.pid, 'status'))?.[1] ?? 0) / 1024,
     stop: async () => {
       const code = await ready.end('SIGTERM');
       group?.remove();
       return code;
     },
   };
-}
-
-/** Returns the text of a file about the process in /proc; '' if the process has ended. */
-function procFile({ child }: ReadyProcess, name: string): string {
-  try {
-    return readFileSync(`/proc/${child.pid}/${name}`, 'utf8');
-  } catch {
-    return '';
-  }
 }
 
 /** Creates a memory cgroup, version 2 or 1. Returns undefined where that is not allowed. */

@@ -6,9 +6,10 @@ import { Siege } from './siege';
 const USAGE = `Usage: npm run siege [-- --only NAME,…] [--connections 10000] [--seconds 20] [--success 0.99] [--slowdown 2]
 
   Attacks a service with its default limits and 512 MiB of memory (a cgroup if one can be made, else a
-  heap limit), while honest users call it. For each attack: honest users call alone, during the
-  attack, and alone again. Exit code 1: fewer than 99 % of their calls succeeded during the attack, their p99 was more than
-  twice that at rest, the process ended, or the attack is not visible in the log and the metrics.
+  heap limit), while honest users call it. For each attack: honest users call alone, during the attack, beside a process
+  that uses as much processor time as the attacker did and sends nothing, and alone again. Exit code 1: fewer than 99 % of
+  their calls succeeded during the attack, their p99 was more than twice that of the slower one of the two rests, the
+  process ended, or the attack is not visible in the log and the metrics.
   The first part, idle, is a soak test of connections. Exit code 1 there: one was lost or takes more than
   64 KiB, or a call failed. Exit code 2: the run could not start.
 
@@ -17,7 +18,8 @@ const USAGE = `Usage: npm run siege [-- --only NAME,…] [--connections 10000] [
 ${ATTACK_NAMES.map((name) => `                 ${name.padEnd(16)}${ATTACKS[name].what}`).join('\n')}
   --connections  number of idle connections (default 10000); the service needs as many file
                  descriptors (ulimit -n)
-  --seconds      duration of each attack, and of the two rests together (default 20)
+  --seconds      duration of each attack, of the rests before and after together, and of the rest beside a load
+                 (default 20)
   --success      the smallest accepted part of the honest calls that succeed during an attack (default
                  0.99)
   --slowdown     the largest accepted ratio of the p99 during an attack to that at rest (default 2)`;

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -10,7 +10,9 @@ import { freePorts } from '../../testkit/free-port';
 import { ManagedPostgres } from '../service/managed-postgres';
 import { ATTACKS, type AttackName } from './attacks';
 import { type BoundedService, startBounded } from './bounded-service';
-import { type Honest, HonestUsers } from './honest-users';
+import { HonestUsers } from './honest-users';
+import { whileMeasured } from './processor-use';
+import { type Accepted, describe, judge, type Measured } from './report';
 
 /** Calls before the first measurement, in milliseconds: the code is compiled, the connections are open. */
 const WARM_UP_MS = 3000;
@@ -19,14 +21,6 @@ const BEGIN_MS = 500;
 /** The longest time from the measurement until an operator can see the attack, in milliseconds. */
 const VISIBLE_MS = 30_000;
 const POLL_MS = 250;
-
-/** The limits that are accepted during an attack. */
-export interface Accepted {
-  /** The smallest part of the honest calls that succeed. */
-  readonly success: number;
-  /** The largest ratio of their p99 to that at rest. */
-  readonly slowdown: number;
-}
 
 /** A PostgreSQL for services that are attacked, one after the other. */
 export class Siege {
@@ -49,8 +43,9 @@ export class Siege {
   }
 
   /**
-   * Attacks a new service, and measures honest calls before, during and after.
-   * @param ms duration of the attack, and of both rests together, in milliseconds
+   * Attacks a new service, and measures honest calls before, during and after, and beside a process that uses the
+   * processor as the attacker did and sends nothing.
+   * @param ms duration of the attack, of both rests together, and of that rest beside a load, in milliseconds
    * @returns what was wrong
    */
   async withstand(name: AttackName, ms: number, accepted: Accepted): Promise<string[]> {
@@ -69,36 +64,37 @@ export class Siege {
     try {
       const issue = (userId: string) => this.#token(userId);
       const honest = await HonestUsers.arrive(service.address, issue);
+      const during = (time: number) => whileMeasured(service.child.pid, () => honest.call(time));
       await honest.call(WARM_UP_MS);
-      const idleMs = service.processorMs();
-      const idleStart = performance.now();
-      const before = await honest.call(ms / 2);
-      const restBusy = (service.processorMs() - idleMs) / (performance.now() - idleStart);
-      const metricsBefore = await scrape(port);
-      const logBefore = service.log().length;
+      const before = await during(ms / 2);
+      const [metrics, logged] = [await scrape(port), service.log().length];
       const attacker = await this.#attack(name, service.address);
       await setTimeout(BEGIN_MS);
-      const processorMs = service.processorMs();
-      const start = performance.now();
-      const during = await honest.call(ms);
-      const busy = (service.processorMs() - processorMs) / (performance.now() - start);
+      const standIn = await StandIn.observe(attacker.pid);
+      const { result: attack, busy } = await whileMeasured(attacker.pid, () => during(ms));
+      await standIn.endRecord();
       // The attack goes on until an operator sees it.
       const { metric, log } = ATTACKS[name];
-      if (!(await comesTrue(() => hasGrown(port, metric, metricsBefore)))) findings.push('no metric shows the attack');
-      if (log && !(await comesTrue(async () => log.test(service.log().slice(logBefore))))) {
+      if (!(await comesTrue(() => hasGrown(port, metric, metrics)))) findings.push('no metric shows the attack');
+      if (log && !(await comesTrue(async () => log.test(service.log().slice(logged))))) {
         findings.push('no line of the log shows the attack');
       }
-      attacker.kill('SIGKILL');
       if (attacker.exitCode !== null) findings.push('the attacker ended by itself');
+      attacker.kill('SIGKILL');
+      standIn.replay();
+      const loaded = await whileMeasured(standIn.pid, () => honest.call(ms));
+      standIn.end();
       const after = await honest.call(ms / 2);
       honest.leave();
       watch.abort();
-      const rest = p99([...before.durations, ...after.durations]);
-      print(describe(name, rest, during));
-      print(
-        `${' '.repeat(11)}the service used ${(100 * busy).toFixed(0)} % of a core, at rest ${(100 * restBusy).toFixed(0)} %, and at most ${(await memory).toFixed(0)} MiB in ${service.bound}`,
-      );
-      findings.push(...judge(rest, during, accepted));
+      const measured: Measured = {
+        rest: { calls: [before.result, after], service: before.busy },
+        attack: { calls: attack.result, service: attack.busy, attacker: busy },
+        loaded: { calls: loaded.result, standIn: loaded.busy },
+      };
+      print(describe(name, measured));
+      print(`${' '.repeat(11)}the service used at most ${(await memory).toFixed(0)} MiB in ${service.bound}`);
+      findings.push(...judge(measured, accepted));
     } catch (error) {
       findings.push(String(error));
     } finally {
@@ -124,29 +120,39 @@ export class Siege {
   }
 }
 
-function judge(restMs: number, { calls, failures, durations }: Honest, { success, slowdown }: Accepted): string[] {
-  const findings: string[] = [];
-  if (durations.length < success * calls) {
-    const reasons = [...Map.groupBy(failures, (reason) => reason)].map(([reason, each]) => `${each.length} ${reason}`);
-    findings.push(`${durations.length} of ${calls} honest calls succeeded; ${reasons.join(', ')}`);
-  }
-  const attackMs = p99(durations);
-  if (!(attackMs <= slowdown * restMs)) {
-    findings.push(`the p99 of honest calls was ${attackMs.toFixed(1)} ms, at rest ${restMs.toFixed(1)} ms`);
-  }
-  return findings;
-}
+/** A process that takes as much processor time as the attacker did; see stand-in.ts. */
+class StandIn {
+  readonly #child: ChildProcess;
 
-function describe(name: AttackName, restMs: number, { calls, durations }: Honest): string {
-  const attackMs = p99(durations);
-  const ratio = (attackMs / restMs).toFixed(2);
-  return `${name.padEnd(10)} honest calls ${durations.length} of ${calls}, p99 ${attackMs.toFixed(1)} ms, at rest ${restMs.toFixed(1)} ms (${ratio})`;
-}
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+  }
 
-/** Returns the 99th percentile; infinity if there is nothing. */
-function p99(durations: readonly number[]): number {
-  const sorted = [...durations].sort((a, b) => a - b);
-  return sorted[Math.ceil(0.99 * sorted.length) - 1] ?? Number.POSITIVE_INFINITY;
+  /** Starts one that records how much another process uses. */
+  static async observe(pid: number | undefined): Promise<StandIn> {
+    const child = fork(join(__dirname, 'stand-in.js'), [String(pid)]);
+    process.once('exit', () => child.kill('SIGKILL'));
+    await once(child, 'message');
+    return new StandIn(child);
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  async endRecord(): Promise<void> {
+    this.#child.send('end');
+    await once(this.#child, 'message');
+  }
+
+  /** Begins to use as much as was recorded. */
+  replay(): void {
+    this.#child.send('replay');
+  }
+
+  end(): void {
+    this.#child.kill('SIGKILL');
+  }
 }
 
 async function peakMemory(service: BoundedService, signal: AbortSignal): Promise<number> {
