@@ -29,13 +29,14 @@ export class BoundedReader extends BinaryReader {
 const FIXED_SIZE: Readonly<Record<number, number>> = { [WireType.Bit64]: 8, [WireType.Bit32]: 4 };
 
 /**
- * Counts the occurrences of one field at the top level of a message, without decoding it: 8 ms for half a million. Stops
- * at a group, which no message of the contract has, and at the first bytes that are no message.
+ * Counts the occurrences of one field at the top level of a message, without decoding it. Stops when there are more than
+ * `max`, since counting half a million takes 8 ms; after MAX_READS fields, where BoundedReader stops too; at a group, which
+ * no message of the contract has; and at the first bytes that are no message.
  */
-export function countField(bytes: Uint8Array, field: number): number {
+export function countField(bytes: Uint8Array, field: number, max: number): number {
   const reader = new BinaryReader(bytes);
   let count = 0;
-  while (reader.pos < reader.len) {
+  for (let fields = 0; fields < MAX_READS && count <= max && reader.pos < reader.len; fields += 1) {
     const tag = reader.uint32();
     if (tag >>> 3 === field) count += 1;
     // BinaryReader.skip would allocate a view of what it skips.

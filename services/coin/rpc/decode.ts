@@ -1,8 +1,7 @@
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { LIMITS } from '../coin';
-import { DomainError, MessageTooLargeError, UndecodableMessageError } from '../errors';
+import { DomainError, InvalidFieldError, MessageTooLargeError, UndecodableMessageError } from '../errors';
 import { BoundedReader, countField } from './bounded-reader';
-import { Violations } from './violations';
 
 /**
  * Size of the largest request that is accepted, in bytes. An upload of 100 GOLD coins has about 370
@@ -58,7 +57,6 @@ export function withCheckedDecoding<Definition extends ServiceDefinition>(servic
 
 /** @throws InvalidFieldError if the list is too long, RangeError if the bytes are no message */
 function checkList(bytes: Buffer, { field, name, min, max }: RequestList): void {
-  const violations = new Violations();
-  violations.listSize(name, Math.max(min, countField(bytes, field)), max, min);
-  violations.throwIfAny();
+  if (countField(bytes, field, max) <= max) return;
+  throw new InvalidFieldError([{ field: name, description: `must hold ${min} to ${max} elements; it holds more` }]);
 }

@@ -18,9 +18,9 @@ function full(...bytes: number[]): Buffer {
 }
 
 test.each([
-  ['UploadCoins', uploadCoins, full(0x0a, 0), 'coins: must hold 1 to 100 elements; it holds 524288'],
-  ['BatchFetchCoins', batchFetchCoins, full(0x0a, 0), 'requests: must hold 1 to 50 elements; it holds 524288'],
-  ['ReconcileCoins', reconcileCoins, full(0x12, 0), 'key_ids: must hold 0 to 1000 elements; it holds 524288'],
+  ['UploadCoins', uploadCoins, full(0x0a, 0), 'coins: must hold 1 to 100 elements; it holds more'],
+  ['BatchFetchCoins', batchFetchCoins, full(0x0a, 0), 'requests: must hold 1 to 50 elements; it holds more'],
+  ['ReconcileCoins', reconcileCoins, full(0x12, 0), 'key_ids: must hold 0 to 1000 elements; it holds more'],
 ])(
   'half a million empty elements of %s are counted and refused, and none is decoded',
   (_name, method, bytes, message) => {
