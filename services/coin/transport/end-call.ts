@@ -1,8 +1,10 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
 import { newCallId } from '../call-id';
-import type { DomainError } from '../errors';
 import type { CallObserver } from '../interceptors/intercept';
-import { factsOf, toStatus, withCallId } from '../rpc/status';
+import { type FailureStatus, factsOf, withCallId } from '../rpc/status';
+
+/** Time for trailers to be sent, in milliseconds. node:http2 does not report when they are, and a reset would overtake them. */
+const TRAILERS_MS = 1000;
 
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants;
 
@@ -15,15 +17,16 @@ export interface EndedCall {
 
 /**
  * Ends a call whose request is incomplete or whose response was not read completely. Sends the
- * error as its status if no response headers were sent yet, else resets the stream.
+ * failure if no response headers were sent yet, else resets the stream. Thousands of calls may end with
+ * the same failure in a second, so it is given as its status, which is encoded once.
  */
-export function endCall({ stream, path, observer }: EndedCall, error: DomainError): void {
+export function endCall({ stream, path, observer }: EndedCall, failure: FailureStatus): void {
   if (stream.closed) return;
   if (stream.headersSent) {
     stream.close(NGHTTP2_CANCEL);
     return;
   }
-  const { code, details, metadata } = toStatus(error);
+  const { code, details, metadata } = failure;
   const callId = newCallId();
   observer(path, callId)({ code, failure: factsOf({ metadata }) });
   stream.respond(
@@ -40,10 +43,10 @@ export function endCall({ stream, path, observer }: EndedCall, error: DomainErro
 }
 
 /** Ends a call that grpc-js has not seen or that makes room for another one, and frees its stream at once. */
-export function refuse(call: EndedCall, error: DomainError): void {
+export function refuse(call: EndedCall, failure: FailureStatus): void {
   const { stream } = call;
   stream.on('error', ignore);
-  endCall(call, error);
+  endCall(call, failure);
   // A status is followed by the reset when the stream is finished, in this turn of the event loop.
   if (stream.rstCode === NGHTTP2_NO_ERROR) stream.once('finish', () => stream.destroy());
   else stream.destroy();
@@ -57,15 +60,29 @@ export function reset(stream: ServerHttp2Stream, code: number): void {
 }
 
 /**
- * Resets a stream that was answered while its client still sends the request. It would stay open
- * until its client ends it, or until the timeout of the call. A listener for its event `finish`.
+ * Resets a stream that was answered while its client still sends the request. It would stay open, and be read, until its
+ * client ends it, or until the timeout of the call. A listener for its event `finish`.
  */
 export function resetWhenAnswered(this: ServerHttp2Stream): void {
-  if (this.readableEnded || this.closed || this.state.remoteClose === 1) return;
   // A response with messages ends with trailers, which are sent after this event, and a reset would
   // overtake them.
   const hasTrailers = this.sentHeaders?.['grpc-status'] === undefined && this.sentHeaders?.[':status'] === 200;
-  if (!hasTrailers) this.close(NGHTTP2_NO_ERROR);
+  if (!hasTrailers) endRequest(this);
+}
+
+/**
+ * Does the same for a response with messages, which ends with trailers: its request is not read any further, and the stream
+ * is reset when the trailers have been sent. A listener for its event `wantTrailers`, before that of grpc-js, which sends
+ * the trailers and then reads and ignores the rest of the request.
+ */
+export function resetAfterTrailers(this: ServerHttp2Stream): void {
+  if (this.readableEnded) return;
+  setImmediate(() => this.pause());
+  setTimeout(endRequest, TRAILERS_MS, this).unref();
+}
+
+function endRequest(stream: ServerHttp2Stream): void {
+  if (!stream.readableEnded && !stream.closed && stream.state.remoteClose !== 1) stream.close(NGHTTP2_NO_ERROR);
 }
 
 function ignore(): void {}

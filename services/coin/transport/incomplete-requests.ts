@@ -1,5 +1,6 @@
 import { OverloadedError } from '../errors';
 import { LinkedList, type ListNode } from '../linked-list';
+import { toStatus } from '../rpc/status';
 import { type EndedCall, endCall } from './end-call';
 
 /**
@@ -8,6 +9,8 @@ import { type EndedCall, endCall } from './end-call';
  * peer cannot get the requests of others refused.
  */
 const MAX_INCOMPLETE_BYTES = 64 * 1024 * 1024;
+
+const OVERLOADED = toStatus(new OverloadedError());
 
 /** The incomplete requests of one connection. */
 export class Receiving {
@@ -67,7 +70,7 @@ export class IncompleteRequests {
     const { calls } = largest(this.#receiving, ({ bytes }) => bytes);
     const call = largest(calls, ({ bytes }) => bytes);
     this.release(call);
-    endCall(call, new OverloadedError());
+    endCall(call, OVERLOADED);
   }
 }
 

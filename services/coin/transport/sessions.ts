@@ -1,12 +1,13 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
-import { DeadlineExceededError, type DomainError, OverloadedError, ShuttingDownError } from '../errors';
+import { DeadlineExceededError, OverloadedError, ShuttingDownError } from '../errors';
 import type { CallObserver } from '../interceptors/intercept';
 import type { ListNode } from '../linked-list';
+import { toStatus } from '../rpc/status';
 import { count } from '../telemetry/metrics';
 import { CALL_KINDS, type CallKind, checkTimeout, kindOf, WATCH } from './call-headers';
-import { endCall, refuse, reset, resetWhenAnswered } from './end-call';
+import { endCall, refuse, reset, resetAfterTrailers, resetWhenAnswered } from './end-call';
 import { checkCompression, http2ServersOf, silenceHeaderErrors, skipClosedStreams } from './grpc-js';
 import { IncompleteRequests, type ReceivedCall, Receiving } from './incomplete-requests';
 import { networkOf } from './listener';
@@ -45,9 +46,7 @@ const HEALTH_PLACES = 256;
  * with health checking has one for each service that it uses.
  */
 const MAX_STREAMS_PER_CONNECTION = 8;
-/**
- * Time for which a connection is not read when many of its calls got no place, in milliseconds, from the first of them.
- */
+/** Time for which a connection is not read when many of its calls got no place, in milliseconds; see RefusalPause. */
 const PAUSE_MS = 1000;
 /** Time that health watches and reflection streams have to end by themselves when the server stops, in milliseconds. */
 const END_GRACE_MS = 1000;
@@ -67,6 +66,10 @@ const COMPRESSED_BYTES = 2 * 1024 * 1024;
 
 /** Size of the prefix of a gRPC message: compression flag (1 byte) and message length (4 bytes). */
 const MESSAGE_PREFIX_BYTES = 5;
+
+const OVERLOADED = toStatus(new OverloadedError());
+const DEADLINE_EXCEEDED = toStatus(new DeadlineExceededError());
+const SHUTTING_DOWN = toStatus(new ShuttingDownError());
 
 const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_REFUSED_STREAM } = constants;
 
@@ -106,7 +109,7 @@ export class Sessions {
   constructor(server: Server, options: SessionsOptions) {
     this.#options = options;
     const { maxStreams: maxConcurrentStreams, maxHeaderBytes: maxHeaderListSize, maxOpen, callTimeoutMs } = options;
-    this.#timeouts = new SharedTimeout(callTimeoutMs, (call) => endCall(call, new DeadlineExceededError()));
+    this.#timeouts = new SharedTimeout(callTimeoutMs, (call) => endCall(call, DEADLINE_EXCEEDED));
     const places = (max: number, isAlwaysOpen: boolean) =>
       new Places<OpenCall>({ max, isAlwaysOpen, mayEnd, end: (call) => this.#makeRoom(call) });
     this.#places = {
@@ -136,7 +139,7 @@ export class Sessions {
 
   #endAll(kinds: readonly CallKind[], accepts: (call: OpenCall) => boolean): void {
     const calls = kinds.flatMap((kind) => this.#places[kind].holders.flatMap((holder) => [...holder.calls]));
-    for (const call of calls.filter(accepts)) endCall(call, new ShuttingDownError());
+    for (const call of calls.filter(accepts)) endCall(call, SHUTTING_DOWN);
   }
 
   #watch(session: ServerHttp2Session): void {
@@ -158,7 +161,7 @@ export class Sessions {
     const connection: Connection = {
       network: networkOf(session.socket?.remoteAddress ?? ''),
       receiving: new Receiving(),
-      pause: new RefusalPause(session, PAUSE_MS),
+      pause: new RefusalPause(session, { pauseMs: PAUSE_MS, maxStreams: this.#options.maxStreams }),
       holders: { call: undefined, stream: undefined, health: undefined },
     };
     // Before the listener of node:http2, which passes the stream to grpc-js.
@@ -182,11 +185,16 @@ export class Sessions {
     const places = this.#places[kind];
     connection.holders[kind] ??= places.join(connection.network);
     const holder = connection.holders[kind];
-    const error = checkTimeout(headers) ?? checkShare(kind, holder);
+    const error = checkTimeout(headers);
     if (error) {
-      if (error instanceof OverloadedError) this.#report.refused(kind);
-      else count.refused(error.reason);
-      refuse({ stream, path, observer }, error);
+      count.refused(error.reason);
+      refuse({ stream, path, observer }, toStatus(error));
+      connection.pause.count();
+      return;
+    }
+    if (kind === 'stream' && holder.calls.size >= MAX_STREAMS_PER_CONNECTION) {
+      this.#report.refused(kind);
+      refuse({ stream, path, observer }, OVERLOADED);
       connection.pause.count();
       return;
     }
@@ -226,6 +234,8 @@ export class Sessions {
       if (!isCompressed) this.#incomplete.release(call);
     });
     stream.on('finish', resetWhenAnswered);
+    // Only these are answered with messages before their request has ended.
+    if (kind === 'stream') stream.on('wantTrailers', resetAfterTrailers);
     // Emitted once per stream; `once` would allocate one more function.
     stream.on('close', () => {
       if (call.timeoutNode) this.#timeouts.remove(call.timeoutNode);
@@ -244,7 +254,7 @@ export class Sessions {
   #makeRoom(call: OpenCall): void {
     this.#release(call);
     this.#report.ended(call.kind);
-    refuse(call, new OverloadedError());
+    refuse(call, OVERLOADED);
     call.pause.count();
   }
 }
@@ -252,11 +262,6 @@ export class Sessions {
 /** Returns true if ending the call loses no work: its request is incomplete, or it is answered. */
 function mayEnd({ isComplete, stream }: OpenCall): boolean {
   return !isComplete || stream.headersSent;
-}
-
-/** Returns the error of a call for which its connection has no place; undefined if it has one. */
-function checkShare(kind: CallKind, { calls }: Holder<OpenCall>): DomainError | undefined {
-  return kind === 'stream' && calls.size >= MAX_STREAMS_PER_CONNECTION ? new OverloadedError() : undefined;
 }
 
 /** Returns true if the first chunk of a request contains its whole message. */

@@ -4,7 +4,15 @@ import { LinkedList, type ListNode } from '../linked-list';
 export interface Timed<T> {
   readonly value: T;
   readonly since: number;
+  /** True once the function was called for it. */
+  isReported: boolean;
 }
+
+/**
+ * Maximum number of entries for which the function is called in one turn of the event loop: thousands of calls that began
+ * together end together.
+ */
+const MAX_PER_TURN = 64;
 
 /**
  * Calls a function for each entry that lasts longer than a fixed time. One timer serves all
@@ -23,7 +31,7 @@ export class SharedTimeout<T> {
 
   add(value: T): ListNode<Timed<T>> {
     this.#timer ??= this.#checkAfter(this.#ms);
-    return this.#entries.add({ value, since: performance.now() });
+    return this.#entries.add({ value, since: performance.now(), isReported: false });
   }
 
   remove(node: ListNode<Timed<T>>): void {
@@ -34,13 +42,15 @@ export class SharedTimeout<T> {
   #check(): void {
     this.#timer = undefined;
     const timedOut: T[] = [];
-    for (const { value, since } of this.#entries) {
-      const leftMs = since + this.#ms - performance.now();
+    for (const entry of this.#entries) {
+      if (entry.isReported) continue;
+      const leftMs = timedOut.length < MAX_PER_TURN ? entry.since + this.#ms - performance.now() : 1;
       if (leftMs > 0) {
         this.#timer = this.#checkAfter(leftMs);
         break;
       }
-      timedOut.push(value);
+      entry.isReported = true;
+      timedOut.push(entry.value);
     }
     for (const value of timedOut) this.#onTimeout(value);
   }
