@@ -15,7 +15,7 @@ import { measureCalls } from './interceptors/measure';
 import { SHARE_OF_CALLS } from './limits/call-limits';
 import type { CoinLimits } from './limits/coin-limits';
 import { Health } from './reflection/health';
-import { Reflection } from './reflection/reflection';
+import { type AdmitReflection, Reflection } from './reflection/reflection';
 import { audited } from './rpc/audited';
 import { batchFetchCoins } from './rpc/batch-fetch-coins';
 import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
@@ -82,7 +82,7 @@ export class CoinServer {
   readonly #options: ServerOptions;
   readonly #sessions: Sessions;
   readonly #health = new Health();
-  readonly #reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health']);
+  readonly #reflection: Reflection;
   readonly #calls: CallsInFlight;
   readonly #fetchDelay = new FetchDelay();
   readonly #callLog: CallLog;
@@ -122,6 +122,10 @@ export class CoinServer {
     const { observer } = this.#callLog;
     this.#sessions = new Sessions(this.#server, { ...connections, maxOpen, logger, observer });
     this.#health.addToServer(this.#server);
+    const { calls } = serverOptions.limits;
+    const admit: AdmitReflection | undefined =
+      calls && ((peer) => calls.admitReflection(networkOf(peer.slice(0, peer.lastIndexOf(':')))));
+    this.#reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health'], admit);
     for (const definition of hasReflection ? this.#reflection.definitions() : []) {
       this.#server.addService(definition, this.#reflection.implementation());
     }

@@ -8,7 +8,7 @@ export type LimitName = Parameters<typeof count.limitHit>[0];
 const LOG_MS = 10_000;
 
 /**
- * Counts in the metrics what was refused by a limit, and logs the numbers: a line at the first hit, then at most one
+ * Counts in the metrics what was refused or delayed by a limit, and logs the numbers: a line at the first hit, then at most one
  * every ten seconds. A line names no caller.
  */
 export class LimitHits {
@@ -37,7 +37,7 @@ export class LimitHits {
     const refused = Object.fromEntries(this.#refused);
     this.#log?.warn(
       { refused, ...(this.#network && { network: this.#network }) },
-      'calls refused: rate limit exceeded',
+      'calls refused or delayed: rate limit exceeded',
     );
     this.#refused.clear();
     this.#network = undefined;

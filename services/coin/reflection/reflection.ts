@@ -20,10 +20,21 @@ type Response = NonNullable<ServerReflectionResponse['messageResponse']>;
 type Call = ServerDuplexStream<ServerReflectionRequest | DomainError, Uint8Array>;
 
 /**
+ * Limits the answers to a client, because reflection needs no token.
+ * @param peer address and port of the client
+ * @returns the time after which the next answer may be given, in milliseconds
+ * @throws RateLimitedError
+ */
+export type AdmitReflection = (peer: string) => number;
+
+/**
  * Maximum number of questions in one stream. A client asks for the list of services and then for
  * each of them; the largest answer has 18 KB.
  */
 const MAX_QUESTIONS = 100;
+
+/** The time after which a stream is ended whose client gets too many answers, in milliseconds. */
+const LATE_MS = 5000;
 
 /**
  * Implements gRPC server reflection for our descriptor set, for tools such as grpcurl. It is
@@ -32,21 +43,26 @@ const MAX_QUESTIONS = 100;
  *
  * It needs no token, so an answer must not cost more than its question: answers are serialized
  * once, without the comments of the files, and the next question of a stream is read when its last
- * answer was sent.
+ * answer was sent. Answers beyond a rate wait.
  */
 export class Reflection {
   readonly #registry: FileRegistry;
   readonly #services: string[];
+  readonly #admit: AdmitReflection | undefined;
   /** Serialized answers, by the name of the file that was asked for. */
   readonly #files = new Map<string, Uint8Array>();
   readonly #calls = new Set<Call>();
 
-  /** @param services full names of the services to list */
-  constructor(services: string[]) {
+  /**
+   * @param services full names of the services to list
+   * @param admit undefined: the answers are not limited
+   */
+  constructor(services: string[], admit?: AdmitReflection) {
     const set = fromBinary(FileDescriptorSetSchema, DESCRIPTOR_SET);
     for (const file of set.file) file.sourceCodeInfo = undefined;
     this.#registry = createFileRegistry(set);
     this.#services = services;
+    this.#admit = admit;
   }
 
   /**
@@ -78,6 +94,9 @@ export class Reflection {
     this.#calls.add(call);
     call.on('cancelled', () => this.#calls.delete(call));
     let questions = 0;
+    /** True while an answer waits until it may be given. */
+    let isWaiting = false;
+    let hasEnded = false;
     call.on('data', (request: ServerReflectionRequest | DomainError) => {
       if (call.writableEnded) return;
       questions += 1;
@@ -86,10 +105,32 @@ export class Reflection {
         call.emit('error', toStatus(new RateLimitedError(1000, 'questions in one reflection stream')));
       } else {
         call.pause();
-        call.write(this.#answer(request), () => call.resume());
+        isWaiting = true;
+        this.#whenAdmitted(call, () => {
+          isWaiting = false;
+          call.write(this.#answer(request), () => call.resume());
+          if (hasEnded) call.end();
+        });
       }
     });
-    call.on('end', () => call.end());
+    call.on('end', () => {
+      hasEnded = true;
+      if (!isWaiting) call.end();
+    });
+  }
+
+  /** Answers at once, or later while the client gets too many answers. */
+  #whenAdmitted(call: Call, answer: () => void): void {
+    let waitMs: number;
+    try {
+      waitMs = this.#admit?.(call.getPeer()) ?? 0;
+    } catch (error) {
+      // Refused as late as it would be answered, or the client would ask again at once.
+      setTimeout(() => call.emit('error', toStatus(error)), LATE_MS).unref();
+      return;
+    }
+    if (waitMs === 0) answer();
+    else setTimeout(() => call.writableEnded || call.cancelled || answer(), waitMs).unref();
   }
 
   #answer(request: ServerReflectionRequest): Uint8Array {

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
-import { connect } from 'node:http2';
+import { connect, constants } from 'node:http2';
 import { create, createFileRegistry, fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { type Client, type ClientOptions, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
+import { pino } from 'pino';
 import {
   HealthClient,
   HealthCheckResponse_ServingStatus as ServingStatus,
@@ -15,6 +16,9 @@ import {
 } from '../../../../gen/grpc/reflection/v1/reflection';
 import { call } from '../../../../testkit/call';
 import { startService, type TestService } from '../../../../testkit/service';
+import { readConfig } from '../../config';
+import { CoinLimits } from '../../limits/coin-limits';
+import { MemoryLimits } from '../../limits/memory-limits';
 
 let service: TestService;
 
@@ -210,9 +214,13 @@ describe('reflection', () => {
     expect(stream.writableLength).toBeGreaterThan(0);
     session.settings({ initialWindowSize: 1_000_000 });
     const trailers = once(stream, 'trailers');
+    // The request is not complete, and would be read for as long as its client sends it.
+    const closed = once(stream, 'close');
     const received: Buffer[] = [];
     stream.on('data', (chunk: Buffer) => received.push(chunk));
     expect((await trailers)[0]).toMatchObject({ 'grpc-status': '8' });
+    await closed;
+    expect(stream.rstCode).toBe(constants.NGHTTP2_NO_ERROR);
     session.destroy();
     let answers = 0;
     for (let rest = Buffer.concat(received); rest.length > 0; answers += 1) {
@@ -223,6 +231,31 @@ describe('reflection', () => {
       rest = rest.subarray(end);
     }
     expect(answers).toBe(100);
+  });
+
+  test('a client that asks too much is answered more slowly, and the log names its address', async () => {
+    const lines: string[] = [];
+    const log = pino({}, { write: (line) => lines.push(line) });
+    const limits = [new CoinLimits(new MemoryLimits(), readConfig({}).limits.rates, log)];
+    const limited = await startService({}, { replicas: 1, limits });
+    const reflection = new ServerReflectionClient(limited.address, credentials.createInsecure());
+    // An address gets 100 answers at once.
+    for (const questions of [60, 50]) {
+      const stream = reflection.serverReflectionInfo();
+      let answers = 0;
+      stream.on('data', () => {
+        answers += 1;
+      });
+      for (let asked = 0; asked < questions; asked += 1) {
+        stream.write({ host: '', messageRequest: { $case: 'listServices', value: '' } });
+      }
+      stream.end();
+      await once(stream, 'end');
+      expect(answers).toBe(questions);
+    }
+    expect(lines).toEqual([expect.stringContaining('"refused":{"reflection":1},"network":"127.0.0.1"')]);
+    reflection.close();
+    await limited.stop();
   });
 
   test('is UNIMPLEMENTED where it is switched off', async () => {
