@@ -27,6 +27,7 @@ const attacks: Record<AttackName, () => Promise<unknown>> = {
   reflection: () => inParallel(2, floodReflection),
   streams: () => inParallel(16, holdStreams),
   tokens: () => floodTokens(500),
+  anonymous: () => inParallel(3, floodAnonymous),
   malformed: () => inParallel(4, floodMalformed),
   caller: () => inParallel(3, floodCalls),
 };
@@ -62,7 +63,12 @@ function framed(message: Uint8Array): Buffer {
 }
 
 /** Makes one call and waits for its end, however it ends. */
-async function call(session: ClientHttp2Session, path: string, bearer: string, message: Uint8Array): Promise<void> {
+async function call(
+  session: ClientHttp2Session,
+  path: string,
+  bearer: string | undefined,
+  message: Uint8Array,
+): Promise<void> {
   const stream = request(session, path, bearer);
   stream.resume();
   stream.end(framed(message));
@@ -131,6 +137,12 @@ async function floodTokens(perSecond: number): Promise<never> {
     await setTimeout(5);
     sessions = sessions.map((session) => (session.closed || session.destroyed ? open() : session));
   }
+}
+
+async function floodAnonymous(): Promise<never> {
+  return forEver(256, (session, turn) =>
+    call(session, turn % 2 === 0 ? COUNT : '/aqm/Nothing', undefined, Buffer.alloc(0)),
+  );
 }
 
 async function floodMalformed(): Promise<never> {

@@ -8,7 +8,7 @@ export interface Attack {
   readonly log?: RegExp;
 }
 
-export const ATTACK_NAMES = ['reflection', 'streams', 'tokens', 'malformed', 'caller'] as const;
+export const ATTACK_NAMES = ['reflection', 'streams', 'tokens', 'anonymous', 'malformed', 'caller'] as const;
 export type AttackName = (typeof ATTACK_NAMES)[number];
 
 /** The attacks, each by one address. The program attacker.ts carries them out. */
@@ -26,6 +26,11 @@ export const ATTACKS: Readonly<Record<AttackName, Attack>> = {
   tokens: {
     what: '500 forged tokens a second',
     metric: /^aqm_limits_hit_total\{.*"token"/,
+    log: /rate limit exceeded/,
+  },
+  anonymous: {
+    what: 'calls without a token and of no method on three connections, as fast as they are answered',
+    metric: /^aqm_limits_hit_total\{.*"anonymous"/,
     log: /rate limit exceeded/,
   },
   malformed: {

@@ -11,18 +11,25 @@ import type { Authenticate } from './intercept';
  */
 const GUARDED = '/aqm.';
 
+/** The other methods that exist: health and reflection. */
+const OPEN = new Set([
+  ...['Check', 'Watch', 'List'].map((method) => `/grpc.health.v1.Health/${method}`),
+  ...['v1', 'v1alpha'].map((version) => `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`),
+]);
+
 /** Limits the calls of a caller, and the forged tokens of a network; see CallLimits. */
 export interface AdmissionLimits {
   admit(userId: string): void;
   beginVerification(network: string): Promise<void>;
   endVerification(network: string, isInvalid: boolean): void;
+  admitAnonymous(network: string): boolean;
 }
 
 /**
- * Mean time after which a call over a limit is refused, in milliseconds, while few others wait for their refusal. A client
- * that answers each refusal with the next call is slowed down to as many calls a second as it has streams; refused at
- * once, they would keep the event loop busy. The times differ by half of it either way: the calls of one moment must not
- * all come back in one moment.
+ * Mean time after which a call over a limit is answered, in milliseconds, while few others wait; also one of too many that
+ * have no valid token. A client that answers each refusal with the next call is slowed down to as many calls a second as it
+ * has streams; refused at once, they would keep the event loop busy. The times differ by half of it either way: the calls of
+ * one moment must not all come back in one moment.
  */
 const REFUSAL_DELAY_MS = 1000;
 /** For so many calls that wait for their refusal, the time grows by REFUSAL_DELAY_MS, up to MAX_DELAY_FACTOR times as much. */
@@ -41,14 +48,16 @@ export function authenticate(
   networkOf: (address: string) => string,
 ): Authenticate {
   let waiting = 0;
-  /** Rejects with the error; if it is that of a limit, after a while. */
-  const late = async (error: unknown): Promise<never> => {
-    if (error instanceof RateLimitedError) {
-      const factor = Math.min(MAX_DELAY_FACTOR, 1 + waiting / REFUSALS_PER_DELAY);
-      waiting += 1;
-      await setTimeout(REFUSAL_DELAY_MS * factor * (0.5 + Math.random()), undefined, { ref: false });
-      waiting -= 1;
-    }
+  const wait = async (): Promise<void> => {
+    const factor = Math.min(MAX_DELAY_FACTOR, 1 + waiting / REFUSALS_PER_DELAY);
+    waiting += 1;
+    await setTimeout(REFUSAL_DELAY_MS * factor * (0.5 + Math.random()), undefined, { ref: false });
+    waiting -= 1;
+  };
+  const isAdmitted = (network: string): boolean => limits?.admitAnonymous(network) ?? true;
+  /** Rejects with the error; after a while if a limit is exceeded, or if too many calls of the address have no valid token. */
+  const refuse = async (error: unknown, network: string): Promise<never> => {
+    if (error instanceof RateLimitedError || !(error instanceof TemporaryError || isAdmitted(network))) await wait();
     throw error;
   };
   const admit = (metadata: Metadata, caller: Caller): undefined => {
@@ -56,20 +65,22 @@ export function authenticate(
     return setCaller(metadata, caller);
   };
   return (path, metadata, call) => {
-    if (!path.startsWith(GUARDED)) return undefined;
+    if (OPEN.has(path)) return undefined;
+    const network = () => networkOf(call.getConnectionInfo().remoteAddress ?? '');
+    if (!path.startsWith(GUARDED)) return isAdmitted(network()) ? undefined : wait();
     const token = bearerToken(metadata);
-    if (token === undefined) return Promise.reject(new TokenMissingError());
+    if (token === undefined) return refuse(new TokenMissingError(), network());
     let verifiedFor: string | undefined;
     const caller = verify(token, async () => {
-      const network = networkOf(call.getConnectionInfo().remoteAddress ?? '');
-      await limits?.beginVerification(network);
-      verifiedFor = network;
+      const address = network();
+      await limits?.beginVerification(address);
+      verifiedFor = address;
     });
     if (!(caller instanceof Promise)) {
       try {
         return admit(metadata, caller);
       } catch (error) {
-        return late(error);
+        return refuse(error, network());
       }
     }
     const end = (isInvalid: boolean) => {
@@ -87,7 +98,7 @@ export function authenticate(
           throw error;
         },
       )
-      .catch(late);
+      .catch((error: unknown) => refuse(error, network()));
   };
 }
 

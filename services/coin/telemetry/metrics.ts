@@ -43,7 +43,7 @@ const callsRefused = new Counter('aqm.reason');
 const callsWithoutPlace = new Counter('aqm.kind', OUTCOME);
 callsWithoutPlace.declare(['call', 'stream', 'health'], ['refused', 'ended']);
 const limitsHit = new Counter('aqm.limit');
-limitsHit.declare(['fetch', 'upload', 'reconcile', 'call', 'concurrency', 'token', 'reflection']);
+limitsHit.declare(['fetch', 'upload', 'reconcile', 'call', 'concurrency', 'token', 'anonymous', 'reflection']);
 let logLinesLost = 0;
 /** Time of the last success of each job, in seconds since 1970. */
 const housekeepingSuccess = new Map<Job, number>();
@@ -80,7 +80,7 @@ export const count = {
   },
   retired: (category: CoinCategory, coins: number) => coinsRetired.add(coins, nameOf.get(category) ?? ''),
   removed: (job: Job, coins: number) => coinsRemoved.add(coins, job),
-  limitHit: (limit: 'fetch' | 'upload' | 'reconcile' | 'call' | 'concurrency' | 'token' | 'reflection') =>
+  limitHit: (limit: 'fetch' | 'upload' | 'reconcile' | 'call' | 'concurrency' | 'token' | 'anonymous' | 'reflection') =>
     limitsHit.add(1, limit),
   /** Counts a call that ended with an error of the contract. */
   refused: (reason: string) => callsRefused.add(1, reason),

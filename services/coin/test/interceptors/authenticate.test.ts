@@ -1,5 +1,6 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { Metadata } from '@grpc/grpc-js';
+import { pino } from 'pino';
 import { NO_RULES } from '../../../../testkit/service';
 import { TokenKeysUnavailableError } from '../../errors';
 import { callerOf } from '../../identity/caller';
@@ -19,15 +20,22 @@ let nowMs: number;
 let verified: number;
 let isAvailable: boolean;
 let call: (token: string, remoteAddress?: string) => Promise<string>;
+let callWithout: (path: string, remoteAddress?: string) => undefined | Promise<unknown>;
+/** Lines of the log about limits. */
+let logged: string[];
 beforeEach(() => {
-  [nowMs, verified, isAvailable] = [1000, 0, true];
+  [nowMs, verified, isAvailable, logged] = [1000, 0, true, []];
   const find = async () => {
     if (!isAvailable) throw new TokenKeysUnavailableError({ cause: 'an outage' });
     verified += 1;
     return publicKey;
   };
   const verify = verifyWith({ find, generation: () => 0 }, NO_RULES, () => new Date());
-  const limits = new CallLimits({ perHour: 3_600_000, burst: 1000 }, new LimitHits(), () => nowMs);
+  const limits = new CallLimits(
+    { perHour: 3_600_000, burst: 1000 },
+    new LimitHits(pino({}, { write: (line) => logged.push(line) })),
+    () => nowMs,
+  );
   const check = authenticate(verify, limits, networkOf);
   call = async (token, remoteAddress = '192.0.2.1') => {
     const metadata = new Metadata();
@@ -35,6 +43,8 @@ beforeEach(() => {
     await check('/aqm.coin.v1.CoinService/FetchCoins', metadata, { getConnectionInfo: () => ({ remoteAddress }) });
     return callerOf({ metadata }).userId;
   };
+  callWithout = (path, remoteAddress = '192.0.2.1') =>
+    check(path, new Metadata(), { getConnectionInfo: () => ({ remoteAddress }) })?.catch(({ reason }) => reason);
 });
 
 const token = (key = privateKey, userId: string = randomUUID(), ttlSeconds = 600) =>
@@ -109,4 +119,24 @@ test.each([
   for (let n = 0; n < BURST + 1; n += 1) expect(await reasonOf(call(await make()))).toBe(reason);
   expect(verified).toBe(0);
   await call(await token());
+});
+
+test('many calls without a token, or of no method, are answered late, and health and reflection are not', async () => {
+  const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
+  for (let n = 0; n < BURST / 2; n += 1) {
+    expect(await callWithout(COUNT)).toBe('TOKEN_MISSING');
+    expect(callWithout('/no.Service/Method')).toBeUndefined();
+  }
+  expect(logged).toEqual([]);
+  const [refused, unknown] = [callWithout(COUNT), callWithout('/no.Service/Method')];
+  expect(logged).toEqual([expect.stringContaining('"refused":{"anonymous":1},"network":"192.0.2.1"')]);
+  expect(unknown).toBeInstanceOf(Promise);
+  expect(callWithout('/no.Service/Method', '192.0.2.2')).toBeUndefined();
+  for (const path of ['/grpc.health.v1.Health/Check', '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo']) {
+    expect(callWithout(path)).toBeUndefined();
+  }
+  // Those with a valid token are served.
+  await call(await token());
+  expect(await refused).toBe('TOKEN_MISSING');
+  expect(await unknown).toBeUndefined();
 });
