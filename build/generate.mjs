@@ -19,6 +19,11 @@ const GENERATORS = [
     write: ['build/database-types.mjs'],
     check: ['build/database-types.mjs', '--verify'],
   },
+  {
+    file: 'alert rules and dashboards',
+    write: ['dist/deploy/monitoring/main.js'],
+    check: ['dist/deploy/monitoring/main.js', '--check'],
+  },
 ];
 
 const isCheck = process.argv.includes('--check');

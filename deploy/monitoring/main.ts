@@ -1,0 +1,23 @@
+// Writes the files for Prometheus that are made from deploy/monitoring/. With `--check` it writes nothing, and its exit code is
+// 1 when one of them differs.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { ROOT } from '../../testkit/root';
+import { alertsFile } from './alerts';
+
+const FILES: Readonly<Record<string, string>> = {
+  'deploy/prometheus-alerts.yml': alertsFile('prometheus'),
+  'deploy/otlp/prometheus-alerts.yml': alertsFile('otlp'),
+};
+
+const isCheck = process.argv.includes('--check');
+for (const [name, text] of Object.entries(FILES)) {
+  const file = join(ROOT, name);
+  if (!isCheck) {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, text);
+  } else if (readFileSync(file, 'utf8') !== text) {
+    console.error(`${name} differs from what deploy/monitoring/ says`);
+    process.exitCode = 1;
+  }
+}
