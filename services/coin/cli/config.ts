@@ -16,9 +16,9 @@ export const command: CommandDefinition = {
       .addOption(
         valueOption('--markdown <file>', 'replace the tables of all settings in this document; print no settings'),
       ),
-  details: `Prints every setting with its effective value and its source: the environment or the default. Of a
-URL only scheme, host, port and path are shown. Fails if a setting is invalid, with one line for each
-problem. docs/configuration.md describes the settings.`,
+  details: `Prints every setting with its effective value and its source: the environment, a file (NAME_FILE) or
+the default. Of a URL only scheme, host, port and path are shown. Fails if a setting is invalid, with
+one line for each problem. docs/configuration.md describes the settings.`,
   async run({ json, markdown }: Options) {
     if (markdown !== undefined) {
       writeFileSync(markdown, withSettingsTables(readFileSync(markdown, 'utf8')));

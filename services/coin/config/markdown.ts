@@ -1,3 +1,4 @@
+import { FILE_SUFFIX } from './secret-files';
 import { GROUPS, type Setting } from './setting';
 import { ALL_SETTINGS } from './settings';
 
@@ -16,7 +17,8 @@ export function settingsMarkdown(): string {
 
 function cells({ env, default: fallback, format, description }: Setting<unknown>): string[] {
   const shown = typeof fallback === 'string' ? `\`${fallback}\`` : (fallback?.rule ?? 'none');
-  return [`\`${env}\``, shown, format.summary, description];
+  const name = format.isSecret ? `\`${env}\` or \`${env}${FILE_SUFFIX}\`` : `\`${env}\``;
+  return [name, shown, format.summary, description];
 }
 
 /**

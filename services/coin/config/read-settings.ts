@@ -1,4 +1,5 @@
 import { closest } from './did-you-mean';
+import { FILE_SUFFIX, readSecretFiles, SECRET_NAMES } from './secret-files';
 import type { Setting } from './setting';
 import { ALL_SETTINGS, SETTINGS, type SettingValues } from './settings';
 
@@ -9,18 +10,20 @@ export interface EffectiveSetting {
   readonly setting: Setting<unknown>;
   /** undefined: the setting has no value. */
   readonly text: string | undefined;
-  readonly source: 'environment' | 'default';
+  readonly source: 'environment' | 'file' | 'default';
 }
 
-/** Resolves the text of every setting: the environment's, unless it is missing or empty, else the default. */
+/** Resolves the text of every setting: the environment's, unless it is missing or empty, else that of its file, else the default. */
 export function effectiveSettings(env: NodeJS.ProcessEnv): EffectiveSetting[] {
+  const resolved = readSecretFiles(env, []);
   const texts = new Map<string, string | undefined>();
   return ALL_SETTINGS.map((setting) => {
-    const given = env[setting.env] || undefined;
+    const given = resolved[setting.env] || undefined;
     const { default: fallback } = setting;
     const text = given ?? (typeof fallback === 'object' ? fallback.from((name) => texts.get(name)) : fallback);
     texts.set(setting.env, text);
-    return { setting, text, source: given === undefined ? 'default' : 'environment' };
+    const source = given === undefined ? 'default' : env[setting.env] ? 'environment' : 'file';
+    return { setting, text, source };
   });
 }
 
@@ -30,6 +33,7 @@ export function effectiveSettings(env: NodeJS.ProcessEnv): EffectiveSetting[] {
  */
 export function readSettings(env: NodeJS.ProcessEnv, problems: string[]): Partial<SettingValues> {
   problems.push(...unknownNames(env));
+  readSecretFiles(env, problems);
   const effective = new Map(effectiveSettings(env).map(({ setting, text }) => [setting.env, text]));
   const values = Object.entries<Setting<unknown>>(SETTINGS).map(([key, { env: name, format }]) => {
     const text = effective.get(name);
@@ -50,7 +54,8 @@ function kindOf(url: string): string {
 
 /** Explains which AQM_* variables are no settings. A misspelt one would otherwise be ignored without a word. */
 export function unknownNames(env: NodeJS.ProcessEnv): string[] {
-  const known = ALL_SETTINGS.map((setting) => setting.env).filter((name) => name.startsWith(PREFIX));
+  const files = SECRET_NAMES.map((name) => name + FILE_SUFFIX);
+  const known = [...ALL_SETTINGS.map((setting) => setting.env), ...files].filter((name) => name.startsWith(PREFIX));
   return Object.entries(env)
     .filter(([name, value]) => value && name.startsWith(PREFIX) && !known.includes(name))
     .map(([name]) => {

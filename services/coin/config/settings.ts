@@ -180,7 +180,7 @@ export const SETTINGS = {
     group: 'Tokens',
     format: path,
     description:
-      'File of the public keys that tokens are verified with (EdDSA, ES256, RS256): one PEM or JWK, or a JWK Set for several. A changed file is loaded within 5 s. Without it and without `AQM_TOKEN_JWKS_URL`, the development key is used, on loopback only.',
+      'File of the public keys that tokens are verified with (EdDSA, ES256, RS256): PEM (one or several), a JWK, or a JWK Set; `aqm jwks` makes a set of several files. A changed file is loaded within 5 s. Without it and without `AQM_TOKEN_JWKS_URL`, the development key is used, on loopback only.',
   }),
   tokenJwksUrl: optionalSetting({
     env: 'AQM_TOKEN_JWKS_URL',

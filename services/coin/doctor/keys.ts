@@ -1,9 +1,9 @@
-import { createPrivateKey, createPublicKey, type JsonWebKey, X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config, TlsFiles } from '../config';
-import { isUsable } from '../identity/token-keys';
+import { isJson, isUsable, parseJwks, parsePem } from '../identity/parse-keys';
 import { Certificates } from '../transport/certificates';
 import { type Check, fail, ok, warn } from './check';
 
@@ -65,13 +65,9 @@ async function judge(place: string, advice: string, read: () => Promise<string>)
 }
 
 function parse(text: string): { readonly isPrivate: boolean; readonly isUsable: boolean }[] {
-  if (!text.trimStart().startsWith('{')) {
-    const jwk = createPublicKey(text).export({ format: 'jwk' });
-    return [{ isPrivate: text.includes('PRIVATE KEY-----'), isUsable: isUsable(jwk) }];
-  }
-  const json = JSON.parse(text);
-  const keys: JsonWebKey[] = Array.isArray(json.keys) ? json.keys : [json];
-  return keys.map((key) => ({ isPrivate: key.d !== undefined, isUsable: isUsable(key) }));
+  if (isJson(text)) return parseJwks(text).map((key) => ({ isPrivate: key.d !== undefined, isUsable: isUsable(key) }));
+  const isPrivate = text.includes('PRIVATE KEY-----');
+  return parsePem(text).map(() => ({ isPrivate, isUsable: true }));
 }
 
 /** Checks the server's own certificate: readable, valid now, and not about to expire. */

@@ -7,12 +7,14 @@ import {
   errors,
   type FlattenedJWSInput,
   flattenedVerify,
+  type JWK,
   type JWTHeaderParameters,
 } from 'jose';
 import type { Logger } from 'pino';
 import { type Config, ConfigError } from '../config';
 import { TokenKeysUnavailableError } from '../errors';
 import { developmentKey } from './development-key';
+import { fitsAlgorithm, isJson, isUsable, MAX_CANDIDATES, parseJwks, parsePem, USABLE } from './parse-keys';
 
 /** Finds the key that a token's header names. */
 export type FindKey = (header: JWTHeaderParameters, token: FlattenedJWSInput) => Promise<KeyObject | CryptoKey>;
@@ -58,9 +60,6 @@ const FILE_CHECK_MS = 5_000;
 const CALL_WAIT_MS = 1_000;
 /** Pause between two fetches while no set was ever fetched, in milliseconds. */
 const FIRST_FETCH_PAUSE_MS = 1_000;
-/** Maximum number of keys that are tried for a token that names none. A rotation needs two. */
-const MAX_CANDIDATES = 4;
-
 /** The options of fetching a JWK Set. */
 export interface FetchPace {
   /** Timeout of one request, in milliseconds. */
@@ -89,7 +88,7 @@ export function fixedKey(key: KeyObject): TokenKeys {
 }
 
 /**
- * Reads keys from a file: a PEM (SPKI), a JWK or a JWK Set (RFC 7517). A changed file takes effect
+ * Reads keys from a file: a PEM of public keys or certificates, a JWK or a JWK Set (RFC 7517). A changed file takes effect
  * within 5 s. If it is unusable, an error is logged and the previous keys stay in use.
  * @throws ConfigError if the file is unusable at startup
  */
@@ -294,34 +293,29 @@ function firstKeys(path: string): { find: FindKey; fileVersion: string } {
 }
 
 function parseKeys(text: string): FindKey {
-  if (!text.trimStart().startsWith('{')) return fixedKey(requireUsable(createPublicKey(text))).find;
-  const json = JSON.parse(text);
-  if (!Array.isArray(json.keys)) return fixedKey(requireUsable(createPublicKey({ key: json, format: 'jwk' }))).find;
-  if (!json.keys.some(isUsable)) throw new Error(`none of its keys fits ${USABLE}`);
-  return findIn(createLocalJWKSet(json));
+  if (!isJson(text)) return findInPem(parsePem(text));
+  const keys = parseJwks(text);
+  const [only] = keys;
+  if (only && keys.length === 1 && JSON.parse(text).keys === undefined) return findInPem([keyOf(only)]);
+  if (!keys.some(isUsable)) throw new Error(`none of its keys fits ${USABLE}`);
+  return findIn(createLocalJWKSet(JSON.parse(text)));
 }
 
-/** The algorithms of tokens, and their keys. */
-const USABLE = 'EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA of at least 2048 bits)';
-
-/** Returns true if tokens of an accepted algorithm can be verified with this member of a JWK Set. */
-export function isUsable(jwk: JsonWebKey): boolean {
-  try {
-    return fitsAlgorithm(createPublicKey({ key: jwk, format: 'jwk' }));
-  } catch {
-    // Another kind of key: sets of identity providers hold keys for other purposes too.
-    return false;
-  }
-}
-
-function requireUsable(key: KeyObject): KeyObject {
+function keyOf(jwk: JsonWebKey): KeyObject {
+  const key = createPublicKey({ key: jwk, format: 'jwk' });
   if (!fitsAlgorithm(key)) throw new Error(`its key does not fit ${USABLE}`);
   return key;
 }
 
-function fitsAlgorithm({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): boolean {
-  if (type === 'ec') return details?.namedCurve === 'prime256v1';
-  return type === 'ed25519' || (type === 'rsa' && (details?.modulusLength ?? 0) >= 2048);
+/** Returns the search among keys without ids. The id that a token names is not compared. */
+function findInPem(keys: readonly KeyObject[]): FindKey {
+  const [only] = keys;
+  if (only && keys.length === 1) return fixedKey(only).find;
+  if (keys.length > MAX_CANDIDATES) {
+    throw new Error(`it holds ${keys.length} keys without ids, and at most ${MAX_CANDIDATES} are tried; use a JWK Set`);
+  }
+  const find = findIn(createLocalJWKSet({ keys: keys.map((key) => key.export({ format: 'jwk' }) as JWK) }));
+  return ({ kid: _kid, ...header }, token) => find(header, token);
 }
 
 /** Returns a text that changes when the file is modified or replaced. */

@@ -73,8 +73,10 @@ async function check(
   currentDate: Date,
   beforeSignature?: () => Promise<void>,
 ): Promise<Omit<Verified, 'generation'>> {
+  let isReadable = false;
   try {
     refuseByContent(token, currentDate.getTime() / 1000 - clockSkewSeconds);
+    isReadable = true;
     await beforeSignature?.();
     const { payload } = await jwtVerify(token, keys.find, {
       algorithms: ALGORITHMS,
@@ -91,7 +93,10 @@ async function check(
   } catch (error) {
     if (error instanceof errors.JWTExpired) throw new TokenExpiredError();
     if (error instanceof DomainError) throw error;
-    throw new TokenInvalidError(reasonOf(error), { cause: error });
+    // jose throws a TypeError for a key of another algorithm, and also for text that is no token.
+    const reason =
+      isReadable && (error as Error).name === 'TypeError' ? 'no key for its algorithm is known here' : reasonOf(error);
+    throw new TokenInvalidError(reason, { cause: error });
   }
 }
 

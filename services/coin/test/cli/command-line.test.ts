@@ -51,6 +51,8 @@ test.each(NAMES)('aqm %s refuses an unknown option and surplus arguments, and sh
       `^Unknown option '--frobnicate'\\.\nUsage: aqm ${name} \\[options\\].*\nRun "aqm ${name} --help" for details\\.\n$`,
     ),
   );
+  // Takes any number of files.
+  if (name === 'jwks') return;
   const surplus = await aqm(...name.split(' '), 'up', 'one', 'two', 'three');
   expect(surplus).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(/^Too many arguments/) });
 });

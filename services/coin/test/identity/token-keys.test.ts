@@ -126,6 +126,10 @@ describe('keys of a file', () => {
     writeFileSync(`${path}.new`, content);
     renameSync(`${path}.new`, path);
   };
+  const write = (content: string) => {
+    writeFileSync(path, content);
+    return path;
+  };
   const open = () => verifyWith(keysOfFile(path, now, SILENT), NO_RULES, now);
 
   test.each(['EdDSA', 'ES256', 'RS256'])('a set, a JWK and a PEM of an %s key are read', async (alg) => {
@@ -151,6 +155,30 @@ describe('keys of a file', () => {
       reason: 'TOKEN_INVALID',
       message: expect.stringContaining('its signature was made with another key'),
     });
+  });
+
+  test('a PEM file with several keys uses all of them, of any algorithm and whatever key a token names', async () => {
+    const signers = [signer('a'), signer('b', 'ES256'), signer('c')];
+    const text = signers
+      .map(({ publicKey }) => publicKey.export({ type: 'spki', format: 'pem' }))
+      .join('some comment\n');
+    const verify = verifyWith(keysOfFile(write(text), now, SILENT), NO_RULES, now);
+    for (const each of signers) expect(await verify(await sign(each))).toMatchObject({ userId: USER });
+    await expect(verify(await sign(signer('a')))).rejects.toThrow('its signature was made with another key');
+  });
+
+  test('a token of an algorithm that the key does not fit is refused with that reason', async () => {
+    const text = signer('a').publicKey.export({ type: 'spki', format: 'pem' }).toString();
+    const verify = verifyWith(keysOfFile(write(text), now, SILENT), NO_RULES, now);
+    await expect(verify(await sign(signer('b', 'ES256')))).rejects.toThrow('no key for its algorithm is known here');
+    await expect(verify('hello')).rejects.toThrow('it is not a signed JWT');
+  });
+
+  test('a PEM file with more keys than are tried for one token is refused', () => {
+    const text = Array.from({ length: 5 }, () => signer('a').publicKey.export({ type: 'spki', format: 'pem' })).join(
+      '',
+    );
+    expect(() => keysOfFile(write(text), now, SILENT)).toThrow('it holds 5 keys without ids, and at most 4 are tried');
   });
 
   test('at most four keys are tried for a token that names none', async () => {
