@@ -93,9 +93,9 @@ async function check(
   } catch (error) {
     if (error instanceof errors.JWTExpired) throw new TokenExpiredError();
     if (error instanceof DomainError) throw error;
-    // jose throws a TypeError for a key of another algorithm, and also for text that is no token.
+    // The error of a key of another kind is Node's own, and so is that of text that is no token.
     const reason =
-      isReadable && (error as Error).name === 'TypeError' ? 'no key for its algorithm is known here' : reasonOf(error);
+      isReadable && !(error instanceof errors.JOSEError) ? 'no key for its algorithm is known here' : reasonOf(error);
     throw new TokenInvalidError(reason, { cause: error });
   }
 }
