@@ -9,6 +9,12 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
+/** Returns the messages of a service's log, one in each line. @throws SyntaxError if a line is not JSON */
+export function logMessages(stderr: string): string {
+  const lines = stderr.split('\n').filter((line) => line !== '');
+  return lines.map((line) => String((JSON.parse(line) as { msg: unknown }).msg)).join('\n');
+}
+
 /** Runs one command of the compiled `aqm` and waits for its end. DATABASE_URL is empty unless `env` sets it. */
 export async function runCommand(
   command: string,

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { connect } from 'node:net';
 import { join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import { sql } from 'kysely';
 import { readConfig } from '../services/coin/config';
 import { type Database, type DatabaseSettings, openDatabase } from '../services/coin/database/pool';
@@ -21,7 +23,7 @@ export const TIMEOUTS: Timeouts = { connectTimeoutMs: 30_000, statementTimeoutMs
 /** Not a setting: a service requires this value of the role behind a pooler. */
 const IDLE_IN_TRANSACTION_MS = readConfig({}).idleInTransactionTimeoutMs;
 
-/** URLs of the database "postgres", as jest-global-setup.ts hands them to the processes of the tests. */
+/** URLs of the database "postgres", which runs once `postgresOfRun` has resolved, as jest-global-setup.ts hands them to the processes of the tests. */
 const POSTGRES = () => process.env.TEST_POSTGRES ?? '';
 const POOLER = () => process.env.TEST_POOLER_URL || undefined;
 
@@ -101,15 +103,35 @@ function open(name: string, given: Partial<DatabaseSettings>, drop: () => Promis
 }
 
 /** Gives the role of the tests the timeouts that a service behind a pooler expects of its connections. */
-export async function setRoleTimeouts(timeouts: Timeouts, where = ''): Promise<void> {
-  const set = (name: string, ms: number) => asAdmin(`ALTER ROLE postgres ${where} SET ${name} = ${ms}`);
+export async function setRoleTimeouts(timeouts: Timeouts, where = '', run = asAdmin): Promise<void> {
+  const set = (name: string, ms: number) => run(`ALTER ROLE postgres ${where} SET ${name} = ${ms}`);
   await set('statement_timeout', timeouts.statementTimeoutMs);
   await set('idle_in_transaction_session_timeout', IDLE_IN_TRANSACTION_MS);
   await set('lock_timeout', timeouts.lockTimeoutMs);
 }
 
+let started: Promise<void> | undefined;
+
+/**
+ * Resolves when the PostgreSQL of this run of jest runs; the first call in a run starts it (jest-global-setup.ts). A test that uses
+ * a URL of `databaseUrl` and creates no database must await it.
+ * @throws with the error of its start
+ */
+export function postgresOfRun(): Promise<void> {
+  started ??= textOf(connect(process.env.TEST_POSTGRES_STARTER ?? '')).then((answer) => {
+    if (answer !== 'ready') throw new Error(`The PostgreSQL of the tests does not start: ${answer}`);
+  });
+  return started;
+}
+
 /** Runs a statement that cannot take parameters, such as CREATE DATABASE, as the owner of everything. */
 export async function asAdmin(text: string): Promise<void> {
+  await postgresOfRun();
+  await runAsAdmin(text);
+}
+
+/** Runs such a statement on a PostgreSQL that runs already. */
+export async function runAsAdmin(text: string): Promise<void> {
   const admin = openDatabase({ ...databaseSettings('postgres'), poolSize: 1, statementTimeoutMs: 240_000 }, () => {});
   try {
     await sql.raw(text).execute(admin);

@@ -8,6 +8,7 @@ import { Redis } from 'ioredis';
 import { openDeviceStorage } from '../../device';
 import { PgBouncer } from '../../testkit/pgbouncer';
 import { ROOT } from '../../testkit/root';
+import { databaseUrl, postgresOfRun } from '../../testkit/test-database';
 import { healthCheckOf, serviceNamed } from './compose-file';
 
 /** The programs of docker-compose.yml that Debian packages, started and checked for health as plain processes. */
@@ -36,9 +37,11 @@ async function freePort(): Promise<number> {
 
 /** Returns the folder of the socket of the test run's PostgreSQL. */
 function socketFolder(): string {
-  const url = (process.env.TEST_POSTGRES ?? '').replace('///', '//host/');
+  const url = databaseUrl('postgres').replace('///', '//host/');
   return new URL(url).searchParams.get('host') ?? '';
 }
+
+beforeAll(postgresOfRun);
 
 describe('redis', () => {
   let redis: ChildProcess;

@@ -34,6 +34,9 @@ import { announce, isPrimary, runWorkers, workerLog } from './workers';
  */
 const TOKENS_PER_CONNECTION = 2;
 
+/** The exit code of a process that ends with an exception which nothing caught. */
+const EXIT_CODE_OF_NODE = 1;
+
 /** Runs the coin service until a signal stops it (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
   const config = readConfig(process.env);
@@ -43,6 +46,13 @@ export async function main(): Promise<void> {
   const { logger, flush } = openLog(config.logLevel);
   // Node would write them as text among the lines of JSON.
   process.removeAllListeners('warning').on('warning', (warning) => logger.warn({ err: warning }, 'warning of Node'));
+  process.on('uncaughtException', (error, origin) => {
+    logger.fatal({ err: error, origin }, 'the service ends with an unexpected error');
+    void flush().then((isWritten) => {
+      if (isWritten) process.exit(EXIT_CODE_OF_NODE);
+      process.kill(process.pid, 'SIGKILL');
+    });
+  });
   const stop = listenForStop();
   try {
     if (isPrimary(config)) await runWorkers(config, logger, stop);

@@ -1,3 +1,6 @@
+import { ConfigError } from '../config/config-error';
+import { FencedError } from '../errors';
+
 /** The exit codes of every command. */
 export const EXIT = {
   /** Success. */
@@ -9,3 +12,9 @@ export const EXIT = {
   /** The state that was asked for is not one in which the service works: a fenced database, a schema that is not current. */
   STATE: 3,
 } as const;
+
+/** Returns the exit code of a command that ended with this error. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof ConfigError) return EXIT.USAGE;
+  return error instanceof FencedError ? EXIT.STATE : EXIT.FAILED;
+}

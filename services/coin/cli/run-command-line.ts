@@ -1,7 +1,5 @@
 import { type Command, CommanderError } from 'commander';
-import { ConfigError } from '../config/config-error';
-import { FencedError } from '../errors';
-import { EXIT } from './exit-codes';
+import { EXIT, exitCodeOf } from './exit-codes';
 import { buildProgram, commandAt, pathOf } from './program';
 import { UsageError } from './usage-error';
 
@@ -32,7 +30,7 @@ export async function runCommandLine(argv: readonly string[]): Promise<number> {
     // Loaded here because it imports the errors of the database, and with them the driver.
     const { explain }: typeof import('./explain-error') = require('./explain-error');
     console.error(explain(error));
-    return codeOf(error);
+    return exitCodeOf(error);
   }
 }
 
@@ -47,11 +45,6 @@ async function addCompletion(program: Command, isWanted: boolean): Promise<void>
       .argument('<shell>')
       .summary('print the completion script for zsh, bash, fish or powershell');
   }
-}
-
-function codeOf(error: unknown): number {
-  if (error instanceof ConfigError) return EXIT.USAGE;
-  return error instanceof FencedError ? EXIT.STATE : EXIT.FAILED;
 }
 
 /** Returns one sentence about a wrong command line, and where to go on. */

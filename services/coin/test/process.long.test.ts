@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { HealthClient, HealthCheckResponse_ServingStatus as Status } from '../../../gen/grpc/health/v1/health';
 import { type CallError, call } from '../../../testkit/call';
-import { runCommand } from '../../../testkit/command';
+import { logMessages, runCommand } from '../../../testkit/command';
 import { eventually } from '../../../testkit/eventually';
 import { freePorts } from '../../../testkit/free-port';
 import { startService, type TestService } from '../../../testkit/service';
@@ -217,6 +217,37 @@ test('a warning of Node is a line of the log', async () => {
   expect(await started.exited).toBe(0);
 });
 
+test.each([
+  ['an exception', "throw new TypeError('thrown')", 'uncaughtException'],
+  ['a rejection', "Promise.reject(new TypeError('thrown'))", 'unhandledRejection'],
+])(
+  '%s that nothing catches is a line of the log, and ends the service with exit code 1',
+  async (_what, code, origin) => {
+    const fail = join(folder, `${origin}.cjs`);
+    writeFileSync(fail, `process.on('SIGUSR2', () => { ${code}; });\n`);
+    const started = start({ NODE_OPTIONS: `--require ${fail}` });
+    await isReady(started);
+    started.kill('SIGUSR2');
+    expect(await started.exited).toBe(1);
+    expect(logMessages(started.log())).toContain('the service ends with an unexpected error');
+    const end = JSON.parse(started.log().trimEnd().split('\n').at(-1) ?? '');
+    expect(end).toMatchObject({
+      level: 60,
+      origin,
+      err: { name: 'TypeError', message: 'thrown', stack: expect.any(String) },
+    });
+  },
+);
+
+test('each wrong setting is a line of the log', async () => {
+  const { code, stderr } = await runCommand('serve', [], { AQM_FETCH_GRACE: 'x', AQM_TOKEN_ISUER: 'y' });
+  expect(code).toBe(2);
+  expect(logMessages(stderr).split('\n')).toEqual([
+    expect.stringContaining('AQM_TOKEN_ISUER is not a setting'),
+    expect.stringContaining('AQM_FETCH_GRACE must'),
+  ]);
+});
+
 describe('a signal', () => {
   test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const)('%s stops the service in order', async (signal) => {
     const started = start({});
@@ -289,7 +320,7 @@ describe('a start', () => {
       ...env,
     });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
-    expect(stderr).toContain('The database of DATABASE_URL cannot be reached: connect ECONNREFUSED');
+    expect(logMessages(stderr)).toContain('The database of DATABASE_URL cannot be reached: connect ECONNREFUSED');
   });
 
   test('without token keys ends after the configured time, with the reason', async () => {
@@ -302,7 +333,9 @@ describe('a start', () => {
       AQM_TOKEN_JWKS_URL: `http://127.0.0.1:${keysPort}/jwks`,
     });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
-    expect(stderr).toContain('The token keys of AQM_TOKEN_JWKS_URL cannot be fetched: connect ECONNREFUSED');
+    expect(logMessages(stderr)).toContain(
+      'The token keys of AQM_TOKEN_JWKS_URL cannot be fetched: connect ECONNREFUSED',
+    );
   });
 
   test.each(WORKERS)('without its database: %j hears a signal', async (env) => {

@@ -2,7 +2,7 @@ import { createPublicKey, randomUUID } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { runCommand } from '../../../../testkit/command';
+import { logMessages, runCommand } from '../../../../testkit/command';
 import { NO_RULES } from '../../../../testkit/service';
 import { developmentKey } from '../../identity/development-key';
 import { fixedKey } from '../../identity/token-keys';
@@ -86,7 +86,7 @@ describe('settings that cannot be used', () => {
       ...env,
     });
     expect({ code, stdout }).toEqual({ code: expected, stdout: '' });
-    expect(stderr).toContain(sentence);
+    expect(logMessages(stderr)).toContain(sentence);
     expect(stderr).not.toContain('    at ');
   });
 });

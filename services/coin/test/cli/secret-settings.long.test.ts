@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import pino from 'pino';
-import { runCommand } from '../../../../testkit/command';
+import { logMessages, runCommand } from '../../../../testkit/command';
 import { Secrets } from '../../../../testkit/secrets';
-import { databaseUrl } from '../../../../testkit/test-database';
+import { databaseUrl, postgresOfRun } from '../../../../testkit/test-database';
 import { keysOfUrl } from '../../identity/token-keys';
 
 const secrets = new Secrets();
@@ -13,6 +13,7 @@ const user = secrets.text('a user name');
 const password = secrets.text('a password');
 
 let dataDir: string;
+beforeAll(postgresOfRun);
 beforeEach(() => {
   dataDir = mkdtempSync(join(tmpdir(), 'aqm-settings-'));
 });
@@ -74,7 +75,7 @@ test.each(rows)('the service with %s ends without showing a password', async (_w
     ...env,
   });
   expect({ code: code === 1 || code === 2, stdout }).toEqual({ code: true, stdout: '' });
-  expect(stderr).toContain(sentence);
+  expect(logMessages(stderr)).toContain(sentence);
   expect(secrets.foundIn(stderr)).toEqual([]);
 });
 

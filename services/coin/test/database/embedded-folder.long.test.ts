@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BRONZE, ids, mint } from '../../../../testkit/coins';
-import { runCommand } from '../../../../testkit/command';
+import { logMessages, runCommand } from '../../../../testkit/command';
 import { eventually } from '../../../../testkit/eventually';
 import { postgresModule } from '../../../../testkit/postgres-versions';
 import { AQM, type ServiceProcess, spawnMain } from '../../../../testkit/service-process';
@@ -226,7 +226,7 @@ describe('data of another major version', () => {
     await ended;
     const { code, stderr } = await command('serve');
     expect(code).toBe(1);
-    expect(stderr).toContain('run "aqm upgrade-postgres" again');
+    expect(logMessages(stderr)).toContain('run "aqm upgrade-postgres" again');
     expect(await command('upgrade-postgres', '--from', older)).toMatchObject({ code: 0 });
     expect(await command('migrate', 'status')).toMatchObject({ code: 0 });
   });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { sql } from 'kysely';
 import pino from 'pino';
 import { BRONZE, ids, mint } from '../../../../testkit/coins';
-import { runCommand } from '../../../../testkit/command';
+import { logMessages, runCommand } from '../../../../testkit/command';
 import { spawnMain } from '../../../../testkit/service-process';
 import { createDatabase, MIGRATIONS, serviceSettings, type TestDatabase } from '../../../../testkit/test-database';
 import { dumpSchema } from '../../database/dump-schema';
@@ -160,7 +160,7 @@ describe('the service refuses', () => {
     await migrateDown(database.db, MIGRATIONS);
     const { code, stderr } = await serve();
     expect(code).toBe(1);
-    expect(stderr).toContain(`${LAST} did not run yet. Run "aqm migrate".`);
+    expect(logMessages(stderr)).toContain(`${LAST} did not run yet. Run "aqm migrate".`);
   });
 
   test('a newer schema, and does not change it', async () => {

@@ -1,10 +1,11 @@
 import { sql } from 'kysely';
 import pino from 'pino';
-import { databaseSettings, databaseUrl } from '../../../../testkit/test-database';
+import { databaseSettings, databaseUrl, postgresOfRun } from '../../../../testkit/test-database';
 import { run } from '../../database/connection';
 import { openPostgres } from '../../database/open';
 
 const given = process.env.PGSSLMODE;
+beforeAll(postgresOfRun);
 afterEach(() => {
   if (given === undefined) delete process.env.PGSSLMODE;
   else process.env.PGSSLMODE = given;

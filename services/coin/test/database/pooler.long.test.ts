@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { CallError } from '../../../../testkit/call';
 import { BRONZE, ids, mint } from '../../../../testkit/coins';
-import { runCommand } from '../../../../testkit/command';
+import { logMessages, runCommand } from '../../../../testkit/command';
 import { PgBouncer } from '../../../../testkit/pgbouncer';
 import { Cluster } from '../../../../testkit/postgres-cluster';
 import { type ServiceProcess, spawnMain } from '../../../../testkit/service-process';
@@ -66,7 +66,7 @@ test('migrations leave no lock behind with a connection of the pooler', async ()
 test('a service without AQM_POOLER exits with one sentence instead of running without timeouts', async () => {
   const { code, stderr } = await runCommand('serve', [], { ...env(), AQM_POOLER: 'none' });
   expect(code).toBe(1);
-  expect(stderr.trim().split('\n').at(-1)).toBe(
+  expect(logMessages(stderr).split('\n').at(-1)).toBe(
     'The database of DATABASE_URL refuses the connection: unsupported startup parameter: statement_timeout. Set AQM_POOLER=transaction and run "aqm migrate timeouts" once, because a pooler such as PgBouncer refuses start-up parameters in this way.',
   );
 });
@@ -77,7 +77,7 @@ test('a service exits with the command that helps if the role lacks the timeouts
   expect(refused.stderr).toContain(
     'statement_timeout is 0 ms instead of 5000 ms; lock_timeout is 0 ms instead of 1000 ms',
   );
-  expect(refused.stderr).toContain('Run "aqm migrate timeouts"');
+  expect(logMessages(refused.stderr)).toContain('Run "aqm migrate timeouts"');
   expect(refused.stderr).not.toContain('    at ');
 
   // They apply to the role in this database only, and to later connections.

@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { ROOT } from '../../../../testkit/root';
-import { databaseUrl, TEMPLATE } from '../../../../testkit/test-database';
+import { databaseUrl, postgresOfRun, TEMPLATE } from '../../../../testkit/test-database';
+
+beforeAll(postgresOfRun);
 
 test('schema.ts is what the live schema says ("node build/database-types.mjs" writes it)', () => {
   const program = join(ROOT, 'build/database-types.mjs');
