@@ -17,7 +17,7 @@ const SAME_FOR_EVERY_DATABASE = [
   'encode',
   'floods',
   'health-and-reflection',
-  'cli/health',
+  'health-check',
   'intercept',
   'limits',
   'listener',

@@ -58,7 +58,7 @@ const NEWER_THAN_DEBIAN = [
 ];
 
 /** Programs that are built with Go where they are missing. */
-const goTools = isAll ? [GO_TOOLS.ghz, GO_TOOLS.jaeger] : [];
+const goTools = isAll ? Object.values(GO_TOOLS) : [];
 if (isAll) TOOLS.push(...FURTHER_TOOLS);
 if (!goTools.every(findGoTool) && !hasGo()) TOOLS.push({ what: 'Go', test: ['go', 'version'], debian: 'golang-go' });
 

@@ -10,6 +10,12 @@ export const GO_TOOLS = {
   ghz: { program: 'ghz', module: 'github.com/bojand/ghz/cmd/ghz@v0.93.0', seconds: 36 },
   // Newer tags have replace directives, which `go install` refuses.
   jaeger: { program: 'all-in-one', module: 'github.com/jaegertracing/jaeger/cmd/all-in-one@v1.42.0', seconds: 70 },
+  healthProbe: {
+    program: 'grpc-health-probe',
+    module: 'github.com/grpc-ecosystem/grpc-health-probe@v0.4.62',
+    seconds: 20,
+  },
+  kustomize: { program: 'kustomize', module: 'sigs.k8s.io/kustomize/kustomize/v5@v5.8.1', seconds: 40 },
 };
 
 /** @returns its path; undefined if it is not installed */

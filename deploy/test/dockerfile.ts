@@ -13,8 +13,8 @@ export interface Stage {
   readonly name: string;
   readonly base: string;
   readonly environment: Readonly<Record<string, string>>;
-  readonly copies: readonly Copy[];
-  readonly runs: readonly string[];
+  /** Files that are copied, and commands that are run, in their order. */
+  readonly steps: readonly (Copy | string)[];
   readonly user: string | undefined;
   readonly command: readonly string[];
   readonly healthCheck: readonly string[];
@@ -26,7 +26,7 @@ export function readDockerfile(): { stages: readonly Stage[]; final: Stage } {
   for (const [instruction, rest] of instructions(readFileSync(join(ROOT, 'Dockerfile'), 'utf8'))) {
     if (instruction === 'FROM') {
       const [base = '', , name = ''] = rest.split(' ');
-      const nothing = { environment: {}, copies: [], runs: [], user: undefined, command: [], healthCheck: [] };
+      const nothing = { environment: {}, steps: [], user: undefined, command: [], healthCheck: [] };
       stages.push({ ...nothing, name, base });
       continue;
     }
@@ -49,10 +49,10 @@ function change(stage: Stage, instruction: string, rest: string): Partial<Stage>
       const words = rest.split(' ');
       const from = /^--from=(.*)$/.exec(words[0] ?? '')?.[1];
       const paths = from === undefined ? words : words.slice(1);
-      return { copies: [...stage.copies, { from, sources: paths.slice(0, -1), target: paths.at(-1) ?? '' }] };
+      return { steps: [...stage.steps, { from, sources: paths.slice(0, -1), target: paths.at(-1) ?? '' }] };
     }
     case 'RUN':
-      return { runs: [...stage.runs, rest] };
+      return { steps: [...stage.steps, rest] };
     case 'USER':
       return { user: rest };
     case 'CMD':
