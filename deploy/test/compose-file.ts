@@ -7,11 +7,20 @@ export interface ComposeService {
   readonly image?: string;
   readonly profiles?: readonly string[];
   readonly command?: readonly string[];
+  readonly entrypoint?: readonly string[];
+  readonly user?: string;
+  readonly hostname?: string;
+  readonly restart: string;
+  readonly read_only?: boolean;
+  readonly mem_limit: string;
+  readonly cpus: number;
+  readonly logging: object;
   readonly environment?: Readonly<Record<string, string>>;
   readonly ports?: readonly string[];
-  readonly volumes?: readonly (string | { readonly type: string; readonly source: string })[];
+  readonly volumes?: readonly string[];
   readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
-  readonly healthcheck: { readonly test: readonly string[] };
+  /** Missing for a service that ends. */
+  readonly healthcheck?: { readonly test: readonly string[] };
 }
 
 export interface ComposeFile {
@@ -32,7 +41,7 @@ export function serviceNamed(name: string): ComposeService {
 
 /** Returns the command of a service's health check, with some texts of the container replaced. */
 export function healthCheckOf(name: string, replaced: Readonly<Record<string, string>>): string[] {
-  const [kind, ...words] = serviceNamed(name).healthcheck.test;
+  const [kind, ...words] = serviceNamed(name).healthcheck?.test ?? [];
   const here = words.map((word) =>
     Object.entries(replaced).reduce((text, [from, to]) => text.replaceAll(from, () => to), word),
   );

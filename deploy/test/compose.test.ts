@@ -23,7 +23,7 @@ test('docker-compose.yml holds no secret: each comes from the environment', () =
   for (const [name, { environment = {} }] of each) {
     for (const [variable, value] of Object.entries(environment)) {
       // The name of a file, or of a way to exchange keys, is no secret.
-      const mayHoldSecret = /PASSWORD|SECRET|CREDENTIAL|_KEY$/.test(variable);
+      const mayHoldSecret = /(PASSWORD|SECRET|CREDENTIAL|_KEY)$/.test(variable);
       if (mayHoldSecret)
         expect([name, variable, value]).toEqual([name, variable, expect.stringMatching(/^\$\{\w+:\?/)]);
       expect(value).not.toMatch(/:\/\/[^/\s]*:(?!\$\{)[^/\s]*@/);
@@ -32,15 +32,18 @@ test('docker-compose.yml holds no secret: each comes from the environment', () =
 });
 
 test.each(each)(
-  '%s: a fixed version, health, loopback ports, and volumes and files that are there',
+  '%s: a fixed version, health or an end, limits, a bounded log, loopback ports, and volumes and files that are there',
   (_name, service) => {
-    if (!('build' in service)) expect(service.image).toMatch(/:v?\d+[\w.-]*$/);
-    expect(service.healthcheck.test.length).toBeGreaterThan(1);
+    if (service.image !== 'aqm-coin-service') expect(service.image).toMatch(/:v?\d+[\w.-]*$/);
+    if (service.restart === 'no') expect(service.healthcheck).toBeUndefined();
+    else expect(service.healthcheck?.test.length).toBeGreaterThan(1);
+    expect(service).toMatchObject({ mem_limit: expect.stringMatching(/^\d+[mg]$/), cpus: expect.any(Number) });
+    expect(service.logging).toMatchObject({ driver: 'local', options: { 'max-size': '20m', 'max-file': '5' } });
     for (const port of service.ports ?? []) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
     for (const volume of service.volumes ?? []) {
-      const source = typeof volume === 'string' ? (volume.split(':')[0] ?? '') : volume.source;
+      const source = volume.split(':')[0] ?? '';
       if (source.startsWith('./')) expect([source, existsSync(join(ROOT, source))]).toEqual([source, true]);
-      else if (!source.startsWith('${')) expect(Object.keys(volumes)).toContain(source);
+      else expect(Object.keys(volumes)).toContain(source);
     }
   },
 );
@@ -48,7 +51,9 @@ test.each(each)(
 test('the services that a service waits for are started with it', () => {
   for (const [name, { depends_on = {}, profiles = [] }] of each) {
     for (const [other, { condition }] of Object.entries(depends_on)) {
-      expect([name, other, condition]).toEqual([name, other, 'service_healthy']);
+      const ends = services[other]?.restart === 'no';
+      const expected = ends ? 'service_completed_successfully' : 'service_healthy';
+      expect([name, other, condition]).toEqual([name, other, expected]);
       const theirs = services[other]?.profiles;
       expect(theirs === undefined || profiles.every((profile) => theirs.includes(profile))).toBe(true);
     }
@@ -61,13 +66,14 @@ test('the environment of the image and of the file is valid, and the health chec
   const filled = Object.fromEntries(
     Object.entries({ ...image.environment, ...environment }).map(([name, value]) => [
       name,
-      value.replace(/\$\{(\w+)(?::([-?])([^}]*))?\}/g, (_all, variable, kind, text) =>
-        kind === '-' ? text : variable.toLowerCase(),
+      value.replace(/\$\{(\w+)(?::?([-?])([^}]*))?\}/g, (_all, variable, kind, text) =>
+        kind === '?' ? variable.toLowerCase() : text,
       ),
     ]),
   );
-  const config = readConfig(filled);
+  // The secret is in the file of --env-file.
+  const config = readConfig({ ...filled, DATABASE_URL: 'postgresql://aqm:secret@postgres:5432/aqm' });
   expect(config).toMatchObject({ host: '0.0.0.0', port: 50051, fenceDir: '/var/lib/aqm/fence' });
-  expect(config.databaseUrl).toBe('postgresql://aqm:postgres_password@postgres:5432/aqm');
-  expect(healthcheck.test).toEqual(['CMD', ...image.healthCheck]);
+  expect(config.tokenKeys).toEqual({ file: '/run/secrets/aqm/token-keys.pem' });
+  expect(healthcheck?.test).toEqual(['CMD', ...image.healthCheck]);
 });

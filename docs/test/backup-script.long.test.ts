@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { globSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { globSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { Cluster } from '../../testkit/postgres-cluster';
 import { ROOT } from '../../testkit/root';
 
@@ -28,13 +28,19 @@ afterAll(async () => {
 const backup = (env: NodeJS.ProcessEnv = {}) =>
   spawnSync(join(ROOT, 'deploy/backup.sh'), [join(folder, 'backups')], {
     encoding: 'utf8',
-    env: { PATH: `${bin}:/usr/bin:/bin`, BACKUP_URL: cluster.url('postgres'), ...env },
+    // Debian has psql in /usr/bin, and the other programs below /usr/lib/postgresql only.
+    env: { PATH: '/usr/bin:/bin', BACKUP_URL: cluster.url('postgres'), ...env },
   });
 
 test('a copy that deploy/backup.sh made of a running PostgreSQL starts, with everything in it', async () => {
   await cluster.query('CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n', 'postgres');
   const { status, stdout, stderr } = backup();
-  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  const major = basename(dirname(bin));
+  expect({ status, stderr }).toEqual({
+    status: 0,
+    stderr: expect.stringContaining(`server PostgreSQL ${major}, pg_base`),
+  });
+  expect(stderr).toContain(` in ${bin}\n`);
   const [copy] = readdirSync(join(folder, 'backups'));
   expect(stdout).toBe(`${join(folder, 'backups', copy ?? '')}\n`);
 
@@ -64,8 +70,30 @@ test('KEEP limits the copies to the newest; a copy that fails leaves nothing', (
   expect(folders()).toEqual([left]);
 
   // A copy that is complete but does not verify.
-  mkdirSync(join(folder, 'bin'));
-  writeFileSync(join(folder, 'bin/pg_verifybackup'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
-  expect(backup({ PATH: `${join(folder, 'bin')}:${bin}:/usr/bin:/bin` }).status).toBe(1);
+  expect(backup({ POSTGRESQL_VERSIONS: versionsWith('pg_verifybackup', 'exit 1') }).status).toBe(1);
   expect(folders()).toEqual([left]);
 });
+
+test('programs that are older than the server, or missing, are named, and nothing is written', () => {
+  const before = readdirSync(join(folder, 'backups'));
+  const old = backup({
+    POSTGRESQL_VERSIONS: versionsWith('pg_basebackup', 'echo "pg_basebackup (PostgreSQL) 9.6.24"'),
+  });
+  expect(old.status).toBe(1);
+  expect(old.stderr).toMatch(/the server is PostgreSQL \d+, and pg_basebackup 9 cannot back up a newer server/);
+  const none = backup({ POSTGRESQL_VERSIONS: join(folder, 'nothing') });
+  expect(none.status).toBe(1);
+  expect(none.stderr).toContain('/usr/bin has no pg_verifybackup');
+  expect(readdirSync(join(folder, 'backups'))).toEqual(before);
+});
+
+/** Makes a folder of versions as Debian's, in which one program does something else. */
+function versionsWith(program: string, commands: string): string {
+  const versions = mkdtempSync(join(folder, 'versions-'));
+  const programs = join(versions, basename(dirname(bin)), 'bin');
+  mkdirSync(programs, { recursive: true });
+  for (const name of ['pg_basebackup', 'pg_verifybackup']) symlinkSync(join(bin, name), join(programs, name));
+  rmSync(join(programs, program));
+  writeFileSync(join(programs, program), `#!/bin/sh\n${commands}\n`, { mode: 0o755 });
+  return versions;
+}
