@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { type DeviceStorage, type DeviceStorageConfig, openDeviceStorage } from '../../device';
 import { type Contents, fill, newCoin, newKey, renewKey } from '../../testkit/device-contents';
 import { RedisServer } from '../../testkit/redis-server';
-import { stop, toTiming } from '../device/stopwatch';
+import { stop } from '../device/stopwatch';
+import { type Ratio, ratioOf } from '../harness/bootstrap';
 import { runCommand } from '../harness/command';
-import { columns, positive, progress, verdict } from '../harness/numbers';
+import { columns, percentile, positive, progress, verdict } from '../harness/numbers';
 
 const USAGE = `Usage: npm run bench -- device-versions --other FOLDER [--rounds 5] [--runs 400] [--coins 1000]
                                         [--out docs/performance]
@@ -15,11 +16,15 @@ const USAGE = `Usage: npm run bench -- device-versions --other FOLDER [--rounds 
   Times storing, fetching and burning a private half and selecting a coin, on SQLite and on Redis.
   Compares the device library of this checkout with that of another checkout, which must be built
   (FOLDER has dist/), call by call in one process. Ratios are those of "other" to "this": above 1,
-  this version is faster. Exit code 1: a p50 or p99 has a ratio below 0.95, or this
-  version takes more than 5 ms for a p99.`;
+  this version is faster. Each has the interval of 95% that a bootstrap over blocks of calls gives.
+  "control" is the ratio of a second storage of this version to the first, which is 1 but for noise.
+  A ratio below 0.95 is UNDECIDED while its interval reaches 0.95: take more rounds.
+  Exit code 1: a p50 or p99 has a whole interval below 0.95, or this version takes more than 5 ms
+  for a p99.`;
 
 const NOTHING: Contents = { keyIds: [], contacts: [] };
-const VERSIONS = ['this', 'other'] as const;
+const VERSIONS = ['this', 'other', 'control'] as const;
+const SHARES = { p50: 0.5, p99: 0.99 } as const;
 type Version = (typeof VERSIONS)[number];
 type Open = (config: DeviceStorageConfig) => Promise<DeviceStorage>;
 
@@ -67,7 +72,11 @@ runCommand(USAGE, { other: '', rounds: '5', runs: '400', coins: '1000' }, async 
     positive('coins', options.coins),
   ];
   const library = (await import(join(options.other, 'dist/device/index.js'))) as { openDeviceStorage: Open };
-  const open: Record<Version, Open> = { this: openDeviceStorage, other: library.openDeviceStorage };
+  const open: Record<Version, Open> = {
+    this: openDeviceStorage,
+    other: library.openDeviceStorage,
+    control: openDeviceStorage,
+  };
   const folder = mkdtempSync(join(tmpdir(), 'aqm-bench-'));
   const server = await RedisServer.start();
   const configs: Record<string, (version: Version) => DeviceStorageConfig> = {
@@ -83,9 +92,9 @@ runCommand(USAGE, { other: '', rounds: '5', runs: '400', coins: '1000' }, async 
         const storage = await open[version](configOf(version));
         return { storage, contents: await fill(storage, coins, NOTHING), stored: [] };
       };
-      const sides: Record<Version, Side> = { this: await side('this'), other: await side('other') };
+      const sides = { this: await side('this'), other: await side('other'), control: await side('control') };
       const perOperation = new Map(
-        Object.keys(OPERATIONS).map((name): [string, Durations] => [name, { this: [], other: [] }]),
+        Object.keys(OPERATIONS).map((name): [string, Durations] => [name, { this: [], other: [], control: [] }]),
       );
       // The first round is a warm-up.
       for (let round = -1; round < rounds; round += 1) {
@@ -96,41 +105,42 @@ runCommand(USAGE, { other: '', rounds: '5', runs: '400', coins: '1000' }, async 
         }
       }
       for (const version of VERSIONS) await sides[version].storage.close();
-      for (const [name, all] of perOperation) {
-        const summary = summaryOf(all);
-        results[`${backend} ${name}`] = summary;
-        const { p50, p99 } = summary;
-        const milliseconds = [p50.this, p50.other, p99.this, p99.other].map((ms) => ms.toFixed(3));
-        rows.push([`${backend}: ${name}`, ...milliseconds, p50.ratio.toFixed(3), p99.ratio.toFixed(3)]);
-        const slowest = Math.min(p50.ratio, p99.ratio);
-        verdicts.push(
-          verdict(slowest >= 0.95, `${backend}: ${name}: at least 0.95 of the speed: ${slowest.toFixed(3)}`),
-        );
-        verdicts.push(verdict(p99.this <= 5, `${backend}: ${name}: p99 at most 5 ms: ${p99.this.toFixed(2)} ms`));
+      for (const [name, durations] of perOperation) {
+        for (const [label, share] of Object.entries(SHARES)) {
+          const what = `${backend}: ${name} ${label}`;
+          const { ratio, control, ...ms } = compare(durations, share);
+          results[what] = { ...ms, ratio, control };
+          rows.push([what, ms.this.toFixed(3), ms.other.toFixed(3), ...cellsOf(ratio), ...cellsOf(control)]);
+          verdicts.push(judge(what, ratio));
+          if (label === 'p99') {
+            verdicts.push(verdict(ms.this <= 5, `${what}: at most 5 ms: ${ms.this.toFixed(2)} ms`));
+          }
+        }
       }
     }
   } finally {
     await server.destroy();
     rmSync(folder, { recursive: true });
   }
-  const head = ['', 'p50 this', 'p50 other', 'p99 this', 'p99 other', 'p50 ratio', 'p99 ratio'];
+  const head = ['', 'this, ms', 'other, ms', 'ratio', 'from', 'to', 'control', 'from', 'to'];
   return {
     name: 'device-versions',
-    table: columns([head, ...rows]),
+    table: columns([head, ...rows], 11),
     json: { settings: { rounds, runs, coins }, results },
     verdicts,
   };
 });
 
-/** Times calls on both storages in turn. Which one is first alternates. */
+/** Times calls on all storages in turn. Which one is first alternates. */
 async function timeRound(
   sides: Record<Version, Side>,
   prepare: (side: Side) => Promise<() => Promise<unknown>>,
   runs: number,
 ): Promise<Durations> {
-  const durations: Durations = { this: [], other: [] };
+  const durations: Durations = { this: [], other: [], control: [] };
   for (let run = 0; run < runs; run += 1) {
-    for (const version of run % 2 === 0 ? VERSIONS : [...VERSIONS].reverse()) {
+    for (let turn = 0; turn < VERSIONS.length; turn += 1) {
+      const version = VERSIONS[(run + turn) % VERSIONS.length] as Version;
       const call = await prepare(sides[version]);
       durations[version].push(await stop(call));
     }
@@ -138,9 +148,21 @@ async function timeRound(
   return durations;
 }
 
-/** Returns the percentiles over all rounds. One round has too few calls above its p99. */
-function summaryOf({ this: ours, other: theirs }: Durations) {
-  const [mine, other] = [toTiming(ours), toTiming(theirs)];
-  const of = (share: 'p50' | 'p99') => ({ this: mine[share], other: other[share], ratio: other[share] / mine[share] });
-  return { p50: of('p50'), p99: of('p99') };
+/** Compares one percentile over all rounds. One round has too few calls above its p99. */
+function compare({ this: ours, other, control }: Durations, share: number) {
+  return {
+    this: percentile(Float64Array.from(ours).sort(), share),
+    other: percentile(Float64Array.from(other).sort(), share),
+    ratio: ratioOf(ours, other, share),
+    control: ratioOf(ours, control, share),
+  };
+}
+
+function cellsOf({ ratio, low, high }: Ratio): string[] {
+  return [ratio, low, high].map((value) => value.toFixed(3));
+}
+
+function judge(what: string, { ratio, low, high }: Ratio): string {
+  const sentence = `${what}: at least 0.95 of the speed: ${ratio.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+  return ratio < 0.95 && high >= 0.95 ? `UNDECIDED ${sentence}` : verdict(ratio >= 0.95, sentence);
 }
