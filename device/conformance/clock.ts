@@ -75,6 +75,22 @@ export function clockSuite(name: string, harness: Harness): void {
         expect(await vault.fetchKey(keyId(1))).toBeNull();
       }));
 
+    it('replaces a coin that has expired by one of the clocks when its id is stored again', () =>
+      withFixture(harness, async ({ storage: { vault, inventory }, clock }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        await inventory.storeKey(inventoryCoin(1, clock.in(HOUR)));
+        const bytes = await inventory.getTotalStorageBytes();
+        clock.advance(3 * HOUR);
+        // Moves the trusted time forward, and leaves the coin where it is.
+        await vault.countActive('GOLD');
+        clock.advance(-2.5 * HOUR);
+        const expiresAt = clock.in(20 * DAY);
+        expect(await inventory.storeKey(inventoryCoin(1, expiresAt))).toBe(true);
+        expect(await inventory.getTotalStorageBytes()).toBe(bytes);
+        expect(await inventory.selectCoin('bob', 'GOLD')).toMatchObject({ keyId: keyId(1), expiresAt });
+        expect(await inventory.getTotalStorageBytes()).toBe(0);
+      }));
+
     it('trusts it again when the service confirms it, and after a first use with a wrong one', () =>
       withFixture(harness, async ({ storage, open, clock }) => {
         await storage.vault.storeKey(vaultKey(1));

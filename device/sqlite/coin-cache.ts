@@ -46,7 +46,7 @@ export class CoinCache {
       .pluck();
     this.#deleteExpired = connection.prepare('DELETE FROM inventory_coin WHERE contact_id = ? AND expires_at <= ?');
     this.#insert = connection.prepare(
-      `INSERT OR REPLACE INTO inventory_coin (contact_id, key_id, coin_category, expires_at, public_key, signature)
+      `INSERT INTO inventory_coin (contact_id, key_id, coin_category, expires_at, public_key, signature)
        VALUES (?, ?, ?, ?, ?, ?)`,
     );
     this.#touch = connection.prepare(

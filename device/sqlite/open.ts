@@ -203,7 +203,7 @@ function configure(database: Database.Database): void {
   // At most 64 MB of decrypted pages in memory, allocated as pages are read: about 8 MB at 1,000 coins, and enough for
   // all private halves of 10,000. A page that is not cached costs a read, a decryption and an HMAC (npm run bench -- device).
   database.pragma('cache_size = -65536');
-  // The WAL is written back every 2,000 pages (8 MB) instead of 1,000. A write takes four to nine pages, so fewer than
+  // The WAL is written back every 2,000 pages (8 MB) instead of 1,000. A write takes four to eight pages, so fewer than
   // one write in a hundred pays for it, and its cost stays out of the p99.
   database.pragma('wal_autocheckpoint = 2000');
   // Promise 8: a commit has reached the disk when it returns. NORMAL would sync at checkpoints only.

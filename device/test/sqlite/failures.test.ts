@@ -184,6 +184,9 @@ describe('a failing SQLite storage', () => {
       expect(plan(`SELECT count(*) ${coins}`)).toStrictEqual([
         expect.stringContaining('COVERING INDEX inventory_coin_selection'),
       ]);
+      expect(plan(`SELECT 1 FROM inventory_coin WHERE contact_id = 'b' AND key_id = 'k'`)).toStrictEqual([
+        expect.stringMatching(/^SEARCH .* COVERING INDEX inventory_coin_selection \(contact_id=\?\)$/),
+      ]);
       expect(plan(`SELECT * FROM vault_key WHERE key_id = 'k' AND expires_at > 1`)).toStrictEqual([
         expect.stringMatching(/^SEARCH .* INDEX vault_key_by_id \(key_id=\?\)$/),
       ]);
