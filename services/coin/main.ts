@@ -2,9 +2,10 @@ import cluster from 'node:cluster';
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config';
+import { effectiveSettings, shownText } from './config/read-settings';
 import { readVersion } from './config/version';
 import { openPostgres } from './database/open';
-import { prepareDatabase } from './database/preflight';
+import { prepareDatabase, serverVersion } from './database/preflight';
 import { requireDatabase } from './database-location';
 import { Fence } from './fence/fence';
 import { FENCE_REASONS } from './fence/verify';
@@ -54,6 +55,7 @@ export async function main(): Promise<void> {
     });
   });
   const stop = listenForStop();
+  if (!cluster.isWorker) logger.info({ ...readVersion(), settings: shownSettings() }, 'starting');
   try {
     if (isPrimary(config)) await runWorkers(config, logger, stop);
     else await serve(config, workerLog(logger), stop);
@@ -66,6 +68,12 @@ export async function main(): Promise<void> {
     // The kernel would not let the process exit.
     if (!(await flush())) process.kill(process.pid, 'SIGKILL');
   }
+}
+
+/** Returns the settings that have a value, as `aqm config` shows them. */
+function shownSettings(): Record<string, string | null> {
+  const shown = effectiveSettings(process.env).filter(({ text }) => text !== undefined);
+  return Object.fromEntries(shown.map((effective) => [effective.setting.env, shownText(effective)]));
 }
 
 /** The longest time that a start which was interrupted waits for its statements, in milliseconds. */
@@ -135,8 +143,10 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
         await listen();
       },
     });
+    let postgresql: string | undefined;
     const fence = await startup.until(async () => {
       await prepareDatabase(postgres, config, logger, stop);
+      postgresql = await serverVersion(postgres.db);
       return Fence.open({ db: postgres.db, folder: config.fenceDir, poolSize: config.poolSize, log: logger });
     });
     openedFence = fence;
@@ -156,7 +166,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     const address = await listen();
     announce(address, logger);
     isReady = true;
-    logger.info({ address }, 'accepting calls');
+    logger.info({ address, ...readVersion(), postgresql }, 'accepting calls');
 
     logger.info({ signal: await stopped(stop) }, 'stopping after accepted calls are answered');
     watch.stop();

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { readConfig } from '../config';
 import { withSettingsTables } from '../config/markdown';
-import { effectiveSettings } from '../config/read-settings';
+import { effectiveSettings, shownText } from '../config/read-settings';
 import { type CommandDefinition, type JsonOption, jsonOption, print, valueOption } from './command';
 import { EXIT } from './exit-codes';
 
@@ -25,16 +25,11 @@ one line for each problem. docs/configuration.md describes the settings.`,
       return EXIT.OK;
     }
     readConfig(process.env);
-    const settings = effectiveSettings(process.env).map(
-      ({ setting: { env, group, format, description }, text, source }) => ({
-        name: env,
-        value: text === undefined ? null : (format.show?.(text) ?? text),
-        source,
-        group,
-        allowed: format.summary,
-        description,
-      }),
-    );
+    const settings = effectiveSettings(process.env).map((effective) => {
+      const { env, group, format, description } = effective.setting;
+      const { source } = effective;
+      return { name: env, value: shownText(effective), source, group, allowed: format.summary, description };
+    });
     print({ json }, { settings }, toTable(settings));
     return EXIT.OK;
   },

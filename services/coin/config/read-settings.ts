@@ -27,6 +27,11 @@ export function effectiveSettings(env: NodeJS.ProcessEnv): EffectiveSetting[] {
   });
 }
 
+/** Returns the text of a setting as operators may see it: of a URL, scheme, host, port and path. null: it has no value. */
+export function shownText({ setting, text }: EffectiveSetting): string | null {
+  return text === undefined ? null : (setting.format.show?.(text) ?? text);
+}
+
 /**
  * Parses every setting of the environment. Adds one line to `problems` for each text that is not accepted, and for each
  * unknown AQM_* variable. A setting that is not accepted is missing from the result.

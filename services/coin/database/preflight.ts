@@ -100,6 +100,12 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
   );
 }
 
+/** Returns the version of the database server, such as "18.4". */
+export async function serverVersion(db: Database): Promise<string | undefined> {
+  const [found] = await run(db, sql<{ version: string }>`SELECT current_setting('server_version') AS version`);
+  return found?.version;
+}
+
 async function checkSettings(db: Database): Promise<void> {
   const [found] = await run(
     db,

@@ -17,6 +17,17 @@ function problemsOf(env: NodeJS.ProcessEnv): string[] {
   }
 }
 
+test('every setting is a row of docs/configuration.md, with a full sentence', () => {
+  const rows = readFileSync(join(ROOT, 'docs/configuration.md'), 'utf8').split('\n');
+  expect(ALL_SETTINGS.length).toBeGreaterThan(30);
+  const missing = ALL_SETTINGS.filter(
+    ({ env, description }) => !rows.some((row) => row.startsWith(`| \`${env}\``) && row.endsWith(`| ${description} |`)),
+  );
+  expect(missing.map(({ env }) => env)).toEqual([]);
+  const unfinished = ALL_SETTINGS.filter(({ description }) => !/^[A-Z`g].{20,}\.$/s.test(description));
+  expect(unfinished.map(({ env }) => env)).toEqual([]);
+});
+
 test('an empty environment gives the defaults', () => {
   expect(readConfig({})).toMatchObject({
     host: '127.0.0.1',
