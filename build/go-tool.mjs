@@ -8,6 +8,7 @@ import { delimiter, join } from 'node:path';
 /** The program and module of each, and the seconds that a build from nothing takes on two cores. */
 export const GO_TOOLS = {
   ghz: { program: 'ghz', module: 'github.com/bojand/ghz/cmd/ghz@v0.93.0', seconds: 36 },
+  grpcurl: { program: 'grpcurl', module: 'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3', seconds: 38 },
   // Newer tags have replace directives, which `go install` refuses.
   jaeger: { program: 'all-in-one', module: 'github.com/jaegertracing/jaeger/cmd/all-in-one@v1.42.0', seconds: 70 },
   healthProbe: {

@@ -10,32 +10,26 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <random>
 #include <stdexcept>
-#include <thread>
 
 #include "aqm/coin/v1/coin_service.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
 using namespace aqm::coin::v1;
-using namespace std::chrono_literals;
-using std::chrono::milliseconds;
 using Coins = google::protobuf::RepeatedPtrField<Coin>;
 
-constexpr int kAttempts = 8;
-constexpr auto kDeadline = 10s;
 std::random_device entropy;
 
 // The details in the google.rpc.Status of a failed call.
 struct Details {
   std::string reason;
   std::vector<std::string> fields;
-  milliseconds retry_delay{0};
 
   explicit Details(const grpc::Status& failed) {
     google::rpc::Status status;
@@ -43,13 +37,10 @@ struct Details {
     for (const auto& detail : status.details()) {
       google::rpc::ErrorInfo info;
       google::rpc::BadRequest bad;
-      google::rpc::RetryInfo retry;
       if (detail.UnpackTo(&info)) {
         reason = info.reason();
       } else if (detail.UnpackTo(&bad)) {
         for (const auto& violation : bad.field_violations()) fields.push_back(violation.field());
-      } else if (detail.UnpackTo(&retry)) {
-        retry_delay = milliseconds(retry.retry_delay().seconds() * 1000 + retry.retry_delay().nanos() / 1'000'000);
       }
     }
   }
@@ -59,28 +50,13 @@ using Stub = CoinService::Stub;
 template <class Request, class Response>
 using Method = grpc::Status (Stub::*)(grpc::ClientContext*, const Request&, Response*);
 
-// Sends the request, and repeats it with the same request_id while the service is temporarily unavailable.
+// Makes one call as the user with this token.
 template <class Request, class Response>
 grpc::Status Call(Stub& stub, Method<Request, Response> method, const std::string& token, const Request& request,
                   Response* response) {
-  for (int attempt = 1;; attempt++) {
-    grpc::ClientContext context;
-    context.AddMetadata("authorization", "Bearer " + token);
-    context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-    // The call waits for a connection until its deadline.
-    context.set_wait_for_ready(true);
-    const grpc::Status status = (stub.*method)(&context, request, response);
-    const auto code = status.error_code();
-    const bool transient = code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::DEADLINE_EXCEEDED;
-    if (!transient || attempt == kAttempts) return status;
-    const Details details(status);
-    const int backoff = std::min(100 << attempt, 5000);
-    const milliseconds jittered(std::uniform_int_distribution(backoff / 2, backoff)(entropy));
-    // Never earlier than the service requests.
-    const auto pause = std::max(jittered, details.retry_delay);
-    std::cerr << code << " " << details.reason << ": retrying in " << pause.count() << " ms\n";
-    std::this_thread::sleep_for(pause);
-  }
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer " + token);
+  return (stub.*method)(&context, request, response);
 }
 
 std::string RandomBytes(size_t size) {
@@ -126,7 +102,10 @@ void Check(const grpc::Status& status) {
 
 int main() {
   const std::string owner = std::getenv("OWNER_TOKEN"), requester = std::getenv("REQUESTER_TOKEN");
+  std::ifstream config("../../proto/service_config.json");
   grpc::ChannelArguments arguments;
+  // gRPC itself repeats calls, sets their deadlines, and waits as long as the service asks for, as the contract says.
+  arguments.SetServiceConfigJSON({std::istreambuf_iterator<char>(config), {}});
   // Retries a refused connection after 100 ms instead of gRPC's default of about 1 s.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   const auto channel =

@@ -15,10 +15,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
-	mathrand "math/rand/v2"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -33,9 +31,6 @@ import (
 )
 
 const (
-	attempts = 8
-	deadline = 10 * time.Second
-
 	gold   = coinv1.CoinCategory_COIN_CATEGORY_GOLD
 	silver = coinv1.CoinCategory_COIN_CATEGORY_SILVER
 	bronze = coinv1.CoinCategory_COIN_CATEGORY_BRONZE
@@ -48,7 +43,6 @@ type details struct {
 	Code   codes.Code `json:"code"`
 	Reason string     `json:"reason"`
 	Fields []string   `json:"fields"`
-	retry  time.Duration
 }
 
 func detailsOf(err error) details {
@@ -62,34 +56,25 @@ func detailsOf(err error) details {
 			for _, violation := range detail.FieldViolations {
 				found.Fields = append(found.Fields, violation.Field)
 			}
-		case *errdetails.RetryInfo:
-			found.retry = detail.RetryDelay.AsDuration()
 		}
 	}
 	return found
 }
 
-// call sends the request, and repeats it with the same request_id while the service is temporarily unavailable.
-func call[Request, Response any](
-	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), token string, request *Request,
-) (*Response, error) {
-	for attempt := 1; ; attempt++ {
-		ctx, cancel := context.WithTimeout(context.Background(), deadline)
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
-		// The call waits for a connection until its deadline.
-		response, err := method(ctx, request, grpc.WaitForReady(true))
-		cancel()
-		transient := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded
-		if !transient || attempt == attempts {
-			return response, err
-		}
-		backoff := min(100*time.Millisecond<<attempt, 5*time.Second)
-		found := detailsOf(err)
-		// Never earlier than the service requests.
-		pause := max(backoff/2+mathrand.N(backoff/2), found.retry)
-		log.Printf("%s %s: retrying in %v", found.Code, found.Reason, pause)
-		time.Sleep(pause)
+// connect returns a client. gRPC itself repeats calls, sets their deadlines, and waits as long as the service asks for, as
+// the contract's service config says.
+func connect(address string) (*grpc.ClientConn, error) {
+	config, err := os.ReadFile("../../proto/service_config.json")
+	if err != nil {
+		return nil, err
 	}
+	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
+	return grpc.NewClient(address, plaintext, grpc.WithDefaultServiceConfig(string(config)))
+}
+
+// as returns the context of the calls of the user with this token.
+func as(token string) context.Context {
+	return metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+token)
 }
 
 // mint creates coins of a category. The sizes come from the options in coin.proto.
@@ -112,25 +97,25 @@ func sameKeys(a, b *coinv1.Coin) bool {
 }
 
 func main() {
-	owner, requester := os.Getenv("OWNER_TOKEN"), os.Getenv("REQUESTER_TOKEN")
-	connection := must(grpc.NewClient(os.Getenv("COIN_SERVICE_ADDRESS"), grpc.WithTransportCredentials(insecure.NewCredentials())))
+	owner, requester := as(os.Getenv("OWNER_TOKEN")), as(os.Getenv("REQUESTER_TOKEN"))
+	connection := must(connect(os.Getenv("COIN_SERVICE_ADDRESS")))
 	defer connection.Close()
 	service := coinv1.NewCoinServiceClient(connection)
 
 	coins := slices.Concat(mint(gold, 2), mint(silver, 1), mint(bronze, 3))
-	uploaded := must(call(service.UploadCoins, owner, &coinv1.UploadCoinsRequest{Coins: coins}))
+	uploaded := must(service.UploadCoins(owner, &coinv1.UploadCoinsRequest{Coins: coins}))
 
 	// The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
 	fetch := &coinv1.FetchCoinsRequest{
 		TargetUserId: os.Getenv("OWNER_ID"), CoinCategory: gold, Count: 3,
 		RequestId: uuid.NewString(), AllowLowerCategories: true,
 	}
-	fetched := must(call(service.FetchCoins, requester, fetch))
-	repeated := must(call(service.FetchCoins, requester, fetch))
+	fetched := must(service.FetchCoins(requester, fetch))
+	repeated := must(service.FetchCoins(requester, fetch))
 
-	left := must(call(service.GetInventoryCount, owner, &coinv1.GetInventoryCountRequest{})).Available
+	left := must(service.GetInventoryCount(owner, &coinv1.GetInventoryCountRequest{})).Available
 
-	_, refused := call(service.FetchCoins, requester, &coinv1.FetchCoinsRequest{TargetUserId: "not-a-uuid"})
+	_, refused := service.FetchCoins(requester, &coinv1.FetchCoinsRequest{TargetUserId: "not-a-uuid"})
 
 	// ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
 	stored := 0

@@ -19,7 +19,15 @@ import { withAddedDetail, withAddedFields } from './added-fields';
  * - unavailable: the call does not reach the service; the answer asks for a pause of `RETRY_AFTER_MS`;
  * - too-late: the service executes the call, and the answer is DEADLINE_EXCEEDED without any details.
  */
-export type Fault = 'reply-lost' | 'unavailable' | 'too-late';
+export type Fault = 'reply-lost' | 'unavailable' | Refusal | 'too-late';
+
+/** The fault `unavailable` with another pause. */
+export interface Refusal {
+  /** The delay in the RetryInfo, in milliseconds. */
+  readonly retryAfterMs: number;
+  /** The trailer grpc-retry-pushback-ms. Default: the delay. */
+  readonly pushback?: string | undefined;
+}
 
 /** Longer than the first pauses that the examples choose themselves, in milliseconds. */
 export const RETRY_AFTER_MS = 1000;
@@ -101,8 +109,8 @@ export class FaultyProxy {
     this.seen.push({ method, request, atMs: performance.now() });
     const fault = this.#faults.calls?.[method]?.[this.of(method).length - 1];
     const change = this.#faults.addsFields ? embellished : (answer: Answer) => answer;
-    if (fault === 'unavailable') {
-      reply(stream, change(overloaded(), method));
+    if (fault === 'unavailable' || typeof fault === 'object') {
+      reply(stream, change(overloaded(fault === 'unavailable' ? { retryAfterMs: RETRY_AFTER_MS } : fault), method));
       return;
     }
     const answer = await this.#pass(headers, request);
@@ -141,21 +149,26 @@ function reply(stream: ServerHttp2Stream, { headers, body, trailers }: Answer): 
   stream.end(body);
 }
 
-function failure(code: status, details?: Uint8Array): Answer {
-  const packed = details ? { 'grpc-status-details-bin': Buffer.from(details).toString('base64') } : {};
+function failure(code: status, details?: Uint8Array, pushback?: string): Answer {
+  const packed = {
+    ...(details && { 'grpc-status-details-bin': Buffer.from(details).toString('base64') }),
+    ...(pushback !== undefined && { 'grpc-retry-pushback-ms': pushback }),
+  };
   const headers = { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': String(code), ...packed };
   return { headers, body: Buffer.alloc(0), trailers: undefined };
 }
 
 /** Returns the service's answer to a call that it refuses because of overload. */
-function overloaded(): Answer {
-  const retryDelay = { seconds: Math.floor(RETRY_AFTER_MS / 1000), nanos: (RETRY_AFTER_MS % 1000) * 1_000_000 };
+function overloaded(refusal: Refusal): Answer {
+  const { retryAfterMs } = refusal;
+  const retryDelay = { seconds: Math.floor(retryAfterMs / 1000), nanos: (retryAfterMs % 1000) * 1_000_000 };
   const details = [
     any('ErrorInfo', ErrorInfo.encode(ErrorInfo.fromPartial({ reason: 'OVERLOADED', domain: 'coin.aqm' })).finish()),
     any('RetryInfo', RetryInfo.encode(RetryInfo.fromPartial({ retryDelay })).finish()),
   ];
   const code = status.UNAVAILABLE;
-  return failure(code, Status.encode(Status.fromPartial({ code, message: 'too much to do', details })).finish());
+  const packed = Status.encode(Status.fromPartial({ code, message: 'too much to do', details })).finish();
+  return failure(code, packed, 'pushback' in refusal ? refusal.pushback : String(retryAfterMs));
 }
 
 function any(type: string, value: Uint8Array): Any {

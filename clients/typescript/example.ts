@@ -10,11 +10,11 @@
  * minting module.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { create, getOption } from '@bufbuild/protobuf';
-import { durationMs } from '@bufbuild/protobuf/wkt';
-import { type CallOptions, Code, ConnectError, createClient } from '@connectrpc/connect';
+import { type CallOptions, Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import {
   type Coin,
@@ -24,46 +24,55 @@ import {
   coin_category_spec,
 } from './gen/aqm/coin/v1/coin_pb.js';
 import { CoinService, CoinUploadResult_Outcome as Outcome } from './gen/aqm/coin/v1/coin_service_pb.js';
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from './gen/google/rpc/error_details_pb.js';
+import { BadRequestSchema, ErrorInfoSchema } from './gen/google/rpc/error_details_pb.js';
 
-const ATTEMPTS = 8;
-const DEADLINE_MS = 10_000;
+/** The part of the contract's service config about the coin service. */
+const {
+  methodConfig: [{ timeout, retryPolicy: policy }],
+} = JSON.parse(readFileSync('../../proto/service_config.json', 'utf8'));
+/** Returns the milliseconds of a duration such as "0.2s". */
+const ms = (duration: string) => Number.parseFloat(duration) * 1000;
+
 const STORED = [Outcome.INSERTED, Outcome.ALREADY_PRESENT];
 
 /** Returns the details in the google.rpc.Status of a failed call. */
 function detailsOf(error: ConnectError) {
   const [info] = error.findDetails(ErrorInfoSchema);
   const [bad] = error.findDetails(BadRequestSchema);
-  const [retry] = error.findDetails(RetryInfoSchema);
-  return {
-    reason: info?.reason ?? '',
-    fields: bad?.fieldViolations.map(({ field }) => field) ?? [],
-    retryDelayMs: retry?.retryDelay ? durationMs(retry.retryDelay) : 0,
-  };
+  return { reason: info?.reason ?? '', fields: bad?.fieldViolations.map(({ field }) => field) ?? [] };
 }
 
-/**
- * True if the failure is transient. Connect does not report UNAVAILABLE if a connection breaks during a call: it reports
- * CANCELED, or has Node's error as its cause, which no answer of the service has.
- */
-function isTransient({ code, cause }: ConnectError): boolean {
-  return [Code.Unavailable, Code.DeadlineExceeded, Code.Canceled].includes(code) || cause !== undefined;
+/** True if the service config lets a call with this failure be repeated. */
+function isRetryable({ code, cause }: ConnectError): boolean {
+  const name = (Code[code] ?? '').replace(/\B[A-Z]/g, '_$&').toUpperCase();
+  // Connect does not report UNAVAILABLE if a connection breaks during a call: it reports CANCELED, or has Node's error as its
+  // cause, which no answer of the service has.
+  return policy.retryableStatusCodes.includes(name) || code === Code.Canceled || cause !== undefined;
 }
 
-/** Makes the call, and repeats it with the same request_id while the service is temporarily unavailable. */
-async function call<T>(token: string, method: (options: CallOptions) => Promise<T>): Promise<T> {
+/** Repeats calls as gRPC does it with the service config of the contract, which Connect does not read. */
+const retries: Interceptor = (next) => async (request) => {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await method({ headers: { authorization: `Bearer ${token}` }, timeoutMs: DEADLINE_MS });
+      return await next(request);
     } catch (error) {
-      if (!(error instanceof ConnectError) || !isTransient(error) || attempt === ATTEMPTS) throw error;
-      const { reason, retryDelayMs } = detailsOf(error);
-      // Never earlier than the service requests.
-      const pauseMs = Math.max((0.5 + Math.random() / 2) * Math.min(100 * 2 ** attempt, 5000), retryDelayMs);
-      console.error(`${Code[error.code]} ${reason}: retrying in ${Math.round(pauseMs)} ms`);
-      await setTimeout(pauseMs);
+      const failure = ConnectError.from(error);
+      const pushback = failure.metadata.get('grpc-retry-pushback-ms');
+      const isRefused = pushback !== null && !(Number(pushback) >= 0);
+      if (attempt === policy.maxAttempts || isRefused || request.signal.aborted || !isRetryable(failure)) throw error;
+      const backoff = Math.min(
+        ms(policy.initialBackoff) * policy.backoffMultiplier ** (attempt - 1),
+        ms(policy.maxBackoff),
+      );
+      // As long as the service asks for, until the deadline of the call.
+      await setTimeout(pushback === null ? backoff * (0.8 + 0.4 * Math.random()) : Number(pushback));
     }
   }
+};
+
+/** Returns the options of every call by the user with this token. */
+function as(token: string): CallOptions {
+  return { headers: { authorization: `Bearer ${token}` } };
 }
 
 /** Creates coins of a category. The sizes come from the options in coin.proto. */
@@ -82,11 +91,17 @@ function mint(coinCategory: CoinCategory, count: number): Coin[] {
 const keyBytes = (coins: Coin[]) =>
   coins.map(({ keyId, publicKey, signature }) => [keyId, Buffer.from(publicKey), Buffer.from(signature)]);
 
-const { COIN_SERVICE_ADDRESS, OWNER_ID = '', OWNER_TOKEN: owner = '', REQUESTER_TOKEN: requester = '' } = process.env;
-const service = createClient(CoinService, createGrpcTransport({ baseUrl: `http://${COIN_SERVICE_ADDRESS}` }));
+const { COIN_SERVICE_ADDRESS, OWNER_ID = '', OWNER_TOKEN = '', REQUESTER_TOKEN = '' } = process.env;
+const transport = createGrpcTransport({
+  baseUrl: `http://${COIN_SERVICE_ADDRESS}`,
+  defaultTimeoutMs: ms(timeout),
+  interceptors: [retries],
+});
+const service = createClient(CoinService, transport);
+const [owner, requester] = [as(OWNER_TOKEN), as(REQUESTER_TOKEN)];
 
 const coins = [...mint(CoinCategory.GOLD, 2), ...mint(CoinCategory.SILVER, 1), ...mint(CoinCategory.BRONZE, 3)];
-const uploaded = await call(owner, (options) => service.uploadCoins({ coins }, options));
+const uploaded = await service.uploadCoins({ coins }, owner);
 
 // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
 const request = {
@@ -96,12 +111,12 @@ const request = {
   requestId: randomUUID(),
   allowLowerCategories: true,
 };
-const fetched = await call(requester, (options) => service.fetchCoins(request, options));
-const repeated = await call(requester, (options) => service.fetchCoins(request, options));
+const fetched = await service.fetchCoins(request, requester);
+const repeated = await service.fetchCoins(request, requester);
 
-const { available } = await call(owner, (options) => service.getInventoryCount({}, options));
+const { available } = await service.getInventoryCount({}, owner);
 
-const refused = await call(requester, (options) => service.fetchCoins({ targetUserId: 'not-a-uuid' }, options)).then(
+const refused = await service.fetchCoins({ targetUserId: 'not-a-uuid' }, requester).then(
   () => null,
   (error: ConnectError) => ({ code: error.code, reason: detailsOf(error).reason, fields: detailsOf(error).fields }),
 );

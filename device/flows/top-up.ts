@@ -156,8 +156,9 @@ async function fetchBatch(filling: Filling, requests: readonly PendingRequest[])
       else clockError = (await settle(filling, request, result, draft)) ?? clockError;
     }
     if (clockError !== null) throw clockError;
-    const retryable = failed.find(({ error }) => isRetryable(error.code));
-    const repeats = retryable !== undefined && (await retries.again(retryable.error));
+    const retryable = failed.map(({ error }) => error).filter(({ code }) => isRetryable(code));
+    const [longest] = retryable.sort((a, b) => (b.retryAfterMs ?? 0) - (a.retryAfterMs ?? 0));
+    const repeats = longest !== undefined && (await retries.again(longest));
     for (const { request, error } of failed) {
       const draft = drafts.get(request.contactId);
       if (draft === undefined || (repeats && isRetryable(error.code))) continue;
@@ -219,8 +220,9 @@ function isRefusedCaller(code: status): boolean {
   return code === status.UNAUTHENTICATED || code === status.PERMISSION_DENIED;
 }
 
-function errorOfItem({ code, reason, message }: ItemError): CoinServiceError {
-  return new CoinServiceError(message, { code, reason: reason || (status[code] ?? 'UNKNOWN') });
+function errorOfItem({ code, reason, message, retryDelay }: ItemError): CoinServiceError {
+  const retryAfterMs = retryDelay && Number(retryDelay.seconds) * 1000 + retryDelay.nanos / 1e6;
+  return new CoinServiceError(message, { code, reason: reason || (status[code] ?? 'UNKNOWN'), retryAfterMs });
 }
 
 function unanswered(results: number, requests: number): CoinServiceError {

@@ -6,14 +6,19 @@
 //!
 //! Prints one JSON object. The keys are random bytes of the correct sizes; creating real ones is the task of the
 //! minting module.
-use std::{env, error::Error, time::Duration};
+use std::{
+    env,
+    error::Error,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use aqm::coin::v1::{
     Coin, CoinCategory, FetchCoinsRequest, GetInventoryCountRequest, UploadCoinsRequest,
     coin_service_client::CoinServiceClient, coin_upload_result::Outcome,
 };
 use rand::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::{Code, Request, Response, Status, transport::Endpoint};
 use tonic_types::StatusExt;
 use uuid::Uuid;
@@ -27,40 +32,68 @@ mod aqm {
     }
 }
 
-const ATTEMPTS: u32 = 8;
-const DEADLINE: Duration = Duration::from_secs(10);
 /// The sizes of each category, from the options in coin.proto; see build.rs.
 const SIZES: &[(i32, usize, usize)] = include!(concat!(env!("OUT_DIR"), "/category_sizes.rs"));
 
-/// True if the failure is transient. tonic does not report UNAVAILABLE if a connection breaks during a call, and it does
-/// not report DEADLINE_EXCEEDED for its own deadline. Both errors have a source, which no answer of the service has.
-fn is_transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) || status.source().is_some()
+/// The part of the contract's service config about the coin service. tonic does not read it.
+static CONFIG: LazyLock<Value> = LazyLock::new(|| {
+    let config: Value = serde_json::from_str(include_str!("../../../proto/service_config.json")).expect("it is JSON");
+    config["methodConfig"][0].clone()
+});
+
+/// Returns a duration such as "0.2s".
+fn duration(text: &Value) -> Duration {
+    let seconds = text.as_str().and_then(|text| text.strip_suffix('s')).and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs_f64(seconds.expect("a duration has seconds"))
 }
 
-/// Sends the message, and repeats it with the same request_id while the service is temporarily unavailable.
+/// True if the service config lets a call with this failure be repeated. tonic does not report UNAVAILABLE if a connection
+/// breaks during a call. Such an error has a source, which no answer of the service has.
+fn is_retryable(status: &Status) -> bool {
+    let name = match status.code() {
+        Code::Unavailable => "UNAVAILABLE",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        _ => "",
+    };
+    let codes = CONFIG["retryPolicy"]["retryableStatusCodes"].as_array();
+    status.source().is_some() || codes.is_some_and(|codes| codes.iter().any(|code| code == name))
+}
+
+/// Sends the message, and repeats it as gRPC does it with the service config of the contract.
 async fn call<M: Clone, R>(
     method: impl AsyncFn(Request<M>) -> Result<Response<R>, Status>,
     token: &str,
     message: M,
 ) -> Result<R, Status> {
+    let policy = &CONFIG["retryPolicy"];
+    let deadline = Instant::now() + duration(&CONFIG["timeout"]);
+    let mut backoff = duration(&policy["initialBackoff"]);
     let mut attempt = 1;
     loop {
         let mut request = Request::new(message.clone());
-        request.set_timeout(DEADLINE);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let bearer = format!("Bearer {token}").parse().expect("a token is ASCII");
         request.metadata_mut().insert("authorization", bearer);
         let status = match method(request).await {
             Ok(response) => return Ok(response.into_inner()),
-            Err(status) if attempt == ATTEMPTS || !is_transient(&status) => return Err(status),
+            Err(status) if policy["maxAttempts"] == attempt || !is_retryable(&status) => return Err(status),
             Err(status) => status,
         };
-        let backoff = Duration::from_millis(100 << attempt).min(Duration::from_secs(5));
-        let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        // Never earlier than the service requests.
-        let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0)).max(asked.unwrap_or_default());
-        eprintln!("{:?} {}: retrying in {pause:.2?}", status.code(), reason(&status));
+        // As long as the service asks for, until the deadline of the call. A negative pushback forbids a repeat.
+        let pause = match status.metadata().get("grpc-retry-pushback-ms") {
+            None => backoff.mul_f64(rand::rng().random_range(0.8..1.2)),
+            Some(pushback) => match pushback.to_str().ok().and_then(|text| text.parse().ok()) {
+                Some(ms) => Duration::from_millis(ms),
+                None => return Err(status),
+            },
+        };
+        if Instant::now() + pause > deadline {
+            return Err(status);
+        }
         tokio::time::sleep(pause).await;
+        backoff =
+            backoff.mul_f64(policy["backoffMultiplier"].as_f64().unwrap_or(1.0)).min(duration(&policy["maxBackoff"]));
         attempt += 1;
     }
 }

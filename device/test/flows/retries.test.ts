@@ -86,13 +86,29 @@ backend.describe('a temporary failure of the coin service', () => {
     withService(async ({ storage, clock }, service) => {
       service.add(0, 5, 'GOLD', clock.in(DAY));
       service.add(10, 4, 'SILVER', clock.in(DAY));
-      service.itemErrors.set('GOLD', { code: status.UNAVAILABLE, reason: 'OVERLOADED', message: 'Later.' });
+      const later = { code: status.UNAVAILABLE, reason: 'OVERLOADED', message: 'Later.', retryDelay: undefined };
+      service.itemErrors.set('GOLD', later);
       const sleep = async () => service.itemErrors.clear();
       const { contacts } = await topUp(storage, { ...service.retrying(), sleep }, [BOB]);
       expect(contacts[0]?.error).toBeUndefined();
       expect(contacts[0]?.stored).toHaveLength(9);
       const [all, again] = service.requests<BatchFetchCoinsRequest>('batchFetchCoins').map(({ requests }) => requests);
       expect([all?.length, again]).toStrictEqual([3, all?.filter(({ coinCategory }) => coinCategory === 1)]);
+    }));
+
+  it('in some items of a batch waits as long as the service requests for any of them', () =>
+    withService(async ({ storage }, service) => {
+      const later = { code: status.UNAVAILABLE, reason: 'FENCED', message: 'Later.' };
+      service.itemErrors.set('GOLD', { ...later, retryDelay: { seconds: 2n, nanos: 0 } });
+      service.itemErrors.set('SILVER', { ...later, retryDelay: { seconds: 7n, nanos: 250_000_000 } });
+      service.itemErrors.set('BRONZE', { ...later, retryDelay: undefined });
+      const waits: number[] = [];
+      const sleep = async (ms: number) => {
+        waits.push(ms);
+        service.itemErrors.clear();
+      };
+      await topUp(storage, { ...service.retrying(), sleep }, [BOB]);
+      expect(waits).toStrictEqual([7250]);
     }));
 
   it('leaves a request pending whose repeat was answered empty: the failed call may yet take coins for it', () =>

@@ -104,7 +104,7 @@ backend.describe('topping up', () => {
     (code) =>
       withService(async ({ storage, clock }, service) => {
         service.add(0, 5, 'GOLD', clock.in(DAY));
-        service.itemErrors.set('GOLD', { code, reason: 'OVERLOADED', message: 'Try later.' });
+        service.itemErrors.set('GOLD', { code, reason: 'OVERLOADED', message: 'Try later.', retryDelay: undefined });
         const report = await topUpBob(storage, service.access);
         expect(report.error).toMatchObject({ code, reason: 'OVERLOADED', message: 'Try later.' });
         service.itemErrors.clear();
@@ -119,7 +119,8 @@ backend.describe('topping up', () => {
   it('closes a reservation that is refused for good, so that the next top-up makes a new request', () =>
     withService(async ({ storage, clock }, service) => {
       service.add(0, 5, 'GOLD', clock.in(DAY));
-      service.itemErrors.set('GOLD', { code: status.FAILED_PRECONDITION, reason: 'REQUEST_ID_REUSED', message: 'No.' });
+      const refused = { code: status.FAILED_PRECONDITION, reason: 'REQUEST_ID_REUSED', message: 'No.' };
+      service.itemErrors.set('GOLD', { ...refused, retryDelay: undefined });
       expect((await topUpBob(storage, service.access)).error?.reason).toBe('REQUEST_ID_REUSED');
       service.itemErrors.clear();
       expect((await topUpBob(storage, service.access)).stored).toHaveLength(5);

@@ -29,12 +29,18 @@ export type AdmitReflection = (peer: string) => number;
 
 /**
  * Maximum number of questions in one stream. A client asks for the list of services and then for
- * each of them; the largest answer has 18 KB.
+ * each of them; the largest answer has 21 KB.
  */
 const MAX_QUESTIONS = 100;
 
 /** The time after which a stream is ended whose client gets too many answers, in milliseconds. */
 const LATE_MS = 5000;
+
+/**
+ * Files that no served file imports, of the details of errors. Tools that load the file of a service
+ * and then ask nothing more need them to show these details.
+ */
+const ERROR_FILES = ['google/rpc/status.proto', 'google/rpc/error_details.proto'];
 
 /**
  * Implements gRPC server reflection for our descriptor set, for tools such as grpcurl. It is
@@ -182,23 +188,26 @@ export class Reflection {
     if (!file) return failure(status.NOT_FOUND, 'No file of this server contains this symbol, file or extension.');
     let answer = this.#files.get(file.name);
     if (!answer) {
-      answer = serialize(file);
+      const further = file.services.length > 0 ? ERROR_FILES.map((name) => this.#registry.getFile(name)) : [];
+      answer = serialize([file, ...further.filter((found) => found !== undefined)]);
       this.#files.set(file.name, answer);
     }
     return answer;
   }
 }
 
-/** Serializes the answer that holds a file and, transitively, every file it imports. */
-function serialize(file: DescFile): Uint8Array {
+/** Serializes the answer that holds files and, transitively, every file they import. Each file precedes its imports. */
+function serialize(wanted: readonly DescFile[]): Uint8Array {
   const files = new Set<DescFile>();
   const add = (found: DescFile): void => {
     if (files.has(found)) return;
-    files.add(found);
     found.dependencies.forEach(add);
+    files.add(found);
   };
-  add(file);
-  const fileDescriptorProto = [...files].map(({ proto }) => Buffer.from(toBinary(FileDescriptorProtoSchema, proto)));
+  wanted.toReversed().forEach(add);
+  const fileDescriptorProto = [...files]
+    .reverse()
+    .map(({ proto }) => Buffer.from(toBinary(FileDescriptorProtoSchema, proto)));
   return ServerReflectionResponse.encode({
     validHost: '',
     originalRequest: undefined,

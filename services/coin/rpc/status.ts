@@ -96,12 +96,32 @@ export function factsOf({
   return metadata instanceof FailureMetadata ? metadata.facts : undefined;
 }
 
+/** The trailer that the retries of gRPC obey: the time to wait in milliseconds. A negative one forbids the next attempt. */
+const PUSHBACK_TRAILER = 'grpc-retry-pushback-ms';
+const NO_RETRY = '-1';
+/**
+ * Longest time that gRPC's retries are made to wait, in milliseconds. A call that waited longer would
+ * end by its deadline, and its caller would not learn the reason.
+ */
+const MAX_PUSHBACK_MS = 10_000;
+/** Greatest part by which a pushback is longer: gRPC adds no jitter, and the calls of one moment must not come back in one. */
+const PUSHBACK_JITTER = 0.5;
+/** Codes of failures for which it is not known that a repeat is no use. */
+const MAY_PASS = new Set<status>([status.INTERNAL, status.DEADLINE_EXCEEDED, status.CANCELLED]);
+
 const DETAILS_TRAILER = 'grpc-status-details-bin';
 
-/** Returns the trailers of a call with its id, which is also added to the details of its error if it has some. */
+/**
+ * Returns the trailers of one call with its id, which is also added to the details of its error if it has some. A pushback is
+ * lengthened by a random part, because many calls may end with the same status.
+ */
 export function withCallId(trailers: Metadata | null | undefined, callId: string): Metadata {
   const metadata = trailers?.clone() ?? new Metadata();
   metadata.set(CALL_ID_TRAILER, callId);
+  const pushbackMs = Number(metadata.get(PUSHBACK_TRAILER)[0] ?? NO_RETRY);
+  if (pushbackMs > 0) {
+    metadata.set(PUSHBACK_TRAILER, String(Math.ceil(pushbackMs * (1 + PUSHBACK_JITTER * Math.random()))));
+  }
   const [details] = metadata.get(DETAILS_TRAILER);
   if (!(details instanceof Buffer)) return metadata;
   // Protobuf merges messages whose bytes follow each other, and appends what is in repeated fields.
@@ -128,21 +148,33 @@ export function toStatus(error: unknown): FailureStatus {
     details.push(any('google.rpc.BadRequest', BadRequest.encode(BadRequest.fromPartial({ fieldViolations })).finish()));
   }
   if (error instanceof TemporaryError) {
-    const retryDelay = {
-      seconds: Math.floor(error.retryAfterMs / 1000),
-      nanos: (error.retryAfterMs % 1000) * 1_000_000,
-    };
+    const retryDelay = durationOf(error);
     details.push(any('google.rpc.RetryInfo', RetryInfo.encode(RetryInfo.fromPartial({ retryDelay })).finish()));
   }
   const facts: FailureFacts = error instanceof DomainError ? { reason } : { reason, unexpected: error };
   const metadata = new FailureMetadata(facts);
   metadata.set(DETAILS_TRAILER, Buffer.from(Status.encode(Status.fromPartial({ code, message, details })).finish()));
+  const pushback = pushbackOf(error, code);
+  if (pushback !== undefined) metadata.set(PUSHBACK_TRAILER, pushback);
   return { code, details: message, metadata, ...facts };
+}
+
+/** Returns the value of the trailer; undefined if a client's own policy shall decide. */
+function pushbackOf(error: unknown, code: status): string | undefined {
+  if (!(error instanceof TemporaryError)) return MAY_PASS.has(code) ? undefined : NO_RETRY;
+  if (error.retryAfterMs > MAX_PUSHBACK_MS) return NO_RETRY;
+  return String(Math.ceil(error.retryAfterMs));
 }
 
 /** Maps an error to the error of one batch item. */
 export function toItemError(error: unknown): ItemError {
-  return toFailure(error);
+  if (!(error instanceof TemporaryError)) return { ...toFailure(error), retryDelay: undefined };
+  const { seconds, nanos } = durationOf(error);
+  return { ...toFailure(error), retryDelay: { seconds: BigInt(seconds), nanos } };
+}
+
+function durationOf({ retryAfterMs }: TemporaryError): { seconds: number; nanos: number } {
+  return { seconds: Math.floor(retryAfterMs / 1000), nanos: Math.round((retryAfterMs % 1000) * 1_000_000) };
 }
 
 function any(type: string, value: Uint8Array) {

@@ -121,7 +121,7 @@ async function useAndMisuse(address: string, bob: Person, alice: Person): Promis
     'REQUEST_ID_REUSED',
     'RATE_LIMITED',
   ]);
-  errors.push(JSON.stringify(items));
+  errors.push(JSON.stringify(items, (_name, value) => (typeof value === 'bigint' ? String(value) : value)));
   await call(`${ADMIN}/PurgeStale`, NO_BYTES);
 }
 

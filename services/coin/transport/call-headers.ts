@@ -17,6 +17,17 @@ export function kindOf(path: string | undefined): CallKind {
   return path.startsWith('/grpc.health.') && path !== WATCH ? 'health' : 'stream';
 }
 
+/**
+ * The content types of gRPC with protobuf. Those of gRPC-Web begin in the same way, and grpc-js would
+ * take them for gRPC.
+ */
+const GRPC = /^application\/grpc(\+proto)?[ \t]*(;|$)/;
+
+/** Returns true if the request has the content type of gRPC with protobuf. Everything else is another protocol. */
+export function isGrpc({ 'content-type': contentType }: IncomingHttpHeaders): boolean {
+  return contentType !== undefined && GRPC.test(contentType);
+}
+
 /** The form of `grpc-timeout` in the gRPC protocol. */
 const TIMEOUT = /^\d{1,8}[HMSmun]$/;
 /** Longest time that a timer holds, in milliseconds: 24.8 days. */

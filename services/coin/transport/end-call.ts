@@ -52,6 +52,18 @@ export function refuse(call: EndedCall, failure: FailureStatus): void {
   else stream.destroy();
 }
 
+const NOT_GRPC =
+  'This port serves gRPC: the content type must be application/grpc or application/grpc+proto. gRPC-Web and JSON are not served.\n';
+
+/** Refuses a request of another protocol with HTTP 415, as gRPC prescribes, and frees its stream at once. */
+export function refuseProtocol(stream: ServerHttp2Stream): void {
+  stream.on('error', ignore);
+  stream.respond({ ':status': 415, 'content-type': 'text/plain; charset=utf-8' });
+  stream.once('finish', () => stream.destroy());
+  stream.end(NOT_GRPC);
+  stream.close(NGHTTP2_NO_ERROR);
+}
+
 /** Resets a stream that grpc-js has not seen, and frees it at once. */
 export function reset(stream: ServerHttp2Stream, code: number): void {
   stream.on('error', ignore);

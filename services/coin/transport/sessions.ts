@@ -6,8 +6,8 @@ import type { CallObserver } from '../interceptors/intercept';
 import type { ListNode } from '../linked-list';
 import { toStatus } from '../rpc/status';
 import { count } from '../telemetry/metrics';
-import { CALL_KINDS, type CallKind, checkTimeout, kindOf, WATCH } from './call-headers';
-import { endCall, refuse, reset, resetAfterTrailers, resetWhenAnswered } from './end-call';
+import { CALL_KINDS, type CallKind, checkTimeout, isGrpc, kindOf, WATCH } from './call-headers';
+import { endCall, refuse, refuseProtocol, reset, resetAfterTrailers, resetWhenAnswered } from './end-call';
 import { checkCompression, http2ServersOf, silenceHeaderErrors, skipClosedStreams } from './grpc-js';
 import { IncompleteRequests, type ReceivedCall, Receiving } from './incomplete-requests';
 import { networkOf } from './listener';
@@ -179,6 +179,11 @@ export class Sessions {
   }
 
   #admit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, connection: Connection): void {
+    if (!isGrpc(headers)) {
+      refuseProtocol(stream);
+      connection.pause.count();
+      return;
+    }
     const path = headers[':path'] ?? '';
     const { observer } = this.#options;
     const kind = kindOf(path);

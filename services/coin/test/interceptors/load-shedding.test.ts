@@ -52,6 +52,14 @@ test('calls beyond the maximum are refused at once, with a retry delay; admitted
           retryAfterMs: 1000,
         });
       }
+      // Calls that failed together must not be repeated together.
+      const refusals = await Promise.allSettled(Array.from({ length: 40 }, () => bob.count()));
+      const pushbacks = refusals.map((refused) => {
+        const { cause } = (refused as PromiseRejectedResult).reason as CallError;
+        return Number(cause.metadata.get('grpc-retry-pushback-ms'));
+      });
+      expect(Math.min(...pushbacks)).toBeGreaterThanOrEqual(1000);
+      expect(new Set(pushbacks).size).toBeGreaterThan(20);
       // Health must work under overload: that is when operators need it most.
       const health = new HealthClient(service.address, credentials.createInsecure());
       expect((await call(health.check.bind(health), { service: '' })).status).toBe(ServingStatus.SERVING);

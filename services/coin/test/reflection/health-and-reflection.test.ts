@@ -160,6 +160,9 @@ describe('reflection', () => {
     'aqm.coin.v1.Coin',
     'aqm.coin.v1.CoinUploadResult.Outcome',
     'grpc.health.v1.Health',
+    'google.rpc.Status',
+    'google.rpc.ErrorInfo',
+    'google.rpc.RequestInfo',
   ])('the file of %s is returned with all its imports', async (symbol) => {
     const reflection = client('v1');
     const { messageResponse } = await send(reflection, { $case: 'fileContainingSymbol', value: symbol });
@@ -170,6 +173,21 @@ describe('reflection', () => {
     expect(registry.get(symbol) ?? registry.get(symbol.slice(0, symbol.lastIndexOf('.')))).toBeDefined();
     reflection.close();
   });
+
+  test.each(['aqm.coin.v1.CoinService', 'aqm.coin.v1.CoinAdminService'])(
+    'the answer for %s begins with its file, and has the messages of error details',
+    async (symbol) => {
+      const reflection = client('v1');
+      const { messageResponse } = await send(reflection, { $case: 'fileContainingSymbol', value: symbol });
+      if (messageResponse?.$case !== 'fileDescriptorResponse') throw new Error(JSON.stringify(messageResponse));
+      const names = messageResponse.value.fileDescriptorProto.map(
+        (bytes) => fromBinary(FileDescriptorProtoSchema, bytes).name,
+      );
+      expect(names[0]).toMatch(/^aqm\/coin\/v1\/\w+_service\.proto$/);
+      expect(names).toEqual(expect.arrayContaining(['google/rpc/status.proto', 'google/rpc/error_details.proto']));
+      reflection.close();
+    },
+  );
 
   test('an unknown symbol is answered with NOT_FOUND', async () => {
     const reflection = client('v1');
@@ -187,7 +205,7 @@ describe('reflection', () => {
     for (const bytes of fileDescriptorProto) {
       expect(fromBinary(FileDescriptorProtoSchema, bytes).sourceCodeInfo).toBeUndefined();
     }
-    expect(Buffer.concat(fileDescriptorProto).length).toBeLessThan(20_000);
+    expect(Buffer.concat(fileDescriptorProto).length).toBeLessThan(22_000);
     reflection.close();
   });
 

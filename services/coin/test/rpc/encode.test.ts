@@ -18,7 +18,13 @@ const coin: fc.Arbitrary<Required<Coin>> = fc.record({
   }),
 });
 const coins = fc.array(coin, { maxLength: 20 });
-const error = fc.record({ code: fc.integer({ min: 0 }), reason: fc.string(), message: fc.string() });
+const retryDelay = fc.record({ seconds: fc.bigInt({ min: 0n, max: 10n ** 9n }), nanos: fc.nat(999_999_999) });
+const error = fc.record({
+  code: fc.integer({ min: 0 }),
+  reason: fc.string(),
+  message: fc.string(),
+  retryDelay: fc.option(retryDelay, { nil: undefined }),
+});
 
 test('a FetchCoins response has the same bytes as from the generated code', () => {
   fc.assert(

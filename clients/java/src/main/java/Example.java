@@ -1,18 +1,17 @@
 import aqm.coin.v1.*;
 import aqm.coin.v1.CoinServiceGrpc.CoinServiceBlockingStub;
 import aqm.coin.v1.CoinUploadResult.Outcome;
+import com.google.gson.Gson;
 import com.google.protobuf.*;
 import com.google.rpc.*;
 import io.grpc.*;
-import io.grpc.Status.Code;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.security.SecureRandom;
-import java.time.Duration;
 import java.util.*;
-import java.util.concurrent.ThreadLocalRandom;
-import java.util.concurrent.TimeUnit;
-import java.util.function.Function;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
@@ -30,60 +29,43 @@ import java.util.stream.Stream;
  * minting module.
  */
 public final class Example {
-  private static final int ATTEMPTS = 8;
-  private static final Duration DEADLINE = Duration.ofSeconds(10);
-  private static final Set<Code> TRANSIENT = Set.of(Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED);
   private static final Set<Outcome> STORED = Set.of(Outcome.OUTCOME_INSERTED, Outcome.OUTCOME_ALREADY_PRESENT);
   private static final SecureRandom RANDOM = new SecureRandom();
 
   /** The details in the google.rpc.Status of a failed call. */
-  private record Details(String reason, List<String> fields, Duration retryDelay) {
+  private record Details(String reason, List<String> fields) {
     static Details of(StatusRuntimeException error) throws InvalidProtocolBufferException {
       var reason = "";
       var fields = List.<String>of();
-      var retryDelay = Duration.ZERO;
       for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
         if (detail.is(ErrorInfo.class)) {
           reason = detail.unpack(ErrorInfo.class).getReason();
         } else if (detail.is(BadRequest.class)) {
           var violations = detail.unpack(BadRequest.class).getFieldViolationsList();
           fields = violations.stream().map(BadRequest.FieldViolation::getField).toList();
-        } else if (detail.is(RetryInfo.class)) {
-          var delay = detail.unpack(RetryInfo.class).getRetryDelay();
-          retryDelay = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
         }
       }
-      return new Details(reason, fields, retryDelay);
+      return new Details(reason, fields);
     }
   }
 
-  /** A user. Every call has a deadline, until which it waits for a connection. */
-  private record User(CoinServiceBlockingStub stub, String token) {
-    CoinServiceBlockingStub next() {
-      var headers = new Metadata();
-      headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
-      return stub.withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers))
-          .withDeadlineAfter(DEADLINE.toMillis(), TimeUnit.MILLISECONDS)
-          .withWaitForReady();
-    }
+  /**
+   * Opens the connection. gRPC itself repeats calls, sets their deadlines, and waits as long as the service asks for, as the
+   * contract's service config says.
+   */
+  private static ManagedChannel connect(String address) throws IOException {
+    var config = new Gson().fromJson(Files.readString(Path.of("../../proto/service_config.json")), Map.class);
+    @SuppressWarnings("unchecked")
+    var typed = (Map<String, ?>) config;
+    return Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).defaultServiceConfig(typed).build();
+  }
 
-    /** Sends the request, and repeats it with the same request_id while the service is temporarily unavailable. */
-    <R> R call(Function<CoinServiceBlockingStub, R> method) throws Exception {
-      for (var attempt = 1; ; attempt++) {
-        try {
-          return method.apply(next());
-        } catch (StatusRuntimeException error) {
-          var code = error.getStatus().getCode();
-          if (attempt == ATTEMPTS || !TRANSIENT.contains(code)) throw error;
-          var details = Details.of(error);
-          var backoff = (long) (Math.min(100 << attempt, 5000) * ThreadLocalRandom.current().nextDouble(0.5, 1));
-          // Never earlier than the service requests.
-          var pause = Math.max(backoff, details.retryDelay.toMillis());
-          System.err.printf("%s %s: retrying in %d ms%n", code, details.reason, pause);
-          Thread.sleep(pause);
-        }
-      }
-    }
+  /** Returns the stub of the user with this token. */
+  private static CoinServiceBlockingStub as(String token, Channel channel) {
+    var headers = new Metadata();
+    headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
+    return CoinServiceGrpc.newBlockingStub(channel)
+        .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers));
   }
 
   /** Creates coins of a category. The sizes come from the options in coin.proto. */
@@ -113,16 +95,15 @@ public final class Example {
   }
 
   public static void main(String[] arguments) throws Exception {
-    var channel = Grpc.newChannelBuilder(System.getenv("COIN_SERVICE_ADDRESS"), InsecureChannelCredentials.create()).build();
-    var stub = CoinServiceGrpc.newBlockingStub(channel);
-    var owner = new User(stub, System.getenv("OWNER_TOKEN"));
-    var requester = new User(stub, System.getenv("REQUESTER_TOKEN"));
+    var channel = connect(System.getenv("COIN_SERVICE_ADDRESS"));
+    var owner = as(System.getenv("OWNER_TOKEN"), channel);
+    var requester = as(System.getenv("REQUESTER_TOKEN"), channel);
 
     var tiers = Stream.of(mint(CoinCategory.COIN_CATEGORY_GOLD, 2), mint(CoinCategory.COIN_CATEGORY_SILVER, 1),
         mint(CoinCategory.COIN_CATEGORY_BRONZE, 3));
     var coins = tiers.flatMap(tier -> tier).toList();
     var upload = UploadCoinsRequest.newBuilder().addAllCoins(coins).build();
-    var uploaded = owner.call(service -> service.uploadCoins(upload));
+    var uploaded = owner.uploadCoins(upload);
 
     // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
     var fetch = FetchCoinsRequest.newBuilder()
@@ -132,15 +113,15 @@ public final class Example {
         .setRequestId(UUID.randomUUID().toString())
         .setAllowLowerCategories(true)
         .build();
-    var fetched = requester.call(service -> service.fetchCoins(fetch)).getCoinsList();
-    var repeated = requester.call(service -> service.fetchCoins(fetch)).getCoinsList();
+    var fetched = requester.fetchCoins(fetch).getCoinsList();
+    var repeated = requester.fetchCoins(fetch).getCoinsList();
 
     var count = GetInventoryCountRequest.getDefaultInstance();
-    var left = owner.call(service -> service.getInventoryCount(count)).getAvailable();
+    var left = owner.getInventoryCount(count).getAvailable();
 
     var refused = "null";
     try {
-      requester.call(service -> service.fetchCoins(FetchCoinsRequest.newBuilder().setTargetUserId("not-a-uuid").build()));
+      requester.fetchCoins(FetchCoinsRequest.newBuilder().setTargetUserId("not-a-uuid").build());
     } catch (StatusRuntimeException error) {
       var details = Details.of(error);
       refused = "{\"code\":%d,\"reason\":\"%s\",\"fields\":%s}"
