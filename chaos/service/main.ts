@@ -5,12 +5,15 @@ import { BREAKS, type Break } from './breaks';
 import type { Recorder } from './recorder';
 import { describeOutcome, figuresOf, isClean } from './report';
 import { type Outcome, type Plan, run } from './run';
+import { showStates, statusPagesOf } from './show-states';
+import { STATES } from './states';
 import { openDeployment, openLocalTestBed } from './test-bed';
 import { longestWork, TIMING, WORKLOAD } from './workload';
 
 const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 24] [--seed N]
                              [--json FILE] [--history FILE]
        npm run chaos -- --break NAME|all
+       npm run chaos -- --state NAME|all [--minutes 1] [--services 1]
        DATABASE_URL=… npm run chaos -- --address HOST:PORT … --token-key FILE --grace SECONDS
 
   Runs many clients against several services while processes are killed and connections cut. Then it
@@ -23,6 +26,10 @@ const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 2
   --clients   number of fetching clients (default 24)
   --seed      repeats the random choices of a run, but not the timing of the machine (default random)
   --break     breaks a promise in a copy of the compiled service: ${Object.keys(BREAKS).join(', ')}
+  --state     holds a state for --minutes each, under load, and prints what the status page says:
+              ${Object.keys(STATES).join(', ')}.
+              Exit code 0: each was named within a minute, and all was well after it
+  --status    prints the addresses of the services' status pages at the start
   --json      writes the verdict and the figures to a file
   --history   writes every call and fault to a file, one JSON object per line
   --address   tests a deployed service (may be repeated): nothing is killed, only the clients' own
@@ -33,13 +40,17 @@ const USAGE = `Usage: npm run chaos [-- --minutes 5] [--services 3] [--clients 2
 /** The default duration of a run with --break. Most broken promises show within seconds. */
 const BREAK_MS = 5000;
 
+const DEFAULT_SERVICES = '3';
+
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '1' },
-    services: { type: 'string', default: '3' },
+    services: { type: 'string', default: DEFAULT_SERVICES },
     clients: { type: 'string', default: String(WORKLOAD.requesters) },
     seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 32)) },
     break: { type: 'string' },
+    state: { type: 'string' },
+    status: { type: 'boolean', default: false },
     json: { type: 'string' },
     history: { type: 'string' },
     address: { type: 'string', multiple: true, default: [] },
@@ -91,6 +102,7 @@ async function whole(): Promise<number> {
       })
     : await openLocalTestBed(positive('services'), DIST, timing);
   try {
+    for (const address of values.status ? statusPagesOf(testBed) : []) print(`status page: ${address}`);
     const outcome = await run(testBed, plan);
     print(describeOutcome(outcome));
     save(outcome, plan);
@@ -150,18 +162,29 @@ function save(outcome: Outcome, plan: Plan): void {
   }
 }
 
+/** Returns the names that an option selects. @throws UsageError */
+function namesOf(what: 'break' | 'state', text: string, all: Readonly<Record<string, unknown>>): string[] {
+  if (text === 'all') return Object.keys(all);
+  if (text in all) return [text];
+  throw new UsageError(`unknown ${what} "${text}"; choose from ${Object.keys(all).join(', ')}, all`);
+}
+
 async function main(): Promise<number> {
   if (values.help) {
     print(USAGE);
     return 0;
   }
+  if (values.state !== undefined) {
+    const names = namesOf('state', values.state, STATES);
+    const services = values.services === DEFAULT_SERVICES ? 1 : positive('services');
+    const plan = { names, durationMs: positive('minutes') * 60_000, services, dist: DIST, timing: TIMING, print };
+    return (await showStates(plan)) ? 0 : 1;
+  }
   if (values.break === undefined) return whole();
-  const names = values.break === 'all' ? Object.keys(BREAKS) : [values.break];
+  const names = namesOf('break', values.break, BREAKS);
   let right = true;
   for (const name of names) {
-    const found = BREAKS[name];
-    if (!found) throw new UsageError(`unknown break "${name}"; choose from ${Object.keys(BREAKS).join(', ')}, all`);
-    if (!(await broken(name, found))) right = false;
+    if (!(await broken(name, BREAKS[name] as Break))) right = false;
   }
   return right ? 0 : 1;
 }

@@ -7,6 +7,9 @@ import { EmbeddedPostgres } from '../../services/coin/database/embedded-postgres
 import { postgresModule } from '../../testkit/postgres-versions';
 import type { Target } from './tcp-link';
 
+/** The tables of which a restored backup has older rows. */
+const COIN_TABLES = ['coin', 'coin_stock', 'coin_fetch'];
+
 /** Runs a PostgreSQL that can be killed and is restarted. The services reach it only through TCP links. */
 export class ManagedPostgres {
   readonly #folder: string;
@@ -80,6 +83,27 @@ export class ManagedPostgres {
       if (answer) return;
       await setTimeout(50);
     }
+  }
+
+  /** Keeps a copy of the coins as they are now. No service may be connected. */
+  async copyCoins(): Promise<void> {
+    await this.#query(
+      `CREATE SCHEMA copy; ${COIN_TABLES.map((name) => `CREATE TABLE copy.${name} AS TABLE ${name}`).join('; ')}`,
+    );
+  }
+
+  /**
+   * Puts the copy in the place of the coins, as a restore does, or puts them back again; and restarts. No service may be
+   * connected.
+   */
+  async swapWithCopy(): Promise<void> {
+    const swap = (name: string) =>
+      `CREATE TABLE copy.third AS TABLE ${name}; TRUNCATE ${name}; INSERT INTO ${name} TABLE copy.${name};
+      DROP TABLE copy.${name}; ALTER TABLE copy.third RENAME TO ${name};`;
+    await this.#query(COIN_TABLES.map(swap).join('\n'));
+    this.kill();
+    await setTimeout(100);
+    await this.healed();
   }
 
   async close(): Promise<void> {

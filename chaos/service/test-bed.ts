@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { issueToken } from '../../services/coin/identity/development-key';
+import { freePorts } from '../../testkit/free-port';
 import { ManagedPostgres } from './managed-postgres';
 import { ManagedService } from './managed-service';
 import { TcpLink } from './tcp-link';
@@ -24,6 +25,8 @@ export interface TestBed {
     /** The file system of the watermark; undefined where none can be mounted. */
     readonly disk: WatermarkDisk | undefined;
     readonly issuer: TokenIssuer;
+    /** The metrics port of each service, with its status page. */
+    readonly statusPorts: readonly number[];
   };
   readonly databaseUrl: string;
   /** Signs a new token with a key that every service knows. */
@@ -33,8 +36,16 @@ export interface TestBed {
   close(): Promise<void>;
 }
 
-/** Starts services and a PostgreSQL in a temporary folder. */
-export async function openLocalTestBed(services: number, dist: string, timing: Timing): Promise<TestBed> {
+/**
+ * Starts services and a PostgreSQL in a temporary folder.
+ * @param more further settings of all services
+ */
+export async function openLocalTestBed(
+  services: number,
+  dist: string,
+  timing: Timing,
+  more: NodeJS.ProcessEnv = {},
+): Promise<TestBed> {
   const folder = mkdtempSync(join(tmpdir(), 'aqm-chaos-'));
   const postgres = await ManagedPostgres.start(join(folder, 'postgres'));
   const disk = WatermarkDisk.mount(folder);
@@ -50,6 +61,7 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
     AQM_LOG_LEVEL: 'error',
     AQM_STOCK_LIMIT: '100000',
   };
+  const statusPorts = await freePorts(services);
   const running: ManagedService[] = [];
   const backs: TcpLink[] = [];
   for (let index = 0; index < services; index++) {
@@ -59,7 +71,12 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
     // One remembers answers for less long by itself. The longest grace in use counts.
     const grace = index === 1 ? { AQM_FETCH_GRACE: '1' } : {};
     const own = { ...grace, DATABASE_URL: databaseUrl, AQM_TOKEN_JWKS_URL: issuer.urlFor(index) };
-    running.push(new ManagedService(dist, await TcpLink.open(), { ...env, ...own }));
+    const metrics = {
+      OTEL_METRICS_EXPORTER: 'prometheus',
+      OTEL_EXPORTER_PROMETHEUS_HOST: '127.0.0.1',
+      OTEL_EXPORTER_PROMETHEUS_PORT: String(statusPorts[index]),
+    };
+    running.push(new ManagedService(dist, await TcpLink.open(), { ...env, ...metrics, ...own, ...more }));
   }
   const close = async () => {
     await Promise.all(running.map((service) => service.close()));
@@ -77,7 +94,7 @@ export async function openLocalTestBed(services: number, dist: string, timing: T
   }
   return {
     fronts: running.map((service) => service.front),
-    local: { services: running, backs, postgres, disk, issuer },
+    local: { services: running, backs, postgres, disk, issuer, statusPorts },
     databaseUrl: postgres.url,
     sign: (owner) => issuer.sign(owner, 'known'),
     settle: async () => {
