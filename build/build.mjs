@@ -59,7 +59,7 @@ function generate() {
 
 /** Copies the files that the compiled service reads beside itself. */
 function copyAssets() {
-  for (const file of globSync('services/**/*.{sql,lua}', { cwd: root })) {
+  for (const file of globSync('services/**/*.{sql,lua,html,css,mjs}', { cwd: root })) {
     writeIfChanged(join(root, 'dist', file), readFileSync(join(root, file), 'utf8'));
   }
 }

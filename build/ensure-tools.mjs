@@ -47,6 +47,7 @@ const FURTHER_TOOLS = [
     ],
     debian: 'postgresql',
   },
+  { what: 'Chromium', test: ['chromium', '--version'], debian: 'chromium' },
   { what: 'prometheus with promtool', test: ['promtool', '--version'], debian: 'prometheus' },
   { what: 'amtool', test: ['amtool', '--version'], debian: 'prometheus-alertmanager' },
 ];

@@ -19,12 +19,14 @@ import { REASONS } from './rpc/status';
 import { CoinServer } from './server';
 import type { ServingState } from './serving-state';
 import { listenForStop, Startup, StoppedError, stopped } from './startup';
+import { processFacts } from './status/facts';
+import { serveStatus } from './status/serve-status';
 import { CoinInventoryServer } from './store/coin-inventory-server';
 import { keepFetchGrace } from './store/fetch-grace';
 import { StockSampler } from './store/stock-sampler';
 import { registerGauges } from './telemetry/gauges';
 import { enableMetrics } from './telemetry/metrics';
-import { startTelemetry } from './telemetry/start-telemetry';
+import { metricsPortsOfOthers, startTelemetry } from './telemetry/start-telemetry';
 import { requireFreeAddress } from './transport/address';
 import { Certificates } from './transport/certificates';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
@@ -37,6 +39,12 @@ const TOKENS_PER_CONNECTION = 2;
 
 /** The exit code of a process that ends with an exception which nothing caught. */
 const EXIT_CODE_OF_NODE = 1;
+
+/**
+ * The longest time between two readings of the stock where the status page shows it, in milliseconds. A stock that
+ * becomes empty must be seen within a minute.
+ */
+const STATUS_STOCK_MS = 20_000;
 
 /** Runs the coin service until a signal stops it (`aqm serve`): configuration, database, server, signals. */
 export async function main(): Promise<void> {
@@ -107,6 +115,8 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     let store: CoinInventoryServer | undefined;
     let openedFence: Fence | undefined;
     let stock: StockSampler | undefined;
+    /** The reason for which the start waits. */
+    let waitingFor: string | undefined;
     if (telemetry.hasMetrics) {
       registerGauges(enableMetrics(REASONS), { ...readVersion(), fenceReasons: FENCE_REASONS }, () => ({
         callsInFlight: server.callsInFlight,
@@ -128,6 +138,26 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
       }));
     }
 
+    const statusServer = config.hasStatusPage ? telemetry.metricsServer : undefined;
+    const statusPage =
+      statusServer &&
+      serveStatus({
+        server: statusServer,
+        otherPorts: metricsPortsOfOthers(process.env, config.workers),
+        log: logger,
+        facts: () =>
+          processFacts({
+            isReady,
+            waitingFor,
+            isStopping: stop.aborted,
+            fenceReason: openedFence?.fenceReason?.reason,
+            postgresVersion: stock?.levels?.postgresVersion,
+            tokenKeys: config.tokenKeys,
+            fetchTime: tokenKeys.remote?.fetchTime,
+            certificateExpiry: certificates?.expiry,
+          }),
+      });
+
     let listening: Promise<string> | undefined;
     const listen = () => {
       listening ??= server.listen(config.host, config.port, certificates);
@@ -139,6 +169,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
       log: logger,
       // Health is answered while the start waits: the process is sound, and not ready.
       onWaiting: async (error) => {
+        waitingFor = error.reason;
         server.refuse(error);
         await listen();
       },
@@ -150,13 +181,17 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
       return Fence.open({ db: postgres.db, folder: config.fenceDir, poolSize: config.poolSize, log: logger });
     });
     openedFence = fence;
+    waitingFor = undefined;
     await startup.until(async () => tokenKeys.remote?.fetch());
 
     const { fetchGraceSeconds, stockLimit, batching } = config;
     store = new CoinInventoryServer(postgres.db, fence, { fetchGraceSeconds, stockLimit, batching }, postgres.replica);
     const grace = await startup.until(() => keepFetchGrace(postgres.db, fetchGraceSeconds, logger));
     server.serve(store);
-    if (telemetry.hasMetrics) stock = new StockSampler(postgres.db, telemetry.intervalMs);
+    if (telemetry.hasMetrics) {
+      const intervalMs = Math.min(telemetry.intervalMs, statusServer ? STATUS_STOCK_MS : Number.POSITIVE_INFINITY);
+      stock = new StockSampler(postgres.db, intervalMs);
+    }
     const housekeeping = startHousekeeping(store, logger);
     const deletions = store.deletedUsers.watch();
     const watch = watchDatabase(fence, logger, (now) => {
@@ -166,6 +201,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     const address = await listen();
     announce(address, logger);
     isReady = true;
+    waitingFor = undefined;
     logger.info({ address, ...readVersion(), postgresql }, 'accepting calls');
 
     logger.info({ signal: await stopped(stop) }, 'stopping after accepted calls are answered');
@@ -177,6 +213,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     certificates?.close();
     tokenKeys.remote?.close();
     await server.stop(config.drainTimeoutMs);
+    statusPage?.close();
     await limits.close();
     await fence.close();
   } finally {

@@ -23,6 +23,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   config: { summary: 'print the effective settings, without secrets', load: () => require('./config') },
   doctor: { summary: 'check the installation and suggest fixes', load: () => require('./doctor') },
+  top: { summary: 'show the figures of running services, live', load: () => require('./top') },
   token: { summary: 'print tokens for local runs', load: () => require('./token') },
   jwks: { summary: 'print public keys as one JWK Set', load: () => require('./jwks') },
   'admin purge-stale': { summary: 'delete old coins that were never fetched', load: () => require('./purge-stale') },

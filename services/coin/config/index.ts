@@ -175,6 +175,7 @@ function toConfig(values: SettingValues, isProduction: boolean) {
     maxWaitMs,
     /** True to serve gRPC server reflection. */
     hasReflection: values.hasReflection,
+    hasStatusPage: values.hasStatusPage,
     connections: {
       ...TRANSPORT,
       maxConnections: values.maxConnections,

@@ -56,6 +56,14 @@ export const SETTINGS = {
     description:
       'gRPC server reflection, for tools such as grpcurl. It describes the published contract, without a token. `off`: it is answered with UNIMPLEMENTED.',
   }),
+  hasStatusPage: setting({
+    env: 'AQM_STATUS_PAGE',
+    group: 'Network and process',
+    format: onOrOff,
+    default: 'on',
+    description:
+      'The [status page](observability.md#see-it) at `/status` of the metrics port, and what `aqm top` reads there. It is served only where `OTEL_METRICS_EXPORTER` names `prometheus`, without a token, and shows no ids. `off`: it is not served.',
+  }),
   tlsCertificate: optionalSetting({
     env: 'AQM_TLS_CERT_FILE',
     group: 'TLS',

@@ -73,6 +73,7 @@ class InterceptedCall extends ServerInterceptingCall {
   readonly #id = newCallId();
   readonly #interception: Interception;
   readonly #onOutcome: (outcome: CallOutcome) => void;
+  #isOver = false;
 
   constructor(call: Call, path: string, interception: Interception) {
     super(call);
@@ -102,6 +103,9 @@ class InterceptedCall extends ServerInterceptingCall {
   }
 
   override sendStatus(sent: Status): void {
+    // grpc-js ends a call that was refused unread once more, because it misses the message (UNIMPLEMENTED).
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#onOutcome({ code: sent.code ?? null, failure: factsOf(sent) });
     this.#call.sendStatus({ ...sent, metadata: withCallId(sent.metadata, this.#id) });
   }

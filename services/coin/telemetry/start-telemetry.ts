@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import { DiagLogLevel, diag } from '@opentelemetry/api';
 import type { Logger } from 'pino';
+import { DEFAULT_METRICS_PORT, MetricsServer } from './metrics-server';
 import { enableTracing } from './tracing';
 
 /**
@@ -24,12 +25,19 @@ export interface Telemetry {
    * milliseconds.
    */
   readonly intervalMs: number;
+  /** The server of the metrics port; undefined if OTEL_METRICS_EXPORTER does not name `prometheus`. */
+  readonly metricsServer: MetricsServer | undefined;
   /** Exports what is pending, within 2 s. Never rejects. */
   stop(): Promise<void>;
 }
 
 const DEFAULT_INTERVAL_MS = 60_000;
-const NONE: Telemetry = { hasMetrics: false, intervalMs: DEFAULT_INTERVAL_MS, stop: async () => {} };
+const NONE: Telemetry = {
+  hasMetrics: false,
+  intervalMs: DEFAULT_INTERVAL_MS,
+  metricsServer: undefined,
+  stop: async () => {},
+};
 
 /**
  * Returns the signals that the environment enables. By default the SDK would export everything to
@@ -57,7 +65,8 @@ function ratioOfNewTraces({
   return sampler?.trim() === 'parentbased_traceidratio' && ratio >= 0 && ratio < 1 ? ratio : 1;
 }
 
-const DEFAULT_METRICS_PORT = 9464;
+/** The variable by which a worker process knows the metrics port of the first one. */
+const FIRST_PORT = 'METRICS_PORT_OF_FIRST_WORKER';
 
 /**
  * Returns the setting that gives each worker process its own metrics port: the configured one plus
@@ -65,7 +74,39 @@ const DEFAULT_METRICS_PORT = 9464;
  */
 export function metricsPortOf(env: NodeJS.ProcessEnv, index: number): NodeJS.ProcessEnv {
   const first = Number(env.OTEL_EXPORTER_PROMETHEUS_PORT || DEFAULT_METRICS_PORT);
-  return { OTEL_EXPORTER_PROMETHEUS_PORT: String(first + index) };
+  return { OTEL_EXPORTER_PROMETHEUS_PORT: String(first + index), [FIRST_PORT]: String(first) };
+}
+
+/** Returns the metrics ports of the other worker processes of this service. */
+export function metricsPortsOfOthers(env: NodeJS.ProcessEnv, workers: number): number[] {
+  const first = Number(env[FIRST_PORT]);
+  if (!first) return [];
+  return Array.from({ length: workers }, (_, index) => first + index).filter(
+    (port) => String(port) !== env.OTEL_EXPORTER_PROMETHEUS_PORT,
+  );
+}
+
+/** Returns true if the metrics are served for Prometheus. */
+function isScraped({ OTEL_METRICS_EXPORTER: exporters = '' }: NodeJS.ProcessEnv): boolean {
+  return exporters.split(',').some((name) => name.trim() === 'prometheus');
+}
+
+/**
+ * Runs `create`, in which the SDK makes its exporters from the environment. It keeps the Prometheus exporter to itself,
+ * so the moment at which that starts its server is where ours takes its place.
+ */
+async function withMetricsServer<T>(server: MetricsServer | undefined, create: () => T): Promise<T> {
+  if (!server) return create();
+  const { PrometheusExporter } = await import('@opentelemetry/exporter-prometheus');
+  const { startServer } = PrometheusExporter.prototype;
+  PrometheusExporter.prototype.startServer = function () {
+    return server.listen(this);
+  };
+  try {
+    return create();
+  } finally {
+    PrometheusExporter.prototype.startServer = startServer;
+  }
 }
 
 /**
@@ -85,14 +126,19 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
     import('@opentelemetry/resources'),
   ]);
   const warnings = new Warnings(log);
-  const sdk = new NodeSDK({
-    // Omits the process detectors: command line and user name are sensitive.
-    resourceDetectors: [{ detect: () => ({ attributes: defaultAttributes() }) }, envDetector],
-    // Logs are written to stderr, not exported.
-    logRecordProcessors: [],
-    ...(!traces && { spanProcessors: [] }),
-    ...(!metrics && { metricReaders: [] }),
-  });
+  const metricsServer = metrics && isScraped(env) ? new MetricsServer(env) : undefined;
+  const sdk = await withMetricsServer(
+    metricsServer,
+    () =>
+      new NodeSDK({
+        // Omits the process detectors: command line and user name are sensitive.
+        resourceDetectors: [{ detect: () => ({ attributes: defaultAttributes() }) }, envDetector],
+        // Logs are written to stderr, not exported.
+        logRecordProcessors: [],
+        ...(!traces && { spanProcessors: [] }),
+        ...(!metrics && { metricReaders: [] }),
+      }),
+  );
   // Must follow the construction of the SDK, which sets a logger for stdout if OTEL_LOG_LEVEL is
   // set.
   diag.setLogger(warnings, { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
@@ -102,7 +148,9 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
   return {
     hasMetrics: metrics,
     intervalMs: Number(env.OTEL_METRIC_EXPORT_INTERVAL) || DEFAULT_INTERVAL_MS,
+    metricsServer,
     stop: async () => {
+      metricsServer?.close();
       // Rejects if the collector is unreachable.
       const stopped = sdk.shutdown().catch((error: unknown) => warnings.warn(String(error)));
       await Promise.race([stopped, setTimeout(FLUSH_TIMEOUT_MS)]);
