@@ -200,10 +200,11 @@ export class CoinServer {
    * process stops, whatever the state of the database, because a restart would not help. The health of
    * a service is its readiness. While the database is fenced, the admin service answers.
    */
-  setServing({ isUp, isFenced }: ServingState): void {
+  setServing({ isUp, isFenced, fenceReason }: ServingState): void {
     const status = (serving: boolean) => (serving && !this.#draining ? 'SERVING' : 'NOT_SERVING');
     this.#health.setStatus('', status(true));
     this.#health.setStatus(COIN_ADMIN_SERVICE, status(isUp));
+    this.#health.fenceReason = fenceReason;
     this.#health.setStatus(COIN_SERVICE, status(isUp && !isFenced));
   }
 

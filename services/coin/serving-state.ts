@@ -4,4 +4,6 @@ export interface ServingState {
   readonly isUp: boolean;
   /** True if the restore fence refuses every statement that hands out or stores coins. */
   readonly isFenced: boolean;
+  /** The reason for which the database is fenced; missing if it is not. */
+  readonly fenceReason?: string | undefined;
 }

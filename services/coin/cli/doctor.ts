@@ -25,8 +25,9 @@ export const command: CommandDefinition = {
       )
       .addOption(jsonOption()),
   details: `Checks, with the environment of the services: settings, versions, token keys, TLS files, disk, rate
-limits, connection, schema, the settings of PostgreSQL on which the guarantees depend, clocks, and the
-restore fence. Changes nothing. Each check is ok, warn or fail, and says what to do. Checks that need
+limits, file descriptors, connection, role, schema, the settings of PostgreSQL on which the guarantees
+depend, its log and archive, clocks, the restore fence, and the service that runs on this machine.
+Changes nothing. Each check is ok, warn or fail, and says what to do. Checks that need
 a database are skipped if it cannot be reached.`,
   exitCodes: { [EXIT.OK]: 'no check failed; there may be warnings', [EXIT.FAILED]: 'a check failed' },
   async run({ json, leastFree = MIN_FREE_MIB }: Options) {

@@ -1,3 +1,5 @@
+import { askService, type ServiceState } from '../ask-service';
+import { checkService } from '../doctor/service';
 import type { RingCount, Verification } from '../fence/verify';
 import { type CommandDefinition, type JsonOption, jsonOption, print } from './command';
 import { EXIT } from './exit-codes';
@@ -6,9 +8,12 @@ import { withDatabase } from './with-database';
 
 export const command: CommandDefinition = {
   define: (command) => command.addOption(jsonOption()),
-  details: `Changes nothing.\n\n${WHICH_WATERMARK}`,
+  details: `Verifies the database as a service does at its start, and asks the service that listens at AQM_LISTEN on
+this machine, which alone knows that its database was exchanged (OTHER_DATABASE). Changes nothing.
+
+${WHICH_WATERMARK}`,
   exitCodes: {
-    [EXIT.OK]: 'the database is open',
+    [EXIT.OK]: 'the database is open, and the service on this machine is not fenced for another reason',
     [EXIT.STATE]: 'the database is fenced: "aqm admin fence retire" or "accept", or mend AQM_FENCE_DIR',
   },
   run: (options: JsonOption) =>
@@ -19,6 +24,8 @@ export const command: CommandDefinition = {
         const writeTime = verification.ringRecords[index]?.writeTime ?? 0;
         return { ...ring, lastWriteTime: new Date(writeTime).toISOString() };
       });
+      const service = (await askService(config).catch(() => undefined)) ?? null;
+      const isElsewhere = service?.fenceReason === 'OTHER_DATABASE';
       const status = {
         state: fenceReason ? 'fenced' : 'open',
         reason: fenceReason?.reason ?? null,
@@ -28,11 +35,18 @@ export const command: CommandDefinition = {
         identity: state.identity,
         activatedAs: state.activation?.identity ?? null,
         watermark: { folder, problem: problem?.message ?? null, rings, unknownActivations },
+        service,
       };
       print(options, status, toLines(status));
-      return fenceReason ? EXIT.STATE : EXIT.OK;
+      return fenceReason || isElsewhere ? EXIT.STATE : EXIT.OK;
     }),
 };
+
+/** One line about the answer of the service on this machine. */
+function sentenceOf(service: ServiceState): string {
+  const { verdict, found, advice } = checkService(service);
+  return verdict === 'fail' && service.fenceReason === 'OTHER_DATABASE' ? `${found}; ${advice}` : found;
+}
 
 interface Status {
   state: string;
@@ -48,6 +62,8 @@ interface Status {
     rings: readonly (RingCount & { lastWriteTime: string })[];
     unknownActivations: readonly string[];
   };
+  /** The answer of the service on this machine; null where its address is not known. */
+  service: ServiceState | null;
 }
 
 function toLines({
@@ -59,6 +75,7 @@ function toLines({
   identity,
   activatedAs,
   watermark,
+  service,
 }: Status): string[] {
   const name = (of: Status['activatedAs']) =>
     of ? `cluster ${of.systemIdentifier}, database ${of.databaseOid}, timeline ${of.timeline}` : 'never';
@@ -75,6 +92,7 @@ function toLines({
         `  ${file}: ${records} coins, ${missing} of them missing; last written ${lastWriteTime}`,
     ),
     ...watermark.unknownActivations.map((unknown) => `  unknown activation ${unknown}`),
+    ...(service ? [`service: ${sentenceOf(service)}`] : []),
     ...(reason !== null && reason !== 'WATERMARK_UNUSABLE'
       ? ['what to do: "aqm admin fence retire --help" and "aqm admin fence accept --help"']
       : []),

@@ -100,6 +100,13 @@ function wrongDatabaseParameters(setting: string, { searchParams }: URL): string
     });
 }
 
+/** Returns true if a PostgreSQL URL leads to this machine: to a Unix socket or to loopback. */
+export function isLoopbackDatabase(url: string, env: NodeJS.ProcessEnv): boolean {
+  const { hostname = '', searchParams } = parseDatabaseUrl(url) ?? {};
+  const host = searchParams?.get('host') || decodeURIComponent(hostname) || env.PGHOST || 'localhost';
+  return host.startsWith('/') || isLoopback(host);
+}
+
 /**
  * Returns user@host:port/database of a PostgreSQL URL, completed from the variables of libpq as pg does. Contains no
  * password.

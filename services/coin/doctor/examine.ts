@@ -1,18 +1,25 @@
 import { join } from 'node:path';
+import { askService } from '../ask-service';
 import type { Config } from '../config';
 import { connectionAdvice } from '../database/connection-advice';
 import { type OpenPostgres, openPostgres } from '../database/open';
 import { isMissing } from '../database-location';
 import { DatabaseUnavailableError } from '../errors';
 import { createLogger } from '../logger';
+import { checkArchiving } from './archiving';
 import { checkAutovacuum } from './autovacuum';
 import { type Check, fail, ok, warn } from './check';
 import { checkClock } from './clock';
+import { checkDescriptors } from './descriptors';
 import { checkDisk } from './disk';
+import { checkEncryption } from './encryption';
 import { checkTls, checkTokenKeys } from './keys';
 import { checkLimits } from './limits';
 import { checkReplica } from './replica';
+import { checkRole } from './role';
 import { checkSchema } from './schema';
+import { checkServerLog } from './server-log';
+import { checkService } from './service';
 import { checkPooler, checkServer, checkTimeouts } from './settings';
 import { checkFence, checkWatermarkLocation } from './watermark';
 
@@ -24,13 +31,16 @@ export interface ExamineOptions {
 
 /** Checks everything that the service needs. Changes nothing. Checks that need a database are skipped if it cannot be reached. */
 export async function examine(config: Config, { now, leastFreeMib }: ExamineOptions): Promise<Check[]> {
+  const service = await askService(config).catch(() => undefined);
   return [
     ok('node', `Node ${process.versions.node}`),
-    await checkTokenKeys(config),
+    await checkTokenKeys(config, now),
     checkTls(config.tls, now, createLogger('silent')),
     checkDisk(config.dataDir, leastFreeMib),
+    ...checkDescriptors(config),
     await checkLimits(config),
     ...(await checkDatabase(config, now)),
+    ...(service ? [checkService(service)] : []),
   ];
 }
 
@@ -73,6 +83,12 @@ async function checksOf(postgres: OpenPostgres, config: Config, now: () => Date)
   const checks: Check[] = [ok('connection', 'the database answers'), ...server];
   if (config.pooler === 'transaction') checks.push(await checkTimeouts(db, config));
   else if (!isEmbedded) checks.push(...(await checkPooler(postgres, config)));
+  if (!isEmbedded) {
+    checks.push(...(await checkRole(db, config)), await checkServerLog(db), await checkArchiving(db));
+    const { databaseUrl = '', readDatabaseUrl } = config;
+    checks.push(checkEncryption('encryption', databaseUrl, process.env, now));
+    if (readDatabaseUrl) checks.push(checkEncryption('replica-encryption', readDatabaseUrl, process.env, now));
+  }
   checks.push(await checkClock(db, now));
   const schema = await checkSchema(db, config.migrationsDir);
   checks.push(

@@ -87,7 +87,7 @@ export class Fence implements Guard {
     return this.#watermark.folder;
   }
 
-  /** Calls `listener` whenever the fence goes up or down. */
+  /** Calls `listener` whenever the fence goes up or down, or has another reason. */
   onChange(listener: () => void): void {
     this.#listeners.push(listener);
   }
@@ -246,7 +246,7 @@ export class Fence implements Guard {
         'fence cleared: the database contains every recorded hand-out, or an operator accepted or retired it',
       );
     }
-    if ((before === undefined) !== (fenceReason === undefined)) for (const listener of this.#listeners) listener();
+    if (before?.reason !== fenceReason?.reason) for (const listener of this.#listeners) listener();
   }
 }
 

@@ -6,13 +6,16 @@ import type { Fence } from './fence';
 const INTERVAL_MS = 1000;
 
 /**
- * Reports, at once and after every change, whether the database answers and whether the fence is
- * up.
+ * Reports, at once and after every change, whether the database answers, whether the fence is up,
+ * and why.
  */
 export function watchDatabase(fence: Fence, log: Logger, onChange: (state: ServingState) => void): { stop(): void } {
   let isUp = true;
   let isChecking = false;
-  const report = () => onChange({ isUp, isFenced: fence.fenceReason !== undefined });
+  const report = () => {
+    const fenceReason = fence.fenceReason?.reason;
+    onChange({ isUp, isFenced: fenceReason !== undefined, fenceReason });
+  };
   const check = async (): Promise<void> => {
     if (isChecking) return;
     isChecking = true;

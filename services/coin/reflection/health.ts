@@ -1,4 +1,10 @@
-import { type Server, type ServerWritableStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import {
+  Metadata,
+  type Server,
+  type ServerWritableStream,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import {
   type HealthCheckRequest,
   type HealthCheckResponse,
@@ -11,6 +17,9 @@ import { DomainError } from '../errors';
 import { toStatus } from '../rpc/status';
 import { withSmallRequests } from './small-requests';
 
+/** The trailer of a health check that says why the database is fenced, for `aqm doctor` and `aqm admin fence status`. */
+export const FENCE_REASON_KEY = 'aqm-fence-reason';
+
 type WatchCall = ServerWritableStream<HealthCheckRequest, HealthCheckResponse>;
 
 /**
@@ -18,6 +27,8 @@ type WatchCall = ServerWritableStream<HealthCheckRequest, HealthCheckResponse>;
  * of every unknown service that was ever watched, and cannot end its watches.
  */
 export class Health {
+  /** The reason for which the coin service is fenced, which answers of Check have in a trailer; undefined if it is not. */
+  fenceReason: string | undefined;
   readonly #statuses = new Map<string, ServingStatus>();
   readonly #watches = new Set<Watch>();
 
@@ -28,7 +39,7 @@ export class Health {
         const found = this.#statuses.get(call.request.service);
         if (found === undefined)
           callback({ code: status.NOT_FOUND, details: 'This server has no service of this name.' });
-        else callback(null, { status: found });
+        else callback(null, { status: found }, this.#trailer(found));
       },
       watch: (call: WatchCall) => {
         if (call.request instanceof DomainError) {
@@ -48,6 +59,12 @@ export class Health {
         callback(null, { statuses });
       },
     } satisfies HealthServer & UntypedServiceImplementation);
+  }
+
+  #trailer(found: ServingStatus): Metadata {
+    const trailer = new Metadata();
+    if (found === ServingStatus.NOT_SERVING && this.fenceReason) trailer.set(FENCE_REASON_KEY, this.fenceReason);
+    return trailer;
   }
 
   /** Sets the status of a service, and sends it to all who watch it. */

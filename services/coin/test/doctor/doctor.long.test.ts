@@ -1,19 +1,21 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import pino from 'pino';
 import { runCommand } from '../../../../testkit/command';
+import { freePorts } from '../../../../testkit/free-port';
 import { Cluster } from '../../../../testkit/postgres-cluster';
 import { RedisServer } from '../../../../testkit/redis-server';
 import { createDatabase, databaseUrl, MIGRATIONS, type TestDatabase } from '../../../../testkit/test-database';
 import { readConfig } from '../../config';
 import { migrateDown } from '../../database/migrate';
 import type { Check } from '../../doctor/check';
+import { checkEncryption } from '../../doctor/encryption';
 import { examine } from '../../doctor/examine';
 import { Fence } from '../../fence/fence';
 import { CertificateAuthority } from '../transport/certificate-authority';
@@ -26,7 +28,11 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'aqm-doctor-'));
   database = await createDatabase();
 });
+const roles: string[] = [];
 afterEach(async () => {
+  for (const role of roles.splice(0)) {
+    await sql.raw(`DROP OWNED BY ${role}; DROP ROLE ${role}`).execute(database.db);
+  }
   await database.drop();
   rmSync(folder, { recursive: true });
 });
@@ -36,6 +42,8 @@ const environment = (env: NodeJS.ProcessEnv = {}) => ({
   AQM_DATA_DIR: folder,
   DATABASE_URL: databaseUrl(database.name),
   AQM_TOKEN_PUBLIC_KEY_FILE: publicKeyFile(),
+  // A service of somebody else may run at the usual port.
+  AQM_LISTEN: '127.0.0.1:0',
   ...env,
 });
 
@@ -58,6 +66,18 @@ async function failing(...args: Parameters<typeof checksWith>): Promise<string[]
   return checks.filter(({ verdict }) => verdict === 'fail').map(({ name }) => name);
 }
 
+/** Creates a role that is no superuser and may use the database. @returns the URL of the database with it */
+async function urlOfRole(): Promise<string> {
+  const role = `doctor_${randomUUID().slice(0, 8)}`;
+  await sql.raw(`CREATE ROLE ${role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`).execute(database.db);
+  roles.push(role);
+  const url = databaseUrl(database.name);
+  return /user=/.test(url) ? url.replace(/user=[^&]*/, `user=${role}`) : url.replace(/\/\/[^@/]*@/, `//${role}@`);
+}
+
+/** Returns an address of this machine at which nothing listens. */
+const freeAddress = async () => `127.0.0.1:${(await freePorts(1))[0]}`;
+
 function publicKeyFile(): string {
   const path = join(folder, 'public-key.pem');
   const { publicKey } = generateKeyPairSync('ed25519');
@@ -72,9 +92,17 @@ function file(name: string, text: string): string {
 }
 
 test('in a healthy installation nothing fails, the exit code is 0, and every check is listed', async () => {
-  const { code, stdout } = await runCommand('doctor', ['--least-free', '0', '--json'], environment());
-  const { verdict, checks } = JSON.parse(stdout);
-  expect({ code, verdict }).toEqual({ code: 0, verdict: 'ok' });
+  const env = environment({
+    DATABASE_URL: await urlOfRole(),
+    AQM_MAX_CONNECTIONS: '100',
+    AQM_LISTEN: await freeAddress(),
+  });
+  const { code, stdout, stderr } = await runCommand('doctor', ['--least-free', '0', '--json'], env);
+  const { checks } = JSON.parse(stdout);
+  expect(stderr).toMatch(/^database: doctor_\w+@/);
+  // The PostgreSQL of the tests has no archive.
+  const others = checks.filter(({ verdict, name }: Check) => verdict !== 'ok' && name !== 'archiving');
+  expect({ code, others }).toEqual({ code: 0, others: [] });
   expect(checks.map(({ name }: Check) => name).sort()).toEqual(
     [
       ...[
@@ -90,6 +118,7 @@ test('in a healthy installation nothing fails, the exit code is 0, and every che
         'isolation',
         'clock',
       ],
+      ...['descriptors', 'role', 'connections', 'server-log', 'archiving', 'encryption', 'service'],
       ...['schema', 'autovacuum', 'watermark-place', 'fence', 'watermark'],
     ].sort(),
   );
@@ -167,6 +196,70 @@ describe('settings of the database', () => {
   });
 });
 
+describe('the surroundings of the database', () => {
+  const set = (setting: string, value: string) =>
+    sql`ALTER DATABASE ${sql.id(database.name)} SET ${sql.id(setting)} = ${sql.lit(value)}`.execute(database.db);
+
+  test('a superuser is a warning, another role is none', async () => {
+    expect((await checksWith()).role).toMatchObject({
+      verdict: 'warn',
+      found: expect.stringContaining('is a superuser'),
+    });
+    expect((await checksWith({ DATABASE_URL: await urlOfRole() })).role).toMatchObject({ verdict: 'ok' });
+  });
+
+  test('more connections of one service than PostgreSQL grants are a warning', async () => {
+    expect((await checksWith()).connections).toMatchObject({ verdict: 'ok' });
+    const env = { AQM_POOL_SIZE: '200', AQM_WORKERS: '4', AQM_LIMITS: 'off' };
+    expect((await checksWith(env)).connections).toMatchObject({
+      verdict: 'warn',
+      found: expect.stringMatching(/^800 connections of one service .* of \d+ that PostgreSQL grants$/),
+    });
+    const url = await urlOfRole();
+    await sql.raw(`ALTER ROLE ${roles[0]} CONNECTION LIMIT 22`).execute(database.db);
+    expect((await checksWith({ DATABASE_URL: url })).connections).toMatchObject({
+      verdict: 'warn',
+      found: expect.stringContaining('of 22 that'),
+    });
+  });
+
+  test.each([
+    [{ log_statement: 'all' }, 'log_statement = all with log_parameter_max_length = -1'],
+    [{ log_min_duration_statement: '0' }, 'log_min_duration_statement = 0 with log_parameter_max_length = -1'],
+    [{ log_parameter_max_length_on_error: '64' }, 'log_parameter_max_length_on_error = 64'],
+  ])('%j is a warning, because the values of statements reach the log', async (settings, found) => {
+    expect((await checksWith())['server-log']).toMatchObject({ verdict: 'ok' });
+    for (const [name, value] of Object.entries(settings)) await set(name, value);
+    expect((await checksWith())['server-log']).toMatchObject({
+      verdict: 'warn',
+      found: expect.stringContaining(found),
+    });
+    await set('log_parameter_max_length', '0');
+    await set('log_parameter_max_length_on_error', '0');
+    expect((await checksWith())['server-log']).toMatchObject({ verdict: 'ok' });
+  });
+
+  test('a limit of file descriptors below the number of connections is a warning', async () => {
+    expect((await checksWith({ AQM_MAX_CONNECTIONS: '10' })).descriptors).toMatchObject({ verdict: 'ok' });
+    const many = await runCommand(
+      'doctor',
+      ['--json'],
+      environment({ AQM_MAX_CONNECTIONS: '1000000', AQM_MAX_CONNECTIONS_PER_ADDRESS: '1' }),
+    );
+    const limit = Number(/^Max open files +\S+ +(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]);
+    const found = JSON.parse(many.stdout).checks.find(({ name }: Check) => name === 'descriptors');
+    expect(found).toMatchObject({ verdict: limit >= 1_000_120 ? 'ok' : 'warn' });
+  });
+
+  test('what listens at the address of the service and is none is a warning', async () => {
+    const other = createServer((_request, response) => response.end()).listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as AddressInfo;
+    expect((await checksWith({ AQM_LISTEN: `127.0.0.1:${port}` })).service).toMatchObject({ verdict: 'warn' });
+    other.close();
+  });
+});
+
 describe('another PostgreSQL', () => {
   let cluster: Cluster;
   afterEach(() => cluster.stop());
@@ -183,6 +276,83 @@ describe('another PostgreSQL', () => {
     cluster.addFile('standby.signal', '');
     await cluster.start(['fsync=on']);
     expect(await failing({ ...env, AQM_FENCE_DIR: '' })).toEqual(['primary']);
+  });
+
+  test('no archive, an archive that fails and a connection without TLS to another machine are reported', async () => {
+    cluster = new Cluster(join(folder, 'cluster'));
+    await cluster.init();
+    const settings = ['fsync=on', 'archive_mode=on'];
+    await cluster.start([...settings, 'archive_command=']);
+    const env = { DATABASE_URL: cluster.url('postgres') };
+    expect((await checksWith(env)).archiving).toMatchObject({ verdict: 'warn', advice: 'set archive_command' });
+    await cluster.stop('SIGINT');
+
+    await cluster.start([...settings, 'archive_command=false']);
+    await cluster.query(
+      'SELECT pg_switch_wal() FROM (SELECT pg_logical_emit_message(false, $$a$$, $$b$$)) a',
+      'postgres',
+    );
+    await cluster.until('(SELECT failed_count > 0 FROM pg_stat_archiver)');
+    expect((await checksWith(env)).archiving).toMatchObject({
+      verdict: 'fail',
+      found: expect.stringMatching(/^archiving fails: /),
+    });
+    await cluster.stop('SIGINT');
+
+    await cluster.start([...settings, 'archive_command=true']);
+    await cluster.until('(SELECT archived_count > 0 FROM pg_stat_archiver)');
+    expect((await checksWith(env)).archiving).toMatchObject({
+      verdict: 'ok',
+      found: expect.stringContaining('the last is'),
+    });
+  });
+
+  test('a connection without TLS that leaves this machine is a warning', async () => {
+    cluster = new Cluster(join(folder, 'cluster'));
+    await cluster.init();
+    await cluster.start(['fsync=on']);
+    expect((await checksWith({ DATABASE_URL: cluster.url('postgres') })).encryption).toMatchObject({ verdict: 'ok' });
+    const door = createTcpServer((socket) => {
+      const server = connect(join(cluster.socketFolder, '.s.PGSQL.5432'));
+      socket.pipe(server).pipe(socket);
+    });
+    await once(door.listen(0, '0.0.0.0'), 'listening');
+    const { port } = door.address() as AddressInfo;
+    for (const [host, verdict] of [
+      ['127.0.0.1', 'ok'],
+      // Every address of this machine; not known to be loopback.
+      ['0.0.0.0', 'warn'],
+    ]) {
+      const url = `postgresql://postgres:hush@${host}:${port}/postgres`;
+      const checks = await checksWith({ DATABASE_URL: url, AQM_READ_DATABASE_URL: url });
+      expect([host, checks.connection?.verdict, checks.encryption?.verdict]).toEqual([host, 'ok', verdict]);
+      expect(checks['replica-encryption']?.verdict).toBe(verdict);
+      expect(JSON.stringify(checks)).not.toContain('hush');
+    }
+    door.close();
+  });
+
+  test.each([
+    ['sslmode=verify-full', 'ok'],
+    ['sslmode=require', 'ok'],
+    ['ssl=true', 'ok'],
+    ['sslmode=disable', 'warn'],
+    ['sslmode=no-verify', 'warn'],
+    ['', 'warn'],
+  ])('a URL of another machine with "%s": %s', (query, verdict) => {
+    const now = () => new Date();
+    expect(checkEncryption('encryption', `postgresql://a:b@db.example.org/aqm?${query}`, {}, now).verdict).toBe(
+      verdict,
+    );
+  });
+
+  test('an authority of the database that ends soon is a warning', () => {
+    const { certificateFile } = new CertificateAuthority(folder, 'database-ca');
+    const url = `postgresql://a:b@db.example.org/aqm?sslmode=verify-full&sslrootcert=${certificateFile}`;
+    expect(checkEncryption('encryption', url, {}, () => new Date())).toMatchObject({
+      verdict: 'warn',
+      found: expect.stringMatching(/^sslrootcert of DATABASE_URL: the certificate of "CN=database-ca" expires at 20/),
+    });
   });
 
   // Only `npm run check` installs the older release.
@@ -217,10 +387,27 @@ test('the Redis of the rate limits is ok while it answers and fails when it is d
   const redis = await RedisServer.startInMemory();
   const env = { AQM_LIMITS_REDIS_URL: redis.socket };
   // Redis creates its socket a moment before it listens.
-  while ((await checksWith(env)).limits?.found !== 'the Redis of the rate limits answers');
+  while (!(await checksWith(env)).limits?.found.startsWith('the Redis of the rate limits answers, version '));
   await redis.destroy();
   expect(await failing(env)).toEqual(['limits']);
   expect((await checksWith({ AQM_LIMITS: 'off' })).limits?.verdict).toBe('warn');
+});
+
+test('a Redis of an older version is a warning', async () => {
+  const old = createTcpServer((socket) => {
+    socket.on('data', (command: Buffer) => {
+      const text = /info/i.test(command.toString()) ? '# Server\r\nredis_version:6.2.14\r\n' : undefined;
+      socket.write(text === undefined ? '+OK\r\n' : `$${text.length}\r\n${text}\r\n`);
+    });
+    socket.on('error', () => {});
+  }).listen(0, '127.0.0.1');
+  await once(old, 'listening');
+  const { port } = old.address() as AddressInfo;
+  expect((await checksWith({ AQM_LIMITS_REDIS_URL: `redis://127.0.0.1:${port}` })).limits).toMatchObject({
+    verdict: 'warn',
+    found: 'the Redis of the rate limits is 6.2.14; the service is tested with 7 and newer',
+  });
+  old.close();
 });
 
 test('a replica that is down, and a URL that does not lead to a replica, are warnings, because the primary counts', async () => {
@@ -301,6 +488,14 @@ test('a certificate that expires soon is a warning; an expired one, and the key 
   expect(await failing(env, { now: () => new Date(Date.now() + 3 * DAY_MS) })).toEqual(['tls', 'clock']);
   expect(await failing(env, { now: () => new Date(Date.now() - 3 * DAY_MS) })).toEqual(['tls', 'clock']);
   expect(await failing({ ...env, AQM_TLS_KEY_FILE: pair().AQM_TLS_KEY_FILE })).toEqual(['tls']);
+});
+
+test('a certificate in the file of token keys that ends soon is a warning', async () => {
+  const authority = new CertificateAuthority(folder, 'issuer');
+  expect((await checksWith({ AQM_TOKEN_PUBLIC_KEY_FILE: authority.certificateFile })).tokens).toMatchObject({
+    verdict: 'warn',
+    found: expect.stringMatching(/the certificate of "CN=issuer" expires at 20/),
+  });
 });
 
 describe('the fence', () => {
