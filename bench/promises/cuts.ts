@@ -103,7 +103,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
       edits: [
         {
           file: 'store/claim/batch-queue.js',
-          from: 'const recorded = (0, answer_1.recordHandedOut)(this.#context, token, items, rows);',
+          from: 'const recorded = (0, answer_1.recordHandedOut)(this.#context, token, items, rows, traces);',
           to: 'const recorded = Promise.resolve();',
         },
       ],

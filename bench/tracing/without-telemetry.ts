@@ -13,6 +13,8 @@ const OUT: Readonly<Record<string, object>> = {
     traceCall: (_path: string, _callId: string, _metadata: unknown, work: (ended: undefined) => void) =>
       work(undefined),
     StatementSpan: { begin: nothing },
+    traceItems: nothing,
+    traceRecord: (_coins: number, _batch: unknown, write: () => unknown) => write(),
     QueuedCall: { begin: nothing, resume: (_queued: unknown, work: () => unknown) => work() },
   },
   metrics: {

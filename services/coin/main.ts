@@ -89,7 +89,7 @@ const INTERRUPTED_TIMEOUT_MS = 2000;
 
 /** Serves until a signal stops the process. @throws StoppedError if that is before it is ready */
 async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise<void> {
-  const telemetry = await startTelemetry(process.env, logger);
+  const telemetry = await startTelemetry(process.env, logger, readVersion().version);
   const now = () => new Date();
   const tokenKeys = openTokenKeys(config, now, logger);
   const maxCached = TOKENS_PER_CONNECTION * config.connections.maxConnections;

@@ -1,6 +1,6 @@
 import type { CompiledQuery, DatabaseConnection } from 'kysely';
 import { Deadline } from '../deadline';
-import { type QueuedCall, StatementSpan } from '../telemetry/tracing';
+import { StatementSpan, type TracedBatch } from '../telemetry/tracing';
 import type { Database } from './pool';
 import { toStoreError } from './sqlstate';
 
@@ -13,10 +13,10 @@ export interface Statement<Row> {
 export interface Connection {
   /**
    * Runs one statement in its own transaction.
-   * @param traces the traced calls that share the statement; default: the running call
+   * @param batch the fetches that share the statement; default: it serves the running call
    * @throws the errors of toStoreError
    */
-  execute<Row>(query: CompiledQuery<Row>, traces?: readonly QueuedCall[]): Promise<Row[]>;
+  execute<Row>(query: CompiledQuery<Row>, batch?: TracedBatch): Promise<Row[]>;
   /** Returns the connection to the pool. Must be called once. */
   release(): void;
 }
@@ -49,7 +49,7 @@ export async function connect(db: Database, deadline = Deadline.NONE): Promise<C
             begin();
             const waitMs = performance.now() - since;
             return new Promise((release) => {
-              resolve({ execute: (query, traces) => execute(connection, query, waitMs, traces), release });
+              resolve({ execute: (query, batch) => execute(connection, query, waitMs, batch), release });
             });
           };
           db.getExecutor().provideConnection(held).catch(reject);
@@ -64,9 +64,9 @@ async function execute<Row>(
   connection: DatabaseConnection,
   query: CompiledQuery<Row>,
   waitMs: number,
-  traces: readonly QueuedCall[] | undefined,
+  batch: TracedBatch | undefined,
 ): Promise<Row[]> {
-  const span = StatementSpan.begin(query.sql, waitMs, traces);
+  const span = StatementSpan.begin(query.sql, waitMs, batch);
   try {
     const { rows } = await connection.executeQuery<Row>(query);
     span?.answered(rows.length);

@@ -4,6 +4,7 @@ import { Deadline } from '../deadline';
 import { FencedError } from '../errors';
 import { type Guard, UNVERIFIED } from '../fence/guard';
 import { count, type Job } from '../telemetry/metrics';
+import { traceItems } from '../telemetry/tracing';
 import { type BatchingRules, type CoinFetch, CoinFetches, type FetchAnswer } from './claim/fetch-coins';
 import { countCoins, type StockCount } from './count-coins';
 import { countOnReplica } from './count-on-replica';
@@ -16,7 +17,7 @@ import { hardDeleteFetched } from './housekeeping/hard-delete-fetched';
 import { whenDue } from './housekeeping/job-lease';
 import { purgeStale } from './housekeeping/purge-stale';
 import { OneAtATime } from './one-at-a-time';
-import { type ReconcileAnswer, reconcileCoins, type VaultListing } from './reconcile-coins';
+import { type ReconcileAnswer, reconcileCoins, STATE_NAMES, type VaultListing } from './reconcile-coins';
 import { type UploadAnswer, type UploadedCoin, uploadCoins } from './upload-coins';
 
 export interface InventoryRules {
@@ -91,14 +92,14 @@ export class CoinInventoryServer {
     const answer = await this.#uploads.run(userId, () =>
       uploadCoins(this.#db, this.#guard, userId, coins, epoch, { stockLimit, deadline }),
     );
-    count.uploads(coins, answer.outcomes);
+    traceItems(count.uploads(coins, answer.outcomes));
     return answer;
   }
 
   /** Hands out coins to the requester. */
   async fetchOne(requesterId: string, fetch: CoinFetch, deadline = Deadline.NONE): Promise<FetchAnswer> {
     const answer = await this.#fetches.fetchOne(requesterId, fetch, deadline);
-    count.fetch(fetch, answer);
+    traceItems([count.fetch(fetch, answer)]);
     return answer;
   }
 
@@ -112,7 +113,7 @@ export class CoinInventoryServer {
     deadline = Deadline.NONE,
   ): Promise<FetchAnswer[]> {
     const answers = await this.#fetches.fetchAll(requesterId, fetches, deadline);
-    for (const [index, answer] of answers.entries()) count.fetch(fetches[index], answer);
+    traceItems(answers.map((answer, index) => count.fetch(fetches[index], answer)));
     return answers;
   }
 
@@ -147,6 +148,7 @@ export class CoinInventoryServer {
   ): Promise<ReconcileAnswer> {
     const answer = await reconcileCoins(this.#db, this.#guard, userId, listing, epoch, deadline);
     count.retired(listing.coinCategory, answer.retiredCount);
+    traceItems(answer.states.map((state) => STATE_NAMES.get(state)));
     return answer;
   }
 

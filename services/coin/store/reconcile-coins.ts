@@ -8,6 +8,7 @@ import { isRolledBack } from '../database/sqlstate';
 import type { Deadline } from '../deadline';
 import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors';
 import { type FencingToken, type Guard, isVerified, UNVERIFIED } from '../fence/guard';
+import { traceRecord } from '../telemetry/tracing';
 
 /** The ids, in lower case, that one user's vault holds of one category, or a part of them. */
 export interface VaultListing {
@@ -78,9 +79,8 @@ async function reconcileOnce(
   // would overwrite records of other statements.
   if (first?.retired_key && first.retired_end) {
     const { coinCategory } = listing;
-    await guard.recordHandedOut(token, [
-      { userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end },
-    ]);
+    const retired = { userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end };
+    await traceRecord(1, undefined, () => guard.recordHandedOut(token, [retired]));
   }
   return rows;
 }
@@ -91,6 +91,11 @@ const STATES = {
   expired: State.STATE_EXPIRED,
   unknown: State.STATE_UNKNOWN,
 } as const;
+
+/** The names of the states in traces. */
+export const STATE_NAMES: ReadonlyMap<State, string> = new Map(
+  Object.entries(STATES).map(([name, state]) => [state, name]),
+);
 
 interface ReconcileRow {
   epoch: string;

@@ -59,23 +59,37 @@ export type CountedAnswer =
   | { readonly coins: readonly { readonly coinCategory: CoinCategory }[]; readonly isRepeat: boolean }
   | { readonly error: unknown };
 
+/** Returns the outcome of a fetch; undefined for one over a limit, of which only an earlier answer was looked up. */
+function outcomeOf(fetch: CountedFetch, answer: CountedAnswer): string | undefined {
+  if ('error' in answer) return 'failed';
+  if (answer.isRepeat) return 'repeat';
+  if (fetch.onlyRemembered) return undefined;
+  const { length } = answer.coins;
+  return length === fetch.count ? 'whole' : length === 0 ? 'empty' : 'short';
+}
+
 /** Counts events. */
 export const count = {
-  fetch(fetch: CountedFetch | undefined, answer: CountedAnswer): void {
+  /** @returns the outcome that was counted */
+  fetch(fetch: CountedFetch | undefined, answer: CountedAnswer): string | undefined {
     const name = fetch && nameOf.get(fetch.coinCategory);
-    if (!fetch || name === undefined) return;
-    if ('error' in answer) fetches.add(1, name, 'failed');
-    else if (answer.isRepeat) fetches.add(1, name, 'repeat');
-    else if (!fetch.onlyRemembered) {
-      const { length } = answer.coins;
-      fetches.add(1, name, length === fetch.count ? 'whole' : length === 0 ? 'empty' : 'short');
-      for (const { coinCategory } of answer.coins) coinsFetched.add(1, nameOf.get(coinCategory) ?? '');
-    }
+    if (!fetch || name === undefined) return undefined;
+    const outcome = outcomeOf(fetch, answer);
+    if (outcome === undefined) return undefined;
+    fetches.add(1, name, outcome);
+    if ('error' in answer || answer.isRepeat) return outcome;
+    for (const { coinCategory } of answer.coins) coinsFetched.add(1, nameOf.get(coinCategory) ?? '');
+    return outcome;
   },
-  uploads(coins: readonly { readonly coinCategory: CoinCategory }[], outcomes: readonly UploadOutcome[]): void {
-    coins.forEach(({ coinCategory }, index) => {
+  /** @returns the outcomes that were counted */
+  uploads(
+    coins: readonly { readonly coinCategory: CoinCategory }[],
+    outcomes: readonly UploadOutcome[],
+  ): (string | undefined)[] {
+    return coins.map(({ coinCategory }, index) => {
       const outcome = UPLOADED[outcomes[index] ?? 0];
       if (outcome !== undefined) coinsUploaded.add(1, nameOf.get(coinCategory) ?? '', outcome);
+      return outcome;
     });
   },
   retired: (category: CoinCategory, coins: number) => coinsRetired.add(coins, nameOf.get(category) ?? ''),

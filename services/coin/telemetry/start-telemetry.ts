@@ -115,7 +115,7 @@ async function withMetricsServer<T>(server: MetricsServer | undefined, create: (
  * which the SDK reads from `process.env`. Failures, such as an unreachable collector or a metrics
  * port in use, are logged as warnings.
  */
-export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promise<Telemetry> {
+export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger, version: string): Promise<Telemetry> {
   const { traces, metrics } = signalsOf(env);
   const ratio = ratioOfNewTraces(env);
   // traceCall samples new traces before the SDK sees them, so the SDK must record all of them.
@@ -132,7 +132,7 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
     () =>
       new NodeSDK({
         // Omits the process detectors: command line and user name are sensitive.
-        resourceDetectors: [{ detect: () => ({ attributes: defaultAttributes() }) }, envDetector],
+        resourceDetectors: [{ detect: () => ({ attributes: defaultAttributes(version) }) }, envDetector],
         // Logs are written to stderr, not exported.
         logRecordProcessors: [],
         ...(!traces && { spanProcessors: [] }),
@@ -162,8 +162,12 @@ export async function startTelemetry(env: NodeJS.ProcessEnv, log: Logger): Promi
  * Returns the default resource attributes. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override
  * them.
  */
-function defaultAttributes() {
-  return { 'service.name': 'aqm-coin', 'service.instance.id': `${hostname()}:${process.pid}` };
+function defaultAttributes(version: string) {
+  return {
+    'service.name': 'aqm-coin',
+    'service.version': version,
+    'service.instance.id': `${hostname()}:${process.pid}`,
+  };
 }
 
 /** Logs the SDK's diagnostics. A repeated one is logged once in REPEAT_MS. */

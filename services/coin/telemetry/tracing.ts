@@ -102,14 +102,14 @@ export class StatementSpan {
   }
 
   /**
-   * Starts the span of a statement that serves the running call, or the traced calls of a batch. A
+   * Starts the span of a statement that serves the running call, or a batch of fetches. A
    * batch's span belongs to the trace of its first call and has links to all of them. Returns
    * undefined if none of them is traced. The statement's text contains no values:
    * parameters never appear in a span.
    */
-  static begin(text: string, waitMs: number, batch?: readonly QueuedCall[]): StatementSpan | undefined {
+  static begin(text: string, waitMs: number, batch?: TracedBatch): StatementSpan | undefined {
     if (!tracer) return undefined;
-    const parent = batch ? batch[0]?.call : activeSpan();
+    const parent = parentOf(batch);
     if (!parent) return undefined;
     const { summary, operation } = summaryOf(text);
     const span = tracer.startSpan(
@@ -121,12 +121,13 @@ export class StatementSpan {
           'db.operation.name': operation,
           'db.query.summary': summary,
           'aqm.connection.wait_ms': Math.round(1000 * waitMs) / 1000,
+          ...(batch && { 'aqm.batch.size': batch.size }),
         },
-        links: [...new Set(batch?.map(({ call }) => call))].map((call) => ({ context: call.spanContext() })),
+        links: linksTo(batch),
       },
       trace.setSpan(ROOT_CONTEXT, parent),
     );
-    for (const call of batch ?? []) call.linkTo(span);
+    for (const call of batch?.calls ?? []) call.linkTo(span);
     return new StatementSpan(span);
   }
 
@@ -141,13 +142,71 @@ export class StatementSpan {
    * messages may quote values.
    */
   failed(error: unknown): void {
-    const { code, name } = error as { readonly code?: unknown; readonly name?: unknown };
+    const { code } = error as { readonly code?: unknown };
     const isSqlState = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code);
     if (isSqlState) this.#span.setAttribute('db.response.status_code', code);
-    this.#span.setAttribute('error.type', isSqlState ? code : String(name));
-    this.#span.setStatus({ code: SpanStatusCode.ERROR });
-    this.#span.end();
+    endFailed(this.#span, isSqlState ? code : nameOf(error));
   }
+}
+
+/** The traced calls among the fetches that share a statement, and the number of all these fetches. */
+export interface TracedBatch {
+  readonly calls: readonly QueuedCall[];
+  readonly size: number;
+}
+
+/** Returns the span to which the work for a batch belongs, or else that for the running call. */
+function parentOf(batch: TracedBatch | undefined): Span | undefined {
+  return batch ? batch.calls[0]?.call : activeSpan();
+}
+
+function linksTo(batch: TracedBatch | undefined) {
+  return [...new Set(batch?.calls.map(({ call }) => call))].map((call) => ({ context: call.spanContext() }));
+}
+
+function endFailed(span: Span, type: string): void {
+  span.setAttribute('error.type', type);
+  span.setStatus({ code: SpanStatusCode.ERROR });
+  span.end();
+}
+
+function nameOf(error: unknown): string {
+  return String((error as { readonly name?: unknown }).name);
+}
+
+/**
+ * Runs the write of hand-outs to the watermark in a span of its own: an answer waits for it. It belongs
+ * to the running call, or to the calls of a batch as their statement does.
+ * @param coins the number of coins that are recorded
+ */
+export function traceRecord(coins: number, batch: TracedBatch | undefined, write: () => Promise<void>): Promise<void> {
+  const parent = tracer && parentOf(batch);
+  if (!tracer || !parent) return write();
+  const span = tracer.startSpan(
+    'record hand-outs',
+    { attributes: { 'aqm.coins': coins }, links: linksTo(batch) },
+    trace.setSpan(ROOT_CONTEXT, parent),
+  );
+  return write().then(
+    () => span.end(),
+    (error: unknown) => {
+      endFailed(span, nameOf(error));
+      throw error;
+    },
+  );
+}
+
+/**
+ * Adds to the span of the running call how many items its request had, and how many of them had each outcome, in the words of the
+ * metrics.
+ */
+export function traceItems(outcomes: readonly (string | undefined)[]): void {
+  const span = tracer && activeSpan();
+  if (!span) return;
+  span.setAttribute('aqm.items', outcomes.length);
+  const counts = new Map<string, number>();
+  for (const outcome of outcomes) if (outcome !== undefined) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
+  for (const [outcome, number] of counts) span.setAttribute(`aqm.items.${outcome}`, number);
 }
 
 /** A call that waits to be batched, with the span of its wait. */

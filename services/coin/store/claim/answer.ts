@@ -2,6 +2,7 @@ import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import type { StoredCoin } from '../../coin';
 import { OverloadedError, RequestIdReusedError } from '../../errors';
 import type { FencingToken, Guard, SpentCoin } from '../../fence/guard';
+import { type TracedBatch, traceRecord } from '../../telemetry/tracing';
 import type { ClaimItem } from './claim-item';
 import type { QueueStarts } from './queue-starts';
 
@@ -63,6 +64,7 @@ export function recordHandedOut(
   token: FencingToken,
   items: readonly ClaimItem[],
   rows: readonly ClaimRow[],
+  batch?: TracedBatch,
 ): Promise<void> {
   const handedOut: SpentCoin[] = [];
   let repeat: Promise<void> | undefined;
@@ -77,7 +79,9 @@ export function recordHandedOut(
     else if (index === rows.length - 1) repeat = guard.recordRepeat(token, coin, row.fetch_time);
   });
   starts?.count(token.incarnation, handedOut);
-  return repeat ?? (handedOut.length > 0 ? guard.recordHandedOut(token, handedOut) : NOTHING_RECORDED);
+  if (repeat !== undefined) return repeat;
+  if (handedOut.length === 0) return NOTHING_RECORDED;
+  return traceRecord(handedOut.length, batch, () => guard.recordHandedOut(token, handedOut));
 }
 
 /** Returns the answer of each item of a fast claim; undefined for an item that it did not serve. */

@@ -6,7 +6,7 @@ import { DomainError } from '../../errors';
 import { UNVERIFIED } from '../../fence/guard';
 import { LinkedList } from '../../linked-list';
 import { measure } from '../../telemetry/metrics';
-import type { QueuedCall } from '../../telemetry/tracing';
+import type { TracedBatch } from '../../telemetry/tracing';
 import { type FetchAnswer, fastAnswers, fullAnswer, isUnverified, recordHandedOut } from './answer';
 import { BatchDelayEstimate } from './batch-delay-estimate';
 import { type ClaimContext, claimOptions } from './claim-alone';
@@ -152,9 +152,10 @@ export class BatchQueue {
             : items.length === 1
               ? claimOneFast(first, options)
               : claimManyFast(items, options);
-          const rows = await connection.execute(claim.compile(), tracesOf(served));
+          const traces = tracesOf(served);
+          const rows = await connection.execute(claim.compile(), traces);
           if (isUnverified(rows)) return UNVERIFIED;
-          const recorded = recordHandedOut(this.#context, token, items, rows);
+          const recorded = recordHandedOut(this.#context, token, items, rows, traces);
           const answers = isFull ? [fullAnswer(first, rows, false)] : fastAnswers(items, rows);
           // The repeats come last: one of the same batch is answered once the first one is.
           unserved.unshift(...answer(served, answers, recorded));
@@ -276,6 +277,6 @@ function answer(
   return batch.filter((_, index) => !answers[index]);
 }
 
-function tracesOf(batch: readonly QueuedFetch[]): QueuedCall[] {
-  return batch.flatMap(({ trace }) => trace ?? []);
+function tracesOf(batch: readonly QueuedFetch[]): TracedBatch {
+  return { calls: batch.flatMap(({ trace }) => trace ?? []), size: batch.length };
 }

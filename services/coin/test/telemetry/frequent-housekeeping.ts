@@ -13,7 +13,7 @@ const PAUSE_MS = 200;
 
 async function main(): Promise<void> {
   const log = createLogger('error');
-  await startTelemetry(process.env, log);
+  await startTelemetry(process.env, log, 'test');
   enableMetrics([]);
   const settings = { connectTimeoutMs: 1500, statementTimeoutMs: 5000, lockTimeoutMs: 1000, preparedStatements: true };
   const db = openDatabase({ ...settings, connectionString: process.env.DATABASE_URL ?? '', poolSize: 1 }, () => {});

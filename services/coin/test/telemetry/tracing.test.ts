@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoinServiceClient } from '../../../../gen/aqm/coin/v1/coin_service';
 import { bearer, call } from '../../../../testkit/call';
@@ -7,7 +9,7 @@ import { BRONZE, ids, mint } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
 import { freePorts } from '../../../../testkit/free-port';
 import { startTraceCollector } from '../../../../testkit/otlp-collector';
-import { compiled } from '../../../../testkit/root';
+import { compiled, ROOT } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
 import { type ServiceProcess, spawnService } from '../../../../testkit/service-process';
 import { asAdmin } from '../../../../testkit/test-database';
@@ -23,8 +25,17 @@ const SECRET = /[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}|eyJ[\w-]+\.|[\w+/=-]
 /** Attributes that were reviewed for what they reveal. A span must not have any other. */
 const ATTRIBUTES = [
   'aqm.backend',
+  'aqm.batch.size',
   'aqm.call_id',
+  'aqm.coins',
   'aqm.connection.wait_ms',
+  'aqm.items',
+  'aqm.items.inserted',
+  'aqm.items.whole',
+  'aqm.items.short',
+  'aqm.items.empty',
+  'aqm.items.repeat',
+  'aqm.items.in_stock',
   'aqm.operation',
   'aqm.outcome',
   'aqm.reason',
@@ -46,6 +57,14 @@ beforeAll(async () => {
   collector = await startTraceCollector();
 });
 afterAll(() => collector.stop());
+
+/** Returns the counts of items in a span, as numbers: OTLP in JSON has them as texts. */
+const itemsOf = ({ attributes }: TraceSpan) =>
+  Object.fromEntries(
+    Object.entries(attributes)
+      .filter(([key]) => key.startsWith('aqm.items'))
+      .map(([key, value]) => [key, Number(value)]),
+  );
 
 const attributesOf = (spans: readonly TraceSpan[]) =>
   spans.flatMap(({ attributes }) => Object.entries(attributes)).filter(([key]) => !JAEGER_ATTRIBUTES.includes(key));
@@ -189,6 +208,40 @@ describe('a service', () => {
     expectNoSecrets(spans);
     const logged = lines('call').map(({ trace_id }) => trace_id);
     for (const { traceId } of calls) expect(logged).toContain(traceId);
+  });
+
+  test('records what calls did: items, outcomes, the size of batches and the writes of the fence; and its version', async () => {
+    running = await spawnService(service, { ...collector.env, OTEL_SERVICE_NAME: 'doing', AQM_CLAIM_BATCH: '256' });
+    const [bob, alice] = await users(2);
+    const coins = mint(3);
+    await bob?.upload(coins);
+    await bob?.reconcile({ coinCategory: BRONZE, keyIds: ids(coins) });
+    const fetch = { targetUserId: bob?.id ?? '', coinCategory: BRONZE };
+    await alice?.fetch({ ...fetch, count: 2 });
+    await alice?.fetch({ ...fetch, count: 2 });
+    await alice?.fetch({ ...fetch, count: 2 });
+    // At its exit the service waits for 2 s only.
+    await eventually('the spans have arrived', async () => (await collector.traces('doing')).length >= 5);
+    expect(await running.stop()).toBe(0);
+    const spans = (await collector.traces('doing')).flat();
+    const callsOf = (method: string) =>
+      spans.filter(({ name }) => name === `aqm.coin.v1.CoinService/${method}`).map(itemsOf);
+    expect(callsOf('UploadCoins')).toEqual([{ 'aqm.items': 3, 'aqm.items.inserted': 3 }]);
+    expect(callsOf('ReconcileCoins')).toEqual([{ 'aqm.items': 3, 'aqm.items.in_stock': 3 }]);
+    const fetches = callsOf('FetchCoins');
+    expect(fetches).toHaveLength(3);
+    for (const outcome of ['whole', 'short', 'empty']) {
+      expect(fetches).toContainEqual({ 'aqm.items': 1, [`aqm.items.${outcome}`]: 1 });
+    }
+    const records = spans.filter(({ name }) => name === 'record hand-outs');
+    expect(records.map(({ attributes }) => Number(attributes['aqm.coins'])).sort()).toEqual([1, 2]);
+    const fetchSpans = spans.filter(({ name }) => name.endsWith('/FetchCoins')).map(({ spanId }) => spanId);
+    for (const { parent } of records) expect(fetchSpans).toContain(parent);
+    const batched = spans.filter(({ attributes }) => attributes['aqm.batch.size'] !== undefined);
+    expect(batched.map(({ attributes }) => Number(attributes['aqm.batch.size']))).toContain(1);
+    expectNoSecrets(spans);
+    const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+    expect(JSON.stringify(await collector.processes('doing'))).toContain(version);
   });
 
   test('records code and reason of a refused call, and of a failed statement only its SQLSTATE', async () => {
