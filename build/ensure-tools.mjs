@@ -48,6 +48,10 @@ const FURTHER_TOOLS = [
     debian: 'postgresql',
   },
   { what: 'Chromium', test: ['chromium', '--version'], debian: 'chromium' },
+  // What deploy/test makes machines of, and runs in them.
+  { what: 'systemd', test: ['systemd-analyze', '--version'], debian: 'systemd' },
+  { what: 'ip', test: ['ip', '-V'], debian: 'iproute2' },
+  { what: 'curl', test: ['curl', '--version'], debian: 'curl' },
   { what: 'prometheus with promtool', test: ['promtool', '--version'], debian: 'prometheus' },
   { what: 'amtool', test: ['amtool', '--version'], debian: 'prometheus-alertmanager' },
 ];

@@ -14,8 +14,8 @@ for name in superuser-password aqm-password; do
   if [ ! -s "postgres/$name" ]; then random | save "postgres/$name"; fi
 done
 password=$(cat postgres/aqm-password)
-echo "DATABASE_URL=postgresql://aqm:$password@postgres:5432/aqm" | save coin/aqm.env
-echo "DATABASE_URL=postgresql://aqm:$password@pgbouncer:6432/aqm" | save coin/aqm-pgbouncer.env
+echo "postgresql://aqm:$password@postgres:5432/aqm" | save coin/database-url
+echo "postgresql://aqm:$password@pgbouncer:6432/aqm" | save coin/database-url-pgbouncer
 echo "\"aqm\" \"$password\"" | save pgbouncer/userlist.txt
 # deploy/pgbouncer.ini is mounted in its place, which must be there, because the volume is read-only.
 : >>pgbouncer/pgbouncer.ini

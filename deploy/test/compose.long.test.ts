@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { blocksOf } from '../../testkit/document';
+import { eventually } from '../../testkit/eventually';
 import { ROOT } from '../../testkit/root';
 import { Compose } from './compose';
 import { makeImage } from './image';
@@ -39,6 +40,7 @@ beforeAll(async () => {
   // An account that is no root, as PostgreSQL requires.
   const user = Number(await machine.do('id -u postgres'));
   compose = new Compose(machine, image, {
+    pgbouncer: { entrypoint: ['pgbouncer', '/etc/pgbouncer/pgbouncer.ini'], user },
     postgres: { entrypoint: ['env', `BIN=${dirname(postgres)}`, join(ROOT, 'deploy/test/postgres-stand-in.sh')], user },
   });
   docker = createServer(async (request, response) => {
@@ -84,4 +86,20 @@ test('down and up keep the database, the keys and the watermark', async () => {
   );
   // The process has the same host and number, so it took over the file of the one before.
   expect(await machine.do('cd /var/lib/volumes/coin/fence; ls */*')).toMatch(/^[^/]+\/coin-1\.ring\n$/);
+});
+
+test('with its profile, the service reaches PostgreSQL through PgBouncer', async () => {
+  expect((await compose.run('docker compose down')).code).toBe(0);
+  const env = { AQM_POOLER: 'transaction', AQM_DATABASE: 'database-url-pgbouncer' };
+  // PostgreSQL must run, as after the first start.
+  expect((await compose.run('docker compose up --wait')).code).toBe(0);
+  const timeouts = await compose.run('docker compose run --rm migrate aqm migrate timeouts', env);
+  expect([timeouts.code, timeouts.stderr]).toEqual([0, expect.any(String)]);
+  await compose.run('docker compose down');
+  expect((await compose.run('docker compose --profile pgbouncer up --wait', env)).code).toBe(0);
+  const { stdout, stderr } = await compose.exec('coin', ['aqm', 'doctor']);
+  expect(stderr).toContain('aqm@pgbouncer:6432/aqm');
+  expect(stdout).toMatch(/^ok +connection/m);
+  const check = ['aqm-health', 'aqm.coin.v1.CoinService'];
+  await eventually('readiness', async () => (await compose.exec('coin', check)).code === 0);
 });

@@ -71,8 +71,9 @@ test('the environment of the image and of the file is valid, and the health chec
       ),
     ]),
   );
-  // The secret is in the file of --env-file.
-  const config = readConfig({ ...filled, DATABASE_URL: 'postgresql://aqm:secret@postgres:5432/aqm' });
+  expect(filled.DATABASE_URL_FILE).toBe('/run/secrets/aqm/database-url');
+  const url = 'postgresql://aqm:secret@postgres:5432/aqm';
+  const config = readConfig({ ...filled, DATABASE_URL_FILE: '', DATABASE_URL: url });
   expect(config).toMatchObject({ host: '0.0.0.0', port: 50051, fenceDir: '/var/lib/aqm/fence' });
   expect(config.tokenKeys).toEqual({ file: '/run/secrets/aqm/token-keys.pem' });
   expect(healthcheck?.test).toEqual(['CMD', ...image.healthCheck]);

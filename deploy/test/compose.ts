@@ -37,10 +37,14 @@ export class Compose {
 
   /** Runs a command line that begins with "docker compose". */
   async run(line: string, env: Readonly<Record<string, string>> = {}): Promise<Output> {
-    const [program, compose, verb, ...words] = line.trim().split(/\s+/);
+    const [, profile] = /^docker compose --profile (\w+) /.exec(line) ?? [];
+    const [program, compose, verb, ...words] = line
+      .trim()
+      .replace(/--profile \w+ /, '')
+      .split(/\s+/);
     if (program !== 'docker' || compose !== 'compose') throw new Error(`not a command of docker compose: ${line}`);
     const [name = '', ...rest] = words.filter((word) => word !== '--rm' && word !== '--wait');
-    if (verb === 'up') return this.#up(env);
+    if (verb === 'up') return this.#up(env, profile);
     if (verb === 'down') return this.#down();
     if (verb === 'exec') return this.exec(name, rest);
     if (verb !== 'run') throw new Error(`docker compose ${verb} is not known here`);
@@ -53,9 +57,11 @@ export class Compose {
     return this.#container(name).exec(command);
   }
 
-  async #up(env: Readonly<Record<string, string>>): Promise<Output> {
-    const names = Object.entries(this.#file.services).flatMap(([name, { profiles }]) => (profiles ? [] : [name]));
-    await this.#machine.do(`grep -q ' ${names[0]} ' /etc/hosts || echo '127.0.0.1 ${names.join(' ')} ' >>/etc/hosts`);
+  async #up(env: Readonly<Record<string, string>>, profile?: string): Promise<Output> {
+    const names = Object.entries(this.#file.services).flatMap(([name, { profiles }]) =>
+      profiles?.every((one) => one !== profile) ? [] : [name],
+    );
+    await this.#machine.do(`echo '127.0.0.1 ${names.join(' ')}' >>/etc/hosts`);
     const left = new Set(names);
     while (left.size > 0) {
       const [name] = [...left].filter((one) =>

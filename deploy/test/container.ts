@@ -22,6 +22,8 @@ export interface ContainerOptions {
   readonly folder?: string;
   /** Keeps its changes for itself, until it ends. Read-only by default. */
   readonly isWritable?: boolean;
+  /** Has a network of its own, without the others. By default all containers of a machine share its network. */
+  readonly isAlone?: boolean;
 }
 
 /** argv[0] of the shell that sets a container up, and its end. */
@@ -48,13 +50,14 @@ for volume in $VOLUMES; do
   if [ "$mode" = ro ]; then mount -o remount,bind,ro ".$target"; fi
 done
 hostname "$NAME"
+ip link set lo up
 exec chroot . setpriv --reuid="$ID" --regid="$ID" --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \
   env -i -C "$FOLDER" "$@"
 `;
 
 /**
  * Runs what a container engine would, as a process of a machine: the files of the image, with the volumes in their places; no
- * capabilities; a user, host name and process number 1 of its own. All containers of a machine share its network.
+ * capabilities; a user, host name and process number 1 of its own.
  */
 export class Container {
   readonly #options: ContainerOptions;
@@ -65,7 +68,7 @@ export class Container {
 
   constructor(machine: Machine, options: ContainerOptions) {
     this.#options = options;
-    const { volumes, layers, hostname, user, folder = '/app', isWritable } = options;
+    const { volumes, layers, hostname, user, folder = '/app', isWritable, isAlone } = options;
     const environment = {
       VOLUMES: volumes
         .map(({ source, target, isReadOnly }) => `${source}|${target}|${isReadOnly ? 'ro' : 'rw'}`)
@@ -76,7 +79,7 @@ export class Container {
       ID: String(user),
       FOLDER: folder,
     };
-    const own = ['--mount', '--uts', '--pid', '--fork', '--kill-child'];
+    const own = ['--mount', '--uts', '--pid', '--fork', '--kill-child', ...(isAlone ? ['--net'] : [])];
     this.#process = machine.spawn(
       ['unshare', ...own, 'bash', '-c', SET_UP, NAME, ...this.#variables(), ...options.command],
       environment,

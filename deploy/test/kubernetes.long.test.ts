@@ -93,7 +93,7 @@ describe('the pods', () => {
     );
     chmodSync(join(folder, 'tls/tls.key'), 0o644);
     mkdirSync(join(folder, 'secrets'));
-    writeFileSync(join(folder, 'secrets/aqm.env'), `DATABASE_URL=${cluster.url()}\n`);
+    writeFileSync(join(folder, 'secrets/DATABASE_URL'), `${cluster.url()}\n`);
     mkdirSync(join(folder, 'watermark'));
     chmodSync(join(folder, 'watermark'), 0o777);
     // Read by the user of the pods.
@@ -116,6 +116,8 @@ describe('the pods', () => {
       environment: {
         ...final.environment,
         ...settings,
+        // There is no Redis here.
+        AQM_LIMITS_REDIS_URL_FILE: '',
         AQM_TOKEN_JWKS_URL: '',
         AQM_TOKEN_PUBLIC_KEY_FILE: '/keys/keys.pem',
       },
@@ -128,6 +130,7 @@ describe('the pods', () => {
         { source: cluster.socketFolder, target: cluster.socketFolder },
       ],
       hostname,
+      isAlone: true,
       user: spec.securityContext.runAsUser,
     });
   }

@@ -72,18 +72,19 @@ describe.each(pods)('the pods of the %s', (_kind, pod) => {
 
   test('have their secrets in a file', () => {
     expect(container.env).toBeUndefined();
-    expect(Object.keys(settingsOf('base')).filter((name) => /PASSWORD|URL|SECRET/.test(name))).toEqual([]);
-    expect(container.command?.slice(-2)).toEqual(['--env-file', '/run/secrets/aqm/aqm.env']);
+    expect(Object.keys(settingsOf('base')).filter((name) => /(PASSWORD|URL|SECRET)$/.test(name))).toEqual([]);
+    expect(container.volumeMounts).toContainEqual({ name: 'secrets', mountPath: '/run/secrets/aqm', readOnly: true });
   });
 });
 
 test('the settings are valid, alone and with those of the example', () => {
   const image = readDockerfile().final.environment;
-  const secrets = { DATABASE_URL: 'postgresql://aqm@db/aqm' };
+  // The files are not here.
+  const secrets = { DATABASE_URL: 'postgresql://aqm@db/aqm', DATABASE_URL_FILE: '', AQM_LIMITS_REDIS_URL_FILE: '' };
   const tokens = { AQM_TOKEN_JWKS_URL: 'https://id.example.org/jwks.json' };
-  const alone = readConfig({ ...image, ...secrets, ...tokens, ...settingsOf('base') });
+  const alone = readConfig({ ...image, ...tokens, ...settingsOf('base'), ...secrets });
   expect(alone).toMatchObject({ host: '0.0.0.0', port: 50051, fenceDir: '/var/lib/aqm/fence', tls: undefined });
-  const example = readConfig({ ...image, ...secrets, ...settingsOf('base', 'tls', 'example') });
+  const example = readConfig({ ...image, ...settingsOf('base', 'tls', 'example'), ...secrets });
   expect(example).toMatchObject({ tls: { certificate: '/etc/aqm/tls/tls.crt' } });
 });
 
