@@ -125,6 +125,16 @@ test('gauges show stock, pool, connections and fence, and coins removed by an ad
   await eventually('the stock is empty', async () => !(await scrape()).has('aqm_stock_coins BRONZE'));
 });
 
+test('no label has an id', async () => {
+  running = await spawnService(service, env(port));
+  const bob = await service.user({ address: running.address });
+  await bob.upload(mint(1));
+  await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1, requestId: crypto.randomUUID() });
+  const text = await fetch(`http://127.0.0.1:${port}/metrics`).then((response) => response.text());
+  expect(text).toContain('rpc_server_call_duration_bucket');
+  expect(text).not.toMatch(/[0-9a-f]{8}-[0-9a-f]{4}-/i);
+});
+
 test('methods of other services and paths made up by callers share one label', async () => {
   running = await spawnService(service, env(port));
   const client = new Client(running.address, credentials.createInsecure());

@@ -23,7 +23,7 @@ export class CertificateAuthority {
   }
 
   /** Issues a certificate for 127.0.0.1, for servers and clients, signed by this authority; PEM. */
-  issue(): { certificate: Buffer; key: Buffer } {
+  issue(days = 2): { certificate: Buffer; key: Buffer } {
     const [key, request, extensions, certificate] = ['leaf.key', 'leaf.csr', 'leaf.ext', 'leaf.crt'].map((name) =>
       join(this.#folder, `${this.#name}-${name}`),
     ) as [string, string, string, string];
@@ -31,7 +31,7 @@ export class CertificateAuthority {
     openssl('req', ...ec, '-subj', '/CN=leaf', '-keyout', key, '-out', request);
     writeFileSync(extensions, 'subjectAltName=IP:127.0.0.1');
     const signer = ['-CA', this.certificateFile, '-CAkey', this.#file('key'), '-CAcreateserial'];
-    openssl('x509', '-req', '-in', request, '-days', '2', ...signer, '-extfile', extensions, '-out', certificate);
+    openssl('x509', '-req', '-in', request, '-days', `${days}`, ...signer, '-extfile', extensions, '-out', certificate);
     return { certificate: readFileSync(certificate), key: readFileSync(key) };
   }
 
