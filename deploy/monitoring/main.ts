@@ -1,13 +1,16 @@
-// Writes the files for Prometheus that are made from deploy/monitoring/. With `--check` it writes nothing, and its exit code is
+// Writes the files for Prometheus and Grafana that are made from deploy/monitoring/. With `--check` it writes nothing, and its exit code is
 // 1 when one of them differs.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ROOT } from '../../testkit/root';
 import { alertsFile } from './alerts';
+import { dashboardFile } from './dashboard';
 
 const FILES: Readonly<Record<string, string>> = {
   'deploy/prometheus-alerts.yml': alertsFile('prometheus'),
   'deploy/otlp/prometheus-alerts.yml': alertsFile('otlp'),
+  'deploy/grafana/dashboard.json': dashboardFile('prometheus'),
+  'deploy/otlp/dashboard.json': dashboardFile('otlp'),
 };
 
 const isCheck = process.argv.includes('--check');
