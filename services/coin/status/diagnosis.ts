@@ -231,8 +231,10 @@ const RULES: Readonly<Record<string, Rule>> = {
     };
   },
   'pool-exhausted': ({ figures: { pool } }) =>
-    (pool.waiting ?? 0) > 0 &&
-    pool.used === pool.max && {
+    pool.max !== null &&
+    pool.used === pool.max &&
+    // A few wait for a moment whenever many calls arrive together.
+    (pool.waiting ?? 0) >= pool.max && {
       level: 'notice',
       title: 'Statements wait for a connection',
       sentence: `All ${pool.max} connections to PostgreSQL are in use and ${pool.waiting} statements wait. If it lasts, find long statements in pg_stat_activity, or raise AQM_POOL_SIZE if PostgreSQL has capacity.`,

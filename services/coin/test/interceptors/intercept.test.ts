@@ -9,10 +9,10 @@ const ALSO_REFUSED: StatusObject = { ...REFUSED, code: status.RESOURCE_EXHAUSTED
 const { path } = CoinServiceService.getInventoryCount;
 
 /**
- * Makes a call that never sends its message. Returns its gRPC code, and what the observer and the
- * method were called with.
+ * Makes a call that never sends its message, or only with `message`. Returns its gRPC code, and what the observer and
+ * the method were called with.
  */
-async function callWithoutMessage(interception: Partial<Interception>) {
+async function callWithoutMessage(interception: Partial<Interception>, message?: Buffer) {
   const seen: unknown[] = [];
   const server = new Server({
     interceptors: [
@@ -41,7 +41,10 @@ async function callWithoutMessage(interception: Partial<Interception>) {
       'content-type': 'application/grpc',
       te: 'trailers',
     });
+    if (message) stream.end(message);
     const code = await new Promise((resolve) => stream.once('response', (headers) => resolve(headers['grpc-status'])));
+    // What the server does about the message, it has done when it answers this.
+    await new Promise((resolve) => session.ping(resolve));
     return { code: Number(code), seen };
   } finally {
     session.destroy();
@@ -56,6 +59,13 @@ test('the first failing admission check refuses a call before its message arrive
   expect(code).toBe(status.UNAVAILABLE);
   expect(seen).toEqual([path, status.UNAVAILABLE]);
   expect(authenticate).not.toHaveBeenCalled();
+});
+
+test('the outcome of a refused call is observed once, also if its message arrives after all', async () => {
+  const empty = Buffer.alloc(5);
+  const { code, seen } = await callWithoutMessage({ admissionChecks: [() => REFUSED] }, empty);
+  expect(code).toBe(status.UNAVAILABLE);
+  expect(seen).toEqual([path, status.UNAVAILABLE]);
 });
 
 test('a call that fails authentication is refused before its message arrives, and the outcome is observed once', async () => {

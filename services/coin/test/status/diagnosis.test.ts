@@ -141,7 +141,8 @@ const CASES: [what: string, found: Situation, name: string, level: string, says:
     'well',
     /answered/,
   ],
-  ['a full pool', situation({ poolUsed: 20, poolWaiting: 3 }), 'pool-exhausted', 'notice', /All 20 connections/],
+  ['a full pool', situation({ poolUsed: 20, poolWaiting: 25 }), 'pool-exhausted', 'notice', /All 20 connections/],
+  ['a full pool for a moment', situation({ poolUsed: 20, poolWaiting: 3 }), 'well', 'well', /answered/],
   ['no place', situation({ withoutPlace: 1 }), 'no-place', 'warning', /1 call found no place/],
   [
     'a certificate near its end',
