@@ -63,7 +63,7 @@ export default async function prepareRun(_global: unknown, project: ProjectConfi
   };
 }
 
-/** Loads the code that starts PostgreSQL as jest loads this file, which it does with a hook that is gone by then. */
+/** Loads the code that starts PostgreSQL as jest loads this file. The hook with which jest does so ends with this file's function. */
 async function load(project: ProjectConfig): Promise<typeof import('./run-postgres').default> {
   const jest: typeof import('@jest/transform') = await import('@jest/transform');
   const transformer = await jest.createScriptTransformer(project);

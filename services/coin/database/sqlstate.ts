@@ -5,6 +5,7 @@ import { DatabaseUnavailableError, DomainError, OverloadedError } from '../error
 const LOGIN_REFUSED = [
   '28', // wrong password, no rule in pg_hba.conf, a role that may not log in
   '3D000', // no such database: it was renamed, or is being restored
+  '55000', // the database takes no connections: ALTER DATABASE … ALLOW_CONNECTIONS false
   '08P01', // a parameter that the server, most often a pooler, does not accept
 ];
 /** Read only: the server is a standby after a failover. A session of the former primary stays so. */

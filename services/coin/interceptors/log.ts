@@ -7,7 +7,7 @@ import type { CallObserver, CallOutcome } from './intercept';
 const WINDOW_MS = 1000;
 /** The number of lines that alike failures get in that time before they are only counted. */
 const LINES = 1;
-/** The same for unexpected errors, whose lines have a stack: those of one method may be several faults. */
+/** The number of lines that alike unexpected errors get. Their lines have a stack, and those of one method may be several faults. */
 const LINES_OF_UNEXPECTED = 10;
 
 /** Name of every method that is not served here: the caller chose its path, and there may be any number of them. */

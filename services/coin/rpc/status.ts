@@ -69,7 +69,7 @@ export function reasonOf(error: unknown): string {
 /** All error reasons of the contract. */
 export const REASONS: readonly string[] = [...Object.keys(CODES), 'INTERNAL'];
 
-/** What is known of a failure besides its status. */
+/** Describes a failure beyond its status, for the log and the metrics. */
 export interface FailureFacts {
   /** The reason of its ErrorInfo. */
   readonly reason: string;

@@ -13,6 +13,7 @@ afterAll(() => asAdmin(`DROP ROLE ${role}`));
 test.each([
   ['a role that must not log in', databaseUrl('postgres').replace('user=postgres', `user=${role}`), 'not permitted'],
   ['a role that does not exist', databaseUrl('postgres').replace('user=postgres', 'user=nobody_here'), 'nobody_here'],
+  ['a database that takes no connections', databaseUrl('template0'), 'not currently accepting connections'],
   ['a database that does not exist', databaseUrl('nothing_here'), 'nothing_here'],
 ])('%s is an outage that names its cause, not a bug', async (_what, connectionString, cause) => {
   const db = openDatabase({ ...databaseSettings('postgres'), connectionString, poolSize: 1 }, () => {});

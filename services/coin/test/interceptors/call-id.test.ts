@@ -60,7 +60,7 @@ test.each(['without a token', 'with a wrong field', 'with a message that cannot 
     const { id, error } = await idOf(client, (on, callback) => {
       if (how === 'without a token') return on.getInventoryCount({}, callback);
       const wrong = {
-        targetUserId: 'nobody',
+        targetUserId: 'none',
         coinCategory: BRONZE,
         count: 1,
         requestId: '',
