@@ -14,6 +14,7 @@ export interface CoinServiceErrorFields {
   readonly reason: string;
   readonly fieldViolations?: readonly FieldViolation[];
   readonly retryAfterMs?: number | undefined;
+  readonly callId?: string | undefined;
 }
 
 /**
@@ -31,6 +32,8 @@ export class CoinServiceError extends Error {
   readonly fieldViolations: readonly FieldViolation[];
   /** The time in milliseconds after which a repeat may succeed; undefined if the service requests no wait. */
   readonly retryAfterMs: number | undefined;
+  /** The id by which the operators of the service find the call in its log; undefined if the service did not answer it. */
+  readonly callId: string | undefined;
 
   // This file imports nothing at run time, so that catching the error does not load gRPC.
   constructor(message: string, fields: CoinServiceErrorFields, options?: ErrorOptions) {
@@ -39,5 +42,6 @@ export class CoinServiceError extends Error {
     this.reason = fields.reason;
     this.fieldViolations = fields.fieldViolations ?? [];
     this.retryAfterMs = fields.retryAfterMs;
+    this.callId = fields.callId;
   }
 }

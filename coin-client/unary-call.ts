@@ -80,7 +80,9 @@ export function invalidAnswer(message: string): CoinServiceError {
 
 function errorOf(cause: ServiceError): CoinServiceError {
   const reason = status[cause.code] ?? 'UNKNOWN';
-  return new CoinServiceError(cause.details, { code: cause.code, reason, ...detailsOf(cause) }, { cause });
+  const [callId] = cause.metadata?.get('aqm-call-id') ?? [];
+  const fields = { code: cause.code, reason, callId: callId?.toString(), ...detailsOf(cause) };
+  return new CoinServiceError(cause.details, fields, { cause });
 }
 
 /** Decodes the google.rpc.Status of an error. One that cannot be decoded counts as none: the code still says enough. */

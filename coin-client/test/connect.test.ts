@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { logVerbosity, setLogVerbosity, status } from '@grpc/grpc-js';
+import { logVerbosity, Metadata, setLogVerbosity, status } from '@grpc/grpc-js';
 import { Network } from '../../testkit/network';
 import { IS_FULL_RUN } from '../../testkit/tier';
 import { type CoinServiceCalls, CoinServiceError, type CoinServiceSettings, connectCoinService } from '../index';
@@ -270,4 +270,17 @@ test.each([
     message: 'no',
     retryAfterMs: undefined,
   });
+});
+
+test('an error has the id of its call, if the service answered it', async () => {
+  service.before = () => {
+    const metadata = new Metadata();
+    metadata.set('aqm-call-id', '5f0c2ab19d3e7f64');
+    throw { code: status.UNAVAILABLE, details: 'no', metadata };
+  };
+  expect(await errorOf(connect(service.address).getInventoryCount())).toMatchObject({ callId: '5f0c2ab19d3e7f64' });
+  service.before = () => {
+    throw { code: status.UNAVAILABLE, details: 'no' };
+  };
+  expect(await errorOf(connect(service.address).getInventoryCount())).toMatchObject({ callId: undefined });
 });
