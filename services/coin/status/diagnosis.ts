@@ -101,7 +101,8 @@ const RULES: Readonly<Record<string, Rule>> = {
     const row = `${MONITORING} (row DATABASE_UNAVAILABLE)`;
     if (figures.isDatabaseUp) {
       return {
-        level: 'failure',
+        // Of a crowd that is refused, a few find no connection in time.
+        level: refusedBy(figures, 'OVERLOADED') > refused ? 'warning' : 'failure',
         title: 'PostgreSQL failed calls a moment ago',
         sentence: `PostgreSQL answers now, but ${calls(refused)} failed with DATABASE_UNAVAILABLE in the last ${seconds(figures)}. If that goes on, check its log, its connections and the network between it and the service.`,
         document: row,

@@ -110,6 +110,17 @@ const CASES: [what: string, found: Situation, name: string, level: string, says:
     /PostgreSQL is the bottleneck/,
   ],
   ['overloaded, few calls', situation(refused('OVERLOADED')), 'overloaded', 'failure', /AQM_MAX_CALLS/],
+  [
+    'overloaded, and a few found no connection',
+    situation({
+      ...refused('OVERLOADED', 'UNAVAILABLE', 700),
+      'reason.DATABASE_UNAVAILABLE': 3,
+      'code.UNAVAILABLE': 703,
+    }),
+    'overloaded',
+    'failure',
+    /700 calls/,
+  ],
   ['a bug', situation(refused('INTERNAL', 'INTERNAL')), 'internal-errors', 'failure', /report it/],
   ['a dead worker', situation({}, { processes: 3, processesAway: 1 }), 'workers-away', 'warning', /1 of 4 worker/],
   [
