@@ -206,6 +206,18 @@ const RULES: Readonly<Record<string, Rule>> = {
       sentence: `${processesAway} of ${processes + processesAway} worker processes do not answer, and their figures are missing below. They are replaced by themselves; if they exit again and again, the log of the first process names the signal.`,
       document: 'docs/runbook.md#aqmservicedown',
     },
+  'stock-empty': ({ figures: { empty, fetches } }) => {
+    const published = Object.entries(empty).filter((entry): entry is [string, number] => entry[1] !== null);
+    if (published.length === 0 || published.some(([, share]) => share < MANY_EMPTY)) return false;
+    const shares = published.map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(', ');
+    const total = Object.values(fetches).reduce((sum, count) => sum + count, 0);
+    return {
+      level: 'warning',
+      title: 'Many users have no coins left',
+      sentence: `Users who published coins and have none left: ${shares}${fetches.empty > 0 ? `; ${Math.round((100 * fetches.empty) / total)} % of the fetches found nothing` : ''}. Check that devices can upload, and that no purge or "fence retire" removed their coins; the service itself is sound.`,
+      document: 'docs/runbook.md#aqmuserswithoutstock',
+    };
+  },
   slow: ({ figures }) => {
     const late = refusedBy(figures, 'DEADLINE_EXCEEDED');
     const isEnough = figures.callsPerSecond * figures.seconds >= ENOUGH_CALLS;
@@ -218,18 +230,6 @@ const RULES: Readonly<Record<string, Rule>> = {
         document: `docs/runbook.md#aqmcallsslow`,
       }
     );
-  },
-  'stock-empty': ({ figures: { empty, fetches } }) => {
-    const published = Object.entries(empty).filter((entry): entry is [string, number] => entry[1] !== null);
-    if (published.length === 0 || published.some(([, share]) => share < MANY_EMPTY)) return false;
-    const shares = published.map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(', ');
-    const total = Object.values(fetches).reduce((sum, count) => sum + count, 0);
-    return {
-      level: 'warning',
-      title: 'Many users have no coins left',
-      sentence: `Users who published coins and have none left: ${shares}${fetches.empty > 0 ? `; ${Math.round((100 * fetches.empty) / total)} % of the fetches found nothing` : ''}. Check that devices can upload, and that no purge or "fence retire" removed their coins; the service itself is sound.`,
-      document: 'docs/runbook.md#aqmuserswithoutstock',
-    };
   },
   'pool-exhausted': ({ figures: { pool } }) =>
     pool.max !== null &&

@@ -229,6 +229,12 @@ test('the most serious finding is first, and the others follow', () => {
   expect(found.findings.map(({ name }) => name)).toEqual(['fenced', 'overloaded', 'log-lost', 'other-failures']);
 });
 
+test('empty stocks are told before calls that are a little slow', () => {
+  const slow = { calls: 300, 'code.OK': 300, 'duration.9': 300 };
+  const { findings } = diagnose(situation({ ...slow, 'empty.BRONZE': 0.9 }));
+  expect(findings.map(({ name }) => name)).toEqual(['stock-empty', 'slow']);
+});
+
 test('every document that a finding names has the section and the row', () => {
   const places = new Set(CASES.flatMap(([, found]) => diagnose(found).findings.map(({ document }) => document)));
   for (const place of places) {
