@@ -9,7 +9,7 @@ import type { Timing } from './workload';
 const RECOGNISED_WITHIN_MS = 60_000;
 /** The longest wait until all is well again, in milliseconds. */
 const WELL_WITHIN_MS = 180_000;
-const LOOK_EVERY_MS = 1000;
+const READ_EVERY_MS = 1000;
 
 export interface ShowPlan {
   readonly names: readonly string[];
@@ -32,14 +32,14 @@ export async function showStates({ names, durationMs, services, dist, timing, pr
   let isRight = true;
   try {
     for (const address of statusPagesOf(testBed)) print(`status page: ${address}`);
-    await look(testBed, WELL_WITHIN_MS, print, ({ name }) => name === 'well');
+    await watch(testBed, WELL_WITHIN_MS, print, ({ name }) => name === 'well');
     for (const name of names) {
       const state = STATES[name];
       if (!state) throw new Error(`there is no state "${name}"`);
       print(`\n${name}`);
       const start = performance.now();
       await state.enter(testBed, crowd);
-      const named = await look(
+      const named = await watch(
         testBed,
         RECOGNISED_WITHIN_MS,
         print,
@@ -48,10 +48,10 @@ export async function showStates({ names, durationMs, services, dist, timing, pr
       );
       if (named === undefined) isRight = false;
       print(named === undefined ? '  NOT NAMED within a minute' : `  named after ${Math.round(named / 1000)} s`);
-      await look(testBed, durationMs - (performance.now() - start), print, () => false, start);
+      await watch(testBed, durationMs - (performance.now() - start), print, () => false, start);
       await state.leave(testBed, crowd);
       const repaired = performance.now();
-      const over = await look(
+      const over = await watch(
         testBed,
         WELL_WITHIN_MS,
         () => {},
@@ -77,7 +77,7 @@ export function statusPagesOf({ local }: TestBed): string[] {
  * Reads the status every second until `isFound` says so.
  * @returns the time since `start` in milliseconds; undefined if that was not within `durationMs`
  */
-async function look(
+async function watch(
   testBed: TestBed,
   durationMs: number,
   print: (text: string) => void,
@@ -97,7 +97,7 @@ async function look(
       last = diagnosis.title;
     }
     if (isFound(diagnosis)) return elapsedMs;
-    await setTimeout(LOOK_EVERY_MS);
+    await setTimeout(READ_EVERY_MS);
   }
   return undefined;
 }

@@ -1,6 +1,7 @@
 import { COLUMNS, emptyValues, indexOf, together, type Values } from './columns';
-import { type Circumstances, type Diagnosis, diagnose } from './diagnosis';
+import { diagnose } from './diagnosis';
 import { type Figures, figuresOf, type History, historyOf } from './figures';
+import type { Circumstances, Diagnosis } from './finding';
 import type { Sample } from './samples';
 
 /** What is known of a process beside its figures. Holds no ids of users. Times are in seconds since 1970. */

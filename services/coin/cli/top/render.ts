@@ -1,5 +1,5 @@
-import type { Finding, Level } from '../../status/diagnosis';
 import { failures } from '../../status/failures';
+import type { Finding, Level } from '../../status/finding';
 import type { Status } from '../../status/status';
 import type { Replica } from './read-replicas';
 
@@ -31,16 +31,16 @@ export function renderLines(replicas: readonly Replica[], options: RenderOptions
 }
 
 function diagnosisLines(replicas: readonly Replica[], { width, colours }: RenderOptions): string[] {
-  const told = new Map<string, { finding: Omit<Finding, 'name'>; at: string[] }>();
+  const found = new Map<string, { finding: Omit<Finding, 'name'>; at: string[] }>();
   for (const { address, status, problem } of replicas) {
     for (const finding of status?.diagnosis.findings ?? [away(problem ?? '')]) {
-      const same = told.get(finding.title);
+      const same = found.get(finding.title);
       if (same) same.at.push(address);
-      else told.set(finding.title, { finding, at: [address] });
+      else found.set(finding.title, { finding, at: [address] });
     }
   }
   const rank = (level: Level) => LEVELS.indexOf(level);
-  const all = [...told.values()].sort((one, other) => rank(one.finding.level) - rank(other.finding.level));
+  const all = [...found.values()].sort((one, other) => rank(one.finding.level) - rank(other.finding.level));
   const isWell = all.every(({ finding }) => finding.level === 'well');
   const shown = isWell ? all : all.filter(({ finding }) => finding.level !== 'well');
   return shown.flatMap(({ finding: { level, title, sentence, document }, at }) => {

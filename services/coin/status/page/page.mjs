@@ -226,7 +226,7 @@
     );
   }
 
-  /** The seconds are told where one minute has several marks. */
+  /** Shows seconds where one minute has several marks. */
   const clockTimes = (_plot, splits) => {
     const isClose = splits.length > 1 && splits[1] - splits[0] < 60;
     return splits.map((split) => clock(split).slice(0, isClose ? 8 : 5));

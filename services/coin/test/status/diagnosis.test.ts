@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { ROOT } from '../../../../testkit/root';
 import { CODES, emptyValues, indexOf, REASONS } from '../../status/columns';
-import { diagnose, type Situation } from '../../status/diagnosis';
+import { diagnose } from '../../status/diagnosis';
 import { figuresOf } from '../../status/figures';
+import type { Situation } from '../../status/finding';
 
 const SECONDS = 15;
 
@@ -229,7 +230,7 @@ test('the most serious finding is first, and the others follow', () => {
   expect(found.findings.map(({ name }) => name)).toEqual(['fenced', 'overloaded', 'log-lost', 'other-failures']);
 });
 
-test('empty stocks are told before calls that are a little slow', () => {
+test('empty stocks are reported before calls that are a little slow', () => {
   const slow = { calls: 300, 'code.OK': 300, 'duration.9': 300 };
   const { findings } = diagnose(situation({ ...slow, 'empty.BRONZE': 0.9 }));
   expect(findings.map(({ name }) => name)).toEqual(['stock-empty', 'slow']);
