@@ -6,11 +6,19 @@ import { ROOT } from '../../testkit/root';
 import { alertsFile } from './alerts';
 import { dashboardFile } from './dashboard';
 
+/** Makes a resource of the Prometheus Operator of a file of rules. */
+function prometheusRule(rules: string): string {
+  const [comment = '', groups = ''] = rules.split(/^(?=groups:)/m);
+  const head = 'apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: aqm\nspec:\n';
+  return `${comment}${head}${groups.replace(/^(?=.)/gm, '  ')}`;
+}
+
 const FILES: Readonly<Record<string, string>> = {
   'deploy/prometheus-alerts.yml': alertsFile('prometheus'),
   'deploy/otlp/prometheus-alerts.yml': alertsFile('otlp'),
   'deploy/grafana/dashboard.json': dashboardFile('prometheus'),
   'deploy/otlp/dashboard.json': dashboardFile('otlp'),
+  'deploy/kubernetes/monitoring/prometheus-rule.yaml': prometheusRule(alertsFile('prometheus')),
 };
 
 const isCheck = process.argv.includes('--check');

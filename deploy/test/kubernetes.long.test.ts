@@ -29,7 +29,15 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 test('all that kustomize makes of the example is valid, and in its namespace', () => {
   expect(manifests.map(({ kind }) => kind).sort()).toEqual([
-    ...['ConfigMap', 'Job', 'Namespace', 'NetworkPolicy', 'PersistentVolumeClaim', 'PodDisruptionBudget'],
+    ...[
+      'ConfigMap',
+      'Job',
+      'Namespace',
+      'NetworkPolicy',
+      'PersistentVolumeClaim',
+      'PodDisruptionBudget',
+      'PrometheusRule',
+    ],
     ...['Service', 'Service', 'Service', 'ServiceAccount', 'ServiceMonitor', 'StatefulSet'],
   ]);
   for (const manifest of manifests) {

@@ -36,10 +36,13 @@ export type Manifest = { readonly apiVersion: string; readonly kind: string } & 
 
 /**
  * The schemas of the kinds in deploy/kubernetes, without descriptions, and with unknown fields refused. Those of Kubernetes are from
- * kubernetes-validate 1.37.0 (v1.37.0-local-strict), ServiceMonitor from prometheus-operator v0.85.0; both Apache-2.0.
+ * kubernetes-validate 1.37.0 (v1.37.0-local-strict), ServiceMonitor and PrometheusRule from prometheus-operator v0.85.0; both Apache-2.0.
  */
 const { $defs } = JSON.parse(readFileSync(join(__dirname, 'kubernetes-schemas.json'), 'utf8'));
-const ajv = new Ajv({ strict: false, validateFormats: false }).addSchema({ $id: 'kubernetes', $defs });
+const ajv = new Ajv({ strict: false, validateFormats: false }).addSchema({
+  $id: 'kubernetes',
+  $defs,
+});
 
 export function parseManifests(text: string): Manifest[] {
   return parseAllDocuments(text, { merge: true }).map((document) => {
