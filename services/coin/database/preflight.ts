@@ -109,15 +109,16 @@ export async function serverVersion(db: Database): Promise<string | undefined> {
 async function checkSettings(db: Database): Promise<void> {
   const [found] = await run(
     db,
-    sql<{ version: number; synchronous_commit: string; fsync: string; isolation: string }>`
-SELECT current_setting('server_version_num')::int AS version,
+    sql<{ version: number; version_text: string; synchronous_commit: string; fsync: string; isolation: string }>`
+SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS version_text,
   current_setting('synchronous_commit') AS synchronous_commit,
   current_setting('fsync') AS fsync,
   current_setting('default_transaction_isolation') AS isolation`,
   );
   if (!found) return;
   const problems: string[] = [];
-  if (found.version < MIN_SERVER_VERSION) problems.push(`PostgreSQL 16 or newer is needed; this is ${found.version}`);
+  if (found.version < MIN_SERVER_VERSION)
+    problems.push(`PostgreSQL 16 or newer is needed; this is PostgreSQL ${found.version_text}`);
   // A fetch must be durable before it is answered. A lost one would hand out its coins a second
   // time.
   if (!['on', 'remote_apply'].includes(found.synchronous_commit)) {
