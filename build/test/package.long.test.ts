@@ -18,8 +18,8 @@ import { ROOT } from '../../testkit/root';
 import { startService, type TestService } from '../../testkit/service';
 
 const run = promisify(execFile);
-/** In bytes. It has 240 KB; the service, tests or source maps in it would exceed this. */
-const MAX_TARBALL = 340_000;
+/** In bytes. It has 380 KB; the service, tests or source maps in it would exceed this. */
+const MAX_TARBALL = 450_000;
 
 /** An empty project that installed the package from the file that `npm pack` writes. */
 let project: string;
