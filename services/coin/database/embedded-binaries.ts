@@ -1,5 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { UnusableDatabaseError } from './unusable-database-error';
 
 /** The programs of one PostgreSQL release. */
 export interface Binaries {
@@ -17,7 +18,7 @@ export async function findBinaries(
   try {
     return await import(packageName);
   } catch (cause) {
-    throw new Error(
+    throw new UnusableDatabaseError(
       `There is no embedded PostgreSQL for ${process.platform}-${process.arch} (npm package ${packageName}). Set DATABASE_URL to a PostgreSQL 16 or newer instead.`,
       { cause },
     );

@@ -76,6 +76,7 @@ describe('settings that cannot be used', () => {
       1,
       'The database of DATABASE_URL cannot be reached: connect ECONNREFUSED',
     ],
+    [{ AQM_POSTGRES_PACKAGE: 'postgres-nowhere' }, 1, 'There is no embedded PostgreSQL for '],
     [{ AQM_LISTEN: '0.0.0.0:0' }, 2, 'the development key is for loopback only'],
     [{ AQM_TLS_CERT_FILE: '/nowhere', AQM_TLS_KEY_FILE: '/nowhere' }, 2, 'The files of AQM_TLS_… cannot be used'],
     [{ AQM_TOKEN_PUBLIC_KEY_FILE: '/nowhere' }, 2, 'AQM_TOKEN_PUBLIC_KEY_FILE must name a PEM, JWK or JWK Set'],
