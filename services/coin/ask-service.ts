@@ -51,7 +51,7 @@ export async function askService(config: ServiceAddress): Promise<ServiceState |
 }
 
 /** Opens a client for the health of the service on this machine. */
-export function openHealth(config: ServiceAddress): HealthClient {
+function openHealth(config: ServiceAddress): HealthClient {
   return new HealthClient(addressOf(config), credentialsOf(config), {
     // TLS needs a server name, and an IP address is not one.
     'grpc.ssl_target_name_override': 'localhost',
