@@ -118,10 +118,6 @@ const DETAILS_TRAILER = 'grpc-status-details-bin';
 export function withCallId(trailers: Metadata | null | undefined, callId: string): Metadata {
   const metadata = trailers?.clone() ?? new Metadata();
   metadata.set(CALL_ID_TRAILER, callId);
-  const pushbackMs = Number(metadata.get(PUSHBACK_TRAILER)[0] ?? NO_RETRY);
-  if (pushbackMs > 0) {
-    metadata.set(PUSHBACK_TRAILER, String(Math.ceil(pushbackMs * (1 + PUSHBACK_JITTER * Math.random()))));
-  }
   const [details] = metadata.get(DETAILS_TRAILER);
   if (!(details instanceof Buffer)) return metadata;
   // Protobuf merges messages whose bytes follow each other, and appends what is in repeated fields.
@@ -131,6 +127,10 @@ export function withCallId(trailers: Metadata | null | undefined, callId: string
   );
   const added = Status.encode(Status.fromPartial({ details: [info] })).finish();
   metadata.set(DETAILS_TRAILER, Buffer.concat([details, added]));
+  const pushbackMs = Number(metadata.get(PUSHBACK_TRAILER)[0] ?? NO_RETRY);
+  if (pushbackMs > 0) {
+    metadata.set(PUSHBACK_TRAILER, String(Math.ceil(pushbackMs * (1 + PUSHBACK_JITTER * Math.random()))));
+  }
   return metadata;
 }
 
