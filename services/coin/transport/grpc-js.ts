@@ -5,6 +5,7 @@ import { newCallId } from '../call-id';
 import { UndecodableMessageError } from '../errors';
 import { toStatus, withCallId } from '../rpc/status';
 import { count } from '../telemetry/metrics';
+import { PacedStreams } from './paced-streams';
 
 // Everything of grpc-js 1.14 that is not public and used nevertheless. The tests of transport/ fail
 // if it changes.
@@ -15,13 +16,18 @@ export function http2ServersOf(server: Server): Http2Server[] {
   return [...http2Servers.keys()];
 }
 
-/** Hides refused streams from grpc-js, which would answer some of them again, and fail. */
-export function skipClosedStreams(http2Server: Http2Server): void {
+/** Hides refused streams from grpc-js, which would answer some of them again, and fail; and paces the others. */
+export function passOpenStreams(http2Server: Http2Server): void {
   const listeners = http2Server.listeners('stream');
+  const paced = new PacedStreams();
   http2Server.removeAllListeners('stream');
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: unknown, flags: unknown) => {
     if (stream.closed) return;
-    for (const listener of listeners) listener.call(http2Server, stream, headers, flags);
+    paced.add(stream, () => {
+      // It or its connection may have been ended while it waited.
+      if (stream.closed || stream.destroyed) return;
+      for (const listener of listeners) listener.call(http2Server, stream, headers, flags);
+    });
   });
 }
 

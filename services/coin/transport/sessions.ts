@@ -8,7 +8,7 @@ import { toStatus } from '../rpc/status';
 import { count } from '../telemetry/metrics';
 import { CALL_KINDS, type CallKind, checkTimeout, isGrpc, kindOf, WATCH } from './call-headers';
 import { endCall, refuse, refuseProtocol, reset, resetAfterTrailers, resetWhenAnswered } from './end-call';
-import { checkCompression, http2ServersOf, silenceHeaderErrors, skipClosedStreams } from './grpc-js';
+import { checkCompression, http2ServersOf, passOpenStreams, silenceHeaderErrors } from './grpc-js';
 import { IncompleteRequests, type ReceivedCall, Receiving } from './incomplete-requests';
 import { networkOf } from './listener';
 import { replaceStreamMap } from './open-streams';
@@ -123,7 +123,7 @@ export class Sessions {
     for (const http2Server of http2ServersOf(server)) {
       http2Server.updateSettings({ maxConcurrentStreams, maxHeaderListSize });
       http2Server.on('session', (session) => this.#watch(session));
-      skipClosedStreams(http2Server);
+      passOpenStreams(http2Server);
     }
   }
 
