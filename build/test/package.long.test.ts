@@ -115,7 +115,9 @@ test('the settings for Redis that warnings name are in the package', async () =>
 function importsOf(files: readonly string[]): string[] {
   const names = files
     .flatMap((path) => [
-      ...readFileSync(join(ROOT, path), 'utf8').matchAll(/(?:require|import)\(['"]([^."'][^"']*)['"]\)/g),
+      ...readFileSync(join(ROOT, path), 'utf8').matchAll(
+        /(?:require|require\.resolve|import)\(['"`]([^."'`][^"'`]*)['"`]\)/g,
+      ),
     ])
     .map(([, name = '']) => /^(@[^/]+\/)?[^/]+/.exec(name)?.[0] ?? '')
     .filter((name) => !name.startsWith('node:'));
