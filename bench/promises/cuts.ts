@@ -157,7 +157,7 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
         },
         {
           file: 'server.js',
-          from: 'observer: (0, intercept_1.combineObservers)((0, log_1.log)(logger), (0, measure_1.measureCalls)(METHODS)),',
+          from: 'observer: (0, intercept_1.combineObservers)(this.#callLog.observer, (0, measure_1.measureCalls)(METHODS)),',
           to: 'observer: () => () => {},',
         },
         { file: 'rpc/unary.js', from: 'calls.enter();', to: '' },
