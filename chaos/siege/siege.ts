@@ -109,7 +109,7 @@ export class Siege {
   async #attack(name: AttackName, address: string) {
     const args = [join(__dirname, 'attacker.js'), name, address, await this.#token(randomUUID())];
     const attacker = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    process.once('exit', () => attacker.kill('SIGKILL'));
+    killAtExit(attacker);
     await once(attacker.stdout, 'data');
     return attacker;
   }
@@ -131,7 +131,7 @@ class StandIn {
   /** Starts one that records how much another process uses. */
   static async observe(pid: number | undefined): Promise<StandIn> {
     const child = fork(join(__dirname, 'stand-in.js'), [String(pid)]);
-    process.once('exit', () => child.kill('SIGKILL'));
+    killAtExit(child);
     await once(child, 'message');
     return new StandIn(child);
   }
@@ -153,6 +153,13 @@ class StandIn {
   end(): void {
     this.#child.kill('SIGKILL');
   }
+}
+
+/** Leaves no process behind if this one ends first. */
+function killAtExit(child: ChildProcess): void {
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+  child.once('exit', () => process.off('exit', kill));
 }
 
 async function peakMemory(service: BoundedService, signal: AbortSignal): Promise<number> {
