@@ -100,7 +100,7 @@
       ['p50', now.p50Ms === null ? 'no calls' : ms(now.p50Ms)],
       ['p99', now.p99Ms === null ? 'no calls' : ms(now.p99Ms)],
       ['Database', now.isDatabaseUp ? 'answers' : 'away', !now.isDatabaseUp],
-      ['Restore fence', now.isFenced ? `up${fenceReason ? `: ${fenceReason}` : ''}` : 'down (open)', now.isFenced],
+      ['Restore fence', now.isFenced ? `fenced${fenceReason ? `: ${fenceReason}` : ''}` : 'open', now.isFenced],
       ['Token keys', ...keys],
       [
         'TLS certificate',
@@ -203,6 +203,8 @@
       const options = {
         width: widthOf(figure),
         height: HEIGHT,
+        // Room for half of the last mark of the time.
+        padding: [null, 30, null, null],
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
         scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
