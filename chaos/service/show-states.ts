@@ -13,7 +13,7 @@ const READ_EVERY_MS = 1000;
 
 export interface ShowPlan {
   readonly names: readonly string[];
-  /** How long each state lasts. */
+  /** The time that each state lasts. */
   readonly durationMs: number;
   readonly services: number;
   readonly dist: string;

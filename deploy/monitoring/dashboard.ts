@@ -55,7 +55,7 @@ export function dashboardFile(style: NameStyle): string {
   return `${JSON.stringify(dashboard, null, 2)}\n`;
 }
 
-/** Marks in every chart when an alert fired that wakes somebody up. */
+/** Marks in every chart when an alert of severity page fired. */
 function alertAnnotation(): object {
   const pages = alertsOf('prometheus').filter(({ severity }) => severity === 'page');
   return {

@@ -25,7 +25,7 @@ export interface Panel {
   readonly otherWords?: Readonly<Record<string, readonly Word[]>>;
   /** The text if there is no value. */
   readonly noValue?: string;
-  /** Of 24 columns; default 8. */
+  /** The width in columns, of which a row has 24; default 8. */
   readonly width?: number;
   readonly height?: number;
   readonly isStacked?: boolean;

@@ -13,7 +13,7 @@ const FENCE = [
   [1, 'FENCED', 'red'],
 ] as const;
 
-/** What an operator looks at first. Anything that is not green has a runbook behind its link. */
+/** The panels that an operator reads first. Anything that is not green has a runbook behind its link. */
 export const HEALTH_PANELS: readonly Panel[] = [
   {
     ...STAT,

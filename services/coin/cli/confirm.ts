@@ -22,7 +22,7 @@ export class NotConfirmedError extends Error {
 
 /**
  * Returns the function that asks for a confirmation before a command destroys something. With `--yes` it asks nothing.
- * @throws UsageError if it could ask nobody. The function throws NotConfirmedError
+ * @throws UsageError if there is no terminal to ask on. The function throws NotConfirmedError
  */
 export function confirmation({ yes }: YesOption): (consequence: string) => Promise<void> {
   if (yes) return async () => {};

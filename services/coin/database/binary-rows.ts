@@ -63,7 +63,7 @@ export interface Field {
   readonly dataTypeID: number;
 }
 
-/** How the rows of one statement are decoded. */
+/** Decodes the rows of one statement. */
 export class Columns {
   readonly #columns: readonly { readonly name: string; readonly read: Read }[];
   /** Every row is a copy of it, which makes V8 give all rows the same shape. */

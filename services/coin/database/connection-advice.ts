@@ -8,7 +8,7 @@ const POOLER =
 const CERTIFICATE =
   "name the authority of the server's certificate with sslrootcert=FILE in DATABASE_URL, and the host as the certificate does";
 
-/** What helps, by SQLSTATE (or its class) and by the codes of Node. */
+/** Advice by SQLSTATE (or its class) and by the error codes of Node. */
 const ADVICE: Readonly<Record<string, string>> = {
   '08P01': POOLER,
   '28': LOGIN,

@@ -1,7 +1,7 @@
 import type { ServiceState } from '../ask-service';
 import { type Check, fail, ok, warn } from './check';
 
-/** What helps where only the service knows why it is fenced: its database was exchanged under it. */
+/** The advice for a service that is fenced because its database was exchanged while it ran; only the service knows this reason. */
 export const OTHER_DATABASE_ADVICE =
   'if DATABASE_URL is meant to lead to another database now, restart every service; otherwise lead it back (docs/runbook.md, "After a restore")';
 

@@ -8,7 +8,7 @@ const START_TIME = Date.now() / 1000 - process.uptime();
 
 const inSeconds = (time: Date | undefined): number | null => (time ? time.getTime() / 1000 : null);
 
-/** What the parts of the service know now. undefined: not known, or there is none. */
+/** Readers of the current state of the service's parts. undefined: not known, or there is none. */
 export interface FactSources {
   readonly isReady: boolean;
   readonly waitingFor: string | undefined;

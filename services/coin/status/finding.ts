@@ -15,7 +15,7 @@ export interface Finding {
   readonly level: Level;
   /** A few words. */
   readonly title: string;
-  /** What is wrong and what to do, in one or two sentences. */
+  /** One or two sentences that say what is wrong and what to do. */
   readonly sentence: string;
   /** The place in the documents that says more, from the root of the repository; null: none is needed. */
   readonly document: string | null;
@@ -26,7 +26,7 @@ export interface Diagnosis extends Finding {
   readonly findings: readonly Finding[];
 }
 
-/** What the figures do not say. */
+/** The state that is not in the figures. */
 export interface Circumstances {
   /** False until the start is over. */
   readonly isReady: boolean;

@@ -5,7 +5,7 @@ export const SAMPLE_S = 10;
 /** The number of samples that are kept: one hour. */
 export const SAMPLES = 360;
 
-/** What happened in one period. */
+/** The figures of one period. */
 export interface Sample {
   /** The end of the period, in seconds since 1970; a multiple of SAMPLE_S. */
   readonly time: number;

@@ -4,7 +4,7 @@ import { type Figures, figuresOf, type History, historyOf } from './figures';
 import type { Circumstances, Diagnosis } from './finding';
 import type { Sample } from './samples';
 
-/** What is known of a process beside its figures. Holds no ids of users. Times are in seconds since 1970. */
+/** The state of a process beside its figures. Holds no ids of users. Times are in seconds since 1970. */
 export interface Facts extends Omit<Circumstances, 'processes' | 'processesAway' | 'time'> {
   /** The name of the host. */
   readonly replica: string;

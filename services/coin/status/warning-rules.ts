@@ -3,7 +3,7 @@ import { calls, OUR_FAULTS, plural, type Rule, refusedBy, seconds, sumOf } from 
 
 /** The goal for the slowest hundredth of the calls, in milliseconds; as in the alert AqmCallsSlow. */
 const SLOW_MS = 500;
-/** Of fewer calls, the slowest hundredth is a handful. */
+/** The number of calls from which on the slowest hundredth is more than a handful. */
 const ENOUGH_CALLS = 500;
 const DAY_S = 86_400;
 const CERTIFICATE_WARNING_S = 14 * DAY_S;

@@ -5,7 +5,7 @@ const TIMEOUT_MS = 4000;
 /** The part of the last hour that is asked for, in seconds. */
 const HISTORY_S = 600;
 
-/** What is known of one replica. */
+/** The status of one replica, or the reason why it is not known. */
 export interface Replica {
   readonly address: string;
   /** null: it does not answer. */

@@ -122,7 +122,7 @@ function tableLines(replicas: readonly Replica[], width: number): string[] {
   });
 }
 
-/** What the replicas of one database have together: outcomes, and the stock as the first one reports it. */
+/** Returns the lines about all replicas of one database: outcomes, and the stock as the first one reports it. */
 function sharedLines(all: readonly Status[], first: Status, width: number): string[] {
   const added = (pick: (status: Status) => Readonly<Record<string, number>>) => {
     const sums = new Map<string, number>();

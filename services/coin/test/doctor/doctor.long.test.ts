@@ -42,7 +42,7 @@ const environment = (env: NodeJS.ProcessEnv = {}) => ({
   AQM_DATA_DIR: folder,
   DATABASE_URL: databaseUrl(database.name),
   AQM_TOKEN_PUBLIC_KEY_FILE: publicKeyFile(),
-  // A service of somebody else may run at the usual port.
+  // A service that is not of this test may run at the usual port.
   AQM_LISTEN: '127.0.0.1:0',
   ...env,
 });

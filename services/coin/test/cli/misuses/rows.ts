@@ -33,7 +33,7 @@ export function misuses(scene: Scene): Record<string, Misuse[]> {
       { what: 'another word than up, down, status', argv: ['migrate', 'sideways'], code: 2 },
       { what: 'a name in place of a UUID', argv: ['admin', 'stock', 'bob'], code: 2 },
       { what: 'a number beyond its bounds', argv: ['admin', 'purge-stale', '--max-age-days', '0'], code: 2 },
-      { what: 'a token for nobody', argv: ['token'], code: 2 },
+      { what: 'a token without a user', argv: ['token'], code: 2 },
       { what: 'an option that belongs to another word', argv: ['migrate', 'up', '--even-if-data'], code: 2 },
     ],
     Settings: [

@@ -107,7 +107,7 @@ export class Scene {
     return this.#pgbouncer?.url('aqm') ?? '';
   }
 
-  /** An address at which a server listens that is none of ours. */
+  /** An address at which a server listens that is not this service. */
   get otherAddress(): string {
     return `127.0.0.1:${(this.#other.address() as { port: number }).port}`;
   }
