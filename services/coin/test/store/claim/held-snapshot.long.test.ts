@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { BRONZE, ids, mint } from '../../../../../testkit/coins';
+import { eventually } from '../../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../../testkit/service';
 
 const COINS = 4000;
+/** Coins for the measurements, which take 20 each. */
+const MEASURED = 3500;
 
 let service: TestService;
 const owner = randomUUID();
@@ -41,7 +44,7 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
 
 test('a fetch reads few blocks although an old snapshot keeps all coins that were handed out', async () => {
   const { db } = service.database;
-  for (let uploaded = 0; uploaded < COINS + 100; uploaded += 100) {
+  for (let uploaded = 0; uploaded < COINS + MEASURED; uploaded += 100) {
     const coins = mint(100).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
     await service.store.uploadCoins(owner, coins, '');
   }
@@ -52,6 +55,7 @@ test('a fetch reads few blocks although an old snapshot keeps all coins that wer
       await sql`SELECT count(*) FROM coin_stock`.execute(report);
       const before = await blocksPerFetch();
       for (let taken = 0; taken < COINS; taken += 20) await fetch(20);
-      expect(await blocksPerFetch()).toBeLessThanOrEqual(3 * before);
+      // A start is looked up in the background, and not beyond a transaction that another test of this cluster has open.
+      await eventually('a fetch reads few blocks', async () => (await blocksPerFetch()) <= 3 * before);
     });
 });
