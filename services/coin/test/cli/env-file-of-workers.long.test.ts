@@ -9,12 +9,15 @@ test('workers, also one that replaces another, keep the environment that was rea
   const folder = mkdtempSync(join(tmpdir(), 'aqm-env-'));
   const database = await createDatabase();
   const file = join(folder, 'aqm.env');
-  const { DATABASE_URL, AQM_POOLER } = database.env;
+  const settings = { ...database.env, AQM_WORKERS: '2', AQM_LISTEN: '127.0.0.1:0' };
   writeFileSync(
     file,
-    `DATABASE_URL='${DATABASE_URL}'\nAQM_POOLER=${AQM_POOLER}\nAQM_WORKERS=2\nAQM_LISTEN=127.0.0.1:0\n`,
+    Object.entries(settings)
+      .map(([name, value]) => `${name}='${value}'\n`)
+      .join(''),
   );
-  const env = { DATABASE_URL: '', AQM_LISTEN: '', AQM_FENCE_DIR: join(folder, 'fence') };
+  const unset = Object.fromEntries(Object.keys(settings).map((name) => [name, '']));
+  const env = { ...unset, AQM_FENCE_DIR: join(folder, 'fence') };
   const service = await spawnProgram(AQM, folder, env, ['serve', '--env-file', file]);
   const ready = () => service.log().match(/"worker":\d+.*"accepting calls"/g) ?? [];
   await eventually('two workers', () => ready().length === 2);
