@@ -48,7 +48,7 @@ const FURTHER_TOOLS = [
     debian: 'postgresql',
   },
   { what: 'Chromium', test: ['chromium', '--version'], debian: 'chromium' },
-  // What deploy/test makes machines of, and runs in them.
+  // Packages from which deploy/test makes machines, and programs that it runs in them.
   { what: 'systemd', test: ['systemd-analyze', '--version'], debian: 'systemd' },
   { what: 'ip', test: ['ip', '-V'], debian: 'iproute2' },
   { what: 'curl', test: ['curl', '--version'], debian: 'curl' },

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 
 /** Returns the folder of the embedded PostgreSQL in the folder of a run of jest. */
@@ -32,7 +33,6 @@ export function removeIfKilled(folder: string): Watchdog {
     detached: true,
   });
   child.unref();
-  // @ts-expect-error Node's pipe is a Socket, which has this method.
-  child.stdin.unref();
+  if (child.stdin instanceof Socket) child.stdin.unref();
   return { stop: () => child.kill('SIGKILL') };
 }

@@ -60,7 +60,7 @@ async function linkBoth(change: (coinProto: string) => string): Promise<{ stdout
   writeFileSync(join(folder, 'other/other/v1/other.proto'), OTHER_PROTO);
   writeFileSync(join(go, 'main.go'), PROGRAM);
   await exec('buf', ['generate'], { cwd: go, env });
-  // By itself, as another team does: the compiler would refuse two extensions with the same number in one image.
+  // Compiled by itself, as another team does: the compiler would refuse two extensions with the same number in one image.
   await exec('buf', ['generate', '../../other', '--template', OTHER_TEMPLATE], { cwd: go, env });
   await exec('go', ['build', '-o', 'program', '.'], { cwd: go, env });
   return exec(join(go, 'program'), { env });

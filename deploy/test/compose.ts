@@ -83,7 +83,7 @@ export class Compose {
 
   async #down(): Promise<Output> {
     const signals: NodeJS.Signals[] = [];
-    // What depends on others was started after them.
+    // Services that depend on others were started after them.
     for (const [name, container] of [...this.#running].reverse()) {
       // The postgres image says that it is stopped by SIGINT, a fast shutdown.
       const signal = name === 'postgres' ? 'SIGINT' : 'SIGTERM';

@@ -66,7 +66,7 @@ describe.each(pods)('the pods of the %s', (_kind, pod) => {
 
   test('get no variables of services, which the configuration would refuse', () => {
     expect(pod.enableServiceLinks).toBe(false);
-    // What Kubernetes adds for the Service aqm.
+    // Variables that Kubernetes adds for the Service aqm.
     expect(() => readConfig({ ...settingsOf('base'), AQM_SERVICE_HOST: '10.0.0.1' })).toThrow('AQM_SERVICE_HOST');
   });
 

@@ -139,10 +139,10 @@ test('the blocks of the guide end with a served call', async () => {
   expect(await machine.do('node --version')).toBe(`v${NODE_VERSION}\n`);
   await machine.do(install ?? '');
   const fill = (text = '') => text.replaceAll('…', PASSWORD);
-  machine.write('/root/role.sql', fill(createRole));
-  await machine.do('psql --quiet --host=/srv/pg --username=postgres --set=ON_ERROR_STOP=1 --file=/root/role.sql');
-  machine.write('/root/aqm.env', `${fill(environment)}\nNODE_EXTRA_CA_CERTS=/etc/aqm/ca.crt\n`);
-  await machine.do(`cat /root/aqm.env >/etc/aqm/aqm.env
+  machine.write('/srv/role.sql', fill(createRole));
+  await machine.do('psql --quiet --host=/srv/pg --username=postgres --set=ON_ERROR_STOP=1 --file=/srv/role.sql');
+  machine.write('/srv/aqm.env', `${fill(environment)}\nNODE_EXTRA_CA_CERTS=/etc/aqm/ca.crt\n`);
+  await machine.do(`cat /srv/aqm.env >/etc/aqm/aqm.env
 install -m 0644 ${folder}/ca.crt ${folder}/tls.crt /etc/aqm
 install -m 0640 -g aqm ${folder}/tls.key /etc/aqm`);
   // Node reads it before it reads the file.

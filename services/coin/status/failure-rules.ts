@@ -29,7 +29,7 @@ export const FAILURE_RULES: Readonly<Record<string, Rule>> = {
     const row = `${MONITORING} (row DATABASE_UNAVAILABLE)`;
     if (figures.isDatabaseUp) {
       return {
-        // Of a crowd that is refused, a few find no connection in time.
+        // When very many calls are refused, a few of them find no connection in time.
         level: refusedBy(figures, 'OVERLOADED') > refused ? 'warning' : 'failure',
         title: 'PostgreSQL failed calls a moment ago',
         sentence: `PostgreSQL answers now, but ${calls(refused)} failed with DATABASE_UNAVAILABLE in the last ${seconds(figures)}. If that goes on, check its log, its connections and the network between it and the service.`,

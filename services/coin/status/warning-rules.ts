@@ -95,7 +95,7 @@ export const WARNING_RULES: Readonly<Record<string, Rule>> = {
     const ours = sumOf(figures, OUR_FAULTS);
     const withReason = sumOf(figures, reasons);
     const refused = withReason + Math.max(0, failures(figures.codes) - withReason - ours);
-    // Of a call that fails through the service, the items fail with it.
+    // If a call fails through a fault of the service, its items fail with it.
     const items = ours > 0 ? 0 : figures.fetches.failed + figures.limitsHit;
     if (refused === 0 && items === 0) return false;
     const what = refused > 0 ? calls(refused) : plural(items, 'item', 'items');

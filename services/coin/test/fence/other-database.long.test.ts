@@ -45,7 +45,7 @@ test('a service whose database was exchanged says so to "aqm admin fence status"
   await rename('other', 'aqm');
   await eventually('the service is fenced', async () => (await status()).code === 3);
   const fenced = await status();
-  // Of itself this database is sound: only the service knows that it was another one.
+  // Taken alone, this database is sound: only the service knows that it was another one.
   expect(fenced.stdout).toMatch(/^fence: open$/m);
   expect(fenced.stdout).toMatch(
     /^service: the service at \S+ is fenced \(OTHER_DATABASE\): it started with another database than this one; if DATABASE_URL is meant/m,

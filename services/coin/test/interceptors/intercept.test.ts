@@ -43,7 +43,7 @@ async function callWithoutMessage(interception: Partial<Interception>, message?:
     });
     if (message) stream.end(message);
     const code = await new Promise((resolve) => stream.once('response', (headers) => resolve(headers['grpc-status'])));
-    // What the server does about the message, it has done when it answers this.
+    // When the server answers this, it has done all that it does about the message.
     await new Promise((resolve) => session.ping(resolve));
     return { code: Number(code), seen };
   } finally {
