@@ -32,8 +32,6 @@ export class User {
     const options = {
       'grpc.use_local_subchannel_pool': 1,
       'grpc.service_config': ROUND_ROBIN,
-      // A connection that a worker of the service had accepted when it was killed is never answered.
-      'grpc.keepalive_time_ms': 10_000,
     };
     this.#coins = new CoinServiceClient(address, credentials.createInsecure(), options);
     this.#admin = new CoinAdminServiceClient(address, credentials.createInsecure(), options);

@@ -29,6 +29,7 @@ import { enableMetrics } from './telemetry/metrics';
 import { metricsPortsOfOthers, startTelemetry } from './telemetry/start-telemetry';
 import { requireFreeAddress } from './transport/address';
 import { Certificates } from './transport/certificates';
+import { PassedConnections } from './transport/passed-connections';
 import { announce, isPrimary, runWorkers, workerLog } from './workers';
 
 /**
@@ -109,6 +110,7 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
       maxWaitMs,
       waiting: postgres.waiting,
       connections,
+      connectionSource: cluster.isWorker ? new PassedConnections() : undefined,
       hasReflection: config.hasReflection,
     });
     let state: ServingState = { isUp: false, isFenced: false };

@@ -32,6 +32,7 @@ import { uploadCoins } from './rpc/upload-coins';
 import type { ServingState } from './serving-state';
 import type { CoinInventoryServer } from './store/coin-inventory-server';
 import type { Certificates } from './transport/certificates';
+import type { ConnectionSource } from './transport/connection-source';
 import { Listener, networkOf } from './transport/listener';
 import { Sessions } from './transport/sessions';
 
@@ -61,6 +62,8 @@ export interface ServerOptions extends Omit<CallBounds, 'fetching'> {
   readonly logger: Logger;
   readonly now: () => Date;
   readonly connections: ConnectionLimits;
+  /** Supplies the connections; by default the port that `listen` names. */
+  readonly connectionSource?: ConnectionSource;
   /** True to serve gRPC server reflection. */
   readonly hasReflection: boolean;
 }
@@ -186,9 +189,9 @@ export class CoinServer {
 
   /** Begins to accept calls. @returns the address; port 0 is replaced by the port that was picked */
   async listen(host: string, port: number, certificates?: Certificates): Promise<string> {
-    const { connections, logger } = this.#options;
+    const { connections, connectionSource: source, logger } = this.#options;
     // gRPC knows nothing of TLS: the listener ends it.
-    const listener = new Listener({ ...connections, certificates, logger }, (socket) =>
+    const listener = new Listener({ ...connections, certificates, source, logger }, (socket) =>
       this.#injector.injectConnection(socket),
     );
     this.#listeners.push(listener);

@@ -1,12 +1,12 @@
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
 import type { Logger } from 'pino';
 import type { Config } from './config';
 import { type OpenPostgres, openPostgres } from './database/open';
 import { prepareDatabase } from './database/preflight';
 import { isWorthWaiting, stopped, unlessStopped } from './startup';
 import { metricsPortOf } from './telemetry/start-telemetry';
+import { ConnectionDistributor } from './transport/connection-distributor';
 
 /** Pause before a worker that died is replaced, in milliseconds. It doubles while replacements die before they are ready. */
 const MIN_PAUSE_MS = 100;
@@ -14,9 +14,10 @@ const MAX_PAUSE_MS = 10_000;
 /** Time that a worker has to exit beyond its drain timeout, in milliseconds. */
 const EXIT_TIMEOUT_MS = 10_000;
 
-export interface WorkersOptions extends Pick<Config, 'workers' | 'drainTimeoutMs'> {
-  /** Must have a fixed port, not 0, so that replacement workers listen on the same one. */
-  readonly address: string;
+/** The message by which a worker says that it accepts calls. */
+const READY = 'ready';
+
+export interface WorkersOptions extends Pick<Config, 'workers' | 'drainTimeoutMs' | 'host' | 'port' | 'connections'> {
   readonly log: Logger;
 }
 
@@ -26,6 +27,7 @@ export interface WorkersOptions extends Pick<Config, 'workers' | 'drainTimeoutMs
  */
 export class Workers {
   readonly #options: WorkersOptions;
+  readonly #connections: ConnectionDistributor;
   readonly #running = new Set<Worker>();
   readonly #pauses = new Set<NodeJS.Timeout>();
   /** The number of deaths since a worker last became ready. */
@@ -34,15 +36,17 @@ export class Workers {
 
   constructor(options: WorkersOptions) {
     this.#options = options;
+    this.#connections = new ConnectionDistributor({ ...options, maxWaiting: options.connections.maxConnections });
     // Their environment is this one. The file may have changed since it was read.
     cluster.setupPrimary({ args: withoutEnvFile(process.argv.slice(2)) });
   }
 
   /**
-   * Starts the workers and resolves when all of them accept calls.
+   * Starts the workers.
+   * @returns their address when all of them accept calls
    * @throws WorkerEndedError if one ends before that, StoppedError if a signal stops the process before that
    */
-  async start(stop: AbortSignal): Promise<void> {
+  async start(stop: AbortSignal): Promise<string> {
     const starting = Array.from({ length: this.#options.workers }, (_, place) => this.#fork(place));
     try {
       await unlessStopped(stop, Promise.all(starting.map(readyOrGone)));
@@ -52,12 +56,14 @@ export class Workers {
       throw stop.reason ?? error;
     }
     for (const [place, worker] of starting.entries()) this.#restartOnExit(worker, place);
+    return this.#connections.listen();
   }
 
   /** Lets every worker answer the calls that it accepted, and resolves when all have exited. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     for (const pause of this.#pauses) clearTimeout(pause);
+    this.#connections.close();
     const gone = [...this.#running].map((worker) => once(worker, 'exit'));
     this.#kill('SIGTERM');
     const late = setTimeout(() => this.#kill('SIGKILL'), this.#options.drainTimeoutMs + EXIT_TIMEOUT_MS);
@@ -70,8 +76,9 @@ export class Workers {
   }
 
   #fork(place: number): Worker {
-    const worker = cluster.fork({ AQM_LISTEN: this.#options.address, ...metricsPortOf(process.env, place) });
+    const worker = cluster.fork(metricsPortOf(process.env, place));
     this.#running.add(worker);
+    this.#connections.add(worker);
     worker.once('exit', () => this.#running.delete(worker));
     return worker;
   }
@@ -86,7 +93,7 @@ export class Workers {
       const pause = setTimeout(() => {
         this.#pauses.delete(pause);
         const next = this.#fork(place);
-        next.once('message', () => {
+        void ready(next).then(() => {
           this.#deaths = 0;
         });
         this.#restartOnExit(next, place);
@@ -98,10 +105,19 @@ export class Workers {
   }
 }
 
+/** Resolves when the worker accepts calls. */
+function ready(worker: Worker): Promise<void> {
+  return new Promise((resolve) => {
+    worker.on('message', (message) => {
+      if (message === READY) resolve();
+    });
+  });
+}
+
 /** Resolves when the worker accepts calls. @throws WorkerEndedError if it exits before that */
 async function readyOrGone(worker: Worker): Promise<void> {
   const gone = once(worker, 'exit').then(() => Promise.reject(new WorkerEndedError()));
-  await Promise.race([once(worker, 'message'), gone]);
+  await Promise.race([ready(worker), gone]);
 }
 
 /** Reports that a worker ended before it was ready. The worker has logged the reason. */
@@ -115,7 +131,7 @@ export class WorkerEndedError extends Error {
 /** Reports that calls are accepted at `address`: on stdout, or to the process that started this worker. */
 export function announce(address: string, log: Logger): void {
   if (cluster.isWorker) {
-    process.send?.('ready');
+    process.send?.(READY);
     return;
   }
   // Without this, an unreadable stdout would end the process.
@@ -139,10 +155,8 @@ export async function runWorkers(config: Config, log: Logger, stop: AbortSignal)
   const postgres = await openPostgres(config, log, stop);
   try {
     await unlessStopped(stop, prepareOnce(config, postgres, log, stop));
-    const address = `${config.host}:${config.port || (await freePort(config.host))}`;
-    const workers = new Workers({ ...config, address, log });
-    await workers.start(stop);
-    announce(address, log);
+    const workers = new Workers({ ...config, log });
+    announce(await workers.start(stop), log);
     log.info({ signal: await stopped(stop) }, 'stopping the workers');
     await workers.stop();
   } finally {
@@ -160,16 +174,6 @@ async function prepareOnce(config: Config, postgres: OpenPostgres, log: Logger, 
   } catch (error) {
     if (config.startTimeoutMs === 0 || !isWorthWaiting(error)) throw error;
   }
-}
-
-/** Returns a port that is free at this moment. */
-async function freePort(host: string): Promise<number> {
-  const server = createServer().listen({ host: host.replace(/^\[(.*)\]$/, '$1'), port: 0 });
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** Removes the option --env-file of `aqm` and its value. */

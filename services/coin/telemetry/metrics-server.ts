@@ -50,7 +50,10 @@ export class MetricsServer {
   listen(exporter: Exporter): Promise<void> {
     this.#exporter = exporter;
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject).listen({ host: this.#host, port: this.#port }, resolve);
+      // `exclusive`: node:cluster would otherwise let the primary process listen for a worker, and a connection that it
+      // hands to a worker which has just died is never answered.
+      const address = { host: this.#host, port: this.#port, exclusive: true };
+      this.#server.once('error', reject).listen(address, resolve);
     });
   }
 

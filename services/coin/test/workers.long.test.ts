@@ -6,12 +6,15 @@ import { sql } from 'kysely';
 import type { CallError } from '../../../testkit/call';
 import { ids, mint } from '../../../testkit/coins';
 import { runCommand } from '../../../testkit/command';
+import { RawConnection, SETTINGS } from '../../../testkit/raw-http2';
 import { startService, type TestService } from '../../../testkit/service';
 import { type ServiceProcess, spawnService } from '../../../testkit/service-process';
 import { IS_FULL_RUN } from '../../../testkit/tier';
 import type { User } from '../../../testkit/user';
 
 const WORKERS = IS_FULL_RUN ? 3 : 2;
+/** Pause before a call is repeated that the service did not answer, in milliseconds. */
+const RETRY_MS = 100;
 
 let service: TestService;
 let several: ServiceProcess;
@@ -95,16 +98,17 @@ test('a killed worker is replaced at the same port, and repeats return every coi
   await bob.upload(mint(100));
   const callers = await connected(6);
   const got: string[] = [];
-  const failures = new Set<string>();
+  /** Repeats the call as a client does: after the time that the service asks for. */
   const fetchOne = async (caller: User): Promise<void> => {
-    const requestId = randomUUID();
-    for (let tries = 0; tries < 5000; tries++) {
+    const request = { targetUserId: bob.id, coinCategory: 3, count: 1, requestId: randomUUID() };
+    for (;;) {
       try {
-        const { coins } = await caller.fetch({ targetUserId: bob.id, coinCategory: 3, count: 1, requestId }, 60_000);
-        got.push(...ids(coins));
+        got.push(...ids((await caller.fetch(request)).coins));
         return;
       } catch (error) {
-        failures.add((error as CallError).code);
+        const { code, retryAfterMs = RETRY_MS } = error as CallError;
+        if (code !== 'UNAVAILABLE') throw error;
+        await setTimeout(retryAfterMs);
       }
     }
   };
@@ -117,10 +121,41 @@ test('a killed worker is replaced at the same port, and repeats return every coi
   await Promise.all(loops);
   await eventually(() => workers('accepting calls').length === WORKERS + 1);
   expect(lines('a worker died')).toMatchObject([{ worker: victim, signal: 'SIGKILL' }]);
-  expect([...failures].filter((code) => code !== 'UNAVAILABLE')).toEqual([]);
   expect(new Set(got).size).toBe(90);
   expect(got).toHaveLength(90);
   for (const user of await connected(WORKERS)) await user.count();
+});
+
+/** Opens as many connections as there are workers, and so one to each. */
+const openRaw = () => Promise.all(Array.from({ length: WORKERS }, () => RawConnection.open(several.address)));
+/** Returns true if a worker serves the connection: it begins with its settings. */
+const isServed = ({ frames }: RawConnection) => frames.some(({ type }) => type === SETTINGS);
+
+describe('a connection that a worker has not taken when it is killed is served by another one', () => {
+  let connections: RawConnection[];
+  let victim: number;
+  beforeEach(() => {
+    victim = workers('accepting calls')[0] ?? 0;
+  });
+  afterEach(() => {
+    for (const connection of connections) connection.close();
+  });
+
+  test('if it had been passed to the worker', async () => {
+    process.kill(victim, 'SIGSTOP');
+    connections = await openRaw();
+    await eventually(() => connections.filter(isServed).length === WORKERS - 1);
+    process.kill(victim, 'SIGKILL');
+    await eventually(() => connections.every(isServed));
+  });
+
+  test('if the worker died before it was passed', async () => {
+    several.child.kill('SIGSTOP');
+    connections = await openRaw();
+    process.kill(victim, 'SIGKILL');
+    several.child.kill('SIGCONT');
+    await eventually(() => connections.every(isServed));
+  });
 });
 
 test('when all workers are killed, all are replaced at the same port', async () => {

@@ -1,12 +1,14 @@
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import type { Logger } from 'pino';
-import { ListenError } from './address';
 import type { Certificates } from './certificates';
+import { type ConnectionSource, TcpPort } from './connection-source';
 
 export interface ListenerOptions {
   /** undefined for plain text. */
   readonly certificates: Certificates | undefined;
+  /** Supplies the connections; by default a port of this process. */
+  readonly source?: ConnectionSource;
   /** Maximum number of connections in total. */
   readonly maxConnections: number;
   /** Maximum number of connections per client: an IPv4 address or a /64 network of IPv6. */
@@ -29,7 +31,7 @@ const LINGER_MS = 2000;
 export class Listener {
   readonly #options: ListenerOptions;
   readonly #accept: (socket: Socket) => void;
-  readonly #server: Server;
+  readonly #source: ConnectionSource;
   readonly #tls: TlsServer | undefined;
   /**
    * Open TCP sockets, and whether each was already half-closed by the server at the previous sweep.
@@ -38,11 +40,13 @@ export class Listener {
   readonly #countByNetwork = new Map<string, number>();
   readonly #timer: NodeJS.Timeout;
   #refused = 0;
+  /** Resolves `close`. */
+  #onLastClosed: (() => void) | undefined;
 
   constructor(options: ListenerOptions, accept: (socket: Socket) => void) {
     this.#options = options;
     this.#accept = accept;
-    this.#server = createServer({ noDelay: true }, (socket) => this.#admit(socket));
+    this.#source = options.source ?? new TcpPort(options);
     this.#tls = options.certificates && this.#createTls(options.certificates);
     this.#timer = setInterval(() => this.#sweep(), LINGER_MS).unref();
   }
@@ -52,22 +56,14 @@ export class Listener {
   }
 
   /** Starts to accept connections. @returns the port, chosen by the system for port 0. @throws ListenError */
-  async listen(host: string, port: number): Promise<number> {
-    await new Promise<void>((resolve, reject) => {
-      const fail = (error: Error) => reject(new ListenError(`${host}:${port}`, error));
-      this.#server.once('error', fail);
-      this.#server.listen({ host: host.replace(/^\[(.*)\]$/, '$1'), port }, () => {
-        this.#server.off('error', fail);
-        resolve();
-      });
-    });
-    const address = this.#server.address();
-    return typeof address === 'object' && address ? address.port : port;
+  listen(host: string, port: number): Promise<number> {
+    return this.#source.open(host, port, (socket) => this.#admit(socket));
   }
 
   /** Stops accepting. Resolves when the last connection is closed. */
   async close(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#source.close();
+    if (this.#sockets.size > 0) await new Promise<void>((resolve) => (this.#onLastClosed = resolve));
     clearInterval(this.#timer);
   }
 
@@ -92,6 +88,7 @@ export class Listener {
       const left = (this.#countByNetwork.get(network) ?? 1) - 1;
       if (left > 0) this.#countByNetwork.set(network, left);
       else this.#countByNetwork.delete(network);
+      if (this.#sockets.size === 0) this.#onLastClosed?.();
     });
     if (this.#tls) this.#tls.emit('connection', socket);
     else this.#accept(socket);

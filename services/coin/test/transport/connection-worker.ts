@@ -1,0 +1,16 @@
+import { PassedConnections } from '../../transport/passed-connections';
+
+// A worker process for connection-distributor.test.ts. It answers each connection with its process id.
+
+const connections = new PassedConnections();
+// It stops at the moment at which its next connection arrives.
+process.on('SIGTERM', () => {
+  process.prependListener('message', (message) => message === 'connection' && connections.close());
+  process.stdout.write('stopping');
+});
+connections
+  .open('127.0.0.1', 0, (socket) => socket.on('error', () => {}).end(String(process.pid)))
+  .catch(({ message }: Error) => {
+    process.stderr.write(message);
+    process.exit(1);
+  });
