@@ -37,7 +37,7 @@ interface Receiver {
 export class ConnectionDistributor {
   readonly #options: DistributorOptions;
   readonly #port: TcpPort;
-  /** Workers that can get a connection now, in the order of their turns. */
+  /** Workers that can get a connection now, the next one first. */
   readonly #free = new Set<Receiver>();
   /** Connections that wait for a worker, the oldest first. */
   readonly #waiting: Socket[] = [];
@@ -50,7 +50,7 @@ export class ConnectionDistributor {
     this.#port = new TcpPort({ logger: options.log, pauseOnConnect: true });
   }
 
-  /** Listens, which a worker's first wish for connections does too. @returns the address, with the port that was chosen */
+  /** Starts to listen, unless the request of a worker has done so. @returns the address, with the port that was chosen */
   async listen(): Promise<string> {
     return `${this.#options.host}:${await this.#open()}`;
   }

@@ -14,9 +14,9 @@ export type WorkerMessage = 'listen' | 'taken' | 'declined' | 'missing' | 'closi
 
 /**
  * A message to a worker process:
- * - `connection`: comes with a socket.
+ * - `connection`: carries a socket.
  * - `sent`: follows each `connection`, also one that did not arrive.
- * - an object: the answer to `listen`, with the port or the reason why nobody can listen there.
+ * - an object: the answer to `listen`, with the port or the reason for which listening failed.
  */
 export type PrimaryMessage =
   | 'connection'
@@ -57,7 +57,7 @@ export class PassedConnections implements ConnectionSource {
       tell('declined');
       return;
     }
-    // First of all, so that no other worker gets a connection from which this one has read.
+    // Before anything is read: a connection that was read from must not be passed to another worker.
     tell('taken');
     this.#accept(socket);
   }

@@ -59,10 +59,12 @@ async function start(count: number): Promise<number[]> {
 const pidOf = ({ process: { pid = 0 } }: Worker) => pid;
 
 /** Connects, and resolves with the process id of the worker that answered; with 0 if the connection was reset. */
-async function ask(): Promise<number> {
-  const socket = connect(port, '127.0.0.1');
+function ask(): Promise<number> {
+  const socket = connect(port, '127.0.0.1').on('error', () => {});
   clients.push(socket);
-  return text(socket).then(Number, () => 0);
+  return new Promise((resolve) => {
+    socket.once('data', (pid) => resolve(Number(pid))).once('close', () => resolve(0));
+  });
 }
 
 test('connections go round-robin to the workers that have asked for them', async () => {
@@ -78,6 +80,12 @@ test('all connections that arrive at once are served', async () => {
   const pids = await start(2);
   const answers = await Promise.all(Array.from({ length: 100 }, ask));
   expect(answers.filter((pid) => !pids.includes(pid))).toEqual([]);
+});
+
+test('a connection that a worker has taken ends with the worker', async () => {
+  await start(2);
+  process.kill(await ask(), 'SIGKILL');
+  await once(clients[0] as Socket, 'close');
 });
 
 test('a connection that was sent to a worker which dies before it takes it goes to another one', async () => {

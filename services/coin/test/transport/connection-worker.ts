@@ -1,6 +1,6 @@
 import { PassedConnections } from '../../transport/passed-connections';
 
-// A worker process for connection-distributor.test.ts. It answers each connection with its process id.
+// A worker process for connection-distributor.test.ts. It writes its process id to each connection.
 
 const connections = new PassedConnections();
 // It stops at the moment at which its next connection arrives.
@@ -9,7 +9,7 @@ process.on('SIGTERM', () => {
   process.stdout.write('stopping');
 });
 connections
-  .open('127.0.0.1', 0, (socket) => socket.on('error', () => {}).end(String(process.pid)))
+  .open('127.0.0.1', 0, (socket) => socket.on('error', () => {}).write(String(process.pid)))
   .catch(({ message }: Error) => {
     process.stderr.write(message);
     process.exit(1);
