@@ -12,10 +12,11 @@ const USAGE = `Usage: npm run bench -- versions --other FOLDER [--rounds 5] [--s
 
   Measures fetches of one coin with ${IN_FLIGHT} calls in flight, the same one after the other, and a mix of
   all calls with 64 in flight. Compares the service of this checkout with that of another checkout,
-  which must be built (FOLDER has dist/), in alternating rounds, each on a PostgreSQL of its own with
-  the same settings. Ratios are medians over the rounds of "this" to "other". Exit code 1: this
-  version makes less than 0.98 of the other's fetches, or an idle call takes more than 1.05 times as
-  long.`;
+  which must be built (FOLDER has dist/), in alternating rounds. Each round starts new processes,
+  because one process of a program is faster than another one by up to a tenth, each on a
+  PostgreSQL of its own with the same settings. Ratios are medians over the rounds of "this" to
+  "other". Exit code 1: this version makes less than 0.98 of the other's fetches, or an idle call
+  takes more than 1.05 times as long.`;
 
 const VERSIONS = ['this', 'other'] as const;
 type Version = (typeof VERSIONS)[number];
@@ -45,24 +46,19 @@ runCommand(
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
     const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000' };
-    const open = (program?: string) =>
-      TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, program });
-    const testBeds = { this: await open(), other: await open(join(options.other, 'dist/services/coin/aqm.js')) };
+    const programs = { this: undefined, other: join(options.other, 'dist/services/coin/aqm.js') };
     const results: Record<Version, Round[]> = { this: [], other: [] };
-    try {
-      // The first round is a warm-up.
-      for (let round = -1; round < rounds; round += 1) {
-        for (const version of round % 2 === 0 ? VERSIONS : [...VERSIONS].reverse()) {
-          const result = await runRound(testBeds[version], spec, seconds);
-          const { perSecond, idleP50, mixedPerSecond } = result;
-          progress(
-            `round ${round + 1}, ${version}: ${perSecond.toFixed(0)} fetches/s, idle ${idleP50.toFixed(2)} ms, mixed ${mixedPerSecond.toFixed(0)} calls/s`,
-          );
-          if (round >= 0) results[version].push(result);
-        }
+    for (let round = 1; round <= rounds; round += 1) {
+      for (const version of round % 2 === 0 ? VERSIONS : [...VERSIONS].reverse()) {
+        const program = programs[version];
+        const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, program });
+        const result = await runRound(testBed, spec, seconds).finally(() => testBed.close());
+        const { perSecond, idleP50, mixedPerSecond } = result;
+        progress(
+          `round ${round}, ${version}: ${perSecond.toFixed(0)} fetches/s, idle ${idleP50.toFixed(2)} ms, mixed ${mixedPerSecond.toFixed(0)} calls/s`,
+        );
+        results[version].push(result);
       }
-    } finally {
-      for (const testBed of Object.values(testBeds)) await testBed.close();
     }
     return resultOf({ rounds, seconds, targets, tier: spec.name, postgres: POSTGRES }, results);
   },
