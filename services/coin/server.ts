@@ -2,6 +2,7 @@ import { type ConnectionInjector, Server, ServerCredentials, type UntypedService
 import type { Logger } from 'pino';
 import { type CoinAdminServiceServer, CoinAdminServiceService } from '../../gen/aqm/coin/v1/coin_admin_service';
 import { type CoinServiceServer, CoinServiceService } from '../../gen/aqm/coin/v1/coin_service';
+import { HealthService } from '../../gen/grpc/health/v1/health';
 import { type CallBounds, CallsInFlight } from './calls-in-flight';
 import type { ConnectionLimits } from './config';
 import { DatabaseUnavailableError, type DomainError } from './errors';
@@ -89,6 +90,8 @@ export class CoinServer {
   readonly #calls: CallsInFlight;
   readonly #fetchDelay = new FetchDelay();
   readonly #callLog: CallLog;
+  /** The paths of all methods that are served. */
+  readonly #paths = new Set([...METHODS, ...Object.values(HealthService).map(({ path }) => path)]);
   /** The answer to calls of the coin services before `serve`. */
   #refusal: ReturnType<AdmissionCheck>;
   #draining = false;
@@ -123,14 +126,21 @@ export class CoinServer {
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     const maxOpen = OPEN_PER_CALL * maxCalls;
     const { observer } = this.#callLog;
-    this.#sessions = new Sessions(this.#server, { ...connections, maxOpen, logger, observer });
-    this.#health.addToServer(this.#server);
     const { calls } = serverOptions.limits;
+    this.#sessions = new Sessions(this.#server, {
+      ...connections,
+      maxOpen,
+      logger,
+      observer,
+      delayUnknown: (path, network) => (this.#paths.has(path) ? undefined : calls?.delayAnonymous(network())),
+    });
+    this.#health.addToServer(this.#server);
     const admit: AdmitReflection | undefined =
       calls && ((peer) => calls.admitReflection(networkOf(peer.slice(0, peer.lastIndexOf(':')))));
     this.#reflection = new Reflection([COIN_SERVICE, COIN_ADMIN_SERVICE, 'grpc.health.v1.Health'], admit);
     for (const definition of hasReflection ? this.#reflection.definitions() : []) {
       this.#server.addService(definition, this.#reflection.implementation());
+      for (const { path } of Object.values(definition)) this.#paths.add(path);
     }
     // Without an implementation: calls are refused before they reach one. A method that grpc-js does not know would be
     // answered with UNIMPLEMENTED.

@@ -2,6 +2,7 @@ import type { Rate } from '../config';
 import { RateLimitedError } from '../errors';
 import type { LimitHits } from './limit-hits';
 import { ROUNDING_MS, refillMs } from './limits';
+import { RefusalDelay } from './refusal-delay';
 
 /** The cost of one more element of a batch, in calls: it shares its statement, so five cost about as much as a call. */
 const CALLS_PER_ITEM = 1 / 5;
@@ -43,6 +44,7 @@ export class CallLimits {
   readonly #addresses: LocalBudgets;
   readonly #anonymous: LocalBudgets;
   readonly #reflection: LocalBudgets;
+  readonly #refusals = new RefusalDelay();
 
   /** @param now a monotonic clock in milliseconds */
   constructor(perCaller: Rate, hits: LimitHits, now: () => number = () => performance.now()) {
@@ -116,14 +118,22 @@ export class CallLimits {
     entry.waiting?.shift()?.();
   }
 
-  /** Counts a call without a valid token, or of no method. Returns false if there are too many of its address. */
-  admitAnonymous(address: string): boolean {
+  /** Ends when a call over a limit may be refused. */
+  delayRefusal(): Promise<void> {
+    return this.#refusals.wait();
+  }
+
+  /**
+   * Counts a call without a valid token, or of no method.
+   * @returns undefined, or what its refusal has to wait for if there are too many of its address
+   */
+  delayAnonymous(address: string): Promise<void> | undefined {
     if (this.#anonymous.waitMs(address) > 0) {
       this.#hits.add('anonymous', address);
-      return false;
+      return this.#refusals.wait();
     }
     this.#anonymous.charge(address, 1);
-    return true;
+    return undefined;
   }
 
   /**

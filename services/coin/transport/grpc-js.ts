@@ -1,11 +1,11 @@
-import type { Http2Server, ServerHttp2Stream } from 'node:http2';
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { type Server, setLogger, status } from '@grpc/grpc-js';
 import { BaseServerInterceptingCall } from '@grpc/grpc-js/build/src/server-interceptors';
 import { newCallId } from '../call-id';
 import { UndecodableMessageError } from '../errors';
 import { toStatus, withCallId } from '../rpc/status';
 import { count } from '../telemetry/metrics';
-import { PacedStreams } from './paced-streams';
+import { holdBack, PacedStreams } from './paced-streams';
 
 // Everything of grpc-js 1.14 that is not public and used nevertheless. The tests of transport/ fail
 // if it changes.
@@ -16,18 +16,31 @@ export function http2ServersOf(server: Server): Http2Server[] {
   return [...http2Servers.keys()];
 }
 
-/** Hides refused streams from grpc-js, which would answer some of them again, and fail; and paces the others. */
-export function passOpenStreams(http2Server: Http2Server): void {
+/** Returns undefined, or a promise that ends when grpc-js may have the stream. */
+export type DelayOf = (stream: ServerHttp2Stream, path: string | undefined) => Promise<void> | undefined;
+
+/**
+ * Hides refused streams from grpc-js, which would answer some of them again, and fail; and paces the others. Streams that
+ * `delayOf` delays are paused meanwhile: grpc-js answers a method that it does not know before any interceptor.
+ */
+export function passOpenStreams(http2Server: Http2Server, delayOf: DelayOf): void {
   const listeners = http2Server.listeners('stream');
   const paced = new PacedStreams();
   http2Server.removeAllListeners('stream');
-  http2Server.on('stream', (stream: ServerHttp2Stream, headers: unknown, flags: unknown) => {
+  http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: unknown) => {
     if (stream.closed) return;
-    paced.add(stream, () => {
+    const pass = () => {
       // It or its connection may have been ended while it waited.
       if (stream.closed || stream.destroyed) return;
       for (const listener of listeners) listener.call(http2Server, stream, headers, flags);
-    });
+    };
+    const delay = delayOf(stream, headers[':path']);
+    if (delay === undefined) {
+      paced.add(stream, pass);
+      return;
+    }
+    holdBack(stream);
+    void delay.then(pass);
   });
 }
 

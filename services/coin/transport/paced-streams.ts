@@ -41,9 +41,7 @@ export class PacedStreams {
       pass();
       return;
     }
-    // Until grpc-js has it, it must emit no data, and an error of its connection must not be uncaught.
-    stream.pause();
-    stream.on('error', ignore);
+    holdBack(stream);
     if (arrivals.waiting.push(pass) > 1) return;
     if (this.#queue.push(arrivals) === 1) setImmediate(() => this.#turn());
   }
@@ -57,6 +55,12 @@ export class PacedStreams {
     }
     if (this.#queue.length > 0) setImmediate(() => this.#turn());
   }
+}
+
+/** Keeps a stream that grpc-js has not got yet from emitting data, and an error of its connection from being uncaught. */
+export function holdBack(stream: ServerHttp2Stream): void {
+  stream.pause();
+  stream.on('error', ignore);
 }
 
 function ignore(): void {}

@@ -37,6 +37,11 @@ export interface SessionsOptions extends SessionLimits {
   readonly logger: Logger;
   /** Is notified of the calls that are ended here with a status. */
   readonly observer: CallObserver;
+  /**
+   * Is asked for each call. Returns undefined, or what a call of a method that does not exist has to wait for, because there
+   * are too many of them from one network.
+   */
+  readonly delayUnknown: (path: string, network: () => string) => Promise<void> | undefined;
 }
 
 /** Number of places for health checks. A check is answered at once, so they are free unless clients hold them on purpose. */
@@ -123,7 +128,9 @@ export class Sessions {
     for (const http2Server of http2ServersOf(server)) {
       http2Server.updateSettings({ maxConcurrentStreams, maxHeaderListSize });
       http2Server.on('session', (session) => this.#watch(session));
-      passOpenStreams(http2Server);
+      passOpenStreams(http2Server, ({ session }, path = '') =>
+        options.delayUnknown(path, () => networkOf(session?.socket?.remoteAddress ?? '')),
+      );
     }
   }
 

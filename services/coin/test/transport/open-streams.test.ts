@@ -85,6 +85,7 @@ describe('the HTTP/2 sessions of this Node version', () => {
       maxOpen: 10,
       logger,
       observer: () => () => {},
+      delayUnknown: () => undefined,
     });
     const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
     const opened = [...http2Servers.keys()].map(async (each) => (await once(each, 'session'))[0] as ServerHttp2Session);
