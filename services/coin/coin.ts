@@ -22,6 +22,9 @@ export const DELIVERY_WINDOW_S = 7 * 24 * 3600;
 /** PurgeStale's default age, in days. */
 export const STALE_AFTER_DAYS = 30;
 
+/** Names a user's unnamed device in the database: the nil UUID. In the contract it is an empty text. */
+export const UNNAMED_DEVICE = '00000000-0000-0000-0000-000000000000';
+
 /** One coin, as it is stored and handed out. */
 export interface StoredCoin {
   keyId: string;

@@ -168,7 +168,7 @@ export class CoinServer {
       batchFetchCoins: unary(options, batchFetchCoins(store, limits, logger)),
       getInventoryCount: unary(options, getInventoryCount(store)),
       reconcileCoins: unary(options, reconcileCoins(store, limits)),
-    } satisfies CoinServiceServer & UntypedServiceImplementation);
+    } satisfies Omit<CoinServiceServer, 'fetchDeviceCoins' | 'listDevices' | 'removeDevice'> & UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(
         options,

@@ -1,0 +1,42 @@
+-- Coins belong to a device of a user (docs/adr/0034-devices.md). What is stored already belongs to the unnamed device.
+
+CREATE TABLE coin_device (
+  user_id          uuid        NOT NULL,
+  device_id        uuid        NOT NULL,
+  last_upload_time timestamptz,
+  remove_time      timestamptz,
+  PRIMARY KEY (user_id, device_id)
+);
+
+-- Finds the removed devices that no vault can belong to any more. Neither an upload nor a fetch writes to it.
+CREATE INDEX coin_device_removed ON coin_device (remove_time) WHERE remove_time IS NOT NULL;
+
+COMMENT ON TABLE coin_device IS
+  'The devices of each user, so that a fetch for all of them reads no coins. A device is known from its first upload.';
+COMMENT ON COLUMN coin_device.device_id IS 'The nil UUID is the unnamed device, here and in the other tables.';
+COMMENT ON COLUMN coin_device.last_upload_time IS 'NULL: the device was removed before its first upload.';
+COMMENT ON COLUMN coin_device.remove_time IS
+  'Not NULL: the device was removed, and its uploads are refused. The row is forgotten when no vault can hold a private half of it.';
+
+ALTER TABLE coin ADD COLUMN device_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000';
+ALTER TABLE coin_stock ADD COLUMN device_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000';
+ALTER TABLE coin_stock DROP CONSTRAINT coin_stock_pkey;
+ALTER TABLE coin_stock ADD CONSTRAINT coin_stock_pkey PRIMARY KEY (user_id, device_id, coin_category, upload_order);
+
+COMMENT ON COLUMN coin.device_id IS 'The device whose vault holds the private half.';
+
+ALTER TABLE coin_fetch
+  ADD COLUMN device_id uuid DEFAULT '00000000-0000-0000-0000-000000000000',
+  ADD COLUMN asked_device_ids uuid[],
+  ADD COLUMN device_ids uuid[],
+  ADD CONSTRAINT coin_fetch_device CHECK ((device_id IS NULL) = (asked_device_ids IS NOT NULL AND device_ids IS NOT NULL));
+
+COMMENT ON COLUMN coin_fetch.device_id IS 'The device whose coins were fetched; NULL for a fetch from several devices.';
+COMMENT ON COLUMN coin_fetch.asked_device_ids IS 'The devices that a fetch from several devices named, in ascending order. Empty: all of the user.';
+COMMENT ON COLUMN coin_fetch.device_ids IS 'The devices of the answer to a fetch from several devices, also those without a coin.';
+
+INSERT INTO coin_device (user_id, device_id, last_upload_time)
+SELECT c.user_id, '00000000-0000-0000-0000-000000000000', coalesce(max(s.upload_time), now())
+FROM coin c
+LEFT JOIN coin_stock s ON s.user_id = c.user_id AND s.key_id = c.key_id
+GROUP BY c.user_id;
