@@ -14,9 +14,14 @@ import {
   CoinServiceClient,
   FetchCoinsRequest,
   type FetchCoinsResponse,
+  FetchDeviceCoinsRequest,
+  type FetchDeviceCoinsResponse,
   type GetInventoryCountResponse,
+  type ListDevicesResponse,
   ReconcileCoinsRequest,
   type ReconcileCoinsResponse,
+  RemoveDeviceRequest,
+  type RemoveDeviceResponse,
   UploadCoinsRequest,
   type UploadCoinsResponse,
 } from '../gen/aqm/coin/v1/coin_service';
@@ -55,11 +60,17 @@ export interface CoinServiceCalls {
     request: Fields<typeof BatchFetchCoinsRequest>,
     settings?: CallSettings,
   ): Promise<BatchFetchCoinsResponse>;
+  fetchDeviceCoins(
+    request: Fields<typeof FetchDeviceCoinsRequest>,
+    settings?: CallSettings,
+  ): Promise<FetchDeviceCoinsResponse>;
   getInventoryCount(settings?: CallSettings): Promise<GetInventoryCountResponse>;
   reconcileCoins(
     request: Fields<typeof ReconcileCoinsRequest>,
     settings?: CallSettings,
   ): Promise<ReconcileCoinsResponse>;
+  listDevices(settings?: CallSettings): Promise<ListDevicesResponse>;
+  removeDevice(request: Fields<typeof RemoveDeviceRequest>, settings?: CallSettings): Promise<RemoveDeviceResponse>;
   /** Needs a token with the scope `admin`. */
   purgeStale(request: Fields<typeof PurgeStaleRequest>, settings?: CallSettings): Promise<PurgeStaleResponse>;
   /** Needs a token with the scope `admin`. */
@@ -108,9 +119,14 @@ export function connectCoinService(
     fetchCoins: (request, settings) => call(client, client.fetchCoins, FetchCoinsRequest.create(request), settings),
     batchFetchCoins: (request, settings) =>
       call(client, client.batchFetchCoins, BatchFetchCoinsRequest.create(request), settings),
-    getInventoryCount: (settings) => call(client, client.getInventoryCount, {}, settings),
+    fetchDeviceCoins: (request, settings) =>
+      call(client, client.fetchDeviceCoins, FetchDeviceCoinsRequest.create(request), settings),
+    getInventoryCount: (settings) => call(client, client.getInventoryCount, { deviceId: '' }, settings),
     reconcileCoins: (request, settings) =>
       call(client, client.reconcileCoins, ReconcileCoinsRequest.create(request), settings),
+    listDevices: (settings) => call(client, client.listDevices, {}, settings),
+    removeDevice: (request, settings) =>
+      call(client, client.removeDevice, RemoveDeviceRequest.create(request), settings),
     purgeStale: (request, settings) => call(admin, admin.purgeStale, PurgeStaleRequest.create(request), settings),
     hardDeleteFetched: (request, settings) =>
       call(admin, admin.hardDeleteFetched, HardDeleteFetchedRequest.create(request), settings),

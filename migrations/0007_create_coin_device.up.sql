@@ -11,6 +11,9 @@ CREATE TABLE coin_device (
 -- Finds the removed devices that no vault can belong to any more. Neither an upload nor a fetch writes to it.
 CREATE INDEX coin_device_removed ON coin_device (remove_time) WHERE remove_time IS NOT NULL;
 
+-- Finds the present devices of a user, however many were removed. An upload does not write to it, but for the first one.
+CREATE INDEX coin_device_present ON coin_device (user_id, device_id) WHERE remove_time IS NULL;
+
 COMMENT ON TABLE coin_device IS
   'The devices of each user, so that a fetch for all of them reads no coins. A device is known from its first upload.';
 COMMENT ON COLUMN coin_device.device_id IS 'The nil UUID is the unnamed device, here and in the other tables.';

@@ -8,6 +8,7 @@ TABLE coin
   coin_category smallint NOT NULL
   public_key bytea STORAGE EXTERNAL
   signature bytea STORAGE EXTERNAL
+  device_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'::uuid
   CONSTRAINT coin_category_known CHECK ((coin_category = ANY (ARRAY[1, 2, 3])))
   CONSTRAINT coin_pkey PRIMARY KEY (user_id, key_id)
   CREATE INDEX coin_forgettable ON public.coin USING btree (expire_time) WHERE (public_key IS NULL)
@@ -16,6 +17,21 @@ TABLE coin
   COMMENT ON upload_order: Upload batch * 128 + position in the batch: the order of handing out, and the way to the row in coin_stock.
   COMMENT ON coin_category: The number of aqm.coin.v1.CoinCategory.
   COMMENT ON public_key: NULL after the hard delete: only the fact that the id is spent is left.
+  COMMENT ON device_id: The device whose vault holds the private half.
+
+TABLE coin_device
+  user_id uuid NOT NULL
+  device_id uuid NOT NULL
+  last_upload_time timestamp with time zone
+  remove_time timestamp with time zone
+  CONSTRAINT coin_device_pkey PRIMARY KEY (user_id, device_id)
+  CREATE UNIQUE INDEX coin_device_pkey ON public.coin_device USING btree (user_id, device_id)
+  CREATE INDEX coin_device_present ON public.coin_device USING btree (user_id, device_id) WHERE (remove_time IS NULL)
+  CREATE INDEX coin_device_removed ON public.coin_device USING btree (remove_time) WHERE (remove_time IS NOT NULL)
+  COMMENT: The devices of each user, so that a fetch for all of them reads no coins. A device is known from its first upload.
+  COMMENT ON device_id: The nil UUID is the unnamed device, here and in the other tables.
+  COMMENT ON last_upload_time: NULL: the device was removed before its first upload.
+  COMMENT ON remove_time: Not NULL: the device was removed, and its uploads are refused. The row is forgotten when no vault can hold a private half of it.
 
 TABLE coin_fetch WITH (autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_threshold=1000)
   user_id uuid NOT NULL
@@ -26,12 +42,19 @@ TABLE coin_fetch WITH (autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_th
   coin_count smallint NOT NULL
   allow_lower_categories boolean NOT NULL
   key_ids uuid[] NOT NULL
+  device_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid
+  asked_device_ids uuid[]
+  device_ids uuid[]
+  CONSTRAINT coin_fetch_device CHECK (((device_id IS NULL) = ((asked_device_ids IS NOT NULL) AND (device_ids IS NOT NULL))))
   CONSTRAINT coin_fetch_pkey PRIMARY KEY (user_id, requester_id, request_id)
   CREATE UNIQUE INDEX coin_fetch_pkey ON public.coin_fetch USING btree (user_id, requester_id, request_id)
   COMMENT: Who fetched which coins of user_id, remembered for the fetch grace so that a repeat gets the same answer; then hard-deleted. The primary key decides between repeats that run at the same time.
   COMMENT ON request_id: The id that the caller chose, or a random one when it chose none.
   COMMENT ON coin_category: The category asked for; with coin_count and allow_lower_categories it tells a repeat from a reused id.
   COMMENT ON key_ids: The coins of the answer, in its order. Never empty.
+  COMMENT ON device_id: The device whose coins were fetched; NULL for a fetch from several devices.
+  COMMENT ON asked_device_ids: The devices that a fetch from several devices named, in ascending order. Empty: all of the user.
+  COMMENT ON device_ids: The devices of the answer to a fetch from several devices, also those without a coin.
 
 TABLE coin_stock WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_insert_scale_factor=0.05)
   user_id uuid NOT NULL
@@ -40,8 +63,9 @@ TABLE coin_stock WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_th
   key_id uuid NOT NULL
   expire_time timestamp with time zone NOT NULL
   upload_time timestamp with time zone NOT NULL DEFAULT now()
-  CONSTRAINT coin_stock_pkey PRIMARY KEY (user_id, coin_category, upload_order)
-  CREATE UNIQUE INDEX coin_stock_pkey ON public.coin_stock USING btree (user_id, coin_category, upload_order)
+  device_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'::uuid
+  CONSTRAINT coin_stock_pkey PRIMARY KEY (user_id, device_id, coin_category, upload_order)
+  CREATE UNIQUE INDEX coin_stock_pkey ON public.coin_stock USING btree (user_id, device_id, coin_category, upload_order)
   COMMENT: The coins that were not handed out yet. Handing out deletes the row; the primary key is the queue, oldest upload first. Never updated.
 
 SEQUENCE coin_upload_batch

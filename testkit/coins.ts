@@ -1,6 +1,6 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { type Coin, CoinCategory } from '../gen/aqm/coin/v1/coin';
-import { categorySpec } from '../services/coin/coin';
+import { categorySpec, UNNAMED_DEVICE, type UserDevice } from '../services/coin/coin';
 
 export const GOLD = CoinCategory.COIN_CATEGORY_GOLD;
 export const SILVER = CoinCategory.COIN_CATEGORY_SILVER;
@@ -16,8 +16,14 @@ export function mint(count: number, coinCategory: CoinCategory = BRONZE, fields:
     publicKey: randomBytes(spec.publicKeySize),
     signature: randomBytes(spec.signatureSize),
     expireTime: undefined,
+    deviceId: '',
     ...fields,
   }));
+}
+
+/** Names the unnamed device of a user to a CoinInventoryServer. */
+export function unnamed(userId: string): UserDevice {
+  return { userId, deviceId: UNNAMED_DEVICE };
 }
 
 export function ids(coins: readonly { keyId: string }[]): string[] {

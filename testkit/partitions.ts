@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { Database } from '../services/coin/database/pool';
 
 /** The tables that docs/distributed.md distributes by user_id. */
-export const DISTRIBUTED = ['coin', 'coin_stock', 'coin_fetch'] as const;
+export const DISTRIBUTED = ['coin', 'coin_stock', 'coin_fetch', 'coin_device'] as const;
 
 /**
  * Replaces the tables of a migrated database by tables that PostgreSQL partitions by hash of

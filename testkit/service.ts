@@ -21,7 +21,14 @@ export interface TestService {
   readonly address: string;
   readonly database: TestDatabase;
   readonly privateKey: KeyObject;
-  user(options?: { id?: string; isAdmin?: boolean; ttlSeconds?: number; address?: string }): Promise<User>;
+  /** @param options `deviceId`: the device that the token names; none by default */
+  user(options?: {
+    id?: string;
+    deviceId?: string | undefined;
+    isAdmin?: boolean;
+    ttlSeconds?: number;
+    address?: string;
+  }): Promise<User>;
   readonly server: CoinServer;
   readonly store: CoinInventoryServer;
   readonly fence: Fence;
@@ -103,8 +110,8 @@ export async function startService(
         database.db,
       );
     },
-    user: async ({ id = randomUUID(), isAdmin = false, ttlSeconds = 600, address: at = balanced } = {}) => {
-      const token = { userId: id, isAdmin, ttlSeconds, now: new Date() };
+    user: async ({ id = randomUUID(), deviceId, isAdmin = false, ttlSeconds = 600, address: at = balanced } = {}) => {
+      const token = { userId: id, deviceId, isAdmin, ttlSeconds, now: new Date() };
       const user = new User(at, id, await issueToken(privateKey, token));
       users.push(user);
       return user;

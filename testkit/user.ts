@@ -37,8 +37,8 @@ export class User {
     this.#admin = new CoinAdminServiceClient(address, credentials.createInsecure(), options);
   }
 
-  upload(coins: readonly Coin[], databaseEpoch = ''): Promise<UploadCoinsResponse> {
-    const request = UploadCoinsRequest.create({ databaseEpoch });
+  upload(coins: readonly Coin[], databaseEpoch = '', deviceId = ''): Promise<UploadCoinsResponse> {
+    const request = UploadCoinsRequest.create({ databaseEpoch, deviceId });
     request.coins = [...coins];
     return call(this.#coins.uploadCoins.bind(this.#coins), request, this.token);
   }
@@ -52,8 +52,8 @@ export class User {
     return call(this.#coins.batchFetchCoins.bind(this.#coins), batch, this.token);
   }
 
-  count(): Promise<GetInventoryCountResponse> {
-    return call(this.#coins.getInventoryCount.bind(this.#coins), {}, this.token);
+  count(deviceId = ''): Promise<GetInventoryCountResponse> {
+    return call(this.#coins.getInventoryCount.bind(this.#coins), { deviceId }, this.token);
   }
 
   reconcile(request: Partial<ReconcileCoinsRequest>): Promise<ReconcileCoinsResponse> {

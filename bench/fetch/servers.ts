@@ -61,6 +61,7 @@ function answerOf(spec: CoinCategorySpec): Buffer {
     publicKey: randomBytes(spec.publicKeySize),
     signature: randomBytes(spec.signatureSize),
     expireTime: new Date(),
+    deviceId: '',
   };
   return Buffer.from(FetchCoinsResponse.encode({ coins: [coin] }).finish());
 }

@@ -47,7 +47,7 @@ export class Uploaders {
   #coin(place: number): Coin {
     const key = this.#keys[place % this.#keys.length];
     if (!key) throw new Error('there is no category');
-    return { ...key, keyId: randomUUID(), expireTime: undefined };
+    return { ...key, keyId: randomUUID(), expireTime: undefined, deviceId: '' };
   }
 
   close(): void {

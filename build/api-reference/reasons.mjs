@@ -6,16 +6,23 @@ export const REASONS = {
   TOKEN_INVALID: { means: 'the signature, issuer, audience or subject is wrong, or the token is not valid yet' },
   TOKEN_EXPIRED: { means: 'the token has expired; get a new one' },
   SCOPE_MISSING: { means: 'the method requires the scope `admin`' },
+  DEVICE_MISMATCH: { means: 'the token is for one device, and `device_id` names another one' },
   RATE_LIMITED: {
     means:
       'more coins or calls than the limits allow for this caller, or for all callers of this target together; or too many invalid tokens from this address',
     wait: true,
   },
   MESSAGE_TOO_LARGE: { means: 'the request is larger than the limit; send less at once' },
+  TOO_MANY_DEVICES: {
+    means: 'the user has the maximum number of devices, and this upload would add one. Remove a device first',
+  },
   REQUEST_ID_REUSED: { means: 'the same `request_id` and target were used with other parameters; choose a new id' },
   EPOCH_CHANGED: {
     means:
       'the database was restored after the caller learned its epoch; nothing was changed. Do not resend requests that were made under an older epoch',
+  },
+  DEVICE_REMOVED: {
+    means: 'the device was removed (`RemoveDevice`). Do not repeat the upload; the device needs a new `device_id`',
   },
   USER_DELETED: {
     means: 'the account of the caller was deleted (`DeleteUser`). Do not repeat the call; the coins are gone',

@@ -31,7 +31,8 @@ const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 export function validRequests(user: string): Request[] {
   const bronze = () => coin(BRONZE, 32, 64);
   const fetch = () => ({ ...FetchCoinsRequest.create(), targetUserId: user, coinCategory: BRONZE, count: 1 });
-  const upload = (...coins: Coin[]) => encode(`${COINS}/UploadCoins`, UploadCoinsRequest, { coins, databaseEpoch: '' });
+  const upload = (...coins: Coin[]) =>
+    encode(`${COINS}/UploadCoins`, UploadCoinsRequest, { coins, databaseEpoch: '', deviceId: '' });
   return [
     upload(bronze()),
     upload(bronze(), coin(CoinCategory.COIN_CATEGORY_SILVER, 1184, 64)),
@@ -52,6 +53,7 @@ export function validRequests(user: string): Request[] {
       complete: true,
       listedAt: new Date(Date.now() - 86_400_000),
       databaseEpoch: '',
+      deviceId: '',
     }),
     encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays: 30 }),
     encode(`${ADMIN}/HardDeleteFetched`, HardDeleteFetchedRequest, { graceHours: 1 }),
@@ -80,6 +82,7 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
     fc.uuid(),
     fc.string({ unit: 'binary', maxLength: 40 }),
   );
+  const device = fc.oneof(fc.constant(''), text);
   const int32 = fc.oneof(
     fc.constantFrom(-(2 ** 31), -1, 0, 1, 2, 20, 21, 3650, 3651, 8760, 8761, 2 ** 31 - 1),
     fc.integer(),
@@ -99,7 +102,14 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
     fc.date({ min: new Date(-8.64e15), max: new Date(8.64e15), noInvalidDate: true }),
   );
   const anyCoin: fc.Arbitrary<Coin> = fc.oneof(
-    fc.record({ keyId: text, coinCategory: category, publicKey: bytes, signature: bytes, expireTime: time }),
+    fc.record({
+      keyId: text,
+      coinCategory: category,
+      publicKey: bytes,
+      signature: bytes,
+      expireTime: time,
+      deviceId: device,
+    }),
     fc.record({ keyId: fc.uuid(), expireTime: time }).map((fields) => ({ ...coin(BRONZE, 32, 64), ...fields })),
   );
   const anyFetch = fc.record({
@@ -108,10 +118,11 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
     count: int32,
     requestId: text,
     allowLowerCategories: fc.boolean(),
+    deviceId: device,
   });
   return fc.oneof(
     fc
-      .record({ coins: fc.array(anyCoin, { maxLength: 103 }), databaseEpoch: text })
+      .record({ coins: fc.array(anyCoin, { maxLength: 103 }), databaseEpoch: text, deviceId: device })
       .map((message) => encode(`${COINS}/UploadCoins`, UploadCoinsRequest, message)),
     anyFetch.map((message) => encode(`${COINS}/FetchCoins`, FetchCoinsRequest, message)),
     fc
@@ -124,6 +135,7 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
         complete: fc.boolean(),
         listedAt: time,
         databaseEpoch: text,
+        deviceId: device,
       })
       .map((message) => encode(`${COINS}/ReconcileCoins`, ReconcileCoinsRequest, message)),
     int32.map((maxAgeDays) => encode(`${ADMIN}/PurgeStale`, PurgeStaleRequest, { maxAgeDays })),
@@ -137,7 +149,7 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
 
 function coin(coinCategory: CoinCategory, publicKeySize: number, signatureSize: number): Coin {
   const [publicKey, signature] = [randomBytes(publicKeySize), randomBytes(signatureSize)];
-  return { keyId: randomUUID(), coinCategory, publicKey, signature, expireTime: undefined };
+  return { keyId: randomUUID(), coinCategory, publicKey, signature, expireTime: undefined, deviceId: '' };
 }
 
 interface Codec<Message> {

@@ -233,6 +233,7 @@ async function uploadAgain(bob: User, coins: readonly ReturnType<typeof mintedCo
       publicKey: Buffer.from(publicKey),
       signature: Buffer.from(signature),
       expireTime: undefined,
+      deviceId: '',
     }));
     for (const { keyId, outcome } of (await bob.upload(batch)).results) outcomes.set(keyId, outcome);
   }

@@ -58,7 +58,7 @@ export class Caller {
     timeoutMs: Millis,
   ): Promise<UploadCall & { available?: number[] }> {
     const { recorder } = this.#options;
-    const request = { coins: [...coins], databaseEpoch: '' };
+    const request = { coins: [...coins], databaseEpoch: '', deviceId: '' };
     const result = await this.#call(server, this.#coins[server], (client) => client.uploadCoins, request, timeoutMs);
     const call: UploadCall = {
       ...result.facts,
@@ -88,6 +88,7 @@ export class Caller {
       count: item.count,
       requestId: item.requestId,
       allowLowerCategories: item.allowLower,
+      deviceId: '',
     }));
     const [single] = requests;
     const client = this.#coins[server];
@@ -114,7 +115,14 @@ export class Caller {
 
   /** Counts the stock. @returns the counts by category number; undefined if the call failed */
   async count(server: number, timeoutMs: Millis): Promise<Map<number, number> | undefined> {
-    const result = await this.#call(server, this.#coins[server], (client) => client.getInventoryCount, {}, timeoutMs);
+    const request = { deviceId: '' };
+    const result = await this.#call(
+      server,
+      this.#coins[server],
+      (client) => client.getInventoryCount,
+      request,
+      timeoutMs,
+    );
     this.#recordOther('count', result.facts);
     const available = result.response?.available;
     return (

@@ -103,7 +103,7 @@ export class Owner extends Loop {
   /** Remembers an uploaded coin without its bytes, which can be derived from the key id. */
   #remember(coin: Pick<Coin, 'keyId' | 'coinCategory' | 'expireTime'>): void {
     const place = this.#uploaded.length < 2000 ? this.#uploaded.length : this.random.between(0, 1999);
-    this.#uploaded[place] = { ...coin, publicKey: Buffer.alloc(0), signature: Buffer.alloc(0) };
+    this.#uploaded[place] = { ...coin, publicKey: Buffer.alloc(0), signature: Buffer.alloc(0), deviceId: '' };
   }
 
   #expiry(): Date | undefined {

@@ -12,6 +12,7 @@ export function coinOf(keyId: string, coinCategory: CoinCategory, expireTime: Da
     publicKey: Buffer.alloc(spec.publicKeySize, seed),
     signature: Buffer.alloc(spec.signatureSize, seed.reverse()),
     expireTime,
+    deviceId: '',
   };
 }
 

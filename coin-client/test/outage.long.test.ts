@@ -13,7 +13,7 @@ test('a service that is away is tried again more often than grpc-js does by defa
   // The connections are accepted and then closed, because nothing listens behind the network.
   const attempts = [client.client, plain].map(async (each) => {
     while (!isOver()) {
-      await new Promise<void>((resolve) => each.getInventoryCount({}, () => resolve()));
+      await new Promise<void>((resolve) => each.getInventoryCount({ deviceId: '' }, () => resolve()));
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   });

@@ -26,6 +26,9 @@ export class PlainService {
       fetchCoins: refuse,
       batchFetchCoins: refuse,
       reconcileCoins: refuse,
+      fetchDeviceCoins: refuse,
+      listDevices: refuse,
+      removeDevice: refuse,
       getInventoryCount: (call, callback) => {
         service.tokens.push(String(call.metadata.get('authorization')[0]));
         const available = InventoryCount.create({ gold: 1, silver: 2, bronze: 3 });

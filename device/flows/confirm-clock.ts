@@ -42,6 +42,6 @@ export async function checkFreshCoins(
 }
 
 async function confirmClock(storage: DeviceStorage, service: CoinServiceAccess): Promise<void> {
-  const { serverTime } = await callService(service, service.client.getInventoryCount, {});
+  const { serverTime } = await callService(service, service.client.getInventoryCount, { deviceId: '' });
   if (serverTime !== undefined) await storage.clock.confirm(serverTime);
 }

@@ -151,7 +151,7 @@ async function countStock(
     count = await callService(
       service,
       service.client.getInventoryCount,
-      {},
+      { deviceId: '' },
       { beforeRepeat: async () => void (await store()) },
     );
   } catch (error) {
@@ -189,6 +189,7 @@ async function uploadOutbox(
     const response = await callService(service, service.client.uploadCoins, {
       coins: coins.map((coin) => toWire(coin, serverTime)),
       databaseEpoch,
+      deviceId: '',
     });
     const uploaded = coins.map((coin, index) => resultFor(coin, response, index));
     for (const result of uploaded) {
@@ -238,6 +239,7 @@ function toWire(coin: OutboxCoin, serverTime: Date | undefined) {
     publicKey: Buffer.from(coin.publicKey),
     signature: Buffer.from(coin.signature),
     expireTime: withinLifetime(coin.expireTime, serverTime),
+    deviceId: '',
   };
 }
 

@@ -112,7 +112,12 @@ async function compare(storage: DeviceStorage, service: CoinServiceAccess, retir
 }
 
 async function countStock(service: CoinServiceAccess) {
-  const { databaseEpoch, serverTime, available } = await callService(service, service.client.getInventoryCount, {});
+  const request = { deviceId: '' };
+  const { databaseEpoch, serverTime, available } = await callService(
+    service,
+    service.client.getInventoryCount,
+    request,
+  );
   if (serverTime === undefined) throw invalidAnswer('The response of GetInventoryCount has no server_time.');
   if (available === undefined) throw invalidAnswer('The response of GetInventoryCount has no available coins.');
   return { databaseEpoch, serverTime, available };
@@ -228,7 +233,8 @@ class Comparison {
 
   #call(keyIds: string[], complete: boolean) {
     const { coinCategory, databaseEpoch, listedAt } = this.#listing;
-    const request = { coinCategory: specOf(coinCategory).category, keyIds, complete, listedAt, databaseEpoch };
+    const { category } = specOf(coinCategory);
+    const request = { coinCategory: category, keyIds, complete, listedAt, databaseEpoch, deviceId: '' };
     return callService(this.#service, this.#service.client.reconcileCoins, request);
   }
 }

@@ -237,5 +237,6 @@ export function toWire(request: PendingRequest) {
     count: request.count,
     requestId: request.requestId,
     allowLowerCategories: request.allowLowerCategories,
+    deviceId: '',
   };
 }

@@ -1,12 +1,14 @@
 import { type CoinCategory, InventoryCount } from '../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+import { isUuid } from './uuid';
 
-/** The largest size of each list in a request, and the largest number of coins in one fetch. */
+/** The largest size of each list in a request, of coins in one fetch, and of a user's devices. */
 export const LIMITS = {
   coinsPerUpload: 100,
   coinsPerFetch: 20,
   fetchesPerBatch: 50,
   idsPerReconcile: 1000,
+  devicesPerUser: 50,
   maxAgeDays: 3650,
   graceHours: 8760,
 } as const;
@@ -24,6 +26,28 @@ export const STALE_AFTER_DAYS = 30;
 
 /** Names a user's unnamed device in the database: the nil UUID. In the contract it is an empty text. */
 export const UNNAMED_DEVICE = '00000000-0000-0000-0000-000000000000';
+
+/** Returns true for text that names a device: a UUID in any case, other than the nil UUID. */
+export function isDeviceId(text: string): boolean {
+  return isUuid(text) && text !== UNNAMED_DEVICE;
+}
+
+/** Returns the id in the database of a device of the contract, which is a UUID in any case, or empty. */
+export function toDeviceId(text: string): string {
+  return text === '' ? UNNAMED_DEVICE : text.toLowerCase();
+}
+
+/** Returns the text of the contract for a device of the database: empty for the unnamed one. */
+export function toDeviceText(deviceId: string): string {
+  return deviceId === UNNAMED_DEVICE ? '' : deviceId;
+}
+
+/** A device of a user. Its coins are a stock of their own. Both ids are UUIDs in lower case. */
+export interface UserDevice {
+  readonly userId: string;
+  /** UNNAMED_DEVICE for the unnamed one. */
+  readonly deviceId: string;
+}
 
 /** One coin, as it is stored and handed out. */
 export interface StoredCoin {

@@ -69,6 +69,27 @@ export class ScopeMissingError extends DomainError {
   }
 }
 
+export class DeviceMismatchError extends DomainError {
+  readonly reason = 'DEVICE_MISMATCH';
+  constructor() {
+    super('The token is for another device than device_id; leave device_id empty, or use a token of that device.');
+  }
+}
+
+export class DeviceRemovedError extends DomainError {
+  readonly reason = 'DEVICE_REMOVED';
+  constructor() {
+    super('This device was removed; its uploads are refused. Set it up again under a new device_id.');
+  }
+}
+
+export class TooManyDevicesError extends DomainError {
+  readonly reason = 'TOO_MANY_DEVICES';
+  constructor(maxDevices: number) {
+    super(`The user has ${maxDevices} devices, the maximum; remove one before another one uploads.`);
+  }
+}
+
 export class RequestIdReusedError extends DomainError {
   readonly reason = 'REQUEST_ID_REUSED';
   constructor() {

@@ -186,8 +186,9 @@ async function serve(config: Config, logger: Logger, stop: AbortSignal): Promise
     waitingFor = undefined;
     await startup.until(async () => tokenKeys.remote?.fetch());
 
-    const { fetchGraceSeconds, stockLimit, batching } = config;
-    store = new CoinInventoryServer(postgres.db, fence, { fetchGraceSeconds, stockLimit, batching }, postgres.replica);
+    const { fetchGraceSeconds, stockLimit, maxDevices, batching } = config;
+    const rules = { fetchGraceSeconds, stockLimit, maxDevices, batching };
+    store = new CoinInventoryServer(postgres.db, fence, rules, postgres.replica);
     const grace = await startup.until(() => keepFetchGrace(postgres.db, fetchGraceSeconds, logger));
     server.serve(store);
     if (telemetry.hasMetrics) {

@@ -168,7 +168,8 @@ export class CoinServer {
       batchFetchCoins: unary(options, batchFetchCoins(store, limits, logger)),
       getInventoryCount: unary(options, getInventoryCount(store)),
       reconcileCoins: unary(options, reconcileCoins(store, limits)),
-    } satisfies Omit<CoinServiceServer, 'fetchDeviceCoins' | 'listDevices' | 'removeDevice'> & UntypedServiceImplementation);
+    } satisfies Omit<CoinServiceServer, 'fetchDeviceCoins' | 'listDevices' | 'removeDevice'> &
+      UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(
         options,

@@ -61,7 +61,7 @@ export class ScriptedCoinService {
 
   static async start(): Promise<ScriptedCoinService> {
     const service = new ScriptedCoinService();
-    const methods: CoinServiceServer = {
+    const methods: Omit<CoinServiceServer, 'fetchDeviceCoins' | 'listDevices' | 'removeDevice'> = {
       uploadCoins: service.#handler('uploadCoins', (request: UploadCoinsRequest) => service.#upload(request)),
       fetchCoins: service.#handler('fetchCoins', (request: FetchCoinsRequest) => ({ coins: service.#fetch(request) })),
       batchFetchCoins: service.#handler('batchFetchCoins', ({ requests }: BatchFetchCoinsRequest) => ({
@@ -131,6 +131,7 @@ export class ScriptedCoinService {
         publicKey: Buffer.from(publicKey),
         signature: Buffer.from(signature),
         expireTime,
+        deviceId: '',
       });
     }
   }

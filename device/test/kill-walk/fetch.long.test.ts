@@ -38,9 +38,10 @@ async function peerWithStock(): Promise<{ readonly id: string; readonly access: 
           publicKey: Buffer.from(publicKey),
           signature: Buffer.from(signature),
           expireTime: undefined,
+          deviceId: '',
         };
       });
-      await callService(access, client.uploadCoins, { coins, databaseEpoch: '' });
+      await callService(access, client.uploadCoins, { coins, databaseEpoch: '', deviceId: '' });
     }
   }
   return { id, access };

@@ -77,7 +77,7 @@ async function runChild(job: KillJob): Promise<{ resumed: Resumed | undefined; d
 
 /** Returns what the caller's own stock holds, per category. */
 export async function stockOf(service: CoinServiceAccess): Promise<Record<CoinCategoryName, number>> {
-  const { available } = await callService(service, service.client.getInventoryCount, {});
+  const { available } = await callService(service, service.client.getInventoryCount, { deviceId: '' });
   const entries = COIN_CATEGORY_NAMES.map((name) => [name, available?.[specOf(name).countField] ?? 0]);
   return Object.fromEntries(entries);
 }
@@ -93,6 +93,7 @@ export async function drainStock(service: CoinServiceAccess, user: string): Prom
         count: 20,
         requestId: '',
         allowLowerCategories: false,
+        deviceId: '',
       });
       if (coins.length === 0) break;
       ids.push(...coins.map(({ keyId }) => keyId));

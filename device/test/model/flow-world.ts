@@ -214,6 +214,7 @@ export class World {
             publicKey: Buffer.from(publicKey),
             signature: Buffer.from(signature),
             expireTime: new Date(this.#service.nowMs() + action.life),
+            deviceId: '',
           });
         }
         return undefined;

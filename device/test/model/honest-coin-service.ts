@@ -58,7 +58,7 @@ export class HonestCoinService {
 
   static async start(): Promise<HonestCoinService> {
     const service = new HonestCoinService();
-    const methods: CoinServiceServer = {
+    const methods: Omit<CoinServiceServer, 'fetchDeviceCoins' | 'listDevices' | 'removeDevice'> = {
       uploadCoins: service.#method((request: UploadCoinsRequest, caller) => service.#upload(request, caller)),
       fetchCoins: service.#method((request: FetchCoinsRequest, caller) => ({ coins: service.#fetch(request, caller) })),
       batchFetchCoins: service.#method(({ requests }: BatchFetchCoinsRequest, caller) => ({

@@ -169,6 +169,7 @@ function toConfig(values: SettingValues, isProduction: boolean) {
     },
     fetchGraceSeconds: values.fetchGraceSeconds,
     stockLimit: values.stockLimit,
+    maxDevices: values.maxDevices,
     /** The largest number of calls in progress; further ones are refused at once. */
     maxCalls: values.maxCalls,
     /** While a call has waited longer for a connection to PostgreSQL, new ones are refused at once. In milliseconds. */

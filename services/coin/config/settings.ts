@@ -6,6 +6,8 @@ import { optionalSetting, type Setting, setting } from './setting';
 const COINS_PER_FETCH = 20;
 /** Largest number of coins in one upload; a smaller burst would refuse such an upload for ever. */
 const COINS_PER_UPLOAD = 100;
+/** Largest number of devices of one user: no list of the contract holds more. */
+const DEVICES_PER_USER = 50;
 /** A device with 10,000 coins makes 16 calls for one reconcile. */
 const CALLS_PER_RECONCILE = 20;
 const WEEK_S = 604_800;
@@ -223,7 +225,15 @@ export const SETTINGS = {
     format: integer(1, 1_000_000, 'coins'),
     default: '1000',
     description:
-      'The largest number of coins that one user may have in stock, per category. It is exact, also for parallel uploads.',
+      'The largest number of coins that one device of a user may have in stock, per category. It is exact, also for parallel uploads.',
+  }),
+  maxDevices: setting({
+    env: 'AQM_MAX_DEVICES',
+    group: 'Coins',
+    format: integer(1, DEVICES_PER_USER, 'devices'),
+    default: '50',
+    description:
+      'The largest number of devices that one user may have; removed ones do not count. An upload of a further device fails with `TOO_MANY_DEVICES`. The lists of the contract hold no more than 50.',
   }),
   areLimitsOn: setting({
     env: 'AQM_LIMITS',

@@ -14,6 +14,10 @@ export interface Coin {
    * The number of aqm.coin.v1.CoinCategory.
    */
   coin_category: number;
+  /**
+   * The device whose vault holds the private half.
+   */
+  device_id: Generated<string>;
   expire_time: Timestamp;
   key_id: string;
   /**
@@ -28,13 +32,41 @@ export interface Coin {
   user_id: string;
 }
 
+export interface CoinDevice {
+  /**
+   * The nil UUID is the unnamed device, here and in the other tables.
+   */
+  device_id: string;
+  /**
+   * NULL: the device was removed before its first upload.
+   */
+  last_upload_time: Timestamp | null;
+  /**
+   * Not NULL: the device was removed, and its uploads are refused. The row is forgotten when no vault can hold a private half of it.
+   */
+  remove_time: Timestamp | null;
+  user_id: string;
+}
+
 export interface CoinFetch {
   allow_lower_categories: boolean;
+  /**
+   * The devices that a fetch from several devices named, in ascending order. Empty: all of the user.
+   */
+  asked_device_ids: string[] | null;
   /**
    * The category asked for; with coin_count and allow_lower_categories it tells a repeat from a reused id.
    */
   coin_category: number;
   coin_count: number;
+  /**
+   * The device whose coins were fetched; NULL for a fetch from several devices.
+   */
+  device_id: Generated<string | null>;
+  /**
+   * The devices of the answer to a fetch from several devices, also those without a coin.
+   */
+  device_ids: string[] | null;
   fetch_time: Generated<Timestamp>;
   /**
    * The coins of the answer, in its order. Never empty.
@@ -50,6 +82,7 @@ export interface CoinFetch {
 
 export interface CoinStock {
   coin_category: number;
+  device_id: Generated<string>;
   expire_time: Timestamp;
   key_id: string;
   upload_order: Int8;
@@ -125,6 +158,7 @@ export interface FetchGrace {
 
 export interface DB {
   coin: Coin;
+  coin_device: CoinDevice;
   coin_fetch: CoinFetch;
   coin_stock: CoinStock;
   database_deletion: DatabaseDeletion;

@@ -3,6 +3,8 @@ export interface Caller {
   /** The token's `sub`: a UUID in lower case. */
   readonly userId: string;
   readonly isAdmin: boolean;
+  /** The token's `device_id`: a UUID in lower case. Undefined: the token names no device. */
+  readonly deviceId: string | undefined;
 }
 
 const CALLER = Symbol('caller');

@@ -17,10 +17,14 @@ export function developmentKey(dataDir: string): { privateKey: KeyObject; public
 /** Signs a token that the service accepts. A negative `ttlSeconds` makes an expired one. */
 export async function issueToken(
   privateKey: KeyObject,
-  token: { userId: string; isAdmin: boolean; ttlSeconds: number; now: Date },
+  token: { userId: string; deviceId?: string | undefined; isAdmin: boolean; ttlSeconds: number; now: Date },
 ): Promise<string> {
   const issuedAt = Math.floor(token.now.getTime() / 1000);
-  return new SignJWT(token.isAdmin ? { scope: 'admin' } : {})
+  const claims = {
+    ...(token.isAdmin ? { scope: 'admin' } : {}),
+    ...(token.deviceId === undefined ? {} : { device_id: token.deviceId }),
+  };
+  return new SignJWT(claims)
     .setProtectedHeader({ alg: 'EdDSA' })
     .setSubject(token.userId)
     .setIssuedAt(issuedAt)

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
-import { decodeJwt, decodeProtectedHeader, errors, jwtVerify } from 'jose';
+import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose';
 import { LRUCache } from 'lru-cache';
+import { isDeviceId } from '../coin';
 import type { TokenRules } from '../config';
 import { DomainError, TokenExpiredError, TokenInvalidError } from '../errors';
 import { isUuid } from '../uuid';
@@ -38,7 +39,8 @@ const MAX_CACHED = 32_000;
 /**
  * Returns the verification of bearer tokens. A token must be signed with one of the keys and
  * contain `sub` (a UUID), `exp` and what the rules require. It may contain `scope` (words separated
- * by spaces, RFC 8693), of which "admin" has a meaning here. An accepted token is cached until it
+ * by spaces, RFC 8693), of which "admin" has a meaning here, and `device_id` (a UUID other than the
+ * nil UUID), the device for which the caller uploads. An accepted token is cached until it
  * expires or the keys change.
  * @param maxCached the largest number of cached tokens. It must exceed the number of callers that
  *   call in turn, or none of them finds its token
@@ -88,8 +90,9 @@ async function check(
     });
     const { sub = '', scope, exp = 0 } = payload;
     if (!isUuid(sub)) throw new TokenInvalidError('its "sub" is not a UUID');
+    const deviceId = deviceOf(payload);
     const isAdmin = typeof scope === 'string' && scope.split(' ').includes('admin');
-    return { caller: { userId: sub.toLowerCase(), isAdmin }, expiresAtMs: (exp + clockSkewSeconds) * 1000 };
+    return { caller: { userId: sub.toLowerCase(), isAdmin, deviceId }, expiresAtMs: (exp + clockSkewSeconds) * 1000 };
   } catch (error) {
     if (error instanceof errors.JWTExpired) throw new TokenExpiredError();
     if (error instanceof DomainError) throw error;
@@ -108,9 +111,23 @@ async function check(
 function refuseByContent(token: string, expiredBefore: number): void {
   const { alg = '' } = decodeProtectedHeader(token);
   if (!ALGORITHMS.includes(alg)) throw new errors.JOSEAlgNotAllowed();
-  const { sub, exp } = decodeJwt(token);
+  const payload = decodeJwt(token);
+  const { sub, exp } = payload;
   if (typeof sub === 'string' && !isUuid(sub)) throw new TokenInvalidError('its "sub" is not a UUID');
+  deviceOf(payload);
   if (typeof exp === 'number' && exp <= expiredBefore) throw new TokenExpiredError();
+}
+
+/**
+ * Returns the claim `device_id` in lower case; undefined where the token has none.
+ * @throws TokenInvalidError if it names no device
+ */
+function deviceOf({ device_id: claim }: JWTPayload): string | undefined {
+  if (claim === undefined) return undefined;
+  if (typeof claim !== 'string' || !isDeviceId(claim)) {
+    throw new TokenInvalidError('its "device_id" is not a UUID, or it is the nil UUID');
+  }
+  return claim.toLowerCase();
 }
 
 /**

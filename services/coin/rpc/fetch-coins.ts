@@ -17,7 +17,7 @@ export function fetchCoins(
       store.fetchOne(caller.userId, fetch, deadline),
     );
     if ('error' in answer) throw answer.error;
-    return answer;
+    return { coins: answer.coins.map((coin) => ({ ...coin, deviceId: '' })) };
   };
 }
 

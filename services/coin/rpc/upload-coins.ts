@@ -8,6 +8,7 @@ import { categorySpec, LIMITS, toInventoryCount } from '../coin';
 import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
 import type { UploadedCoin } from '../store/upload-coins';
+import { ownDevice } from './own-device';
 import { AFTER_1970, isAfter1970 } from './times';
 import type { Method } from './unary';
 import { Violations } from './violations';
@@ -19,8 +20,9 @@ export function uploadCoins(
 ): Method<UploadCoinsRequest, UploadCoinsResponse> {
   return async (request, caller, deadline) => {
     const coins = validate(request);
+    const owner = { userId: caller.userId, deviceId: ownDevice(caller, request.deviceId) };
     const { outcomes, available, epoch } = await limits.upload(caller.userId, coins.length, () =>
-      store.uploadCoins(caller.userId, coins, request.databaseEpoch, deadline),
+      store.uploadCoins(owner, coins, request.databaseEpoch, deadline),
     );
     return {
       results: coins.map((coin, index) => ({
@@ -39,9 +41,13 @@ function validate(request: UploadCoinsRequest): UploadedCoin[] {
   const violations = new Violations();
   violations.listSize('coins', request.coins.length, LIMITS.coinsPerUpload);
   if (request.databaseEpoch !== '') violations.uuid('database_epoch', request.databaseEpoch);
+  violations.device('device_id', request.deviceId);
   violations.throwIfAny();
   request.coins.forEach((coin, index) => {
     validateCoin(violations, `coins[${index}]`, coin);
+    if (coin.deviceId !== '' && coin.deviceId.toLowerCase() !== request.deviceId.toLowerCase()) {
+      violations.add(`coins[${index}].device_id`, 'must be empty, or the same as device_id of the request');
+    }
   });
   violations.throwIfAny();
   return request.coins.map(({ keyId, coinCategory, publicKey, signature, expireTime }) => ({

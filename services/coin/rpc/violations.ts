@@ -1,5 +1,5 @@
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
-import { categorySpec } from '../coin';
+import { categorySpec, isDeviceId } from '../coin';
 import { type FieldViolation, InvalidFieldError } from '../errors';
 import { isUuid } from '../uuid';
 
@@ -17,6 +17,11 @@ export class Violations {
 
   uuid(field: string, text: string): void {
     if (!isUuid(text)) this.add(field, 'must be a UUID, for example 3f0c9a52-7f5e-4c57-9d4b-0f6a4a1c2d3e');
+  }
+
+  /** Accepts an empty text too, which is the unnamed device. */
+  device(field: string, text: string): void {
+    if (text !== '' && !isDeviceId(text)) this.add(field, 'must be empty or a UUID other than the nil UUID');
   }
 
   category(field: string, value: number): void {

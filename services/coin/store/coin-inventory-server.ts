@@ -1,3 +1,4 @@
+import { LIMITS, type UserDevice } from '../coin';
 import type { Database } from '../database/pool';
 import type { CountReplica } from '../database/replica';
 import { Deadline } from '../deadline';
@@ -23,8 +24,10 @@ import { type UploadAnswer, type UploadedCoin, uploadCoins } from './upload-coin
 export interface InventoryRules {
   /** The time for which the answer to a fetch is remembered for repeats, in seconds. */
   readonly fetchGraceSeconds: number;
-  /** The maximum number of coins of one category that one user may have in stock. */
+  /** The maximum number of coins of one category that one device may have in stock. */
   readonly stockLimit: number;
+  /** The maximum number of devices of one user, without removed ones; 50 by default. */
+  readonly maxDevices?: number;
   /**
    * The limits within which concurrent fetches share statements. By default every fetch has a
    * statement of its own.
@@ -81,16 +84,19 @@ export class CoinInventoryServer {
     return this.#fetches.waiting;
   }
 
-  /** Adds at most 100 coins to the user's own stock. @throws EpochChangedError, InvalidFieldError, UserDeletedError */
+  /**
+   * Adds at most 100 coins to the stock of a device.
+   * @throws EpochChangedError, InvalidFieldError, UserDeletedError, DeviceRemovedError, TooManyDevicesError
+   */
   async uploadCoins(
-    userId: string,
+    owner: UserDevice,
     coins: readonly UploadedCoin[],
     epoch: string,
     deadline = Deadline.NONE,
   ): Promise<UploadAnswer> {
-    const { stockLimit } = this.#rules;
-    const answer = await this.#uploads.run(userId, () =>
-      uploadCoins(this.#db, this.#guard, userId, coins, epoch, { stockLimit, deadline }),
+    const { stockLimit, maxDevices = LIMITS.devicesPerUser } = this.#rules;
+    const answer = await this.#uploads.run(owner.userId, () =>
+      uploadCoins(this.#db, this.#guard, owner, coins, epoch, { stockLimit, maxDevices, deadline }),
     );
     traceItems(count.uploads(coins, answer.outcomes));
     return answer;
@@ -118,35 +124,35 @@ export class CoinInventoryServer {
   }
 
   /**
-   * Counts the user's coins that could be fetched now, or with a replica a moment ago. Zero while
+   * Counts the coins of a device that could be fetched now, or with a replica a moment ago. Zero while
    * the fence is closed.
    */
-  async getInventoryCount(userId: string, deadline = Deadline.NONE): Promise<StockCount> {
+  async getInventoryCount(owner: UserDevice, deadline = Deadline.NONE): Promise<StockCount> {
     try {
       return await this.#guard.run(async (token) => {
         const count = this.#replica
-          ? await countOnReplica(this.#db, this.#replica, userId, token, deadline)
-          : await countCoins(this.#db, userId, token.incarnation, deadline);
+          ? await countOnReplica(this.#db, this.#replica, owner, token, deadline)
+          : await countCoins(this.#db, owner, token.incarnation, deadline);
         return count.verified ? count : UNVERIFIED;
       });
     } catch (error) {
-      if (error instanceof FencedError) return countCoins(this.#db, userId, '', deadline);
+      if (error instanceof FencedError) return countCoins(this.#db, owner, '', deadline);
       throw error;
     }
   }
 
   /**
-   * Returns what is known of the ids in the user's vault, and retires the user's coins that a
-   * complete list lacks.
+   * Returns what is known of the ids in the vault of a device, and retires the coins of the device
+   * that a complete list lacks.
    * @throws EpochChangedError, InvalidFieldError, FencedError
    */
   async reconcileCoins(
-    userId: string,
+    owner: UserDevice,
     listing: VaultListing,
     epoch: string,
     deadline = Deadline.NONE,
   ): Promise<ReconcileAnswer> {
-    const answer = await reconcileCoins(this.#db, this.#guard, userId, listing, epoch, deadline);
+    const answer = await reconcileCoins(this.#db, this.#guard, owner, listing, epoch, deadline);
     count.retired(listing.coinCategory, answer.retiredCount);
     traceItems(answer.states.map((state) => STATE_NAMES.get(state)));
     return answer;

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
-import { HAND_OUT_MARGIN_S } from '../coin';
+import { HAND_OUT_MARGIN_S, type UserDevice } from '../coin';
 import { compileOnce, type ValueOf } from '../database/compile-once';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
@@ -25,16 +25,16 @@ export interface StockCount {
 }
 
 /**
- * Counts one user's coins in the database.
+ * Counts the coins of one device in the database.
  * @param incarnation the incarnation that was verified (guard.ts); an empty one matches no database
  */
 export async function countCoins(
   db: Database,
-  userId: string,
+  owner: UserDevice,
   incarnation: string,
   deadline: Deadline,
 ): Promise<StockCount> {
-  const rows = await run(db, count({ userId, incarnation }), deadline);
+  const rows = await run(db, count({ ...owner, incarnation }), deadline);
   const [first] = rows;
   if (!first) throw new Error('The database has no epoch. Run the migrations.');
   return {
@@ -45,7 +45,7 @@ export async function countCoins(
   };
 }
 
-const count = compileOnce((db, value: ValueOf<{ userId: string; incarnation: string }>) =>
+const count = compileOnce((db, value: ValueOf<UserDevice & { incarnation: string }>) =>
   db
     .with(
       (cte) => cte('guard').materialized(),
@@ -54,7 +54,9 @@ const count = compileOnce((db, value: ValueOf<{ userId: string; incarnation: str
     .selectFrom('database_life as life')
     .crossJoin('guard')
     .leftJoin(
-      availableByCategory(db, value('userId')).where(sql<boolean>`(SELECT verified FROM guard)`).as('stock'),
+      availableByCategory(db, { userId: value('userId'), deviceId: value('deviceId') })
+        .where(sql<boolean>`(SELECT verified FROM guard)`)
+        .as('stock'),
       (join) => join.onTrue(),
     )
     .select(['life.epoch', 'guard.verified', 'stock.coin_category', 'stock.available'])
@@ -62,14 +64,15 @@ const count = compileOnce((db, value: ValueOf<{ userId: string; incarnation: str
 );
 
 /**
- * Builds the query that counts the coins of one user that could be handed out now, one row for each
- * category.
+ * Builds the query that counts the coins of one device that could be handed out now, one row for
+ * each category.
  */
-export function availableByCategory(db: Database, userId: string) {
+export function availableByCategory(db: Database, { userId, deviceId }: UserDevice) {
   return db
     .selectFrom('coin_stock')
     .select(({ cast, fn }) => ['coin_category', cast<number>(fn.countAll(), 'integer').as('available')])
     .where('user_id', '=', userId)
+    .where('device_id', '=', deviceId)
     .where('expire_time', '>', sql<Date>`now() + make_interval(secs => ${HAND_OUT_MARGIN_S})`)
     .groupBy('coin_category');
 }

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
+import type { UserDevice } from '../coin';
 import { compileOnce, type ValueOf } from '../database/compile-once';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
@@ -9,7 +10,7 @@ import { type FencingToken, isVerified } from '../fence/guard';
 import { availableByCategory, countCoins, type StockCount, toAvailable } from './count-coins';
 
 /**
- * Counts one user's coins on the replica, and returns what `countCoins` would. Epoch, time and
+ * Counts the coins of one device on the replica, and returns what `countCoins` would. Epoch, time and
  * verification always come from the database itself: devices retire coins by that time, and the
  * epoch keeps a retry from crossing a restore. The counts are at most `maxLagMs` old. The database
  * counts where the replica is further behind, cannot be reached, or does not have the current
@@ -18,16 +19,16 @@ import { availableByCategory, countCoins, type StockCount, toAvailable } from '.
 export async function countOnReplica(
   db: Database,
   replica: CountReplica,
-  userId: string,
+  owner: UserDevice,
   { incarnation, activation }: FencingToken,
   deadline: Deadline,
 ): Promise<StockCount> {
   const [primary, copy] = await Promise.all([
     readPrimary(db, incarnation, deadline),
-    readCopy(replica.db, userId, activation, deadline).catch(() => undefined),
+    readCopy(replica.db, owner, activation, deadline).catch(() => undefined),
   ]);
   if (!primary.verified) return { ...primary, available: new Map() };
-  if (!copy || !isRecent(copy, primary, replica.maxLagMs)) return countCoins(db, userId, incarnation, deadline);
+  if (!copy || !isRecent(copy, primary, replica.maxLagMs)) return countCoins(db, owner, incarnation, deadline);
   return { ...primary, available: copy.available };
 }
 
@@ -75,20 +76,22 @@ interface Copy {
 /** Counts on the replica. @returns undefined where the server is no replica with this activation */
 async function readCopy(
   db: Database,
-  userId: string,
+  owner: UserDevice,
   activation: string,
   deadline: Deadline,
 ): Promise<Copy | undefined> {
-  const rows = await run(db, copyState({ userId, activation }), deadline);
+  const rows = await run(db, copyState({ ...owner, activation }), deadline);
   const [first] = rows;
   if (!first?.same || first.replayed === null) return undefined;
   return { available: toAvailable(rows), replayed: BigInt(first.replayed), newest: first.newest ?? new Date(0) };
 }
 
-const copyState = compileOnce((db, value: ValueOf<{ userId: string; activation: string }>) =>
+const copyState = compileOnce((db, value: ValueOf<UserDevice & { activation: string }>) =>
   db
     .selectFrom('database_life as life')
-    .leftJoin(availableByCategory(db, value('userId')).as('stock'), (join) => join.onTrue())
+    .leftJoin(availableByCategory(db, { userId: value('userId'), deviceId: value('deviceId') }).as('stock'), (join) =>
+      join.onTrue(),
+    )
     .select(['stock.coin_category', 'stock.available'])
     .select((eb) => eb('life.opening', '=', value('activation')).as('same'))
     .select([

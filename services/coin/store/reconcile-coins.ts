@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinStateResult_State as State } from '../../../gen/aqm/coin/v1/coin_service';
-import { HAND_OUT_MARGIN_S } from '../coin';
+import { HAND_OUT_MARGIN_S, type UserDevice } from '../coin';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
@@ -10,7 +10,7 @@ import { EpochChangedError, InvalidFieldError, OverloadedError } from '../errors
 import { type FencingToken, type Guard, isVerified, UNVERIFIED } from '../fence/guard';
 import { traceRecord } from '../telemetry/tracing';
 
-/** The ids, in lower case, that one user's vault holds of one category, or a part of them. */
+/** The ids, in lower case, that the vault of one device holds of one category, or a part of them. */
 export interface VaultListing {
   readonly coinCategory: CoinCategory;
   readonly keyIds: readonly string[];
@@ -31,8 +31,8 @@ export interface ReconcileAnswer {
 const MAX_ATTEMPTS = 8;
 
 /**
- * Returns the states of the listed ids, and retires the coins that a complete list lacks, in one
- * statement.
+ * Returns the states of the listed ids, and retires the coins of the device that a complete list
+ * lacks, in one statement.
  * @param epoch the epoch that the caller knows; empty: not checked
  * @throws EpochChangedError, FencedError, InvalidFieldError when `listedAt` is in the future;
  *   nothing was changed then
@@ -40,7 +40,7 @@ const MAX_ATTEMPTS = 8;
 export async function reconcileCoins(
   db: Database,
   guard: Guard,
-  userId: string,
+  owner: UserDevice,
   listing: VaultListing,
   epoch: string,
   deadline: Deadline,
@@ -48,7 +48,7 @@ export async function reconcileCoins(
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     try {
       const rows = await guard.runSpending((token) =>
-        reconcileOnce(db, guard, token, { userId, listing, epoch, deadline }),
+        reconcileOnce(db, guard, token, { owner, listing, epoch, deadline }),
       );
       return toAnswer(listing, epoch, rows);
     } catch (error) {
@@ -59,7 +59,7 @@ export async function reconcileCoins(
 }
 
 interface Request {
-  readonly userId: string;
+  readonly owner: UserDevice;
   readonly listing: VaultListing;
   readonly epoch: string;
   readonly deadline: Deadline;
@@ -69,9 +69,9 @@ async function reconcileOnce(
   db: Database,
   guard: Guard,
   token: FencingToken,
-  { userId, listing, epoch, deadline }: Request,
+  { owner, listing, epoch, deadline }: Request,
 ): Promise<ReconcileRow[] | typeof UNVERIFIED> {
-  const rows = await run(db, reconcile(userId, listing, epoch, token.incarnation), deadline);
+  const rows = await run(db, reconcile(owner, listing, epoch, token.incarnation), deadline);
   const [first] = rows;
   if (first?.verified === false) return UNVERIFIED;
   // If a retired coin returned with an older copy of the database, it could be handed out, although
@@ -79,7 +79,7 @@ async function reconcileOnce(
   // would overwrite records of other statements.
   if (first?.retired_key && first.retired_end) {
     const { coinCategory } = listing;
-    const retired = { userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end };
+    const retired = { userId: owner.userId, keyId: first.retired_key, coinCategory, expireTime: first.retired_end };
     await traceRecord(1, undefined, () => guard.recordHandedOut(token, [retired]));
   }
   return rows;
@@ -145,7 +145,7 @@ function toAnswer(listing: VaultListing, epoch: string, rows: readonly Reconcile
  *   coin_forgettable finds the bare id when its time is over.
  */
 function reconcile(
-  userId: string,
+  { userId, deviceId }: UserDevice,
   { coinCategory, keyIds, complete, listedAt }: VaultListing,
   epoch: string,
   incarnation: string,
@@ -163,8 +163,8 @@ asked AS MATERIALIZED (
 unlisted AS MATERIALIZED (
   SELECT s.upload_order
   FROM coin_stock s
-  WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint
-    AND s.upload_time < ${listedAt ?? null}::timestamptz AND s.expire_time > ${handedOutUntil}
+  WHERE s.user_id = ${userId}::uuid AND s.device_id = ${deviceId}::uuid
+    AND s.coin_category = ${coinCategory}::smallint AND s.upload_time < ${listedAt ?? null}::timestamptz AND s.expire_time > ${handedOutUntil}
     AND s.key_id NOT IN (SELECT key_id FROM asked)
     AND ${complete}::boolean AND (SELECT verified AND may_retire FROM life)
   ORDER BY s.upload_order
@@ -173,7 +173,8 @@ unlisted AS MATERIALIZED (
 retired AS (
   DELETE FROM coin_stock s
   USING unlisted u
-  WHERE s.user_id = ${userId}::uuid AND s.coin_category = ${coinCategory}::smallint AND s.upload_order = u.upload_order
+  WHERE s.user_id = ${userId}::uuid AND s.device_id = ${deviceId}::uuid
+    AND s.coin_category = ${coinCategory}::smallint AND s.upload_order = u.upload_order
   RETURNING s.key_id, s.expire_time
 ),
 blanked AS (
@@ -197,7 +198,7 @@ CROSS JOIN (
 ) gone
 LEFT JOIN asked a ON true
 LEFT JOIN LATERAL (
-  SELECT c.user_id, c.coin_category, c.upload_order
+  SELECT c.user_id, c.device_id, c.coin_category, c.upload_order
   FROM coin c
   WHERE c.user_id = ${userId}::uuid AND c.key_id = a.key_id
   OFFSET 0
@@ -205,7 +206,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
   SELECT s.user_id, s.expire_time
   FROM coin_stock s
-  WHERE s.user_id = ${userId}::uuid AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+  WHERE s.user_id = ${userId}::uuid AND s.device_id = c.device_id AND s.coin_category = c.coin_category
+    AND s.upload_order = c.upload_order
   OFFSET 0
 ) s ON true`;
 }

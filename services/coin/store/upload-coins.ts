@@ -1,18 +1,25 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
-import { CLOCK_SKEW_S, COIN_LIFETIME_S, HAND_OUT_MARGIN_S, type StoredCoin } from '../coin';
+import { CLOCK_SKEW_S, COIN_LIFETIME_S, HAND_OUT_MARGIN_S, type StoredCoin, type UserDevice } from '../coin';
 import type { Database } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
 import { inTransaction } from '../database/transaction';
 import { userHashOf } from '../database/user-hash';
 import type { Deadline } from '../deadline';
-import { EpochChangedError, InvalidFieldError, OverloadedError, UserDeletedError } from '../errors';
+import {
+  DeviceRemovedError,
+  EpochChangedError,
+  InvalidFieldError,
+  OverloadedError,
+  TooManyDevicesError,
+  UserDeletedError,
+} from '../errors';
 import { type Guard, isVerified, UNVERIFIED } from '../fence/guard';
 import { lockUser } from './user-lock';
 
 /** A coin as its owner uploads it. */
-export interface UploadedCoin extends Omit<StoredCoin, 'expireTime'> {
+export interface UploadedCoin extends Omit<StoredCoin, 'deviceId' | 'expireTime'> {
   /** Undefined: the coin lifetime from now, by the database's clock. */
   readonly expireTime: Date | undefined;
 }
@@ -20,9 +27,17 @@ export interface UploadedCoin extends Omit<StoredCoin, 'expireTime'> {
 export interface UploadAnswer {
   /** One outcome per coin, in the order of the coins. */
   readonly outcomes: Outcome[];
-  /** The user's stock after the upload, by category. A category without coins may be missing. */
+  /** The device's stock after the upload, by category. A category without coins may be missing. */
   readonly available: ReadonlyMap<CoinCategory, number>;
   readonly epoch: string;
+}
+
+export interface UploadOptions {
+  /** The largest number of coins of one category that a device may have in stock. */
+  readonly stockLimit: number;
+  /** The largest number of devices of one user, without removed ones. */
+  readonly maxDevices: number;
+  readonly deadline: Deadline;
 }
 
 /**
@@ -31,21 +46,23 @@ export interface UploadAnswer {
 const MAX_ATTEMPTS = 8;
 
 /**
- * Adds coins to a user's stock. An id is accepted only once for as long as it is remembered. Runs
+ * Adds coins to the stock of a device, which is known from then on. An id is accepted only once for as long as it is remembered. Runs
  * one statement for the batch, and another one only after a lost race. The statement runs under the
  * lock of the user and sees what the uploads before it stored, so that no number of simultaneous
- * uploads exceeds the stock limit, and none outlives the deletion of the user.
+ * uploads exceeds the stock limit or the number of devices, and none outlives the deletion of the
+ * user or the removal of the device.
  * @param epoch the epoch that the caller knows; empty: not checked
  * @throws InvalidFieldError if a coin would expire after the coin lifetime, by the database's clock; nothing was
- *   stored then. EpochChangedError, UserDeletedError, DatabaseUnavailableError, FencedError, OverloadedError
+ *   stored then. EpochChangedError, UserDeletedError, DeviceRemovedError, TooManyDevicesError,
+ *   DatabaseUnavailableError, FencedError, OverloadedError
  */
 export async function uploadCoins(
   db: Database,
   guard: Guard,
-  userId: string,
+  owner: UserDevice,
   coins: readonly UploadedCoin[],
   epoch: string,
-  { stockLimit, deadline }: { readonly stockLimit: number; readonly deadline: Deadline },
+  options: UploadOptions,
 ): Promise<UploadAnswer> {
   const outcomes: Outcome[] = coins.map(() => Outcome.OUTCOME_UNSPECIFIED);
   let pending = coins.map((_, index) => index);
@@ -54,9 +71,9 @@ export async function uploadCoins(
     let rows: UploadRow[];
     try {
       rows = await guard.run(async ({ incarnation }) => {
-        const found = await inTransaction(db, deadline, async (connection) => {
-          await connection.execute(lockUser(userId).compile(db));
-          return connection.execute(upload(userId, batch, epoch, stockLimit, incarnation).compile(db));
+        const found = await inTransaction(db, options.deadline, async (connection) => {
+          await connection.execute(lockUser(owner.userId).compile(db));
+          return connection.execute(upload(owner, batch, epoch, options, incarnation).compile(db));
         });
         return found[0]?.verified === false ? UNVERIFIED : found;
       });
@@ -65,6 +82,7 @@ export async function uploadCoins(
       throw error;
     }
     if (rows[0]?.deleted) throw new UserDeletedError();
+    if (rows[0]?.removed) throw new DeviceRemovedError();
     refuseTooLate(coins, rows);
     const available = new Map<CoinCategory, number>();
     let current = '';
@@ -75,6 +93,7 @@ export async function uploadCoins(
       if (index !== undefined && row.outcome !== null) outcomes[index] = OUTCOMES[row.outcome];
     }
     if (epoch !== '' && current !== epoch.toLowerCase()) throw new EpochChangedError(current);
+    if (rows[0]?.too_many) throw new TooManyDevicesError(options.maxDevices);
     pending = pending.filter((index) => outcomes[index] === Outcome.OUTCOME_UNSPECIFIED);
     if (pending.length === 0) return { outcomes, available, epoch: current };
   }
@@ -107,6 +126,10 @@ interface UploadRow {
   verified: boolean;
   /** True if the user was deleted. Nothing was stored then. */
   deleted: boolean;
+  /** True if the device was removed. Nothing was stored then. */
+  removed: boolean;
+  /** True if the device is a new one, and the user has as many as allowed. Nothing was stored then. */
+  too_many: boolean;
   /** The latest expire_time. Nothing was stored if a coin had a later one. */
   latest: Date;
   /** The index of the coin in the batch, from 1; null on the rows about the stock. */
@@ -132,15 +155,17 @@ interface UploadRow {
  *   it is finished (claim/queue-starts.ts). Its rows in coin_stock are written in the order in which
  *   claims read them, so that neighbours in the queue are in the same blocks.
  * - An id that appears again in one batch is compared with its first appearance.
+ * - The row of the device is written with every upload that may store. Removed devices have a row
+ *   too, and count as no device.
  * - The stock limit counts rows. Coins that are past handing out would fill it, and every fetch
  *   would step over them, so the upload removes them as the purge does, except those that are
  *   uploaded again, which keep their answer.
  */
 function upload(
-  userId: string,
+  { userId, deviceId }: UserDevice,
   coins: readonly UploadedCoin[],
   epoch: string,
-  stockLimit: number,
+  { stockLimit, maxDevices }: UploadOptions,
   incarnation: string,
 ) {
   return sql<UploadRow>`
@@ -149,6 +174,18 @@ WITH life AS MATERIALIZED (
     now() + make_interval(secs => ${COIN_LIFETIME_S + CLOCK_SKEW_S}) AS latest,
     EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted
   FROM database_life
+),
+device AS MATERIALIZED (
+  SELECT
+    EXISTS (
+      SELECT FROM coin_device
+      WHERE user_id = ${userId}::uuid AND device_id = ${deviceId}::uuid AND remove_time IS NOT NULL
+    ) AS removed,
+    NOT EXISTS (
+      SELECT FROM coin_device WHERE user_id = ${userId}::uuid AND device_id = ${deviceId}::uuid
+    ) AND ${maxDevices}::int <= (
+      SELECT count(*) FROM coin_device WHERE user_id = ${userId}::uuid AND remove_time IS NULL
+    ) AS too_many
 ),
 given AS MATERIALIZED (
   SELECT g.key_id, g.coin_category, g.public_key, g.signature, g.position,
@@ -164,14 +201,21 @@ given AS MATERIALIZED (
   WHERE (SELECT verified FROM life)
 ),
 allowed AS MATERIALIZED (
-  SELECT current AND verified AND NOT deleted AND (SELECT max(expire_time) FROM given) <= latest AS may_store FROM life
+  SELECT current AND verified AND NOT deleted AND NOT removed AND NOT too_many
+    AND (SELECT max(expire_time) FROM given) <= latest AS may_store
+  FROM life, device
+),
+listed AS (
+  INSERT INTO coin_device (user_id, device_id, last_upload_time)
+  SELECT ${userId}::uuid, ${deviceId}::uuid, now() FROM allowed WHERE may_store
+  ON CONFLICT (user_id, device_id) DO UPDATE SET last_upload_time = excluded.last_upload_time
 ),
 known AS MATERIALIZED (
   SELECT g.position,
     CASE
       WHEN s.user_id IS NULL THEN 'spent'
-      WHEN (c.coin_category, c.public_key, c.signature) IS DISTINCT FROM (g.coin_category, g.public_key, g.signature)
-        THEN 'conflict'
+      WHEN (c.device_id, c.coin_category, c.public_key, c.signature)
+        IS DISTINCT FROM (${deviceId}::uuid, g.coin_category, g.public_key, g.signature) THEN 'conflict'
       ELSE 'already_present'
     END AS outcome
   FROM given g
@@ -181,21 +225,24 @@ known AS MATERIALIZED (
   LEFT JOIN LATERAL (
     SELECT s.user_id
     FROM coin_stock s
-    WHERE s.user_id = ${userId}::uuid AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+    WHERE s.user_id = ${userId}::uuid AND s.device_id = c.device_id AND s.coin_category = c.coin_category
+      AND s.upload_order = c.upload_order
     OFFSET 0
   ) s ON true
 ),
 past AS MATERIALIZED (
   SELECT s.coin_category, s.upload_order
   FROM coin_stock s
-  WHERE s.user_id = ${userId}::uuid AND s.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
+  WHERE s.user_id = ${userId}::uuid AND s.device_id = ${deviceId}::uuid
+    AND s.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
     AND s.key_id NOT IN (SELECT key_id FROM given) AND (SELECT may_store FROM allowed)
   FOR UPDATE OF s SKIP LOCKED
 ),
 purged AS (
   DELETE FROM coin_stock s
   USING past p
-  WHERE s.user_id = ${userId}::uuid AND s.coin_category = p.coin_category AND s.upload_order = p.upload_order
+  WHERE s.user_id = ${userId}::uuid AND s.device_id = ${deviceId}::uuid AND s.coin_category = p.coin_category
+    AND s.upload_order = p.upload_order
   RETURNING s.key_id
 ),
 erased AS (
@@ -205,7 +252,7 @@ stock AS MATERIALIZED (
   SELECT coin_category, count(*) - (SELECT count(*) FROM past p WHERE p.coin_category = s.coin_category) AS held,
     count(*) FILTER (WHERE expire_time > now() + make_interval(secs => ${HAND_OUT_MARGIN_S})) AS available
   FROM coin_stock s
-  WHERE user_id = ${userId}::uuid
+  WHERE user_id = ${userId}::uuid AND device_id = ${deviceId}::uuid
   GROUP BY coin_category
 ),
 fresh AS MATERIALIZED (
@@ -225,9 +272,9 @@ batch AS MATERIALIZED (
   SELECT CASE WHEN pg_current_xact_id() IS NOT NULL THEN nextval('coin_upload_batch') END AS number
 ),
 inserted AS (
-  INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
-  SELECT ${userId}::uuid, f.key_id, b.number * 128 + f.position, f.expire_time, f.coin_category, f.public_key,
-    f.signature
+  INSERT INTO coin (user_id, device_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
+  SELECT ${userId}::uuid, ${deviceId}::uuid, f.key_id, b.number * 128 + f.position, f.expire_time, f.coin_category,
+    f.public_key, f.signature
   FROM fresh f, batch b
   WHERE f.outcome = 'inserted' AND (SELECT may_store FROM allowed)
   ORDER BY f.key_id
@@ -235,8 +282,10 @@ inserted AS (
   RETURNING key_id, coin_category, upload_order, expire_time
 ),
 stocked AS (
-  INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
-  SELECT ${userId}::uuid, coin_category, upload_order, key_id, expire_time FROM inserted ORDER BY upload_order
+  INSERT INTO coin_stock (user_id, device_id, coin_category, upload_order, key_id, expire_time)
+  SELECT ${userId}::uuid, ${deviceId}::uuid, coin_category, upload_order, key_id, expire_time
+  FROM inserted
+  ORDER BY upload_order
 ),
 judged AS MATERIALIZED (
   SELECT f.key_id, f.coin_category, f.public_key, f.signature,
@@ -244,8 +293,8 @@ judged AS MATERIALIZED (
   FROM fresh f
   LEFT JOIN inserted i USING (key_id)
 )
-SELECT life.epoch, life.verified, life.deleted, life.latest, answer.*
-FROM life
+SELECT life.epoch, life.verified, life.deleted, life.latest, device.*, answer.*
+FROM life CROSS JOIN device
 LEFT JOIN (
   SELECT position::int, outcome, NULL::smallint AS coin_category, NULL::int AS available FROM known
   UNION ALL

@@ -59,11 +59,13 @@ function coin(coinCategory: CoinCategory, fields: Partial<Coin> = {}): Coin[] {
     publicKey: secrets.bytes('a public key', publicKey.length),
     signature: secrets.bytes('a signature', signature.length),
     expireTime: undefined,
+    deviceId: '',
     ...fields,
   }));
 }
 
-const upload = (coins: Coin[], databaseEpoch = '') => UploadCoinsRequest.encode({ coins, databaseEpoch }).finish();
+const upload = (coins: Coin[], databaseEpoch = '') =>
+  UploadCoinsRequest.encode(UploadCoinsRequest.create({ coins, databaseEpoch })).finish();
 const ask = (fields: Partial<FetchCoinsRequest>) =>
   FetchCoinsRequest.create({ coinCategory: BRONZE, count: 1, allowLowerCategories: true, ...fields });
 const fetch = (fields: Partial<FetchCoinsRequest>) => FetchCoinsRequest.encode(ask(fields)).finish();

@@ -72,7 +72,14 @@ describe('while every connection to the database is taken', () => {
     await service.age('coin_stock', 'upload_time', '40 days');
     const { serverTime } = await owner.count();
     const before = await contents();
-    const listing = { coinCategory: BRONZE, keyIds: [], complete: true, listedAt: serverTime, databaseEpoch: '' };
+    const listing = {
+      coinCategory: BRONZE,
+      keyIds: [],
+      complete: true,
+      listedAt: serverTime,
+      databaseEpoch: '',
+      deviceId: '',
+    };
     const { token } = owner;
     const calls = [
       () => fetched(fetchOf({}), DEADLINE_MS),
@@ -81,9 +88,10 @@ describe('while every connection to the database is taken', () => {
         const requests = [fetchOf({ requestId: randomUUID() }), fetchOf({ coinCategory: GOLD, count: 2 })];
         return call(coins.batchFetchCoins.bind(coins), { requests }, token, DEADLINE_MS);
       },
-      () => call(coins.uploadCoins.bind(coins), { coins: mint(2), databaseEpoch: '' }, token, DEADLINE_MS),
+      () =>
+        call(coins.uploadCoins.bind(coins), { coins: mint(2), databaseEpoch: '', deviceId: '' }, token, DEADLINE_MS),
       () => call(coins.reconcileCoins.bind(coins), listing, token, DEADLINE_MS),
-      () => call(coins.getInventoryCount.bind(coins), {}, token, DEADLINE_MS),
+      () => call(coins.getInventoryCount.bind(coins), { deviceId: '' }, token, DEADLINE_MS),
       () => call(admin.purgeStale.bind(admin), { maxAgeDays: 30 }, token, DEADLINE_MS),
       () => call(admin.hardDeleteFetched.bind(admin), { graceHours: 1 }, token, DEADLINE_MS),
       () => call(admin.deleteUser.bind(admin), { userId: owner.id }, token, DEADLINE_MS),

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import pino from 'pino';
-import { BRONZE, ids, mint } from '../../../../testkit/coins';
+import { BRONZE, ids, mint, unnamed } from '../../../../testkit/coins';
 import { logMessages, runCommand } from '../../../../testkit/command';
 import { spawnMain } from '../../../../testkit/service-process';
 import { createDatabase, MIGRATIONS, serviceSettings, type TestDatabase } from '../../../../testkit/test-database';
@@ -66,7 +66,7 @@ test('down and up again keep the order of the stock, and coins that were handed 
   let store = await start();
   const [owner, requester] = [randomUUID(), randomUUID()];
   const coins = mint(6).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
-  await store.uploadCoins(owner, coins, '');
+  await store.uploadCoins(unnamed(owner), coins, '');
   const fetch = {
     targetUserId: owner,
     coinCategory: BRONZE,
@@ -75,7 +75,7 @@ test('down and up again keep the order of the stock, and coins that were handed 
     allowLowerCategories: false,
   };
   await store.fetchCoins(requester, [fetch]);
-  const { epoch } = await store.getInventoryCount(owner);
+  const { epoch } = await store.getInventoryCount(unnamed(owner));
 
   // The database would forget which coins were handed out. So each of four undone migrations needs a decision.
   const refused = await migrate('down');
@@ -92,13 +92,13 @@ test('down and up again keep the order of the stock, and coins that were handed 
   expect(await migrate('status')).toMatchObject({ code: 0, stdout: 'schema: current\n' });
 
   store = await start();
-  expect((await store.getInventoryCount(owner)).epoch).toBe(epoch);
+  expect((await store.getInventoryCount(unnamed(owner))).epoch).toBe(epoch);
   // That migration drops the epoch.
   const downs = ALL.slice(ALL.indexOf('0003_create_database_life')).map(() => down);
   for (const step of [...downs, migrate]) expect(await step()).toMatchObject({ code: 0 });
   store = await start();
-  expect((await store.getInventoryCount(owner)).epoch).not.toBe(epoch);
-  const again = await store.uploadCoins(owner, coins, '');
+  expect((await store.getInventoryCount(unnamed(owner))).epoch).not.toBe(epoch);
+  const again = await store.uploadCoins(unnamed(owner), coins, '');
   expect(again.outcomes).toEqual([4, 4, 2, 2, 2, 2]);
   const [answer] = await store.fetchCoins(requester, [{ ...fetch, count: 20 }]);
   expect(answer && 'coins' in answer ? ids(answer.coins) : []).toEqual(ids(coins.slice(2)));

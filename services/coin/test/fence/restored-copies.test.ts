@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import pino from 'pino';
-import { BRONZE, mint } from '../../../../testkit/coins';
+import { BRONZE, mint, unnamed } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { baseBackup, Cluster } from '../../../../testkit/postgres-cluster';
 import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database';
@@ -94,7 +94,8 @@ function recordsAtDeath(): string {
 }
 
 const replayed = (standby: Cluster, lsn: string) => standby.until(`pg_last_wal_replay_lsn() >= '${lsn}'`);
-const inStock = async ({ store }: Service) => (await store.getInventoryCount(OWNER)).available.get(BRONZE) ?? 0;
+const inStock = async ({ store }: Service) =>
+  (await store.getInventoryCount(unnamed(OWNER))).available.get(BRONZE) ?? 0;
 const admin = (url: string, fenceDir: string, ...args: string[]) =>
   runCommand('admin', ['fence', ...args], { DATABASE_URL: url, AQM_FENCE_DIR: fenceDir });
 
@@ -117,7 +118,7 @@ beforeAll(async () => {
   symlinkSync(primary.socketFolder, current);
 
   live = await connect(primary.url('aqm', current), join(folder, 'fence'));
-  ({ epoch } = await live.store.uploadCoins(OWNER, mint(20).map(withExpiry), ''));
+  ({ epoch } = await live.store.uploadCoins(unnamed(OWNER), mint(20).map(withExpiry), ''));
   handedOut.push(await live.fetchOne(), await live.fetchOne());
   mkdirSync(backup.folder);
   await baseBackup(primary.url('postgres'), primary.data, backup.data);
@@ -159,7 +160,9 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
   const service = await connect(recovered.url(), fenceDir);
   expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   await expect(service.fetchOne()).rejects.toBeInstanceOf(FencedError);
-  await expect(service.store.uploadCoins(OWNER, mint(1).map(withExpiry), '')).rejects.toBeInstanceOf(FencedError);
+  await expect(service.store.uploadCoins(unnamed(OWNER), mint(1).map(withExpiry), '')).rejects.toBeInstanceOf(
+    FencedError,
+  );
   await expect(service.store.purgeStale(0)).rejects.toBeInstanceOf(FencedError);
   expect(await inStock(service)).toBe(0);
 
@@ -175,7 +178,10 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
   });
   expect(await admin(recovered.url(), fenceDir, 'accept', '--yes')).toMatchObject({ code: 0 });
   await service.fence.check();
-  expect(await service.store.getInventoryCount(OWNER)).toMatchObject({ epoch, available: new Map([[BRONZE, 16]]) });
+  expect(await service.store.getInventoryCount(unnamed(OWNER))).toMatchObject({
+    epoch,
+    available: new Map([[BRONZE, 16]]),
+  });
   // The watermark has the last hand-out.
   expect(handedOut).not.toContain(await service.fetchOne());
   expect(await admin(recovered.url(), fenceDir, 'accept', '--yes')).toMatchObject({ code: 1 });
@@ -188,7 +194,7 @@ test('a base backup recovered to the end of its archive is not fenced and keeps 
 
   const service = await connect(recovered.url(), recordsAtDeath());
   expect(service.fence.fenceReason).toBeUndefined();
-  expect(await service.store.getInventoryCount(OWNER)).toMatchObject({ epoch });
+  expect(await service.store.getInventoryCount(unnamed(OWNER))).toMatchObject({ epoch });
   expect(handedOut).not.toContain(await service.fetchOne());
   const status = await admin(recovered.url(), join(folder, 'no-record'), 'status', '--json');
   expect(JSON.parse(status.stdout)).toMatchObject({ state: 'open', activatedAs: { timeline: 2 } });
@@ -212,7 +218,10 @@ test('a promoted standby that has every hand-out is not fenced and keeps its epo
   expect(handedOut).not.toContain(next);
   expect(next).not.toBe('none');
   expect(live.fence.fenceReason).toBeUndefined();
-  expect(await live.store.getInventoryCount(OWNER)).toMatchObject({ epoch, available: new Map([[BRONZE, 15]]) });
+  expect(await live.store.getInventoryCount(unnamed(OWNER))).toMatchObject({
+    epoch,
+    available: new Map([[BRONZE, 15]]),
+  });
 
   // The former primary returns, and does not know the coins that its successor handed out.
   await primary.start();
@@ -228,7 +237,7 @@ test('a promoted standby that lacks the last hand-out is fenced; after retire th
   expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   expect(await admin(behind.url(), fenceDir, 'retire', '--yes')).toMatchObject({ code: 0 });
   await service.fence.check();
-  const count = await service.store.getInventoryCount(OWNER);
+  const count = await service.store.getInventoryCount(unnamed(OWNER));
   expect(count.epoch).not.toBe(epoch);
   expect(await inStock(service)).toBe(0);
 

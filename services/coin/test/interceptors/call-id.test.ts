@@ -47,7 +47,9 @@ const lineOf = (id: unknown) => log.all.filter(({ callId }) => callId === id);
 
 test('a call that succeeds has an id in its trailer and its log line', async () => {
   const { token } = await service.user();
-  const { id, error } = await idOf(client, (on, callback) => on.getInventoryCount({}, bearer(token), callback));
+  const { id, error } = await idOf(client, (on, callback) =>
+    on.getInventoryCount({ deviceId: '' }, bearer(token), callback),
+  );
   expect(error).toBeUndefined();
   expect(id).toMatch(ID);
   expect(lineOf(id)).toMatchObject([{ method: '/aqm.coin.v1.CoinService/GetInventoryCount', code: 'OK' }]);
@@ -58,13 +60,14 @@ test.each(['without a token', 'with a wrong field', 'with a message that cannot 
   async (how) => {
     const { token } = await service.user();
     const { id, error } = await idOf(client, (on, callback) => {
-      if (how === 'without a token') return on.getInventoryCount({}, callback);
+      if (how === 'without a token') return on.getInventoryCount({ deviceId: '' }, callback);
       const wrong = {
         targetUserId: 'none',
         coinCategory: BRONZE,
         count: 1,
         requestId: '',
         allowLowerCategories: false,
+        deviceId: '',
       };
       if (how === 'with a wrong field') return on.fetchCoins(wrong, bearer(token), callback);
       return on.makeUnaryRequest(

@@ -16,6 +16,7 @@ const coin: fc.Arbitrary<Required<Coin>> = fc.record({
   expireTime: fc.option(fc.date({ min: new Date(0), max: new Date('9999-12-31'), noInvalidDate: true }), {
     nil: undefined,
   }),
+  deviceId: fc.constant(''),
 });
 const coins = fc.array(coin, { maxLength: 20 });
 const retryDelay = fc.record({ seconds: fc.bigInt({ min: 0n, max: 10n ** 9n }), nanos: fc.nat(999_999_999) });

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
-import { BRONZE, mint } from '../../../../testkit/coins';
+import { BRONZE, mint, unnamed } from '../../../../testkit/coins';
 import { baseBackup, Cluster } from '../../../../testkit/postgres-cluster';
 import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database';
 import type { StoredCoin } from '../../coin';
@@ -31,7 +31,8 @@ const databaseOf = ({ url }: { url: string }) =>
 const storeWith = (maxLagMs: number) =>
   new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 }, { db: readDb, maxLagMs });
 const coins = (count: number): StoredCoin[] => mint(count).map((coin) => ({ ...coin, expireTime: IN_20_DAYS }));
-const counted = async (store: CoinInventoryServer) => (await store.getInventoryCount(owner)).available.get(BRONZE) ?? 0;
+const counted = async (store: CoinInventoryServer) =>
+  (await store.getInventoryCount(unnamed(owner))).available.get(BRONZE) ?? 0;
 
 async function caughtUp(): Promise<void> {
   const lsn = await primary.query('SELECT pg_current_wal_lsn()');
@@ -67,7 +68,7 @@ afterAll(async () => {
 /** Uploads five coins that the replica receives, and then stops its replay. */
 beforeEach(async () => {
   owner = randomUUID();
-  await storeWith(ANY_LAG_MS).uploadCoins(owner, coins(5), '');
+  await storeWith(ANY_LAG_MS).uploadCoins(unnamed(owner), coins(5), '');
   await caughtUp();
   await standby.query('SELECT pg_wal_replay_pause()', 'postgres');
   await standby.until("pg_get_wal_replay_pause_state() = 'paused'");
@@ -78,10 +79,10 @@ afterEach(async () => {
 
 test('a replica counts the coins that it has; time, epoch and the counts of an upload are those of the database', async () => {
   const store = storeWith(ANY_LAG_MS);
-  const upload = await store.uploadCoins(owner, coins(2), '');
+  const upload = await store.uploadCoins(unnamed(owner), coins(2), '');
   expect(upload.available.get(BRONZE)).toBe(7);
   const time = Number(await primary.query('SELECT floor(1000 * extract(epoch FROM now()))'));
-  const count = await store.getInventoryCount(owner);
+  const count = await store.getInventoryCount(unnamed(owner));
   expect(count.available).toEqual(new Map([[BRONZE, 5]]));
   expect(count.epoch).toBe(upload.epoch);
   expect(count.serverTime.getTime()).toBeGreaterThanOrEqual(time);
@@ -92,7 +93,7 @@ test('a replica counts the coins that it has; time, epoch and the counts of an u
 
 test('a replica that lags too far behind is not used until it has caught up', async () => {
   const store = storeWith(0);
-  await store.uploadCoins(owner, coins(2), '');
+  await store.uploadCoins(unnamed(owner), coins(2), '');
   expect(await counted(store)).toBe(7);
   await standby.query('SELECT pg_wal_replay_resume()', 'postgres');
   await caughtUp();
@@ -101,7 +102,7 @@ test('a replica that lags too far behind is not used until it has caught up', as
 
 test('the database counts while the replica cannot be reached', async () => {
   const store = storeWith(ANY_LAG_MS);
-  await store.uploadCoins(owner, coins(2), '');
+  await store.uploadCoins(unnamed(owner), coins(2), '');
   expect(await counted(store)).toBe(5);
   await standby.stop('SIGINT');
   expect(await counted(store)).toBe(7);
@@ -113,7 +114,7 @@ test('the database counts while the replica cannot be reached', async () => {
 test('a replica without the current activation is not used', async () => {
   const store = storeWith(ANY_LAG_MS);
   await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostActivations: [] });
-  const { available, epoch } = await store.getInventoryCount(owner);
+  const { available, epoch } = await store.getInventoryCount(unnamed(owner));
   expect(available).toEqual(new Map());
   expect(epoch).toBe((await readDatabaseState(db)).epoch);
 });

@@ -3,7 +3,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
-import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../testkit/coins';
+import { BRONZE, GOLD, ids, mint, SILVER, unnamed } from '../../../../testkit/coins';
 import { eventually } from '../../../../testkit/eventually';
 import { DISTRIBUTED, partitionByUser, partitionOf, shapeOf } from '../../../../testkit/partitions';
 import { ROOT } from '../../../../testkit/root';
@@ -69,7 +69,7 @@ async function stop(): Promise<void> {
 
 const coins = (count: number, category = BRONZE): StoredCoin[] =>
   mint(count, category).map((coin) => ({ ...coin, expireTime: IN_20_DAYS }));
-const upload = (user: string, some: readonly StoredCoin[]) => service.store.uploadCoins(user, some, '');
+const upload = (user: string, some: readonly StoredCoin[]) => service.store.uploadCoins(unnamed(user), some, '');
 const fetchOf = (targetUserId: string | undefined, fields: Partial<CoinFetch> = {}): CoinFetch => ({
   targetUserId: targetUserId ?? '',
   coinCategory: BRONZE,
@@ -241,7 +241,7 @@ const OF_ONE_USER: readonly Work[] = [
     does: 'a count',
     files: ['store/count-coins'],
     holds: 'server_time',
-    work: async (user) => expect((await service.store.getInventoryCount(user)).available.size).toBe(3),
+    work: async (user) => expect((await service.store.getInventoryCount(unnamed(user))).available.size).toBe(3),
   },
   {
     does: 'a count on a replica',
@@ -251,7 +251,7 @@ const OF_ONE_USER: readonly Work[] = [
       const { db } = service.database;
       const { incarnation, activation } = await readDatabaseState(db);
       const token = { incarnation, activation: activation?.id ?? '' };
-      const count = await countOnReplica(db, { db, maxLagMs: 0 }, user, token, Deadline.NONE);
+      const count = await countOnReplica(db, { db, maxLagMs: 0 }, unnamed(user), token, Deadline.NONE);
       expect(count.available.size).toBe(3);
     },
   },
@@ -262,12 +262,12 @@ const OF_ONE_USER: readonly Work[] = [
     work: async (user) => {
       const some = coins(3, GOLD);
       await upload(user, some);
-      const { serverTime } = await service.store.getInventoryCount(user);
+      const { serverTime } = await service.store.getInventoryCount(unnamed(user));
       const listing = { coinCategory: GOLD, keyIds: ids(some), complete: false, listedAt: undefined };
-      await service.store.reconcileCoins(user, listing, '');
+      await service.store.reconcileCoins(unnamed(user), listing, '');
       await service.age('coin_stock', 'upload_time', '1 minute');
       const complete = { ...listing, complete: true, listedAt: serverTime };
-      expect((await service.store.reconcileCoins(user, complete, '')).retiredCount).toBeGreaterThanOrEqual(20);
+      expect((await service.store.reconcileCoins(unnamed(user), complete, '')).retiredCount).toBeGreaterThanOrEqual(20);
     },
   },
 ];
@@ -308,7 +308,8 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
       const [ended = '', ...others] = users;
       for (const user of users) await ask([fetchOf(user, { count: 2 })], ended);
       expect(await service.store.deleteUser(ended)).toBe(90 + 3);
-      for (const user of others) expect((await service.store.getInventoryCount(user)).available.get(BRONZE)).toBe(28);
+      for (const user of others)
+        expect((await service.store.getInventoryCount(unnamed(user))).available.get(BRONZE)).toBe(28);
       await expect(upload(ended, coins(1))).rejects.toThrow(UserDeletedError);
     },
   },
@@ -345,7 +346,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
       const { db } = service.database;
       await resolveFence(db, await readDatabaseState(db), { kind: 'retired', spent: [], lostActivations: [] });
       expect(await clearRetired(db)).toBe(3 * 90);
-      for (const user of users) expect((await service.store.getInventoryCount(user)).available.size).toBe(0);
+      for (const user of users) expect((await service.store.getInventoryCount(unnamed(user))).available.size).toBe(0);
     },
   },
   {
@@ -405,7 +406,8 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
     work: async () => {
       const all = Array.from({ length: 30 }, (_, call) => ask([fetchOf(users[call % 3], { count: 1 })]));
       expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
-      for (const user of users) expect((await service.store.getInventoryCount(user)).available.get(BRONZE)).toBe(20);
+      for (const user of users)
+        expect((await service.store.getInventoryCount(unnamed(user))).available.get(BRONZE)).toBe(20);
     },
   },
   {

@@ -304,7 +304,7 @@ describe('a service', () => {
       const metadata = bearer(token);
       metadata.set('traceparent', `00-${traceId}-${'c'.repeat(16)}-${flag}`);
       metadata.set('baggage', `user=${id}`);
-      await call(client.getInventoryCount.bind(client), {}, metadata);
+      await call(client.getInventoryCount.bind(client), { deviceId: '' }, metadata);
     }
     client.close();
     await spansArrived('following', 2);

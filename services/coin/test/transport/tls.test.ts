@@ -45,7 +45,7 @@ function install(authority: CertificateAuthority, files: TlsFiles): void {
 async function codeOfCall(address: string, client: ChannelCredentials): Promise<string> {
   const coins = new CoinServiceClient(address, client, { 'grpc.use_local_subchannel_pool': 1 });
   try {
-    await call(coins.getInventoryCount.bind(coins), {}, token, 60_000);
+    await call(coins.getInventoryCount.bind(coins), { deviceId: '' }, token, 60_000);
     return 'OK';
   } catch (error) {
     return (error as { code: string }).code;
@@ -96,7 +96,7 @@ describe('renewed certificates', () => {
     const certificates = new Certificates(files, pino({ level: 'silent' }));
     const address = await service.listenAlso(certificates);
     const early = new CoinServiceClient(address, trusting(ours), { 'grpc.use_local_subchannel_pool': 1 });
-    const callEarly = () => call(early.getInventoryCount.bind(early), {}, token);
+    const callEarly = () => call(early.getInventoryCount.bind(early), { deviceId: '' }, token);
     try {
       await callEarly();
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { BRONZE, ids, mint } from '../../../../../testkit/coins';
+import { BRONZE, ids, mint, unnamed } from '../../../../../testkit/coins';
 import { eventually } from '../../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../../testkit/service';
 
@@ -46,7 +46,7 @@ test('a fetch reads few blocks although an old snapshot keeps all coins that wer
   const { db } = service.database;
   for (let uploaded = 0; uploaded < COINS + MEASURED; uploaded += 100) {
     const coins = mint(100).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
-    await service.store.uploadCoins(owner, coins, '');
+    await service.store.uploadCoins(unnamed(owner), coins, '');
   }
   await db
     .transaction()

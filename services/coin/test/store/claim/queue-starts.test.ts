@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { BRONZE, ids, mint } from '../../../../../testkit/coins';
+import { BRONZE, ids, mint, unnamed } from '../../../../../testkit/coins';
 import { eventually } from '../../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../../testkit/service';
 import { statementsOf } from '../statements';
@@ -18,7 +18,7 @@ afterEach(() => service.stop());
 
 async function upload(count: number): Promise<string[]> {
   const coins = mint(count).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
-  await service.store.uploadCoins(owner, coins, '');
+  await service.store.uploadCoins(unnamed(owner), coins, '');
   return ids(coins);
 }
 
