@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { UNNAMED_DEVICE } from '../../services/coin/coin';
 import { claimOneFast } from '../../services/coin/store/claim/claim-one-fast';
 
 /**
@@ -20,6 +21,7 @@ export function claimStatement(
     coinCategory,
     count,
     allowLowerCategories: false,
+    deviceId: UNNAMED_DEVICE,
     categories: [coinCategory],
   };
   const options = { incarnation, targets: 'several' } as const;

@@ -1,5 +1,6 @@
 import { CompiledQuery } from 'kysely';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { UNNAMED_DEVICE } from '../../services/coin/coin';
 import { readConfig } from '../../services/coin/config';
 import { openPostgres } from '../../services/coin/database/open';
 import type { Database } from '../../services/coin/database/pool';
@@ -48,6 +49,7 @@ class PlainStore extends CoinInventoryServer {
       publicKey: row.public_key,
       signature: row.signature,
       expireTime: row.expire_time,
+      deviceId: UNNAMED_DEVICE,
     }));
     return { coins, isRepeat: false };
   }

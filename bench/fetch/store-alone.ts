@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import type { CoinCategory } from '../../gen/aqm/coin/v1/coin';
+import { UNNAMED_DEVICE } from '../../services/coin/coin';
 import { readConfig } from '../../services/coin/config';
 import { type Database, openDatabase } from '../../services/coin/database/pool';
 import { Deadline } from '../../services/coin/deadline';
@@ -56,7 +57,11 @@ export class StoreAlone {
         const since = performance.now();
         const targetUserId = load.targets[call++ % load.targets.length] ?? '';
         const fetch = { targetUserId, coinCategory: load.coinCategory, count: 1, requestId: undefined };
-        const answer = await this.#store.fetchOne(requester, { ...fetch, allowLowerCategories: false }, Deadline.NONE);
+        const answer = await this.#store.fetchOne(
+          requester,
+          { ...fetch, deviceId: UNNAMED_DEVICE, allowLowerCategories: false },
+          Deadline.NONE,
+        );
         if ('error' in answer) throw answer.error;
         took.push(performance.now() - since);
       }

@@ -1,19 +1,30 @@
 import type { Client } from 'pg';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
+import { UNNAMED_DEVICE } from '../../services/coin/coin';
 
 /** The maximum number of users per statement, which keeps each transaction to a few seconds. */
 const USERS_AT_ONCE = 50_000;
-const TABLES = ['coin', 'coin_stock', 'coin_fetch'];
+const TABLES = ['coin', 'coin_stock', 'coin_fetch', 'coin_device'];
 
 /**
- * Adds coins as uploads leave them, but generates them inside PostgreSQL. A user's new coins come after the existing
+ * SQL for the id of a user's device: the unnamed one where `devices` is 0, else the one with the given number, whose id
+ * is a hash of the user id and the number.
+ */
+const deviceId = (user: string, device: string, devices: string) =>
+  `CASE WHEN ${devices} = 0 THEN '${UNNAMED_DEVICE}' ELSE md5(${user} || ' ' || ${device}) END::uuid`;
+
+/**
+ * Adds coins as uploads leave them, but generates them inside PostgreSQL. A device's new coins come after the existing
  * ones. All bytes of a key are equal; the columns are not compressed (STORAGE EXTERNAL).
+ * @param devices the number of named devices of each user, which get `perUser` coins each. 0: the unnamed device
  */
 export async function stockUp(
   client: Client,
   users: readonly string[],
   coins: readonly { readonly spec: CoinCategorySpec; readonly perUser: number }[],
+  devices = 0,
 ): Promise<void> {
+  await addDevices(client, users, devices);
   for (const { spec, perUser } of coins) {
     if (perUser === 0) continue;
     // One upload batch per position in the order: upload_order is batch * 128 + position in the batch.
@@ -24,14 +35,14 @@ export async function stockUp(
     for (let from = 0; from < users.length; from += USERS_AT_ONCE) {
       await client.query(
         `WITH added AS (
-           INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature)
-           SELECT u, gen_random_uuid(), ($6::bigint + n) * 128 + 1, now() + interval '20 days', $2,
-             decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex')
-           FROM unnest($1::uuid[]) u, generate_series(1, $5::int) n
-           RETURNING user_id, coin_category, upload_order, key_id, expire_time
+           INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature, device_id)
+           SELECT u, gen_random_uuid(), ($6::bigint + n) * 128 + 1 + d, now() + interval '20 days', $2,
+             decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex'), ${deviceId('u', 'd', '$7::int')}
+           FROM unnest($1::uuid[]) u, generate_series(least(1, $7), $7) d, generate_series(1, $5::int) n
+           RETURNING user_id, device_id, coin_category, upload_order, key_id, expire_time
          )
-         INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
-         SELECT user_id, coin_category, upload_order, key_id, expire_time FROM added`,
+         INSERT INTO coin_stock (user_id, device_id, coin_category, upload_order, key_id, expire_time)
+         SELECT user_id, device_id, coin_category, upload_order, key_id, expire_time FROM added`,
         [
           users.slice(from, from + USERS_AT_ONCE),
           spec.category,
@@ -39,11 +50,22 @@ export async function stockUp(
           spec.signatureSize,
           perUser,
           rows[0]?.first,
+          devices,
         ],
       );
     }
   }
   await settle(client);
+}
+
+async function addDevices(client: Client, users: readonly string[], devices: number): Promise<void> {
+  await client.query(
+    `INSERT INTO coin_device (user_id, device_id, last_upload_time)
+     SELECT u, ${deviceId('u', 'd', '$2::int')}, now()
+     FROM unnest($1::uuid[]) u, generate_series(least(1, $2), $2) d
+     ON CONFLICT DO NOTHING`,
+    [users, devices],
+  );
 }
 
 /** Vacuums, analyses and runs a checkpoint, so that a measurement does not pay for earlier work. */
@@ -66,6 +88,7 @@ export async function stockMixed(
     `SELECT setval('coin_upload_batch', nextval('coin_upload_batch') + $1) - $1 AS first`,
     [perUser],
   );
+  await addDevices(client, users, 0);
   const upTo = shares.map((_, place) => shares.slice(0, place + 1).reduce((sum, share) => sum + share, 0));
   const all = upTo.at(-1) ?? 1;
   for (let from = 0; from < users.length; from += USERS_AT_ONCE) {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { StoredCoin } from '../../services/coin/coin';
+import { type StoredCoin, UNNAMED_DEVICE } from '../../services/coin/coin';
 import { readConfig } from '../../services/coin/config';
 import { CoinLimits } from '../../services/coin/limits/coin-limits';
 import { MemoryLimits } from '../../services/coin/limits/memory-limits';
@@ -44,7 +44,12 @@ async function costOfChargesUs(): Promise<number> {
   const spend = async (limits: CoinLimits, fetches: number): Promise<number> => {
     const start = performance.now();
     for (let n = 0; n < fetches; n += 1) {
-      const fetch = { targetUserId: users[n % TARGETS] ?? '', count: 1, requestId: undefined };
+      const fetch = {
+        targetUserId: users[n % TARGETS] ?? '',
+        deviceId: UNNAMED_DEVICE,
+        count: 1,
+        requestId: undefined,
+      };
       await limits.fetchOne(
         users[n % CALLERS] ?? '',
         { ...fetch, coinCategory: 3, allowLowerCategories: false },

@@ -62,8 +62,8 @@ export function cutsFor({ category, publicKeySize, signatureSize }: CoinCategory
           // The branch for requests without a request_id, as the bench sends them.
           from: `recorded AS (
   INSERT INTO coin_fetch
-    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
-  SELECT i.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories, i.key_ids
+    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, device_id, key_ids)
+  SELECT i.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories, i.device_id, i.key_ids
   FROM item i\${record}
 ),
 `,
@@ -210,7 +210,7 @@ picked AS MATERIALIZED (
   CROSS JOIN LATERAL (
     SELECT s.ctid AS location, s.key_id
     FROM coin_stock s
-    WHERE s.user_id = (SELECT $1::uuid[])[i.scan] AND s.coin_category = ${category}
+    WHERE s.user_id = (SELECT $1::uuid[])[i.scan] AND s.device_id = (SELECT $13::uuid[])[i.scan] AND s.coin_category = ${category}
     ORDER BY s.upload_order
     OFFSET i.upto - 1
     LIMIT 1

@@ -1,7 +1,7 @@
 import type { TestBed } from '../harness/test-bed';
 
-const COIN = 'user_id, key_id, upload_order, expire_time, coin_category, public_key, signature';
-const STOCK = 'user_id, coin_category, upload_order, key_id, expire_time';
+const COIN = 'user_id, key_id, upload_order, expire_time, coin_category, public_key, signature, device_id';
+const STOCK = 'user_id, device_id, coin_category, upload_order, key_id, expire_time';
 /** Added to upload_order; far above the values that uploads get. */
 const OFFSET = 2 ** 50;
 
@@ -18,7 +18,8 @@ export async function copyRows(
   const file = (table: string) => `'${folder}/${table}.bench'`;
   await testBed.query(
     `CREATE UNLOGGED TABLE bench_copy AS
-     SELECT user_id, gen_random_uuid() AS key_id, upload_order + ${OFFSET} AS upload_order, expire_time, coin_category, public_key, signature
+     SELECT user_id, gen_random_uuid() AS key_id, upload_order + ${OFFSET} AS upload_order, expire_time, coin_category,
+       public_key, signature, device_id
      FROM coin ORDER BY coin.upload_order DESC LIMIT $1`,
     [rows],
   );

@@ -56,6 +56,8 @@ export interface StoredCoin {
   publicKey: Buffer;
   signature: Buffer;
   expireTime: Date;
+  /** The owner's device whose vault holds the private half. */
+  deviceId: string;
 }
 
 const byCategory = new Map<CoinCategory, CoinCategorySpec>(COIN_CATEGORIES.map((spec) => [spec.category, spec]));

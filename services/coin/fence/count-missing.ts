@@ -46,7 +46,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
   SELECT s.user_id
   FROM coin_stock s
-  WHERE s.user_id = c.user_id AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+  WHERE s.user_id = c.user_id AND s.device_id = c.device_id AND s.coin_category = c.coin_category
+    AND s.upload_order = c.upload_order
   OFFSET 0
 ) s ON true
 WHERE m.expire_time > now() - make_interval(secs => ${DELIVERY_WINDOW_S})`,

@@ -124,7 +124,8 @@ taken AS (
   DELETE FROM coin_stock s
   USING given g, coin c
   WHERE c.user_id = g.user_id AND c.key_id = g.key_id
-    AND s.user_id = c.user_id AND s.coin_category = c.coin_category AND s.upload_order = c.upload_order
+    AND s.user_id = c.user_id AND s.device_id = c.device_id AND s.coin_category = c.coin_category
+    AND s.upload_order = c.upload_order
   RETURNING s.user_id, s.key_id
 ),
 cleared AS (

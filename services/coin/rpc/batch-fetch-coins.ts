@@ -52,9 +52,7 @@ export function batchFetchCoins(
     answers.forEach((answer, index) => {
       const position = positions[index] ?? -1;
       results[position] =
-        'error' in answer
-          ? { coins: [], error: toItemError(answer.error) }
-          : { coins: answer.coins.map((coin) => ({ ...coin, deviceId: '' })), error: undefined };
+        'error' in answer ? { coins: [], error: toItemError(answer.error) } : { coins: answer.coins, error: undefined };
     });
     return { results };
   };

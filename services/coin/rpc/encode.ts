@@ -5,11 +5,13 @@ import type {
   FetchCoinsResponse,
   FetchCoinsResult,
 } from '../../../gen/aqm/coin/v1/coin_service';
+import { toDeviceText } from '../coin';
 
 /**
- * Encodes the response of FetchCoins to the same bytes as the generated code. It first computes the
- * size, then writes every byte once, at its final position. The generated code grows its buffer,
- * and moves nested messages once it knows their lengths (docs/adr/0018-encoder.md).
+ * Encodes the response of FetchCoins to the same bytes as the generated code, except that the nil
+ * UUID of the unnamed device becomes an empty device_id. It first computes the size, then writes every
+ * byte once, at its final position. The generated code grows its buffer, and moves nested messages
+ * once it knows their lengths (docs/adr/0018-encoder.md).
  */
 export function encodeFetchCoinsResponse({ coins }: FetchCoinsResponse): Buffer {
   const bytes = Buffer.allocUnsafe(sizeOfCoins(coins));
@@ -55,6 +57,7 @@ const TAG = {
   publicKey: 0x1a,
   signature: 0x22,
   expireTime: 0x2a,
+  deviceId: 0x32,
   seconds: 0x08,
   nanos: 0x10,
 };
@@ -71,29 +74,29 @@ function writeCoins(bytes: Buffer, start: number, coins: readonly Coin[]): numbe
   return offset;
 }
 
-function sizeOfCoin({ keyId, coinCategory, publicKey, signature, expireTime }: Coin): number {
+function sizeOfCoin({ keyId, coinCategory, publicKey, signature, expireTime, deviceId }: Coin): number {
   return (
     sizeOfText(keyId) +
     sizeOfNumber(coinCategory) +
     sizeOfField(publicKey.length || undefined) +
     sizeOfField(signature.length || undefined) +
-    (expireTime ? sizeOfField(sizeOfTime(expireTime)) : 0)
+    (expireTime ? sizeOfField(sizeOfTime(expireTime)) : 0) +
+    sizeOfText(toDeviceText(deviceId))
   );
 }
 
 function writeCoin(bytes: Buffer, start: number, coin: Coin): number {
   let offset = writeHeader(bytes, start, TAG.coins, sizeOfCoin(coin));
-  if (coin.keyId !== '') {
-    offset = writeHeader(bytes, offset, TAG.keyId, Buffer.byteLength(coin.keyId));
-    offset += bytes.write(coin.keyId, offset);
-  }
+  offset = writeText(bytes, offset, TAG.keyId, coin.keyId);
   offset = writeNumber(bytes, offset, TAG.coinCategory, coin.coinCategory);
   if (coin.publicKey.length > 0) offset = writeBytes(bytes, offset, TAG.publicKey, coin.publicKey);
   if (coin.signature.length > 0) offset = writeBytes(bytes, offset, TAG.signature, coin.signature);
-  if (!coin.expireTime) return offset;
-  offset = writeHeader(bytes, offset, TAG.expireTime, sizeOfTime(coin.expireTime));
-  offset = writeNumber(bytes, offset, TAG.seconds, secondsOf(coin.expireTime));
-  return writeNumber(bytes, offset, TAG.nanos, nanosOf(coin.expireTime));
+  if (coin.expireTime) {
+    offset = writeHeader(bytes, offset, TAG.expireTime, sizeOfTime(coin.expireTime));
+    offset = writeNumber(bytes, offset, TAG.seconds, secondsOf(coin.expireTime));
+    offset = writeNumber(bytes, offset, TAG.nanos, nanosOf(coin.expireTime));
+  }
+  return writeText(bytes, offset, TAG.deviceId, toDeviceText(coin.deviceId));
 }
 
 function sizeOfTime(time: Date): number {
@@ -129,7 +132,13 @@ function sizeOfField(length: number | undefined): number {
 }
 
 function sizeOfText(text: string): number {
-  return sizeOfField(Buffer.byteLength(text) || undefined);
+  return text === '' ? 0 : sizeOfField(Buffer.byteLength(text));
+}
+
+function writeText(bytes: Buffer, start: number, tag: number, text: string): number {
+  if (text === '') return start;
+  const offset = writeHeader(bytes, start, tag, Buffer.byteLength(text));
+  return offset + bytes.write(text, offset);
 }
 
 function writeBytes(bytes: Buffer, start: number, tag: number, value: Uint8Array): number {

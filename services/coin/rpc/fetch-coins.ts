@@ -1,5 +1,5 @@
 import type { FetchCoinsRequest, FetchCoinsResponse } from '../../../gen/aqm/coin/v1/coin_service';
-import { LIMITS } from '../coin';
+import { LIMITS, toDeviceId } from '../coin';
 import type { CoinLimits } from '../limits/coin-limits';
 import type { CoinFetch } from '../store/claim/fetch-coins';
 import type { CoinInventoryServer } from '../store/coin-inventory-server';
@@ -17,7 +17,7 @@ export function fetchCoins(
       store.fetchOne(caller.userId, fetch, deadline),
     );
     if ('error' in answer) throw answer.error;
-    return { coins: answer.coins.map((coin) => ({ ...coin, deviceId: '' })) };
+    return answer;
   };
 }
 
@@ -28,9 +28,11 @@ export function validateFetch(request: FetchCoinsRequest): CoinFetch {
   violations.category('coin_category', request.coinCategory);
   violations.range('count', request.count, 1, LIMITS.coinsPerFetch);
   if (request.requestId !== '') violations.uuid('request_id', request.requestId);
+  violations.device('device_id', request.deviceId);
   violations.throwIfAny();
   return {
     targetUserId: request.targetUserId.toLowerCase(),
+    deviceId: toDeviceId(request.deviceId),
     coinCategory: request.coinCategory,
     count: request.count,
     requestId: request.requestId.toLowerCase() || undefined,

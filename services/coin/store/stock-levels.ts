@@ -25,7 +25,7 @@ export async function readStockLevels(db: Database, names: readonly string[]): P
 SELECT t.oid::regclass::text AS name, sum(pg_relation_size(c.oid)) / current_setting('block_size')::int AS pages,
   sum(greatest(c.reltuples, 0))::bigint AS rows, sum(pg_total_relation_size(c.oid)) AS bytes,
   current_setting('server_version') AS version
-FROM unnest(ARRAY['coin'::regclass, 'coin_stock'::regclass, 'coin_fetch'::regclass]) t (oid)
+FROM unnest(ARRAY['coin'::regclass, 'coin_stock'::regclass, 'coin_fetch'::regclass, 'coin_device'::regclass]) t (oid)
 -- A partitioned table has its rows in its partitions.
 JOIN pg_class c ON c.relkind = 'r' AND (c.oid = t.oid OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = t.oid))
 GROUP BY 1

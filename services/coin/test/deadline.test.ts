@@ -7,6 +7,7 @@ import { call } from '../../../testkit/call';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../testkit/coins';
 import { startService, type TestService, type TestServiceOptions } from '../../../testkit/service';
 import type { User } from '../../../testkit/user';
+import { UNNAMED_DEVICE } from '../coin';
 import { Deadline } from '../deadline';
 import { CancelledError, DeadlineExceededError } from '../errors';
 import { whileHeld } from './store/claim/held-stock';
@@ -195,7 +196,13 @@ describe('when the deadline passes during a statement', () => {
     // The batch waits that long for the lock, in vain.
     await start({ timeouts: { lockTimeoutMs: 3000 } });
     await owner.upload([...mint(1, SILVER), ...mint(1)]);
-    const item = { targetUserId: owner.id, count: 1, allowLowerCategories: false, requestId: undefined };
+    const item = {
+      targetUserId: owner.id,
+      deviceId: UNNAMED_DEVICE,
+      count: 1,
+      allowLowerCategories: false,
+      requestId: undefined,
+    };
     const batch = [BRONZE, SILVER].map((coinCategory) => ({ ...item, coinCategory }));
     const deadline = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
     const { db } = service.database;

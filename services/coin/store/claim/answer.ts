@@ -1,10 +1,10 @@
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
 import type { StoredCoin } from '../../coin';
 import { OverloadedError, RequestIdReusedError } from '../../errors';
-import type { FencingToken, Guard, SpentCoin } from '../../fence/guard';
+import type { FencingToken, Guard } from '../../fence/guard';
 import { type TracedBatch, traceRecord } from '../../telemetry/tracing';
 import type { ClaimItem } from './claim-item';
-import type { QueueStarts } from './queue-starts';
+import type { QueueStarts, StockedCoin } from './queue-starts';
 
 /**
  * Coins in the order of the contract (higher categories first, then oldest first), or the reason
@@ -19,9 +19,9 @@ export type FetchAnswer =
   | { readonly error: unknown };
 
 /**
- * One coin of an item's answer, or a verdict on an item that got none. The fast claims leave out
- * the columns that are the same in all of their rows. A missing `kind` means `coin`, and a missing
- * `fetch_time` means NULL.
+ * One coin of an item's answer, or a verdict on an item that got none. The claims leave out the
+ * columns that are the same in all of their rows. A missing `kind` means `coin`, a missing
+ * `fetch_time` means NULL, and a missing `device_id` means the device of the item.
  */
 export interface ClaimRow {
   /** The index of the item, from 1. The statements for one item leave it out. */
@@ -38,6 +38,8 @@ export interface ClaimRow {
    * statement did.
    */
   fetch_time?: Date | null;
+  /** The device of the coin, where the item is not of one device. */
+  device_id?: string;
   /** This and the following columns are NULL in a verdict. */
   key_id: string | null;
   coin_category: CoinCategory | null;
@@ -66,13 +68,13 @@ export function recordHandedOut(
   rows: readonly ClaimRow[],
   batch?: TracedBatch,
 ): Promise<void> {
-  const handedOut: SpentCoin[] = [];
+  const handedOut: StockedCoin[] = [];
   let repeat: Promise<void> | undefined;
   rows.forEach((row, index) => {
     const item = items[(row.item ?? 1) - 1];
     if ((row.kind ?? 'coin') !== 'coin' || !item) return;
-    const { keyId, coinCategory, expireTime } = toStoredCoin(row);
-    const coin = { userId: item.userId, keyId, coinCategory, expireTime };
+    const { keyId, coinCategory, expireTime, deviceId } = toStoredCoin(row, item);
+    const coin = { userId: item.userId, deviceId, keyId, coinCategory, expireTime };
     if (!row.fetch_time) handedOut.push(coin);
     // Only the full claim of one item answers a repeat. Its coins were committed in one
     // transaction, so the last one stands for all.
@@ -87,7 +89,11 @@ export function recordHandedOut(
 /** Returns the answer of each item of a fast claim; undefined for an item that it did not serve. */
 export function fastAnswers(items: readonly ClaimItem[], rows: readonly ClaimRow[]): (FetchAnswer | undefined)[] {
   const coins = items.map((): StoredCoin[] => []);
-  for (const row of rows) coins[(row.item ?? 1) - 1]?.push(toStoredCoin(row));
+  for (const row of rows) {
+    const index = (row.item ?? 1) - 1;
+    const item = items[index];
+    if (item) coins[index]?.push(toStoredCoin(row, item));
+  }
   return coins.map((found, index) =>
     found.length === items[index]?.count ? { coins: found, isRepeat: false } : undefined,
   );
@@ -105,13 +111,20 @@ export function fullAnswer(item: ClaimItem, rows: readonly ClaimRow[], acceptSho
   if (first?.kind === 'contended') return undefined;
   if (first?.kind === 'reused') return { error: new RequestIdReusedError() };
   if (!first && acceptShort && item.isRepeatable) return { error: new OverloadedError() };
-  return { coins: rows.map(toStoredCoin), isRepeat: Boolean(first?.fetch_time) };
+  return { coins: rows.map((row) => toStoredCoin(row, item)), isRepeat: Boolean(first?.fetch_time) };
 }
 
-function toStoredCoin(row: ClaimRow): StoredCoin {
-  const { key_id, coin_category, public_key, signature, expire_time } = row;
+function toStoredCoin(row: ClaimRow, item: ClaimItem): StoredCoin {
+  const { device_id, key_id, coin_category, public_key, signature, expire_time } = row;
   if (key_id === null || coin_category === null || public_key === null || signature === null || expire_time === null) {
     throw new Error('A coin was claimed whose key material is gone.');
   }
-  return { keyId: key_id, coinCategory: coin_category, publicKey: public_key, signature, expireTime: expire_time };
+  return {
+    keyId: key_id,
+    coinCategory: coin_category,
+    publicKey: public_key,
+    signature,
+    expireTime: expire_time,
+    deviceId: device_id ?? item.deviceId,
+  };
 }

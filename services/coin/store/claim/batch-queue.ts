@@ -10,7 +10,7 @@ import type { TracedBatch } from '../../telemetry/tracing';
 import { type FetchAnswer, fastAnswers, fullAnswer, isUnverified, recordHandedOut } from './answer';
 import { BatchDelayEstimate } from './batch-delay-estimate';
 import { type ClaimContext, claimOptions } from './claim-alone';
-import type { ClaimItem, Targets } from './claim-item';
+import { type ClaimItem, stockOf, type Targets } from './claim-item';
 import { claimManyFast, isOutOfOrder, mayShareBatch } from './claim-many-fast';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
@@ -179,21 +179,24 @@ export class BatchQueue {
   #takeBatch(): QueuedFetch[] {
     const { maxItems, maxUsers, maxCoins } = this.#bounds;
     const taken: QueuedFetch[] = [];
-    const users = new Map<string, readonly CoinCategory[]>();
+    const users = new Set<string>();
+    const stocks = new Map<string, readonly CoinCategory[]>();
     let coins = 0;
     let otherLists = 0;
     for (const fetch of this.#queue) {
       const { userId, count, categories } = fetch.item;
       if (taken.length === maxItems || coins + count > maxCoins) break;
-      const ofUser = users.get(userId);
-      if (!ofUser && users.size === maxUsers) continue;
-      if (ofUser && !mayShareBatch(ofUser, categories)) {
+      if (users.size === maxUsers && !users.has(userId)) continue;
+      const stock = stockOf(fetch.item);
+      const ofStock = stocks.get(stock);
+      if (ofStock && !mayShareBatch(ofStock, categories)) {
         otherLists += 1;
         continue;
       }
       fetch.leaveQueue();
       taken.push(fetch);
-      if (!ofUser) users.set(userId, categories);
+      users.add(userId);
+      if (!ofStock) stocks.set(stock, categories);
       coins += count;
     }
     // Fetches with other lists say nothing about how many a batch can take.

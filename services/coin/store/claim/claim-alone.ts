@@ -5,7 +5,7 @@ import type { Deadline } from '../../deadline';
 import { OverloadedError } from '../../errors';
 import { type FencingToken, type Guard, UNVERIFIED } from '../../fence/guard';
 import { type ClaimRow, type FetchAnswer, fullAnswer, isUnverified, recordHandedOut } from './answer';
-import type { ClaimItem, StartOf, Targets } from './claim-item';
+import { type ClaimItem, type StartOf, stockOf, type Targets } from './claim-item';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { expireRequest } from './expire-request';
@@ -87,18 +87,18 @@ export async function claimAlone(
 
 /** Returns the options that all claim statements have. */
 export function claimOptions({ targets, starts }: ClaimContext, { incarnation }: FencingToken) {
-  const startOf: StartOf = (userId, category) => starts?.of(incarnation, userId, category) ?? 0n;
+  const startOf: StartOf = (userId, deviceId, category) => starts?.of(incarnation, userId, deviceId, category) ?? 0n;
   return { incarnation, targets, startOf };
 }
 
 /** Runs a claim that waits for locked coins, or waits for another fetch of the same coins that does. */
 function waitForLock(
   { lockWaits }: ClaimContext,
-  { userId, categories }: ClaimItem,
+  item: ClaimItem,
   deadline: Deadline,
   claim: () => Promise<ClaimRow[]>,
 ): Promise<ClaimRow[] | 'locked' | 'again'> {
-  return lockWaits.run(`${userId} ${categories.join()}`, claim, (other) =>
+  return lockWaits.run(`${stockOf(item)} ${item.categories.join()}`, claim, (other) =>
     deadline.whileWaiting((begin) => other.finally(begin)),
   );
 }

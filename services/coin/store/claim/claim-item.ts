@@ -1,10 +1,12 @@
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
+import type { UserDevice } from '../../coin';
 
-/** One fetch in the form that the claim statements need. All ids are UUIDs in lower case. */
-export interface ClaimItem {
+/**
+ * One fetch of a device's coins, in the form that the claim statements need. All ids are UUIDs in
+ * lower case.
+ */
+export interface ClaimItem extends UserDevice {
   readonly requesterId: string;
-  /** The user from whose stock the coins are taken. */
-  readonly userId: string;
   /** The caller's own id, or a random one where the caller sent none. */
   readonly requestId: string;
   /** True if the caller chose the id, so that a repeat of this fetch may exist elsewhere. */
@@ -27,7 +29,15 @@ export interface ClaimItem {
 export type Targets = 'one' | 'several';
 
 /**
- * Returns the upload_order before which the user has no coin of the category, and will have none
- * (queue-starts.ts).
+ * Returns the upload_order before which the user's device has no coin of the category, and will have
+ * none (queue-starts.ts).
  */
-export type StartOf = (userId: string, category: CoinCategory) => bigint;
+export type StartOf = (userId: string, deviceId: string, category: CoinCategory) => bigint;
+
+/**
+ * Names the coins that a fetch takes from: those of one user's device. Two fetches can only meet over
+ * the same coins if these names are equal.
+ */
+export function stockOf({ userId, deviceId }: UserDevice): string {
+  return `${userId} ${deviceId}`;
+}

@@ -5,7 +5,7 @@ import { HAND_OUT_MARGIN_S } from '../../coin';
 import { bigints, booleans, integers, smallints, uuids } from '../../database/binary-arrays';
 import { CURRENT_INCARNATION, guardOnOneNode } from '../../fence/guard';
 import type { ClaimRow } from './answer';
-import type { ClaimItem, StartOf, Targets } from './claim-item';
+import { type ClaimItem, type StartOf, stockOf, type Targets } from './claim-item';
 
 /**
  * Returns the fast claim of several items, of any users and by any requesters: for a batch what
@@ -13,9 +13,9 @@ import type { ClaimItem, StartOf, Targets } from './claim-item';
  * order, or not at all. An item that is not served has no row, and the caller falls back to
  * claim-one.ts for it.
  *
- * - Items of one user and the same categories share one scan, by category and upload order, and
- *   divide it in their own order: a statement does not skip its own locks, so two scans would pick
- *   the same coins. For the same reason a batch holds, of one user, either items of one category
+ * - Items of one user's device and the same categories share one scan, by category and upload order,
+ *   and divide it in their own order: a statement does not skip its own locks, so two scans would pick
+ *   the same coins. For the same reason a batch holds, of one device, either items of one category
  *   each or items of the same list (`mayShareBatch`). array_agg keeps the order of the scan
  *   (PostgreSQL, "Aggregate Functions": sorted input from a subquery); an ORDER BY of its own would
  *   sort again.
@@ -49,10 +49,10 @@ export function claimManyFast(
   const scans = new Map<string, Scan>();
   const parts = items.map((item) => {
     const categories = isOneUser ? item.categories.slice(0, 1) : item.categories;
-    const name = `${item.userId} ${categories.join()}`;
+    const name = `${stockOf(item)} ${categories.join()}`;
     let scan = scans.get(name);
     if (!scan) {
-      scan = { number: scans.size + 1, userId: item.userId, categories, wanted: 0 };
+      scan = { number: scans.size + 1, userId: item.userId, deviceId: item.deviceId, categories, wanted: 0 };
       scans.set(name, scan);
     }
     scan.wanted += item.count;
@@ -79,8 +79,9 @@ export function claimManyFast(
     booleans(items, ({ allowLowerCategories }) => allowLowerCategories),
     options.incarnation,
     hasFallback
-      ? distinct.map(({ userId, categories }) => `{${categories.map((category) => startOf(userId, category)).join()}}`)
-      : bigints(distinct, ({ userId, categories }) => startOf(userId, categories[0] ?? 0)),
+      ? distinct.map((scan) => `{${scan.categories.map((each) => startOf(scan.userId, scan.deviceId, each)).join()}}`)
+      : bigints(distinct, ({ userId, deviceId, categories }) => startOf(userId, deviceId, categories[0] ?? 0)),
+    uuids(distinct, ({ deviceId }) => deviceId),
   ];
   const texts = isOneUser ? TEXTS.one : hasFallback ? TEXTS.fallback : TEXTS.several;
   const text = texts[items.some(({ isRepeatable }) => isRepeatable) ? 'chosen' : 'random'];
@@ -88,7 +89,7 @@ export function claimManyFast(
 }
 
 /**
- * Returns true if items of one user with these lists of categories may be in one batch: their scans
+ * Returns true if items of one device with these lists of categories may be in one batch: their scans
  * must not meet over the same coins.
  */
 export function mayShareBatch(one: readonly CoinCategory[], other: readonly CoinCategory[]): boolean {
@@ -110,6 +111,7 @@ const OUT_OF_ORDER = 'a repeat shares this batch, which is sent again without it
 interface Scan {
   readonly number: number;
   readonly userId: string;
+  readonly deviceId: string;
   readonly categories: readonly CoinCategory[];
   wanted: number;
 }
@@ -128,7 +130,7 @@ interface Pieces {
    */
   readonly location: string;
   readonly at: string;
-  /** The category of the scan, which each step passes to the next. */
+  /** The category of the scan, by which the deletion finds its rows. Each step passes it to the next. */
   readonly category: (of: string) => string;
 }
 
@@ -145,13 +147,13 @@ const TEXTS = {
   several: textsFor({
     ...SEVERAL,
     scans:
-      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[])) WITH ORDINALITY AS q (user_id, category, wanted, start, scan)',
+      'unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[]), (SELECT $13::uuid[])) WITH ORDINALITY AS q (user_id, category, wanted, start, device_id, scan)',
     coins: (ofCategory) => ofCategory('q'),
   }),
   fallback: textsFor({
     ...SEVERAL,
     scans:
-      'unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[]), (SELECT $12::text[])) WITH ORDINALITY AS q (user_id, categories, wanted, starts, scan)',
+      'unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[]), (SELECT $12::text[]), (SELECT $13::uuid[])) WITH ORDINALITY AS q (user_id, categories, wanted, starts, device_id, scan)',
     coins: (ofCategory) => `
       SELECT s.location, s.key_id
       FROM unnest(q.categories::smallint[], q.starts::bigint[]) WITH ORDINALITY AS c (category, start, rank)
@@ -164,10 +166,10 @@ const TEXTS = {
 `,
     verified: '(SELECT verified FROM guard)',
     location: 's.upload_order',
-    at: 's.coin_category = v.category AND s.upload_order = v.location',
+    at: 's.device_id = v.device_id AND s.coin_category = v.category AND s.upload_order = v.location',
     category: (of: string) => `, ${of}.category`,
     scans:
-      'unnest((SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[])) WITH ORDINALITY AS q (category, wanted, start, scan)',
+      'unnest((SELECT $2::smallint[]), (SELECT $3::int[]), (SELECT $12::bigint[]), (SELECT $13::uuid[])) WITH ORDINALITY AS q (category, wanted, start, device_id, scan)',
     coins: (ofCategory) => ofCategory('q'),
     user: () => '$1::uuid',
   }),
@@ -186,7 +188,7 @@ function textsFor(pieces: Pieces): { readonly chosen: string; readonly random: s
   RETURNING user_id, key_ids
 ),
 served AS MATERIALIZED (
-  SELECT i.item, i.user_id${category('i')}, i.locations, i.key_ids
+  SELECT i.item, i.user_id, i.device_id${category('i')}, i.locations, i.key_ids
   FROM recorded r
   JOIN item i ON i.user_id = r.user_id AND i.key_ids = r.key_ids`,
     served: 'served',
@@ -208,7 +210,7 @@ WHERE (
  * Parameters: $1 users, $2 categories (or lists of them) and $3 coin counts of the scans; for each item $4 its scan,
  * $5 the last position in that scan, $6 requester, $7 request id, $8 category, $9 count and $10
  * fallback as asked; $11 the verified incarnation; $12 the starts of the scans' queues (or lists of
- * them).
+ * them); $13 the devices of the scans.
  */
 function textFor(
   { guard, verified, scans, coins, user, location, at, category }: Pieces,
@@ -217,7 +219,8 @@ function textFor(
   const ofCategory = (from: string) => `
       SELECT ${location} AS location, s.key_id
       FROM coin_stock s
-      WHERE s.user_id = ${user('q')} AND s.coin_category = ${from}.category AND s.upload_order >= ${from}.start
+      WHERE s.user_id = ${user('q')} AND s.device_id = q.device_id AND s.coin_category = ${from}.category
+        AND s.upload_order >= ${from}.start
         AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
         AND ${verified}
       ORDER BY s.upload_order
@@ -225,7 +228,7 @@ function textFor(
       FOR UPDATE SKIP LOCKED`;
   return `
 WITH ${guard}scan AS MATERIALIZED (
-  SELECT q.scan, ${user('q')} AS user_id${category('q')}, p.locations, p.key_ids
+  SELECT q.scan, ${user('q')} AS user_id, q.device_id${category('q')}, p.locations, p.key_ids
   FROM ${scans}
   CROSS JOIN LATERAL (
     SELECT array_agg(s.location) AS locations, array_agg(s.key_id) AS key_ids
@@ -234,7 +237,7 @@ WITH ${guard}scan AS MATERIALIZED (
   ) p
 ),
 item AS MATERIALIZED (
-  SELECT i.item, i.scan, s.user_id${category('s')}, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
+  SELECT i.item, i.scan, s.user_id, s.device_id${category('s')}, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories,
     s.locations[i.upto - i.coin_count + 1 : i.upto] AS locations, s.key_ids[i.upto - i.coin_count + 1 : i.upto] AS key_ids
   FROM unnest(
     (SELECT $4::int[]), (SELECT $5::int[]), (SELECT $6::uuid[]), (SELECT $7::uuid[]),
@@ -245,13 +248,13 @@ item AS MATERIALIZED (
 ),
 recorded AS (
   INSERT INTO coin_fetch
-    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
-  SELECT i.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories, i.key_ids
+    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, device_id, key_ids)
+  SELECT i.user_id, i.requester_id, i.request_id, i.coin_category, i.coin_count, i.allow_lower_categories, i.device_id, i.key_ids
   FROM item i${record}
 ),
 taken AS (
   DELETE FROM coin_stock s
-  USING (SELECT v.user_id${category('v')}, unnest(v.locations) AS location FROM ${served} v LIMIT (SELECT 1000000)) v
+  USING (SELECT v.user_id, v.device_id${category('v')}, unnest(v.locations) AS location FROM ${served} v LIMIT (SELECT 1000000)) v
   WHERE ${at} AND s.user_id = ${user('v')}
 )
 SELECT v.item::int, c.key_id, c.coin_category, c.public_key, c.signature, c.expire_time

@@ -33,7 +33,8 @@ export function claimOneFast(
     item.count,
     item.allowLowerCategories,
     options.incarnation,
-    options.startOf?.(item.userId, item.coinCategory) ?? 0n,
+    options.startOf?.(item.userId, item.deviceId, item.coinCategory) ?? 0n,
+    item.deviceId,
   ];
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
@@ -64,7 +65,7 @@ const ACCESS = {
 `,
     verified: '(SELECT verified FROM guard)',
     location: 's.upload_order',
-    at: 's.coin_category = $4::smallint AND s.upload_order',
+    at: 's.device_id = $9::uuid AND s.coin_category = $4::smallint AND s.upload_order',
   },
 };
 
@@ -76,7 +77,7 @@ function textsFor(targets: Targets): string[] {
 
 /**
  * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
- * $7 the verified incarnation; $8 the start of the queue. There is one text for each count, for the reason given in
+ * $7 the verified incarnation; $8 the start of the queue; $9 the device. There is one text for each count, for the reason given in
  * claim-one.ts.
  */
 function textFor(count: number, targets: Targets): string {
@@ -86,7 +87,7 @@ function textFor(count: number, targets: Targets): string {
 WITH ${guard}picked AS MATERIALIZED (
   SELECT ${location} AS location, s.upload_order, s.key_id
   FROM coin_stock s
-  WHERE s.user_id = $1::uuid AND s.coin_category = $4::smallint
+  WHERE s.user_id = $1::uuid AND s.device_id = $9::uuid AND s.coin_category = $4::smallint
     AND s.upload_order >= $8::bigint AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
     AND ${verified}
   ORDER BY s.upload_order
@@ -95,8 +96,8 @@ WITH ${guard}picked AS MATERIALIZED (
 ),
 recorded AS (
   INSERT INTO coin_fetch
-    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
-  SELECT $1::uuid, $2::uuid, $3::uuid, $4::smallint, $5::smallint, $6::boolean, ${keyIds}
+    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, device_id, key_ids)
+  SELECT $1::uuid, $2::uuid, $3::uuid, $4::smallint, $5::smallint, $6::boolean, $9::uuid, ${keyIds}
   ON CONFLICT DO NOTHING
   RETURNING key_ids
 ),

@@ -47,7 +47,7 @@ export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile()
   const text = TEXTS[options.targets][options.held][item.categories.length === 1 ? 'one' : 'several'][item.count - 1];
   if (text === undefined)
     throw new RangeError(`a fetch asks for 1 to ${LIMITS.coinsPerFetch} coins, not ${item.count}`);
-  const starts = item.categories.map((category) => options.startOf?.(item.userId, category) ?? 0n);
+  const starts = item.categories.map((category) => options.startOf?.(item.userId, item.deviceId, category) ?? 0n);
   const values = [
     item.userId,
     item.requesterId,
@@ -60,6 +60,7 @@ export function claimOne(item: ClaimItem, options: ClaimOneOptions): { compile()
     options.acceptShort,
     options.incarnation,
     item.categories.length === 1 ? starts[0] : starts,
+    item.deviceId,
   ];
   return { compile: () => CompiledQuery.raw(text, values) as CompiledQuery<ClaimRow> };
 }
@@ -79,7 +80,7 @@ const ACCESS = {
   one: {
     guard: guardOnOneNode('$10'),
     location: 's.coin_category',
-    at: 's.coin_category = p.location AND s.upload_order = p.upload_order',
+    at: 's.device_id = $12::uuid AND s.coin_category = p.location AND s.upload_order = p.upload_order',
   },
 };
 
@@ -97,7 +98,7 @@ function textsFor(targets: Targets) {
 /**
  * Parameters: $1 user, $2 requester, $3 request id; $4 category, $5 count and $6 fallback as asked;
  * $7 the category or categories to take from; $8 the least grace in seconds; $9 accept a short answer;
- * $10 the verified incarnation; $11 the start of the queue or queues.
+ * $10 the verified incarnation; $11 the start of the queue or queues; $12 the device.
  */
 function text(count: number, lock: string, categories: 'one' | 'several', targets: Targets): string {
   const { guard, location, at } = ACCESS[targets];
@@ -105,7 +106,7 @@ function text(count: number, lock: string, categories: 'one' | 'several', target
   const queue = (category: string, start: string, rank: string) => `
   SELECT ${location} AS location, ${rank} AS rank, s.upload_order
   FROM coin_stock s
-  WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND s.upload_order >= ${start}
+  WHERE s.user_id = $1::uuid AND s.device_id = $12::uuid AND s.coin_category = ${category} AND s.upload_order >= ${start}
     AND ${handedOut} AND (SELECT verified FROM guard) AND NOT EXISTS (SELECT FROM remembered)
   ORDER BY s.upload_order
   LIMIT ${count}
@@ -120,7 +121,8 @@ function text(count: number, lock: string, categories: 'one' | 'several', target
   LIMIT ${count}`;
   const seen = (category: string, start: string) => `
       SELECT FROM coin_stock s
-      WHERE s.user_id = $1::uuid AND s.coin_category = ${category} AND s.upload_order >= ${start} AND ${handedOut}
+      WHERE s.user_id = $1::uuid AND s.device_id = $12::uuid AND s.coin_category = ${category}
+        AND s.upload_order >= ${start} AND ${handedOut}
       LIMIT ${count}`;
   const visible =
     categories === 'one'
@@ -136,7 +138,8 @@ grace AS MATERIALIZED (
 ),
 remembered AS MATERIALIZED (
   SELECT f.key_ids, f.fetch_time,
-    (f.coin_category, f.coin_count, f.allow_lower_categories) = ($4::smallint, $5::smallint, $6::boolean) AS same
+    f.device_id IS NOT DISTINCT FROM $12::uuid
+      AND (f.coin_category, f.coin_count, f.allow_lower_categories) = ($4::smallint, $5::smallint, $6::boolean) AS same
   FROM coin_fetch f
   WHERE f.user_id = $1::uuid AND f.requester_id = $2::uuid AND f.request_id = $3::uuid
     AND f.fetch_time > now() - make_interval(secs => (SELECT seconds FROM grace)) AND (SELECT verified FROM guard)
@@ -162,8 +165,8 @@ taken AS (
 ),
 recorded AS (
   INSERT INTO coin_fetch
-    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
-  SELECT $1::uuid, $2::uuid, $3::uuid, $4::smallint, $5::smallint, $6::boolean,
+    (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, device_id, key_ids)
+  SELECT $1::uuid, $2::uuid, $3::uuid, $4::smallint, $5::smallint, $6::boolean, $12::uuid,
     array_agg(key_id ORDER BY rank, upload_order)
   FROM taken
   HAVING count(*) > 0

@@ -1,15 +1,16 @@
 import { QueuedCall } from '../../telemetry/tracing';
 import { type ClaimContext, claimAlone, FULL } from './claim-alone';
+import { stockOf } from './claim-item';
 import { finishesWithin, forEachConcurrently } from './concurrency';
 import type { QueuedFetch } from './queued-fetch';
 
-/** The maximum number of users whose fetches one batch claims at the same time after it. */
-const MAX_USERS_AT_ONCE = 8;
+/** The maximum number of devices whose coins one batch claims at the same time after it. */
+const MAX_DEVICES_AT_ONCE = 8;
 
 /**
  * Claims by the full claim what a batch did not serve: repeats, short stock, locked coins. Fetches of
- * one user's coins run one after the other, in their order, and several users beside each other. A
- * fetch that waits for a lock delays the next one of its user by the stall timeout only. Never
+ * one device's coins run one after the other, in their order, and several devices beside each other.
+ * A fetch that waits for a lock delays the next one of its device by the stall timeout only. Never
  * rejects.
  */
 export async function claimUnserved(
@@ -18,9 +19,9 @@ export async function claimUnserved(
   stallTimeoutMs: number,
 ): Promise<void> {
   for (const fetch of fetches) fetch.awaitStatement();
-  const ofUsers = [...Map.groupBy(fetches, ({ item }) => item.userId).values()];
-  await forEachConcurrently(ofUsers, MAX_USERS_AT_ONCE, async (ofUser) => {
-    for (const fetch of ofUser) await finishesWithin(claim(context, fetch), stallTimeoutMs);
+  const ofDevices = [...Map.groupBy(fetches, ({ item }) => stockOf(item)).values()];
+  await forEachConcurrently(ofDevices, MAX_DEVICES_AT_ONCE, async (ofDevice) => {
+    for (const fetch of ofDevice) await finishesWithin(claim(context, fetch), stallTimeoutMs);
   });
 }
 

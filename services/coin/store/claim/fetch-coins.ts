@@ -6,7 +6,7 @@ import { DomainError, mayHaveHappened, OverloadedError, RequestIdReusedError } f
 import type { FetchAnswer } from './answer';
 import { BatchQueue } from './batch-queue';
 import { type ClaimContext, claimAlone } from './claim-alone';
-import type { ClaimItem } from './claim-item';
+import { type ClaimItem, stockOf } from './claim-item';
 import { mayShareBatch } from './claim-many-fast';
 import { forEachConcurrently } from './concurrency';
 import { LockWaits } from './lock-waits';
@@ -17,6 +17,8 @@ export type { FetchAnswer } from './answer';
 /** One fetch as its caller requests it. All ids are UUIDs in lower case. */
 export interface CoinFetch {
   readonly targetUserId: string;
+  /** The device of that user; UNNAMED_DEVICE for the unnamed one. */
+  readonly deviceId: string;
   readonly coinCategory: CoinCategory;
   /** 1 to 20. */
   readonly count: number;
@@ -54,7 +56,7 @@ const MAX_COINS = LIMITS.fetchesPerBatch * LIMITS.coinsPerFetch;
  * bounded.
  */
 const MAX_WAITING = 20_000;
-/** Without batching: the maximum number of users whose coins one call claims at the same time. */
+/** Without batching: the maximum number of devices whose coins one call claims at the same time. */
 const MAX_UNBATCHED = 4;
 
 /**
@@ -118,7 +120,7 @@ export class CoinFetches {
       return fullQueues.has(queue) ? Promise.reject(new OverloadedError()) : queue.add(item, deadline);
     };
     const isBatched = this.#queues.length > 0;
-    const groups = isBatched ? groupsInOrder(items) : [...Map.groupBy(items, ({ userId }) => userId).values()];
+    const groups = isBatched ? groupsInOrder(items) : [...Map.groupBy(items, stockOf).values()];
     await forEachConcurrently(groups, isBatched ? groups.length : MAX_UNBATCHED, (group) =>
       claimInOrder(group, claim, answers),
     );
@@ -175,14 +177,14 @@ function openQueues(context: ClaimContext, { queues, batch, targets, ...times }:
 
 /**
  * Groups the items of one call. Groups run at the same time, the items of a group one after the
- * other. The items of one user are one group if they cannot share a batch: an item that may fall
+ * other. The items of one device are one group if they cannot share a batch: an item that may fall
  * back must have done so before the next one takes coins of that category.
  */
 function groupsInOrder(items: readonly ClaimItem[]): (readonly ClaimItem[])[] {
-  return [...Map.groupBy(items, ({ userId }) => userId).values()].flatMap((ofUser) => {
-    const lists = ofUser.map(({ categories }) => categories).filter(({ length }) => length > 0);
+  return [...Map.groupBy(items, stockOf).values()].flatMap((ofDevice) => {
+    const lists = ofDevice.map(({ categories }) => categories).filter(({ length }) => length > 0);
     const canShare = lists.every((list) => mayShareBatch(lists[0] ?? [], list));
-    return canShare ? ofUser.map((item) => [item]) : [ofUser];
+    return canShare ? ofDevice.map((item) => [item]) : [ofDevice];
   });
 }
 
@@ -194,11 +196,12 @@ function withoutRepeats(requesterId: string, fetches: readonly CoinFetch[]) {
   const items: ClaimItem[] = [];
   const first = new Map<string, ClaimItem>();
   const itemOf = fetches.map((fetch) => {
-    const { targetUserId, requestId, coinCategory, count, allowLowerCategories } = fetch;
+    const { targetUserId, deviceId, requestId, coinCategory, count, allowLowerCategories } = fetch;
     const key = `${targetUserId} ${requestId}`;
     const known = requestId === undefined ? undefined : first.get(key);
     if (known) {
       const isSame =
+        known.deviceId === deviceId &&
         known.coinCategory === coinCategory &&
         known.count === count &&
         known.allowLowerCategories === allowLowerCategories;
@@ -213,10 +216,11 @@ function withoutRepeats(requesterId: string, fetches: readonly CoinFetch[]) {
 }
 
 function toItem(requesterId: string, fetch: CoinFetch): ClaimItem {
-  const { targetUserId, requestId, coinCategory, count, allowLowerCategories, onlyRemembered } = fetch;
+  const { targetUserId, deviceId, requestId, coinCategory, count, allowLowerCategories, onlyRemembered } = fetch;
   return {
     requesterId,
     userId: targetUserId,
+    deviceId,
     requestId: requestId ?? randomUUID(),
     isRepeatable: requestId !== undefined,
     coinCategory,

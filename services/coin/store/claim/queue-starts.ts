@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { CompiledQuery } from 'kysely';
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
-import { HAND_OUT_MARGIN_S } from '../../coin';
+import { HAND_OUT_MARGIN_S, type UserDevice } from '../../coin';
 import { bigints, smallints, uuids } from '../../database/binary-arrays';
 import { run } from '../../database/connection';
 import type { Database } from '../../database/pool';
@@ -18,9 +18,11 @@ const MAX_QUEUES = 5000;
 /** The orders of an upload's coins: its number times this, and their position from 1. */
 const ORDERS_PER_UPLOAD = 128n;
 
-/** The coins of one user and category, in the order in which they are handed out. */
-interface Queue {
-  readonly userId: string;
+/** A coin that was handed out, and the device from whose stock it came. */
+export type StockedCoin = SpentCoin & UserDevice;
+
+/** The coins of one user's device and category, in the order in which they are handed out. */
+interface Queue extends UserDevice {
   readonly category: CoinCategory;
   /** No coin before this upload_order will be in stock again. */
   start: bigint;
@@ -51,17 +53,17 @@ export class QueueStarts {
   }
 
   /** Returns the upload_order from which a claim has to look; 0 for a queue that is not known. */
-  of(incarnation: string, userId: string, category: CoinCategory): bigint {
+  of(incarnation: string, userId: string, deviceId: string, category: CoinCategory): bigint {
     if (incarnation !== this.#incarnation) return 0n;
-    const name = nameOf(userId, category);
+    const name = nameOf(userId, deviceId, category);
     return (this.#recent.get(name) ?? this.#before.get(name))?.start ?? 0n;
   }
 
   /** Counts coins that were handed out. */
-  count(incarnation: string, coins: readonly SpentCoin[]): void {
+  count(incarnation: string, coins: readonly StockedCoin[]): void {
     if (incarnation !== this.#incarnation) this.#forget(incarnation);
-    for (const { userId, coinCategory } of coins) {
-      const queue = this.#queue(userId, coinCategory);
+    for (const { userId, deviceId, coinCategory } of coins) {
+      const queue = this.#queue(userId, deviceId, coinCategory);
       queue.taken += 1;
       if (queue.taken === COINS_BETWEEN_LOOKUPS) this.#due.add(queue);
     }
@@ -70,11 +72,11 @@ export class QueueStarts {
     void this.#lookUp();
   }
 
-  #queue(userId: string, category: CoinCategory): Queue {
-    const name = nameOf(userId, category);
+  #queue(userId: string, deviceId: string, category: CoinCategory): Queue {
+    const name = nameOf(userId, deviceId, category);
     let queue = this.#recent.get(name);
     if (queue) return queue;
-    queue = this.#before.get(name) ?? { userId, category, start: 0n, taken: 0 };
+    queue = this.#before.get(name) ?? { userId, deviceId, category, start: 0n, taken: 0 };
     if (this.#recent.size >= MAX_QUEUES) {
       this.#before = this.#recent;
       this.#recent = new Map();
@@ -170,6 +172,7 @@ function startsOf(queues: readonly Queue[]): { compile(): CompiledQuery<StartRow
     uuids(queues, ({ userId }) => userId),
     smallints(queues, ({ category }) => category),
     bigints(queues, ({ start }) => start),
+    uuids(queues, ({ deviceId }) => deviceId),
   ];
   return { compile: () => CompiledQuery.raw(TEXT, values) as CompiledQuery<StartRow> };
 }
@@ -179,19 +182,19 @@ SELECT ${CURRENT_INCARNATION} AS incarnation,
   pg_snapshot_xmin(pg_current_snapshot())::text AS oldest_running, pg_snapshot_xmax(pg_current_snapshot())::text AS next_id,
   (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM coin_upload_batch)::text AS last_upload,
   q.queue::int, s.upload_order::text
-FROM unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::bigint[]))
-  WITH ORDINALITY AS q (user_id, category, start, queue)
+FROM unnest((SELECT $1::uuid[]), (SELECT $2::smallint[]), (SELECT $3::bigint[]), (SELECT $4::uuid[]))
+  WITH ORDINALITY AS q (user_id, category, start, device_id, queue)
 LEFT JOIN LATERAL (
   SELECT s.upload_order
   FROM coin_stock s
-  WHERE s.user_id = q.user_id AND s.coin_category = q.category AND s.upload_order >= q.start
-    AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
+  WHERE s.user_id = q.user_id AND s.device_id = q.device_id AND s.coin_category = q.category
+    AND s.upload_order >= q.start AND s.expire_time > now() + interval '${HAND_OUT_MARGIN_S} seconds'
   ORDER BY s.upload_order
   LIMIT 1
 ) s ON true`;
 
-function nameOf(userId: string, category: CoinCategory): string {
-  return `${userId} ${category}`;
+function nameOf(userId: string, deviceId: string, category: CoinCategory): string {
+  return `${userId} ${deviceId} ${category}`;
 }
 
 function min(one: bigint, other: bigint): bigint {

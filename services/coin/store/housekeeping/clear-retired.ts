@@ -43,7 +43,7 @@ export async function clearRetired(db: Database): Promise<number> {
 function clearSlice(after: RawBuilder<unknown>) {
   return sql<Slice>`
 WITH slice AS MATERIALIZED (
-  SELECT user_id, key_id, coin_category, upload_order, public_key IS NOT NULL AS has_bytes
+  SELECT user_id, key_id, device_id, coin_category, upload_order, public_key IS NOT NULL AS has_bytes
   FROM coin
   WHERE ${after}
   ORDER BY user_id, key_id
@@ -62,7 +62,8 @@ retired AS MATERIALIZED (
   WHERE s.has_bytes AND c.public_key IS NOT NULL
     AND NOT EXISTS (
       SELECT FROM coin_stock t
-      WHERE t.user_id = s.user_id AND t.coin_category = s.coin_category AND t.upload_order = s.upload_order
+      WHERE t.user_id = s.user_id AND t.device_id = s.device_id AND t.coin_category = s.coin_category
+        AND t.upload_order = s.upload_order
     )
     AND NOT EXISTS (SELECT FROM owed o WHERE o.user_id = s.user_id AND o.key_id = s.key_id)
   ORDER BY c.user_id, c.key_id

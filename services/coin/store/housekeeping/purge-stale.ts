@@ -12,6 +12,7 @@ interface Slice {
   verified: boolean;
   deleted: number;
   user_id: string | null;
+  device_id: string | null;
   coin_category: number | null;
   upload_order: string | null;
 }
@@ -37,8 +38,9 @@ export async function purgeStale(db: Database, guard: Guard, maxAgeDays: number,
     });
     if (!slice?.user_id) return deleted;
     deleted += slice.deleted;
-    after = sql`(user_id, coin_category, upload_order)
-      > (${slice.user_id}::uuid, ${slice.coin_category}::smallint, ${slice.upload_order}::bigint)`;
+    const { user_id, device_id, coin_category, upload_order } = slice;
+    after = sql`(user_id, device_id, coin_category, upload_order)
+      > (${user_id}::uuid, ${device_id}::uuid, ${coin_category}::smallint, ${upload_order}::bigint)`;
   }
 }
 
@@ -48,25 +50,26 @@ WITH guard AS MATERIALIZED (
   SELECT ${isVerified(incarnation)} AS verified
 ),
 slice AS MATERIALIZED (
-  SELECT user_id, coin_category, upload_order, upload_time, expire_time
+  SELECT user_id, device_id, coin_category, upload_order, upload_time, expire_time
   FROM coin_stock
   WHERE (SELECT verified FROM guard) AND ${after}
-  ORDER BY user_id, coin_category, upload_order
+  ORDER BY user_id, device_id, coin_category, upload_order
   LIMIT ${SLICE}
 ),
 stale AS MATERIALIZED (
-  SELECT s.user_id, s.coin_category, s.upload_order
+  SELECT s.user_id, s.device_id, s.coin_category, s.upload_order
   FROM coin_stock s
-  JOIN slice USING (user_id, coin_category, upload_order)
+  JOIN slice USING (user_id, device_id, coin_category, upload_order)
   WHERE slice.upload_time < now() - make_interval(days => ${maxAgeDays})
     OR slice.expire_time <= now() + make_interval(secs => ${HAND_OUT_MARGIN_S})
-  ORDER BY s.user_id, s.coin_category, s.upload_order
+  ORDER BY s.user_id, s.device_id, s.coin_category, s.upload_order
   FOR UPDATE OF s SKIP LOCKED
 ),
 purged AS (
   DELETE FROM coin_stock s
   USING stale t
-  WHERE s.user_id = t.user_id AND s.coin_category = t.coin_category AND s.upload_order = t.upload_order
+  WHERE s.user_id = t.user_id AND s.device_id = t.device_id AND s.coin_category = t.coin_category
+    AND s.upload_order = t.upload_order
   RETURNING s.user_id, s.key_id
 ),
 erased AS (
@@ -75,7 +78,7 @@ erased AS (
 SELECT guard.verified, (SELECT count(*) FROM erased)::int AS deleted, last.*
 FROM guard
 LEFT JOIN (
-  SELECT user_id, coin_category, upload_order FROM slice
-  ORDER BY user_id DESC, coin_category DESC, upload_order DESC LIMIT 1
+  SELECT user_id, device_id, coin_category, upload_order FROM slice
+  ORDER BY user_id DESC, device_id DESC, coin_category DESC, upload_order DESC LIMIT 1
 ) last ON true`;
 }

@@ -8,6 +8,7 @@ import { BRONZE, ids, mint, unnamed } from '../../../../testkit/coins';
 import { logMessages, runCommand } from '../../../../testkit/command';
 import { spawnMain } from '../../../../testkit/service-process';
 import { createDatabase, MIGRATIONS, serviceSettings, type TestDatabase } from '../../../../testkit/test-database';
+import { UNNAMED_DEVICE } from '../../coin';
 import { dumpSchema } from '../../database/dump-schema';
 import { migrateDown, migrateUp, schemaState } from '../../database/migrate';
 import { openDatabase } from '../../database/pool';
@@ -69,6 +70,7 @@ test('down and up again keep the order of the stock, and coins that were handed 
   await store.uploadCoins(unnamed(owner), coins, '');
   const fetch = {
     targetUserId: owner,
+    deviceId: UNNAMED_DEVICE,
     coinCategory: BRONZE,
     count: 2,
     requestId: undefined,

@@ -13,6 +13,7 @@ import { startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
 import { MIGRATIONS } from '../../../../testkit/test-database';
 import type { User } from '../../../../testkit/user';
+import { UNNAMED_DEVICE } from '../../coin';
 import { readConfig } from '../../config';
 import { migrateDown, migrateUp, schemaState } from '../../database/migrate';
 import { FencedError } from '../../errors';
@@ -219,7 +220,7 @@ describe('the guard', () => {
 
   test('a one-time filter stops a claim under another incarnation', async () => {
     await bob.upload(mint(1));
-    const who = { userId: bob.id, requesterId: bob.id, requestId: randomUUID() };
+    const who = { userId: bob.id, deviceId: UNNAMED_DEVICE, requesterId: bob.id, requestId: randomUUID() };
     const item = { ...who, isRepeatable: false, coinCategory: BRONZE, count: 1, allowLowerCategories: false };
     const asked = { ...item, categories: [BRONZE] };
     const fast = { incarnation: 'another', targets: 'several' } as const;

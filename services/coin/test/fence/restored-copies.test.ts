@@ -8,6 +8,7 @@ import { BRONZE, mint, unnamed } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { baseBackup, Cluster } from '../../../../testkit/postgres-cluster';
 import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database';
+import { UNNAMED_DEVICE } from '../../coin';
 import { PausedError } from '../../database/backoff';
 import { migrateUp } from '../../database/migrate';
 import { openDatabase } from '../../database/pool';
@@ -58,6 +59,7 @@ async function connect(url: string, fenceDir: string): Promise<Service> {
   const store = new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });
   const one = {
     targetUserId: OWNER,
+    deviceId: UNNAMED_DEVICE,
     coinCategory: BRONZE,
     count: 1,
     requestId: undefined,

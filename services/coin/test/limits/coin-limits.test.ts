@@ -8,6 +8,7 @@ import { RedisServer } from '../../../../testkit/redis-server';
 import { REPLICAS, startService, type TestService } from '../../../../testkit/service';
 import { spawnService } from '../../../../testkit/service-process';
 import type { User } from '../../../../testkit/user';
+import { UNNAMED_DEVICE } from '../../coin';
 import { type CoinRates, readConfig } from '../../config';
 import { CoinLimits } from '../../limits/coin-limits';
 import type { Limits } from '../../limits/limits';
@@ -215,9 +216,14 @@ describe('with the default limits', () => {
       }));
     const limits = new CoinLimits(new MemoryLimits(), DEFAULT_RATES);
     const items = contacts.flatMap((targetUserId) =>
-      budget.map(([coinCategory, count]) => {
-        return { targetUserId, coinCategory, count, requestId: randomUUID(), allowLowerCategories: false };
-      }),
+      budget.map(([coinCategory, count]) => ({
+        targetUserId,
+        deviceId: UNNAMED_DEVICE,
+        coinCategory,
+        count,
+        requestId: randomUUID(),
+        allowLowerCategories: false,
+      })),
     );
     for (let from = 0; from < items.length; from += 50) {
       limits.calls?.admit(alice.id);

@@ -7,7 +7,7 @@ import pino from 'pino';
 import { BRONZE } from '../../../../testkit/coins';
 import { freePorts } from '../../../../testkit/free-port';
 import { RedisServer } from '../../../../testkit/redis-server';
-import type { StoredCoin } from '../../coin';
+import { type StoredCoin, UNNAMED_DEVICE } from '../../coin';
 import { type Rate, readConfig } from '../../config';
 import { CoinLimits } from '../../limits/coin-limits';
 import { type Charge, type Limits, refillMs } from '../../limits/limits';
@@ -192,9 +192,14 @@ test('a fetch over the limit that has no request_id costs no statement; one with
     ...readConfig({}).limits.rates,
     perRequester: { perHour: 1, burst: 20 },
   });
-  const fetchOf = (requestId?: string) => {
-    return { targetUserId: randomUUID(), coinCategory: BRONZE, count: 20, requestId, allowLowerCategories: false };
-  };
+  const fetchOf = (requestId?: string) => ({
+    targetUserId: randomUUID(),
+    deviceId: UNNAMED_DEVICE,
+    coinCategory: BRONZE,
+    count: 20,
+    requestId,
+    allowLowerCategories: false,
+  });
   const coins = Array.from({ length: 20 }, () => ({ coinCategory: BRONZE }) as StoredCoin);
   const one = jest.fn(async () => ({ coins, isRepeat: false }));
   const many = jest.fn(async (fetches: readonly unknown[]) => fetches.map(() => ({ coins: [], isRepeat: false })));

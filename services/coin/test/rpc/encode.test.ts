@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import type { Coin } from '../../../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../../../gen/aqm/coin/v1/coin_categories';
 import { BatchFetchCoinsResponse, FetchCoinsResponse } from '../../../../gen/aqm/coin/v1/coin_service';
+import { UNNAMED_DEVICE } from '../../coin';
 import { encodeBatchFetchCoinsResponse, encodeFetchCoinsResponse } from '../../rpc/encode';
 
 const bytes = fc.uint8Array({ maxLength: 3000 }).map((array) => Buffer.from(array));
@@ -16,7 +17,7 @@ const coin: fc.Arbitrary<Required<Coin>> = fc.record({
   expireTime: fc.option(fc.date({ min: new Date(0), max: new Date('9999-12-31'), noInvalidDate: true }), {
     nil: undefined,
   }),
-  deviceId: fc.constant(''),
+  deviceId: fc.oneof(fc.constant(''), fc.uuid(), fc.string({ unit: 'binary' })),
 });
 const coins = fc.array(coin, { maxLength: 20 });
 const retryDelay = fc.record({ seconds: fc.bigInt({ min: 0n, max: 10n ** 9n }), nanos: fc.nat(999_999_999) });
@@ -32,6 +33,15 @@ test('a FetchCoins response has the same bytes as from the generated code', () =
     fc.property(fc.record({ coins }), (response) => {
       const expected = FetchCoinsResponse.encode(response).finish();
       expect(encodeFetchCoinsResponse(response).equals(expected)).toBe(true);
+    }),
+  );
+});
+
+test('the device_id of a coin of the unnamed device is empty', () => {
+  fc.assert(
+    fc.property(coin, (one) => {
+      const expected = FetchCoinsResponse.encode({ coins: [{ ...one, deviceId: '' }] }).finish();
+      expect(encodeFetchCoinsResponse({ coins: [{ ...one, deviceId: UNNAMED_DEVICE }] }).equals(expected)).toBe(true);
     }),
   );
 });

@@ -9,7 +9,7 @@ import { DISTRIBUTED, partitionByUser, partitionOf, shapeOf } from '../../../../
 import { ROOT } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
 import { createDatabase, type TestDatabase } from '../../../../testkit/test-database';
-import type { StoredCoin } from '../../coin';
+import { type StoredCoin, UNNAMED_DEVICE } from '../../coin';
 import { Deadline } from '../../deadline';
 import { UserDeletedError } from '../../errors';
 import { countMissing } from '../../fence/count-missing';
@@ -72,6 +72,7 @@ const coins = (count: number, category = BRONZE): StoredCoin[] =>
 const upload = (user: string, some: readonly StoredCoin[]) => service.store.uploadCoins(unnamed(user), some, '');
 const fetchOf = (targetUserId: string | undefined, fields: Partial<CoinFetch> = {}): CoinFetch => ({
   targetUserId: targetUserId ?? '',
+  deviceId: UNNAMED_DEVICE,
   coinCategory: BRONZE,
   count: 1,
   requestId: undefined,

@@ -3,6 +3,7 @@ import { sql } from 'kysely';
 import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../../testkit/coins';
 import { startService, type TestService } from '../../../../../testkit/service';
 import type { User } from '../../../../../testkit/user';
+import { UNNAMED_DEVICE } from '../../../coin';
 import { Deadline } from '../../../deadline';
 import { CancelledError, OverloadedError } from '../../../errors';
 import { MAX_DETACHED } from '../../../store/claim/batch-queue';
@@ -29,6 +30,7 @@ async function ownerOf(count: number, category = BRONZE): Promise<{ owner: User;
 function fetchFrom(owner: User, fields: Partial<CoinFetch> = {}): CoinFetch {
   return {
     targetUserId: owner.id,
+    deviceId: UNNAMED_DEVICE,
     coinCategory: BRONZE,
     count: 1,
     requestId: undefined,

@@ -3,7 +3,7 @@ import { type CompiledQuery, sql } from 'kysely';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../../testkit/coins';
 import { startService, type TestService } from '../../../../../testkit/service';
 import type { User } from '../../../../../testkit/user';
-import { acceptableCategories } from '../../../coin';
+import { acceptableCategories, UNNAMED_DEVICE } from '../../../coin';
 import { readIncarnation } from '../../../fence/database-state';
 import type { ClaimRow } from '../../../store/claim/answer';
 import type { ClaimItem } from '../../../store/claim/claim-item';
@@ -47,7 +47,8 @@ async function tryOut(query?: { compile(): CompiledQuery<ClaimRow> }) {
   const undone = db.transaction().execute(async (transaction) => {
     const rows = query ? (await transaction.executeQuery(query.compile())).rows.map(withoutConstants) : [];
     const left = await sql`SELECT key_id FROM coin_stock ORDER BY key_id`.execute(transaction);
-    const kept = await sql`SELECT request_id, coin_category, coin_count, allow_lower_categories, key_ids FROM coin_fetch
+    const kept =
+      await sql`SELECT request_id, device_id, coin_category, coin_count, allow_lower_categories, key_ids FROM coin_fetch
       ORDER BY request_id`.execute(transaction);
     seen = { rows, left: left.rows, kept: kept.rows };
     throw new Undo();
@@ -66,6 +67,7 @@ function itemOf(fields: Partial<ClaimItem> & Pick<ClaimItem, 'coinCategory'>): C
   const item = {
     requesterId,
     userId: owner.id,
+    deviceId: UNNAMED_DEVICE,
     requestId: randomUUID(),
     isRepeatable: true,
     count: 1,

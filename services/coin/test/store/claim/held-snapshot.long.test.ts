@@ -3,6 +3,7 @@ import { sql } from 'kysely';
 import { BRONZE, ids, mint, unnamed } from '../../../../../testkit/coins';
 import { eventually } from '../../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../../testkit/service';
+import { UNNAMED_DEVICE } from '../../../coin';
 
 const COINS = 4000;
 /** Coins for the measurements, which take 20 each. */
@@ -18,6 +19,7 @@ afterAll(() => service.stop());
 async function fetch(count: number): Promise<string[]> {
   const fetch = {
     targetUserId: owner,
+    deviceId: UNNAMED_DEVICE,
     coinCategory: BRONZE,
     count,
     requestId: randomUUID(),

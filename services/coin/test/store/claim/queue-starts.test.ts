@@ -3,6 +3,7 @@ import { sql } from 'kysely';
 import { BRONZE, ids, mint, unnamed } from '../../../../../testkit/coins';
 import { eventually } from '../../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../../testkit/service';
+import { UNNAMED_DEVICE } from '../../../coin';
 import { statementsOf } from '../statements';
 
 let service: TestService;
@@ -23,7 +24,14 @@ async function upload(count: number): Promise<string[]> {
 }
 
 async function fetch(count: number): Promise<string[]> {
-  const fetch = { targetUserId: owner, coinCategory: BRONZE, count, requestId: undefined, allowLowerCategories: false };
+  const fetch = {
+    targetUserId: owner,
+    deviceId: UNNAMED_DEVICE,
+    coinCategory: BRONZE,
+    count,
+    requestId: undefined,
+    allowLowerCategories: false,
+  };
   const answer = await service.store.fetchOne(randomUUID(), fetch);
   if ('error' in answer) throw answer.error;
   return ids(answer.coins);
