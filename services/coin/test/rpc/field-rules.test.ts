@@ -15,8 +15,9 @@ import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { createValidator } from '@bufbuild/protovalidate';
 import { type FieldRules, field as fieldRules, Ignore } from '@bufbuild/protovalidate/gen/buf/validate/validate_pb.js';
 import { Client, credentials } from '@grpc/grpc-js';
+import type { ItemError } from '../../../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../../../gen/aqm/coin/v1/coin_categories';
-import { BatchFetchCoinsResponse } from '../../../../gen/aqm/coin/v1/coin_service';
+import { BatchFetchCoinsResponse, FetchDeviceCoinsResponse } from '../../../../gen/aqm/coin/v1/coin_service';
 import { bearer, CallError, callBytes } from '../../../../testkit/call';
 import { ROOT } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
@@ -26,17 +27,23 @@ const VALID: Readonly<Record<string, JsonObject>> = {
   UploadCoins: { coins: [coin(3)], databaseEpoch: '' },
   FetchCoins: fetch(),
   BatchFetchCoins: { requests: [fetch()] },
+  FetchDeviceCoins: { requests: [{ ...fetch(), deviceIds: [randomUUID()] }] },
   GetInventoryCount: {},
   ReconcileCoins: { coinCategory: 3, keyIds: [randomUUID()] },
+  ListDevices: {},
+  RemoveDevice: { deviceId: randomUUID() },
   PurgeStale: {},
   HardDeleteFetched: {},
   DeleteUser: { userId: randomUUID() },
 };
 
+const NIL = '00000000-0000-0000-0000-000000000000';
+
 /** Fields whose every value is allowed, or that a rule of their message covers. */
 const WITHOUT_RULE = [
   'Coin.public_key',
   'Coin.signature',
+  'DeviceCoinsRequest.allow_lower_categories',
   'FetchCoinsRequest.allow_lower_categories',
   'ReconcileCoinsRequest.complete',
 ];
@@ -107,12 +114,19 @@ test('a field without a rule is one whose every value is allowed', () => {
   expect([...found].sort()).toEqual(WITHOUT_RULE);
 });
 
+/** The answers whose items fail alone. */
+const ITEMS: Readonly<Record<string, { decode(bytes: Uint8Array): { results: { error?: ItemError | undefined }[] } }>> =
+  {
+    BatchFetchCoins: BatchFetchCoinsResponse,
+    FetchDeviceCoins: FetchDeviceCoinsResponse,
+  };
+
 /** Returns true unless the service refuses the request because of a field. */
 async function accepts(path: string, request: Uint8Array): Promise<boolean> {
   try {
     const answer = await callBytes(client, path, request, bearer(token));
-    if (!path.endsWith('/BatchFetchCoins')) return true;
-    return BatchFetchCoinsResponse.decode(answer).results.every(({ error }) => error?.reason !== 'INVALID_FIELD');
+    const { results } = ITEMS[path.split('/').at(-1) ?? '']?.decode(answer) ?? { results: [] };
+    return results.every(({ error }) => error?.reason !== 'INVALID_FIELD');
   } catch (error) {
     if (error instanceof CallError && error.reason === 'INVALID_FIELD') return false;
     // A random epoch is allowed, and is not the present one.
@@ -158,9 +172,18 @@ function valuesOf(each: DescField, type: FieldRules['type'], ignore: Ignore, val
       const min = Number(type.value.minItems ?? 0n);
       const max = Number(type.value.maxItems);
       const [element] = valid as JsonObject[];
-      const list = (size: number) => Array.from({ length: size }, () => element ?? {});
-      const items =
-        type.value.items?.type.case === 'string' ? [...inside([randomUUID()]), ...outside(['1'], [''])] : [];
+      const rules = type.value.items;
+      const text = rules?.type.case === 'string' ? rules.type.value : undefined;
+      const list = (size: number) => Array.from({ length: size }, () => (text ? randomUUID() : (element ?? {})));
+      const id = randomUUID();
+      const items = text
+        ? [
+            ...inside([randomUUID()]),
+            ...outside(['1'], ...text.notIn.map((value) => [value])),
+            { value: [''], isValid: rules?.ignore === Ignore.IF_ZERO_VALUE },
+            { value: [id, id], isValid: !type.value.unique },
+          ]
+        : [];
       return [
         ...inside(list(min), list(max)),
         ...outside(list(max + 1), ...(min > 0 ? [list(min - 1)] : [])),
@@ -171,8 +194,11 @@ function valuesOf(each: DescField, type: FieldRules['type'], ignore: Ignore, val
       expect(type.value.wellKnown.case).toBe('uuid');
       const id = randomUUID();
       const isOptional = ignore === Ignore.IF_ZERO_VALUE;
+      // In an upload a coin's device is that of the request, which is not tried here.
+      const others = each.parent.name === 'Coin' && each.name === 'device_id' ? [] : [id, id.toUpperCase()];
       return [
-        ...inside(id, id.toUpperCase(), '00000000-0000-0000-0000-000000000000'),
+        ...inside(...others, ...(type.value.notIn.includes(NIL) ? [] : [NIL])),
+        ...outside(...type.value.notIn),
         ...outside(id.replaceAll('-', ''), `${id}0`, id.slice(1), `{${id}}`, 'g'.repeat(36)),
         { value: '', isValid: isOptional },
       ];
