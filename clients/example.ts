@@ -13,10 +13,16 @@ const LONGEST_RUN_MS = 600_000;
 /** The JSON that every example prints if the service keeps its contract. */
 export const EXPECTED = {
   uploaded: 6,
-  fetched: ['COIN_CATEGORY_GOLD', 'COIN_CATEGORY_GOLD', 'COIN_CATEGORY_SILVER'],
+  fetched: {
+    phone: ['COIN_CATEGORY_GOLD', 'COIN_CATEGORY_SILVER'],
+    laptop: ['COIN_CATEGORY_GOLD', 'COIN_CATEGORY_BRONZE'],
+  },
   fetched_as_uploaded: true,
   repeat_is_the_same: true,
-  left: { gold: 0, silver: 0, bronze: 3 },
+  failed_item: { code: 3, reason: 'INVALID_FIELD' },
+  left: { gold: 0, silver: 0, bronze: 1 },
+  retired: 1,
+  devices_left: 1,
   refused: { code: 3, reason: 'INVALID_FIELD', fields: ['target_user_id', 'coin_category', 'count'] },
 };
 
@@ -65,6 +71,26 @@ export async function runExample(
     REQUESTER_TOKEN: requester.token,
   };
   return JSON.parse(await run(language, root, language.run, { ...env, ...who }, LONGEST_RUN_MS));
+}
+
+/** What a program reports that sends a message to every device: each entry names a user and one of the user's devices. */
+export interface SendReport {
+  readonly sent: readonly (readonly [userId: string, deviceId: string, keyId: string])[];
+  readonly unreached: readonly (readonly [userId: string, deviceId: string, why: string])[];
+}
+
+/**
+ * Runs a language's program that sends a message to every device of these users.
+ * @throws with what it wrote to stderr if it fails or does not end
+ */
+export async function runSendToDevices(
+  language: Language,
+  { address, requester }: Pick<Callers, 'address' | 'requester'>,
+  userIds: readonly string[],
+): Promise<SendReport> {
+  if (!language.sendToDevices) throw new RangeError(`There is no such program in ${language.name}.`);
+  const env = { COIN_SERVICE_ADDRESS: address, REQUESTER_TOKEN: requester.token };
+  return JSON.parse(await run(language, ROOT, [...language.sendToDevices, ...userIds], env, LONGEST_RUN_MS));
 }
 
 async function run(

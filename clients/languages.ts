@@ -20,6 +20,8 @@ export interface Language {
   /** The commands of clients/README.md, run in its folder one after the other. */
   readonly build: readonly Command[];
   readonly run: Command;
+  /** Runs the program that sends a message to every device of the users who are named after it. */
+  readonly sendToDevices?: Command;
   /** Additional environment of the build and of the run, given the path of its folder. */
   readonly env?: (folder: string) => NodeJS.ProcessEnv;
 }
@@ -39,6 +41,7 @@ export const LANGUAGES: readonly Language[] = [
     build: [['./generate', 'gen']],
     // Debian's gRPC belongs to Debian's Python; another python3 may be first on PATH.
     run: ['/usr/bin/python3', 'example.py'],
+    sendToDevices: ['/usr/bin/python3', 'send_to_devices.py'],
     env: (folder) => ({ PYTHONPATH: join(folder, 'gen') }),
   },
   {
@@ -49,8 +52,10 @@ export const LANGUAGES: readonly Language[] = [
     build: [
       ['buf', 'generate'],
       ['go', 'build', '-o', 'build/example', '.'],
+      ['go', 'build', '-o', 'build/send-to-devices', './send-to-devices'],
     ],
     run: ['build/example'],
+    sendToDevices: ['build/send-to-devices'],
   },
   {
     name: 'Java',

@@ -1,4 +1,4 @@
-// Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+// Uploads coins for two devices of one user, and fetches them as another user, one fetch for all devices. In this folder:
 //
 //   make
 //   export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
@@ -85,6 +85,23 @@ void Mint(CoinCategory category, int count, Coins* coins) {
   }
 }
 
+// Returns the coins whose private halves are in the vault of this device.
+Coins CoinsOf(const std::string& device, const DeviceCoinsResult& result) {
+  Coins found;
+  for (const auto& of_device : result.devices()) {
+    for (const Coin& coin : of_device.coins()) {
+      if (coin.device_id() == device) *found.Add() = coin;
+    }
+  }
+  return found;
+}
+
+std::vector<std::string> Names(const Coins& coins) {
+  std::vector<std::string> names;
+  for (const Coin& coin : coins) names.push_back(CoinCategory_Name(coin.coin_category()));
+  return names;
+}
+
 bool SameKeys(const Coin& a, const Coin& b) {
   return a.key_id() == b.key_id() && a.public_key() == b.public_key() && a.signature() == b.signature();
 }
@@ -112,27 +129,54 @@ int main() {
       grpc::CreateCustomChannel(std::getenv("COIN_SERVICE_ADDRESS"), grpc::InsecureChannelCredentials(), arguments);
   Stub stub(channel);
 
-  UploadCoinsRequest upload;
-  Mint(COIN_CATEGORY_GOLD, 2, upload.mutable_coins());
-  Mint(COIN_CATEGORY_SILVER, 1, upload.mutable_coins());
-  Mint(COIN_CATEGORY_BRONZE, 3, upload.mutable_coins());
-  UploadCoinsResponse uploaded;
-  Check(Call(stub, &Stub::UploadCoins, owner, upload, &uploaded));
+  // Each installation of the messenger is a device. It chooses its id once and keeps it.
+  UploadCoinsRequest phone, laptop;
+  phone.set_device_id(Uuid());
+  Mint(COIN_CATEGORY_GOLD, 1, phone.mutable_coins());
+  Mint(COIN_CATEGORY_SILVER, 1, phone.mutable_coins());
+  Mint(COIN_CATEGORY_BRONZE, 1, phone.mutable_coins());
+  laptop.set_device_id(Uuid());
+  Mint(COIN_CATEGORY_GOLD, 1, laptop.mutable_coins());
+  Mint(COIN_CATEGORY_BRONZE, 2, laptop.mutable_coins());
+  int stored = 0;
+  for (const auto* upload : {&phone, &laptop}) {
+    UploadCoinsResponse uploaded;
+    Check(Call(stub, &Stub::UploadCoins, owner, *upload, &uploaded));
+    // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
+    stored += std::count_if(uploaded.results().begin(), uploaded.results().end(), [](const auto& result) {
+      return result.outcome() == CoinUploadResult::OUTCOME_INSERTED ||
+             result.outcome() == CoinUploadResult::OUTCOME_ALREADY_PRESENT;
+    });
+  }
 
-  // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
-  FetchCoinsRequest fetch;
-  fetch.set_target_user_id(std::getenv("OWNER_ID"));
-  fetch.set_coin_category(COIN_CATEGORY_GOLD);
-  fetch.set_count(3);
-  fetch.set_request_id(Uuid());
-  fetch.set_allow_lower_categories(true);
-  FetchCoinsResponse fetched, repeated;
-  Check(Call(stub, &Stub::FetchCoins, requester, fetch, &fetched));
-  Check(Call(stub, &Stub::FetchCoins, requester, fetch, &repeated));
+  // Two coins of each device of the user. The request_id makes an item repeatable: after a lost reply, the same item
+  // returns the same coins. A malformed item fails alone.
+  FetchDeviceCoinsRequest fetch;
+  DeviceCoinsRequest* item = fetch.add_requests();
+  item->set_target_user_id(std::getenv("OWNER_ID"));
+  item->set_coin_category(COIN_CATEGORY_GOLD);
+  item->set_count(2);
+  item->set_request_id(Uuid());
+  item->set_allow_lower_categories(true);
+  fetch.add_requests()->set_target_user_id("not-a-uuid");
+  FetchDeviceCoinsResponse fetched, repeated;
+  Check(Call(stub, &Stub::FetchDeviceCoins, requester, fetch, &fetched));
+  Check(Call(stub, &Stub::FetchDeviceCoins, requester, fetch, &repeated));
+  const ItemError& failed = fetched.results(1).error();
 
+  GetInventoryCountRequest count;
+  count.set_device_id(phone.device_id());
   GetInventoryCountResponse counted;
-  Check(Call(stub, &Stub::GetInventoryCount, owner, GetInventoryCountRequest(), &counted));
+  Check(Call(stub, &Stub::GetInventoryCount, owner, count, &counted));
   const InventoryCount& left = counted.available();
+
+  // The laptop is lost: its last coin is retired, and from now on no coin of it is handed out.
+  RemoveDeviceRequest remove;
+  remove.set_device_id(laptop.device_id());
+  RemoveDeviceResponse removed;
+  Check(Call(stub, &Stub::RemoveDevice, owner, remove, &removed));
+  ListDevicesResponse listed;
+  Check(Call(stub, &Stub::ListDevices, owner, ListDevicesRequest(), &listed));
 
   FetchCoinsRequest wrong;
   wrong.set_target_user_id("not-a-uuid");
@@ -140,20 +184,19 @@ int main() {
   const grpc::Status refused = Call(stub, &Stub::FetchCoins, requester, wrong, &nothing);
   const Details details(refused);
 
-  // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
-  const auto stored = std::count_if(uploaded.results().begin(), uploaded.results().end(), [](const auto& result) {
-    return result.outcome() == CoinUploadResult::OUTCOME_INSERTED ||
-           result.outcome() == CoinUploadResult::OUTCOME_ALREADY_PRESENT;
-  });
-  std::vector<std::string> categories;
-  for (const Coin& coin : fetched.coins()) categories.push_back(CoinCategory_Name(coin.coin_category()));
-  const auto& sent = upload.coins();
-  const auto& got = fetched.coins();
-  const auto& again = repeated.coins();
-  std::cout << std::boolalpha << "{\"uploaded\":" << stored << ",\"fetched\":" << Json(categories)
-            << ",\"fetched_as_uploaded\":" << std::equal(got.begin(), got.end(), sent.begin(), sent.begin() + 3, SameKeys)
-            << ",\"repeat_is_the_same\":" << std::equal(got.begin(), got.end(), again.begin(), again.end(), SameKeys)
-            << ",\"left\":{\"gold\":" << left.gold() << ",\"silver\":" << left.silver()
-            << ",\"bronze\":" << left.bronze() << "},\"refused\":{\"code\":" << refused.error_code()
-            << ",\"reason\":\"" << details.reason << "\",\"fields\":" << Json(details.fields) << "}}" << std::endl;
+  const Coins of_phone = CoinsOf(phone.device_id(), fetched.results(0));
+  const Coins of_laptop = CoinsOf(laptop.device_id(), fetched.results(0));
+  const auto is_start_of = [](const Coins& got, const Coins& sent) {
+    return std::equal(got.begin(), got.end(), sent.begin(), sent.begin() + 2, SameKeys);
+  };
+  const bool is_the_same = repeated.results(0).SerializeAsString() == fetched.results(0).SerializeAsString();
+  std::cout << std::boolalpha << "{\"uploaded\":" << stored << ",\"fetched\":{\"phone\":" << Json(Names(of_phone))
+            << ",\"laptop\":" << Json(Names(of_laptop)) << "},\"fetched_as_uploaded\":"
+            << (is_start_of(of_phone, phone.coins()) && is_start_of(of_laptop, laptop.coins()))
+            << ",\"repeat_is_the_same\":" << is_the_same << ",\"failed_item\":{\"code\":" << failed.code()
+            << ",\"reason\":\"" << failed.reason() << "\"},\"left\":{\"gold\":" << left.gold()
+            << ",\"silver\":" << left.silver() << ",\"bronze\":" << left.bronze()
+            << "},\"retired\":" << removed.retired_count() << ",\"devices_left\":" << listed.devices_size()
+            << ",\"refused\":{\"code\":" << refused.error_code() << ",\"reason\":\"" << details.reason
+            << "\",\"fields\":" << Json(details.fields) << "}}" << std::endl;
 }

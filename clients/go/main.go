@@ -1,4 +1,4 @@
-// Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+// Uploads coins for two devices of one user, and fetches them as another user, one fetch for all devices. In this folder:
 //
 //	buf generate
 //	export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
@@ -92,6 +92,27 @@ func mint(category coinv1.CoinCategory, count int) []*coinv1.Coin {
 	return coins
 }
 
+// coinsOf returns the coins whose private halves are in the vault of this device.
+func coinsOf(device string, result *coinv1.DeviceCoinsResult) []*coinv1.Coin {
+	coins := []*coinv1.Coin{}
+	for _, found := range result.Devices {
+		for _, coin := range found.Coins {
+			if coin.DeviceId == device {
+				coins = append(coins, coin)
+			}
+		}
+	}
+	return coins
+}
+
+func categories(coins []*coinv1.Coin) []string {
+	names := []string{}
+	for _, coin := range coins {
+		names = append(names, coin.CoinCategory.String())
+	}
+	return names
+}
+
 func sameKeys(a, b *coinv1.Coin) bool {
 	return a.KeyId == b.KeyId && string(a.PublicKey) == string(b.PublicKey) && string(a.Signature) == string(b.Signature)
 }
@@ -102,39 +123,55 @@ func main() {
 	defer connection.Close()
 	service := coinv1.NewCoinServiceClient(connection)
 
-	coins := slices.Concat(mint(gold, 2), mint(silver, 1), mint(bronze, 3))
-	uploaded := must(service.UploadCoins(owner, &coinv1.UploadCoinsRequest{Coins: coins}))
-
-	// The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
-	fetch := &coinv1.FetchCoinsRequest{
-		TargetUserId: os.Getenv("OWNER_ID"), CoinCategory: gold, Count: 3,
-		RequestId: uuid.NewString(), AllowLowerCategories: true,
+	// Each installation of the messenger is a device. It chooses its id once and keeps it.
+	phone, laptop := uuid.NewString(), uuid.NewString()
+	ofPhone := slices.Concat(mint(gold, 1), mint(silver, 1), mint(bronze, 1))
+	ofLaptop := slices.Concat(mint(gold, 1), mint(bronze, 2))
+	upload := func(device string, coins []*coinv1.Coin) []*coinv1.CoinUploadResult {
+		return must(service.UploadCoins(owner, &coinv1.UploadCoinsRequest{Coins: coins, DeviceId: device})).Results
 	}
-	fetched := must(service.FetchCoins(requester, fetch))
-	repeated := must(service.FetchCoins(requester, fetch))
+	uploaded := slices.Concat(upload(phone, ofPhone), upload(laptop, ofLaptop))
 
-	left := must(service.GetInventoryCount(owner, &coinv1.GetInventoryCountRequest{})).Available
+	// Two coins of each device of the user. The request_id makes an item repeatable: after a lost reply, the same item
+	// returns the same coins. A malformed item fails alone.
+	fetch := &coinv1.FetchDeviceCoinsRequest{Requests: []*coinv1.DeviceCoinsRequest{
+		{
+			TargetUserId: os.Getenv("OWNER_ID"), CoinCategory: gold, Count: 2,
+			RequestId: uuid.NewString(), AllowLowerCategories: true,
+		},
+		{TargetUserId: "not-a-uuid"},
+	}}
+	results := must(service.FetchDeviceCoins(requester, fetch)).Results
+	fetched, failed := results[0], results[1].Error
+	repeated := must(service.FetchDeviceCoins(requester, fetch)).Results[0]
+
+	left := must(service.GetInventoryCount(owner, &coinv1.GetInventoryCountRequest{DeviceId: phone})).Available
+
+	// The laptop is lost: its last coin is retired, and from now on no coin of it is handed out.
+	removed := must(service.RemoveDevice(owner, &coinv1.RemoveDeviceRequest{DeviceId: laptop}))
+	listed := must(service.ListDevices(owner, &coinv1.ListDevicesRequest{})).Devices
 
 	_, refused := service.FetchCoins(requester, &coinv1.FetchCoinsRequest{TargetUserId: "not-a-uuid"})
 
 	// ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
 	stored := 0
-	for _, result := range uploaded.Results {
+	for _, result := range uploaded {
 		if result.Outcome == inserted || result.Outcome == alreadyPresent {
 			stored++
 		}
 	}
-	categories := []string{}
-	for _, coin := range fetched.Coins {
-		categories = append(categories, coin.CoinCategory.String())
-	}
+	fetchedOfPhone, fetchedOfLaptop := coinsOf(phone, fetched), coinsOf(laptop, fetched)
 	fmt.Printf("%s\n", must(json.Marshal(map[string]any{
-		"uploaded":            stored,
-		"fetched":             categories,
-		"fetched_as_uploaded": slices.EqualFunc(fetched.Coins, coins[:3], sameKeys),
-		"repeat_is_the_same":  slices.EqualFunc(repeated.Coins, fetched.Coins, sameKeys),
-		"left":                map[string]int32{"gold": left.Gold, "silver": left.Silver, "bronze": left.Bronze},
-		"refused":             detailsOf(refused),
+		"uploaded": stored,
+		"fetched":  map[string][]string{"phone": categories(fetchedOfPhone), "laptop": categories(fetchedOfLaptop)},
+		"fetched_as_uploaded": slices.EqualFunc(fetchedOfPhone, ofPhone[:2], sameKeys) &&
+			slices.EqualFunc(fetchedOfLaptop, ofLaptop[:2], sameKeys),
+		"repeat_is_the_same": proto.Equal(repeated, fetched),
+		"failed_item":        map[string]any{"code": failed.GetCode(), "reason": failed.GetReason()},
+		"left":               map[string]int32{"gold": left.Gold, "silver": left.Silver, "bronze": left.Bronze},
+		"retired":            removed.RetiredCount,
+		"devices_left":       len(listed),
+		"refused":            detailsOf(refused),
 	})))
 }
 

@@ -1,4 +1,4 @@
-"""Uploads coins as one user, fetches them as another, and counts what is left.
+"""Uploads coins for two devices of one user, and fetches them as another user, one fetch for all devices.
 
     clients/python/generate /tmp/aqm-stubs
     export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
@@ -45,7 +45,7 @@ class Details:
                 self.fields = [violation.field for violation in bad.field_violations]
 
 
-def mint(category, count):
+def mint(category, count=1):
     """Creates coins of a category. The sizes come from the options in coin.proto."""
     value = coin_pb2.CoinCategory.DESCRIPTOR.values_by_number[category]
     spec = value.GetOptions().Extensions[coin_pb2.coin_category_spec]
@@ -69,28 +69,46 @@ def key_bytes(coins):
     return [(coin.key_id, coin.public_key, coin.signature) for coin in coins]
 
 
+def coins_of(device_id, result):
+    """Returns the coins whose private halves are in the vault of this device."""
+    return [coin for device in result.devices for coin in device.coins if coin.device_id == device_id]
+
+
 def main():
     owner, owner_id = as_user(os.environ["OWNER_TOKEN"]), os.environ["OWNER_ID"]
     requester = as_user(os.environ["REQUESTER_TOKEN"])
-    coins = mint(GOLD, 2) + mint(SILVER, 1) + mint(BRONZE, 3)
+    # Each installation of the messenger is a device. It chooses its id once and keeps it.
+    phone, laptop = str(uuid.uuid4()), str(uuid.uuid4())
+    minted = {phone: mint(GOLD) + mint(SILVER) + mint(BRONZE), laptop: mint(GOLD) + mint(BRONZE, 2)}
 
     with grpc.insecure_channel(os.environ["COIN_SERVICE_ADDRESS"], options=OPTIONS) as channel:
         service = coin_service_pb2_grpc.CoinServiceStub(channel)
 
-        uploaded = service.UploadCoins(coin_service_pb2.UploadCoinsRequest(coins=coins), **owner)
+        uploaded = []
+        for device, coins in minted.items():
+            upload = coin_service_pb2.UploadCoinsRequest(coins=coins, device_id=device)
+            uploaded += service.UploadCoins(upload, **owner).results
 
-        # The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
-        fetch = coin_service_pb2.FetchCoinsRequest(
+        # Two coins of each device of the user. The request_id makes an item repeatable: after a lost reply, the same item
+        # returns the same coins. A malformed item fails alone.
+        item = coin_service_pb2.DeviceCoinsRequest(
             target_user_id=owner_id,
             coin_category=GOLD,
-            count=3,
+            count=2,
             request_id=str(uuid.uuid4()),
             allow_lower_categories=True,
         )
-        fetched = service.FetchCoins(fetch, **requester)
-        repeated = service.FetchCoins(fetch, **requester)
+        malformed = coin_service_pb2.DeviceCoinsRequest(target_user_id="not-a-uuid")
+        fetch = coin_service_pb2.FetchDeviceCoinsRequest(requests=[item, malformed])
+        fetched, failed = service.FetchDeviceCoins(fetch, **requester).results
+        repeated, _ = service.FetchDeviceCoins(fetch, **requester).results
 
-        left = service.GetInventoryCount(coin_service_pb2.GetInventoryCountRequest(), **owner).available
+        count = coin_service_pb2.GetInventoryCountRequest(device_id=phone)
+        left = service.GetInventoryCount(count, **owner).available
+
+        # The laptop is lost: its last coin is retired, and from now on no coin of it is handed out.
+        removed = service.RemoveDevice(coin_service_pb2.RemoveDeviceRequest(device_id=laptop), **owner)
+        listed = service.ListDevices(coin_service_pb2.ListDevicesRequest(), **owner).devices
 
         try:
             service.FetchCoins(coin_service_pb2.FetchCoinsRequest(target_user_id="not-a-uuid"), **requester)
@@ -99,14 +117,23 @@ def main():
             details = Details(error)
             refused = {"code": error.code().value[0], "reason": details.reason, "fields": details.fields}
 
+    def names(device):
+        return [coin_pb2.CoinCategory.Name(coin.coin_category) for coin in coins_of(device, fetched)]
+
+    def as_uploaded(device):
+        return key_bytes(coins_of(device, fetched)) == key_bytes(minted[device][:2])
+
     print(
         json.dumps(
             {
-                "uploaded": sum(result.outcome in STORED for result in uploaded.results),
-                "fetched": [coin_pb2.CoinCategory.Name(coin.coin_category) for coin in fetched.coins],
-                "fetched_as_uploaded": key_bytes(fetched.coins) == key_bytes(coins[:3]),
-                "repeat_is_the_same": key_bytes(repeated.coins) == key_bytes(fetched.coins),
+                "uploaded": sum(result.outcome in STORED for result in uploaded),
+                "fetched": {"phone": names(phone), "laptop": names(laptop)},
+                "fetched_as_uploaded": as_uploaded(phone) and as_uploaded(laptop),
+                "repeat_is_the_same": repeated == fetched,
+                "failed_item": {"code": failed.error.code, "reason": failed.error.reason},
                 "left": {"gold": left.gold, "silver": left.silver, "bronze": left.bronze},
+                "retired": removed.retired_count,
+                "devices_left": len(listed),
                 "refused": refused,
             }
         )

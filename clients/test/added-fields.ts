@@ -10,7 +10,10 @@ const COIN: Shape = { 5: {} };
 const ANSWERS: Readonly<Record<string, Shape>> = {
   UploadCoins: { 1: {}, 3: {} },
   FetchCoins: { 1: COIN },
+  FetchDeviceCoins: { 1: { 1: { 2: COIN }, 2: { 4: {} } } },
   GetInventoryCount: { 1: {}, 3: {} },
+  ListDevices: { 1: { 2: {}, 3: {} } },
+  RemoveDevice: {},
 };
 /** The shape of a google.rpc.Status with its details. */
 const STATUS: Shape = { 3: {} };

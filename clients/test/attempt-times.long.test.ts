@@ -26,10 +26,10 @@ afterAll(async () => {
 /** Runs an example whose first fetch is refused so often. Returns the pauses between its attempts, in milliseconds. */
 async function pausesOf(language: Language, what: string, refusals: readonly Refusal[]) {
   const [owner, requester] = await Promise.all([service.user(), service.user()]);
-  const proxy = await FaultyProxy.open(service.address, { calls: { FetchCoins: refusals } });
+  const proxy = await FaultyProxy.open(service.address, { calls: { FetchDeviceCoins: refusals } });
   try {
     const printed = await runExample(language, { address: proxy.address, owner, requester }).catch(() => undefined);
-    const times = proxy.of('FetchCoins').map(({ atMs }) => atMs);
+    const times = proxy.of('FetchDeviceCoins').map(({ atMs }) => atMs);
     const attempts = times.slice(0, refusals.length + 1);
     const pauses = attempts.slice(1).map((atMs, index) => atMs - (attempts[index] ?? 0));
     const seconds = pauses.map((ms) => (ms / 1000).toFixed(2)).join(', ') || 'no repeat';

@@ -1,5 +1,5 @@
 /**
- * Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+ * Uploads coins for two devices of one user, and fetches them as another user, one fetch for all devices. In this folder:
  *
  *     npm ci && npm run build
  *     export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
@@ -23,7 +23,11 @@ import {
   CoinSchema,
   coin_category_spec,
 } from './gen/aqm/coin/v1/coin_pb.js';
-import { CoinService, CoinUploadResult_Outcome as Outcome } from './gen/aqm/coin/v1/coin_service_pb.js';
+import {
+  CoinService,
+  type DeviceCoinsResult,
+  CoinUploadResult_Outcome as Outcome,
+} from './gen/aqm/coin/v1/coin_service_pb.js';
 import { BadRequestSchema, ErrorInfoSchema } from './gen/google/rpc/error_details_pb.js';
 
 /** The part of the contract's service config about the coin service. */
@@ -76,7 +80,7 @@ function as(token: string): CallOptions {
 }
 
 /** Creates coins of a category. The sizes come from the options in coin.proto. */
-function mint(coinCategory: CoinCategory, count: number): Coin[] {
+function mint(coinCategory: CoinCategory, count = 1): Coin[] {
   const spec = getOption(CoinCategorySchema.value[coinCategory], coin_category_spec);
   return Array.from({ length: count }, () =>
     create(CoinSchema, {
@@ -88,6 +92,12 @@ function mint(coinCategory: CoinCategory, count: number): Coin[] {
   );
 }
 
+/** Returns the coins whose private halves are in the vault of this device. */
+function coinsOf(device: string, result: DeviceCoinsResult | undefined): Coin[] {
+  return result?.devices.flatMap(({ coins }) => coins).filter(({ deviceId }) => deviceId === device) ?? [];
+}
+
+const names = (coins: Coin[]) => coins.map(({ coinCategory }) => CoinCategorySchema.value[coinCategory].name);
 const keyBytes = (coins: Coin[]) =>
   coins.map(({ keyId, publicKey, signature }) => [keyId, Buffer.from(publicKey), Buffer.from(signature)]);
 
@@ -100,35 +110,52 @@ const transport = createGrpcTransport({
 const service = createClient(CoinService, transport);
 const [owner, requester] = [as(OWNER_TOKEN), as(REQUESTER_TOKEN)];
 
-const coins = [...mint(CoinCategory.GOLD, 2), ...mint(CoinCategory.SILVER, 1), ...mint(CoinCategory.BRONZE, 3)];
-const uploaded = await service.uploadCoins({ coins }, owner);
+// Each installation of the messenger is a device. It chooses its id once and keeps it.
+const [phone, laptop] = [randomUUID(), randomUUID()];
+const ofPhone = [...mint(CoinCategory.GOLD), ...mint(CoinCategory.SILVER), ...mint(CoinCategory.BRONZE)];
+const ofLaptop = [...mint(CoinCategory.GOLD), ...mint(CoinCategory.BRONZE, 2)];
+const uploaded = [
+  ...(await service.uploadCoins({ coins: ofPhone, deviceId: phone }, owner)).results,
+  ...(await service.uploadCoins({ coins: ofLaptop, deviceId: laptop }, owner)).results,
+];
 
-// The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
-const request = {
+// Two coins of each device of the user. The request_id makes an item repeatable: after a lost reply, the same item returns
+// the same coins. A malformed item fails alone.
+const item = {
   targetUserId: OWNER_ID,
   coinCategory: CoinCategory.GOLD,
-  count: 3,
+  count: 2,
   requestId: randomUUID(),
   allowLowerCategories: true,
 };
-const fetched = await service.fetchCoins(request, requester);
-const repeated = await service.fetchCoins(request, requester);
+const request = { requests: [item, { targetUserId: 'not-a-uuid' }] };
+const [fetched, failed] = (await service.fetchDeviceCoins(request, requester)).results;
+const [repeated] = (await service.fetchDeviceCoins(request, requester)).results;
 
-const { available } = await service.getInventoryCount({}, owner);
+const { available } = await service.getInventoryCount({ deviceId: phone }, owner);
+
+// The laptop is lost: its last coin is retired, and from now on no coin of it is handed out.
+const { retiredCount } = await service.removeDevice({ deviceId: laptop }, owner);
+const { devices } = await service.listDevices({}, owner);
 
 const refused = await service.fetchCoins({ targetUserId: 'not-a-uuid' }, requester).then(
   () => null,
   (error: ConnectError) => ({ code: error.code, reason: detailsOf(error).reason, fields: detailsOf(error).fields }),
 );
 
+const [fetchedOfPhone, fetchedOfLaptop] = [coinsOf(phone, fetched), coinsOf(laptop, fetched)];
+const expected = [...ofPhone.slice(0, 2), ...ofLaptop.slice(0, 2)];
 process.stdout.write(
   JSON.stringify({
     // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
-    uploaded: uploaded.results.filter(({ outcome }) => STORED.includes(outcome)).length,
-    fetched: fetched.coins.map(({ coinCategory }) => CoinCategorySchema.value[coinCategory].name),
-    fetched_as_uploaded: isDeepStrictEqual(keyBytes(fetched.coins), keyBytes(coins.slice(0, 3))),
-    repeat_is_the_same: isDeepStrictEqual(keyBytes(repeated.coins), keyBytes(fetched.coins)),
+    uploaded: uploaded.filter(({ outcome }) => STORED.includes(outcome)).length,
+    fetched: { phone: names(fetchedOfPhone), laptop: names(fetchedOfLaptop) },
+    fetched_as_uploaded: isDeepStrictEqual(keyBytes([...fetchedOfPhone, ...fetchedOfLaptop]), keyBytes(expected)),
+    repeat_is_the_same: isDeepStrictEqual(repeated, fetched),
+    failed_item: { code: failed?.error?.code, reason: failed?.error?.reason },
     left: { gold: available?.gold, silver: available?.silver, bronze: available?.bronze },
+    retired: retiredCount,
+    devices_left: devices.length,
     refused,
   }),
 );

@@ -1,4 +1,4 @@
-//! Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+//! Uploads coins for two devices of one user, and fetches them as another user, one fetch for all devices. In this folder:
 //!
 //!     export COIN_SERVICE_ADDRESS=127.0.0.1:50051 OWNER_ID=<uuid>
 //!     export OWNER_TOKEN=<JWT of that user> REQUESTER_TOKEN=<JWT of another user>
@@ -14,7 +14,8 @@ use std::{
 };
 
 use aqm::coin::v1::{
-    Coin, CoinCategory, FetchCoinsRequest, GetInventoryCountRequest, UploadCoinsRequest,
+    Coin, CoinCategory, DeviceCoinsRequest, DeviceCoinsResult, FetchCoinsRequest, FetchDeviceCoinsRequest,
+    GetInventoryCountRequest, ListDevicesRequest, RemoveDeviceRequest, UploadCoinsRequest,
     coin_service_client::CoinServiceClient, coin_upload_result::Outcome,
 };
 use rand::Rng;
@@ -117,6 +118,16 @@ fn mint(category: CoinCategory, count: usize) -> Vec<Coin> {
     std::iter::repeat_with(coin).take(count).collect()
 }
 
+/// Returns the coins whose private halves are in the vault of this device.
+fn coins_of(device: &str, result: &DeviceCoinsResult) -> Vec<Coin> {
+    let coins = result.devices.iter().flat_map(|found| &found.coins);
+    coins.filter(|coin| coin.device_id == device).cloned().collect()
+}
+
+fn names(coins: &[Coin]) -> Vec<&str> {
+    coins.iter().map(|coin| coin.coin_category().as_str_name()).collect()
+}
+
 fn key_bytes(coins: &[Coin]) -> Vec<(&str, &[u8], &[u8])> {
     coins.iter().map(|coin| (coin.key_id.as_str(), &coin.public_key[..], &coin.signature[..])).collect()
 }
@@ -128,27 +139,46 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Clones share the connection.
     let client = CoinServiceClient::new(channel);
     let upload = async |request| client.clone().upload_coins(request).await;
+    let fetch_of_devices = async |request| client.clone().fetch_device_coins(request).await;
     let fetch = async |request| client.clone().fetch_coins(request).await;
     let count = async |request| client.clone().get_inventory_count(request).await;
+    let remove = async |request| client.clone().remove_device(request).await;
+    let list = async |request| client.clone().list_devices(request).await;
 
-    let tiers = [(CoinCategory::Gold, 2), (CoinCategory::Silver, 1), (CoinCategory::Bronze, 3)];
-    let coins: Vec<Coin> = tiers.into_iter().flat_map(|(category, count)| mint(category, count)).collect();
-    let message = UploadCoinsRequest { coins: coins.clone(), ..Default::default() };
-    let uploaded = call(upload, &owner, message).await?;
+    // Each installation of the messenger is a device. It chooses its id once and keeps it.
+    let (phone, laptop) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    let of_phone = [mint(CoinCategory::Gold, 1), mint(CoinCategory::Silver, 1), mint(CoinCategory::Bronze, 1)].concat();
+    let of_laptop = [mint(CoinCategory::Gold, 1), mint(CoinCategory::Bronze, 2)].concat();
+    let mut uploaded = Vec::new();
+    for (device, coins) in [(&phone, &of_phone), (&laptop, &of_laptop)] {
+        let message =
+            UploadCoinsRequest { coins: coins.clone(), device_id: device.clone(), ..Default::default() };
+        uploaded.extend(call(upload, &owner, message).await?.results);
+    }
 
-    // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
-    let message = FetchCoinsRequest {
+    // Two coins of each device of the user. The request_id makes an item repeatable: after a lost reply, the same item
+    // returns the same coins. A malformed item fails alone.
+    let item = DeviceCoinsRequest {
         target_user_id: env::var("OWNER_ID")?,
         coin_category: CoinCategory::Gold.into(),
-        count: 3,
+        count: 2,
         request_id: Uuid::new_v4().to_string(),
         allow_lower_categories: true,
         ..Default::default()
     };
-    let fetched = call(fetch, &requester, message.clone()).await?;
-    let repeated = call(fetch, &requester, message).await?;
+    let malformed = DeviceCoinsRequest { target_user_id: "not-a-uuid".into(), ..Default::default() };
+    let message = FetchDeviceCoinsRequest { requests: vec![item, malformed], ..Default::default() };
+    let fetched = call(fetch_of_devices, &requester, message.clone()).await?.results;
+    let repeated = call(fetch_of_devices, &requester, message).await?.results;
+    let failed = fetched[1].error.clone().unwrap_or_default();
 
-    let left = call(count, &owner, GetInventoryCountRequest::default()).await?.available.unwrap_or_default();
+    let message = GetInventoryCountRequest { device_id: phone.clone(), ..Default::default() };
+    let left = call(count, &owner, message).await?.available.unwrap_or_default();
+
+    // The laptop is lost: its last coin is retired, and from now on no coin of it is handed out.
+    let message = RemoveDeviceRequest { device_id: laptop.clone(), ..Default::default() };
+    let removed = call(remove, &owner, message).await?;
+    let listed = call(list, &owner, ListDevicesRequest::default()).await?.devices;
 
     let message = FetchCoinsRequest { target_user_id: "not-a-uuid".into(), ..Default::default() };
     let refused = call(fetch, &requester, message).await.err().map(|status| {
@@ -157,17 +187,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
         json!({ "code": status.code() as i32, "reason": reason(&status), "fields": fields })
     });
 
+    let (fetched_of_phone, fetched_of_laptop) = (coins_of(&phone, &fetched[0]), coins_of(&laptop, &fetched[0]));
     let result = json!({
         // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
         "uploaded": uploaded
-            .results
             .iter()
             .filter(|result| matches!(result.outcome(), Outcome::Inserted | Outcome::AlreadyPresent))
             .count(),
-        "fetched": fetched.coins.iter().map(|coin| coin.coin_category().as_str_name()).collect::<Vec<_>>(),
-        "fetched_as_uploaded": key_bytes(&fetched.coins) == key_bytes(&coins[..3]),
-        "repeat_is_the_same": key_bytes(&repeated.coins) == key_bytes(&fetched.coins),
+        "fetched": { "phone": names(&fetched_of_phone), "laptop": names(&fetched_of_laptop) },
+        "fetched_as_uploaded": key_bytes(&fetched_of_phone) == key_bytes(&of_phone[..2])
+            && key_bytes(&fetched_of_laptop) == key_bytes(&of_laptop[..2]),
+        "repeat_is_the_same": repeated[0] == fetched[0],
+        "failed_item": { "code": failed.code, "reason": failed.reason },
         "left": { "gold": left.gold, "silver": left.silver, "bronze": left.bronze },
+        "retired": removed.retired_count,
+        "devices_left": listed.len(),
         "refused": refused,
     });
     println!("{result}");

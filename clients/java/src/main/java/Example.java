@@ -16,7 +16,7 @@ import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /**
- * Uploads coins as one user, fetches them as another, and counts what is left. In this folder:
+ * Uploads coins for two devices of one user, and fetches them as another user, one fetch for all devices. In this folder:
  *
  * <pre>
  * mvn compile
@@ -86,6 +86,12 @@ public final class Example {
     return ByteString.copyFrom(bytes);
   }
 
+  /** Returns the coins whose private halves are in the vault of this device. */
+  private static List<Coin> coinsOf(String device, DeviceCoinsResult result) {
+    var coins = result.getDevicesList().stream().flatMap(found -> found.getCoinsList().stream());
+    return coins.filter(coin -> coin.getDeviceId().equals(device)).toList();
+  }
+
   private static List<List<Object>> keyBytes(List<Coin> coins) {
     return coins.stream().map(coin -> List.<Object>of(coin.getKeyId(), coin.getPublicKey(), coin.getSignature())).toList();
   }
@@ -99,25 +105,42 @@ public final class Example {
     var owner = as(System.getenv("OWNER_TOKEN"), channel);
     var requester = as(System.getenv("REQUESTER_TOKEN"), channel);
 
-    var tiers = Stream.of(mint(CoinCategory.COIN_CATEGORY_GOLD, 2), mint(CoinCategory.COIN_CATEGORY_SILVER, 1),
-        mint(CoinCategory.COIN_CATEGORY_BRONZE, 3));
-    var coins = tiers.flatMap(tier -> tier).toList();
-    var upload = UploadCoinsRequest.newBuilder().addAllCoins(coins).build();
-    var uploaded = owner.uploadCoins(upload);
+    // Each installation of the messenger is a device. It chooses its id once and keeps it.
+    var phone = UUID.randomUUID().toString();
+    var laptop = UUID.randomUUID().toString();
+    var tiersOfPhone = Stream.of(mint(CoinCategory.COIN_CATEGORY_GOLD, 1), mint(CoinCategory.COIN_CATEGORY_SILVER, 1),
+        mint(CoinCategory.COIN_CATEGORY_BRONZE, 1));
+    var ofPhone = tiersOfPhone.flatMap(tier -> tier).toList();
+    var tiersOfLaptop = Stream.of(mint(CoinCategory.COIN_CATEGORY_GOLD, 1), mint(CoinCategory.COIN_CATEGORY_BRONZE, 2));
+    var ofLaptop = tiersOfLaptop.flatMap(tier -> tier).toList();
+    var uploaded = new ArrayList<CoinUploadResult>();
+    for (var device : Map.of(phone, ofPhone, laptop, ofLaptop).entrySet()) {
+      var upload = UploadCoinsRequest.newBuilder().setDeviceId(device.getKey()).addAllCoins(device.getValue()).build();
+      uploaded.addAll(owner.uploadCoins(upload).getResultsList());
+    }
 
-    // The request_id makes the fetch repeatable: after a lost reply, the same call returns the same coins.
-    var fetch = FetchCoinsRequest.newBuilder()
+    // Two coins of each device of the user. The request_id makes an item repeatable: after a lost reply, the same item
+    // returns the same coins. A malformed item fails alone.
+    var item = DeviceCoinsRequest.newBuilder()
         .setTargetUserId(System.getenv("OWNER_ID"))
         .setCoinCategory(CoinCategory.COIN_CATEGORY_GOLD)
-        .setCount(3)
+        .setCount(2)
         .setRequestId(UUID.randomUUID().toString())
         .setAllowLowerCategories(true)
         .build();
-    var fetched = requester.fetchCoins(fetch).getCoinsList();
-    var repeated = requester.fetchCoins(fetch).getCoinsList();
+    var malformed = DeviceCoinsRequest.newBuilder().setTargetUserId("not-a-uuid").build();
+    var fetch = FetchDeviceCoinsRequest.newBuilder().addRequests(item).addRequests(malformed).build();
+    var results = requester.fetchDeviceCoins(fetch).getResultsList();
+    var fetched = results.get(0);
+    var failed = results.get(1).getError();
+    var repeated = requester.fetchDeviceCoins(fetch).getResults(0);
 
-    var count = GetInventoryCountRequest.getDefaultInstance();
+    var count = GetInventoryCountRequest.newBuilder().setDeviceId(phone).build();
     var left = owner.getInventoryCount(count).getAvailable();
+
+    // The laptop is lost: its last coin is retired, and from now on no coin of it is handed out.
+    var removed = owner.removeDevice(RemoveDeviceRequest.newBuilder().setDeviceId(laptop).build());
+    var listed = owner.listDevices(ListDevicesRequest.getDefaultInstance()).getDevicesList();
 
     var refused = "null";
     try {
@@ -130,12 +153,18 @@ public final class Example {
     channel.shutdownNow();
 
     // ALREADY_PRESENT is a success as well: a repeated upload returns it if the first reply was lost.
-    var stored = uploaded.getResultsList().stream().filter(result -> STORED.contains(result.getOutcome())).count();
+    var stored = uploaded.stream().filter(result -> STORED.contains(result.getOutcome())).count();
+    var fetchedOfPhone = coinsOf(phone, fetched);
+    var fetchedOfLaptop = coinsOf(laptop, fetched);
+    var isAsUploaded = keyBytes(fetchedOfPhone).equals(keyBytes(ofPhone.subList(0, 2)))
+        && keyBytes(fetchedOfLaptop).equals(keyBytes(ofLaptop.subList(0, 2)));
     System.out.printf(
-        "{\"uploaded\":%d,\"fetched\":%s,\"fetched_as_uploaded\":%b,\"repeat_is_the_same\":%b,"
-            + "\"left\":{\"gold\":%d,\"silver\":%d,\"bronze\":%d},\"refused\":%s}%n",
-        stored, json(fetched.stream().map(Coin::getCoinCategory)),
-        keyBytes(fetched).equals(keyBytes(coins.subList(0, 3))), keyBytes(repeated).equals(keyBytes(fetched)),
-        left.getGold(), left.getSilver(), left.getBronze(), refused);
+        "{\"uploaded\":%d,\"fetched\":{\"phone\":%s,\"laptop\":%s},\"fetched_as_uploaded\":%b,"
+            + "\"repeat_is_the_same\":%b,\"failed_item\":{\"code\":%d,\"reason\":\"%s\"},"
+            + "\"left\":{\"gold\":%d,\"silver\":%d,\"bronze\":%d},\"retired\":%d,\"devices_left\":%d,\"refused\":%s}%n",
+        stored, json(fetchedOfPhone.stream().map(Coin::getCoinCategory)),
+        json(fetchedOfLaptop.stream().map(Coin::getCoinCategory)), isAsUploaded,
+        repeated.equals(fetched), failed.getCode(), failed.getReason(),
+        left.getGold(), left.getSilver(), left.getBronze(), removed.getRetiredCount(), listed.size(), refused);
   }
 }
