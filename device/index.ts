@@ -10,7 +10,14 @@ export { type BudgetTable, type ContactPriority, DEFAULT_BUDGETS } from './contr
 export type { CoinCategoryName } from './contract/coin-category';
 export { type CoinToSign, coinBytesToSign } from './contract/coin-signature';
 export type { DeviceStorage, MaintenanceReport } from './contract/device-storage';
-export type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from './contract/inventory';
+export type {
+  CoinName,
+  ContactSummary,
+  DeviceSelection,
+  DeviceSummary,
+  InventoryCoin,
+  SmartInventory,
+} from './contract/inventory';
 export type { MintedCoin } from './contract/outbox';
 export type { OwnerBinding, StorageOwner } from './contract/owner';
 export type { ContactAddress, DiscardedCoin } from './contract/pending-requests';

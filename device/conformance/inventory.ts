@@ -177,11 +177,12 @@ export function inventorySuite(name: string, harness: Harness): void {
         const storedAt = clock.now();
         await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
         await inventory.storeKey(inventoryCoin(2, clock.in(DAY), { coinCategory: 'BRONZE' }));
-        const carol = { contactId: 'carol', priority: 'MATE', counts: zero, lastUsedAt: null };
+        const carol = { contactId: 'carol', priority: 'MATE', counts: zero, devices: [], lastUsedAt: null };
         const bob = {
           contactId: 'bob',
           priority: 'BESTIE',
           counts: { ...zero, GOLD: 1, BRONZE: 1 },
+          devices: [{ counts: { ...zero, GOLD: 1, BRONZE: 1 } }],
           lastUsedAt: storedAt,
         };
         expect(await inventory.getSummary()).toStrictEqual([bob, carol]);
@@ -189,10 +190,15 @@ export function inventorySuite(name: string, harness: Harness): void {
         clock.advance(HOUR);
         await inventory.selectCoin('bob', 'GOLD');
         expect(await inventory.getSummary('bob')).toStrictEqual([
-          { ...bob, counts: { ...zero, BRONZE: 1 }, lastUsedAt: clock.now() },
+          {
+            ...bob,
+            counts: { ...zero, BRONZE: 1 },
+            devices: [{ counts: { ...zero, BRONZE: 1 } }],
+            lastUsedAt: clock.now(),
+          },
         ]);
         expect(await inventory.getSummary('dave')).toStrictEqual([
-          { contactId: 'dave', priority: 'STRANGER', counts: zero, lastUsedAt: null },
+          { contactId: 'dave', priority: 'STRANGER', counts: zero, devices: [], lastUsedAt: null },
         ]);
         expect(await inventory.listContacts()).toStrictEqual(['bob', 'carol']);
       }));

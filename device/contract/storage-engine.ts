@@ -1,7 +1,7 @@
 import type { ContactPriority } from './budget';
 import type { CoinCategoryName } from './coin-category';
 import type { BackendName, DeviceClock, DeviceStorage } from './device-storage';
-import type { CoinName, ContactSummary, InventoryCoin } from './inventory';
+import type { CoinName, ContactSummary, DeviceSelection, InventoryCoin } from './inventory';
 import type { Outbox, RefusedCoin } from './outbox';
 import type { StorageOwner } from './owner';
 import type { PendingRequest, PendingRequests, SettledRequest } from './pending-requests';
@@ -35,11 +35,17 @@ export interface VaultEngine extends Pick<SecureVault, 'fetchKey' | 'burnKey' | 
   purgeExpired(maxAgeDays: number): Promise<number>;
 }
 
-/** The engine's part of SmartInventory, with the same promises. */
+/** The engine's part of SmartInventory, with the same promises. An empty device id is the unnamed device. */
 export interface InventoryEngine {
   storeKey(coin: CheckedInventoryCoin): Promise<boolean>;
-  /** Takes out the next coin of the first of these categories that has a usable one. */
-  selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null>;
+  /** Takes out the next coin of the first of these categories in which the device has a usable one. */
+  selectCoin(
+    contactId: string,
+    deviceId: string,
+    categories: readonly CoinCategoryName[],
+  ): Promise<InventoryCoin | null>;
+  /** Does the same for every known device, in one atomic step. */
+  selectCoins(contactId: string, categories: readonly CoinCategoryName[]): Promise<DeviceSelection[]>;
   getPriority(contactId: string): Promise<ContactPriority>;
   setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }>;
   getSummary(contactId?: string): Promise<ContactSummary[]>;
@@ -55,11 +61,14 @@ export interface OutboxEngine extends Omit<Outbox, 'add'> {
   add(coins: readonly CheckedMintedCoin[]): Promise<RefusedCoin[]>;
 }
 
-/** The engine's part of PendingRequests, with the same promises. */
+/**
+ * The engine's part of PendingRequests, with the same promises. Lists of device ids are sorted, in lower case, without
+ * duplicates.
+ */
 export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopUp' | 'discard' | 'settleOnDemand'> {
   settleTopUp(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<SettledRequest>;
   discard(contactId: string, coins: readonly CheckedInventoryCoin[]): Promise<void>;
-  settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean>;
+  settleOnDemand(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<boolean[]>;
 }
 
 /** The engine's part of OwnerBinding. Ids are in lower case. */

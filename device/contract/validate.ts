@@ -5,7 +5,7 @@ import { COIN_CATEGORY_NAMES, type CoinCategoryName, isCoinCategoryName, specOf 
 import type { InventoryCoin } from './inventory';
 import type { MintedCoin } from './outbox';
 import type { StorageOwner } from './owner';
-import type { ContactAddress, OnDemandWish } from './pending-requests';
+import { type ContactAddress, MAX_CONTACT_DEVICES, type OnDemandWish } from './pending-requests';
 import { CLOCK_SKEW_MS, type NewVaultKey, VAULT_LIFETIME_DAYS } from './vault';
 
 /*
@@ -16,6 +16,7 @@ import { CLOCK_SKEW_MS, type NewVaultKey, VAULT_LIFETIME_DAYS } from './vault';
 export const DAY_MS = 24 * 60 * 60_000;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const NIL_UUID = '00000000-0000-0000-0000-000000000000';
 const MAX_CONTACT_ID_CHARACTERS = 128;
 const MAX_BLOB_BYTES = 64 * 1024;
 const IV_BYTES = 12;
@@ -32,6 +33,35 @@ export function checkUuid(field: string, value: unknown): string {
   if (!isKeyId(value))
     throw new InvalidArgumentError(field, 'must be a UUID, such as 0d2b9a4e-5c1f-4e7a-9b3d-6f8e2a1c4d5b');
   return value.toLowerCase();
+}
+
+/** The unnamed device, as engines and storages name it. */
+export const UNNAMED = '';
+
+/** Returns a contact's device id in lower case, or UNNAMED for an absent or empty one. */
+export function checkDeviceId(field: string, value: unknown): string {
+  if (value === undefined || value === UNNAMED) return UNNAMED;
+  if (!isKeyId(value) || value === NIL_UUID) {
+    throw new InvalidArgumentError(
+      field,
+      'must be a UUID other than the nil UUID, such as 0d2b9a4e-5c1f-4e7a-9b3d-6f8e2a1c4d5b; absent or empty for the unnamed device',
+    );
+  }
+  return value.toLowerCase();
+}
+
+/** Returns the device ids in lower case, sorted, each once. */
+export function checkDeviceIds(field: string, values: readonly string[]): string[] {
+  if (!Array.isArray(values) || values.length > MAX_CONTACT_DEVICES) {
+    throw new InvalidArgumentError(field, `must be an array of at most ${MAX_CONTACT_DEVICES} device ids`);
+  }
+  // A missing element is no device, although an absent device id names the unnamed one.
+  return [...new Set(values.map((value) => checkDeviceId(field, value ?? null)))].sort();
+}
+
+/** Returns the device id as a property of a value that callers get: absent for the unnamed device. */
+export function ofDevice(deviceId: string): { readonly deviceId?: string } {
+  return deviceId === UNNAMED ? {} : { deviceId };
 }
 
 export function checkCategory(field: string, value: unknown): CoinCategoryName {
@@ -156,6 +186,8 @@ function checkPublicHalf(coin: { coinCategory: CoinCategoryName; publicKey: Uint
 /** A checked InventoryCoin. Its bytes are the library's own. */
 export interface CheckedInventoryCoin {
   readonly contactId: string;
+  /** UUID in lower case; empty for the unnamed device. */
+  readonly deviceId: string;
   /** UUID in lower case. */
   readonly keyId: string;
   readonly coinCategory: CoinCategoryName;
@@ -169,6 +201,7 @@ function checkContactCoin(coin: InventoryCoin, checkExpiry: (value: Date) => num
   checkObject('coin', coin);
   return {
     contactId: checkContactId(coin.contactId),
+    deviceId: checkDeviceId('deviceId', coin.deviceId),
     keyId: checkUuid('keyId', coin.keyId),
     coinCategory: checkCategory('coinCategory', coin.coinCategory),
     ...checkPublicHalf(coin),
@@ -217,6 +250,7 @@ export function checkWish(wish: OnDemandWish): OnDemandWish {
   const [address] = checkContacts([wish]) as [ContactAddress];
   return {
     ...address,
+    ...(wish.deviceIds === undefined ? {} : { deviceIds: checkDeviceIds('deviceIds', wish.deviceIds) }),
     coinCategory: checkCategory('coinCategory', wish.coinCategory),
     allowLowerCategories: wish.allowLowerCategories === true,
   };

@@ -19,15 +19,19 @@ import {
   checkContactId,
   checkContacts,
   checkDays,
+  checkDeviceId,
+  checkDeviceIds,
   checkFetchedCoin,
   checkInventoryCoin,
   checkMintedCoin,
+  checkObject,
   checkOwner,
   checkPriority,
   checkPurgeAge,
   checkUuid,
   checkVaultKey,
   checkWish,
+  UNNAMED,
 } from './validate';
 import { type SecureVault, VAULT_LIFETIME_DAYS } from './vault';
 
@@ -152,9 +156,17 @@ function checkCategories(coinCategory: CoinCategoryName | undefined): readonly C
 function validatedInventory(inventory: InventoryEngine, clock: Clock): SmartInventory {
   return {
     storeKey: (coin) => attempt(() => inventory.storeKey(checkInventoryCoin(coin, clock.now()))),
-    selectCoin: (contactId, desired) =>
+    selectCoin: (contactId, desired, options) =>
       attempt(() =>
-        inventory.selectCoin(checkContactId(contactId), withLowerCategories(checkCategory('desired', desired))),
+        inventory.selectCoin(
+          checkContactId(contactId),
+          options === undefined ? UNNAMED : checkDeviceId('deviceId', checkObject('options', options).deviceId),
+          withLowerCategories(checkCategory('desired', desired)),
+        ),
+      ),
+    selectCoins: (contactId, desired) =>
+      attempt(() =>
+        inventory.selectCoins(checkContactId(contactId), withLowerCategories(checkCategory('desired', desired))),
       ),
     getPriority: (contactId) => attempt(() => inventory.getPriority(checkContactId(contactId))),
     setPriority: (contactId, priority) =>
@@ -199,6 +211,8 @@ function validatedOutbox(outbox: OutboxEngine, clock: Clock): Outbox {
 /** A PendingRequest that is passed back is one that the engine returned, and is not checked. */
 function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
   return {
+    learnDevices: (contactId, deviceIds) =>
+      attempt(() => requests.learnDevices(checkContactId(contactId), checkDeviceIds('deviceIds', deviceIds))),
     resumeTopUps: async (contacts) =>
       (await inSteps(checkContacts(contacts), (some) => requests.resumeTopUps(some))).flat(),
     reserveRoom: async (contacts) =>
@@ -210,8 +224,7 @@ function validatedRequests(requests: PendingRequestsEngine): PendingRequests {
     settleTopUp: (request, coins) => attempt(() => requests.settleTopUp(request, coins.map(checkFetchedCoin))),
     discard: (contactId, coins) => attempt(() => requests.discard(contactId, coins.map(checkFetchedCoin))),
     openOnDemand: (wish, options) => attempt(() => requests.openOnDemand(checkWish(wish), options)),
-    settleOnDemand: (request, coin) =>
-      attempt(() => requests.settleOnDemand(request, coin === null ? null : checkFetchedCoin(coin))),
+    settleOnDemand: (request, coins) => attempt(() => requests.settleOnDemand(request, coins.map(checkFetchedCoin))),
     recordAttempts: (pending) => requests.recordAttempts(pending),
     release: (request) => requests.release(request),
     abandon: (request) => requests.abandon(request),

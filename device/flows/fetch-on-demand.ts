@@ -63,7 +63,7 @@ async function fetchOne(
       });
       const [first] = coins;
       if (first === undefined) {
-        await pendingRequests.settleOnDemand(request, null);
+        await pendingRequests.settleOnDemand(request, []);
         return null;
       }
       const coin = readFetchedCoin(first, { contactId, categories });
@@ -75,10 +75,11 @@ async function fetchOne(
         throw new UnusableCoinError('MALFORMED');
       }
       if (!(await isAccepted(options, coin))) {
-        await pendingRequests.settleOnDemand(request, coin);
+        await pendingRequests.settleOnDemand(request, [coin]);
         throw new UnusableCoinError('BAD_SIGNATURE');
       }
-      if (await pendingRequests.settleOnDemand(request, coin)) return coin;
+      const [mayBeUsed] = await pendingRequests.settleOnDemand(request, [coin]);
+      if (mayBeUsed) return coin;
       reason = coin.expiresAt.getTime() <= storage.clock.now() ? 'EXPIRED' : 'ALREADY_USED';
     } catch (error) {
       if (error instanceof CoinServiceError && isFinal(error.code)) await pendingRequests.abandon(request);

@@ -44,8 +44,6 @@ export interface TopUpReport {
 /** The maximum number of items of one BatchFetchCoins call. */
 const FETCH_BATCH = 50;
 
-const NOTHING: ContactTopUp['missing'] = perCategory(() => 0);
-
 type Draft = Omit<ContactTopUp, 'missing' | 'error'> & { error?: ContactTopUp['error'] };
 type Drafts = ReadonlyMap<string, Draft>;
 
@@ -106,7 +104,12 @@ async function fill(
 
   const missing = await pendingRequests.missingCoins(contacts);
   return {
-    contacts: [...drafts.values()].map((draft) => ({ ...draft, missing: missing.get(draft.contactId) ?? NOTHING })),
+    contacts: [...drafts.values()].map((draft) => ({
+      ...draft,
+      missing: perCategory((category) =>
+        (missing.get(draft.contactId) ?? []).reduce((sum, of) => sum + of.missing[category], 0),
+      ),
+    })),
   };
 }
 

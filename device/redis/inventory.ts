@@ -1,6 +1,12 @@
 import { type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
-import { type CoinName, type ContactSummary, type InventoryCoin, KEY_ID_BYTES } from '../contract/inventory';
+import {
+  type CoinName,
+  type ContactSummary,
+  type DeviceSelection,
+  type InventoryCoin,
+  KEY_ID_BYTES,
+} from '../contract/inventory';
 import type { InventoryEngine } from '../contract/storage-engine';
 import { type CheckedInventoryCoin, DAY_MS } from '../contract/validate';
 import type { CoinCache } from './coin-cache';
@@ -32,7 +38,11 @@ export class RedisInventory implements InventoryEngine {
     return stored === 1;
   }
 
-  async selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
+  async selectCoin(
+    contactId: string,
+    _: string,
+    categories: readonly CoinCategoryName[],
+  ): Promise<InventoryCoin | null> {
     const tag = this.#cache.tag(contactId);
     const reply = await this.#cache.run('coin-select', [tag], () => [tag, ...categories]);
     if (reply === null) return null;
@@ -45,6 +55,10 @@ export class RedisInventory implements InventoryEngine {
       signature: bytesIn(signature),
       expiresAt: dateIn(expiresAt),
     };
+  }
+
+  async selectCoins(contactId: string, categories: readonly CoinCategoryName[]): Promise<DeviceSelection[]> {
+    return [{ coin: await this.selectCoin(contactId, '', categories) }];
   }
 
   async getPriority(contactId: string): Promise<ContactPriority> {
@@ -130,10 +144,12 @@ function toPriority(reply: Reply | undefined): ContactPriority {
 }
 
 function toSummary(contactId: string, [priority, lastUsedAt, ...counts]: readonly Reply[]): ContactSummary {
+  const usable = perCategory((category) => numberIn(counts[COIN_CATEGORY_NAMES.indexOf(category)]));
   return {
     contactId,
     priority: toPriority(priority),
-    counts: perCategory((category) => numberIn(counts[COIN_CATEGORY_NAMES.indexOf(category)])),
+    counts: usable,
+    devices: Object.values(usable).some((coins) => coins > 0) ? [{ counts: usable }] : [],
     lastUsedAt: lastUsedAt === null ? null : dateIn(lastUsedAt),
   };
 }

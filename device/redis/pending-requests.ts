@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { type BudgetTable, CONTACT_PRIORITIES } from '../contract/budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../contract/coin-category';
+import type { CoinName } from '../contract/inventory';
 import {
   type ContactAddress,
+  type DeviceMissing,
   type DiscardedCoin,
   MAX_ATTEMPT_MS,
   MAX_REQUEST_COINS,
@@ -67,14 +69,18 @@ export class RedisPendingRequests implements PendingRequestsEngine {
     return rowsIn(reply, 4).map((row) => toTopUp(addresses, row));
   }
 
-  async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, Record<CoinCategoryName, number>>> {
+  async learnDevices(): Promise<{ removed: CoinName[] }> {
+    return { removed: [] };
+  }
+
+  async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, DeviceMissing[]>> {
     const addresses = this.#tagged(contacts);
     const reply = await this.#aboutContacts('coins-missing', addresses, () => addresses.map(({ tag }) => tag));
     const rows = rowsIn(reply, COIN_CATEGORY_NAMES.length);
     return new Map(
       addresses.map(({ contactId }, index) => [
         contactId,
-        perCategory((category) => numberIn(rows[index]?.[COIN_CATEGORY_NAMES.indexOf(category)])),
+        [{ missing: perCategory((category) => numberIn(rows[index]?.[COIN_CATEGORY_NAMES.indexOf(category)])) }],
       ]),
     );
   }
@@ -140,14 +146,15 @@ export class RedisPendingRequests implements PendingRequestsEngine {
     return opened;
   }
 
-  async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
+  async settleOnDemand(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<boolean[]> {
+    const [coin = null] = coins;
     const requesterTag = this.#cache.tag(request.contactId);
     const [tag, name] = this.#cache.tagAndName(coin?.contactId ?? request.contactId);
     const mayBeUsed = await this.#cache.run('on-demand-settle', [requesterTag, tag], () => [
       request.requestId,
       ...(coin === null ? [] : [tag, name, coin.keyId, coin.expiresAtMs]),
     ]);
-    return mayBeUsed === 1;
+    return coin === null ? [] : [mayBeUsed === 1];
   }
 
   async recordAttempts(requests: readonly PendingRequest[]): Promise<void> {

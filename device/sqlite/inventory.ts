@@ -2,7 +2,13 @@ import { setImmediate } from 'node:timers/promises';
 import type Database from 'better-sqlite3';
 import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
 import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
-import { type CoinName, type ContactSummary, type InventoryCoin, KEY_ID_BYTES } from '../contract/inventory';
+import {
+  type CoinName,
+  type ContactSummary,
+  type DeviceSelection,
+  type InventoryCoin,
+  KEY_ID_BYTES,
+} from '../contract/inventory';
 import type { InventoryEngine } from '../contract/storage-engine';
 import { type CheckedInventoryCoin, DAY_MS } from '../contract/validate';
 import { CoinCache } from './coin-cache';
@@ -131,7 +137,7 @@ export class SqliteInventory implements InventoryEngine {
     );
   }
 
-  selectCoin(contactId: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
+  selectCoin(contactId: string, _: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
     return this.#connection.write((nowMs) => {
       for (const category of categories) {
         const row = this.#next.get(contactId, category, nowMs);
@@ -142,6 +148,10 @@ export class SqliteInventory implements InventoryEngine {
       }
       return null;
     });
+  }
+
+  async selectCoins(contactId: string, categories: readonly CoinCategoryName[]): Promise<DeviceSelection[]> {
+    return [{ coin: await this.selectCoin(contactId, '', categories) }];
   }
 
   async getPriority(contactId: string): Promise<ContactPriority> {
@@ -270,6 +280,7 @@ function toSummary(row: ContactRow, counts: Record<CoinCategoryName, number>): C
     contactId: row.contact_id,
     priority: row.priority ?? DEFAULT_PRIORITY,
     counts,
+    devices: Object.values(counts).some((coins) => coins > 0) ? [{ counts }] : [],
     lastUsedAt: row.last_used_at === null ? null : new Date(row.last_used_at),
   };
 }

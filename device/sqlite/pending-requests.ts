@@ -5,6 +5,7 @@ import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory } from '../cont
 import type { CoinName } from '../contract/inventory';
 import {
   type ContactAddress,
+  type DeviceMissing,
   type DiscardedCoin,
   MAX_ATTEMPT_MS,
   MAX_REQUEST_COINS,
@@ -99,13 +100,17 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
     );
   }
 
-  async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, Record<CoinCategoryName, number>>> {
+  async learnDevices(): Promise<{ removed: CoinName[] }> {
+    return { removed: [] };
+  }
+
+  async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, DeviceMissing[]>> {
     return this.#connection.readTogether(
       (nowMs) =>
         new Map(
           contacts.map(({ contactId }) => [
             contactId,
-            perCategory((category) => this.#cache.missing(contactId, category, nowMs)),
+            [{ missing: perCategory((category) => this.#cache.missing(contactId, category, nowMs)) }],
           ]),
         ),
     );
@@ -152,18 +157,17 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
     );
   }
 
-  async settleOnDemand(request: PendingRequest, coin: CheckedInventoryCoin | null): Promise<boolean> {
+  async settleOnDemand(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<boolean[]> {
     return this.#connection.write((nowMs, _, trustedMs) => {
-      if (coin === null) {
-        this.#closeEmpty(request);
-        return false;
-      }
-      this.#close.run(request.requestId);
-      if (coin.expiresAtMs <= nowMs) return false;
-      if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, trustedMs) !== 'NEW') return false;
-      this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
-      this.#cache.touch(coin.contactId, nowMs);
-      return true;
+      if (coins.length > 0) this.#close.run(request.requestId);
+      else this.#closeEmpty(request);
+      return coins.map((coin) => {
+        if (coin.expiresAtMs <= nowMs) return false;
+        if (this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, trustedMs) !== 'NEW') return false;
+        this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
+        this.#cache.touch(coin.contactId, nowMs);
+        return true;
+      });
     });
   }
 

@@ -57,7 +57,9 @@ function tracedInventory(inventory: SmartInventory, backend: string): SmartInven
     observe(backend, `inventory.${name}`, work, outcome);
   return {
     storeKey: (coin) => run('store_key', () => inventory.storeKey(coin), OR_REFUSED),
-    selectCoin: (contactId, desired) => run('select_coin', () => inventory.selectCoin(contactId, desired), OR_NONE),
+    selectCoin: (contactId, desired, options) =>
+      run('select_coin', () => inventory.selectCoin(contactId, desired, options), OR_NONE),
+    selectCoins: (contactId, desired) => run('select_coins', () => inventory.selectCoins(contactId, desired), DONE),
     getPriority: (contactId) => run('get_priority', () => inventory.getPriority(contactId), DONE),
     setPriority: (contactId, priority) => run('set_priority', () => inventory.setPriority(contactId, priority), DONE),
     getSummary: (contactId) => run('get_summary', () => inventory.getSummary(contactId), DONE),

@@ -1,7 +1,13 @@
 import { DAY, MINUTE, NO_COINS } from '../../conformance/harness';
 import type { BudgetTable, ContactPriority } from '../../contract/budget';
 import type { CoinCategoryName } from '../../contract/coin-category';
-import type { CoinName, ContactSummary, InventoryCoin, SmartInventory } from '../../contract/inventory';
+import type {
+  CoinName,
+  ContactSummary,
+  DeviceSelection,
+  InventoryCoin,
+  SmartInventory,
+} from '../../contract/inventory';
 import type { OwnerBinding, StorageOwner } from '../../contract/owner';
 import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../../contract/vault';
 import { ClockError, InvalidArgumentError, WrongOwnerError } from '../../errors';
@@ -263,6 +269,10 @@ class InventoryModel implements SmartInventory {
     return null;
   }
 
+  async selectCoins(contactId: string, desired: CoinCategoryName): Promise<DeviceSelection[]> {
+    return [{ coin: await this.selectCoin(contactId, desired) }];
+  }
+
   async getPriority(contactId: string): Promise<ContactPriority> {
     return this.#priority(contactId);
   }
@@ -287,6 +297,7 @@ class InventoryModel implements SmartInventory {
         contactId: id,
         priority: this.#priority(id),
         counts,
+        devices: Object.values(counts).some((coins) => coins > 0) ? [{ counts }] : [],
         lastUsedAt: lastUsedAt === undefined ? null : new Date(lastUsedAt),
       };
     });

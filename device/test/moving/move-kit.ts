@@ -66,7 +66,7 @@ export async function fill(
   // A contact that is forgotten, except for the id of the coin that it used.
   const wish = { ...STRANGER_WISH, contactId: 'once' };
   const asked = await pendingRequests.openOnDemand(wish, { fresh: false });
-  await pendingRequests.settleOnDemand(asked, inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }));
+  await pendingRequests.settleOnDemand(asked, [inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' })]);
   // A contact that the user deleted, and one of whom only a coin with a bad signature is known.
   const usedBy = (contactId: string) => inventoryCoin(31, clock.in(60 * DAY), { contactId });
   await inventory.setPriority('deleted', 'BESTIE');
@@ -86,7 +86,7 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
   const ids = [0, 1, 2, 3, 50, 100, 999].map(keyId);
   const useOnDemand = async (contactId: string) => {
     const request = await pendingRequests.openOnDemand({ ...STRANGER_WISH, contactId }, { fresh: true });
-    return pendingRequests.settleOnDemand(request, inventoryCoin(31, clock.in(60 * DAY), { contactId }));
+    return pendingRequests.settleOnDemand(request, [inventoryCoin(31, clock.in(60 * DAY), { contactId })]);
   };
   return {
     keys: await vault.listKeyIds(),
@@ -104,7 +104,7 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
       await inventory.storeKey(inventoryCoin(3, clock.in(DAY), { contactId: 'bób: ✓' })),
       await pendingRequests.settleOnDemand(
         await pendingRequests.openOnDemand({ ...STRANGER_WISH, contactId: 'once' }, { fresh: true }),
-        inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' }),
+        [inventoryCoin(30, clock.in(60 * DAY), { contactId: 'once' })],
       ),
       await useOnDemand('deleted'),
       await useOnDemand('forged'),

@@ -89,7 +89,7 @@ describe('what remains in the files of Redis', () => {
       await pendingRequests.resumeTopUps([contact]);
       await pendingRequests.settleTopUp(reserved, [coin(3)]);
       const onDemand = await pendingRequests.openOnDemand(wish, { fresh: false });
-      await pendingRequests.settleOnDemand(onDemand, coin(4));
+      await pendingRequests.settleOnDemand(onDemand, [coin(4)]);
       await pendingRequests.openOnDemand(wish, { fresh: true });
       for (const cleaning of [async () => undefined, cleanUp]) {
         await cleaning();

@@ -83,7 +83,7 @@ describe('keys that an evicting server lost', () => {
       for (const n of [1, 2]) await vanish(server.client(), coinName(namespace, n));
       expect((await inventory.getSummary('bob'))[0]?.counts.GOLD).toBe(3);
       expect(await inventory.getTotalStorageBytes()).toBe(3 * (1184 + 2420 + 36));
-      expect((await pendingRequests.missingCoins([contact])).get('bob')?.GOLD).toBe(2);
+      expect((await pendingRequests.missingCoins([contact])).get('bob')?.[0]?.missing.GOLD).toBe(2);
       expect(await inventory.storeKey(inventoryCoin(6, clock.in(DAY)))).toBe(true);
       // The id is stored again, and its old entry must not count beside the new one.
       expect(await inventory.storeKey(inventoryCoin(1, clock.in(9 * DAY)))).toBe(true);
