@@ -1,17 +1,5 @@
-import { execFileSync } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import {
-  createFileRegistry,
-  type DescField,
-  type DescMessage,
-  type FileRegistry,
-  fromBinary,
-  fromJson,
-  getOption,
-  type JsonObject,
-  toBinary,
-} from '@bufbuild/protobuf';
-import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
+import { type DescField, type DescMessage, fromJson, getOption, type JsonObject, toBinary } from '@bufbuild/protobuf';
 import { createValidator } from '@bufbuild/protovalidate';
 import { type FieldRules, field as fieldRules, Ignore } from '@bufbuild/protovalidate/gen/buf/validate/validate_pb.js';
 import { Client, credentials } from '@grpc/grpc-js';
@@ -19,8 +7,8 @@ import type { ItemError } from '../../../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../../../gen/aqm/coin/v1/coin_categories';
 import { BatchFetchCoinsResponse, FetchDeviceCoinsResponse } from '../../../../gen/aqm/coin/v1/coin_service';
 import { bearer, CallError, callBytes } from '../../../../testkit/call';
-import { ROOT } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
+import { registryOfContract } from './contract';
 
 /** One valid request of each method, as protobuf's JSON. */
 const VALID: Readonly<Record<string, JsonObject>> = {
@@ -68,14 +56,6 @@ afterAll(async () => {
   client.close();
   await service.stop();
 });
-
-function registryOfContract(): FileRegistry {
-  const image = execFileSync('node_modules/.bin/buf', ['build', 'proto', '--as-file-descriptor-set', '-o', '-'], {
-    cwd: ROOT,
-    maxBuffer: 2 ** 24,
-  });
-  return createFileRegistry(fromBinary(FileDescriptorSetSchema, image));
-}
 
 const registry = registryOfContract();
 const methods = ['aqm.coin.v1.CoinService', 'aqm.coin.v1.CoinAdminService']
