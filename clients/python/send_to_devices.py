@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 # gRPC itself repeats a failed call, up to four times. Longer waits, and items that failed, are this program's task.
 OPTIONS = (("grpc.service_config", (Path(__file__).parents[2] / "proto/service_config.json").read_text()),)
-ITEMS_PER_CALL = 50
+MAX_ITEMS = 50
 PATIENCE_S = 60
 
 
@@ -42,11 +42,11 @@ def main():
         coin_service_pb2.DeviceCoinsRequest(target_user_id=contact, request_id=str(uuid.uuid4()), **wish)
         for contact in sys.argv[1:]
     ]
-    sent, unreached, give_up = [], [], time.monotonic() + PATIENCE_S
+    sent, unreached, size, give_up = [], [], MAX_ITEMS, time.monotonic() + PATIENCE_S
     with grpc.insecure_channel(os.environ["COIN_SERVICE_ADDRESS"], options=OPTIONS) as channel:
         service = coin_service_pb2_grpc.CoinServiceStub(channel)
         while pending:
-            items, pending, pause = pending[:ITEMS_PER_CALL], pending[ITEMS_PER_CALL:], 0
+            items, pending, pause = pending[:size], pending[size:], 0
             try:
                 request = coin_service_pb2.FetchDeviceCoinsRequest(requests=items)
                 results = service.FetchDeviceCoins(request, metadata=metadata).results
@@ -55,8 +55,9 @@ def main():
             for item, result in zip(items, results):
                 contact, error = item.target_user_id, result.error
                 delay = error.retry_delay.ToTimedelta().total_seconds()
-                if error.reason == "CALL_TOO_LARGE" and item is not items[0]:
+                if error.reason == "CALL_TOO_LARGE" and len(items) > 1:
                     pending.append(item)
+                    size = len(items) // 2
                 elif error.HasField("retry_delay") and time.monotonic() + delay < give_up:
                     pending.append(item)
                     pause = max(pause, delay)

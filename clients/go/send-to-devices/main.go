@@ -34,22 +34,21 @@ func errorOf(err error) *coinv1.ItemError {
 func main() {
 	// gRPC itself repeats a failed call, up to four times. Longer waits, and items that failed, are this program's task.
 	config, _ := os.ReadFile("../../proto/service_config.json") // without it NewClient fails
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(string(config))}
-	connection, err := grpc.NewClient(os.Getenv("COIN_SERVICE_ADDRESS"), options...)
+	retries, plaintext := grpc.WithDefaultServiceConfig(string(config)), grpc.WithTransportCredentials(insecure.NewCredentials())
+	connection, err := grpc.NewClient(os.Getenv("COIN_SERVICE_ADDRESS"), plaintext, retries)
 	if err != nil {
 		panic(err)
 	}
 	service := coinv1.NewCoinServiceClient(connection)
 	sender := metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+os.Getenv("REQUESTER_TOKEN"))
 	pending := []*coinv1.DeviceCoinsRequest{}
-	for _, contact := range os.Args[1:] {
-		// The item keeps its request_id for as long as it is repeated, so that no coin is lost with a reply.
+	for _, contact := range os.Args[1:] { // an item keeps its request_id when it is repeated, so no coin is lost with a reply
 		pending = append(pending, &coinv1.DeviceCoinsRequest{TargetUserId: contact, RequestId: uuid.NewString(), Count: 1,
 			CoinCategory: coinv1.CoinCategory_COIN_CATEGORY_GOLD, AllowLowerCategories: true})
 	}
-	sent, unreached, giveUp := [][]string{}, [][]string{}, time.Now().Add(time.Minute)
+	sent, unreached, size, giveUp := [][]string{}, [][]string{}, 50, time.Now().Add(time.Minute)
 	for len(pending) > 0 {
-		items, pause := pending[:min(50, len(pending))], time.Duration(0)
+		items, pause := pending[:min(size, len(pending))], time.Duration(0)
 		pending = pending[len(items):]
 		answer, err := service.FetchDeviceCoins(sender, &coinv1.FetchDeviceCoinsRequest{Requests: items})
 		for i, item := range items {
@@ -58,14 +57,15 @@ func main() {
 				result = answer.Results[i]
 			}
 			reason, delay := result.Error.GetReason(), result.Error.GetRetryDelay().AsDuration()
-			if (reason == "CALL_TOO_LARGE" && i > 0) || (delay > 0 && time.Now().Add(delay).Before(giveUp)) {
+			if reason == "CALL_TOO_LARGE" && len(items) > 1 {
+				pending, size = append(pending, item), len(items)/2
+			} else if delay > 0 && time.Now().Add(delay).Before(giveUp) {
 				pending, pause = append(pending, item), max(pause, delay)
 			} else if len(result.Devices) == 0 {
 				unreached = append(unreached, []string{item.TargetUserId, "", cmp.Or(reason, "no devices")})
 			}
 			for _, device := range result.Devices {
-				// Sending: verify the signature, encrypt with the public_key, and address the parcel like this.
-				for _, coin := range device.Coins {
+				for _, coin := range device.Coins { // sending: verify the signature, encrypt, and address the parcel like this
 					sent = append(sent, []string{item.TargetUserId, device.DeviceId, coin.KeyId})
 				}
 				if len(device.Coins) == 0 {
