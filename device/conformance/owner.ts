@@ -35,6 +35,21 @@ export function ownerSuite(name: string, harness: Harness): void {
         expect(await storage.owner.read()).toStrictEqual(PHONE);
       }));
 
+    it('is remembered as removed, by every handle and after reopening, once it has an owner', () =>
+      withFixture(harness, async ({ storage, open }) => {
+        await storage.owner.recordRemoval();
+        await storage.owner.bind(PHONE);
+        expect(await storage.owner.read()).toStrictEqual(PHONE);
+        await storage.owner.recordRemoval();
+        await storage.owner.recordRemoval();
+        const removed = { ...PHONE, isRemoved: true };
+        for (const handle of [storage, await open()]) expect(await handle.owner.read()).toStrictEqual(removed);
+        await storage.owner.check(PHONE);
+        await storage.owner.bind(PHONE);
+        await storage.close();
+        expect(await (await open()).owner.read()).toStrictEqual(removed);
+      }));
+
     it('is one of several that bind it at the same time', () =>
       withFixture(harness, async ({ storage, open }) => {
         const handles = [storage, await open(), await open()];

@@ -71,7 +71,7 @@ export interface DeviceRecords {
 }
 
 /** Facts about the storage itself that move with it, by name. Times are milliseconds since 1970, as text. */
-export const DEVICE_FACTS = ['trusted_at', 'owner_user_id', 'owner_device_id'] as const;
+export const DEVICE_FACTS = ['trusted_at', 'owner_user_id', 'owner_device_id', 'owner_is_removed'] as const;
 export type DeviceFacts = { readonly [Name in (typeof DEVICE_FACTS)[number]]?: string };
 
 export type RecordKind = keyof DeviceRecords;

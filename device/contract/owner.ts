@@ -6,6 +6,12 @@ export interface StorageOwner {
   readonly deviceId?: string;
 }
 
+/** What a storage knows of its owner. */
+export interface BoundOwner extends StorageOwner {
+  /** True if the coin service has refused this device, because the user removed it. */
+  readonly isRemoved?: true;
+}
+
 /**
  * A storage serves one user and device only: with the token of another account, publishCoins would put this user's
  * coins into the other's stock. It is bound once, by the config's `owner` or by the first publishCoins or
@@ -13,11 +19,13 @@ export interface StorageOwner {
  */
 export interface OwnerBinding {
   /** Returns the owner, or null if the storage is not bound yet. */
-  read(): Promise<StorageOwner | null>;
+  read(): Promise<BoundOwner | null>;
   /** Binds the storage if it is not bound yet. Rejects with WrongOwnerError if it belongs to another one. */
   bind(owner: StorageOwner): Promise<void>;
   /** Rejects with WrongOwnerError if the storage is bound to another one. */
   check(owner: StorageOwner): Promise<void>;
+  /** Remembers for good that the coin service has refused this device, because the user removed it. Needs an owner. */
+  recordRemoval(): Promise<void>;
 }
 
 /** Returns true if both may be the same: a device that one of them does not name is not compared. */

@@ -3,7 +3,7 @@ import type { CoinCategoryName } from './coin-category';
 import type { BackendName, DeviceClock, DeviceStorage } from './device-storage';
 import type { CoinName, ContactSummary, DeviceSelection, InventoryCoin } from './inventory';
 import type { Outbox, RefusedCoin } from './outbox';
-import type { StorageOwner } from './owner';
+import type { BoundOwner, StorageOwner } from './owner';
 import type { PendingRequest, PendingRequests, SettledRequest } from './pending-requests';
 import type { CheckedInventoryCoin, CheckedMintedCoin, CheckedVaultKey } from './validate';
 import type { SecureVault } from './vault';
@@ -73,9 +73,10 @@ export interface PendingRequestsEngine extends Omit<PendingRequests, 'settleTopU
 
 /** The engine's part of OwnerBinding. Ids are in lower case. */
 export interface OwnerEngine {
-  read(): Promise<StorageOwner | null>;
+  read(): Promise<BoundOwner | null>;
   /** Binds the storage unless it is bound, and returns its owner. */
-  bind(owner: StorageOwner): Promise<StorageOwner | null>;
+  bind(owner: StorageOwner): Promise<BoundOwner | null>;
+  recordRemoval(): Promise<void>;
 }
 
 /** The engine's part of DeviceClock. */

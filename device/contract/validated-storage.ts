@@ -103,6 +103,7 @@ function validatedOwner(engine: OwnerEngine): OwnerBinding {
       const owner = checkOwner(given);
       refuseOther(await engine.read(), owner);
     },
+    recordRemoval: () => engine.recordRemoval(),
   };
 }
 

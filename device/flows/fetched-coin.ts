@@ -37,21 +37,26 @@ export async function isAccepted({ verify }: FetchOptions, coin: InventoryCoin):
 /** Says what was requested. */
 export interface Expected {
   readonly contactId: string;
+  /** The device whose coins were requested. Absent for the unnamed device. */
+  readonly deviceId?: string | undefined;
   readonly categories: readonly CoinCategoryName[];
 }
 
 /**
- * Converts a fetched coin to the form of the inventory. Returns null if its category was not requested, or any field is
- * malformed.
+ * Converts a fetched coin to the form of the inventory. Returns null if its category or device was not requested, or any
+ * field is malformed.
  */
-export function readFetchedCoin(coin: Coin, { contactId, categories }: Expected): InventoryCoin | null {
+export function readFetchedCoin(coin: Coin, { contactId, deviceId, categories }: Expected): InventoryCoin | null {
   const coinCategory = categoryOf(coin);
   if (coinCategory === undefined || !categories.includes(coinCategory)) return null;
+  // Another device could not open what is encrypted with the coin.
+  if (coin.deviceId.toLowerCase() !== (deviceId ?? '')) return null;
   const { publicKeySize, signatureSize } = specOf(coinCategory);
   if (coin.publicKey.length !== publicKeySize || coin.signature.length !== signatureSize) return null;
   if (!isKeyId(coin.keyId) || coin.expireTime === undefined || Number.isNaN(coin.expireTime.getTime())) return null;
   return {
     contactId,
+    ...(deviceId !== undefined && { deviceId }),
     keyId: coin.keyId.toLowerCase(),
     coinCategory,
     publicKey: new Uint8Array(coin.publicKey),

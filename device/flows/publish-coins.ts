@@ -15,6 +15,7 @@ import { checkMintedCoin, DAY_MS } from '../contract/validate';
 import { CLOCK_SKEW_MS, DELIVERY_WINDOW_DAYS, VAULT_LIFETIME_DAYS } from '../contract/vault';
 import { InvalidArgumentError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
+import { noticeRemoval, requireOwnDevice } from './own-device';
 import { requireOwner } from './require-owner';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
 import { StockRoom, UPLOAD_BATCH } from './stock-room';
@@ -52,7 +53,7 @@ export interface PublishResult extends CoinName {
 export interface PublishReport {
   /** One result per coin of this call, and one per coin that earlier calls left in the outbox. */
   readonly results: PublishResult[];
-  /** The caller's own stock at the coin service after the call. */
+  /** The stock of the storage's device at the coin service after the call. */
   readonly available: Record<CoinCategoryName, number>;
   readonly databaseEpoch: string;
 }
@@ -91,9 +92,16 @@ const UPLOAD_OUTCOME: Partial<Record<CoinUploadResult_Outcome, PublishOutcome>> 
  * the same blob and category, are published too. After a crash at any point, calling it again resumes the upload, with
  * `[]` if there are no new coins.
  *
+ * The coins are those of the storage's device (`owner.deviceId`); without one, of the user's unnamed device.
+ *
  * Calls are repeated according to `service.retry`. Rejects with InvalidArgumentError for a malformed coin (nothing is
  * stored then), with the errors of the storage, and with the CoinServiceError of the last attempt of a call.
- * Coins that were not acknowledged stay in the outbox.
+ * Coins that were not acknowledged stay in the outbox. Two of its reasons are about the device:
+ *
+ * - DEVICE_REMOVED: the user removed this device. Every later publishCoins and reconcileCoins of the storage rejects with
+ *   it at once, before anything is stored or sent. Stop minting; register the app as a new device with a new storage.
+ * - TOO_MANY_DEVICES: the user has to remove another device first. The coins wait in the outbox; do not mint more
+ *   meanwhile, and call it again with `[]`.
  */
 export async function publishCoins(
   storage: DeviceStorage,
@@ -112,6 +120,7 @@ async function publish(
   if (!Array.isArray(minted)) throw new InvalidArgumentError('minted', 'must be an array');
   for (const coin of minted) checkMintedCoin(coin, storage.clock.now());
   await requireOwner(storage, service, { bind: true });
+  const deviceId = await requireOwnDevice(storage);
   let refused: PublishResult[] | undefined;
   const store = async (): Promise<PublishResult[]> => {
     refused ??= (await storage.outbox.add(minted)).map(({ reason, ...coin }) => ({
@@ -124,10 +133,10 @@ async function publish(
   const results = new Map<string, PublishResult>();
   for (let epochs = 1; ; epochs += 1) {
     // Read before any coin is recorded as sent under it, so that no recorded epoch is newer than the first sending.
-    const count = await countStock(storage, service, store);
+    const count = await countStock(storage, service, deviceId, store);
     const refusals = await store();
     try {
-      const available = await uploadOutbox(storage, service, count, results);
+      const available = await uploadOutbox(storage, service, deviceId, count, results);
       return { results: [...refusals, ...results.values()], available, databaseEpoch: count.databaseEpoch };
     } catch (error) {
       const isRestored = error instanceof CoinServiceError && error.reason === 'EPOCH_CHANGED';
@@ -144,6 +153,7 @@ async function publish(
 async function countStock(
   storage: DeviceStorage,
   service: CoinServiceAccess,
+  deviceId: string,
   store: () => Promise<unknown>,
 ): Promise<GetInventoryCountResponse> {
   let count: GetInventoryCountResponse;
@@ -151,7 +161,7 @@ async function countStock(
     count = await callService(
       service,
       service.client.getInventoryCount,
-      { deviceId: '' },
+      { deviceId },
       { beforeRepeat: async () => void (await store()) },
     );
   } catch (error) {
@@ -166,6 +176,7 @@ async function countStock(
 async function uploadOutbox(
   storage: DeviceStorage,
   service: CoinServiceAccess,
+  deviceId: string,
   { databaseEpoch, serverTime, ...count }: GetInventoryCountResponse,
   results: Map<string, PublishResult>,
 ): Promise<Record<CoinCategoryName, number>> {
@@ -186,11 +197,9 @@ async function uploadOutbox(
       await setImmediate();
       continue;
     }
-    const response = await callService(service, service.client.uploadCoins, {
-      coins: coins.map((coin) => toWire(coin, serverTime)),
-      databaseEpoch,
-      deviceId: '',
-    });
+    const request = { coins: coins.map((coin) => toWire(coin, serverTime)), databaseEpoch, deviceId };
+    const upload = () => callService(service, service.client.uploadCoins, request);
+    const response = await noticeRemoval(storage, upload);
     const uploaded = coins.map((coin, index) => resultFor(coin, response, index));
     for (const result of uploaded) {
       // So that results are in the order of sending, also of coins that were held back at first.

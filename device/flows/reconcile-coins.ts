@@ -7,6 +7,7 @@ import type { DeviceStorage } from '../contract/device-storage';
 import type { CoinName } from '../contract/inventory';
 import { InvalidArgumentError, RetireManyError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
+import { requireOwnDevice } from './own-device';
 import { MAX_EPOCHS, type PublishReport, publishCoins } from './publish-coins';
 import { requireOwner } from './require-owner';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
@@ -61,10 +62,11 @@ const MAX_IDS = 1000;
 const MIN_GUARDED_STOCK = 4;
 
 /**
- * Makes the caller's own stock at the coin service match the vault. Call it after the vault was restored from an old
- * backup or wiped, after the service lost coins or was restored, and from time to time. Coins that the service lost are
- * published again, and coins whose private half was lost are retired there permanently. This vault is assumed to be the
- * only one: another device of the same user, with a vault of its own, would lose its coins.
+ * Makes the stock of the storage's device (`owner.deviceId`) at the coin service match the vault. Call it after the vault
+ * was restored from an old backup or wiped, after the service lost coins or was restored, and from time to time. Coins
+ * that the service lost are published again, and coins whose private half was lost are retired there permanently. The
+ * user's other devices are not affected. Two vaults must not share a device id, nor both be the unnamed device: each
+ * would retire the other's coins.
  *
  * It may run at the same time as publishCoins of any process. After a crash at any point, call it again. Rejects with
  * RetireManyError, before anything was changed, if it would retire more than half of a category's stock of 4 or more
@@ -80,7 +82,8 @@ export async function reconcileCoins(
   if (typeof retireMany !== 'boolean') throw new InvalidArgumentError('retireMany', 'must be true or false');
   return observeFlow(storage, 'reconcile_coins', async () => {
     await requireOwner(storage, service, { bind: true });
-    const compared = await compare(storage, service, retireMany);
+    const deviceId = await requireOwnDevice(storage);
+    const compared = await compare(storage, service, { retireMany, deviceId });
     return { ...compared, published: await publishCoins(storage, service, []) };
   });
 }
@@ -88,18 +91,23 @@ export async function reconcileCoins(
 type Compared = Omit<ReconcileReport, 'published'>;
 
 /** Compares the vault with the stock, and starts again if the service is restored meanwhile. */
-async function compare(storage: DeviceStorage, service: CoinServiceAccess, retireMany: boolean): Promise<Compared> {
+async function compare(
+  storage: DeviceStorage,
+  service: CoinServiceAccess,
+  { retireMany, deviceId }: { readonly retireMany: boolean; readonly deviceId: string },
+): Promise<Compared> {
   for (let epochs = 1; ; epochs += 1) {
-    const count = await countStock(service);
+    const count = await countStock(service, deviceId);
     const { databaseEpoch, serverTime } = count;
     // A clock that is ahead would leave active keys out of the list, and the service would retire their coins.
     await storage.clock.confirm(serverTime);
     const comparisons = COIN_CATEGORY_NAMES.map(
-      (coinCategory) => new Comparison(storage, service, { coinCategory, databaseEpoch, listedAt: serverTime }),
+      (coinCategory) =>
+        new Comparison(storage, service, { coinCategory, databaseEpoch, deviceId, listedAt: serverTime }),
     );
     try {
       for (const comparison of comparisons) await comparison.askStates();
-      if (!retireMany) await refuseToRetireMany(service, comparisons, count.available);
+      if (!retireMany) await refuseToRetireMany(comparisons, count.available, () => countStock(service, deviceId));
       const results: ReconcileResult[] = [];
       const retired: Record<CoinCategoryName, number | null> = perCategory(() => null);
       for (const comparison of comparisons) retired[comparison.coinCategory] = await comparison.repair(results);
@@ -111,13 +119,9 @@ async function compare(storage: DeviceStorage, service: CoinServiceAccess, retir
   }
 }
 
-async function countStock(service: CoinServiceAccess) {
-  const request = { deviceId: '' };
-  const { databaseEpoch, serverTime, available } = await callService(
-    service,
-    service.client.getInventoryCount,
-    request,
-  );
+async function countStock(service: CoinServiceAccess, deviceId: string) {
+  const count = await callService(service, service.client.getInventoryCount, { deviceId });
+  const { databaseEpoch, serverTime, available } = count;
   if (serverTime === undefined) throw invalidAnswer('The response of GetInventoryCount has no server_time.');
   if (available === undefined) throw invalidAnswer('The response of GetInventoryCount has no available coins.');
   return { databaseEpoch, serverTime, available };
@@ -125,14 +129,14 @@ async function countStock(service: CoinServiceAccess) {
 
 /** Throws RetireManyError if the comparisons would retire more than half of a category's stock. */
 async function refuseToRetireMany(
-  service: CoinServiceAccess,
   comparisons: readonly Comparison[],
   counted: InventoryCount,
+  countAgain: () => Promise<{ readonly available: InventoryCount }>,
 ): Promise<void> {
   if (comparisons.every((comparison) => comparison.retiresFew(counted))) return;
   // Coins that were handed out between the count and the states look as if they would be retired. They are not in stock
   // any more in a second count, and coins that were uploaded meanwhile were not yet in the first.
-  const { available: recounted } = await countStock(service);
+  const { available: recounted } = await countAgain();
   const many = comparisons.filter((comparison) => !comparison.retiresFew(counted) && !comparison.retiresFew(recounted));
   if (many.length > 0) throw new RetireManyError(many.map((comparison) => comparison.wouldRetire(recounted)));
 }
@@ -140,6 +144,8 @@ async function refuseToRetireMany(
 interface Listing {
   readonly coinCategory: CoinCategoryName;
   readonly databaseEpoch: string;
+  /** The device whose coins are compared; empty for the unnamed one. */
+  readonly deviceId: string;
   /**
    * A server_time from before the vault is read. A private half is in the vault before its coin is uploaded, so a coin
    * uploaded before this time is listed unless its private half is lost. Coins uploaded later are never retired.
@@ -232,9 +238,8 @@ class Comparison {
   }
 
   #call(keyIds: string[], complete: boolean) {
-    const { coinCategory, databaseEpoch, listedAt } = this.#listing;
-    const { category } = specOf(coinCategory);
-    const request = { coinCategory: category, keyIds, complete, listedAt, databaseEpoch, deviceId: '' };
+    const { coinCategory, ...listing } = this.#listing;
+    const request = { ...listing, coinCategory: specOf(coinCategory).category, keyIds, complete };
     return callService(this.#service, this.#service.client.reconcileCoins, request);
   }
 }

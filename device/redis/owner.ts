@@ -1,10 +1,13 @@
-import type { StorageOwner } from '../contract/owner';
+import type { BoundOwner, StorageOwner } from '../contract/owner';
 import type { OwnerEngine } from '../contract/storage-engine';
 import type { Connection } from './connection';
 import type { Keys } from './keys';
 import { listIn, type Reply, textIn } from './reply';
 
-/** The owner in Redis: two fields of the device's record, in the clear, as the move state is. */
+/** The fields of the owner in the device's record. */
+const FIELDS = ['owner_user_id', 'owner_device_id', 'owner_is_removed'] as const;
+
+/** The owner in Redis: fields of the device's record, in the clear, as the move state is. */
 export class RedisOwner implements OwnerEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;
@@ -14,17 +17,25 @@ export class RedisOwner implements OwnerEngine {
     this.#keys = keys;
   }
 
-  async read(): Promise<StorageOwner | null> {
-    return toOwner(await this.#connection.call('hmget', this.#keys.device, 'owner_user_id', 'owner_device_id'));
+  async read(): Promise<BoundOwner | null> {
+    return toOwner(await this.#connection.call('hmget', this.#keys.device, ...FIELDS));
   }
 
-  async bind({ userId, deviceId = '' }: StorageOwner): Promise<StorageOwner | null> {
+  async bind({ userId, deviceId = '' }: StorageOwner): Promise<BoundOwner | null> {
     return toOwner(await this.#connection.run('owner-bind', [this.#keys.device], () => [userId, deviceId]));
+  }
+
+  async recordRemoval(): Promise<void> {
+    await this.#connection.run('owner-removed', [this.#keys.device], () => []);
   }
 }
 
-function toOwner(reply: Reply): StorageOwner | null {
-  const [userId = null, deviceId = null] = listIn(reply);
+function toOwner(reply: Reply): BoundOwner | null {
+  const [userId = null, deviceId = null, isRemoved = null] = listIn(reply);
   if (userId === null) return null;
-  return deviceId === null ? { userId: textIn(userId) } : { userId: textIn(userId), deviceId: textIn(deviceId) };
+  return {
+    userId: textIn(userId),
+    ...(deviceId !== null && { deviceId: textIn(deviceId) }),
+    ...(isRemoved !== null && { isRemoved: true }),
+  };
 }

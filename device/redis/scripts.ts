@@ -6,6 +6,7 @@ export const SCRIPT_NAMES = [
   'upgrade-layout',
   'trusted-time-save',
   'owner-bind',
+  'owner-removed',
   'vault-tidy',
   'vault-store',
   'vault-burn',

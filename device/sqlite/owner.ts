@@ -1,9 +1,9 @@
 import type Database from 'better-sqlite3';
-import type { StorageOwner } from '../contract/owner';
+import type { BoundOwner, StorageOwner } from '../contract/owner';
 import type { OwnerEngine } from '../contract/storage-engine';
 import type { Connection } from './connection';
 
-/** The owner in SQLite: two rows of device_record. */
+/** The owner in SQLite: up to three rows of device_record. */
 export class SqliteOwner implements OwnerEngine {
   readonly #connection: Connection;
   readonly #select: Database.Statement<[string], string>;
@@ -15,11 +15,11 @@ export class SqliteOwner implements OwnerEngine {
     this.#insert = connection.prepare('INSERT OR IGNORE INTO device_record (name, value) VALUES (?, ?)');
   }
 
-  async read(): Promise<StorageOwner | null> {
+  async read(): Promise<BoundOwner | null> {
     return this.#connection.readTogether(() => this.#read());
   }
 
-  async bind({ userId, deviceId }: StorageOwner): Promise<StorageOwner | null> {
+  async bind({ userId, deviceId }: StorageOwner): Promise<BoundOwner | null> {
     return this.#connection.write(() => {
       this.#insert.run('owner_user_id', userId);
       if (deviceId !== undefined && this.#read()?.userId === userId) this.#insert.run('owner_device_id', deviceId);
@@ -27,10 +27,17 @@ export class SqliteOwner implements OwnerEngine {
     });
   }
 
-  #read(): StorageOwner | null {
+  async recordRemoval(): Promise<void> {
+    await this.#connection.write(() => {
+      if (this.#read() !== null) this.#insert.run('owner_is_removed', 'true');
+    });
+  }
+
+  #read(): BoundOwner | null {
     const userId = this.#select.get('owner_user_id');
     if (userId === undefined) return null;
     const deviceId = this.#select.get('owner_device_id');
-    return deviceId === undefined ? { userId } : { userId, deviceId };
+    const isRemoved = this.#select.get('owner_is_removed') !== undefined;
+    return { userId, ...(deviceId !== undefined && { deviceId }), ...(isRemoved && { isRemoved }) };
   }
 }

@@ -1,14 +1,11 @@
 import {
   credentials,
-  Metadata,
   Server,
   ServerCredentials,
   type ServerUnaryCall,
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
-import { Any, ErrorInfo, RetryInfo } from 'nice-grpc-error-details';
-import { Status } from 'nice-grpc-error-details/lib/proto/google/rpc/status';
 import { type Coin, InventoryCount, type ItemError } from '../../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../../gen/aqm/coin/v1/coin_categories';
 import {
@@ -16,9 +13,14 @@ import {
   CoinServiceClient,
   type CoinServiceServer,
   CoinServiceService,
+  type DeviceCoins,
+  type DeviceCoinsRequest,
   type FetchCoinsRequest,
+  type FetchDeviceCoinsRequest,
+  type GetInventoryCountRequest,
   CoinUploadResult_Outcome as Outcome,
   type ReconcileCoinsRequest,
+  type RemoveDeviceRequest,
   CoinStateResult_State as State,
   type UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
@@ -26,42 +28,44 @@ import { keyId, publicHalf } from '../../conformance/harness';
 import { specOf } from '../../contract/coin-category';
 import type { CoinServiceAccess } from '../../flows/service-call';
 import type { CoinCategoryName, RetryPolicy } from '../../index';
+import { type Failure, rich } from './rich-error';
 
-/** An error that the scripted service answers. */
-export interface Failure {
-  readonly code: status;
-  readonly reason?: string;
-  /** The delay of the RetryInfo, in milliseconds. */
-  readonly retryAfterMs?: number;
-}
+export type { Failure } from './rich-error';
 
-type Method = 'uploadCoins' | 'fetchCoins' | 'batchFetchCoins' | 'getInventoryCount' | 'reconcileCoins';
+type Method = keyof CoinServiceServer;
 
 /**
- * A coin service over real gRPC whose responses the test determines. It has one stock for all target users, repeats its
- * response for a request_id, and fails before a call takes effect or after it (the response is lost).
+ * A coin service over real gRPC whose responses the test determines. It has one stock and one set of devices for all
+ * target users and for the caller, repeats its response for a request_id, and fails before a call takes effect or after
+ * it (the response is lost).
  */
 export class ScriptedCoinService {
   epoch = '11111111-1111-4111-8111-111111111111';
   serverTime: Date | undefined;
   readonly stock: Coin[] = [];
   readonly spent = new Set<string>();
+  /** The devices of every user; the empty id is the unnamed one. */
+  devices: readonly string[] = [''];
+  readonly removedDevices = new Set<string>();
   /** Every request as it arrived, in order. */
   readonly calls: { readonly method: Method; readonly request: unknown; readonly token: string }[] = [];
   /** The maximum stock of each category. */
   stockLimit = 1000;
   /** Errors for the items of a batch, by category. They take precedence over the stock. */
   itemErrors = new Map<CoinCategoryName, ItemError>();
+  /** Errors for the items of FetchDeviceCoins, by target user. */
+  deviceErrors = new Map<string, ItemError>();
   /** Functions that run after a call of the method has taken effect and before it is answered. */
   during: Partial<Record<Method, () => Promise<void> | void>> = {};
   readonly #failures: { readonly method: Method; readonly when: 'before' | 'after'; readonly failure: Failure }[] = [];
   readonly #remembered = new Map<string, Coin[]>();
+  readonly #rememberedDevices = new Map<string, DeviceCoins[]>();
   readonly #server = new Server();
   #client: CoinServiceClient | undefined;
 
   static async start(): Promise<ScriptedCoinService> {
     const service = new ScriptedCoinService();
-    const methods: Omit<CoinServiceServer, 'fetchDeviceCoins' | 'listDevices' | 'removeDevice'> = {
+    const methods: CoinServiceServer = {
       uploadCoins: service.#handler('uploadCoins', (request: UploadCoinsRequest) => service.#upload(request)),
       fetchCoins: service.#handler('fetchCoins', (request: FetchCoinsRequest) => ({ coins: service.#fetch(request) })),
       batchFetchCoins: service.#handler('batchFetchCoins', ({ requests }: BatchFetchCoinsRequest) => ({
@@ -71,8 +75,24 @@ export class ScriptedCoinService {
           return error ? { coins: [], error } : { coins: service.#fetch(request), error: undefined };
         }),
       })),
-      getInventoryCount: service.#handler('getInventoryCount', () => ({
-        available: service.#count(),
+      fetchDeviceCoins: service.#handler('fetchDeviceCoins', ({ requests }: FetchDeviceCoinsRequest) => ({
+        results: requests.map((request) => {
+          const error = service.deviceErrors.get(request.targetUserId);
+          return error ? { devices: [], error } : { devices: service.#fetchForDevices(request), error: undefined };
+        }),
+      })),
+      listDevices: service.#handler('listDevices', () => ({
+        devices: service.devices.map((deviceId) => ({
+          deviceId,
+          available: service.#count(deviceId),
+          lastUploadTime: service.serverTime,
+        })),
+      })),
+      removeDevice: service.#handler('removeDevice', ({ deviceId }: RemoveDeviceRequest) => ({
+        retiredCount: service.remove(deviceId),
+      })),
+      getInventoryCount: service.#handler('getInventoryCount', ({ deviceId }: GetInventoryCountRequest) => ({
+        available: service.#count(deviceId),
         databaseEpoch: service.epoch,
         serverTime: service.serverTime,
       })),
@@ -121,8 +141,8 @@ export class ScriptedCoinService {
     this.#failures.length = 0;
   }
 
-  /** Adds coins to the stock, numbered from `from`. */
-  add(from: number, count: number, coinCategory: CoinCategoryName, expireTime: Date): void {
+  /** Adds coins of a device to the stock, numbered from `from`. */
+  add(from: number, count: number, coinCategory: CoinCategoryName, expireTime: Date, deviceId = ''): void {
     for (let n = from; n < from + count; n += 1) {
       const { publicKey, signature } = publicHalf(n, coinCategory);
       this.stock.push({
@@ -131,9 +151,18 @@ export class ScriptedCoinService {
         publicKey: Buffer.from(publicKey),
         signature: Buffer.from(signature),
         expireTime,
-        deviceId: '',
+        deviceId,
       });
     }
+  }
+
+  /** Removes a device and retires its coins. Returns their number. */
+  remove(deviceId: string): number {
+    this.removedDevices.add(deviceId);
+    this.devices = this.devices.filter((id) => id !== deviceId);
+    const coins = this.stock.filter((coin) => coin.deviceId === deviceId);
+    for (const coin of coins) this.#spend(coin);
+    return coins.length;
   }
 
   /** Returns the requests of a method, in the order of arrival. */
@@ -165,9 +194,16 @@ export class ScriptedCoinService {
     if (request.databaseEpoch !== '' && request.databaseEpoch !== this.epoch) {
       throw { code: status.FAILED_PRECONDITION, reason: 'EPOCH_CHANGED' } satisfies Failure;
     }
-    const results = request.coins.map((coin) => ({ keyId: coin.keyId, outcome: this.#take(coin) }));
+    const { deviceId } = request;
+    if (this.removedDevices.has(deviceId)) {
+      throw { code: status.FAILED_PRECONDITION, reason: 'DEVICE_REMOVED' } satisfies Failure;
+    }
+    const results = request.coins.map((coin) => ({
+      keyId: coin.keyId,
+      outcome: this.#take({ ...coin, deviceId }),
+    }));
     const insertedCount = results.filter(({ outcome }) => outcome === Outcome.OUTCOME_INSERTED).length;
-    return { results, insertedCount, available: this.#count(), databaseEpoch: this.epoch };
+    return { results, insertedCount, available: this.#count(deviceId), databaseEpoch: this.epoch };
   }
 
   #take(coin: Coin): Outcome {
@@ -176,7 +212,7 @@ export class ScriptedCoinService {
     if (there) {
       return there.publicKey.equals(coin.publicKey) ? Outcome.OUTCOME_ALREADY_PRESENT : Outcome.OUTCOME_CONFLICT;
     }
-    const ofCategory = this.stock.filter(({ coinCategory }) => coinCategory === coin.coinCategory);
+    const ofCategory = this.stock.filter((other) => isOf(other, coin));
     if (ofCategory.length >= this.stockLimit) return Outcome.OUTCOME_OVER_STOCK_LIMIT;
     this.stock.push(coin);
     return Outcome.OUTCOME_INSERTED;
@@ -187,43 +223,59 @@ export class ScriptedCoinService {
     return this.stock.some(({ keyId }) => keyId === id) ? State.STATE_IN_STOCK : State.STATE_UNKNOWN;
   }
 
-  #fetch({ requestId, targetUserId, coinCategory, count }: FetchCoinsRequest): Coin[] {
+  #fetch({ requestId, targetUserId, coinCategory, count, deviceId }: FetchCoinsRequest): Coin[] {
     const id = `${targetUserId} ${requestId}`;
     const remembered = this.#remembered.get(id);
     if (remembered) return remembered;
-    const coins = this.stock.filter((coin) => coin.coinCategory === coinCategory).slice(0, count);
-    for (const coin of coins) {
-      this.stock.splice(this.stock.indexOf(coin), 1);
-      this.spent.add(coin.keyId);
-    }
+    const coins = this.#handOut({ coinCategory, deviceId }, count);
     if (coins.length > 0) this.#remembered.set(id, coins);
     return coins;
   }
 
-  #count(): InventoryCount {
+  #fetchForDevices({ requestId, targetUserId, count, deviceIds, ...request }: DeviceCoinsRequest): DeviceCoins[] {
+    const id = `${targetUserId} ${requestId}`;
+    const remembered = this.#rememberedDevices.get(id);
+    if (remembered) return remembered;
+    const { coinCategory, allowLowerCategories } = request;
+    const categories = allowLowerCategories
+      ? COIN_CATEGORIES.map(({ category }) => category).filter((category) => category >= coinCategory)
+      : [coinCategory];
+    const devices = [...this.devices]
+      .sort()
+      .filter((deviceId) => deviceIds.length === 0 || deviceIds.includes(deviceId))
+      .map((deviceId) => {
+        const coins: Coin[] = [];
+        for (const category of categories) {
+          coins.push(...this.#handOut({ coinCategory: category, deviceId }, count - coins.length));
+        }
+        return { deviceId, coins };
+      });
+    const hasCoins = devices.some(({ coins }) => coins.length > 0);
+    if (requestId !== '' && hasCoins) this.#rememberedDevices.set(id, devices);
+    return devices;
+  }
+
+  #handOut(wanted: Pick<Coin, 'coinCategory' | 'deviceId'>, count: number): Coin[] {
+    const coins = this.stock.filter((coin) => isOf(coin, wanted)).slice(0, count);
+    for (const coin of coins) this.#spend(coin);
+    return coins;
+  }
+
+  #spend(coin: Coin): void {
+    this.stock.splice(this.stock.indexOf(coin), 1);
+    this.spent.add(coin.keyId);
+  }
+
+  #count(deviceId: string): InventoryCount {
     const count = InventoryCount.create();
     for (const { category, countField } of COIN_CATEGORIES) {
-      count[countField] = this.stock.filter((coin) => coin.coinCategory === category).length;
+      count[countField] = this.stock.filter((coin) => isOf(coin, { coinCategory: category, deviceId })).length;
     }
     return count;
   }
 }
 
-/** Returns a gRPC error with the details of google.rpc.Status. */
-function rich({ code, reason, retryAfterMs }: Failure) {
-  const metadata = new Metadata();
-  const any = (type: string, value: Uint8Array) =>
-    Any.fromPartial({ typeUrl: `type.googleapis.com/google.rpc.${type}`, value });
-  if (reason !== undefined) {
-    const details = [
-      any('ErrorInfo', ErrorInfo.encode(ErrorInfo.fromPartial({ domain: 'coin.aqm', reason })).finish()),
-    ];
-    if (retryAfterMs !== undefined) {
-      const retryDelay = { seconds: Math.floor(retryAfterMs / 1000), nanos: (retryAfterMs % 1000) * 1e6 };
-      details.push(any('RetryInfo', RetryInfo.encode(RetryInfo.fromPartial({ retryDelay })).finish()));
-    }
-    const encoded = Status.encode(Status.fromPartial({ code, message: reason, details })).finish();
-    metadata.set('grpc-status-details-bin', Buffer.from(encoded));
-  }
-  return { code, details: reason ?? status[code], metadata };
+/** Returns true if the coin is one of that category and device. */
+function isOf(coin: Coin, { coinCategory, deviceId }: Pick<Coin, 'coinCategory' | 'deviceId'>): boolean {
+  return coin.coinCategory === coinCategory && coin.deviceId === deviceId;
 }

@@ -14,9 +14,14 @@ import {
   CoinServiceClient,
   type CoinServiceServer,
   CoinServiceService,
+  type DeviceCoins,
+  type DeviceCoinsRequest,
   type FetchCoinsRequest,
+  type FetchDeviceCoinsRequest,
+  type GetInventoryCountRequest,
   CoinUploadResult_Outcome as Outcome,
   type ReconcileCoinsRequest,
+  type RemoveDeviceRequest,
   CoinStateResult_State as State,
   type UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
@@ -29,6 +34,12 @@ const COIN_LIFETIME = 23 * DAY;
 /** A coin is not handed out any more in the last 24 hours before it expires. */
 const LAST_HANDOUT = DAY;
 
+/** The devices of a user; the empty id is the unnamed one. */
+interface Devices {
+  readonly known: Set<string>;
+  readonly removed: Set<string>;
+}
+
 interface StoredCoin {
   readonly coin: Coin;
   readonly expiresMs: number;
@@ -37,9 +48,10 @@ interface StoredCoin {
 }
 
 /**
- * A coin service in memory, over real gRPC, that keeps the promises of the real one for some users: each coin is handed
- * out once, oldest first, until 24 hours before it expires; a repeated request gets the same coins; what was handed out
- * or retired is spent for ever. It has a clock of its own, and may lose answers.
+ * A coin service in memory, over real gRPC, that keeps the promises of the real one for some users and their devices: each
+ * coin is handed out once, oldest first, until 24 hours before it expires; a repeated request gets the same coins; what was
+ * handed out or retired is spent for ever, and so is what a removed device uploaded. It has a clock of its own, and may
+ * lose answers.
  */
 export class HonestCoinService {
   /** The right time, in milliseconds since 1970. */
@@ -52,7 +64,8 @@ export class HonestCoinService {
   readonly retired: string[] = [];
   readonly #epoch = randomUUID();
   readonly #stocks = new Map<string, Map<string, StoredCoin>>();
-  readonly #answers = new Map<string, { readonly coins: Coin[]; readonly atMs: number }>();
+  readonly #devices = new Map<string, Devices>();
+  readonly #answers = new Map<string, { readonly devices: DeviceCoins[]; readonly atMs: number }>();
   readonly #server = new Server();
   #client: CoinServiceClient | undefined;
 
@@ -64,8 +77,19 @@ export class HonestCoinService {
       batchFetchCoins: service.#method(({ requests }: BatchFetchCoinsRequest, caller) => ({
         results: requests.map((request) => ({ coins: service.#fetch(request, caller), error: undefined })),
       })),
-      getInventoryCount: service.#method((_: object, caller) => ({
-        available: service.#count(caller),
+      fetchDeviceCoins: service.#method(({ requests }: FetchDeviceCoinsRequest, caller) => ({
+        results: requests.map((request) => ({ devices: service.#fetchForDevices(request, caller), error: undefined })),
+      })),
+      listDevices: service.#method((_: object, caller) => ({
+        devices: service
+          .devicesOf(caller)
+          .map((deviceId) => ({ deviceId, available: service.#count(caller, deviceId), lastUploadTime: undefined })),
+      })),
+      removeDevice: service.#method(({ deviceId }: RemoveDeviceRequest, caller) => ({
+        retiredCount: service.remove(caller, deviceId),
+      })),
+      getInventoryCount: service.#method(({ deviceId }: GetInventoryCountRequest, caller) => ({
+        available: service.#count(caller, deviceId),
         databaseEpoch: service.#epoch,
         serverTime: new Date(service.nowMs()),
       })),
@@ -94,15 +118,19 @@ export class HonestCoinService {
     return { client: this.#client, token: () => token, retry: { attempts: 2 }, sleep: async () => undefined };
   }
 
-  /** Puts a coin into a user's stock. */
+  /** Puts a coin into the stock of its device. */
   add(userId: string, coin: Coin): Outcome {
     const nowMs = this.nowMs();
+    const { known, removed } = this.#devicesOf(userId);
+    if (removed.has(coin.deviceId)) throw status.FAILED_PRECONDITION;
+    known.add(coin.deviceId);
     const expiresMs = coin.expireTime?.getTime() ?? nowMs + COIN_LIFETIME;
     if (expiresMs > nowMs + COIN_LIFETIME + 5 * MINUTE) throw status.INVALID_ARGUMENT;
     const there = this.#stock(userId).get(coin.keyId);
     if (there?.isSpent) return Outcome.OUTCOME_SPENT;
     if (there) {
-      return there.coin.publicKey.equals(coin.publicKey) ? Outcome.OUTCOME_ALREADY_PRESENT : Outcome.OUTCOME_CONFLICT;
+      const isSame = there.coin.publicKey.equals(coin.publicKey) && there.coin.deviceId === coin.deviceId;
+      return isSame ? Outcome.OUTCOME_ALREADY_PRESENT : Outcome.OUTCOME_CONFLICT;
     }
     if (expiresMs <= nowMs + LAST_HANDOUT) return Outcome.OUTCOME_EXPIRED;
     const stored = { coin: { ...coin, expireTime: new Date(expiresMs) }, expiresMs, uploadedMs: nowMs, isSpent: false };
@@ -110,10 +138,38 @@ export class HonestCoinService {
     return Outcome.OUTCOME_INSERTED;
   }
 
-  /** Returns the coins of a user that could be fetched now, the oldest first. */
-  available(userId: string): Coin[] {
-    const isAvailable = ({ isSpent, expiresMs }: StoredCoin) => !isSpent && expiresMs > this.nowMs() + LAST_HANDOUT;
+  /** Returns the coins of a user's device that could be fetched now, the oldest first. */
+  available(userId: string, deviceId = ''): Coin[] {
+    const isAvailable = ({ isSpent, expiresMs, coin }: StoredCoin) =>
+      !isSpent && expiresMs > this.nowMs() + LAST_HANDOUT && coin.deviceId === deviceId;
     return [...this.#stock(userId).values()].filter(isAvailable).map(({ coin }) => coin);
+  }
+
+  /** Returns the ids of a user's devices, the unnamed one first. */
+  devicesOf(userId: string): string[] {
+    return [...this.#devicesOf(userId).known].sort();
+  }
+
+  isRemoved(userId: string, deviceId: string): boolean {
+    return this.#devicesOf(userId).removed.has(deviceId);
+  }
+
+  /** Returns the coins of a user's device that were neither handed out nor retired, expired ones too. */
+  stockOf(userId: string, deviceId: string): Coin[] {
+    const stored = [...this.#stock(userId).values()];
+    return stored.filter(({ coin, isSpent }) => !isSpent && coin.deviceId === deviceId).map(({ coin }) => coin);
+  }
+
+  /** Removes a device of a user, and retires its coins. Returns their number. */
+  remove(userId: string, deviceId: string): number {
+    const { known, removed } = this.#devicesOf(userId);
+    known.delete(deviceId);
+    removed.add(deviceId);
+    const coins = [...this.#stock(userId).values()].filter(
+      ({ coin, isSpent }) => !isSpent && coin.deviceId === deviceId,
+    );
+    for (const stored of coins) stored.isSpent = true;
+    return coins.length;
   }
 
   /** Returns a coin of a user that was handed out or retired. */
@@ -128,6 +184,12 @@ export class HonestCoinService {
     if (stored === undefined || stored.isSpent) throw new Error('No coin is handed out twice.');
     stored.isSpent = true;
     return coin;
+  }
+
+  #devicesOf(userId: string): Devices {
+    const devices = this.#devices.get(userId) ?? { known: new Set(), removed: new Set() };
+    this.#devices.set(userId, devices);
+    return devices;
   }
 
   #stock(userId: string): Map<string, StoredCoin> {
@@ -155,24 +217,46 @@ export class HonestCoinService {
     };
   }
 
-  #upload({ coins, databaseEpoch }: UploadCoinsRequest, caller: string) {
+  #upload({ coins, databaseEpoch, deviceId }: UploadCoinsRequest, caller: string) {
     if (databaseEpoch !== this.#epoch) throw status.FAILED_PRECONDITION;
-    const results = coins.map((coin) => ({ keyId: coin.keyId, outcome: this.add(caller, coin) }));
+    const results = coins.map((coin) => ({ keyId: coin.keyId, outcome: this.add(caller, { ...coin, deviceId }) }));
     const insertedCount = results.filter(({ outcome }) => outcome === Outcome.OUTCOME_INSERTED).length;
-    return { results, insertedCount, available: this.#count(caller), databaseEpoch };
+    return { results, insertedCount, available: this.#count(caller, deviceId), databaseEpoch };
   }
 
-  #fetch({ requestId, targetUserId, coinCategory, count }: FetchCoinsRequest, caller: string): Coin[] {
+  #fetch({ deviceId, ...request }: FetchCoinsRequest, caller: string): Coin[] {
+    const [device] = this.#answer({ ...request, deviceIds: [deviceId] }, caller, [deviceId]);
+    return device?.coins ?? [];
+  }
+
+  #fetchForDevices(request: DeviceCoinsRequest, caller: string): DeviceCoins[] {
+    const { targetUserId, deviceIds } = request;
+    const isAsked = (deviceId: string) => deviceIds.length === 0 || deviceIds.includes(deviceId);
+    return this.#answer(request, caller, this.devicesOf(targetUserId).filter(isAsked));
+  }
+
+  /** Hands out coins of these devices, or repeats the answer of the request. */
+  #answer(request: DeviceCoinsRequest, caller: string, deviceIds: readonly string[]): DeviceCoins[] {
+    const { requestId, targetUserId, coinCategory, count, allowLowerCategories } = request;
     const name = `${caller} ${targetUserId} ${requestId}`;
     const before = this.#answers.get(name);
-    if (before !== undefined && this.nowMs() - before.atMs <= FETCH_GRACE) return before.coins;
-    const ofCategory = this.available(targetUserId).filter((coin) => coin.coinCategory === coinCategory);
-    const coins = ofCategory.slice(0, count).map((coin) => this.handOut(targetUserId, coin));
-    if (coins.length > 0) this.#answers.set(name, { coins, atMs: this.nowMs() });
-    return coins;
+    if (before !== undefined && this.nowMs() - before.atMs <= FETCH_GRACE) return before.devices;
+    const isWanted = (coin: Coin) =>
+      allowLowerCategories ? coin.coinCategory >= coinCategory : coin.coinCategory === coinCategory;
+    const devices = deviceIds.map((deviceId) => {
+      const wanted = this.available(targetUserId, deviceId).filter(isWanted);
+      const best = wanted.sort((a, b) => a.coinCategory - b.coinCategory).slice(0, count);
+      return { deviceId, coins: best.map((coin) => this.handOut(targetUserId, coin)) };
+    });
+    const hasCoins = devices.some(({ coins }) => coins.length > 0);
+    if (requestId !== '' && hasCoins) this.#answers.set(name, { devices, atMs: this.nowMs() });
+    return devices;
   }
 
-  #reconcile({ coinCategory, keyIds, complete, listedAt, databaseEpoch }: ReconcileCoinsRequest, caller: string) {
+  #reconcile(
+    { coinCategory, keyIds, complete, listedAt, databaseEpoch, deviceId }: ReconcileCoinsRequest,
+    caller: string,
+  ) {
     if (databaseEpoch !== this.#epoch) throw status.FAILED_PRECONDITION;
     const listedMs = listedAt?.getTime() ?? Number.NaN;
     if (!(listedMs <= this.nowMs())) throw status.INVALID_ARGUMENT;
@@ -182,11 +266,12 @@ export class HonestCoinService {
         complete &&
         !isSpent &&
         coin.coinCategory === coinCategory &&
+        coin.deviceId === deviceId &&
         uploadedMs < listedMs &&
         !keyIds.includes(coin.keyId),
     );
     for (const stored of unlisted) {
-      if (this.available(caller).includes(stored.coin)) this.retired.push(stored.coin.keyId);
+      if (this.available(caller, deviceId).includes(stored.coin)) this.retired.push(stored.coin.keyId);
       stored.isSpent = true;
     }
     return { results, retiredCount: unlisted.length, databaseEpoch };
@@ -199,10 +284,10 @@ export class HonestCoinService {
     return stored.expiresMs > this.nowMs() + LAST_HANDOUT ? State.STATE_IN_STOCK : State.STATE_EXPIRED;
   }
 
-  #count(userId: string): InventoryCount {
+  #count(userId: string, deviceId: string): InventoryCount {
     const count = InventoryCount.create();
     for (const { category, countField } of COIN_CATEGORIES) {
-      count[countField] = this.available(userId).filter((coin) => coin.coinCategory === category).length;
+      count[countField] = this.available(userId, deviceId).filter((coin) => coin.coinCategory === category).length;
     }
     return count;
   }

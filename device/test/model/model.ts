@@ -8,7 +8,7 @@ import type {
   InventoryCoin,
   SmartInventory,
 } from '../../contract/inventory';
-import type { OwnerBinding, StorageOwner } from '../../contract/owner';
+import type { BoundOwner, OwnerBinding, StorageOwner } from '../../contract/owner';
 import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../../contract/vault';
 import { ClockError, InvalidArgumentError, WrongOwnerError } from '../../errors';
 import { textOf } from './text';
@@ -41,7 +41,7 @@ class State {
   readonly coins = new Map<string, readonly InventoryCoin[]>();
   /** Contact and id of coins that were selected or evicted, with their expiry. */
   readonly used = new Map<string, number>();
-  owner: StorageOwner | null = null;
+  owner: BoundOwner | null = null;
 
   copy(): State {
     const copy = new State();
@@ -384,7 +384,7 @@ class OwnerModel implements OwnerBinding {
     this.#state = state;
   }
 
-  async read(): Promise<StorageOwner | null> {
+  async read(): Promise<BoundOwner | null> {
     return this.#state.owner;
   }
 
@@ -392,7 +392,7 @@ class OwnerModel implements OwnerBinding {
     await this.check(given);
     const userId = given.userId.toLowerCase();
     const deviceId = this.#state.owner?.deviceId ?? given.deviceId;
-    this.#state.owner = deviceId === undefined ? { userId } : { userId, deviceId };
+    this.#state.owner = { ...this.#state.owner, userId, ...(deviceId !== undefined && { deviceId }) };
   }
 
   async check(given: StorageOwner): Promise<void> {
@@ -400,5 +400,9 @@ class OwnerModel implements OwnerBinding {
     if (owner === null) return;
     const isOther = [owner.deviceId, given.deviceId].includes(undefined) ? false : owner.deviceId !== given.deviceId;
     if (isOther || owner.userId !== given.userId.toLowerCase()) throw new WrongOwnerError(owner, given);
+  }
+
+  async recordRemoval(): Promise<void> {
+    if (this.#state.owner !== null) this.#state.owner = { ...this.#state.owner, isRemoved: true };
   }
 }

@@ -53,7 +53,7 @@ export type Call =
   | { inventory: 'listContacts' | 'getTotalStorageBytes' | 'dropCachedCoins' }
   | { inventory: 'garbageCollect'; days: number | null }
   | { owner: 'bind' | 'check'; user: number; upperCase: boolean; device: number | null }
-  | { owner: 'read' };
+  | { owner: 'read' | 'recordRemoval' };
 
 const id = fc.constantFrom(...IDS);
 const upperCase = fc.constantFrom(false, false, false, true);
@@ -118,7 +118,7 @@ const ownerCall: fc.Arbitrary<Call> = fc.oneof(
     upperCase,
     device: fc.constantFrom(null, null, 1, 2),
   }),
-  fc.record({ owner: fc.constant('read') }),
+  fc.record({ owner: fc.constantFrom('read', 'read', 'recordRemoval') }),
 );
 
 export const call: fc.Arbitrary<Call> = fc.oneof(
@@ -181,7 +181,7 @@ export async function answerOf(target: Target, call: Call, now: () => Date): Pro
 
 function issue({ vault, inventory, owner }: Target, call: Call, now: number): Promise<unknown> {
   if ('owner' in call) {
-    if (call.owner === 'read') return owner.read();
+    if (!('user' in call)) return owner[call.owner]();
     const userId = textOf({ id: call.user, upperCase: call.upperCase });
     return owner[call.owner](call.device === null ? { userId } : { userId, deviceId: keyId(call.device) });
   }
