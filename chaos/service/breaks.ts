@@ -177,6 +177,48 @@ taken AS (
     implied: [],
     workload: { ...CONTENTION, requesters: 4, besideShare: 0.5 },
   },
+  'fetch-any-device': {
+    why: 'The fast claim of one item reads the stock of all devices of the user.',
+    edits: [
+      {
+        file: CLAIM_ONE_FAST,
+        from: 'AND s.device_id = $9::uuid AND s.coin_category = $4::smallint\n',
+        to: 'AND s.coin_category = $4::smallint\n',
+      },
+    ],
+    expected: 'devices',
+    // The coins of another device are older or younger than those of the right one, and miss there.
+    implied: ['order', 'short', 'removed'],
+    workload: { maxBatch: 3 },
+  },
+  'reconcile-any-device': {
+    why: 'A complete reconcile retires the coins of all devices of the user.',
+    edits: [
+      {
+        file: 'store/reconcile-coins.js',
+        from: ` AND s.device_id = \${deviceId}::uuid\n    AND s.coin_category = \${coinCategory}::smallint AND s.upload_time`,
+        to: `\n    AND s.coin_category = \${coinCategory}::smallint AND s.upload_time`,
+      },
+      {
+        file: 'store/reconcile-coins.js',
+        from: ` AND s.device_id = \${deviceId}::uuid\n    AND s.coin_category = \${coinCategory}::smallint AND s.upload_order`,
+        to: `\n    AND s.coin_category = \${coinCategory}::smallint AND s.upload_order`,
+      },
+    ],
+    expected: 'devices',
+    implied: [],
+    workload: { reconcileShare: 0.5 },
+  },
+  'removed-may-upload': {
+    why: 'An upload by a removed device is stored like any other.',
+    edits: [
+      { file: 'store/upload-coins.js', from: ' AND NOT removed AND', to: ' AND' },
+      { file: 'store/upload-coins.js', from: 'if (rows[0]?.removed)', to: 'if (false)' },
+    ],
+    expected: 'removed',
+    implied: [],
+    workload: { removeShare: 0.5 },
+  },
   'late-connection': {
     why: 'A connection whose response did not come in time goes back to the pool, and goes on failing calls.',
     edits: [

@@ -1,14 +1,14 @@
-import { type Client, credentials, Metadata, status } from '@grpc/grpc-js';
-import type { Coin } from '../../gen/aqm/coin/v1/coin';
+import { type Client, credentials, Metadata } from '@grpc/grpc-js';
+import type { Coin, CoinCategory } from '../../gen/aqm/coin/v1/coin';
 import { CoinAdminServiceClient } from '../../gen/aqm/coin/v1/coin_admin_service';
 import {
   CoinServiceClient,
-  type FetchCoinsResult,
-  CoinUploadResult_Outcome as Outcome,
+  type GetInventoryCountResponse,
+  type ReconcileCoinsResponse,
 } from '../../gen/aqm/coin/v1/coin_service';
 import { type CallError, call, type Unary } from '../../testkit/call';
-import { isIntact } from './coin-bytes';
-import type { Failure, FetchCall, FetchedCoin, FetchItem, Millis, OtherCall, UploadCall } from './history';
+import { answerOf, countsOf, deviceAnswerOf, outcomeName, toDeviceRequest, toFetchRequest } from './answers';
+import type { ActingDevice, FetchCall, FetchItem, Millis, OtherCall, RemoveCall, UploadCall } from './history';
 import type { Recorder } from './recorder';
 import type { SignedToken } from './token-issuer';
 
@@ -16,12 +16,30 @@ import type { SignedToken } from './token-issuer';
 export interface CallerOptions {
   readonly name: string;
   readonly userId: string;
-  /** Returns the token of the next call. */
-  readonly token: () => Promise<SignedToken>;
+  /** Returns the token of the next call. `deviceId` is its claim; undefined: none. */
+  readonly token: (deviceId?: string) => Promise<SignedToken>;
   /** One address per service. */
   readonly addresses: readonly string[];
   readonly recorder: Recorder;
 }
+
+/** The device that a call acts for, as its request and the claim of its token name it. */
+export interface Acting {
+  /** Empty: not named by the request. */
+  readonly deviceId: string;
+  /** Absent: not named by the token. */
+  readonly claim?: string;
+}
+
+/** The ids of one category that a vault holds. */
+export interface Listing {
+  readonly coinCategory: CoinCategory;
+  readonly keyIds: readonly string[];
+  /** Present if the list is complete: the server's time before the vault was read. */
+  readonly listedAt?: Date;
+}
+
+const UNNAMED: Acting = { deviceId: '' };
 
 /** Calls the services under one identity, without retries, and records every request and its result. */
 export class Caller {
@@ -52,101 +70,143 @@ export class Caller {
     return this.#options.userId;
   }
 
-  async upload(
-    server: number,
-    coins: readonly Coin[],
-    timeoutMs: Millis,
-  ): Promise<UploadCall & { available?: number[] }> {
+  async upload(server: number, coins: readonly Coin[], timeoutMs: Millis, acting = UNNAMED): Promise<UploadCall> {
     const { recorder } = this.#options;
-    const request = { coins: [...coins], databaseEpoch: '', deviceId: '' };
-    const result = await this.#call(server, this.#coins[server], (client) => client.uploadCoins, request, timeoutMs);
-    const call: UploadCall = {
-      ...result.facts,
+    const request = { coins: [...coins], databaseEpoch: '', deviceId: acting.deviceId };
+    const method = (client: CoinServiceClient) => client.uploadCoins;
+    const { facts, response } = await this.#call(server, this.#coins[server], method, request, timeoutMs, acting.claim);
+    const recorded: UploadCall = {
+      ...facts,
+      ...this.#actingDevice(acting),
       kind: 'upload',
-      userId: this.userId,
       coins: coins.map(({ keyId, coinCategory, expireTime }) => ({
         keyId,
         category: coinCategory,
         ...(expireTime ? { handOutEnd: recorder.handOutEnd(expireTime) } : {}),
       })),
-      ...(result.response ? { outcomes: result.response.results.map((one) => nameOf(one.outcome)) } : {}),
+      ...(response ? { outcomes: response.results.map((one) => outcomeName(one.outcome)) } : {}),
     };
-    recorder.calls.push(call);
-    return call;
+    recorder.calls.push(recorded);
+    return recorded;
   }
 
-  /** Sends a fetch. A single item is sent as FetchCoins unless `asBatch` is true; several items as BatchFetchCoins. */
+  /**
+   * Sends a fetch. Items that name several devices are sent as FetchDeviceCoins, other single ones as FetchCoins unless
+   * `asBatch` is true, and several as BatchFetchCoins.
+   */
   async fetch(
     server: number,
     items: readonly FetchItem[],
     timeoutMs: Millis,
     asBatch = items.length > 1,
   ): Promise<FetchCall> {
-    const requests = items.map((item) => ({
-      targetUserId: item.targetUserId,
-      coinCategory: item.category,
-      count: item.count,
-      requestId: item.requestId,
-      allowLowerCategories: item.allowLower,
-      deviceId: '',
-    }));
-    const [single] = requests;
-    const client = this.#coins[server];
-    let facts: Facts;
-    let results: FetchCoinsResult[] | undefined;
-    if (asBatch || !single) {
-      const answered = await this.#call(server, client, (one) => one.batchFetchCoins, { requests }, timeoutMs);
-      facts = answered.facts;
-      results = answered.response?.results;
-    } else {
-      const answered = await this.#call(server, client, (one) => one.fetchCoins, single, timeoutMs);
-      facts = answered.facts;
-      results = answered.response && [{ coins: answered.response.coins, error: undefined }];
-    }
-    const call: FetchCall = {
+    const { facts, answers } = await this.#fetch(server, items, timeoutMs, asBatch);
+    const recorded: FetchCall = {
       ...facts,
       kind: 'fetch',
       requesterId: this.userId,
-      items: items.map(({ coins: _, failure: __, ...item }, index) => ({ ...item, ...answerOf(results?.[index]) })),
+      items: items.map(({ coins: _, devices: __, failure: ___, ...item }, index) => ({ ...item, ...answers?.[index] })),
     };
-    this.#options.recorder.calls.push(call);
-    return call;
+    this.#options.recorder.calls.push(recorded);
+    return recorded;
   }
 
-  /** Counts the stock. @returns the counts by category number; undefined if the call failed */
-  async count(server: number, timeoutMs: Millis): Promise<Map<number, number> | undefined> {
-    const request = { deviceId: '' };
-    const result = await this.#call(
-      server,
-      this.#coins[server],
-      (client) => client.getInventoryCount,
-      request,
-      timeoutMs,
+  async #fetch(server: number, items: readonly FetchItem[], timeoutMs: Millis, asBatch: boolean) {
+    const client = this.#coins[server];
+    const [first] = items;
+    if (first?.askedDeviceIds) {
+      const method = (one: CoinServiceClient) => one.fetchDeviceCoins;
+      const request = { requests: items.map(toDeviceRequest) };
+      const { facts, response } = await this.#call(server, client, method, request, timeoutMs);
+      return { facts, answers: response?.results.map(deviceAnswerOf) };
+    }
+    if (asBatch || !first) {
+      const method = (one: CoinServiceClient) => one.batchFetchCoins;
+      const request = { requests: items.map(toFetchRequest) };
+      const { facts, response } = await this.#call(server, client, method, request, timeoutMs);
+      return { facts, answers: response?.results.map(answerOf) };
+    }
+    const method = (one: CoinServiceClient) => one.fetchCoins;
+    const { facts, response } = await this.#call(server, client, method, toFetchRequest(first), timeoutMs);
+    return { facts, answers: response && [answerOf({ coins: response.coins, error: undefined })] };
+  }
+
+  /** Counts the stock of a device. @returns undefined if the call failed */
+  async count(server: number, timeoutMs: Millis, acting = UNNAMED): Promise<GetInventoryCountResponse | undefined> {
+    const method = (client: CoinServiceClient) => client.getInventoryCount;
+    const request = { deviceId: acting.deviceId };
+    const { facts, response } = await this.#call(server, this.#coins[server], method, request, timeoutMs, acting.claim);
+    this.#options.recorder.calls.push({
+      ...facts,
+      ...this.#actingDevice(acting),
+      kind: 'count',
+      ...(response ? { available: countsOf(response.available) } : {}),
+    });
+    return response;
+  }
+
+  /** Compares a listing with the stock of a device. @returns undefined if the call failed */
+  async reconcile(
+    server: number,
+    { coinCategory, keyIds, listedAt }: Listing,
+    timeoutMs: Millis,
+    acting = UNNAMED,
+  ): Promise<ReconcileCoinsResponse | undefined> {
+    const method = (client: CoinServiceClient) => client.reconcileCoins;
+    const complete = listedAt !== undefined;
+    const { deviceId } = acting;
+    const request = { coinCategory, keyIds: [...keyIds], complete, listedAt, databaseEpoch: '', deviceId };
+    const { facts, response } = await this.#call(server, this.#coins[server], method, request, timeoutMs, acting.claim);
+    const recorded = { ...facts, ...this.#actingDevice(acting) };
+    this.#options.recorder.calls.push(
+      complete
+        ? {
+            ...recorded,
+            kind: 'retire',
+            category: coinCategory,
+            ...(response ? { retiredCount: response.retiredCount } : {}),
+          }
+        : { ...recorded, kind: 'states' },
     );
-    this.#recordOther('count', result.facts);
-    const available = result.response?.available;
-    return (
-      available &&
-      new Map([available.gold, available.silver, available.bronze].map((count, index) => [index + 1, count]))
-    );
+    return response;
+  }
+
+  async listDevices(server: number, timeoutMs: Millis): Promise<void> {
+    const method = (client: CoinServiceClient) => client.listDevices;
+    const { facts, response } = await this.#call(server, this.#coins[server], method, {}, timeoutMs);
+    const devices = response?.devices.map(({ deviceId, available }) => ({ deviceId, available: countsOf(available) }));
+    this.#options.recorder.calls.push({
+      ...facts,
+      kind: 'list',
+      userId: this.userId,
+      ...(devices ? { devices } : {}),
+    });
+  }
+
+  async removeDevice(server: number, deviceId: string, timeoutMs: Millis): Promise<RemoveCall> {
+    const method = (client: CoinServiceClient) => client.removeDevice;
+    const { facts, response } = await this.#call(server, this.#coins[server], method, { deviceId }, timeoutMs);
+    const recorded: RemoveCall = {
+      ...facts,
+      kind: 'remove',
+      userId: this.userId,
+      deviceId,
+      ...(response ? { retiredCount: response.retiredCount } : {}),
+    };
+    this.#options.recorder.calls.push(recorded);
+    return recorded;
   }
 
   async purgeStale(server: number, timeoutMs: Millis): Promise<void> {
-    const request = { maxAgeDays: 0 };
-    const result = await this.#call(server, this.#admin[server], (client) => client.purgeStale, request, timeoutMs);
-    this.#recordOther('purge', result.facts);
+    const method = (client: CoinAdminServiceClient) => client.purgeStale;
+    const { facts } = await this.#call(server, this.#admin[server], method, { maxAgeDays: 0 }, timeoutMs);
+    this.#options.recorder.calls.push({ ...facts, kind: 'purge' });
   }
 
   async hardDelete(server: number, timeoutMs: Millis): Promise<void> {
-    const request = { graceHours: 0 };
-    const result = await this.#call(
-      server,
-      this.#admin[server],
-      (client) => client.hardDeleteFetched,
-      request,
-      timeoutMs,
-    );
-    this.#recordOther('hard-delete', result.facts);
+    const method = (client: CoinAdminServiceClient) => client.hardDeleteFetched;
+    const { facts } = await this.#call(server, this.#admin[server], method, { graceHours: 0 }, timeoutMs);
+    this.#options.recorder.calls.push({ ...facts, kind: 'hard-delete' });
   }
 
   /** Resolves when every service is connected, or after `withinMs`. */
@@ -161,20 +221,23 @@ export class Caller {
     for (const client of [...this.#coins, ...this.#admin]) client.close();
   }
 
-  #recordOther(kind: OtherCall['kind'], facts: Facts): void {
-    this.#options.recorder.calls.push({ ...facts, kind });
+  #actingDevice({ deviceId, claim = '' }: Acting): ActingDevice {
+    const isMismatched = deviceId !== '' && claim !== '' && deviceId !== claim;
+    return { userId: this.userId, deviceId: deviceId || claim, ...(isMismatched ? { isMismatched } : {}) };
   }
 
+  /** Makes a call and measures it. A failure is returned as part of the facts. */
   async #call<Stub extends Client, Request, Response>(
     server: number,
     stub: Stub | undefined,
     method: (stub: Stub) => Unary<Request, Response>,
     request: Request,
     timeoutMs: Millis,
+    claim?: string,
   ): Promise<{ facts: Facts; response: Response | undefined }> {
     if (!stub) throw new Error(`there is no service ${server}`);
     const { recorder, name: client } = this.#options;
-    const { token, key } = await this.#options.token();
+    const { token, key } = await this.#options.token(claim);
     const metadata = new Metadata();
     metadata.set('authorization', `Bearer ${token}`);
     const id = recorder.nextCall();
@@ -198,19 +261,3 @@ export class Caller {
 }
 
 type Facts = Omit<OtherCall, 'kind'>;
-
-function answerOf(result: FetchCoinsResult | undefined): { coins?: FetchedCoin[]; failure?: Failure } {
-  if (!result) return {};
-  if (result.error) return { failure: { code: status[result.error.code] ?? 'UNKNOWN', reason: result.error.reason } };
-  return {
-    coins: result.coins.map((coin) => ({
-      keyId: coin.keyId,
-      category: coin.coinCategory,
-      ...(isIntact(coin) ? {} : { altered: true as const }),
-    })),
-  };
-}
-
-function nameOf(outcome: Outcome): string {
-  return (Outcome[outcome] ?? 'UNRECOGNIZED').replace('OUTCOME_', '');
-}

@@ -31,9 +31,17 @@ export interface UploadedCoin {
   readonly handOutEnd?: Millis;
 }
 
-export interface UploadCall extends CallFacts {
-  readonly kind: 'upload';
+/** The device that a call acts for. */
+export interface ActingDevice {
   readonly userId: string;
+  /** The device's id; empty: the unnamed device. */
+  readonly deviceId: string;
+  /** Present if the token of the call names another device than the request. The service must refuse it. */
+  readonly isMismatched?: true;
+}
+
+export interface UploadCall extends CallFacts, ActingDevice {
+  readonly kind: 'upload';
   readonly coins: readonly UploadedCoin[];
   /** One outcome per coin: 'INSERTED', 'ALREADY_PRESENT', … Absent if the call failed. */
   readonly outcomes?: readonly string[];
@@ -42,19 +50,33 @@ export interface UploadCall extends CallFacts {
 export interface FetchedCoin {
   readonly keyId: string;
   readonly category: number;
+  /** The device that the coin names. */
+  readonly deviceId: string;
   /** Present if the key material differs from what was uploaded under this id. */
   readonly altered?: true;
 }
 
+/** The coins of one device in the answer to a fan-out. */
+export interface DeviceAnswer {
+  readonly deviceId: string;
+  readonly coins: readonly FetchedCoin[];
+}
+
 export interface FetchItem {
   readonly targetUserId: string;
+  /** The device whose coins are fetched; empty: the unnamed device, or those of `askedDeviceIds`. */
+  readonly deviceId: string;
+  /** Present in an item of FetchDeviceCoins (a fan-out): the devices that it names. Empty: all of the user. */
+  readonly askedDeviceIds?: readonly string[];
   readonly category: number;
   readonly count: number;
   readonly allowLower: boolean;
   /** Empty: a fetch that cannot be repeated. */
   readonly requestId: string;
-  /** The answer. Absent if the item or the whole call failed. */
+  /** The coins of the answer, one device after the other. Absent if the item or the whole call failed. */
   readonly coins?: readonly FetchedCoin[];
+  /** The answer to a fan-out by device. */
+  readonly devices?: readonly DeviceAnswer[];
   readonly failure?: Failure;
 }
 
@@ -64,20 +86,47 @@ export interface FetchCall extends CallFacts {
   readonly items: readonly FetchItem[];
 }
 
-/** A call of the admin service, or a count. */
+/** A call of the admin service. */
 export interface OtherCall extends CallFacts {
-  readonly kind: 'purge' | 'hard-delete' | 'count';
+  readonly kind: 'purge' | 'hard-delete';
 }
 
-export interface RetireCall extends CallFacts {
+export interface CountCall extends CallFacts, ActingDevice {
+  readonly kind: 'count';
+  /** The stock of the device by category number. Absent if the call failed. */
+  readonly available?: Readonly<Record<number, number>>;
+}
+
+/** A complete reconcile of one device and category. */
+export interface RetireCall extends CallFacts, ActingDevice {
   readonly kind: 'retire';
-  readonly userId: string;
   readonly category: number;
   /** Absent if the call failed. Any number of coins may have been retired then. */
   readonly retiredCount?: number;
 }
 
-export type Call = UploadCall | FetchCall | OtherCall | RetireCall;
+/** A reconcile that only asks for the states of coins. */
+export interface StatesCall extends CallFacts, ActingDevice {
+  readonly kind: 'states';
+}
+
+export interface RemoveCall extends CallFacts {
+  readonly kind: 'remove';
+  readonly userId: string;
+  /** The device that is removed. */
+  readonly deviceId: string;
+  /** As in RetireCall. */
+  readonly retiredCount?: number;
+}
+
+export interface ListCall extends CallFacts {
+  readonly kind: 'list';
+  readonly userId: string;
+  /** The devices and their stock. Absent if the call failed. */
+  readonly devices?: readonly { readonly deviceId: string; readonly available: Readonly<Record<number, number>> }[];
+}
+
+export type Call = UploadCall | FetchCall | OtherCall | CountCall | RetireCall | StatesCall | RemoveCall | ListCall;
 
 /** Returns the failure of the whole call, or those of its items. */
 export function failuresOf(call: Call): Failure[] {
@@ -121,18 +170,29 @@ export interface History {
   readonly keyFetches?: readonly KeyFetch[];
 }
 
-/** The rows of the users of this run after the last call. */
+/** The rows of the users of this run after the last call. An empty device id is the unnamed device. */
 export interface FinalTables {
   readonly readAt: Millis;
   /** Every row of coin. */
-  readonly coins: readonly { readonly userId: string; readonly keyId: string; readonly inStock: boolean }[];
+  readonly coins: readonly {
+    readonly userId: string;
+    readonly keyId: string;
+    readonly deviceId: string;
+    readonly inStock: boolean;
+    /** True if it has no key bytes any more: it was hard-deleted or retired. */
+    readonly isBlank: boolean;
+  }[];
   /** Every row of coin_fetch. */
   readonly fetches: readonly {
     readonly userId: string;
     readonly requesterId: string;
     readonly requestId: string;
     readonly keyIds: readonly string[];
+    /** The devices of the answer to a fan-out. Absent: it was a fetch from one device. */
+    readonly deviceIds?: readonly string[];
   }[];
+  /** Every row of coin_device. */
+  readonly devices: readonly { readonly userId: string; readonly deviceId: string; readonly isRemoved: boolean }[];
 }
 
 /** The properties of the deployment that the checker needs. */

@@ -35,7 +35,7 @@ export function figuresOf({ recorder, verdict }: Outcome): Figures {
       ids.add(id);
       if (!item.coins) continue;
       fetches++;
-      if (item.coins.length < item.count) shortAnswers++;
+      if (item.coins.length < item.count * (item.devices?.length ?? 1)) shortAnswers++;
     }
   }
   return {
@@ -78,7 +78,7 @@ export function describeOutcome(outcome: Outcome): string {
     '',
     `${number(figures.killsAndCuts)} faults injected in ${figures.seconds} s: ${list(figures.faults)}`,
     `${number(figures.fetches)} fetches answered (${number(figures.shortAnswers)} short), ${number(figures.repeats)} repeats; calls: ${list(figures.calls)}`,
-    `${number(balance.uploaded)} coins uploaded = ${number(balance.inStock)} in stock + ${number(balance.fetched)} fetched + ${number(balance.unanswered)} taken by requests without an answer + ${number(balance.purged)} purged`,
+    `${number(balance.uploaded)} coins uploaded = ${number(balance.inStock)} in stock + ${number(balance.fetched)} fetched + ${number(balance.unanswered)} retired or taken by requests without an answer + ${number(balance.purged)} purged`,
     `failures: ${list(figures.failures) || 'none'}`,
   );
   return lines.join('\n');

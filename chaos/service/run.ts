@@ -2,7 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { Caller } from './caller';
 import { check, type Verdict } from './checker/check';
-import { Newcomer, Operator, Owner, Requester, type RunContext } from './clients';
+import { Account } from './clients/account';
+import type { Loop, RunContext } from './clients/loop';
+import { Newcomer, Operator } from './clients/operator';
+import { Owner, type OwnerOptions } from './clients/owner';
+import { Requester } from './clients/requester';
 import { injectFaults, RECONNECTING } from './faults';
 import { readFinalTables } from './final-tables';
 import type { FinalTables, Millis, Rules } from './history';
@@ -126,31 +130,41 @@ function createClients(testBed: TestBed, context: RunContext, random: Random) {
   const caller = (name: string, signer: 'known' | 'newest' = 'known', isAdmin = false) => {
     const owner = { userId: randomUUID(), isAdmin };
     const issuer = testBed.local?.issuer;
-    const token = issuer && signer === 'newest' ? () => issuer.sign(owner, signer) : renewed(() => testBed.sign(owner));
+    const token =
+      issuer && signer === 'newest'
+        ? () => issuer.sign(owner, signer)
+        : renewed((deviceId) => testBed.sign({ ...owner, ...(deviceId === undefined ? {} : { deviceId }) }));
     const made = new Caller({ name, userId: owner.userId, token, addresses, recorder: context.recorder });
     callers.push(made);
     return made;
   };
 
   const owners: string[] = [];
-  const loops: (Owner | Requester | Operator | Newcomer)[] = [];
-  const owner = (name: string, options: ConstructorParameters<typeof Owner>[3]) => {
+  const loops: Loop[] = [];
+  const owner = (name: string, options: OwnerOptions, namedDevices: number, stockOfNamed = options.stock) => {
     const made = caller(name);
     owners.push(made.userId);
-    loops.push(new Owner(context, made, random.fork(), options));
-    return made.userId;
+    const account = new Account(made.userId, Math.max(0, namedDevices));
+    for (const device of account.devices) {
+      const stock = device.id === '' ? options.stock : stockOfNamed;
+      loops.push(new Owner(context, made, random.fork(), { ...options, stock, account, device }));
+    }
+    return account;
   };
-  const hot: string[] = [];
-  const busy: string[] = [];
+  const { namedDevices } = workload;
+  const hot: Account[] = [];
+  const busy: Account[] = [];
   for (let index = 0; index < workload.hotOwners; index++) {
     const options = { stock: workload.hotStock, batch: workload.hotBatch, pauseMs: workload.hotPauseMs };
-    hot.push(owner(`hot owner ${index}`, options));
+    hot.push(owner(`hot owner ${index}`, options, namedDevices));
   }
   for (let index = 0; index < workload.busyOwners; index++) {
-    busy.push(owner(`busy owner ${index}`, { stock: workload.busyStock, batch: 100, pauseMs: 50 }));
+    const options = { stock: workload.busyStock, batch: 100, pauseMs: 50 };
+    busy.push(owner(`busy owner ${index}`, options, namedDevices - 1, 100));
   }
   for (let index = 0; index < workload.requesters; index++) {
-    const own = owner(`owner of requester ${index}`, { stock: 60, batch: 30, pauseMs: 1500 });
+    const options = { stock: 60, batch: 30, pauseMs: 1500 };
+    const own = owner(`owner of requester ${index}`, options, namedDevices - 1, 20);
     loops.push(new Requester(context, caller(`requester ${index}`), random.fork(), { hot, busy, own }));
   }
   if (workload.housekeeping) {
@@ -162,15 +176,14 @@ function createClients(testBed: TestBed, context: RunContext, random: Random) {
   return { loops, callers, owners };
 }
 
-/** Returns a function that signs a token, and signs another one when it has been in use for long enough. */
-function renewed(sign: () => Promise<SignedToken>): () => Promise<SignedToken> {
-  let token: Promise<SignedToken> | undefined;
-  let signedAt = 0;
-  return () => {
-    if (!token || performance.now() - signedAt > TOKEN_USE_MS) {
-      token = sign();
-      signedAt = performance.now();
-    }
+/** Returns a function that signs a token for each device, and signs another one when it has been in use for long enough. */
+function renewed(sign: (deviceId?: string) => Promise<SignedToken>): (deviceId?: string) => Promise<SignedToken> {
+  const tokens = new Map<string, { token: Promise<SignedToken>; signedAt: number }>();
+  return (deviceId) => {
+    const known = tokens.get(deviceId ?? '');
+    if (known && performance.now() - known.signedAt <= TOKEN_USE_MS) return known.token;
+    const token = sign(deviceId);
+    tokens.set(deviceId ?? '', { token, signedAt: performance.now() });
     return token;
   };
 }

@@ -15,6 +15,8 @@ export interface SignedToken {
 export interface TokenOwner {
   readonly userId: string;
   readonly isAdmin: boolean;
+  /** The claim `device_id`. Absent: none. */
+  readonly deviceId?: string;
 }
 
 const TOKEN_TTL = '1h';
@@ -84,9 +86,10 @@ export class TokenIssuer {
    * @param signer `known`: the newest key that every service has fetched; `newest`: the newest key, which a careful
    *   issuer would not use yet
    */
-  async sign({ userId, isAdmin }: TokenOwner, signer: 'known' | 'newest'): Promise<SignedToken> {
+  async sign({ userId, isAdmin, deviceId }: TokenOwner, signer: 'known' | 'newest'): Promise<SignedToken> {
     const key = signer === 'newest' ? this.#privateKeys.length - 1 : this.#knownKey();
-    const token = await new SignJWT({ jti: randomUUID(), ...(isAdmin && { scope: 'admin' }) })
+    const claims = { ...(isAdmin && { scope: 'admin' }), ...(deviceId !== undefined && { device_id: deviceId }) };
+    const token = await new SignJWT({ jti: randomUUID(), ...claims })
       .setProtectedHeader({ alg: 'EdDSA', kid: String(key) })
       .setSubject(userId)
       .setExpirationTime(TOKEN_TTL)

@@ -33,8 +33,23 @@ export interface Workload {
   readonly fadingShare: number;
   /** The share of stock checks after which an owner uploads earlier coins again. */
   readonly reuploadShare: number;
-  /** The maximum number of coins per fetch. */
+  /** The maximum number of coins per fetch, and per device of a fan-out. */
   readonly maxCount: number;
+  /** The number of named devices of an owner with little stock. Other owners have one less. */
+  readonly namedDevices: number;
+  /** The share of fetches of one device from a named one. */
+  readonly namedShare: number;
+  /** The share of calls that fetch for several devices of each user. */
+  readonly fanOutShare: number;
+  /** The share of stock checks after which a device reconciles one category. */
+  readonly reconcileShare: number;
+  /**
+   * The share of stock checks after which an owner removes a named device, which another one then
+   * replaces; and after which it lists its devices.
+   */
+  readonly removeShare: number;
+  /** The share of stock checks after which a device uploads coins of another device, or under its token. */
+  readonly strayShare: number;
   readonly housekeeping: boolean;
   /** The number of clients whose tokens are signed with the newest key, which a service may not know yet. */
   readonly newcomers: number;
@@ -59,6 +74,12 @@ export const WORKLOAD: Workload = {
   fadingShare: 0.04,
   reuploadShare: 0.2,
   maxCount: 3,
+  namedDevices: 2,
+  namedShare: 0.4,
+  fanOutShare: 0,
+  reconcileShare: 0.1,
+  removeShare: 0,
+  strayShare: 0.05,
   housekeeping: true,
   newcomers: 2,
 };

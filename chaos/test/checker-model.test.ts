@@ -1,26 +1,30 @@
 import fc from 'fast-check';
 import type { Promised } from '../service/checker/breach';
 import { check } from '../service/checker/check';
-import type { FetchCall, FinalTables, History } from '../service/history';
+import type { FetchCall, FetchedCoin, FinalTables, History } from '../service/history';
 import { BRONZE, GOLD, RULES, SILVER } from './history-kit';
-import { PACE, type Step, tell } from './model-history';
+import { DEVICES, PACE, type Step, tell } from './model-history';
 
 const category = fc.constantFrom(GOLD, SILVER, BRONZE);
+const device = fc.constantFrom(...DEVICES);
+const named = fc.constantFrom(...DEVICES.slice(1));
 
 /** Makes calls that extend at most `reach` milliseconds to either side of the moment at which they take effect. */
 function steps(reach: number, answered: fc.Arbitrary<boolean>): fc.Arbitrary<Step[]> {
   const common = { before: fc.integer({ min: 1, max: reach }), after: fc.integer({ min: 1, max: reach }), answered };
-  const step = fc.oneof(
-    fc.record({ ...common, kind: fc.constant('upload' as const), category, coins: fc.integer({ min: 1, max: 5 }) }),
-    fc.record({
-      ...common,
-      kind: fc.constant('fetch' as const),
-      category,
-      count: fc.integer({ min: 1, max: 4 }),
-      allowLower: fc.boolean(),
-    }),
-    fc.record({ ...common, kind: fc.constant('repeat' as const), which: fc.nat(50) }),
-    fc.record({ ...common, kind: fc.constant('upload again' as const), which: fc.nat(50) }),
+  const wish = { category, count: fc.integer({ min: 1, max: 4 }), allowLower: fc.boolean() };
+  const which = fc.nat(50);
+  const kind = <K extends Step['kind']>(name: K) => ({ ...common, kind: fc.constant(name) });
+  const step: fc.Arbitrary<Step> = fc.oneof(
+    { weight: 3, arbitrary: fc.record({ ...kind('upload'), device, category, coins: fc.integer({ min: 1, max: 5 }) }) },
+    { weight: 2, arbitrary: fc.record({ ...kind('fetch'), device, ...wish }) },
+    { weight: 2, arbitrary: fc.record({ ...kind('fan-out'), asked: fc.subarray([...DEVICES, 'unknown']), ...wish }) },
+    { weight: 2, arbitrary: fc.record({ ...kind('repeat'), which }) },
+    { weight: 2, arbitrary: fc.record({ ...kind('upload again'), which, device }) },
+    { weight: 1, arbitrary: fc.record({ ...kind('count'), device }) },
+    { weight: 1, arbitrary: fc.record({ ...kind('list') }) },
+    { weight: 1, arbitrary: fc.record({ ...kind('retire'), device, category, kept: fc.nat(3) }) },
+    { weight: 1, arbitrary: fc.record({ ...kind('remove'), device: named }) },
   );
   return fc.array(step, { minLength: 5, maxLength: 60 });
 }
@@ -51,7 +55,7 @@ const SPOILERS: Record<string, (history: History, final: FinalTables, pick: numb
   },
   'an answer is turned round': (history, final, pick) => {
     const call = nth(
-      takers(history).filter((one) => coinsOf(one).length > 1),
+      takers(history).filter((one) => new Set(coinsOf(one).map((coin) => coin.deviceId)).size < coinsOf(one).length),
       pick,
     );
     return call && { history: answer(history, call, coinsOf(call).toReversed()), final, promise: 'order' };
@@ -82,8 +86,9 @@ const SPOILERS: Record<string, (history: History, final: FinalTables, pick: numb
     );
   },
   'a coin comes back': (history, final, pick) => {
+    const taken = new Set(takers(history).flatMap((call) => coinsOf(call).map((coin) => coin.keyId)));
     const row = nth(
-      final.coins.filter((one) => !one.inStock),
+      final.coins.filter((one) => taken.has(one.keyId)),
       pick,
     );
     const coins = final.coins.map((one) => (one === row ? { ...one, inStock: true } : one));
@@ -95,6 +100,31 @@ const SPOILERS: Record<string, (history: History, final: FinalTables, pick: numb
     );
     const call = nth(repeats, pick);
     return call && { history: answer(history, call, []), final, promise: 'repeat' };
+  },
+  'a coin names another device': (history, final, pick) => {
+    const call = nth(takers(history), pick);
+    const coins = call && coinsOf(call).map((coin) => ({ ...coin, deviceId: 'another' }));
+    return call && { history: answer(history, call, coins), final, promise: 'devices' };
+  },
+  'a fan-out leaves a device out': (history, final, pick) => {
+    const call = nth(
+      firstTakers(history).filter((one) => one.items[0]?.devices),
+      pick,
+    );
+    const [left] = call ? coinsOf(call) : [];
+    if (!call || !left) return undefined;
+    const without = <T extends { readonly deviceId: string }>(all: readonly T[] = []) =>
+      all.filter(({ deviceId }) => deviceId !== left.deviceId);
+    const items = call.items.map((item) => ({ ...item, coins: without(item.coins), devices: without(item.devices) }));
+    return { history: replace(history, call, { ...call, items }), final, promise: 'devices' };
+  },
+  'a device was removed before one of its coins was handed out': (history, final, pick) => {
+    const call = nth(firstTakers(history), pick);
+    const { deviceId = '' } = (call && nth(coinsOf(call), pick)) ?? {};
+    if (!call || deviceId === '') return undefined;
+    const [start, end] = [call.start - 0.2, call.start - 0.1];
+    const removal = { ...call, start, end, kind: 'remove' as const, userId: 'bob', deviceId, retiredCount: 0 };
+    return { history: { ...history, calls: [...history.calls, removal] }, final, promise: 'removed' };
   },
 };
 
@@ -114,7 +144,7 @@ test.each(Object.entries(SPOILERS))('%s: found', (_, spoil) => {
       spoiled++;
       expect(broken(result.history, result.final)).toContain(result.promise);
     }),
-    { numRuns: 300 },
+    { numRuns: 600 },
   );
   expect(spoiled).toBeGreaterThan(50);
 });
@@ -122,14 +152,30 @@ test.each(Object.entries(SPOILERS))('%s: found', (_, spoil) => {
 function takers(history: History): FetchCall[] {
   return history.calls.filter((call) => call.kind === 'fetch').filter((call) => coinsOf(call).length > 0);
 }
+/** Returns the calls that took coins, without those that repeat one of them. */
+function firstTakers(history: History): FetchCall[] {
+  return takers(history).filter(
+    (call, index, all) => all.findIndex((one) => requestOf(one) === requestOf(call)) === index,
+  );
+}
 function coinsOf(call: FetchCall) {
   return call.items[0]?.coins ?? [];
 }
 function requestOf(call: FetchCall): string {
   return call.items[0]?.requestId ?? '';
 }
-function answer(history: History, call: FetchCall, coins: FetchCall['items'][number]['coins'] = []): History {
-  const spoiled = { ...call, items: call.items.map((item) => ({ ...item, coins })) };
+/** Replaces the answer of a call. In a fan-out each coin goes to its own device, or else to the first one. */
+function answer(history: History, call: FetchCall, coins: readonly FetchedCoin[] = []): History {
+  const items = call.items.map((item) => {
+    if (!item.devices) return { ...item, coins };
+    const ids = item.devices.map(({ deviceId }) => deviceId);
+    const byDevice = Map.groupBy(coins, ({ deviceId }) => (ids.includes(deviceId) ? deviceId : ids[0]));
+    const devices = ids.map((deviceId) => ({ deviceId, coins: byDevice.get(deviceId) ?? [] }));
+    return { ...item, devices, coins: devices.flatMap((one) => one.coins) };
+  });
+  return replace(history, call, { ...call, items });
+}
+function replace(history: History, call: FetchCall, spoiled: FetchCall): History {
   return { ...history, calls: history.calls.map((one) => (one === call ? spoiled : one)) };
 }
 function nth<T>(all: readonly T[], index: number): T | undefined {

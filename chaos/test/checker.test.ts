@@ -165,7 +165,7 @@ describe('conservation', () => {
     if (call?.kind !== 'fetch') throw new Error('not a fetch');
     const items = call.items.map((item) => ({
       ...item,
-      coins: [{ keyId: 'a', category: GOLD, altered: true as const }],
+      coins: [{ keyId: 'a', category: GOLD, deviceId: '', altered: true as const }],
     }));
     story.calls.push({ ...call, items });
     expect(story.broken()).toEqual(['conservation']);

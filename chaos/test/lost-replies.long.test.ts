@@ -89,6 +89,7 @@ test('fetches whose replies are lost and that are repeated take exactly the coin
     const items = requesters.map(
       (_, index): FetchItem => ({
         targetUserId: owners[index % owners.length]?.userId ?? '',
+        deviceId: '',
         category: BRONZE,
         count: 1 + ((index + round) % 3),
         allowLower: false,

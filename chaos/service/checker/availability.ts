@@ -1,5 +1,6 @@
 import { type Call, type Fault, failuresOf, type History, type Millis, type Rules, WATERMARK_FAULTS } from '../history';
 import type { Finding } from './breach';
+import { Removals } from './removals';
 import { TokenKeys } from './token-keys';
 
 /** The reasons that an outage explains. Any other failure is a fault of the service at any time. */
@@ -13,7 +14,7 @@ const EXPLAINED_BY_FAULTS = [
 
 /**
  * Checks that no call failed while every component was up, and that none failed with an error that no fault explains. A
- * token is refused only by a service that does not know its key.
+ * token is refused only by a service that does not know its key, and a device only after its removal.
  */
 export function checkAvailability(history: History, rules: Rules): Finding {
   const { calls, faults } = history;
@@ -24,6 +25,7 @@ export function checkAvailability(history: History, rules: Rules): Finding {
     rules.settleMs,
   );
   const keys = new TokenKeys(history, rules);
+  const removals = new Removals(history);
   const isExplained = (call: Call, reason: string, inFaultWindow: boolean): boolean => {
     switch (reason) {
       case 'FENCED':
@@ -32,6 +34,10 @@ export function checkAvailability(history: History, rules: Rules): Finding {
         return keys.mayBeUnavailable(call);
       case 'TOKEN_INVALID':
         return keys.mayBeInvalid(call);
+      case 'DEVICE_REMOVED':
+        return call.kind === 'upload' && removals.mayHaveBegun(call);
+      case 'DEVICE_MISMATCH':
+        return 'isMismatched' in call && call.isMismatched === true;
       default:
         return inFaultWindow && (reason === '' || EXPLAINED_BY_FAULTS.includes(reason));
     }

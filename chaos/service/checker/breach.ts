@@ -6,6 +6,8 @@ export const PROMISES = {
   short: 'no short answer while coins remained that no call in flight could hold',
   conservation: 'uploaded = in stock + fetched + purged + retired',
   order: 'oldest first, higher categories first',
+  removed: 'no coin of a removed device is handed out, and none is stored',
+  devices: 'devices do not touch each other; a fetch answers for the devices that it asked for',
   available: 'no call fails while every component is up; every failure is explained by a fault',
 } as const;
 

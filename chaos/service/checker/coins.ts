@@ -1,10 +1,12 @@
 import type { FinalTables, History, Millis, Rules, UploadCall } from '../history';
-import { categoryName, type Request, type Take } from './requests';
+import { categoryName, deviceName, type Request, type Take } from './requests';
 
 /** The life of one coin during the run. */
 export interface CoinLife {
   readonly userId: string;
   readonly keyId: string;
+  /** The device that uploaded it first. */
+  readonly deviceId: string;
   readonly category: number;
   /** The first upload that contained it, and its position there. */
   readonly uploadId: number;
@@ -14,22 +16,27 @@ export interface CoinLife {
   uploadEnd: Millis;
   /** The time at which the service stops handing it out. */
   handOutEnd: Millis;
+  /** Its uploads by its device. */
   readonly uploads: { call: UploadCall; position: number; outcome: string | undefined }[];
+  /** Its uploads by other devices of the user, which must not store it. */
+  readonly strays: { call: UploadCall; outcome: string | undefined }[];
   /** The hand-outs of the coin. More than one is a violation. */
   readonly takes: Take[];
   /** The state of the coin in the tables after the last call. */
   atEnd: 'in stock' | 'spent' | 'gone';
+  /** True if its key bytes are gone at the end. */
+  isBlank: boolean;
 }
 
 /** The upload outcomes after which a coin is, or was a moment ago, in stock. */
-const STOCKED = ['INSERTED', 'ALREADY_PRESENT'];
+export const STOCKED = ['INSERTED', 'ALREADY_PRESENT'];
 
 export function coinKey(userId: string, keyId: string): string {
   return `${userId} ${keyId}`;
 }
 
 export function describeCoin(coin: CoinLife): string {
-  return `${categoryName(coin.category)} ${coin.keyId} of ${coin.userId}`;
+  return `${categoryName(coin.category)} ${coin.keyId} of ${deviceName(coin.userId, coin.deviceId)}`;
 }
 
 /**
@@ -80,6 +87,7 @@ export function followCoins(
         coin = {
           userId: call.userId,
           keyId: given.keyId,
+          deviceId: call.deviceId,
           category: given.category,
           uploadId: call.call,
           position,
@@ -87,12 +95,18 @@ export function followCoins(
           uploadEnd: Number.POSITIVE_INFINITY,
           handOutEnd: given.handOutEnd ?? Number.POSITIVE_INFINITY,
           uploads: [],
+          strays: [],
           takes: [],
           atEnd: 'gone',
+          isBlank: false,
         };
         coins.set(key, coin);
       }
       const outcome = call.outcomes?.[position];
+      if (call.isMismatched || coin.deviceId !== call.deviceId) {
+        coin.strays.push({ call, outcome });
+        return;
+      }
       coin.uploads.push({ call, position, outcome });
       if (outcome !== undefined && STOCKED.includes(outcome)) coin.uploadEnd = Math.min(coin.uploadEnd, call.end);
     });
@@ -108,8 +122,10 @@ export function followCoins(
   }
   for (const row of final.coins) {
     const coin = coins.get(coinKey(row.userId, row.keyId));
-    if (coin) coin.atEnd = row.inStock ? 'in stock' : 'spent';
-    else appeared.push(`coin ${row.keyId} of ${row.userId} is in the tables, but was never uploaded`);
+    if (coin) {
+      coin.atEnd = row.inStock ? 'in stock' : 'spent';
+      coin.isBlank = row.isBlank;
+    } else appeared.push(`coin ${row.keyId} of ${row.userId} is in the tables, but was never uploaded`);
   }
   return { coins, appeared };
 }

@@ -1,8 +1,8 @@
 import type { Millis, Rules } from '../history';
 import { type CoinLife, staysUntil } from './coins';
-import type { Attempt, Request } from './requests';
+import { type Attempt, type Part, queueName, type Request } from './requests';
 
-/** An attempt that may have locked coins of one user and category. */
+/** An attempt that may have locked coins of one device. */
 export interface Holder {
   readonly attempt: Attempt;
   readonly start: Millis;
@@ -21,7 +21,7 @@ export interface Holder {
 /** The time after which a service begins its next statement although one is still running. */
 const STALL_MS = 250;
 
-/** Indexes all attempts by user and category, ordered by start. */
+/** Indexes all attempts by user, device and category, ordered by start. */
 export class Holders {
   readonly #byQueue = new Map<string, { holders: Holder[]; longest: Millis }>();
   /** The repeats at each service, and those of them that took so long that other statements ran beside them. */
@@ -33,9 +33,14 @@ export class Holders {
     const repeats: Attempt[] = [];
     for (const request of requests) {
       for (const attempt of request.attempts) {
-        const holder = toHolder(request, attempt, stock, rules);
-        for (const category of request.categories) this.#add(request.item.targetUserId, category, holder);
-        if (holder.isRepeat) repeats.push(attempt);
+        const toHolder = holderOf(request, attempt, stock, rules);
+        for (const part of attempt.parts) {
+          const holder = toHolder(part);
+          for (const category of request.categories) {
+            this.#add(queueName(request.item.targetUserId, part.deviceId, category), holder);
+          }
+        }
+        if (isRepeated(request, attempt)) repeats.push(attempt);
       }
     }
     for (const queue of this.#byQueue.values()) queue.holders.sort((a, b) => a.start - b.start);
@@ -47,8 +52,7 @@ export class Holders {
     );
   }
 
-  #add(userId: string, category: number, holder: Holder): void {
-    const key = `${userId} ${category}`;
+  #add(key: string, holder: Holder): void {
     const queue = this.#byQueue.get(key) ?? { holders: [], longest: 0 };
     queue.holders.push(holder);
     queue.longest = Math.max(queue.longest, holder.until - holder.start);
@@ -56,10 +60,15 @@ export class Holders {
   }
 
   /** Returns the holders that may have held coins of these queues at some moment from `from` to `to`, each once. */
-  during(userId: string, categories: readonly number[], from: Millis, to: Millis): Set<Holder> {
+  during(
+    { userId, deviceId }: { readonly userId: string; readonly deviceId: string },
+    categories: readonly number[],
+    from: Millis,
+    to: Millis,
+  ): Set<Holder> {
     const found = new Set<Holder>();
     for (const category of categories) {
-      const queue = this.#byQueue.get(`${userId} ${category}`);
+      const queue = this.#byQueue.get(queueName(userId, deviceId, category));
       if (!queue) continue;
       for (let index = countUpTo(queue.holders, to, ({ start }) => start) - 1; index >= 0; index--) {
         const holder = queue.holders[index];
@@ -73,30 +82,41 @@ export class Holders {
   /**
    * True if the holder may have given back coins that it had locked for itself, while another attempt at `server` took
    * its own. It does if it ran short. And a statement that contains a repeat gives back what it locked. For the
-   * statements of one process that makes no difference, because they run one after the other, unless one stalls.
+   * statements of one process that makes no difference, because they run one after the other, unless one stalls; but
+   * fan-outs run beside other statements of their process.
    */
-  mayGiveBack({ attempt, transient, start, until }: Holder, server: number): boolean {
+  mayGiveBack({ attempt, transient, start, until, isRepeat }: Holder, server: number): boolean {
+    if (isRepeat && attempt.item.askedDeviceIds) return true;
     const ofServer = attempt.call.server;
     const repeats = ofServer === server ? this.#stalled : this.#repeats;
     return transient > 0 || (repeats.get(ofServer)?.countDuring(start, until) ?? 0) > 0;
   }
 }
 
-function toHolder(request: Request, attempt: Attempt, stock: Stock, rules: Rules): Holder {
+function holderOf(request: Request, attempt: Attempt, stock: Stock, rules: Rules): (part: Part) => Holder {
   const { start, until, item, coins } = attempt;
-  const isRepeat = request.attempts[0] !== attempt;
   const meetsItself = request.attempts.some(
     (other) => other !== attempt && other.start <= until && other.until >= start,
   );
+  const isRepeat = isRepeated(request, attempt) || meetsItself;
   // It failed, or gave up waiting, or met its own repeat and released its coins. Any number of them may have been held.
   if (!coins || until - start >= rules.lockTimeoutMs || meetsItself) {
-    return { attempt, start, until, spare: item.count, transient: item.count, isRepeat: isRepeat || meetsItself };
+    return () => ({ attempt, start, until, spare: item.count, transient: item.count, isRepeat });
   }
-  const transient = stock.mayRunShort(request, attempt) ? item.count : 0;
-  return { attempt, start, until, spare: item.count - coins.length, transient, isRepeat };
+  // An attempt that runs short of one device's coins gives back those of all devices.
+  const mayRunShort = attempt.parts.some(({ deviceId }) => stock.mayRunShort(request, attempt, deviceId));
+  const transient = mayRunShort ? item.count : 0;
+  return (part) => {
+    const spare = item.count - (part.coins?.length ?? 0);
+    return { attempt, start, until, spare, transient, isRepeat };
+  };
 }
 
-/** Knows whether there were enough coins of a user for all attempts in flight. */
+function isRepeated(request: Request, attempt: Attempt): boolean {
+  return request.attempts[0] !== attempt;
+}
+
+/** Knows whether there were enough coins of a device for all attempts in flight. */
 class Stock {
   readonly #stays = new Map<string, { readonly from: Millis; readonly to: Millis }[]>();
   readonly #demands: Map<string, Spans>;
@@ -104,19 +124,21 @@ class Stock {
   constructor(coins: Iterable<CoinLife>, requests: readonly Request[], rules: Rules) {
     for (const coin of coins) {
       const to = staysUntil(coin, rules);
-      if (coin.uploadEnd < to) append(this.#stays, `${coin.userId} ${coin.category}`, { from: coin.uploadEnd, to });
+      if (coin.uploadEnd < to)
+        append(this.#stays, queueName(coin.userId, coin.deviceId, coin.category), { from: coin.uploadEnd, to });
     }
     for (const stays of this.#stays.values()) stays.sort((a, b) => a.to - b.to);
-    this.#demands = spansBy(
-      requests.flatMap(({ attempts }) => attempts),
-      ({ item }) => item.targetUserId,
-    );
+    const demands = new Map<string, Attempt[]>();
+    for (const attempt of requests.flatMap(({ attempts }) => attempts)) {
+      for (const { deviceId } of attempt.parts) append(demands, `${attempt.item.targetUserId} ${deviceId}`, attempt);
+    }
+    this.#demands = new Map([...demands].map(([key, attempts]) => [key, new Spans(attempts)]));
   }
 
   /** False if more coins of its first category stayed in stock during the attempt than all attempts in flight asked for. */
-  mayRunShort({ item, categories }: Request, { start, until }: Attempt): boolean {
-    const stays = this.#stays.get(`${item.targetUserId} ${categories[0]}`) ?? [];
-    let wanted = this.#demands.get(item.targetUserId)?.countDuring(start, until) ?? 0;
+  mayRunShort({ item, categories }: Request, { start, until }: Attempt, deviceId: string): boolean {
+    const stays = this.#stays.get(queueName(item.targetUserId, deviceId, categories[0] ?? 0)) ?? [];
+    let wanted = this.#demands.get(`${item.targetUserId} ${deviceId}`)?.countDuring(start, until) ?? 0;
     let later = 0;
     // Coins leave the stock about in the order in which they came.
     for (let index = countUpTo(stays, until, ({ to }) => to); index < stays.length && later < 1000; index++) {

@@ -1,12 +1,13 @@
+import type { FetchedCoin } from '../history';
 import type { Finding } from './breach';
 import { type CoinLife, coinKey, describeCoin, isBefore, isReinserted } from './coins';
 import type { Holders } from './holders';
 import { describe } from './once';
-import { categoryName, type Request, type Take } from './requests';
+import { categoryName, queueName, type Request, type Take } from './requests';
 
 /**
  * Checks the order of hand-outs. Within one answer, categories must run from best to lowest, all of them requested, and
- * within a category the oldest upload must come first. Between answers whose calls did not overlap, the later one must
+ * within a category the oldest upload must come first; in a fan-out for each device by itself. Between answers whose calls did not overlap, the later one must
  * not contain a coin that was uploaded before one in the earlier answer, unless a third call in flight may have held it
  * at that time and given it back (Holders.mayGiveBack).
  */
@@ -17,16 +18,15 @@ export function checkOrder(
 ): Finding {
   const breaches: string[] = [];
   const takes = requests.flatMap((request) => request.takes);
-  const queues = new Map<string, { take: Take; lives: CoinLife[] }[]>();
+  const queues = new Map<string, { take: Take; lives: readonly CoinLife[] }[]>();
   for (const take of takes) {
     const ofUser = (keyId: string) => coins.get(coinKey(take.request.item.targetUserId, keyId));
-    breaches.push(...withinAnswer(take, ofUser));
-    const byCategory = Map.groupBy(
+    for (const { coins: ofDevice = [] } of take.attempt.parts) breaches.push(...withinDevice(take, ofDevice, ofUser));
+    const byQueue = Map.groupBy(
       take.coins.flatMap((coin) => ofUser(coin.keyId) ?? []).filter((life) => !isReinserted(life)),
-      (life) => life.category,
+      (life) => queueName(life.userId, life.deviceId, life.category),
     );
-    for (const [category, lives] of byCategory) {
-      const key = `${take.request.item.targetUserId} ${category}`;
+    for (const [key, lives] of byQueue) {
       const queue = queues.get(key) ?? [];
       queue.push({ take, lives });
       queues.set(key, queue);
@@ -36,12 +36,16 @@ export function checkOrder(
   return { promise: 'order', checked: takes.length, unit: 'answers', breaches };
 }
 
-function withinAnswer(take: Take, ofUser: (keyId: string) => CoinLife | undefined): string[] {
+function withinDevice(
+  take: Take,
+  coins: readonly FetchedCoin[],
+  ofUser: (keyId: string) => CoinLife | undefined,
+): string[] {
   const breaches: string[] = [];
   const { categories } = take.request;
   let rank = 0;
   let last: CoinLife | undefined;
-  for (const { keyId, category } of take.coins) {
+  for (const { keyId, category } of coins) {
     const life = ofUser(keyId);
     if (life && life.category !== category) {
       breaches.push(`${describeCoin(life)} was answered as ${categoryName(category)}: ${describe(take)}`);
@@ -62,7 +66,7 @@ function withinAnswer(take: Take, ofUser: (keyId: string) => CoinLife | undefine
 }
 
 /** Sweeps over time and compares each answer with the youngest coins of all answers that ended before it began. */
-function betweenAnswers(queue: readonly { take: Take; lives: CoinLife[] }[], holders: Holders): string[] {
+function betweenAnswers(queue: readonly { take: Take; lives: readonly CoinLife[] }[], holders: Holders): string[] {
   const breaches: string[] = [];
   const byEnd = [...queue].sort((a, b) => a.take.to - b.take.to);
   const byStart = [...queue].sort((a, b) => a.take.from - b.take.from);
@@ -93,9 +97,10 @@ function betweenAnswers(queue: readonly { take: Take; lives: CoinLife[] }[], hol
 }
 
 /** True if another call in flight may have held coins briefly and given them back, so that this one skipped them. */
-function mayHaveSkipped({ request, attempt, from, to }: Take, lives: readonly CoinLife[], holders: Holders): boolean {
-  const categories = [...new Set(lives.map((life) => life.category))];
-  const inFlight = holders.during(request.item.targetUserId, categories, from, to);
+function mayHaveSkipped({ attempt, from, to }: Take, lives: readonly CoinLife[], holders: Holders): boolean {
+  const [first] = lives;
+  if (!first) return false;
+  const inFlight = holders.during(first, [first.category], from, to);
   for (const holder of inFlight) {
     if (holder.attempt !== attempt && holders.mayGiveBack(holder, attempt.call.server)) return true;
   }

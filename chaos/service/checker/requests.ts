@@ -19,10 +19,19 @@ export interface Attempt {
   readonly end: Millis;
   /** The time until which it may hold coins or take effect: its end, or later if it failed. */
   readonly until: Millis;
-  /** The answer. undefined if the attempt failed. */
+  /** The coins of the answer. undefined if the attempt failed. */
   readonly coins: readonly FetchedCoin[] | undefined;
+  /** One for each device from which it took or may have taken coins. */
+  readonly parts: readonly Part[];
   /** True if the fence was certainly closed when it began. It took no coins then. */
   readonly isFenced: boolean;
+}
+
+/** The share of one device in an attempt. */
+export interface Part {
+  readonly deviceId: string;
+  /** undefined if the attempt failed. */
+  readonly coins: readonly FetchedCoin[] | undefined;
 }
 
 /** Coins that left the stock together, some time between `from` and `to`. */
@@ -52,6 +61,16 @@ export function requestName(requesterId: string, targetUserId: string, requestId
   return `${requestId} of ${requesterId} on ${targetUserId}`;
 }
 
+/** Returns the name of a queue: the coins of one device and category, in the order of their uploads. */
+export function queueName(userId: string, deviceId: string, category: number): string {
+  return `${userId} ${deviceId} ${category}`;
+}
+
+/** Returns the name of a device in a report. */
+export function deviceName(userId: string, deviceId: string): string {
+  return `${deviceId === '' ? 'the unnamed device' : `device ${deviceId}`} of ${userId}`;
+}
+
 export function categoryName(category: number): string {
   return COIN_CATEGORIES.find((spec) => spec.category === category)?.name ?? String(category);
 }
@@ -69,6 +88,7 @@ export function groupRequests(history: History, rules: Rules): Request[] {
   const closures = new FenceClosures(history, rules);
   const requests = new Map<string, Request>();
   const fetches = calls.filter((call) => call.kind === 'fetch').sort((a, b) => a.start - b.start);
+  const devices = devicesOf(history);
   const servers = new Map<number, Fault[]>();
   for (const call of fetches) {
     let ofServer = servers.get(call.server);
@@ -93,11 +113,39 @@ export function groupRequests(history: History, rules: Rules): Request[] {
       const { start, end } = call;
       const until = item.coins ? end : stillAtWork(start, end, ofServer, rules);
       const isFenced = closures.explain(call, item.failure);
-      request.attempts.push({ call, item, start, end, until, coins: item.coins, isFenced });
+      request.attempts.push({
+        call,
+        item,
+        start,
+        end,
+        until,
+        coins: item.coins,
+        parts: partsOf(item, devices),
+        isFenced,
+      });
     });
   }
   for (const request of requests.values()) findTakes(request);
   return [...requests.values()];
+}
+
+/** Returns the devices of each user that uploaded coins at any time of the run. */
+function devicesOf({ calls }: History): Map<string, Set<string>> {
+  const devices = new Map<string, Set<string>>();
+  for (const call of calls) {
+    if (call.kind !== 'upload') continue;
+    const known = devices.get(call.userId) ?? new Set();
+    devices.set(call.userId, known.add(call.deviceId));
+  }
+  return devices;
+}
+
+function partsOf(item: FetchItem, devices: ReadonlyMap<string, ReadonlySet<string>>): readonly Part[] {
+  const { coins, askedDeviceIds } = item;
+  if (!askedDeviceIds) return [{ deviceId: item.deviceId, coins }];
+  if (item.devices) return item.devices;
+  const reached = askedDeviceIds.length > 0 ? askedDeviceIds : [...(devices.get(item.targetUserId) ?? [])];
+  return reached.map((deviceId) => ({ deviceId, coins: undefined }));
 }
 
 /**

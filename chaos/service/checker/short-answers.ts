@@ -2,12 +2,13 @@ import type { Millis, Rules } from '../history';
 import type { Finding } from './breach';
 import { type CoinLife, describeCoin, isReinserted, staysUntil } from './coins';
 import type { Holder, Holders } from './holders';
-import { type Attempt, categoryName, type Request } from './requests';
+import { type Attempt, categoryName, queueName, type Request } from './requests';
 
-/** An answer with fewer coins of these categories than requested. */
+/** An answer with fewer coins of one device and of these categories than requested. */
 interface ShortAnswer {
   readonly request: Request;
   readonly attempt: Attempt;
+  readonly deviceId: string;
   readonly categories: readonly number[];
   readonly got: number;
   /** The interval in which the service read the stock. */
@@ -32,7 +33,7 @@ export function checkShortAnswers(
   for (const coin of coins.values()) {
     const to = staysUntil(coin, rules);
     if (isReinserted(coin) || !(coin.uploadEnd < to)) continue;
-    const key = `${coin.userId} ${coin.category}`;
+    const key = queueName(coin.userId, coin.deviceId, coin.category);
     const queue = queues.get(key) ?? [];
     queue.push({ coin, from: coin.uploadEnd, to });
     queues.set(key, queue);
@@ -46,7 +47,7 @@ export function checkShortAnswers(
     const held = mayBeHeld(short, holders);
     const free: CoinLife[] = [];
     for (const category of short.categories) {
-      const queue = queues.get(`${request.item.targetUserId} ${category}`) ?? [];
+      const queue = queues.get(queueName(request.item.targetUserId, short.deviceId, category)) ?? [];
       for (let index = firstAfter(queue, to); index < queue.length; index++) {
         const stay = queue[index];
         if (stay && stay.from < from) free.push(stay.coin);
@@ -66,21 +67,24 @@ function shortAnswers(request: Request): ShortAnswer[] {
     const { end: to } = attempt;
     // An empty answer was decided in this attempt; any other answer perhaps in the first attempt.
     const from = attempt.coins.length === 0 ? attempt.start : firstStart;
-    for (let depth = 1; depth <= request.categories.length; depth++) {
-      const categories = request.categories.slice(0, depth);
-      const got = attempt.coins.filter((coin) => categories.includes(coin.category)).length;
-      const filledUp = attempt.coins.length === count;
-      if (got < count) found.push({ request, attempt, categories, got, from, to, filledUp });
+    for (const { deviceId, coins = [] } of attempt.parts) {
+      for (let depth = 1; depth <= request.categories.length; depth++) {
+        const categories = request.categories.slice(0, depth);
+        const got = coins.filter((coin) => categories.includes(coin.category)).length;
+        const filledUp = coins.length === count;
+        if (got < count) found.push({ request, attempt, deviceId, categories, got, from, to, filledUp });
+      }
     }
   }
   return found;
 }
 
-function mayBeHeld({ request, attempt, categories, from, to, filledUp }: ShortAnswer, holders: Holders): number {
+function mayBeHeld(short: ShortAnswer, holders: Holders): number {
+  const { request, attempt, deviceId, categories, from, to, filledUp } = short;
   let held = 0;
   const amount = ({ spare, transient, isRepeat, attempt: { item } }: Holder) =>
     filledUp ? Math.max(spare, transient, isRepeat ? item.count : 0) : spare;
-  for (const holder of holders.during(request.item.targetUserId, categories, from, to)) {
+  for (const holder of holders.during({ userId: request.item.targetUserId, deviceId }, categories, from, to)) {
     if (holder.attempt !== attempt) held += amount(holder);
   }
   return held;
