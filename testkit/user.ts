@@ -8,6 +8,7 @@ import {
   FetchCoinsRequest,
   type FetchCoinsResponse,
   type GetInventoryCountResponse,
+  type ListDevicesResponse,
   ReconcileCoinsRequest,
   type ReconcileCoinsResponse,
   UploadCoinsRequest,
@@ -54,6 +55,15 @@ export class User {
 
   count(deviceId = ''): Promise<GetInventoryCountResponse> {
     return call(this.#coins.getInventoryCount.bind(this.#coins), { deviceId }, this.token);
+  }
+
+  async devices(): Promise<ListDevicesResponse['devices']> {
+    return (await call(this.#coins.listDevices.bind(this.#coins), {}, this.token)).devices;
+  }
+
+  /** @returns the number of coins that were retired */
+  async removeDevice(deviceId: string): Promise<number> {
+    return (await call(this.#coins.removeDevice.bind(this.#coins), { deviceId }, this.token)).retiredCount;
   }
 
   reconcile(request: Partial<ReconcileCoinsRequest>): Promise<ReconcileCoinsResponse> {

@@ -25,8 +25,10 @@ import { withLeanEncoding } from './rpc/encode';
 import { fetchCoins } from './rpc/fetch-coins';
 import { getInventoryCount } from './rpc/get-inventory-count';
 import { hardDeleteFetched } from './rpc/hard-delete-fetched';
+import { listDevices } from './rpc/list-devices';
 import { purgeStale } from './rpc/purge-stale';
 import { reconcileCoins } from './rpc/reconcile-coins';
+import { removeDevice } from './rpc/remove-device';
 import { toStatus } from './rpc/status';
 import { type UnaryOptions, unary } from './rpc/unary';
 import { uploadCoins } from './rpc/upload-coins';
@@ -168,8 +170,9 @@ export class CoinServer {
       batchFetchCoins: unary(options, batchFetchCoins(store, limits, logger)),
       getInventoryCount: unary(options, getInventoryCount(store)),
       reconcileCoins: unary(options, reconcileCoins(store, limits)),
-    } satisfies Omit<CoinServiceServer, 'fetchDeviceCoins' | 'listDevices' | 'removeDevice'> &
-      UntypedServiceImplementation);
+      listDevices: unary(options, listDevices(store, limits)),
+      removeDevice: unary(options, removeDevice(store, limits, logger)),
+    } satisfies Omit<CoinServiceServer, 'fetchDeviceCoins'> & UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(
         options,

@@ -9,7 +9,8 @@ import { WHICH_DATABASE, withDatabase } from './with-database';
 
 export const command: CommandDefinition = {
   define: (command) => command.argument('<user>', "the user's UUID"),
-  details: `Prints one JSON object: when the user was deleted, or null; the user's coins, with their public halves
+  details: `Prints one JSON object: when the user was deleted, or null; the user's devices,
+removed ones too; the user's coins, with their public halves
 and signatures in base64 until the hard delete; the fetches of these coins, without the requesters,
 who are other people; and the fetches by the user, with the users whose coins they were and without
 their key bytes. An unknown user has empty lists. The output names the user and the user's contacts:

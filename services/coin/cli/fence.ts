@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Database } from '../database/pool';
 import { resolveFence } from '../fence/resolve';
-import { DELETED_USER, NO_COIN } from '../fence/ring-file';
+import { DELETED_USER, NO_COIN, removalOf } from '../fence/ring-file';
 import { type FenceReason, verifyDatabase } from '../fence/verify';
 import { probeWatermark, recordSource, watermarkFolder } from '../fence/watermark';
 import { clearRetired } from '../store/housekeeping/clear-retired';
@@ -78,12 +78,14 @@ export async function decide(kind: 'accepted' | 'retired', options: DecisionOpti
     const records = [...ringRecords, ...otherEpochs]
       .flatMap((ring) => ring.records)
       .filter((record) => record.keyId !== NO_COIN && !void_.has(record.activation));
-    const spent = records.filter(({ keyId }) => keyId !== DELETED_USER);
+    const spent = records.filter((record) => record.keyId !== DELETED_USER && !removalOf(record));
     const deletedUsers = records.filter(({ keyId }) => keyId === DELETED_USER).map(({ userId }) => userId);
+    const removedDevices = records.flatMap((record) => removalOf(record) ?? []);
     const { epoch, activation } = await resolveFence(db, state, {
       kind,
       spent,
       deletedUsers,
+      removedDevices,
       lostActivations: unknownActivations,
     });
     const result = { decision: kind, epoch, activation, spentOfWatermark: spent.length };

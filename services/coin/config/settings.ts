@@ -286,7 +286,7 @@ export const SETTINGS = {
     format: rate('calls', CALLS_PER_RECONCILE),
     default: '600/200',
     description:
-      'Calls of `ReconcileCoins` that one user may make. A device with 10,000 coins makes 16 of them for one reconcile.',
+      'Calls of `ReconcileCoins` and `RemoveDevice` that one user may make. A device with 10,000 coins makes 16 of them for one reconcile.',
   }),
   perCaller: setting({
     env: 'AQM_LIMIT_PER_CALLER',

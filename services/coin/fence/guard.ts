@@ -1,7 +1,10 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 
-/** A coin that is spent: handed out or retired. */
+/**
+ * A coin that is spent: handed out or retired; or something else of which the watermark has a record
+ * (ring-file.ts).
+ */
 export interface SpentCoin {
   readonly userId: string;
   readonly keyId: string;

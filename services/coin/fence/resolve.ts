@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { run } from '../database/connection';
 import type { Database } from '../database/pool';
+import { userHashOf } from '../database/user-hash';
 import type { DatabaseState } from './database-state';
 import { currentIncarnation, type SpentCoin } from './guard';
+import type { RemovedDevice } from './ring-file';
 
 /** The running database is not the one for which the operator decided. */
 export class DatabaseChangedError extends Error {
@@ -25,6 +27,8 @@ export interface Decision {
   readonly spent: readonly SpentCoin[];
   /** The keyed hashes of the deleted users in the watermark. Their uploads are refused again. */
   readonly deletedUsers?: readonly string[];
+  /** The removed devices in the watermark. They are removed again, with their stock. */
+  readonly removedDevices?: readonly RemovedDevice[];
   /** Activations that only the watermark contains. */
   readonly lostActivations: readonly string[];
 }
@@ -38,7 +42,7 @@ export interface Decision {
 export async function resolveFence(
   db: Database,
   { identity, incarnation }: DatabaseState,
-  { kind, spent, deletedUsers = [], lostActivations }: Decision,
+  { kind, spent, deletedUsers = [], removedDevices = [], lostActivations }: Decision,
 ): Promise<{ readonly epoch: string; readonly activation: string }> {
   return db.transaction().execute(async (transaction) => {
     // The role's own timeouts could be too short for a large stock, and for statements in progress.
@@ -103,8 +107,42 @@ SELECT lost, 'lost' FROM unnest(${lostActivations}::uuid[]) AS lost ON CONFLICT 
 INSERT INTO database_deletion (user_hash)
 SELECT DISTINCT user_hash FROM unnest(${deletedUsers}::uuid[]) AS user_hash ON CONFLICT (user_hash) DO NOTHING`,
     );
+    await run(transaction, removeAgain(removedDevices));
     return { epoch, activation };
   });
+}
+
+/**
+ * Records the removals that the database lacks, and makes the stock of these devices spent. Nothing
+ * is recorded of deleted users.
+ */
+function removeAgain(devices: readonly RemovedDevice[]) {
+  return sql`
+WITH given AS MATERIALIZED (
+  SELECT user_id, device_id, min(remove_time) AS remove_time
+  FROM unnest(
+    ${devices.map((device) => device.userId)}::uuid[],
+    ${devices.map((device) => device.deviceId)}::uuid[],
+    ${devices.map((device) => device.removeTime)}::timestamptz[]
+  ) AS g (user_id, device_id, remove_time)
+  WHERE NOT EXISTS (SELECT FROM database_deletion d WHERE d.user_hash = ${userHashOf(sql`g.user_id`)})
+  GROUP BY user_id, device_id
+),
+removed AS (
+  INSERT INTO coin_device AS d (user_id, device_id, remove_time)
+  SELECT user_id, device_id, remove_time FROM given
+  ON CONFLICT (user_id, device_id) DO UPDATE SET remove_time = coalesce(d.remove_time, excluded.remove_time)
+),
+taken AS (
+  DELETE FROM coin_stock s
+  USING given g
+  WHERE s.user_id = g.user_id AND s.device_id = g.device_id
+  RETURNING s.user_id, s.key_id
+)
+UPDATE coin c
+SET public_key = NULL, signature = NULL
+FROM taken t
+WHERE c.user_id = t.user_id AND c.key_id = t.key_id`;
 }
 
 /** Makes the coins spent, including those that the database never saw. */

@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { COIN_LIFETIME_S, type UserDevice } from '../coin';
 import { uuidAt, writeUuid } from '../uuid';
 import type { DeletedUserLookup, SpentCoin } from './guard';
 
@@ -32,6 +33,33 @@ export const DELETED_USER = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 /** Returns the record of a deletion, without its activation. */
 export function deletionRecord(userHash: string, expireTime: Date): SpentCoin {
   return { userId: userHash, keyId: DELETED_USER, coinCategory: 0, expireTime };
+}
+
+/**
+ * The coin category of a record that says that a device was removed. In the place of the key id it
+ * has the id of the device.
+ */
+export const REMOVED_DEVICE: number = 32_767;
+
+/**
+ * Returns the record of a removal, without its activation. It is void a day before the database
+ * forgets the removal.
+ * @param removeTime the time of the first removal, by the database's clock
+ */
+export function removalRecord({ userId, deviceId }: UserDevice, removeTime: Date): SpentCoin {
+  const expireTime = new Date(removeTime.getTime() + COIN_LIFETIME_S * 1000);
+  return { userId, keyId: deviceId, coinCategory: REMOVED_DEVICE, expireTime };
+}
+
+/** Returns the device and the time of its removal that a record says was removed; undefined: it says something else. */
+export function removalOf({ userId, keyId, coinCategory, expireTime }: SpentCoin): RemovedDevice | undefined {
+  if (coinCategory !== REMOVED_DEVICE) return undefined;
+  return { userId, deviceId: keyId, removeTime: new Date(expireTime.getTime() - COIN_LIFETIME_S * 1000) };
+}
+
+/** A device that was removed. */
+export interface RemovedDevice extends UserDevice {
+  readonly removeTime: Date;
 }
 
 /**

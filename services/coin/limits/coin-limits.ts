@@ -133,14 +133,14 @@ export class CoinLimits {
   }
 
   /**
-   * Charges one reconcile and runs it. Every call is charged, because reading the stock is what
-   * costs.
+   * Charges one reconcile, or one removal of a device, and runs it. Every call is charged, because
+   * reading the stock is what costs.
    * @throws RateLimitedError, LimitsUnavailableError, and what `read` throws
    */
   async reconcile<T>(userId: string, read: () => Promise<T>): Promise<T> {
     const charge: Charge = { budget: `reconcile:${userId}`, rate: this.#rates.perReconciler, amount: 1 };
     const waitMs = (await this.#limits?.take([charge])) ?? 0;
-    if (waitMs > 0) throw this.#overLimit('reconcile', waitMs, 'reconciled lists');
+    if (waitMs > 0) throw this.#overLimit('reconcile', waitMs, 'reconciled lists and removed devices');
     return read();
   }
 

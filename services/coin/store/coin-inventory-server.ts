@@ -13,12 +13,15 @@ import { deleteUser } from './delete-user';
 import { DeletedUsers } from './deleted-users';
 import { clearRetired } from './housekeeping/clear-retired';
 import { forgetDeleted } from './housekeeping/forget-deleted';
+import { forgetRemovedDevices } from './housekeeping/forget-removed-devices';
 import { forgetSpent } from './housekeeping/forget-spent';
 import { hardDeleteFetched } from './housekeeping/hard-delete-fetched';
 import { whenDue } from './housekeeping/job-lease';
 import { purgeStale } from './housekeeping/purge-stale';
+import { type ListedDevice, listDevices } from './list-devices';
 import { OneAtATime } from './one-at-a-time';
 import { type ReconcileAnswer, reconcileCoins, STATE_NAMES, type VaultListing } from './reconcile-coins';
+import { removeDevice } from './remove-device';
 import { type UploadAnswer, type UploadedCoin, uploadCoins } from './upload-coins';
 
 export interface InventoryRules {
@@ -158,6 +161,35 @@ export class CoinInventoryServer {
     return answer;
   }
 
+  /** Lists the devices of a user with what could be fetched of each. Nothing is counted while the fence is closed. */
+  async listDevices(userId: string, deadline = Deadline.NONE): Promise<readonly ListedDevice[]> {
+    const list = (incarnation: string) => listDevices(this.#db, userId, incarnation, deadline);
+    try {
+      return await this.#guard.run(async ({ incarnation }) => {
+        const { devices, verified } = await list(incarnation);
+        return verified ? devices : UNVERIFIED;
+      });
+    } catch (error) {
+      if (error instanceof FencedError) return (await list('')).devices;
+      throw error;
+    }
+  }
+
+  /**
+   * Removes a device of a user: retires its coins and refuses its uploads from then on. Safe to repeat.
+   * @returns the number of coins that were retired
+   * @throws UserDeletedError, FencedError
+   */
+  async removeDevice(device: UserDevice, deadline = Deadline.NONE): Promise<number> {
+    const retired = await removeDevice(this.#db, this.#guard, device, deadline);
+    let sum = 0;
+    for (const [coinCategory, coins] of retired) {
+      count.retired(coinCategory, coins);
+      sum += coins;
+    }
+    return sum;
+  }
+
   /**
    * Runs a housekeeping job if it is due, once in `periodS` seconds, and no other service runs it.
    * Returns undefined if not.
@@ -195,8 +227,12 @@ export class CoinInventoryServer {
     return forgetDeleted(this.#db);
   }
 
-  /** Forgets spent ids whose private halves no vault can hold any more. Returns their number. */
-  forgetSpent(): Promise<number> {
+  /**
+   * Forgets spent ids whose private halves no vault can hold any more, and removed devices of which the
+   * same is true. Returns the number of ids.
+   */
+  async forgetSpent(): Promise<number> {
+    await forgetRemovedDevices(this.#db);
     return counted('forget-spent', forgetSpent(this.#db));
   }
 

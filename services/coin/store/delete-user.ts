@@ -30,7 +30,7 @@ export interface DeletionOptions {
 
 /**
  * Deletes all that the database holds of one user, in small statements: its coins of every kind and
- * the records of fetches by and of the user. Leaves a keyed hash of the user id, by which uploads
+ * the records of fetches by and of the user, and its devices. Leaves a keyed hash of the user id, by which uploads
  * are refused. It is safe to repeat, and must be repeated after an error.
  *
  * 1. The hash is committed under the lock that an upload holds. Every earlier upload has been
@@ -39,11 +39,12 @@ export interface DeletionOptions {
  *    claim that got a coin of this user has been committed, so its record is visible to step 3.
  * 3. The records of fetches of the user, and then the coins, are deleted: a repeated fetch that found
  *    its record finds its coins.
+ *    No upload adds a device any more, nor does a removal.
  * 4. The records of fetches by the user are deleted, and again once no service begins such a fetch any
  *    more. The key bytes of those coins, which belong to other users, are removed with them, as by the
  *    hard delete. There is no second time if nothing at all was found: an unknown user, or a repeat.
  *
- * @returns the number of coins and records that were deleted
+ * @returns the number of coins, records and devices that were deleted
  * @throws FencedError, OverloadedError, DatabaseUnavailableError; DeadlineExceededError or
  *   CancelledError between two statements
  */
@@ -65,6 +66,7 @@ export async function deleteUser(
   await untilNone(db, deadline, deleteStock(userId));
   const fetchesOf = await untilNone(db, deadline, deleteFetchesOf(userId));
   const coins = await untilNone(db, deadline, deleteCoins(userId));
+  const devices = await untilNone(db, deadline, deleteDevices(userId));
   const deleteBy = async () => {
     let sum = 0;
     for await (const [part] of overFetches(db, deadline, (pages) => deleteFetchesBy(userId, pages))) {
@@ -72,7 +74,7 @@ export async function deleteUser(
     }
     return sum;
   };
-  const deleted = coins + fetchesOf + (await deleteBy());
+  const deleted = coins + devices + fetchesOf + (await deleteBy());
   if (deleted === 0) return 0;
   await setTimeout(Math.max(0, settled - performance.now()));
   return deleted + (await deleteBy());
@@ -115,17 +117,18 @@ SELECT verified FROM guard`;
 function deleteStock(userId: string) {
   return sql<Deleted>`
 WITH due AS MATERIALIZED (
-  SELECT coin_category, upload_order
+  SELECT device_id, coin_category, upload_order
   FROM coin_stock
   WHERE user_id = ${userId}::uuid
-  ORDER BY coin_category, upload_order
+  ORDER BY device_id, coin_category, upload_order
   LIMIT ${SLICE}
   FOR UPDATE
 ),
 gone AS (
   DELETE FROM coin_stock s
   USING due d
-  WHERE s.user_id = ${userId}::uuid AND s.coin_category = d.coin_category AND s.upload_order = d.upload_order
+  WHERE s.user_id = ${userId}::uuid AND s.device_id = d.device_id AND s.coin_category = d.coin_category
+    AND s.upload_order = d.upload_order
   RETURNING s.key_id
 )
 SELECT count(*)::int AS deleted FROM gone`;
@@ -165,6 +168,25 @@ gone AS (
   USING due d
   WHERE c.user_id = ${userId}::uuid AND c.key_id = d.key_id
   RETURNING c.key_id
+)
+SELECT count(*)::int AS deleted FROM gone`;
+}
+
+function deleteDevices(userId: string) {
+  return sql<Deleted>`
+WITH due AS MATERIALIZED (
+  SELECT device_id
+  FROM coin_device
+  WHERE user_id = ${userId}::uuid
+  ORDER BY device_id
+  LIMIT ${SLICE}
+  FOR UPDATE
+),
+gone AS (
+  DELETE FROM coin_device c
+  USING due d
+  WHERE c.user_id = ${userId}::uuid AND c.device_id = d.device_id
+  RETURNING c.device_id
 )
 SELECT count(*)::int AS deleted FROM gone`;
 }

@@ -59,8 +59,8 @@ async function livelyBob(): Promise<number> {
   await bob.fetch(of(bob, { coinCategory: SILVER }));
   await bob.fetch(of(alice, { count: 2 }));
   await bob.fetch(of(alice));
-  // 17 coins; a fetch by Alice, one by Bob of his own, and two by Bob of hers.
-  return 17 + 1 + 1 + 2;
+  // 17 coins; a fetch by Alice, one by Bob of his own, and two by Bob of hers; his unnamed device.
+  return 17 + 1 + 1 + 2 + 1;
 }
 
 test('DeleteUser removes the coins of every kind and the fetches by and of the user, and nothing else', async () => {
@@ -187,7 +187,8 @@ test('an upload that is under way is deleted too, and one that waits behind the 
   // The uploaded coin that met the row of this transaction is tried again, and refused.
   const [upload, deletion] = await Promise.allSettled(calls);
   expect(upload).toMatchObject({ reason: USER_DELETED });
-  expect(deletion).toMatchObject({ value: 4 });
+  // Four coins and the device.
+  expect(deletion).toMatchObject({ value: 5 });
   expect(await rowsNaming(bob.id)).toBe(0);
 
   const carol = await service.user();
@@ -211,7 +212,8 @@ test('DeleteUser waits for a claim that holds a coin, and removes what that clai
     },
     () => admin.deleteUser(bob.id),
   );
-  expect(await result).toBe(4);
+  // Three coins, the record and the device.
+  expect(await result).toBe(5);
   expect(await rowsNaming(bob.id)).toBe(0);
 });
 
@@ -311,6 +313,7 @@ test('the export has all of the user, and of others neither key bytes nor who fe
   await admin.deleteUser(bob.id);
   expect(await exportUser(db, bob.id, Deadline.NONE)).toEqual({
     deleteTime: expect.any(Date),
+    devices: [],
     coins: [],
     fetchesOfUser: [],
     fetchesByUser: [],
