@@ -365,7 +365,8 @@ describe('the guard', () => {
     await bob.upload(mint(50));
     await bob.fetch({ ...one(), count: 4 });
     await sql`DELETE FROM coin_stock`.execute(db);
-    await bob.upload(mint(3));
+    await bob.upload(mint(2));
+    await bob.upload(mint(1), '', randomUUID());
     expect(await clearRetired(db)).toBe(0);
     await sql`UPDATE database_opening SET bytes_cleared = false`.execute(db);
     const counts = await Promise.all([clearRetired(db), clearRetired(db)]);

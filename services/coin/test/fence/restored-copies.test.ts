@@ -4,11 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import pino from 'pino';
-import { BRONZE, mint, unnamed } from '../../../../testkit/coins';
+import { BRONZE, mint } from '../../../../testkit/coins';
 import { runCommand } from '../../../../testkit/command';
 import { baseBackup, Cluster } from '../../../../testkit/postgres-cluster';
 import { databaseSettings, MIGRATIONS } from '../../../../testkit/test-database';
-import { UNNAMED_DEVICE } from '../../coin';
 import { PausedError } from '../../database/backoff';
 import { migrateUp } from '../../database/migrate';
 import { openDatabase } from '../../database/pool';
@@ -17,6 +16,8 @@ import { Fence } from '../../fence/fence';
 import { CoinInventoryServer } from '../../store/coin-inventory-server';
 
 const [OWNER, ALICE] = [randomUUID(), randomUUID()];
+/** A device with a name, so that the fence must find coins of such devices too. */
+const OWNERS_PHONE = { userId: OWNER, deviceId: randomUUID() };
 const IN_20_DAYS = new Date(Date.now() + 20 * 86_400_000);
 
 /** The parts of a service that use the database, without gRPC. */
@@ -59,7 +60,7 @@ async function connect(url: string, fenceDir: string): Promise<Service> {
   const store = new CoinInventoryServer(db, fence, { fetchGraceSeconds: 3600, stockLimit: 1000 });
   const one = {
     targetUserId: OWNER,
-    deviceId: UNNAMED_DEVICE,
+    deviceId: OWNERS_PHONE.deviceId,
     coinCategory: BRONZE,
     count: 1,
     requestId: undefined,
@@ -96,8 +97,7 @@ function recordsAtDeath(): string {
 }
 
 const replayed = (standby: Cluster, lsn: string) => standby.until(`pg_last_wal_replay_lsn() >= '${lsn}'`);
-const inStock = async ({ store }: Service) =>
-  (await store.getInventoryCount(unnamed(OWNER))).available.get(BRONZE) ?? 0;
+const inStock = async ({ store }: Service) => (await store.getInventoryCount(OWNERS_PHONE)).available.get(BRONZE) ?? 0;
 const admin = (url: string, fenceDir: string, ...args: string[]) =>
   runCommand('admin', ['fence', ...args], { DATABASE_URL: url, AQM_FENCE_DIR: fenceDir });
 
@@ -120,7 +120,7 @@ beforeAll(async () => {
   symlinkSync(primary.socketFolder, current);
 
   live = await connect(primary.url('aqm', current), join(folder, 'fence'));
-  ({ epoch } = await live.store.uploadCoins(unnamed(OWNER), mint(20).map(withExpiry), ''));
+  ({ epoch } = await live.store.uploadCoins(OWNERS_PHONE, mint(20).map(withExpiry), ''));
   handedOut.push(await live.fetchOne(), await live.fetchOne());
   mkdirSync(backup.folder);
   await baseBackup(primary.url('postgres'), primary.data, backup.data);
@@ -162,7 +162,7 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
   const service = await connect(recovered.url(), fenceDir);
   expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   await expect(service.fetchOne()).rejects.toBeInstanceOf(FencedError);
-  await expect(service.store.uploadCoins(unnamed(OWNER), mint(1).map(withExpiry), '')).rejects.toBeInstanceOf(
+  await expect(service.store.uploadCoins(OWNERS_PHONE, mint(1).map(withExpiry), '')).rejects.toBeInstanceOf(
     FencedError,
   );
   await expect(service.store.purgeStale(0)).rejects.toBeInstanceOf(FencedError);
@@ -180,7 +180,7 @@ test('a base backup recovered to a point before the last hand-out is fenced; acc
   });
   expect(await admin(recovered.url(), fenceDir, 'accept', '--yes')).toMatchObject({ code: 0 });
   await service.fence.check();
-  expect(await service.store.getInventoryCount(unnamed(OWNER))).toMatchObject({
+  expect(await service.store.getInventoryCount(OWNERS_PHONE)).toMatchObject({
     epoch,
     available: new Map([[BRONZE, 16]]),
   });
@@ -196,7 +196,7 @@ test('a base backup recovered to the end of its archive is not fenced and keeps 
 
   const service = await connect(recovered.url(), recordsAtDeath());
   expect(service.fence.fenceReason).toBeUndefined();
-  expect(await service.store.getInventoryCount(unnamed(OWNER))).toMatchObject({ epoch });
+  expect(await service.store.getInventoryCount(OWNERS_PHONE)).toMatchObject({ epoch });
   expect(handedOut).not.toContain(await service.fetchOne());
   const status = await admin(recovered.url(), join(folder, 'no-record'), 'status', '--json');
   expect(JSON.parse(status.stdout)).toMatchObject({ state: 'open', activatedAs: { timeline: 2 } });
@@ -220,7 +220,7 @@ test('a promoted standby that has every hand-out is not fenced and keeps its epo
   expect(handedOut).not.toContain(next);
   expect(next).not.toBe('none');
   expect(live.fence.fenceReason).toBeUndefined();
-  expect(await live.store.getInventoryCount(unnamed(OWNER))).toMatchObject({
+  expect(await live.store.getInventoryCount(OWNERS_PHONE)).toMatchObject({
     epoch,
     available: new Map([[BRONZE, 15]]),
   });
@@ -239,7 +239,7 @@ test('a promoted standby that lacks the last hand-out is fenced; after retire th
   expect(service.fence.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
   expect(await admin(behind.url(), fenceDir, 'retire', '--yes')).toMatchObject({ code: 0 });
   await service.fence.check();
-  const count = await service.store.getInventoryCount(unnamed(OWNER));
+  const count = await service.store.getInventoryCount(OWNERS_PHONE);
   expect(count.epoch).not.toBe(epoch);
   expect(await inStock(service)).toBe(0);
 

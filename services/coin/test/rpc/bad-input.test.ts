@@ -9,6 +9,7 @@ import { CallError, callBytes } from '../../../../testkit/call';
 import { BRONZE, GOLD, mint, SILVER } from '../../../../testkit/coins';
 import { startService, type TestService } from '../../../../testkit/service';
 import type { User } from '../../../../testkit/user';
+import { UNNAMED_DEVICE } from '../../coin';
 import { issueToken } from '../../identity/development-key';
 
 const DAY = 86_400_000;
@@ -129,6 +130,8 @@ const invalidRequests: Row[] = [
   ['a fetch of 21 coins', () => bob.fetch(fetch({ count: 21 })), ...field('count')],
   ['a fetch of -1 coins', () => bob.fetch(fetch({ count: -1 })), ...field('count')],
   ['a request id that is not a UUID', () => bob.fetch(fetch({ requestId: '1' })), ...field('request_id')],
+  ['a device that is not a UUID', () => bob.fetch(fetch({ deviceId: 'phone' })), ...field('device_id')],
+  ['the nil UUID as a device', () => bob.fetch(fetch({ deviceId: UNNAMED_DEVICE })), ...field('device_id')],
   ['several invalid fields at once', () => bob.fetch({}), ...field('target_user_id', 'coin_category', 'count')],
   ['a batch without requests', () => bob.batchFetch([]), ...field('requests')],
   ['a batch of 51 requests', () => bob.batchFetch(Array(51).fill(fetch({}))), ...field('requests')],

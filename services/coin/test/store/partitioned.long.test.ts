@@ -197,7 +197,7 @@ const OF_ONE_USER: readonly Work[] = [
   {
     does: 'a batch of concurrent fetches for one user',
     files: ['store/claim/claim-many-fast'],
-    holds: 'WITH ORDINALITY AS q (category, wanted, start, scan)',
+    holds: 'WITH ORDINALITY AS q (category, wanted, start, device_id, scan)',
     work: async (user) => {
       const all = Array.from({ length: 20 }, (_, call) =>
         ask([fetchOf(user, { coinCategory: call % 2 === 0 ? BRONZE : SILVER })]),
@@ -402,7 +402,7 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
   {
     does: 'a batch of concurrent fetches for several users',
     files: ['store/claim/claim-many-fast'],
-    holds: 'WITH ORDINALITY AS q (user_id, category, wanted, start, scan)',
+    holds: 'WITH ORDINALITY AS q (user_id, category, wanted, start, device_id, scan)',
     touches: 'those users',
     work: async () => {
       const all = Array.from({ length: 30 }, (_, call) => ask([fetchOf(users[call % 3], { count: 1 })]));
@@ -437,11 +437,12 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
   },
 ];
 
-const SQL_ON_THESE_TABLES = /(FROM|INTO|UPDATE|JOIN|USING|TRUNCATE) coin(_stock|_fetch)?\b/;
+const SQL_ON_THESE_TABLES = /(FROM|INTO|UPDATE|JOIN|USING|TRUNCATE) coin(_stock|_fetch|_device)?\b/;
 /** Calls of the query builder in a source. */
-const BUILDER_ON_THESE_TABLES = /(selectFrom|insertInto|updateTable|deleteFrom|using|Join)\(\s*'coin(_stock|_fetch)?\b/;
+const BUILDER_ON_THESE_TABLES =
+  /(selectFrom|insertInto|updateTable|deleteFrom|using|Join)\(\s*'coin(_stock|_fetch|_device)?\b/;
 /** The text that the query builder writes: key words in lower case, names in quotes. */
-const BUILT_ON_THESE_TABLES = /(from|into|update|join|using) "coin(_stock|_fetch)?"/;
+const BUILT_ON_THESE_TABLES = /(from|into|update|join|using) "coin(_stock|_fetch|_device)?"/;
 
 test('the partitioned tables have the same shape as those of the migrations', async () => {
   const migrated = await createDatabase();

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type CompiledQuery, sql } from 'kysely';
-import { BRONZE, GOLD, mint, SILVER } from '../../../../../testkit/coins';
+import { BRONZE, GOLD, ids, mint, SILVER } from '../../../../../testkit/coins';
 import { startService, type TestService } from '../../../../../testkit/service';
 import type { User } from '../../../../../testkit/user';
 import { acceptableCategories, UNNAMED_DEVICE } from '../../../coin';
@@ -15,6 +15,9 @@ let service: TestService;
 let owner: User;
 let incarnation: string;
 const requesterId = randomUUID();
+const PHONE = randomUUID();
+/** The ids of the coins of another device of the owner. */
+const ofPhone: string[] = [];
 const known = randomUUID();
 const expired = randomUUID();
 
@@ -29,6 +32,11 @@ beforeAll(async () => {
     [BRONZE, 1],
   ] as const)
     await owner.upload(mint(count, category));
+  for (const category of [GOLD, SILVER, BRONZE]) {
+    const coins = mint(2, category);
+    await owner.upload(coins, '', PHONE);
+    ofPhone.push(...ids(coins));
+  }
   for (const requestId of [known, expired]) {
     await requester.fetch({ targetUserId: owner.id, coinCategory: GOLD, count: 2, requestId });
   }
@@ -135,6 +143,34 @@ describe.each([
     expect(new Set(rows.map(({ key_id }) => key_id)).size).toBe(expected.length);
   });
 
+  test('every claim takes the coins of its device alone', async () => {
+    const untouched = await tryOut();
+    for (const fetch of fetches.filter(({ count }) => count < 5)) {
+      const [mine, others] = [itemOf({ ...fetch, deviceId: PHONE }), itemOf({ ...fetch, deviceId: randomUUID() })];
+      const fallback = fetch.allowLowerCategories && fetch.coinCategory !== BRONZE;
+      const full = await tryOut(claimOne(mine, optionsOf()));
+      expect(full.rows).toHaveLength(fetch.count);
+      for (const { key_id } of full.rows) expect(ofPhone).toContain(key_id);
+      expect(await tryOut(claimOne(mine, optionsOf({ held: 'wait' })))).toEqual(full);
+      // A batch for one user serves one category.
+      if (!fallback || targets === 'several') expect(await tryOut(claimManyFast([mine], optionsOf()))).toEqual(full);
+      if (!fallback) expect(await tryOut(claimOneFast(mine, optionsOf()))).toEqual(full);
+      for (const held of ['skip', 'wait'] as const) {
+        expect(await tryOut(claimOne(others, optionsOf({ held })))).toEqual(untouched);
+      }
+      expect(await tryOut(claimOneFast(others, optionsOf()))).toEqual(untouched);
+      expect(await tryOut(claimManyFast([others], optionsOf()))).toEqual(untouched);
+    }
+  });
+
+  test('the items of several devices of a user share no scan', async () => {
+    const devices = [UNNAMED_DEVICE, PHONE, UNNAMED_DEVICE, PHONE];
+    const items = devices.map((deviceId) => itemOf({ coinCategory: SILVER, deviceId }));
+    const { rows } = await tryOut(claimManyFast(items, optionsOf()));
+    expect(rows.map(({ key_id }) => ofPhone.includes(key_id ?? ''))).toEqual([false, true, false, true]);
+    expect(new Set(rows.map(({ key_id }) => key_id)).size).toBe(4);
+  });
+
   test('under another incarnation the full claim reports it, and no claim changes anything', async () => {
     const untouched = await tryOut();
     for (const fetch of fetches) {
@@ -165,7 +201,7 @@ describe.each([
     const { db } = service.database;
     const item = itemOf({ coinCategory: SILVER, count: 2 });
     await db.transaction().execute(async (holder) => {
-      await sql`SELECT FROM coin_stock WHERE coin_category = ${SILVER} ORDER BY upload_order LIMIT 1 FOR UPDATE`.execute(
+      await sql`SELECT FROM coin_stock WHERE coin_category = ${SILVER} AND device_id = ${UNNAMED_DEVICE} ORDER BY upload_order LIMIT 1 FOR UPDATE`.execute(
         holder,
       );
       const untouched = await tryOut();

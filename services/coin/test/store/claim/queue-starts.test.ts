@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { BRONZE, ids, mint, unnamed } from '../../../../../testkit/coins';
+import { BRONZE, ids, mint } from '../../../../../testkit/coins';
 import { eventually } from '../../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../../testkit/service';
 import { UNNAMED_DEVICE } from '../../../coin';
@@ -17,16 +17,16 @@ beforeEach(async () => {
 });
 afterEach(() => service.stop());
 
-async function upload(count: number): Promise<string[]> {
+async function upload(count: number, deviceId = UNNAMED_DEVICE): Promise<string[]> {
   const coins = mint(count).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
-  await service.store.uploadCoins(unnamed(owner), coins, '');
+  await service.store.uploadCoins({ userId: owner, deviceId }, coins, '');
   return ids(coins);
 }
 
-async function fetch(count: number): Promise<string[]> {
+async function fetch(count: number, deviceId = UNNAMED_DEVICE): Promise<string[]> {
   const fetch = {
     targetUserId: owner,
-    deviceId: UNNAMED_DEVICE,
+    deviceId,
     coinCategory: BRONZE,
     count,
     requestId: undefined,
@@ -94,4 +94,12 @@ SELECT user_id, coin_category, upload_order, key_id, expire_time FROM stored`.ex
     await moveStart();
   });
   expect(await fetch(1)).toEqual([slow?.keyId]);
+});
+
+test('the start of one device leaves the older coins of the others in their queues', async () => {
+  const [phone, laptop] = [randomUUID(), randomUUID()];
+  const older = [...(await upload(2, phone)), ...(await upload(1, laptop)), ...(await upload(1, phone))];
+  await moveStart();
+  const [first, second, third] = [await fetch(2, phone), await fetch(1, laptop), await fetch(1, phone)];
+  expect([...first, ...second, ...third]).toEqual(older);
 });
