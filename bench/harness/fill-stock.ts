@@ -6,12 +6,8 @@ import { UNNAMED_DEVICE } from '../../services/coin/coin';
 const USERS_AT_ONCE = 50_000;
 const TABLES = ['coin', 'coin_stock', 'coin_fetch', 'coin_device'];
 
-/**
- * SQL for the id of a user's device: the unnamed one where `devices` is 0, else the one with the given number, whose id
- * is a hash of the user id and the number.
- */
-const deviceId = (user: string, device: string, devices: string) =>
-  `CASE WHEN ${devices} = 0 THEN '${UNNAMED_DEVICE}' ELSE md5(${user} || ' ' || ${device}) END::uuid`;
+/** SQL for the id of the named device number `d` of the user `u`: a hash of both. */
+const DEVICE_ID = "md5(u || ' ' || d)::uuid";
 
 /**
  * Adds coins as uploads leave them, but generates them inside PostgreSQL. A device's new coins come after the existing
@@ -25,6 +21,8 @@ export async function stockUp(
   devices = 0,
 ): Promise<void> {
   await addDevices(client, users, devices);
+  // Without named devices the columns have their defaults, as before there were devices: see the bench "versions".
+  const [column, value] = devices === 0 ? ['', ''] : [', device_id', `, ${DEVICE_ID}`];
   for (const { spec, perUser } of coins) {
     if (perUser === 0) continue;
     // One upload batch per position in the order: upload_order is batch * 128 + position in the batch.
@@ -35,14 +33,14 @@ export async function stockUp(
     for (let from = 0; from < users.length; from += USERS_AT_ONCE) {
       await client.query(
         `WITH added AS (
-           INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature, device_id)
+           INSERT INTO coin (user_id, key_id, upload_order, expire_time, coin_category, public_key, signature${column})
            SELECT u, gen_random_uuid(), ($6::bigint + n) * 128 + 1 + d, now() + interval '20 days', $2,
-             decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex'), ${deviceId('u', 'd', '$7::int')}
-           FROM unnest($1::uuid[]) u, generate_series(least(1, $7), $7) d, generate_series(1, $5::int) n
-           RETURNING user_id, device_id, coin_category, upload_order, key_id, expire_time
+             decode(repeat('ab', $3), 'hex'), decode(repeat('cd', $4), 'hex')${value}
+           FROM unnest($1::uuid[]) u, generate_series(least(1, $7::int), $7::int) d, generate_series(1, $5::int) n
+           RETURNING user_id, coin_category, upload_order, key_id, expire_time${column}
          )
-         INSERT INTO coin_stock (user_id, device_id, coin_category, upload_order, key_id, expire_time)
-         SELECT user_id, device_id, coin_category, upload_order, key_id, expire_time FROM added`,
+         INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time${column})
+         SELECT user_id, coin_category, upload_order, key_id, expire_time${column} FROM added`,
         [
           users.slice(from, from + USERS_AT_ONCE),
           spec.category,
@@ -58,19 +56,30 @@ export async function stockUp(
   await settle(client);
 }
 
+/** Adds the devices of users: the unnamed one if `devices` is 0. */
 async function addDevices(client: Client, users: readonly string[], devices: number): Promise<void> {
+  if (!(await tablesOf(client)).includes('coin_device')) return;
   await client.query(
     `INSERT INTO coin_device (user_id, device_id, last_upload_time)
-     SELECT u, ${deviceId('u', 'd', '$2::int')}, now()
-     FROM unnest($1::uuid[]) u, generate_series(least(1, $2), $2) d
+     SELECT u, CASE WHEN d = 0 THEN '${UNNAMED_DEVICE}' ELSE ${DEVICE_ID} END, now()
+     FROM unnest($1::uuid[]) u, generate_series(least(1, $2::int), $2::int) d
      ON CONFLICT DO NOTHING`,
     [users, devices],
   );
 }
 
+/** Returns the names of the coin tables. An older version, which the bench "versions" may compare with, has fewer. */
+async function tablesOf(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    'SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL',
+    [TABLES],
+  );
+  return rows.map(({ name }) => name);
+}
+
 /** Vacuums, analyses and runs a checkpoint, so that a measurement does not pay for earlier work. */
 export async function settle(client: Client, others: readonly string[] = []): Promise<void> {
-  for (const table of [...TABLES, ...others]) await client.query(`VACUUM ANALYZE ${table}`);
+  for (const table of [...(await tablesOf(client)), ...others]) await client.query(`VACUUM ANALYZE ${table}`);
   await client.query('CHECKPOINT');
 }
 
