@@ -1,4 +1,8 @@
 -- Coins belong to a device of a user (docs/adr/0034-devices.md). What is stored already belongs to the unnamed device.
+-- No table is rewritten. The primary key of coin_stock is built again, and fetches and uploads wait until that is done
+-- (docs/deployment.md). A statement that waits for a lock blocks all others: it gives up soon, so run it again.
+
+SET LOCAL lock_timeout = '5s';
 
 CREATE TABLE coin_device (
   user_id          uuid        NOT NULL,
@@ -38,8 +42,12 @@ COMMENT ON COLUMN coin_fetch.device_id IS 'The device whose coins were fetched; 
 COMMENT ON COLUMN coin_fetch.asked_device_ids IS 'The devices that a fetch from several devices named, in ascending order. Empty: all of the user.';
 COMMENT ON COLUMN coin_fetch.device_ids IS 'The devices of the answer to a fetch from several devices, also those without a coin.';
 
+-- Every user who ever uploaded has the unnamed device. Of the large table only the primary key is read.
 INSERT INTO coin_device (user_id, device_id, last_upload_time)
-SELECT c.user_id, '00000000-0000-0000-0000-000000000000', coalesce(max(s.upload_time), now())
-FROM coin c
-LEFT JOIN coin_stock s ON s.user_id = c.user_id AND s.key_id = c.key_id
-GROUP BY c.user_id;
+SELECT user_id, '00000000-0000-0000-0000-000000000000', coalesce(max(upload_time), now())
+FROM (
+  SELECT user_id, upload_time FROM coin_stock
+  UNION ALL
+  SELECT user_id, NULL FROM coin
+) known
+GROUP BY user_id;

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { logMessages, runCommand } from '../../../../testkit/command';
 import { NO_RULES } from '../../../../testkit/service';
+import { UNNAMED_DEVICE } from '../../coin';
 import { developmentKey } from '../../identity/development-key';
 import { fixedKey } from '../../identity/token-keys';
 import { verifyWith } from '../../identity/verify-token';
@@ -36,6 +37,20 @@ describe('token', () => {
     await expect(verify(text, new Date(Date.now() + 91_000))).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
   });
 
+  test('--device names the device of every token', async () => {
+    const [user, device] = [randomUUID(), randomUUID()];
+    const { stdout } = await token('--user', user, '--user', randomUUID(), '--device', device.toUpperCase());
+    const callers = await Promise.all(
+      stdout
+        .trimEnd()
+        .split('\n')
+        .map((line) => verify(line)),
+    );
+    expect(callers.map(({ deviceId }) => deviceId)).toEqual([device, device]);
+    const { tokens } = JSON.parse((await token('--user', user, '--device', device, '--json')).stdout);
+    expect(tokens).toEqual([{ userId: user, deviceId: device, token: expect.any(String) }]);
+  });
+
   test('--json adds the user of each token and the expiry', async () => {
     const user = randomUUID();
     const { stdout } = await token('--user', user, '--ttl', '10m', '--json');
@@ -48,6 +63,12 @@ describe('token', () => {
   test.each([
     ['no user', [], 'At least one --user is needed'],
     ['a user that is not a UUID', ['--user', 'bob'], '"bob" is not a UUID'],
+    [
+      'a device that is not a UUID',
+      ['--user', randomUUID(), '--device', 'phone'],
+      '"phone" is not the UUID of a device',
+    ],
+    ['the nil UUID', ['--user', randomUUID(), '--device', UNNAMED_DEVICE], 'which is not the nil UUID'],
     [
       'a life that is none',
       ['--user', randomUUID(), '--ttl', 'long'],

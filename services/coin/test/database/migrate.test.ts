@@ -79,10 +79,12 @@ test('down and up again keep the order of the stock, and coins that were handed 
   await store.fetchCoins(requester, [fetch]);
   const { epoch } = await store.getInventoryCount(unnamed(owner));
 
-  // The database would forget which coins were handed out. So each of four undone migrations needs a decision.
+  // The database would forget which coins were handed out. So each of five undone migrations needs a decision.
   const refused = await migrate('down');
   expect(refused).toMatchObject({ code: 1, stdout: '' });
-  expect(refused.stderr).toMatch(/^The database has data \(rows in coin, coin_fetch, coin_stock\), and undoing/m);
+  expect(refused.stderr).toMatch(
+    /^The database has data \(rows in coin, coin_device, coin_fetch, coin_stock\), and undoing/m,
+  );
   expect(refused.stderr).toContain('run "aqm migrate down --even-if-data"');
   expect(refused.stderr).not.toContain('    at ');
   expect(await migrate('status')).toMatchObject({ code: 0, stdout: 'schema: current\n' });
@@ -125,6 +127,7 @@ test('each table with data alone is enough to refuse an undo', async () => {
       sql`INSERT INTO coin_fetch (user_id, requester_id, request_id, coin_category, coin_count, allow_lower_categories, key_ids)
         VALUES (${id}, ${id}, ${id}, 1, 1, false, ARRAY[${id}]::uuid[])`,
     ],
+    ['coin_device', sql`INSERT INTO coin_device (user_id, device_id, remove_time) VALUES (${id}, ${id}, now())`],
   ] as const) {
     await insert.execute(database.db);
     await expect(migrateDown(database.db, MIGRATIONS)).rejects.toThrow(`(rows in ${table})`);

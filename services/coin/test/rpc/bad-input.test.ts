@@ -36,7 +36,8 @@ async function contents(): Promise<unknown> {
   const { rows } = await sql`
     SELECT (SELECT md5(string_agg(c::text, '' ORDER BY key_id)) FROM coin c) AS coin,
       (SELECT md5(string_agg(s::text, '' ORDER BY key_id)) FROM coin_stock s) AS stock,
-      (SELECT md5(string_agg(f::text, '' ORDER BY request_id)) FROM coin_fetch f) AS fetch`.execute(
+      (SELECT md5(string_agg(f::text, '' ORDER BY request_id)) FROM coin_fetch f) AS fetch,
+      (SELECT md5(string_agg(d::text, '' ORDER BY user_id, device_id)) FROM coin_device d) AS device`.execute(
     service.database.db,
   );
   return rows;
@@ -122,6 +123,17 @@ const invalidRequests: Row[] = [
   ],
   ['an upload without coins', () => bob.upload([]), ...field('coins')],
   ['an upload of 101 coins', () => bob.upload(mint(101)), ...field('coins')],
+  ['a device that is not a UUID', () => bob.upload(mint(1), '', 'phone'), ...field('device_id')],
+  ['the nil UUID as a device', () => bob.upload(mint(1), '', UNNAMED_DEVICE), ...field('device_id')],
+  [
+    'a coin of another device than the upload',
+    () => bob.upload(coin({ deviceId: randomUUID() }), '', randomUUID()),
+    ...field('coins[0].device_id'),
+  ],
+  ['a count of the nil UUID', () => bob.count(UNNAMED_DEVICE), ...field('device_id')],
+  ['a reconcile of the nil UUID', () => bob.reconcile(list({ deviceId: UNNAMED_DEVICE })), ...field('device_id')],
+  ['the removal of the unnamed device', () => bob.removeDevice(''), ...field('device_id')],
+  ['the removal of the nil UUID', () => bob.removeDevice(UNNAMED_DEVICE), ...field('device_id')],
   ['an epoch that is not a UUID', () => bob.upload(mint(1), 'yesterday'), ...field('database_epoch')],
   ['a target that is not a UUID', () => bob.fetch(fetch({ targetUserId: "' OR 1=1 --" })), ...field('target_user_id')],
   ['no target', () => bob.fetch(fetch({ targetUserId: '' })), ...field('target_user_id')],

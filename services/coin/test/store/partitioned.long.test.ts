@@ -15,6 +15,7 @@ import { UserDeletedError } from '../../errors';
 import { countMissing } from '../../fence/count-missing';
 import { readDatabaseState } from '../../fence/database-state';
 import { resolveFence } from '../../fence/resolve';
+import { removalRecord } from '../../fence/ring-file';
 import type { BatchingRules, CoinFetch, FetchAnswer } from '../../store/claim/fetch-coins';
 import { countOnReplica } from '../../store/count-on-replica';
 import { readEmptyRatios } from '../../store/empty-ratios';
@@ -271,6 +272,35 @@ const OF_ONE_USER: readonly Work[] = [
       expect((await service.store.reconcileCoins(unnamed(user), complete, '')).retiredCount).toBeGreaterThanOrEqual(20);
     },
   },
+  {
+    does: 'an upload of two named devices',
+    files: ['store/upload-coins'],
+    holds: 'INSERT INTO coin_device',
+    work: async (user) => {
+      for (const deviceId of [randomUUID(), randomUUID()]) {
+        await service.store.uploadCoins({ userId: user, deviceId }, coins(5), '');
+        const { outcomes } = await service.store.uploadCoins({ userId: user, deviceId }, coins(1), '');
+        expect(outcomes).toEqual([Outcome.OUTCOME_INSERTED]);
+      }
+    },
+  },
+  {
+    does: 'the list of devices',
+    files: ['store/list-devices'],
+    holds: 'd.last_upload_time',
+    work: async (user) => expect(await service.store.listDevices(user)).not.toHaveLength(0),
+  },
+  {
+    does: 'the removal of a device',
+    files: ['store/remove-device'],
+    holds: 'excluded.remove_time',
+    work: async (user) => {
+      const device = { userId: user, deviceId: randomUUID() };
+      await service.store.uploadCoins(device, [...coins(5), ...coins(5, GOLD)], '');
+      expect(await service.store.removeDevice(device)).toBe(10);
+      expect(await service.store.removeDevice(device)).toBe(0);
+    },
+  },
 ];
 
 /**
@@ -308,7 +338,8 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     work: async () => {
       const [ended = '', ...others] = users;
       for (const user of users) await ask([fetchOf(user, { count: 2 })], ended);
-      expect(await service.store.deleteUser(ended)).toBe(90 + 3);
+      // Coins, fetches and the unnamed device.
+      expect(await service.store.deleteUser(ended)).toBe(90 + 3 + 1);
       for (const user of others)
         expect((await service.store.getInventoryCount(unnamed(user))).available.get(BRONZE)).toBe(28);
       await expect(upload(ended, coins(1))).rejects.toThrow(UserDeletedError);
@@ -336,6 +367,19 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
       await service.store.hardDeleteFetched(3600);
       await service.age('coin', 'expire_time', '60 days');
       expect(await service.store.forgetSpent()).toBe(6);
+    },
+  },
+  {
+    does: 'forgetting removed devices',
+    files: ['store/housekeeping/forget-removed-devices'],
+    holds: 'DELETE FROM coin_device',
+    touches: 'all',
+    work: async () => {
+      for (const userId of users) await service.store.removeDevice({ userId, deviceId: randomUUID() });
+      await service.age('coin_device', 'remove_time', '32 days');
+      await service.store.forgetSpent();
+      const { rows } = await sql`SELECT FROM coin_device WHERE remove_time IS NOT NULL`.execute(service.database.db);
+      expect(rows).toHaveLength(0);
     },
   },
   {
@@ -380,6 +424,10 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
         ([userId = '', keyId = '']) => ({ userId, keyId, coinCategory: BRONZE, expireTime: IN_20_DAYS }),
       );
       expect(await countMissing(service.database.db, spent)).toEqual({ live: 3, missing: 0 });
+      const removals = users.map((userId) => removalRecord({ userId, deviceId: randomUUID() }, new Date()));
+      const [first] = removals;
+      if (first) await service.store.removeDevice({ userId: first.userId, deviceId: first.keyId });
+      expect(await countMissing(service.database.db, removals)).toEqual({ live: 3, missing: 2 });
     },
   },
   {
