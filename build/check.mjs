@@ -17,7 +17,7 @@ const jest = (...args) => ['jest', ...args];
 
 /** The tests of all that partitioned tables could change. */
 const PARTITIONED_TESTS =
-  'services/coin/test/store/(.*/)?(claim|fetch-coins|batching|once|purges|reconcile-coins|spent-memory|upload-coins)(\\.long)?\\.test';
+  'services/coin/test/store/(.*/)?(claim|fetch-coins|fetch-device-coins|device-races|batching|once|purges|reconcile-coins|spent-memory|upload-coins)(\\.long)?\\.test';
 
 /** Steps that come first, for the parts that need them. */
 const BUILD = { name: 'build', does: 'generates and compiles', commands: [node('build/build.mjs')] };

@@ -5,8 +5,10 @@ import { CoinAdminServiceClient } from '../gen/aqm/coin/v1/coin_admin_service';
 import {
   type BatchFetchCoinsResponse,
   CoinServiceClient,
+  DeviceCoinsRequest,
   FetchCoinsRequest,
   type FetchCoinsResponse,
+  type FetchDeviceCoinsResponse,
   type GetInventoryCountResponse,
   type ListDevicesResponse,
   ReconcileCoinsRequest,
@@ -51,6 +53,14 @@ export class User {
   batchFetch(requests: readonly Partial<FetchCoinsRequest>[]): Promise<BatchFetchCoinsResponse> {
     const batch = { requests: requests.map((request) => FetchCoinsRequest.create(request)) };
     return call(this.#coins.batchFetchCoins.bind(this.#coins), batch, this.token);
+  }
+
+  fetchDevices(
+    requests: readonly Partial<DeviceCoinsRequest>[],
+    deadlineMs?: number,
+  ): Promise<FetchDeviceCoinsResponse> {
+    const request = { requests: requests.map((item) => DeviceCoinsRequest.create(item)) };
+    return call(this.#coins.fetchDeviceCoins.bind(this.#coins), request, this.token, deadlineMs);
   }
 
   count(deviceId = ''): Promise<GetInventoryCountResponse> {

@@ -20,6 +20,7 @@ const OUT: Readonly<Record<string, object>> = {
   metrics: {
     count: {
       fetch: nothing,
+      deviceFetch: nothing,
       uploads: nothing,
       retired: nothing,
       removed: nothing,
@@ -29,7 +30,10 @@ const OUT: Readonly<Record<string, object>> = {
       logLinesLost: nothing,
       housekeeping: nothing,
     } satisfies Record<keyof typeof metrics.count, () => void>,
-    measure: { isOn: false, call: nothing, batch: nothing } satisfies Record<keyof typeof metrics.measure, unknown>,
+    measure: { isOn: false, call: nothing, batch: nothing, devices: nothing } satisfies Record<
+      keyof typeof metrics.measure,
+      unknown
+    >,
     enableMetrics: nothing,
   },
 };

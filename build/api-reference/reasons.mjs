@@ -12,6 +12,10 @@ export const REASONS = {
       'more coins or calls than the limits allow for this caller, or for all callers of this target together; or too many invalid tokens from this address',
     wait: true,
   },
+  CALL_TOO_LARGE: {
+    means:
+      'an item of FetchDeviceCoins for which its call has no room: 1,000 coins, counted as devices times `count`. Send it in another call',
+  },
   MESSAGE_TOO_LARGE: { means: 'the request is larger than the limit; send less at once' },
   TOO_MANY_DEVICES: {
     means: 'the user has the maximum number of devices, and this upload would add one. Remove a device first',

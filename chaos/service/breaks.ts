@@ -35,8 +35,8 @@ const WITHOUT_FAST: readonly Edit[] = [
   { file: 'store/claim/claim-alone.js', from: 'isFast && item.categories', to: 'false && item.categories' },
   {
     file: 'store/claim/batch-queue.js',
-    from: 'const claim = this.#claimBatch();',
-    to: 'const claim = Promise.resolve(this.#takeBatch().forEach((fetch) => void (0, claim_unserved_1.claimUnserved)(this.#context, [fetch], 1)));',
+    from: 'claim: () => this.#claimBatch(),',
+    to: 'claim: () => Promise.resolve(this.#takeBatch().forEach((fetch) => void (0, claim_unserved_1.claimUnserved)(this.#context, [fetch], 1))),',
   },
 ];
 

@@ -7,6 +7,8 @@ export const LIMITS = {
   coinsPerUpload: 100,
   coinsPerFetch: 20,
   fetchesPerBatch: 50,
+  /** FetchDeviceCoins, of all its items together. */
+  coinsPerCall: 1000,
   idsPerReconcile: 1000,
   devicesPerUser: 50,
   maxAgeDays: 3650,

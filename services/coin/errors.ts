@@ -111,6 +111,14 @@ export class UserDeletedError extends DomainError {
   }
 }
 
+/** Reports an item of FetchDeviceCoins for which its call has no room. No coin was handed out for it. */
+export class CallTooLargeError extends DomainError {
+  readonly reason = 'CALL_TOO_LARGE';
+  constructor() {
+    super('A call hands out at most 1000 coins, counted as devices times `count`; send this item in another call.');
+  }
+}
+
 /** A failure that passes: the same call may succeed after `retryAfterMs`. */
 export abstract class TemporaryError extends DomainError {
   readonly retryAfterMs: number = 1000;

@@ -23,6 +23,7 @@ import { MAX_REQUEST_BYTES, withCheckedDecoding } from './rpc/decode';
 import { deleteUser } from './rpc/delete-user';
 import { withLeanEncoding } from './rpc/encode';
 import { fetchCoins } from './rpc/fetch-coins';
+import { fetchDeviceCoins } from './rpc/fetch-device-coins';
 import { getInventoryCount } from './rpc/get-inventory-count';
 import { hardDeleteFetched } from './rpc/hard-delete-fetched';
 import { listDevices } from './rpc/list-devices';
@@ -168,11 +169,12 @@ export class CoinServer {
       uploadCoins: unary(options, uploadCoins(store, limits)),
       fetchCoins: unary(options, fetchCoins(store, limits)),
       batchFetchCoins: unary(options, batchFetchCoins(store, limits, logger)),
+      fetchDeviceCoins: unary(options, fetchDeviceCoins(store, limits, logger)),
       getInventoryCount: unary(options, getInventoryCount(store)),
       reconcileCoins: unary(options, reconcileCoins(store, limits)),
       listDevices: unary(options, listDevices(store, limits)),
       removeDevice: unary(options, removeDevice(store, limits, logger)),
-    } satisfies Omit<CoinServiceServer, 'fetchDeviceCoins'> & UntypedServiceImplementation);
+    } satisfies CoinServiceServer & UntypedServiceImplementation);
     this.#server.addService(withCheckedDecoding(CoinAdminServiceService), {
       purgeStale: unary(
         options,

@@ -253,9 +253,9 @@ export const SETTINGS = {
     env: 'AQM_LIMIT_PER_REQUESTER',
     group: 'Rate limits',
     format: rate('coins', COINS_PER_FETCH),
-    default: '1000/1000',
+    default: '3000/3000',
     description:
-      'Coins that one requester may fetch, from all targets together: by default the whole budgets of 100 contacts at once. Coins that were not in stock and repeats do not count, here and in the next two rows.',
+      'Coins that one requester may fetch, from all targets together: by default the whole budgets of 100 contacts with 3 devices each at once. Coins that were not in stock and repeats do not count, here and in the next two rows. A `FetchDeviceCoins` is charged one device for each user before, and the others afterwards; what is missing then is owed.',
   }),
   perPair: setting({
     env: 'AQM_LIMIT_PER_PAIR',
@@ -263,7 +263,7 @@ export const SETTINGS = {
     format: rate('coins', 1),
     default: '10/10',
     description:
-      'Coins of one category that one requester may fetch from one target: by default as many as the whole budget of a contact ([how the defaults were chosen](#how-the-default-limits-were-chosen)). A fetch of more than the burst needs a full budget, which then takes longer to refill.',
+      'Coins of one category that one requester may fetch from one device of a target: by default as many as the whole budget of a contact ([how the defaults were chosen](#how-the-default-limits-were-chosen)). All its `FetchDeviceCoins` together have as much once more. A fetch of more than the burst needs a full budget, which then takes longer to refill.',
   }),
   perTarget: setting({
     env: 'AQM_LIMIT_PER_TARGET',
@@ -271,7 +271,7 @@ export const SETTINGS = {
     format: rate('coins', COINS_PER_FETCH),
     default: '600/200',
     description:
-      'Coins that all requesters together may fetch from one target. It slows a drain by many requesters before a full stock is empty.',
+      'Coins that all requesters together may fetch from one device of a target, and once more by `FetchDeviceCoins`. It slows a drain by many requesters before a full stock is empty.',
   }),
   perUploader: setting({
     env: 'AQM_LIMIT_PER_UPLOADER',
@@ -294,7 +294,7 @@ export const SETTINGS = {
     format: rate('calls', 1),
     default: '72000/300',
     description:
-      'Calls that one user may make, of all methods together, in each process. Five more items of a batch count as one more call, a request that cannot be decoded as 20 more. One user may also have at most an eighth of `AQM_MAX_CALLS` in progress.',
+      'Calls that one user may make, of all methods together, in each process. Five more items of a batch, or devices of a `FetchDeviceCoins`, count as one more call, a request that cannot be decoded as 20 more. One user may also have at most an eighth of `AQM_MAX_CALLS` in progress.',
   }),
   maxCalls: setting({
     env: 'AQM_MAX_CALLS',

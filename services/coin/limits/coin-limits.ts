@@ -1,14 +1,33 @@
 import type { Logger } from 'pino';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
-import { acceptableCategories } from '../coin';
+import { acceptableCategories, UNNAMED_DEVICE } from '../coin';
 import type { CoinRates } from '../config';
 import { mayHaveHappened, RateLimitedError } from '../errors';
 import type { CoinFetch, FetchAnswer } from '../store/claim/fetch-coins';
+import type { DeviceAnswer, DeviceFetch } from '../store/claim/fetch-device-coins';
 import type { UploadAnswer } from '../store/upload-coins';
 import { CallLimits } from './call-limits';
+import { chargesBefore, furtherDevices, settleDevices } from './device-charges';
 import { LimitHits, type LimitName } from './limit-hits';
 import type { Charge, Limits } from './limits';
+
+/** The part of a fetch by which a repeat is recognized. */
+interface Repeatable {
+  readonly targetUserId: string;
+  readonly requestId: string | undefined;
+  readonly onlyRemembered?: boolean;
+}
+
+type Answered<Whole> = Whole | { readonly error: unknown };
+
+/** What the fetches of one kind are charged for. */
+interface Costs<Fetch, Whole> {
+  readonly chargesOf: (fetch: Fetch) => Charge[];
+  /** Refunds what a charged fetch did not use, and charges what it used beyond that. */
+  readonly settle: (limits: Limits, fetch: Fetch, answer: Answered<Whole> | undefined) => Promise<void> | undefined;
+  readonly isEmpty: (answer: Whole) => boolean;
+}
 
 /**
  * Rate limits for fetched coins, uploaded coins and reconciled lists. A call is charged for what it
@@ -44,37 +63,76 @@ export class CoinLimits {
     fetches: readonly CoinFetch[],
     claim: (fetches: readonly CoinFetch[]) => Promise<FetchAnswer[]>,
   ): Promise<FetchAnswer[]> {
+    this.calls?.chargeItems(requesterId, fetches.length);
+    return this.#withinLimits(fetches, claim, {
+      chargesOf: (fetch) => this.#chargesOf(requesterId, fetch, fetch.count),
+      settle: (limits, fetch, answer) => this.#refundUnused(limits, requesterId, fetch, answer),
+      isEmpty: ({ coins }) => coins.length === 0,
+    });
+  }
+
+  /**
+   * Does the same for fetches for the devices of users (limits/device-charges.ts). How many coins they hand out is not known
+   * before. So the least is charged before, and the rest is owed afterwards.
+   * @throws LimitsUnavailableError, and what `claim` throws
+   */
+  async fetchDevices(
+    requesterId: string,
+    fetches: readonly DeviceFetch[],
+    claim: (fetches: readonly DeviceFetch[]) => Promise<DeviceAnswer[]>,
+  ): Promise<DeviceAnswer[]> {
+    this.calls?.chargeItems(requesterId, fetches.length);
+    const answers = await this.#withinLimits(fetches, claim, {
+      chargesOf: (fetch) => chargesBefore(this.#rates, requesterId, fetch),
+      settle: (limits, fetch, answer) => settleDevices(limits, this.#rates, requesterId, fetch, answer),
+      isEmpty: ({ devices }) => devices.every(({ coins }) => coins.length === 0),
+    });
+    // Each further device costs as much as a further item.
+    this.calls?.chargeItems(requesterId, 1 + furtherDevices(fetches, answers));
+    return answers;
+  }
+
+  /** Charges fetches of one kind, answers them by `claim`, and settles what they used. */
+  async #withinLimits<Fetch extends Repeatable, Whole extends { readonly isRepeat: boolean }>(
+    fetches: readonly Fetch[],
+    claim: (fetches: readonly Fetch[]) => Promise<Answered<Whole>[]>,
+    { chargesOf, settle, isEmpty }: Costs<Fetch, Whole>,
+  ): Promise<Answered<Whole>[]> {
     const limits = this.#limits;
     if (!limits) return claim(fetches);
-    this.calls?.chargeItems(requesterId, fetches.length);
     const isCharged = chargedOf(fetches);
     const waits = await Promise.all(
-      fetches.map((fetch, index) =>
-        isCharged[index] ? limits.take(this.#chargesOf(requesterId, fetch, fetch.count)) : undefined,
-      ),
+      fetches.map((fetch, index) => {
+        const charges = isCharged[index] ? chargesOf(fetch) : [];
+        return charges.length > 0 ? limits.take(charges) : undefined;
+      }),
     );
-    const refundAll = async (answerOf: (index: number) => FetchAnswer | undefined): Promise<void> => {
-      const refunds = fetches.map((fetch, index) =>
-        waits[index] === 0 ? this.#refundUnused(limits, requesterId, fetch, answerOf(index)) : undefined,
+    const settleAll = async (answerOf: (index: number) => Answered<Whole> | undefined): Promise<void> => {
+      await Promise.all(
+        fetches.map((fetch, index) => (waits[index] === 0 ? settle(limits, fetch, answerOf(index)) : undefined)),
       );
-      await Promise.all(refunds);
     };
     const asked = fetches.flatMap((fetch, index) => {
       const over = isOver(waits[index]);
       return over && fetch.requestId === undefined ? [] : [{ index, fetch: onlyRememberedIf(over, fetch) }];
     });
-    const answers: FetchAnswer[] = fetches.map(() => NOTHING);
+    const answers = new Map<number, Answered<Whole>>();
     try {
       const claimed = asked.length === 0 ? [] : await claim(asked.map(({ fetch }) => fetch));
       claimed.forEach((answer, position) => {
-        answers[asked[position]?.index ?? -1] = answer;
+        answers.set(asked[position]?.index ?? -1, answer);
       });
     } catch (error) {
-      await refundAll(() => ({ error }));
+      await settleAll(() => ({ error }));
       throw error;
     }
-    await refundAll((index) => answers[index]);
-    return answers.map((answer, index) => this.#refusedIf(waits[index], answer));
+    await settleAll((index) => answers.get(index));
+    return fetches.map((_, index) => {
+      const waitMs = waits[index];
+      const answer = answers.get(index);
+      if (answer && (!isOver(waitMs) || 'error' in answer || !isEmpty(answer))) return answer;
+      return { error: this.#overLimit('fetch', waitMs ?? 0, 'fetched coins') };
+    });
   }
 
   /**
@@ -170,16 +228,18 @@ export class CoinLimits {
   /** @param amountOf the amount of one category; default: the amount of all */
   #chargesOf(
     requesterId: string,
-    { targetUserId, coinCategory, allowLowerCategories }: CoinFetch,
+    { targetUserId, deviceId, coinCategory, allowLowerCategories }: CoinFetch,
     amount: number,
     amountOf?: (category: CoinCategory) => number,
   ): Charge[] {
     const { perRequester, perPair, perTarget } = this.#rates;
+    // Each device has a stock of its own.
+    const stock = deviceId === UNNAMED_DEVICE ? targetUserId : `${targetUserId}:${deviceId}`;
     const charges = [
       { budget: `requester:${requesterId}`, rate: perRequester, amount },
-      { budget: `target:${targetUserId}`, rate: perTarget, amount },
+      { budget: `target:${stock}`, rate: perTarget, amount },
     ];
-    const pair = `pair:${requesterId}:${targetUserId}:`;
+    const pair = `pair:${requesterId}:${stock}:`;
     const chargePair = (category: CoinCategory) =>
       charges.push({ budget: pair + category, rate: perPair, amount: amountOf?.(category) ?? amount });
     if (allowLowerCategories) acceptableCategories(coinCategory, true).forEach(chargePair);
@@ -208,7 +268,7 @@ function isOver(waitMs: number | undefined): waitMs is number {
   return waitMs !== undefined && waitMs > 0;
 }
 
-function onlyRememberedIf(over: boolean, fetch: CoinFetch): CoinFetch {
+function onlyRememberedIf<Fetch extends Repeatable>(over: boolean, fetch: Fetch): Fetch {
   return over ? { ...fetch, onlyRemembered: true } : fetch;
 }
 
@@ -216,7 +276,7 @@ function onlyRememberedIf(over: boolean, fetch: CoinFetch): CoinFetch {
  * Returns which fetches of a batch are charged. Several with the same id and target are one fetch:
  * only the first counts.
  */
-function chargedOf(fetches: readonly CoinFetch[]): boolean[] {
+function chargedOf(fetches: readonly Repeatable[]): boolean[] {
   if (fetches.length === 1) return [true];
   const seen = new Set<string>();
   return fetches.map(({ targetUserId, requestId }) => {

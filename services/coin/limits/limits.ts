@@ -28,6 +28,11 @@ export interface Limits {
    * over time.
    */
   refund(charges: readonly Charge[]): Promise<void>;
+  /**
+   * Takes amounts also from budgets that have less: the rest is owed, and later calls wait until it has refilled. It is for
+   * what was not known when the call began. Never rejects.
+   */
+  owe(charges: readonly Charge[]): Promise<void>;
   close(): Promise<void>;
 }
 

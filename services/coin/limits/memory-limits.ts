@@ -42,6 +42,12 @@ export class MemoryLimits implements Limits {
     for (const charge of charges) this.#move(charge, now, -1);
   }
 
+  async owe(charges: readonly Charge[]): Promise<void> {
+    const now = this.#now();
+    for (const charge of charges) this.#move(charge, now, 1);
+    this.#sweep(now);
+  }
+
   async close(): Promise<void> {
     this.#fullAt.clear();
   }

@@ -59,12 +59,24 @@ export class RedisLimits implements Limits {
   }
 
   async refund(charges: readonly Charge[]): Promise<void> {
-    const refillTimes = charges.map(({ rate, amount }) => refillMs(rate, amount));
     try {
-      await this.#redis.refundCoins(charges.length, ...keysOf(charges), ...refillTimes);
+      await this.#refund(charges, 1);
     } catch (error) {
       this.#log.warn({ err: error }, 'cannot refund unused coins; their budgets refill over time');
     }
+  }
+
+  async owe(charges: readonly Charge[]): Promise<void> {
+    try {
+      await this.#refund(charges, -1);
+    } catch (error) {
+      this.#log.warn({ err: error }, 'cannot charge for coins that were handed out');
+    }
+  }
+
+  #refund(charges: readonly Charge[], direction: 1 | -1): Promise<void> {
+    const refillTimes = charges.map(({ rate, amount }) => direction * refillMs(rate, amount));
+    return this.#redis.refundCoins(charges.length, ...keysOf(charges), ...refillTimes);
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,4 @@
--- Refunds what was taken and not used; see Limits.refund.
+-- Refunds what was taken and not used; see Limits.refund. A negative amount is owed; see Limits.owe.
 -- KEYS: the budgets. ARGV: for each, the ms in which the amount refills.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

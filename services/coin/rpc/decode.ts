@@ -11,7 +11,7 @@ export const MAX_REQUEST_BYTES = 1024 * 1024;
 
 /**
  * Size up to which a request is decoded without a look at its elements, in bytes: it holds at most 1,024 of them, which
- * take about a millisecond. All fetches are smaller.
+ * take about a millisecond. All fetches are smaller, except those that name many devices.
  */
 const SMALL_REQUEST_BYTES = 2048;
 
@@ -27,6 +27,7 @@ interface RequestList {
 export const REQUEST_LISTS: Readonly<Record<string, RequestList>> = {
   UploadCoins: { field: 1, name: 'coins', min: 1, max: LIMITS.coinsPerUpload },
   BatchFetchCoins: { field: 1, name: 'requests', min: 1, max: LIMITS.fetchesPerBatch },
+  FetchDeviceCoins: { field: 1, name: 'requests', min: 1, max: LIMITS.fetchesPerBatch },
   ReconcileCoins: { field: 2, name: 'key_ids', min: 0, max: LIMITS.idsPerReconcile },
 };
 

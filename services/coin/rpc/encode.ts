@@ -2,8 +2,10 @@ import type { ServiceDefinition } from '@grpc/grpc-js';
 import { type Coin, ItemError } from '../../../gen/aqm/coin/v1/coin';
 import type {
   BatchFetchCoinsResponse,
+  DeviceCoins,
   FetchCoinsResponse,
   FetchCoinsResult,
+  FetchDeviceCoinsResponse,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { toDeviceText } from '../coin';
 
@@ -34,11 +36,34 @@ export function encodeBatchFetchCoinsResponse({ results }: BatchFetchCoinsRespon
   return bytes;
 }
 
+/** Encodes the response of FetchDeviceCoins in the same way. */
+export function encodeFetchDeviceCoinsResponse({ results }: FetchDeviceCoinsResponse): Buffer {
+  const errors = results.map(({ error }) => (error ? ItemError.encode(error).finish() : undefined));
+  const deviceSizes = results.map(({ devices }) => devices.map(sizeOfDevice));
+  const sizes = deviceSizes.map(
+    (ofResult, index) => sum(ofResult.map(sizeOfField)) + sizeOfField(errors[index]?.length),
+  );
+  const bytes = Buffer.allocUnsafe(sum(sizes.map(sizeOfField)));
+  let offset = 0;
+  results.forEach(({ devices }, index) => {
+    offset = writeHeader(bytes, offset, TAG.results, sizes[index] ?? 0);
+    devices.forEach(({ deviceId, coins }, place) => {
+      offset = writeHeader(bytes, offset, TAG.devices, deviceSizes[index]?.[place] ?? 0);
+      offset = writeText(bytes, offset, TAG.deviceIdOfCoins, deviceId);
+      for (const coin of coins) offset = writeCoin(bytes, offset, coin, TAG.coinsOfDevice);
+    });
+    const error = errors[index];
+    if (error) offset = writeBytes(bytes, offset, TAG.error, error);
+  });
+  return bytes;
+}
+
 /** Returns the service with these encoders for the responses that contain coins. */
 export function withLeanEncoding<Definition extends ServiceDefinition>(service: Definition): Definition {
   const encoders: Readonly<Record<string, (value: never) => Buffer>> = {
     fetchCoins: encodeFetchCoinsResponse,
     batchFetchCoins: encodeBatchFetchCoinsResponse,
+    fetchDeviceCoins: encodeFetchDeviceCoinsResponse,
   };
   const methods = Object.entries(service).map(([name, method]) => [
     name,
@@ -52,6 +77,9 @@ const TAG = {
   results: 0x0a,
   coins: 0x0a,
   error: 0x12,
+  devices: 0x0a,
+  deviceIdOfCoins: 0x0a,
+  coinsOfDevice: 0x12,
   keyId: 0x0a,
   coinCategory: 0x10,
   publicKey: 0x1a,
@@ -61,6 +89,10 @@ const TAG = {
   seconds: 0x08,
   nanos: 0x10,
 };
+
+function sizeOfDevice({ deviceId, coins }: DeviceCoins): number {
+  return sizeOfText(deviceId) + sizeOfCoins(coins);
+}
 
 function sizeOfCoins(coins: readonly Coin[]): number {
   let size = 0;
@@ -85,8 +117,8 @@ function sizeOfCoin({ keyId, coinCategory, publicKey, signature, expireTime, dev
   );
 }
 
-function writeCoin(bytes: Buffer, start: number, coin: Coin): number {
-  let offset = writeHeader(bytes, start, TAG.coins, sizeOfCoin(coin));
+function writeCoin(bytes: Buffer, start: number, coin: Coin, tag = TAG.coins): number {
+  let offset = writeHeader(bytes, start, tag, sizeOfCoin(coin));
   offset = writeText(bytes, offset, TAG.keyId, coin.keyId);
   offset = writeNumber(bytes, offset, TAG.coinCategory, coin.coinCategory);
   if (coin.publicKey.length > 0) offset = writeBytes(bytes, offset, TAG.publicKey, coin.publicKey);
@@ -161,4 +193,8 @@ function sizeOfVarint(value: number): number {
   let size = 1;
   for (let rest = value; rest > 127; rest = Math.floor(rest / 128)) size += 1;
   return size;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }

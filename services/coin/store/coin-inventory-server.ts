@@ -7,6 +7,7 @@ import { type Guard, UNVERIFIED } from '../fence/guard';
 import { count, type Job } from '../telemetry/metrics';
 import { traceItems } from '../telemetry/tracing';
 import { type BatchingRules, type CoinFetch, CoinFetches, type FetchAnswer } from './claim/fetch-coins';
+import type { DeviceAnswer, DeviceFetch } from './claim/fetch-device-coins';
 import { countCoins, type StockCount } from './count-coins';
 import { countOnReplica } from './count-on-replica';
 import { deleteUser } from './delete-user';
@@ -123,6 +124,20 @@ export class CoinInventoryServer {
   ): Promise<FetchAnswer[]> {
     const answers = await this.#fetches.fetchAll(requesterId, fetches, deadline);
     traceItems(answers.map((answer, index) => count.fetch(fetches[index], answer)));
+    return answers;
+  }
+
+  /**
+   * Hands out coins for the devices of several users. Returns an answer for each fetch, in order; one that fails does so
+   * alone.
+   */
+  async fetchDeviceCoins(
+    requesterId: string,
+    fetches: readonly DeviceFetch[],
+    deadline = Deadline.NONE,
+  ): Promise<DeviceAnswer[]> {
+    const answers = await this.#fetches.devices.fetchAll(requesterId, fetches, deadline);
+    traceItems(answers.map((answer, index) => count.deviceFetch(fetches[index], answer)));
     return answers;
   }
 

@@ -59,6 +59,13 @@ export type CountedAnswer =
   | { readonly coins: readonly { readonly coinCategory: CoinCategory }[]; readonly isRepeat: boolean }
   | { readonly error: unknown };
 
+export type CountedDeviceAnswer =
+  | {
+      readonly devices: readonly { readonly coins: readonly { readonly coinCategory: CoinCategory }[] }[];
+      readonly isRepeat: boolean;
+    }
+  | { readonly error: unknown };
+
 /** Returns the outcome of a fetch; undefined for one over a limit, of which only an earlier answer was looked up. */
 function outcomeOf(fetch: CountedFetch, answer: CountedAnswer): string | undefined {
   if ('error' in answer) return 'failed';
@@ -80,6 +87,19 @@ export const count = {
     if ('error' in answer || answer.isRepeat) return outcome;
     for (const { coinCategory } of answer.coins) coinsFetched.add(1, nameOf.get(coinCategory) ?? '');
     return outcome;
+  },
+  /** Counts a fetch for the devices of a user. @returns the outcome that was counted; undefined for a list of the devices */
+  deviceFetch(
+    fetch: (CountedFetch & { readonly deviceIds: readonly string[] }) | undefined,
+    answer: CountedDeviceAnswer,
+  ): string | undefined {
+    if (!fetch || 'error' in answer) return fetch?.count ? count.fetch(fetch, answer as CountedAnswer) : undefined;
+    const { devices, isRepeat } = answer;
+    if (fetch.deviceIds.length === 0 && !isRepeat && !fetch.onlyRemembered) measure.devices(devices.length);
+    if (fetch.count === 0) return undefined;
+    const coins = devices.flatMap((device) => device.coins);
+    // A user without devices has an empty answer.
+    return count.fetch({ ...fetch, count: Math.max(1, devices.length * fetch.count) }, { coins, isRepeat });
   },
   /** @returns the outcomes that were counted */
   uploads(
@@ -113,6 +133,7 @@ export const count = {
 
 let durations: Histogram | undefined;
 let batches: Histogram | undefined;
+let devicesOfUsers: Histogram | undefined;
 
 /** Records durations and sizes. Does nothing while metrics are off. */
 export const measure = {
@@ -123,9 +144,12 @@ export const measure = {
     durations?.record(seconds, { 'rpc.system.name': 'grpc', 'rpc.method': method, 'rpc.response.status_code': code }),
   /** Records the number of fetches in one batch. */
   batch: (fetchCount: number) => batches?.record(fetchCount),
+  /** Records the number of devices of one user, without saying whose. */
+  devices: (deviceCount: number) => devicesOfUsers?.record(deviceCount),
 };
 
 export const DURATIONS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const DEVICES = [0, 1, 2, 3, 4, 5, 8, 12, 20, 30, 50];
 const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 /**
@@ -143,6 +167,10 @@ export function enableMetrics(reasons: readonly string[]): Meter {
   batches = meter.createHistogram('aqm.batch.size', {
     description: 'Fetches per batch (AQM_CLAIM_BATCH)',
     advice: { explicitBucketBoundaries: BATCHES },
+  });
+  devicesOfUsers = meter.createHistogram('aqm.devices.per_user', {
+    description: 'Devices per user in the answers of FetchDeviceCoins for all devices',
+    advice: { explicitBucketBoundaries: DEVICES },
   });
   const counter = (name: string, counts: Counter, description: string) =>
     meter.createObservableCounter(name, { description }).addCallback((result) => counts.observe(result));

@@ -48,6 +48,11 @@ export interface ClaimRow {
   expire_time: Date | null;
 }
 
+/** The columns of a coin; without a device it is of the device of its item. */
+export type CoinColumns = Omit<ClaimRow, 'item' | 'kind' | 'fetch_time' | 'device_id'> & {
+  readonly device_id?: string | null;
+};
+
 const NOTHING_RECORDED = Promise.resolve();
 
 /** Returns true for the rows of a full claim that found another database than the verified one. */
@@ -114,7 +119,7 @@ export function fullAnswer(item: ClaimItem, rows: readonly ClaimRow[], acceptSho
   return { coins: rows.map((row) => toStoredCoin(row, item)), isRepeat: Boolean(first?.fetch_time) };
 }
 
-function toStoredCoin(row: ClaimRow, item: ClaimItem): StoredCoin {
+export function toStoredCoin(row: CoinColumns, item: Pick<ClaimItem, 'deviceId'>): StoredCoin {
   const { device_id, key_id, coin_category, public_key, signature, expire_time } = row;
   if (key_id === null || coin_category === null || public_key === null || signature === null || expire_time === null) {
     throw new Error('A coin was claimed whose key material is gone.');

@@ -11,11 +11,11 @@ import { type FetchAnswer, fastAnswers, fullAnswer, isUnverified, recordHandedOu
 import { BatchDelayEstimate } from './batch-delay-estimate';
 import { type ClaimContext, claimOptions } from './claim-alone';
 import { type ClaimItem, stockOf, type Targets } from './claim-item';
+import { ClaimLoop } from './claim-loop';
 import { claimManyFast, isOutOfOrder, mayShareBatch } from './claim-many-fast';
 import { claimOne } from './claim-one';
 import { claimOneFast } from './claim-one-fast';
 import { claimUnserved } from './claim-unserved';
-import { finishesWithin } from './concurrency';
 import { findRepeats } from './find-repeats';
 import { QueuedFetch } from './queued-fetch';
 
@@ -34,11 +34,6 @@ export interface BatchBounds {
 }
 
 /**
- * The maximum number of detached statements. More would mean a slow database rather than one lost
- * response.
- */
-export const MAX_DETACHED = 4;
-/**
  * The time after a batch that failed because of a repeat during which repeats are found before each
  * batch, in milliseconds. So a flood of repeats costs a lookup for each batch, and not the batch.
  */
@@ -55,17 +50,23 @@ export class BatchQueue {
   readonly #bounds: BatchBounds;
   readonly #queue = new LinkedList<QueuedFetch>();
   readonly #delay: BatchDelayEstimate;
-  readonly #detached = new Set<Promise<void>>();
+  readonly #loop: ClaimLoop;
   /** The number of fetches that were ever queued. */
   #added = 0;
-  #isRunning = false;
   /** Until this time (of performance.now), repeats are found before each batch. */
   #repeatsUntil = 0;
 
   constructor(context: ClaimContext, bounds: BatchBounds) {
     this.#context = context;
     this.#bounds = bounds;
-    this.#delay = new BatchDelayEstimate(bounds.maxItems, bounds.stallTimeoutMs);
+    const { stallTimeoutMs } = bounds;
+    this.#delay = new BatchDelayEstimate(bounds.maxItems, stallTimeoutMs);
+    this.#loop = new ClaimLoop({
+      isNeeded: () => this.#queue.size > 0,
+      claim: () => this.#claimBatch(),
+      delay: this.#delay,
+      stallTimeoutMs,
+    });
   }
 
   /** The number of fetches that wait for a statement. */
@@ -90,31 +91,8 @@ export class BatchQueue {
    */
   async add(item: ClaimItem, deadline: Deadline): Promise<FetchAnswer> {
     const { answer } = new QueuedFetch(this.#queue, ++this.#added, item, deadline);
-    if (!this.#isRunning) {
-      this.#isRunning = true;
-      // Not at once: the other fetches of the same call are to be in the queue, too.
-      queueMicrotask(() => void this.#run());
-    }
+    this.#loop.start();
     return answer;
-  }
-
-  async #run(): Promise<void> {
-    while (this.#queue.size > 0) {
-      this.#delay.begin();
-      const claim = this.#claimBatch();
-      if (!(await finishesWithin(claim, this.#bounds.stallTimeoutMs))) await this.#detach(claim);
-      this.#delay.end();
-    }
-    this.#isRunning = false;
-  }
-
-  /** Lets a stalled claim run on beside the next ones. Waits while MAX_DETACHED others do so. */
-  async #detach(claim: Promise<void>): Promise<void> {
-    const detached = claim.then(() => {
-      this.#detached.delete(detached);
-    });
-    this.#detached.add(detached);
-    while (this.#detached.size > MAX_DETACHED) await Promise.race(this.#detached);
   }
 
   /**

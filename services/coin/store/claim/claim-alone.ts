@@ -16,7 +16,7 @@ import type { QueueStarts } from './queue-starts';
  * The maximum number of attempts for one item: after a contended answer, a lost race with its own
  * repeat, or a deadlock.
  */
-const MAX_ATTEMPTS = 8;
+export const MAX_ATTEMPTS = 8;
 
 /** The database, guard and rules that all claims of one service share. */
 export interface ClaimContext {

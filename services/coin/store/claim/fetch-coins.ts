@@ -5,14 +5,17 @@ import type { Deadline } from '../../deadline';
 import { DomainError, mayHaveHappened, OverloadedError, RequestIdReusedError } from '../../errors';
 import type { FetchAnswer } from './answer';
 import { BatchQueue } from './batch-queue';
+import type { BatchingRules } from './batching-rules';
 import { type ClaimContext, claimAlone } from './claim-alone';
 import { type ClaimItem, stockOf } from './claim-item';
 import { mayShareBatch } from './claim-many-fast';
 import { forEachConcurrently } from './concurrency';
+import { DeviceFetches } from './fetch-device-coins';
 import { LockWaits } from './lock-waits';
 import { QueueStarts } from './queue-starts';
 
 export type { FetchAnswer } from './answer';
+export type { BatchingRules } from './batching-rules';
 
 /** One fetch as its caller requests it. All ids are UUIDs in lower case. */
 export interface CoinFetch {
@@ -27,26 +30,6 @@ export interface CoinFetch {
   readonly allowLowerCategories: boolean;
   /** True if only the answer to an earlier fetch may be repeated, and nothing is handed out. */
   readonly onlyRemembered?: boolean;
-}
-
-/** The limits within which concurrent fetches share statements. */
-export interface BatchingRules {
-  /** The maximum number of fetches in one statement. 1: every fetch has a statement of its own. */
-  readonly batch: number;
-  /** The number of queues, each of which runs one statement at a time. */
-  readonly queues: number;
-  /**
-   * The maximum number of users whose coins one statement may hand out. 1 if the tables are
-   * distributed by user_id.
-   */
-  readonly targets: number;
-  /** A fetch that would wait longer than this for its statement, in milliseconds, is refused. */
-  readonly maxWaitMs: number;
-  /**
-   * The time after which the next batch starts without waiting for a running statement, in
-   * milliseconds.
-   */
-  readonly stallTimeoutMs: number;
 }
 
 /** The maximum number of coins of one statement: as many as one BatchFetchCoins may ask for. */
@@ -69,6 +52,8 @@ export class CoinFetches {
   readonly #context: ClaimContext;
   /** Empty if fetches are not batched. */
   readonly #queues: readonly BatchQueue[];
+  /** The fetches for several devices, which have queues of their own. */
+  readonly devices: DeviceFetches;
 
   constructor(context: Pick<ClaimContext, 'db' | 'guard' | 'graceSeconds'>, rules?: BatchingRules) {
     const isDistributed = rules?.targets === 1;
@@ -79,6 +64,7 @@ export class CoinFetches {
       starts: isDistributed ? undefined : new QueueStarts(context.db),
     };
     this.#queues = rules && rules.batch > 1 ? openQueues(this.#context, rules) : [];
+    this.devices = new DeviceFetches(this.#context, rules);
   }
 
   /** The shortest estimated wait of a fetch that arrives now for its statement, in milliseconds. */

@@ -8,24 +8,24 @@ import type { ClaimItem } from './claim-item';
  * A fetch and its caller: first in a batch queue, then with a statement, until `resolve` or
  * `reject` answers it.
  */
-export class QueuedFetch implements Waiter {
+export class QueuedFetch<Item = ClaimItem, Answer = FetchAnswer> implements Waiter {
   /** Position in the order of arrival. */
   readonly number: number;
-  readonly item: ClaimItem;
+  readonly item: Item;
   readonly deadline: Deadline;
-  readonly answer: Promise<FetchAnswer>;
+  readonly answer: Promise<Answer>;
   /** The trace of the call; undefined if it is not traced. */
   readonly trace: QueuedCall | undefined;
-  readonly #queue: LinkedList<QueuedFetch>;
+  readonly #queue: LinkedList<QueuedFetch<Item, Answer>>;
   /** Undefined once the fetch has left the queue. */
-  #node: ListNode<QueuedFetch> | undefined;
+  #node: ListNode<QueuedFetch<Item, Answer>> | undefined;
   #isSubscribed = true;
   #isSettled = false;
-  #resolve!: (answer: FetchAnswer) => void;
+  #resolve!: (answer: Answer) => void;
   #reject!: (error: unknown) => void;
 
   /** Appends the fetch to the queue. @throws DeadlineExceededError, CancelledError */
-  constructor(queue: LinkedList<QueuedFetch>, number: number, item: ClaimItem, deadline: Deadline) {
+  constructor(queue: LinkedList<QueuedFetch<Item, Answer>>, number: number, item: Item, deadline: Deadline) {
     this.number = number;
     this.item = item;
     this.deadline = deadline;
@@ -74,7 +74,7 @@ export class QueuedFetch implements Waiter {
     }
   }
 
-  resolve(answer: FetchAnswer): void {
+  resolve(answer: Answer): void {
     this.#end();
     this.#resolve(answer);
   }

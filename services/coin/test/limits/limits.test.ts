@@ -55,6 +55,17 @@ describe.each([
     expect(waitMs).toBeLessThanOrEqual(refillMs(SLOW, 10));
   });
 
+  test('what is owed delays later charges until it has refilled', async () => {
+    const budget = randomUUID();
+    expect(await limits.take([charge(150, budget)])).toBe(0);
+    await limits.owe([charge(100, budget), charge(10)]);
+    const waitMs = await limits.take([charge(1, budget)]);
+    expect(waitMs).toBeGreaterThan(refillMs(SLOW, 50));
+    expect(waitMs).toBeLessThanOrEqual(refillMs(SLOW, 51));
+    await limits.refund([charge(51, budget)]);
+    expect(await limits.take([charge(1, budget)])).toBe(0);
+  });
+
   test('no budget is charged if one of several has too little', async () => {
     const [rich, poor] = [randomUUID(), randomUUID()];
     await limits.take([charge(195, poor)]);

@@ -2,13 +2,19 @@ import { createFileRegistry, fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { Coin } from '../../../../gen/aqm/coin/v1/coin';
 import { CoinAdminServiceService } from '../../../../gen/aqm/coin/v1/coin_admin_service';
-import { CoinServiceService, FetchCoinsRequest, UploadCoinsRequest } from '../../../../gen/aqm/coin/v1/coin_service';
+import {
+  CoinServiceService,
+  DeviceCoinsRequest,
+  FetchCoinsRequest,
+  UploadCoinsRequest,
+} from '../../../../gen/aqm/coin/v1/coin_service';
 import { DESCRIPTOR_SET } from '../../../../gen/descriptor_set';
 import { GOLD, mint } from '../../../../testkit/coins';
 import { InvalidFieldError, UndecodableMessageError } from '../../errors';
 import { MAX_REQUEST_BYTES, REQUEST_LISTS, withCheckedDecoding } from '../../rpc/decode';
 
-const { uploadCoins, fetchCoins, batchFetchCoins, reconcileCoins } = withCheckedDecoding(CoinServiceService);
+const { uploadCoins, fetchCoins, batchFetchCoins, fetchDeviceCoins, reconcileCoins } =
+  withCheckedDecoding(CoinServiceService);
 
 afterEach(() => jest.restoreAllMocks());
 
@@ -20,11 +26,12 @@ function full(...bytes: number[]): Buffer {
 test.each([
   ['UploadCoins', uploadCoins, full(0x0a, 0), 'coins: must hold 1 to 100 elements; it holds more'],
   ['BatchFetchCoins', batchFetchCoins, full(0x0a, 0), 'requests: must hold 1 to 50 elements; it holds more'],
+  ['FetchDeviceCoins', fetchDeviceCoins, full(0x0a, 0), 'requests: must hold 1 to 50 elements; it holds more'],
   ['ReconcileCoins', reconcileCoins, full(0x12, 0), 'key_ids: must hold 0 to 1000 elements; it holds more'],
 ])(
   'half a million empty elements of %s are counted and refused, and none is decoded',
   (_name, method, bytes, message) => {
-    const decodes = [jest.spyOn(Coin, 'decode'), jest.spyOn(FetchCoinsRequest, 'decode')];
+    const decodes = [Coin, FetchCoinsRequest, DeviceCoinsRequest].map((message) => jest.spyOn(message, 'decode'));
     const refusal: unknown = method.requestDeserialize(bytes);
     expect(refusal).toBeInstanceOf(InvalidFieldError);
     expect((refusal as Error).message).toBe(message);
@@ -42,7 +49,7 @@ test('every list of a request has its bound, and no other field has one', () => 
       if (field.fieldKind === 'list') lists[name] = { field: field.number, name: field.name };
     }
   }
-  expect(Object.keys(lists)).toHaveLength(3);
+  expect(Object.keys(lists)).toHaveLength(4);
   const declared = Object.entries(REQUEST_LISTS).map(([name, list]) => [name, { field: list.field, name: list.name }]);
   expect(Object.fromEntries(declared)).toEqual(lists);
 });

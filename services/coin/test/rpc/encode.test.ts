@@ -1,9 +1,17 @@
 import fc from 'fast-check';
 import type { Coin } from '../../../../gen/aqm/coin/v1/coin';
 import { COIN_CATEGORIES } from '../../../../gen/aqm/coin/v1/coin_categories';
-import { BatchFetchCoinsResponse, FetchCoinsResponse } from '../../../../gen/aqm/coin/v1/coin_service';
+import {
+  BatchFetchCoinsResponse,
+  FetchCoinsResponse,
+  FetchDeviceCoinsResponse,
+} from '../../../../gen/aqm/coin/v1/coin_service';
 import { UNNAMED_DEVICE } from '../../coin';
-import { encodeBatchFetchCoinsResponse, encodeFetchCoinsResponse } from '../../rpc/encode';
+import {
+  encodeBatchFetchCoinsResponse,
+  encodeFetchCoinsResponse,
+  encodeFetchDeviceCoinsResponse,
+} from '../../rpc/encode';
 
 const bytes = fc.uint8Array({ maxLength: 3000 }).map((array) => Buffer.from(array));
 /**
@@ -20,6 +28,7 @@ const coin: fc.Arbitrary<Required<Coin>> = fc.record({
   deviceId: fc.oneof(fc.constant(''), fc.uuid(), fc.string({ unit: 'binary' })),
 });
 const coins = fc.array(coin, { maxLength: 20 });
+const fewCoins = fc.array(coin, { maxLength: 4 });
 const retryDelay = fc.record({ seconds: fc.bigInt({ min: 0n, max: 10n ** 9n }), nanos: fc.nat(999_999_999) });
 const error = fc.record({
   code: fc.integer({ min: 0 }),
@@ -42,6 +51,19 @@ test('the device_id of a coin of the unnamed device is empty', () => {
     fc.property(coin, (one) => {
       const expected = FetchCoinsResponse.encode({ coins: [{ ...one, deviceId: '' }] }).finish();
       expect(encodeFetchCoinsResponse({ coins: [{ ...one, deviceId: UNNAMED_DEVICE }] }).equals(expected)).toBe(true);
+    }),
+  );
+});
+
+test('a FetchDeviceCoins response has the same bytes as from the generated code', () => {
+  const devices = fc.array(fc.record({ deviceId: fc.oneof(fc.constant(''), fc.uuid()), coins: fewCoins }), {
+    maxLength: 5,
+  });
+  const results = fc.array(fc.record({ devices, error: fc.option(error, { nil: undefined }) }), { maxLength: 5 });
+  fc.assert(
+    fc.property(fc.record({ results }), (response) => {
+      const expected = FetchDeviceCoinsResponse.encode(response).finish();
+      expect(encodeFetchDeviceCoinsResponse(response).equals(expected)).toBe(true);
     }),
   );
 });

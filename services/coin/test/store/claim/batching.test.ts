@@ -6,7 +6,7 @@ import type { User } from '../../../../../testkit/user';
 import { UNNAMED_DEVICE } from '../../../coin';
 import { Deadline } from '../../../deadline';
 import { CancelledError, OverloadedError } from '../../../errors';
-import { MAX_DETACHED } from '../../../store/claim/batch-queue';
+import { MAX_DETACHED } from '../../../store/claim/claim-loop';
 import type { BatchingRules, CoinFetch, FetchAnswer } from '../../../store/claim/fetch-coins';
 import { statementsOf } from '../statements';
 import { blockedByHolder, whileHeld } from './held-stock';
