@@ -14,6 +14,7 @@ export function forgettingSuite(name: string, harness: Harness): void {
           await inventory.storeKey(inventoryCoin(1, clock.in(DAY), { contactId }));
           await inventory.storeKey(inventoryCoin(2, clock.in(DAY), { contactId, coinCategory: 'BRONZE' }));
         }
+        await pendingRequests.learnDevices('bob', ['']);
         await pendingRequests.reserveRoom([bob, carol]);
         const onDemand = await pendingRequests.openOnDemand(wish, { fresh: true });
         await pendingRequests.release(onDemand);
@@ -51,6 +52,7 @@ export function forgettingSuite(name: string, harness: Harness): void {
     it('discards the coins of a top-up that was in flight, and does not bring the contact back', () =>
       withFixture(harness, async ({ storage: { inventory, pendingRequests }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');
+        await pendingRequests.learnDevices('bob', ['']);
         const [gold] = await pendingRequests.reserveRoom([bob]);
         if (gold === undefined) throw new Error('Nothing was reserved.');
         expect(await inventory.forgetContact('bob')).toBe(0);
@@ -90,6 +92,7 @@ export function forgettingSuite(name: string, harness: Harness): void {
     it('closes pending requests with the cached coins, because a repeat might bring coins that were used since', () =>
       withFixture(harness, async ({ storage: { inventory, pendingRequests } }) => {
         await inventory.setPriority('bob', 'BESTIE');
+        await pendingRequests.learnDevices('bob', ['']);
         await pendingRequests.reserveRoom([bob]);
         // A contact that nothing but this request refers to.
         const { requestId } = await pendingRequests.openOnDemand({ ...wish, ...carol }, { fresh: true });
@@ -104,6 +107,7 @@ export function forgettingSuite(name: string, harness: Harness): void {
       withFixture(
         harness,
         async ({ storage: { inventory, pendingRequests }, clock }) => {
+          await pendingRequests.learnDevices('bob', ['']);
           const requests = await pendingRequests.reserveRoom([bob]);
           for (const [index, request] of requests.entries()) {
             const coins = Array.from({ length: request.count }, (_, n) =>

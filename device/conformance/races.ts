@@ -51,8 +51,9 @@ export function racesSuite(name: string, harness: Harness): void {
     it('lets only one of them reserve the same room', () =>
       withFixture(harness, async ({ clock, childConfig, open }) => {
         clock.advance(Date.now() - clock.now().getTime());
-        const { inventory } = await open();
+        const { inventory, pendingRequests } = await open();
         const contacts = Array.from({ length: 30 }, (_, n) => ({ contactId: `contact ${n}`, userId: keyId(n) }));
+        for (const { contactId } of contacts) await pendingRequests.learnDevices(contactId, ['']);
         for (const { contactId } of contacts) await inventory.setPriority(contactId, 'MATE');
         const results = await race(childConfig, { kind: 'reserve', contacts });
         const reserved = results.flatMap((result) => result.reserved);

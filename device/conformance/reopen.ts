@@ -50,6 +50,7 @@ export function reopenSuite(name: string, harness: Harness): void {
       withFixture(harness, async ({ storage, open }) => {
         const contact = { contactId: 'bob', userId: keyId(77) };
         await storage.inventory.setPriority('bob', 'MATE');
+        await storage.pendingRequests.learnDevices('bob', ['']);
         const reserved = await storage.pendingRequests.reserveRoom([contact]);
         const wish = { ...contact, coinCategory: 'GOLD', allowLowerCategories: true } as const;
         const onDemand = await storage.pendingRequests.openOnDemand(wish, { fresh: false });

@@ -10,6 +10,7 @@ export function reservationSuite(name: string, harness: Harness): void {
     it('closes the reservations that do not fit a lower budget, and keeps the others', () =>
       withFixture(harness, async ({ storage: { inventory, pendingRequests } }) => {
         await inventory.setPriority('bob', 'BESTIE');
+        await pendingRequests.learnDevices('bob', ['']);
         await pendingRequests.reserveRoom([bob]);
         await inventory.setPriority('bob', 'MATE');
         const resumed = await pendingRequests.resumeTopUps([bob]);
@@ -27,6 +28,7 @@ export function reservationSuite(name: string, harness: Harness): void {
         async ({ storage: { inventory, pendingRequests }, clock }) => {
           await inventory.setPriority('bob', 'BESTIE');
           await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
+          await pendingRequests.learnDevices('bob', ['']);
           const [first] = await pendingRequests.reserveRoom([bob]);
           await inventory.selectCoin('bob', 'GOLD');
           clock.advance(1);
@@ -101,6 +103,7 @@ export function reservationSuite(name: string, harness: Harness): void {
 
 /** Reserves all room, and returns the request for GOLD. */
 async function reserveGold({ pendingRequests }: Pick<DeviceStorage, 'pendingRequests'>) {
+  await pendingRequests.learnDevices('bob', ['']);
   const [gold] = await pendingRequests.reserveRoom([bob]);
   if (gold?.coinCategory !== 'GOLD') throw new Error('Nothing was reserved.');
   return gold;

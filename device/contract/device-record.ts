@@ -43,9 +43,15 @@ export interface DeviceRecords {
     readonly priority: string | null;
     readonly last_used_at: number | null;
   };
+  readonly contact_device: {
+    readonly contact_id: string;
+    /** Empty for the unnamed device. */
+    readonly device_id: string;
+  };
   readonly inventory_coin: {
     readonly sequence: number;
     readonly contact_id: string;
+    readonly device_id: string;
     readonly key_id: string;
     readonly coin_category: string;
     readonly expires_at: number;
@@ -62,6 +68,9 @@ export interface DeviceRecords {
     readonly purpose: string;
     readonly contact_id: string;
     readonly user_id: string;
+    readonly device_id: string;
+    /** A JSON array, or null. */
+    readonly device_ids: string | null;
     readonly coin_category: string;
     readonly count: number;
     readonly allow_lower_categories: number;
@@ -83,13 +92,25 @@ export const RECORD_COLUMNS: { readonly [Kind in RecordKind]: readonly (keyof De
   outbox: ['sequence', 'key_id', 'coin_category', 'sent_epoch', 'public_key', 'signature'],
   published_coin: ['key_id', 'coin_category', 'expires_at', 'sent_epoch', 'public_key', 'signature'],
   contact: ['contact_id', 'priority', 'last_used_at'],
-  inventory_coin: ['sequence', 'contact_id', 'key_id', 'coin_category', 'expires_at', 'public_key', 'signature'],
+  contact_device: ['contact_id', 'device_id'],
+  inventory_coin: [
+    'sequence',
+    'contact_id',
+    'device_id',
+    'key_id',
+    'coin_category',
+    'expires_at',
+    'public_key',
+    'signature',
+  ],
   used_coin: ['contact_id', 'key_id', 'expires_at'],
   open_request: [
     'request_id',
     'purpose',
     'contact_id',
     'user_id',
+    'device_id',
+    'device_ids',
     'coin_category',
     'count',
     'allow_lower_categories',

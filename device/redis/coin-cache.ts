@@ -1,10 +1,11 @@
 import { type BudgetTable, CONTACT_PRIORITIES, DEFAULT_PRIORITY } from '../contract/budget';
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import { RESERVATION_MS } from '../contract/pending-requests';
+import { UNNAMED } from '../contract/validate';
 import type { Argument, Arguments, Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
-import type { Reply } from './reply';
+import { type Reply, textIn } from './reply';
 import type { ScriptName } from './scripts';
 
 /**
@@ -44,6 +45,16 @@ export class CoinCache {
     return this.#names.seal(id).toString('base64');
   }
 
+  /** Returns tag and stored name of a contact's device. Both are empty for the unnamed one. */
+  deviceTagAndName(deviceId: string): readonly [string, string] {
+    return deviceId === UNNAMED ? [UNNAMED, UNNAMED] : [this.tag(deviceId), this.nameOf(deviceId)];
+  }
+
+  /** Returns the id of a contact's device from its tag and its stored name. */
+  deviceIn(tag: Reply | undefined, name: Reply | undefined): string {
+    return deviceIdOf(this.#names, textIn(tag), textIn(name));
+  }
+
   /** Runs a script about these contacts, given by their tags. Time and rules precede the script's own arguments. */
   async run(script: ScriptName, tags: readonly string[], build: Arguments): Promise<Reply> {
     return this.#connection.run(script, this.#keys.ofContacts(...tags), this.#withRules(build));
@@ -57,4 +68,14 @@ export class CoinCache {
   #withRules(build: Arguments): Arguments {
     return (nowMs, forgetMs): readonly Argument[] => [nowMs, this.#rules, ...build(nowMs, forgetMs)];
   }
+}
+
+/** Returns the id of a contact's device from its tag and its stored name. */
+export function deviceIdOf(names: ContactNames, tag: string, name: string): string {
+  return tag === UNNAMED ? UNNAMED : names.unseal(tag, Buffer.from(name, 'base64'));
+}
+
+/** Sorts in ascending order of the devices' ids, the unnamed device first. Rows of one device keep their order. */
+export function inOrderOfDevices<Row extends { readonly deviceId: string }>(rows: readonly Row[]): Row[] {
+  return [...rows].sort((a, b) => Number(a.deviceId > b.deviceId) - Number(a.deviceId < b.deviceId));
 }

@@ -8,8 +8,8 @@ import {
   KEY_ID_BYTES,
 } from '../contract/inventory';
 import type { InventoryEngine } from '../contract/storage-engine';
-import { type CheckedInventoryCoin, DAY_MS } from '../contract/validate';
-import type { CoinCache } from './coin-cache';
+import { type CheckedInventoryCoin, DAY_MS, ofDevice } from '../contract/validate';
+import { type CoinCache, inOrderOfDevices } from './coin-cache';
 import type { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
@@ -31,34 +31,32 @@ export class RedisInventory implements InventoryEngine {
   }
 
   async storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
-    const { contactId, keyId, coinCategory, expiresAtMs, publicKey, signature } = coin;
+    const { contactId, deviceId, keyId, coinCategory, expiresAtMs, publicKey, signature } = coin;
     const [tag, name] = this.#cache.tagAndName(contactId);
-    const args = [tag, name, keyId, coinCategory, expiresAtMs, publicKey, signature];
+    const device = this.#cache.deviceTagAndName(deviceId);
+    const args = [tag, name, keyId, coinCategory, expiresAtMs, publicKey, signature, ...device];
     const stored = await this.#cache.run('coin-store', [tag], () => args);
     return stored === 1;
   }
 
   async selectCoin(
     contactId: string,
-    _: string,
+    deviceId: string,
     categories: readonly CoinCategoryName[],
   ): Promise<InventoryCoin | null> {
     const tag = this.#cache.tag(contactId);
-    const reply = await this.#cache.run('coin-select', [tag], () => [tag, ...categories]);
-    if (reply === null) return null;
-    const [category, keyId, expiresAt, publicKey, signature] = listIn(reply);
-    return {
-      contactId,
-      keyId: textIn(keyId),
-      coinCategory: categoryIn(category),
-      publicKey: bytesIn(publicKey),
-      signature: bytesIn(signature),
-      expiresAt: dateIn(expiresAt),
-    };
+    const [device] = this.#cache.deviceTagAndName(deviceId);
+    const reply = await this.#cache.run('coin-select', [tag], () => [tag, device, ...categories]);
+    return reply === null ? null : toCoin(contactId, deviceId, listIn(reply));
   }
 
   async selectCoins(contactId: string, categories: readonly CoinCategoryName[]): Promise<DeviceSelection[]> {
-    return [{ coin: await this.selectCoin(contactId, '', categories) }];
+    const tag = this.#cache.tag(contactId);
+    const rows = rowsIn(await this.#cache.run('coins-select', [tag], () => [tag, ...categories]), 7);
+    return this.#inOrderOfDevices(rows).map(({ deviceId, row }) => ({
+      ...ofDevice(deviceId),
+      coin: row[0] === null ? null : toCoin(contactId, deviceId, row),
+    }));
   }
 
   async getPriority(contactId: string): Promise<ContactPriority> {
@@ -71,7 +69,13 @@ export class RedisInventory implements InventoryEngine {
   async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
     const [tag, name] = this.#cache.tagAndName(contactId);
     const reply = await this.#cache.run('priority-set', [tag], () => [tag, name, priority]);
-    const evicted = rowsIn(reply, 2).map(([keyId, category]) => ({
+    const named = rowsIn(reply, 4).map(([keyId = null, category = null, tag = null, name = null]) => [
+      tag,
+      name,
+      keyId,
+      category,
+    ]);
+    const evicted = this.#inOrderOfDevices(named).map(({ row: [keyId, category] }) => ({
       keyId: textIn(keyId),
       coinCategory: categoryIn(category),
     }));
@@ -81,10 +85,13 @@ export class RedisInventory implements InventoryEngine {
   async getSummary(contactId?: string): Promise<ContactSummary[]> {
     const tags = contactId === undefined ? [] : [this.#cache.tag(contactId)];
     const reply = await this.#cache.runOverAll('contacts-sum-up', () => tags);
-    const summaries = rowsIn(reply, 4 + COIN_CATEGORY_NAMES.length).map(([tag, name, ...facts]) =>
+    const summaries = rowsIn(reply, 5).map(([tag, name, priority, lastUsedAt, devices]) => ({
       // The server need not know a contact that the caller named.
-      toSummary(contactId ?? this.#nameOf(tag, name), facts),
-    );
+      contactId: contactId ?? this.#nameOf(tag, name),
+      priority: toPriority(priority),
+      ...this.#countsIn(devices),
+      lastUsedAt: lastUsedAt === null ? null : dateIn(lastUsedAt),
+    }));
     return inOrder(summaries);
   }
 
@@ -134,6 +141,26 @@ export class RedisInventory implements InventoryEngine {
     return numberIn(await this.#cache.run('contact-clear', [tag], () => [tag, ...options]));
   }
 
+  /** Reads the counts of every device of a contact, and sums them up. */
+  #countsIn(reply: Reply | undefined): Pick<ContactSummary, 'counts' | 'devices'> {
+    const rows = rowsIn(reply, 2 + COIN_CATEGORY_NAMES.length);
+    const devices = this.#inOrderOfDevices(rows).map(({ deviceId, row }) => ({
+      ...ofDevice(deviceId),
+      counts: perCategory((category) => numberIn(row[COIN_CATEGORY_NAMES.indexOf(category)])),
+    }));
+    return {
+      counts: perCategory((category) => devices.reduce((sum, { counts }) => sum + counts[category], 0)),
+      devices,
+    };
+  }
+
+  /** Takes tag and stored name of a device from the beginning of every row, and sorts the rows by the device's id. */
+  #inOrderOfDevices(
+    rows: readonly (readonly Reply[])[],
+  ): { readonly deviceId: string; readonly row: readonly Reply[] }[] {
+    return inOrderOfDevices(rows.map(([tag, name, ...row]) => ({ deviceId: this.#cache.deviceIn(tag, name), row })));
+  }
+
   #nameOf(tag: Reply | undefined, name: Reply | undefined): string {
     return this.#names.unseal(textIn(tag), bytesIn(name));
   }
@@ -143,14 +170,16 @@ function toPriority(reply: Reply | undefined): ContactPriority {
   return reply === null ? DEFAULT_PRIORITY : priorityIn(reply);
 }
 
-function toSummary(contactId: string, [priority, lastUsedAt, ...counts]: readonly Reply[]): ContactSummary {
-  const usable = perCategory((category) => numberIn(counts[COIN_CATEGORY_NAMES.indexOf(category)]));
+function toCoin(contactId: string, deviceId: string, fields: readonly Reply[]): InventoryCoin {
+  const [category, keyId, expiresAt, publicKey, signature] = fields;
   return {
     contactId,
-    priority: toPriority(priority),
-    counts: usable,
-    devices: Object.values(usable).some((coins) => coins > 0) ? [{ counts: usable }] : [],
-    lastUsedAt: lastUsedAt === null ? null : dateIn(lastUsedAt),
+    ...ofDevice(deviceId),
+    keyId: textIn(keyId),
+    coinCategory: categoryIn(category),
+    publicKey: bytesIn(publicKey),
+    signature: bytesIn(signature),
+    expiresAt: dateIn(expiresAt),
   };
 }
 

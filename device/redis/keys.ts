@@ -76,7 +76,10 @@ export class Keys {
     return `${this.#vault}:outbox-coin:`;
   }
 
-  /** Sorted set: the contacts, scored by last use; +inf for those that were never used. */
+  /**
+   * Sorted set: the contacts, scored by last use; +inf for those that have a priority and were never used, and 0 for
+   * those of which nothing but devices is known.
+   */
   get contacts(): string {
     return `${this.#inventory}:contacts`;
   }
@@ -96,7 +99,7 @@ export class Keys {
     return `${this.#inventory}:sequence`;
   }
 
-  /** Hash: name, priority and last use of one contact. */
+  /** Hash: name, priority, last use and known devices of one contact. */
   contact(tag: string): string {
     return `${this.#inventory}:contact:${tag}`;
   }
@@ -111,7 +114,7 @@ export class Keys {
     return `${this.#inventory}:coin:${tag}:`;
   }
 
-  /** Sorted set: sequence and id of a contact's coins of one category, scored by expiry time. */
+  /** Sorted set: sequence, id and device of a contact's coins of one category, scored by expiry time. */
   coinIndex(category: CoinCategoryName, tag: string): string {
     return `${this.#inventory}:stock:${category}:${tag}`;
   }

@@ -30,6 +30,10 @@ const UPGRADES: readonly Upgrade[] = [
     }
     await connection.run('upgrade-layout', [keys.device], () => [2]);
   },
+  // Contacts have devices. A release that does not know them would use the coins of one device for another.
+  async (connection, keys) => {
+    await connection.run('upgrade-contact-devices', [keys.device, keys.contacts, keys.contact('')], () => []);
+  },
 ];
 const LAYOUT = UPGRADES.length + 1;
 

@@ -13,20 +13,20 @@ import {
   type SettledRequest,
 } from '../contract/pending-requests';
 import type { PendingRequestsEngine } from '../contract/storage-engine';
-import type { CheckedInventoryCoin } from '../contract/validate';
-import type { CoinCache } from './coin-cache';
+import { type CheckedInventoryCoin, ofDevice } from '../contract/validate';
+import { type CoinCache, inOrderOfDevices } from './coin-cache';
 import type { Argument, Connection } from './connection';
 import type { Keys } from './keys';
 import { categoryIn, listIn, numberIn, oneOf, type Reply, rowsIn, textIn } from './reply';
 
-const FATES = ['STORED', 'HELD', 'EXPIRED', 'ALREADY_USED', 'OVER_BUDGET'] as const;
+const FATES = ['STORED', 'HELD', 'EXPIRED', 'ALREADY_USED', 'OVER_BUDGET', 'DEVICE_REMOVED'] as const;
 
 /** The pending requests in Redis, one hash per contact. The field `asking` of a request is the count of attempts. */
 export class RedisPendingRequests implements PendingRequestsEngine {
   readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #cache: CoinCache;
-  /** The maximum number of requests that reserve one contact's whole budget. */
+  /** The maximum number of requests that reserve the whole budget of one device. */
   readonly #maxRequests: number;
   /** The on-demand requests that calls of this process are using. */
   readonly #inUse = new Set<string>();
@@ -50,37 +50,57 @@ export class RedisPendingRequests implements PendingRequestsEngine {
       nowMs - MAX_ATTEMPT_MS,
       ...addresses.flatMap(({ tag, userTag }) => [tag, userTag]),
     ]);
-    return rowsIn(reply, 4).map((row) => toTopUp(addresses, row));
+    return this.#topUpsIn(addresses, reply);
   }
 
   async reserveRoom(contacts: readonly ContactAddress[]): Promise<PendingRequest[]> {
     const addresses = this.#tagged(contacts);
-    const reply = await this.#aboutContacts('room-reserve', addresses, () => [
-      MAX_REQUEST_COINS,
-      this.#maxRequests,
-      ...addresses.flatMap(({ tag, userTag, contactId, userId }) => [
-        tag,
-        userTag,
-        this.#cache.nameOf(contactId),
-        this.#cache.nameOf(userId),
-        ...Array.from({ length: this.#maxRequests }, () => randomUUID()),
-      ]),
+    const named = addresses.flatMap(({ tag, userTag, contactId, userId }) => [
+      tag,
+      userTag,
+      this.#cache.nameOf(contactId),
+      this.#cache.nameOf(userId),
     ]);
-    return rowsIn(reply, 4).map((row) => toTopUp(addresses, row));
+    // Enough for one device of each contact. Only the server knows how many there are.
+    for (let ids = this.#maxRequests * addresses.length; ; ) {
+      const requestIds = Array.from({ length: ids }, () => randomUUID());
+      const reply = await this.#aboutContacts('room-reserve', addresses, () => [
+        MAX_REQUEST_COINS,
+        ids,
+        ...requestIds,
+        ...named,
+      ]);
+      if (typeof reply !== 'number') return this.#topUpsIn(addresses, reply);
+      ids = reply;
+    }
   }
 
-  async learnDevices(): Promise<{ removed: CoinName[] }> {
-    return { removed: [] };
+  async learnDevices(contactId: string, deviceIds: readonly string[]): Promise<{ removed: CoinName[] }> {
+    const [contactTag, contactName] = this.#cache.tagAndName(contactId);
+    const devices = deviceIds.flatMap((deviceId) => this.#cache.deviceTagAndName(deviceId));
+    const reply = await this.#cache.run('devices-learn', [contactTag], () => [contactTag, contactName, ...devices]);
+    const removed = rowsIn(reply, 4).map(([keyId, category, tag, name]) => ({
+      deviceId: this.#cache.deviceIn(tag, name),
+      coin: { keyId: textIn(keyId), coinCategory: categoryIn(category) },
+    }));
+    return { removed: inOrderOfDevices(removed).map(({ coin }) => coin) };
   }
 
   async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, DeviceMissing[]>> {
     const addresses = this.#tagged(contacts);
     const reply = await this.#aboutContacts('coins-missing', addresses, () => addresses.map(({ tag }) => tag));
-    const rows = rowsIn(reply, COIN_CATEGORY_NAMES.length);
+    const lacking = rowsIn(reply, 3 + COIN_CATEGORY_NAMES.length).map(([number, tag, name, ...counts]) => ({
+      contactId: addresses[numberIn(number) - 1]?.contactId,
+      deviceId: this.#cache.deviceIn(tag, name),
+      missing: perCategory((category) => numberIn(counts[COIN_CATEGORY_NAMES.indexOf(category)])),
+    }));
     return new Map(
-      addresses.map(({ contactId }, index) => [
+      addresses.map(({ contactId }) => [
         contactId,
-        [{ missing: perCategory((category) => numberIn(rows[index]?.[COIN_CATEGORY_NAMES.indexOf(category)])) }],
+        inOrderOfDevices(lacking.filter((row) => row.contactId === contactId)).map(({ deviceId, missing }) => ({
+          ...ofDevice(deviceId),
+          missing,
+        })),
       ]),
     );
   }
@@ -93,14 +113,17 @@ export class RedisPendingRequests implements PendingRequestsEngine {
       request.requestId,
       named.length,
       ...named.flat(),
-      ...coins.flatMap(({ contactId, keyId, coinCategory, expiresAtMs, publicKey, signature }): Argument[] => [
-        contactIds.indexOf(contactId) + 1,
-        keyId,
-        coinCategory,
-        expiresAtMs,
-        publicKey,
-        signature,
-      ]),
+      ...coins.flatMap(
+        ({ contactId, deviceId, keyId, coinCategory, expiresAtMs, publicKey, signature }): Argument[] => [
+          contactIds.indexOf(contactId) + 1,
+          keyId,
+          coinCategory,
+          expiresAtMs,
+          publicKey,
+          signature,
+          ...this.#cache.deviceTagAndName(deviceId),
+        ],
+      ),
     ]);
     const settled: SettledRequest = { stored: [], discarded: [] };
     for (const [index, fateText] of listIn(reply).entries()) {
@@ -124,7 +147,8 @@ export class RedisPendingRequests implements PendingRequestsEngine {
   }
 
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
-    const { contactId, userId, coinCategory, allowLowerCategories } = wish;
+    const { contactId, userId, deviceIds, coinCategory, allowLowerCategories } = wish;
+    const devices = deviceIds?.map((deviceId) => this.#cache.deviceTagAndName(deviceId));
     const open = async (): Promise<PendingRequest> => {
       const reply = await this.#cache.run('on-demand-open', [this.#cache.tag(contactId)], (nowMs) => [
         nowMs - MAX_ATTEMPT_MS,
@@ -135,26 +159,39 @@ export class RedisPendingRequests implements PendingRequestsEngine {
         Number(fresh),
         this.#cache.nameOf(contactId),
         this.#cache.nameOf(userId),
+        devices === undefined ? '' : JSON.stringify(devices.map(([tag]) => tag)),
+        devices === undefined ? '' : JSON.stringify(devices.map(([, name]) => name)),
         ...this.#inUse,
       ]);
       const requestId = textIn(reply);
       this.#inUse.add(requestId);
-      return { contactId, userId, coinCategory, allowLowerCategories, requestId, count: 1 };
+      return {
+        contactId,
+        userId,
+        ...(deviceIds === undefined ? {} : { deviceIds }),
+        coinCategory,
+        allowLowerCategories,
+        requestId,
+        count: 1,
+      };
     };
     const opened = this.#opening.then(open, open);
     this.#opening = opened.catch(() => undefined);
     return opened;
   }
 
-  async settleOnDemand(request: PendingRequest, coins: readonly CheckedInventoryCoin[]): Promise<boolean[]> {
-    const [coin = null] = coins;
-    const requesterTag = this.#cache.tag(request.contactId);
-    const [tag, name] = this.#cache.tagAndName(coin?.contactId ?? request.contactId);
-    const mayBeUsed = await this.#cache.run('on-demand-settle', [requesterTag, tag], () => [
-      request.requestId,
-      ...(coin === null ? [] : [tag, name, coin.keyId, coin.expiresAtMs]),
+  async settleOnDemand(
+    { contactId, requestId }: PendingRequest,
+    coins: readonly CheckedInventoryCoin[],
+  ): Promise<boolean[]> {
+    const [tag, name] = this.#cache.tagAndName(contactId);
+    const answers = await this.#cache.run('on-demand-settle', [tag], () => [
+      requestId,
+      tag,
+      name,
+      ...coins.flatMap(({ keyId, expiresAtMs }) => [keyId, expiresAtMs]),
     ]);
-    return coin === null ? [] : [mayBeUsed === 1];
+    return listIn(answers).map((mayBeUsed) => mayBeUsed === 1);
   }
 
   async recordAttempts(requests: readonly PendingRequest[]): Promise<void> {
@@ -172,6 +209,23 @@ export class RedisPendingRequests implements PendingRequestsEngine {
   async abandon({ contactId, requestId }: PendingRequest): Promise<void> {
     const requests = this.#keys.requests(this.#cache.tag(contactId));
     await this.#connection.run('request-abandon', [requests], () => [requestId]);
+  }
+
+  /** Reads top-ups from a script's reply, in the order of the contacts and of their devices' ids. */
+  #topUpsIn(addresses: readonly ContactAddress[], reply: Reply): PendingRequest[] {
+    const topUps = rowsIn(reply, 6).map(([number, requestId, category, count, tag, name]) => {
+      const index = numberIn(number) - 1;
+      const { contactId, userId } = addresses[index] ?? {};
+      if (contactId === undefined || userId === undefined)
+        throw new TypeError('The script replied about a contact that was not among its arguments.');
+      const deviceId = this.#cache.deviceIn(tag, name);
+      const coins = { coinCategory: categoryIn(category), count: numberIn(count), allowLowerCategories: false };
+      const request = { requestId: textIn(requestId), contactId, userId, ...ofDevice(deviceId), ...coins };
+      return { index, deviceId, request };
+    });
+    return inOrderOfDevices(topUps)
+      .sort((a, b) => a.index - b.index)
+      .map(({ request }) => request);
   }
 
   #tagged(contacts: readonly ContactAddress[]): TaggedAddress[] {
@@ -200,18 +254,4 @@ export class RedisPendingRequests implements PendingRequestsEngine {
 interface TaggedAddress extends ContactAddress {
   readonly tag: string;
   readonly userTag: string;
-}
-
-function toTopUp(addresses: readonly ContactAddress[], [number, requestId, category, count]: Reply[]): PendingRequest {
-  const address = addresses[numberIn(number) - 1];
-  if (address === undefined)
-    throw new TypeError('The script replied about a contact that was not among its arguments.');
-  return {
-    requestId: textIn(requestId),
-    contactId: address.contactId,
-    userId: address.userId,
-    coinCategory: categoryIn(category),
-    count: numberIn(count),
-    allowLowerCategories: false,
-  };
 }

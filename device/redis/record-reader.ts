@@ -1,7 +1,9 @@
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import type { DeviceRecords, RecordKind } from '../contract/device-record';
 import { BATCH_RECORDS } from '../contract/move-endpoint';
+import { UNNAMED } from '../contract/validate';
 import { StorageCorruptedError } from '../errors';
+import { deviceIdOf } from './coin-cache';
 import type { Connection } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
@@ -22,6 +24,7 @@ export class RecordReader {
     outbox: () => this.#outbox(),
     published_coin: () => this.#publishedCoins(),
     contact: () => this.#contacts(),
+    contact_device: () => this.#contactDevices(),
     inventory_coin: () => this.#coins(),
     used_coin: () => this.#usedCoins(),
     open_request: () => this.#requests(),
@@ -127,21 +130,33 @@ export class RecordReader {
     }
   }
 
+  async *#contactDevices(): Records<'contact_device'> {
+    for (const tag of await this.#tags()) {
+      const contactId = await this.#nameOf(tag);
+      if (contactId === null) throw new StorageCorruptedError();
+      for (const deviceId of (await this.#devicesOf(tag)).values()) {
+        yield { contact_id: contactId, device_id: deviceId };
+      }
+    }
+  }
+
   async *#coins(): Records<'inventory_coin'> {
     for (const tag of await this.#tags()) {
       const contactId = await this.#nameOf(tag);
       if (contactId === null) throw new StorageCorruptedError();
+      const devices = await this.#devicesOf(tag);
       for (const category of COIN_CATEGORY_NAMES) {
         for (const member of listIn(
           await this.#connection.call('zrange', this.#keys.coinIndex(category, tag), 0, -1),
         )) {
-          const [sequence, id] = splitMember(textIn(member));
+          const { sequence, id, device } = readMember(textIn(member));
           const fields = await this.#fields(`${this.#keys.coinPrefix(tag)}${id}`, COIN_FIELDS);
           // The TTL took the coin, or a later coin with the same id has a member of its own.
           if (fields === null || textIn(fields[0]) !== sequence) continue;
           yield {
             sequence: Number(sequence),
             contact_id: contactId,
+            device_id: deviceIn(devices, device),
             key_id: id,
             coin_category: category,
             expires_at: numberIn(fields[1]),
@@ -156,7 +171,7 @@ export class RecordReader {
   async *#usedCoins(): Records<'used_coin'> {
     const names = new Map<string, string | null>();
     for (const [member, expiresAt] of await this.#scored(this.#keys.used)) {
-      const [tag, id] = splitMember(member);
+      const [tag, id] = splitUsed(member);
       const known = names.get(tag);
       const contactId = known === undefined ? await this.#nameOf(tag) : known;
       names.set(tag, contactId);
@@ -175,13 +190,15 @@ export class RecordReader {
         seen.add(key);
         const tag = key.slice(prefix.length);
         for (const id of listIn(await this.#connection.call('hkeys', key))) {
-          const request = readRequest(textIn(await this.#connection.call('hget', key, textIn(id))));
+          const request: StoredRequest = parse(textIn(await this.#connection.call('hget', key, textIn(id))));
           const unseal = (of: string, sealed: string) => this.#names.unseal(of, Buffer.from(sealed, 'base64'));
           yield {
             request_id: textIn(id),
             purpose: request.purpose,
             contact_id: unseal(tag, request.contact_name),
             user_id: unseal(request.user, request.user_name),
+            device_id: deviceIdOf(this.#names, request.device ?? UNNAMED, request.device_name ?? ''),
+            device_ids: this.#deviceIdsIn(request),
             coin_category: request.category,
             count: request.count,
             allow_lower_categories: Number(request.lower),
@@ -191,6 +208,26 @@ export class RecordReader {
         }
       }
     }
+  }
+
+  #deviceIdsIn({ devices, device_names }: StoredRequest): string | null {
+    if (devices === undefined || device_names === undefined) return null;
+    const names: string[] = parse(device_names);
+    const tags: string[] = parse(devices);
+    return JSON.stringify(tags.map((tag, index) => deviceIdOf(this.#names, tag, names[index] ?? '')));
+  }
+
+  /** Returns the ids of a contact's known devices by their tags. */
+  async #devicesOf(tag: string): Promise<Map<string, string>> {
+    const record = this.#keys.contact(tag);
+    const devices = new Map<string, string>();
+    for (const field of listIn(await this.#connection.call('hkeys', record)).map(textIn)) {
+      if (!field.startsWith(DEVICE_FIELD)) continue;
+      const device = field.slice(DEVICE_FIELD.length);
+      const name = textIn(await this.#connection.call('hget', record, field));
+      devices.set(device, deviceIdOf(this.#names, device, name));
+    }
+    return devices;
   }
 
   async #tags(): Promise<string[]> {
@@ -218,12 +255,28 @@ const VAULT_FIELDS = ['coin_category', 'created_at', 'expires_at', 'encryption_i
 const OUTBOX_FIELDS = ['coin_category', 'sent_epoch', 'public_key', 'signature'];
 const COIN_FIELDS = ['sequence', 'expires_at', 'public_key', 'signature'];
 
-/** The length of an id, which is the last part of members that name a coin. */
+/** A contact's record has such a field for each known device; the tag follows. */
+export const DEVICE_FIELD = 'device:';
+
+/** The length of an id, which is the last part of members that name a used coin. */
 const ID_CHARACTERS = 36;
 
-/** Splits `sequence:id`, a member of a coin index, or `tag:id`, a used coin. A tag in the clear may hold colons. */
-function splitMember(member: string): [string, string] {
+/** Splits `tag:id`, a used coin. A tag in the clear may hold colons. */
+function splitUsed(member: string): [string, string] {
   return [member.slice(0, -ID_CHARACTERS - 1), member.slice(-ID_CHARACTERS)];
+}
+
+/** Splits `sequence:id` or `sequence:id:device`, a member of a coin index. The device is a tag. */
+function readMember(member: string): { readonly sequence: string; readonly id: string; readonly device: string } {
+  const [sequence = '', id = '', device = UNNAMED] = member.split(':');
+  return { sequence, id, device };
+}
+
+function deviceIn(devices: ReadonlyMap<string, string>, tag: string): string {
+  const deviceId = devices.get(tag);
+  // Storing a coin makes its device known.
+  if (deviceId === undefined) throw new StorageCorruptedError();
+  return deviceId;
 }
 
 /** A pending request in the form in which pending-requests.lua stores it. */
@@ -240,9 +293,18 @@ export interface StoredRequest {
   readonly contact_name: string;
   /** The user id as it is stored, in base64. */
   readonly user_name: string;
+  /** The tag of the device of a top-up, and its name as it is stored. Absent in requests of earlier layouts. */
+  readonly device?: string;
+  readonly device_name?: string;
+  /**
+   * The tags of the devices of a fetch on demand, and their names as they are stored, each as the text of a JSON array.
+   * Absent if the fetch is for the unnamed device alone.
+   */
+  readonly devices?: string;
+  readonly device_names?: string;
 }
 
-function readRequest(text: string): StoredRequest {
+function parse<Value>(text: string): Value {
   try {
     return JSON.parse(text);
   } catch (cause) {

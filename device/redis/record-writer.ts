@@ -1,11 +1,12 @@
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
 import type { DeviceRecords, RecordKind } from '../contract/device-record';
+import { UNNAMED } from '../contract/validate';
 import { StorageCorruptedError } from '../errors';
 import type { Argument } from './connection';
 import type { ContactNames } from './contact-names';
 import type { Keys } from './keys';
 import type { RedisDevice } from './open';
-import type { StoredRequest } from './record-reader';
+import { DEVICE_FIELD, type StoredRequest } from './record-reader';
 
 type Command = Argument[];
 
@@ -27,6 +28,7 @@ export class RecordWriter {
     outbox: (record) => this.#outbox(record),
     published_coin: (record) => this.#publishedCoin(record),
     contact: (record) => this.#contact(record),
+    contact_device: (record) => this.#contactDevice(record),
     inventory_coin: (record) => this.#coin(record),
     used_coin: (record) => this.#usedCoin(record),
     open_request: (record) => this.#request(record),
@@ -93,8 +95,13 @@ export class RecordWriter {
     const used = lastUsed === null ? [] : ['last_used_at', lastUsed];
     return [
       ['hset', this.#keys.contact(tag), 'contact_id', this.#names.seal(id), ...known, ...used],
-      ['zadd', this.#keys.contacts, lastUsed ?? '+inf', tag],
+      ['zadd', this.#keys.contacts, lastUsed ?? (priority === null ? 0 : '+inf'), tag],
     ];
+  }
+
+  #contactDevice({ contact_id: id, device_id: deviceId }: DeviceRecords['contact_device']): Command[] {
+    const [device, name] = this.#deviceTagAndName(deviceId);
+    return [['hset', this.#keys.contact(this.#names.tag(id)), `${DEVICE_FIELD}${device}`, name]];
   }
 
   #coin(record: DeviceRecords['inventory_coin']): Command[] {
@@ -103,10 +110,12 @@ export class RecordWriter {
     this.#lastCoin = Math.max(this.#lastCoin, sequence);
     const digits = String(sequence).padStart(SEQUENCE_DIGITS, '0');
     const key = `${this.#keys.coinPrefix(tag)}${id}`;
+    const [device] = this.#deviceTagAndName(record.device_id);
+    const ofDevice = device === UNNAMED ? '' : `:${device}`;
     const halves = ['public_key', Buffer.from(record.public_key), 'signature', Buffer.from(record.signature)];
     return [
       ['hset', key, 'sequence', digits, 'coin_category', name, 'expires_at', expiresAt, ...halves],
-      ['zadd', this.#keys.coinIndex(categoryOf(name), tag), expiresAt, `${digits}:${id}`],
+      ['zadd', this.#keys.coinIndex(categoryOf(name), tag), expiresAt, `${digits}:${id}${ofDevice}`],
       ['set', this.#keys.sequence, this.#lastCoin],
     ];
   }
@@ -124,6 +133,7 @@ export class RecordWriter {
 
   #request(record: DeviceRecords['open_request']): Command[] {
     const tag = this.#names.tag(record.contact_id);
+    const [device, deviceName] = this.#deviceTagAndName(record.device_id);
     const request: StoredRequest = {
       purpose: record.purpose,
       user: this.#names.tag(record.user_id),
@@ -134,8 +144,25 @@ export class RecordWriter {
       asked_at: String(record.asked_at),
       contact_name: this.#names.seal(record.contact_id).toString('base64'),
       user_name: this.#names.seal(record.user_id).toString('base64'),
+      device,
+      device_name: deviceName,
+      ...this.#devicesOf(record.device_ids),
     };
     return [['hset', this.#keys.requests(tag), record.request_id, JSON.stringify(request)]];
+  }
+
+  #devicesOf(deviceIds: string | null): Pick<StoredRequest, 'devices' | 'device_names'> {
+    if (deviceIds === null) return {};
+    const devices = (JSON.parse(deviceIds) as string[]).map((deviceId) => this.#deviceTagAndName(deviceId));
+    return {
+      devices: JSON.stringify(devices.map(([tag]) => tag)),
+      device_names: JSON.stringify(devices.map(([, name]) => name)),
+    };
+  }
+
+  #deviceTagAndName(deviceId: string): readonly [string, string] {
+    if (deviceId === UNNAMED) return [UNNAMED, UNNAMED];
+    return [this.#names.tag(deviceId), this.#names.seal(deviceId).toString('base64')];
   }
 }
 

@@ -4,6 +4,7 @@ import { SCRIPT_TEXTS } from './script-texts';
 export const SCRIPT_NAMES = [
   'open-device',
   'upgrade-layout',
+  'upgrade-contact-devices',
   'trusted-time-save',
   'owner-bind',
   'owner-removed',
@@ -22,6 +23,8 @@ export const SCRIPT_NAMES = [
   'outbox-put-back',
   'coin-store',
   'coin-select',
+  'coins-select',
+  'devices-learn',
   'priority-set',
   'contacts-list',
   'contacts-sum-up',
@@ -43,7 +46,13 @@ export const SCRIPT_NAMES = [
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 /** The scripts that run in any move state: they read or change it themselves. */
-const WITHOUT_MOVE_CHECK: readonly ScriptName[] = ['open-device', 'upgrade-layout', 'trusted-time-save', 'move-step'];
+const WITHOUT_MOVE_CHECK: readonly ScriptName[] = [
+  'open-device',
+  'upgrade-layout',
+  'upgrade-contact-devices',
+  'trusted-time-save',
+  'move-step',
+];
 
 /**
  * Returns true if the script refuses to run while the storage takes part in a move. Such a script gets the device's key

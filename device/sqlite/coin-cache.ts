@@ -12,11 +12,13 @@ import type { Connection } from './connection';
 export class CoinCache {
   readonly #budgets: BudgetTable;
   readonly #priority: Database.Statement<[string], ContactPriority | null>;
-  readonly #held: Database.Statement<[string, CoinCategoryName, number], number>;
-  readonly #reserved: Database.Statement<[string, CoinCategoryName, number, number], number>;
+  readonly #devices: Database.Statement<[string], string>;
+  readonly #isKnown: Database.Statement<[string, string], number>;
+  readonly #held: Database.Statement<[string, string, CoinCategoryName, number], number>;
+  readonly #reserved: Database.Statement<[string, string, CoinCategoryName, number, number], number>;
   readonly #known: Database.Statement<[string, string, number, string, string, number], number>;
   readonly #deleteExpired: Database.Statement<[string, number]>;
-  readonly #insert: Database.Statement<[string, string, string, number, Uint8Array, Uint8Array]>;
+  readonly #insert: Database.Statement<[string, string, string, string, number, Uint8Array, Uint8Array]>;
   readonly #touch: Database.Statement<[string, number]>;
   readonly #remember: Database.Statement<[string, string, number]>;
   readonly #forget: Database.Statement<[number]>;
@@ -26,15 +28,22 @@ export class CoinCache {
     this.#priority = connection
       .prepare<[string], ContactPriority | null>('SELECT priority FROM contact WHERE contact_id = ?')
       .pluck();
+    this.#devices = connection
+      .prepare<[string], string>('SELECT device_id FROM contact_device WHERE contact_id = ? ORDER BY device_id')
+      .pluck();
+    this.#isKnown = connection
+      .prepare<[string, string], number>('SELECT 1 FROM contact_device WHERE contact_id = ? AND device_id = ?')
+      .pluck();
     this.#held = connection
-      .prepare<[string, CoinCategoryName, number], number>(
-        'SELECT count(*) FROM inventory_coin WHERE contact_id = ? AND coin_category = ? AND expires_at > ?',
+      .prepare<[string, string, CoinCategoryName, number], number>(
+        `SELECT count(*) FROM inventory_coin
+         WHERE contact_id = ? AND device_id = ? AND coin_category = ? AND expires_at > ?`,
       )
       .pluck();
     this.#reserved = connection
-      .prepare<[string, CoinCategoryName, number, number], number>(
+      .prepare<[string, string, CoinCategoryName, number, number], number>(
         `SELECT coalesce(sum(count), 0) FROM open_request
-         WHERE contact_id = ? AND purpose = 'TOP_UP' AND coin_category = ? AND abs(asked_at - ?) < ?`,
+         WHERE contact_id = ? AND purpose = 'TOP_UP' AND device_id = ? AND coin_category = ? AND abs(asked_at - ?) < ?`,
       )
       .pluck();
     this.#known = connection
@@ -46,8 +55,8 @@ export class CoinCache {
       .pluck();
     this.#deleteExpired = connection.prepare('DELETE FROM inventory_coin WHERE contact_id = ? AND expires_at <= ?');
     this.#insert = connection.prepare(
-      `INSERT INTO inventory_coin (contact_id, key_id, coin_category, expires_at, public_key, signature)
-       VALUES (?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO inventory_coin (contact_id, device_id, key_id, coin_category, expires_at, public_key, signature)
+       VALUES (?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#touch = connection.prepare(
       `INSERT INTO contact (contact_id, last_used_at) VALUES (?, ?)
@@ -70,20 +79,29 @@ export class CoinCache {
     return this.#budgets[this.priorityOf(contactId)][category];
   }
 
-  /** Counts the usable coins. Expired ones use up no budget. */
-  held(contactId: string, category: CoinCategoryName, nowMs: number): number {
-    return this.#held.get(contactId, category, nowMs) ?? 0;
+  /** Returns the known devices, the unnamed one first. */
+  devicesOf(contactId: string): string[] {
+    return this.#devices.all(contactId);
   }
 
-  /** Returns the part of the budget that neither usable coins nor reservations take. */
-  room(contactId: string, category: CoinCategoryName, nowMs: number): number {
-    const reserved = this.#reserved.get(contactId, category, nowMs, RESERVATION_MS) ?? 0;
-    return roomLeft(this.budgetOf(contactId, category), this.held(contactId, category, nowMs), reserved);
+  isKnown(contactId: string, deviceId: string): boolean {
+    return this.#isKnown.get(contactId, deviceId) !== undefined;
   }
 
-  /** Returns how many coins the budget lacks. Reservations are not subtracted. */
-  missing(contactId: string, category: CoinCategoryName, nowMs: number): number {
-    return roomLeft(this.budgetOf(contactId, category), this.held(contactId, category, nowMs), 0);
+  /** Counts the usable coins of a device. Expired ones use up no budget. */
+  held(contactId: string, deviceId: string, category: CoinCategoryName, nowMs: number): number {
+    return this.#held.get(contactId, deviceId, category, nowMs) ?? 0;
+  }
+
+  /** Returns the part of a device's budget that neither usable coins nor reservations take. */
+  room(contactId: string, deviceId: string, category: CoinCategoryName, nowMs: number): number {
+    const reserved = this.#reserved.get(contactId, deviceId, category, nowMs, RESERVATION_MS) ?? 0;
+    return roomLeft(this.budgetOf(contactId, category), this.held(contactId, deviceId, category, nowMs), reserved);
+  }
+
+  /** Returns how many coins a device's budget lacks. Reservations are not subtracted. */
+  missing(contactId: string, deviceId: string, category: CoinCategoryName, nowMs: number): number {
+    return roomLeft(this.budgetOf(contactId, category), this.held(contactId, deviceId, category, nowMs), 0);
   }
 
   /** Returns HELD if the contact's coin with this id is usable now, USED if it was used before, otherwise NEW. */
@@ -92,11 +110,15 @@ export class CoinCache {
     return found === undefined ? 'NEW' : found === 1 ? 'HELD' : 'USED';
   }
 
-  /** Stores a NEW coin. Deletes the contact's expired coins, and replaces one that has the same id. */
+  /**
+   * Stores a NEW coin, which makes its device known. Deletes the contact's expired coins, and replaces one that has the
+   * same id.
+   */
   put(coin: CheckedInventoryCoin, nowMs: number, forgetMs: number): void {
-    this.#deleteExpired.run(coin.contactId, forgetMs);
-    this.#insert.run(coin.contactId, coin.keyId, coin.coinCategory, coin.expiresAtMs, coin.publicKey, coin.signature);
-    this.touch(coin.contactId, nowMs);
+    const { contactId, deviceId, keyId, coinCategory, expiresAtMs, publicKey, signature } = coin;
+    this.#deleteExpired.run(contactId, forgetMs);
+    this.#insert.run(contactId, deviceId, keyId, coinCategory, expiresAtMs, publicKey, signature);
+    this.touch(contactId, nowMs);
   }
 
   /** Records that the contact's coins were used just now. */

@@ -6,17 +6,19 @@ import {
   type CoinName,
   type ContactSummary,
   type DeviceSelection,
+  type DeviceSummary,
   type InventoryCoin,
   KEY_ID_BYTES,
 } from '../contract/inventory';
 import type { InventoryEngine } from '../contract/storage-engine';
-import { type CheckedInventoryCoin, DAY_MS } from '../contract/validate';
+import { type CheckedInventoryCoin, DAY_MS, ofDevice } from '../contract/validate';
 import { CoinCache } from './coin-cache';
 import { type Connection, toBytes } from './connection';
 
 interface CoinRow {
   readonly sequence: number;
   readonly contact_id: string;
+  readonly device_id: string;
   readonly key_id: string;
   readonly coin_category: CoinCategoryName;
   readonly expires_at: number;
@@ -39,6 +41,7 @@ interface ReservationRow {
 
 interface CountRow {
   readonly contact_id: string;
+  readonly device_id: string;
   readonly coin_category: CoinCategoryName;
   readonly coins: number;
 }
@@ -50,35 +53,38 @@ const DROP_BATCH = 100;
 export class SqliteInventory implements InventoryEngine {
   readonly #connection: Connection;
   readonly #cache: CoinCache;
-  readonly #next: Database.Statement<[string, CoinCategoryName, number], CoinRow>;
-  readonly #newest: Database.Statement<[string, CoinCategoryName, number, number], CoinRow>;
+  readonly #next: Database.Statement<[string, string, CoinCategoryName, number], CoinRow>;
+  readonly #newest: Database.Statement<[string, string, CoinCategoryName, number, number], CoinRow>;
   readonly #delete: Database.Statement<[number]>;
   readonly #setPriority: Database.Statement<[string, ContactPriority]>;
   readonly #contact: Database.Statement<[string], ContactRow>;
   readonly #contacts: Database.Statement<[], ContactRow>;
   readonly #contactIds: Database.Statement<[], string>;
   readonly #counts: Database.Statement<[number], CountRow>;
-  readonly #stored: Database.Statement<[], Omit<CountRow, 'contact_id'>>;
+  readonly #devices: Database.Statement<[], Pick<CountRow, 'contact_id' | 'device_id'>>;
+  readonly #stored: Database.Statement<[], Pick<CountRow, 'coin_category' | 'coins'>>;
   readonly #deleteInactive: Database.Statement<[number, number]>;
   readonly #deleteExpired: Database.Statement<[number, number]>;
   readonly #deleteContacts: Database.Statement<[number]>;
-  readonly #reservations: Database.Statement<[string, CoinCategoryName], ReservationRow>;
+  readonly #deleteDevices: Database.Statement<[]>;
+  readonly #reservations: Database.Statement<[string, string, CoinCategoryName], ReservationRow>;
   readonly #closeRequest: Database.Statement<[string]>;
   readonly #closeRequestsOf: Database.Statement<[string]>;
   readonly #closeAllRequests: Database.Statement<[]>;
   readonly #deleteCoinsOf: Database.Statement<[string], UsedCoin>;
   readonly #deleteSomeCoins: Database.Statement<[number], UsedCoin>;
   readonly #deleteContact: Database.Statement<[string]>;
+  readonly #deleteDevicesOf: Database.Statement<[string]>;
 
   constructor(connection: Connection, budgets: BudgetTable) {
     this.#connection = connection;
     this.#cache = new CoinCache(connection, budgets);
     this.#next = connection.prepare(
-      `SELECT * FROM inventory_coin WHERE contact_id = ? AND coin_category = ? AND expires_at > ?
+      `SELECT * FROM inventory_coin WHERE contact_id = ? AND device_id = ? AND coin_category = ? AND expires_at > ?
        ORDER BY expires_at, sequence LIMIT 1`,
     );
     this.#newest = connection.prepare(
-      `SELECT * FROM inventory_coin WHERE contact_id = ? AND coin_category = ? AND expires_at > ?
+      `SELECT * FROM inventory_coin WHERE contact_id = ? AND device_id = ? AND coin_category = ? AND expires_at > ?
        ORDER BY sequence DESC LIMIT ?`,
     );
     this.#delete = connection.prepare('DELETE FROM inventory_coin WHERE sequence = ?');
@@ -90,8 +96,11 @@ export class SqliteInventory implements InventoryEngine {
     this.#contacts = connection.prepare('SELECT * FROM contact ORDER BY contact_id');
     this.#contactIds = connection.prepare<[], string>('SELECT contact_id FROM contact ORDER BY contact_id').pluck();
     this.#counts = connection.prepare(
-      `SELECT contact_id, coin_category, count(*) AS coins FROM inventory_coin WHERE expires_at > ?
-       GROUP BY contact_id, coin_category`,
+      `SELECT contact_id, device_id, coin_category, count(*) AS coins FROM inventory_coin WHERE expires_at > ?
+       GROUP BY contact_id, device_id, coin_category`,
+    );
+    this.#devices = connection.prepare(
+      'SELECT contact_id, device_id FROM contact_device ORDER BY contact_id, device_id',
     );
     this.#stored = connection.prepare(
       'SELECT coin_category, count(*) AS coins FROM inventory_coin GROUP BY coin_category',
@@ -106,9 +115,16 @@ export class SqliteInventory implements InventoryEngine {
       `DELETE FROM inventory_coin WHERE sequence IN
          (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection WHERE expires_at <= ? LIMIT ?)`,
     );
-    this.#deleteContacts = connection.prepare('DELETE FROM contact WHERE priority IS NULL AND last_used_at <= ?');
+    // A contact that was never used has known devices only.
+    this.#deleteContacts = connection.prepare(
+      'DELETE FROM contact WHERE priority IS NULL AND (last_used_at IS NULL OR last_used_at <= ?)',
+    );
+    this.#deleteDevices = connection.prepare(
+      'DELETE FROM contact_device WHERE contact_id NOT IN (SELECT contact_id FROM contact)',
+    );
     this.#reservations = connection.prepare(
-      `SELECT request_id, count FROM open_request WHERE contact_id = ? AND purpose = 'TOP_UP' AND coin_category = ?
+      `SELECT request_id, count FROM open_request
+       WHERE contact_id = ? AND purpose = 'TOP_UP' AND device_id = ? AND coin_category = ?
        ORDER BY asked_at DESC, request_id`,
     );
     this.#closeRequest = connection.prepare('DELETE FROM open_request WHERE request_id = ?');
@@ -122,14 +138,15 @@ export class SqliteInventory implements InventoryEngine {
        RETURNING contact_id, key_id, expires_at`,
     );
     this.#deleteContact = connection.prepare('DELETE FROM contact WHERE contact_id = ?');
+    this.#deleteDevicesOf = connection.prepare('DELETE FROM contact_device WHERE contact_id = ?');
   }
 
   storeKey(coin: CheckedInventoryCoin): Promise<boolean> {
-    const { contactId, keyId, coinCategory } = coin;
+    const { contactId, deviceId, keyId, coinCategory } = coin;
     return this.#connection.write(
       (nowMs, forgetMs, trustedMs) => {
         if (this.#cache.lookUp(contactId, keyId, nowMs, trustedMs) !== 'NEW') return false;
-        if (this.#cache.room(contactId, coinCategory, nowMs) === 0) return false;
+        if (this.#cache.room(contactId, deviceId, coinCategory, nowMs) === 0) return false;
         this.#cache.put(coin, nowMs, forgetMs);
         return true;
       },
@@ -137,21 +154,21 @@ export class SqliteInventory implements InventoryEngine {
     );
   }
 
-  selectCoin(contactId: string, _: string, categories: readonly CoinCategoryName[]): Promise<InventoryCoin | null> {
-    return this.#connection.write((nowMs) => {
-      for (const category of categories) {
-        const row = this.#next.get(contactId, category, nowMs);
-        if (row === undefined) continue;
-        this.#takeOut(row);
-        this.#cache.touch(contactId, nowMs);
-        return toCoin(row);
-      }
-      return null;
-    });
+  selectCoin(
+    contactId: string,
+    deviceId: string,
+    categories: readonly CoinCategoryName[],
+  ): Promise<InventoryCoin | null> {
+    return this.#connection.write((nowMs) => this.#select(contactId, deviceId, categories, nowMs));
   }
 
-  async selectCoins(contactId: string, categories: readonly CoinCategoryName[]): Promise<DeviceSelection[]> {
-    return [{ coin: await this.selectCoin(contactId, '', categories) }];
+  selectCoins(contactId: string, categories: readonly CoinCategoryName[]): Promise<DeviceSelection[]> {
+    return this.#connection.write((nowMs) =>
+      this.#cache.devicesOf(contactId).map((deviceId) => ({
+        ...ofDevice(deviceId),
+        coin: this.#select(contactId, deviceId, categories, nowMs),
+      })),
+    );
   }
 
   async getPriority(contactId: string): Promise<ContactPriority> {
@@ -161,9 +178,12 @@ export class SqliteInventory implements InventoryEngine {
   setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
     return this.#connection.write((nowMs) => {
       this.#setPriority.run(contactId, priority);
-      const evicted = COIN_CATEGORY_NAMES.flatMap((category) => this.#surplus(contactId, category, nowMs));
+      const budgets = this.#cache
+        .devicesOf(contactId)
+        .flatMap((deviceId) => COIN_CATEGORY_NAMES.map((category) => [contactId, deviceId, category, nowMs] as const));
+      const evicted = budgets.flatMap((budget) => this.#surplus(...budget));
       for (const row of evicted) this.#takeOut(row);
-      for (const category of COIN_CATEGORY_NAMES) this.#closeReservationsBeyondBudget(contactId, category, nowMs);
+      for (const budget of budgets) this.#closeReservationsBeyondBudget(...budget);
       return { evicted: evicted.map((row) => ({ keyId: row.key_id, coinCategory: row.coin_category })) };
     });
   }
@@ -172,19 +192,22 @@ export class SqliteInventory implements InventoryEngine {
     return this.#connection.readTogether((nowMs) => {
       if (contactId !== undefined) {
         const unknown: ContactRow = { contact_id: contactId, priority: null, last_used_at: null };
-        const counts = perCategory((category) => this.#cache.held(contactId, category, nowMs));
-        return [toSummary(this.#contact.get(contactId) ?? unknown, counts)];
+        const devices = this.#cache.devicesOf(contactId).map((deviceId) => ({
+          ...ofDevice(deviceId),
+          counts: perCategory((category) => this.#cache.held(contactId, deviceId, category, nowMs)),
+        }));
+        return [toSummary(this.#contact.get(contactId) ?? unknown, devices)];
       }
-      const byContact = new Map<string, Partial<Record<CoinCategoryName, number>>>();
-      for (const { contact_id, coin_category, coins } of this.#counts.iterate(nowMs)) {
-        byContact.set(contact_id, { ...byContact.get(contact_id), [coin_category]: coins });
+      const devices = new Map<string, Map<string, DeviceSummary>>();
+      for (const { contact_id, device_id } of this.#devices.iterate()) {
+        const ofContact = devices.get(contact_id) ?? new Map<string, DeviceSummary>();
+        devices.set(contact_id, ofContact.set(device_id, { ...ofDevice(device_id), counts: perCategory(() => 0) }));
       }
-      return this.#contacts.all().map((row) =>
-        toSummary(
-          row,
-          perCategory((category) => byContact.get(row.contact_id)?.[category] ?? 0),
-        ),
-      );
+      for (const { contact_id, device_id, coin_category, coins } of this.#counts.iterate(nowMs)) {
+        const device = devices.get(contact_id)?.get(device_id);
+        if (device !== undefined) device.counts[coin_category] = coins;
+      }
+      return this.#contacts.all().map((row) => toSummary(row, [...(devices.get(row.contact_id)?.values() ?? [])]));
     });
   }
 
@@ -207,7 +230,10 @@ export class SqliteInventory implements InventoryEngine {
         const inactiveSince = forgetMs - inactiveDays * DAY_MS;
         const inactive = this.#deleteInactive.run(inactiveSince, DROP_BATCH).changes;
         const expired = this.#deleteExpired.run(forgetMs, DROP_BATCH).changes;
-        if (inactive < DROP_BATCH) this.#deleteContacts.run(inactiveSince);
+        if (inactive < DROP_BATCH) {
+          this.#deleteContacts.run(inactiveSince);
+          this.#deleteDevices.run();
+        }
         this.#cache.forgetExpired(forgetMs);
         return { inactive, expired };
       });
@@ -220,6 +246,7 @@ export class SqliteInventory implements InventoryEngine {
     return this.#connection.write(() => {
       this.#closeRequestsOf.run(contactId);
       this.#deleteContact.run(contactId);
+      this.#deleteDevicesOf.run(contactId);
       return this.#rememberUsed(this.#deleteCoinsOf.all(contactId));
     });
   }
@@ -235,6 +262,22 @@ export class SqliteInventory implements InventoryEngine {
     }
   }
 
+  #select(
+    contactId: string,
+    deviceId: string,
+    categories: readonly CoinCategoryName[],
+    nowMs: number,
+  ): InventoryCoin | null {
+    for (const category of categories) {
+      const row = this.#next.get(contactId, deviceId, category, nowMs);
+      if (row === undefined) continue;
+      this.#takeOut(row);
+      this.#cache.touch(contactId, nowMs);
+      return toCoin(row);
+    }
+    return null;
+  }
+
   #rememberUsed(coins: readonly UsedCoin[]): number {
     for (const { contact_id, key_id, expires_at } of coins) this.#cache.rememberUsed(contact_id, key_id, expires_at);
     return coins.length;
@@ -244,18 +287,18 @@ export class SqliteInventory implements InventoryEngine {
    * Closes the pending top-ups that ask for more coins than the budget lacks. A repeat may not ask for fewer: the coin
    * service refuses a request_id with another count.
    */
-  #closeReservationsBeyondBudget(contactId: string, category: CoinCategoryName, nowMs: number): void {
-    let left = this.#cache.missing(contactId, category, nowMs);
-    for (const { request_id, count } of this.#reservations.all(contactId, category)) {
+  #closeReservationsBeyondBudget(contactId: string, deviceId: string, category: CoinCategoryName, nowMs: number): void {
+    let left = this.#cache.missing(contactId, deviceId, category, nowMs);
+    for (const { request_id, count } of this.#reservations.all(contactId, deviceId, category)) {
       if (count <= left) left -= count;
       else this.#closeRequest.run(request_id);
     }
   }
 
   /** Returns the usable coins beyond the budget, the most recently stored first. */
-  #surplus(contactId: string, category: CoinCategoryName, nowMs: number): CoinRow[] {
-    const beyond = this.#cache.held(contactId, category, nowMs) - this.#cache.budgetOf(contactId, category);
-    return beyond > 0 ? this.#newest.all(contactId, category, nowMs, beyond) : [];
+  #surplus(contactId: string, deviceId: string, category: CoinCategoryName, nowMs: number): CoinRow[] {
+    const beyond = this.#cache.held(contactId, deviceId, category, nowMs) - this.#cache.budgetOf(contactId, category);
+    return beyond > 0 ? this.#newest.all(contactId, deviceId, category, nowMs, beyond) : [];
   }
 
   #takeOut(row: CoinRow): void {
@@ -267,6 +310,7 @@ export class SqliteInventory implements InventoryEngine {
 function toCoin(row: CoinRow): InventoryCoin {
   return {
     contactId: row.contact_id,
+    ...ofDevice(row.device_id),
     keyId: row.key_id,
     coinCategory: row.coin_category,
     publicKey: toBytes(row.public_key),
@@ -275,12 +319,12 @@ function toCoin(row: CoinRow): InventoryCoin {
   };
 }
 
-function toSummary(row: ContactRow, counts: Record<CoinCategoryName, number>): ContactSummary {
+function toSummary(row: ContactRow, devices: readonly DeviceSummary[]): ContactSummary {
   return {
     contactId: row.contact_id,
     priority: row.priority ?? DEFAULT_PRIORITY,
-    counts,
-    devices: Object.values(counts).some((coins) => coins > 0) ? [{ counts }] : [],
+    counts: perCategory((category) => devices.reduce((sum, { counts }) => sum + counts[category], 0)),
+    devices,
     lastUsedAt: row.last_used_at === null ? null : new Date(row.last_used_at),
   };
 }

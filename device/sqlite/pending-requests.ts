@@ -16,16 +16,21 @@ import {
 } from '../contract/pending-requests';
 import type { PendingRequestsEngine } from '../contract/storage-engine';
 import type { Times } from '../contract/trusted-clock';
-import type { CheckedInventoryCoin } from '../contract/validate';
+import { type CheckedInventoryCoin, ofDevice, UNNAMED } from '../contract/validate';
 import { CoinCache } from './coin-cache';
 import type { Connection } from './connection';
+import { ContactDevices } from './contact-devices';
 
 type Purpose = 'TOP_UP' | 'ON_DEMAND';
+type Wish = Omit<PendingRequest, 'requestId' | 'count'>;
 
 interface RequestRow {
   readonly request_id: string;
   readonly contact_id: string;
   readonly user_id: string;
+  readonly device_id: string;
+  /** A JSON array of device ids, or null. */
+  readonly device_ids: string | null;
   readonly coin_category: CoinCategoryName;
   readonly count: number;
   readonly allow_lower_categories: number;
@@ -36,12 +41,15 @@ interface RequestRow {
 export class SqlitePendingRequests implements PendingRequestsEngine {
   readonly #connection: Connection;
   readonly #cache: CoinCache;
+  readonly #devices: ContactDevices;
   /** The on-demand requests that calls of this process are using. */
   readonly #inUse = new Set<string>();
   readonly #closeForOtherUsers: Database.Statement<[string, string]>;
   readonly #topUps: Database.Statement<[string], RequestRow>;
-  readonly #onDemand: Database.Statement<[string, string, CoinCategoryName, number], RequestRow>;
-  readonly #insert: Database.Statement<[string, Purpose, string, string, CoinCategoryName, number, number, number]>;
+  readonly #onDemand: Database.Statement<[string, string, string | null, CoinCategoryName, number], RequestRow>;
+  readonly #insert: Database.Statement<
+    [string, Purpose, string, string, string, string | null, CoinCategoryName, number, number, number]
+  >;
   readonly #recordAttempt: Database.Statement<[number, number, string]>;
   readonly #forgetAttempt: Database.Statement<[string]>;
   readonly #closeUnlessInFlight: Database.Statement<[string]>;
@@ -50,18 +58,20 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   constructor(connection: Connection, budgets: BudgetTable) {
     this.#connection = connection;
     this.#cache = new CoinCache(connection, budgets);
+    this.#devices = new ContactDevices(connection, this.#cache);
     this.#closeForOtherUsers = connection.prepare(
       `DELETE FROM open_request WHERE contact_id = ? AND purpose = 'TOP_UP' AND user_id <> ?`,
     );
     this.#topUps = connection.prepare(`SELECT * FROM open_request WHERE contact_id = ? AND purpose = 'TOP_UP'`);
     this.#onDemand = connection.prepare(
-      `SELECT * FROM open_request WHERE contact_id = ? AND purpose = 'ON_DEMAND' AND user_id = ?
+      `SELECT * FROM open_request WHERE contact_id = ? AND purpose = 'ON_DEMAND' AND user_id = ? AND device_ids IS ?
        AND coin_category = ? AND allow_lower_categories = ? ORDER BY asked_at`,
     );
     this.#insert = connection.prepare(
       `INSERT INTO open_request
-         (request_id, purpose, contact_id, user_id, coin_category, count, allow_lower_categories, asking, asked_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)`,
+         (request_id, purpose, contact_id, user_id, device_id, device_ids, coin_category, count,
+          allow_lower_categories, asking, asked_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`,
     );
     this.#recordAttempt = connection.prepare(
       'UPDATE open_request SET asking = CASE WHEN asked_at <= ? THEN 1 ELSE asking + 1 END, asked_at = ? WHERE request_id = ?',
@@ -86,11 +96,13 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
       (nowMs) => {
         const requests: PendingRequest[] = [];
         for (const address of contacts) {
-          for (const coinCategory of COIN_CATEGORY_NAMES) {
-            for (let room = this.#room(address, coinCategory, nowMs); room > 0; room -= MAX_REQUEST_COINS) {
-              const count = Math.min(room, MAX_REQUEST_COINS);
-              const wish = { ...address, coinCategory, allowLowerCategories: false };
-              requests.push(this.#add('TOP_UP', wish, count, nowMs));
+          for (const deviceId of this.#cache.devicesOf(address.contactId)) {
+            for (const coinCategory of COIN_CATEGORY_NAMES) {
+              const wish = { ...address, ...ofDevice(deviceId), coinCategory, allowLowerCategories: false };
+              let room = this.#cache.room(address.contactId, deviceId, coinCategory, nowMs);
+              for (; room > 0; room -= MAX_REQUEST_COINS) {
+                requests.push(this.#add('TOP_UP', wish, Math.min(room, MAX_REQUEST_COINS), nowMs));
+              }
             }
           }
         }
@@ -100,8 +112,8 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
     );
   }
 
-  async learnDevices(): Promise<{ removed: CoinName[] }> {
-    return { removed: [] };
+  async learnDevices(contactId: string, deviceIds: readonly string[]): Promise<{ removed: CoinName[] }> {
+    return this.#connection.write(() => ({ removed: this.#devices.learn(contactId, deviceIds) }));
   }
 
   async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, DeviceMissing[]>> {
@@ -110,7 +122,10 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
         new Map(
           contacts.map(({ contactId }) => [
             contactId,
-            [{ missing: perCategory((category) => this.#cache.missing(contactId, category, nowMs)) }],
+            this.#cache.devicesOf(contactId).map((deviceId) => ({
+              ...ofDevice(deviceId),
+              missing: perCategory((category) => this.#cache.missing(contactId, deviceId, category, nowMs)),
+            })),
           ]),
         ),
     );
@@ -143,10 +158,12 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async openOnDemand(wish: OnDemandWish, { fresh }: { readonly fresh: boolean }): Promise<PendingRequest> {
-    const { contactId, userId, coinCategory, allowLowerCategories } = wish;
+    const { contactId, userId, deviceIds, coinCategory, allowLowerCategories } = wish;
     return this.#connection.write(
       (nowMs) => {
-        const pending = fresh ? [] : this.#onDemand.all(contactId, userId, coinCategory, Number(allowLowerCategories));
+        const pending = fresh
+          ? []
+          : this.#onDemand.all(contactId, userId, listText(deviceIds), coinCategory, Number(allowLowerCategories));
         const row = pending.find(({ request_id }) => !this.#inUse.has(request_id));
         const request = row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resume(row, nowMs);
         // In the same step, so that another call of this process does not find it.
@@ -185,10 +202,6 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
     await this.#connection.write(() => this.#close.run(request.requestId));
   }
 
-  #room({ contactId }: ContactAddress, category: CoinCategoryName, nowMs: number): number {
-    return this.#cache.room(contactId, category, nowMs);
-  }
-
   /**
    * Stores a fetched coin if the budget exceeds the usable coins. Room that was reserved meanwhile does not count,
    * because a fetched coin is worth more than a requested one. A coin that only a wrong clock calls expired is
@@ -197,14 +210,16 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   #keep(
     coin: CheckedInventoryCoin,
     { nowMs, forgetMs, trustedMs }: Times,
-  ): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' {
+  ): 'STORED' | 'HELD' | 'EXPIRED' | 'ALREADY_USED' | 'OVER_BUDGET' | 'DEVICE_REMOVED' {
     if (coin.expiresAtMs <= forgetMs) return 'EXPIRED';
     const known = this.#cache.lookUp(coin.contactId, coin.keyId, nowMs, trustedMs);
     if (known === 'HELD') return 'HELD';
     if (known === 'USED') return 'ALREADY_USED';
-    if (this.#cache.missing(coin.contactId, coin.coinCategory, nowMs) === 0) {
-      this.#cache.rememberUsed(coin.contactId, coin.keyId, coin.expiresAtMs);
-      return 'OVER_BUDGET';
+    const { contactId, deviceId, coinCategory } = coin;
+    const isOverBudget = this.#cache.missing(contactId, deviceId, coinCategory, nowMs) === 0;
+    if (isOverBudget || !this.#cache.isKnown(contactId, deviceId)) {
+      this.#cache.rememberUsed(contactId, coin.keyId, coin.expiresAtMs);
+      return isOverBudget ? 'OVER_BUDGET' : 'DEVICE_REMOVED';
     }
     this.#cache.put(coin, nowMs, forgetMs);
     return 'STORED';
@@ -222,7 +237,7 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   /** Resumes a reservation, unless it is old and its room was taken since: its coins would be new, and not fit. */
   #resumeOrClose(row: RequestRow, nowMs: number): PendingRequest[] {
     const isOld = Math.abs(row.asked_at - nowMs) >= RESERVATION_MS;
-    if (!isOld || this.#cache.room(row.contact_id, row.coin_category, nowMs) >= row.count) {
+    if (!isOld || this.#cache.room(row.contact_id, row.device_id, row.coin_category, nowMs) >= row.count) {
       return [this.#resume(row, nowMs)];
     }
     this.#close.run(row.request_id);
@@ -235,6 +250,8 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
       requestId: row.request_id,
       contactId: row.contact_id,
       userId: row.user_id,
+      ...ofDevice(row.device_id),
+      ...(row.device_ids === null ? {} : { deviceIds: JSON.parse(row.device_ids) as string[] }),
       coinCategory: row.coin_category,
       count: row.count,
       allowLowerCategories: row.allow_lower_categories === 1,
@@ -245,10 +262,17 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
     this.#recordAttempt.run(nowMs - MAX_ATTEMPT_MS, nowMs, requestId);
   }
 
-  #add(purpose: Purpose, wish: OnDemandWish, count: number, nowMs: number): PendingRequest {
-    const { contactId, userId, coinCategory, allowLowerCategories } = wish;
+  #add(purpose: Purpose, wish: Wish, count: number, nowMs: number): PendingRequest {
+    const { contactId, userId, deviceId = UNNAMED, deviceIds, coinCategory, allowLowerCategories } = wish;
     const requestId = randomUUID();
-    this.#insert.run(requestId, purpose, contactId, userId, coinCategory, count, Number(allowLowerCategories), nowMs);
-    return { requestId, contactId, userId, coinCategory, count, allowLowerCategories };
+    const devices = [deviceId, listText(deviceIds)] as const;
+    const lower = Number(allowLowerCategories);
+    this.#insert.run(requestId, purpose, contactId, userId, ...devices, coinCategory, count, lower, nowMs);
+    return { ...wish, requestId, count };
   }
+}
+
+/** Returns a list of device ids as it is stored. Lists are sorted, so that equal ones have the same text. */
+function listText(deviceIds: readonly string[] | undefined): string | null {
+  return deviceIds === undefined ? null : JSON.stringify(deviceIds);
 }

@@ -4,6 +4,8 @@
 -- ARGV: 1 now, in ms since 1970; 2 rules: { categories: names, best first; budgets: by priority and category;
 --       default_priority: of a contact without one; reservation_ms: how long a pending top-up reserves room }.
 -- The stored `expires_at` decides when a coin expires. A server that evicts keys may have lost the coin of a member.
+-- A device of a contact is known by a tag, which is empty for the unnamed device. The contact's record has a field
+-- `device:` followed by the tag for each known device; its value is the device's name as stored (base64).
 local contacts, used, sequence = KEYS[1], KEYS[2], KEYS[3]
 -- Contacts whose record is only kept for the name of their used coins, scored by the latest expiry of those.
 local forgotten = contacts .. ':forgotten'
@@ -44,9 +46,36 @@ local function contact_named(tag)
 end
 
 -- Returns the id in a member of an index. A member is 16 digits of sequence, a colon, and the id, so that members with
--- the same expiry are ordered by sequence.
+-- the same expiry are ordered by sequence. The tag of a named device follows after another colon.
 local function id_of(member)
-  return string.sub(member, 18)
+  return string.sub(member, 18, 53)
+end
+
+local function device_of(member)
+  return string.sub(member, 55)
+end
+
+local device_prefix = 'device:'
+
+-- Returns the tags of the contact's known devices.
+local function devices_of(contact)
+  local tags = {}
+  for _, field in ipairs(redis.call('HKEYS', contact.record)) do
+    if string.sub(field, 1, #device_prefix) == device_prefix then
+      tags[#tags + 1] = string.sub(field, #device_prefix + 1)
+    end
+  end
+  return tags
+end
+
+local function device_name(contact, device)
+  return redis.call('HGET', contact.record, device_prefix .. device)
+end
+
+local function forget_devices(contact)
+  for _, device in ipairs(devices_of(contact)) do
+    redis.call('HDEL', contact.record, device_prefix .. device)
+  end
 end
 
 local function coin_key(contact, member)
@@ -57,18 +86,20 @@ local function is_stored(contact, member)
   return redis.call('HGET', coin_key(contact, member), 'sequence') == string.sub(member, 1, 16)
 end
 
--- Returns the members with an expiry between two limits whose coin is stored.
-local function stored_members(contact, category, from, to)
+-- Returns the members with an expiry between two limits whose coin is stored: those of one device, or without a device
+-- those of all.
+local function stored_members(contact, category, from, to, device)
   local found = {}
   for _, member in ipairs(redis.call('ZRANGE', contact.indexes[category], from, to, 'BYSCORE')) do
-    if is_stored(contact, member) then found[#found + 1] = member end
+    local fits = not device or device_of(member) == device
+    if fits and is_stored(contact, member) then found[#found + 1] = member end
   end
   return found
 end
 
--- Returns the members of the usable coins. Expired ones use up no budget.
-local function usable(contact, category)
-  return stored_members(contact, category, '(' .. ARGV[1], '+inf')
+-- Returns the members of a device's usable coins. Expired ones use up no budget.
+local function usable(contact, category, device)
+  return stored_members(contact, category, '(' .. ARGV[1], '+inf', device)
 end
 
 local function budget_of(contact, category)
@@ -78,17 +109,17 @@ local function budget_of(contact, category)
   return budget[category]
 end
 
--- Returns true if the budget exceeds the usable coins by more than `taken`. The count of the index is enough to say
--- yes: members without a coin only make it too high.
-local function has_more_than(contact, category, taken)
+-- Returns true if a device's budget exceeds its usable coins by more than `taken`. The count of the index is enough to
+-- say yes: members without a coin, and those of other devices, only make it too high.
+local function has_more_than(contact, category, device, taken)
   local budget = budget_of(contact, category)
   if budget - redis.call('ZCOUNT', contact.indexes[category], '(' .. ARGV[1], '+inf') > taken then return true end
-  return budget - #usable(contact, category) > taken
+  return budget - #usable(contact, category, device) > taken
 end
 
--- Returns how many coins the budget lacks. Reservations are not subtracted.
-local function missing(contact, category)
-  return math.max(0, budget_of(contact, category) - #usable(contact, category))
+-- Returns how many coins a device's budget lacks. Reservations are not subtracted.
+local function missing(contact, category, device)
+  return math.max(0, budget_of(contact, category) - #usable(contact, category, device))
 end
 
 local function read_request(text)
@@ -102,19 +133,23 @@ local function is_old(request)
   return math.abs(number_in(request.asked_at) - now) >= rules.reservation_ms
 end
 
-local function reserved(contact, category)
+-- Returns true for a reservation of this device and category. Earlier releases stored no device.
+local function reserves(request, category, device)
+  return request.purpose == 'TOP_UP' and request.category == category and (request.device or '') == device
+end
+
+local function reserved(contact, category, device)
   local coins = 0
   for _, text in ipairs(redis.call('HVALS', contact.requests)) do
     local request = read_request(text)
-    local holds = request.purpose == 'TOP_UP' and request.category == category and not is_old(request)
-    if holds then coins = coins + request.count end
+    if reserves(request, category, device) and not is_old(request) then coins = coins + request.count end
   end
   return coins
 end
 
--- Returns the part of the budget that neither usable coins nor reservations take.
-local function room(contact, category)
-  return math.max(0, missing(contact, category) - reserved(contact, category))
+-- Returns the part of a device's budget that neither usable coins nor reservations take.
+local function room(contact, category, device)
+  return math.max(0, missing(contact, category, device) - reserved(contact, category, device))
 end
 
 -- Returns HELD if the contact's coin with this id is usable now, USED if it was used before, otherwise NEW.
@@ -161,13 +196,16 @@ local function remove_expired(contact)
   end
 end
 
--- Stores a NEW coin. Removes the contact's expired coins, and replaces one that has the same id.
+-- Stores a NEW coin, which makes its device known. Removes the contact's expired coins, and replaces one that has the
+-- same id.
 local function put(contact, coin, sealed)
   remove_expired(contact)
   local digits = string.format('%016.0f', redis.call('INCR', sequence))
   local key = contact.coins .. coin.id
   redis.call('HSET', key, 'sequence', digits, 'coin_category', coin.category, 'expires_at', coin.expires_at,
     'public_key', coin.public_key, 'signature', coin.signature)
-  redis.call('ZADD', contact.indexes[coin.category], coin.expires_at, digits .. ':' .. coin.id)
+  local of_device = coin.device == '' and '' or ':' .. coin.device
+  redis.call('ZADD', contact.indexes[coin.category], coin.expires_at, digits .. ':' .. coin.id .. of_device)
+  redis.call('HSET', contact.record, device_prefix .. coin.device, coin.device_name)
   touch(contact, sealed)
 end

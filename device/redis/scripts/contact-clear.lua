@@ -17,6 +17,7 @@ if not ARGV[4] then return removed end
 
 redis.call('ZREM', contacts, contact.tag)
 redis.call('HDEL', contact.record, 'priority', 'last_used_at')
+forget_devices(contact)
 -- The name is kept as long as used ids refer to it, see contacts-collect.
 local needed_until = nil
 local members = redis.call('ZRANGE', used, '(' .. forget_until, '+inf', 'BYSCORE', 'WITHSCORES')

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Removes the coins of contacts that were last used at a given time or before, and forgets those of them that have no
--- priority. Of all other contacts only the expired coins are removed.
+-- priority; among them are all of which only devices are known. Of all other contacts only the expired coins are
+-- removed.
 -- KEYS: 4.. the prefixes. ARGV: 3 that time. Replies the number of coins removed from inactive contacts.
 -- include: coin-cache.lua
 forget_expired()
@@ -16,7 +17,7 @@ for _, tag in ipairs(redis.call('ZRANGE', contacts, '-inf', ARGV[3], 'BYSCORE'))
   end
   if redis.call('HEXISTS', contact.record, 'priority') == 0 then
     redis.call('ZREM', contacts, tag)
-    inactive[#inactive + 1] = { tag = tag, record = contact.record }
+    inactive[#inactive + 1] = contact
   end
 end
 for _, tag in ipairs(redis.call('ZRANGE', contacts, '(' .. ARGV[3], '+inf', 'BYSCORE')) do
@@ -35,6 +36,7 @@ for _, contact in ipairs(inactive) do
   local expires_at = needed_until[contact.tag]
   if expires_at then
     redis.call('HDEL', contact.record, 'last_used_at')
+    forget_devices(contact)
     redis.call('ZADD', forgotten, expires_at, contact.tag)
   else
     redis.call('DEL', contact.record)

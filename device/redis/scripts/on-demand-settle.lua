@@ -1,19 +1,23 @@
 #!lua
--- Closes a request and remembers its coin as used, in one step.
--- KEYS: 4.. the request's contact, then the coin's. ARGV: 3 request id; then nothing for an empty response, otherwise 4
---       tag and 5 stored name of the coin's contact, 6 the coin's id, 7 its expiry.
--- Replies 1 if the coin may be used; 0 if it has expired or was used before, or there is none.
+-- Closes a request and remembers its coins as used, in one step.
+-- KEYS: 4.. the contact. ARGV: 3 request id, 4 tag and 5 stored name of the contact, then id and expiry of each coin.
+-- Replies for each coin 1 if it may be used; 0 if it has expired or was used before.
 -- include: coin-cache.lua
 -- include: pending-requests.lua
-local requester = contact_at(4, '')
-if not ARGV[4] then
-  close_empty(requester, ARGV[3])
-  return 0
+local contact = contact_at(4, ARGV[4])
+if #ARGV == 5 then
+  close_empty(contact, ARGV[3])
+else
+  redis.call('HDEL', contact.requests, ARGV[3])
 end
-redis.call('HDEL', requester.requests, ARGV[3])
-local contact = contact_at(4 + block, ARGV[4])
-local id, expires_at = ARGV[6], ARGV[7]
-if tonumber(expires_at) <= now or look_up(contact, id) ~= 'NEW' then return 0 end
-remember_used(contact, id, expires_at)
-touch(contact, ARGV[5])
-return 1
+local function may_be_used(id, expires_at)
+  if tonumber(expires_at) <= now or look_up(contact, id) ~= 'NEW' then return 0 end
+  remember_used(contact, id, expires_at)
+  touch(contact, ARGV[5])
+  return 1
+end
+local answers = {}
+for i = 6, #ARGV, 2 do
+  answers[#answers + 1] = may_be_used(ARGV[i], ARGV[i + 1])
+end
+return answers

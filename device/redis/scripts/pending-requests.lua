@@ -27,7 +27,7 @@ local function close_empty(contact, request_id)
   end
 end
 
--- Returns the pending requests of one purpose that `fits` accepts, as { id, request }, in the order of `before`.
+-- Returns the pending requests of one purpose that `fits` accepts, as { id, request }, in the order of `before`, if any.
 local function pending_requests(contact, purpose, fits, before)
   local found = {}
   local all = redis.call('HGETALL', contact.requests)
@@ -35,6 +35,6 @@ local function pending_requests(contact, purpose, fits, before)
     local request = read_request(all[i + 1])
     if request.purpose == purpose and fits(request) then found[#found + 1] = { id = all[i], request = request } end
   end
-  table.sort(found, before)
+  if before then table.sort(found, before) end
   return found
 end

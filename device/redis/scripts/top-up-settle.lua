@@ -3,8 +3,8 @@
 -- usable coins. Room that was reserved meanwhile does not count, because a fetched coin is worth more than a requested
 -- one. A coin that only a wrong clock calls expired is stored.
 -- KEYS: 4.. a block for each contact, the request's first.
--- ARGV: 3 request id, 4 number of contacts, then tag and stored name of each; then six for each coin: number of its
---       contact, id, category, expiry, public key, signature.
+-- ARGV: 3 request id, 4 number of contacts, then tag and stored name of each; then eight for each coin: number of its
+--       contact, id, category, expiry, public key, signature, tag and stored name of its device.
 -- Replies the fate of each coin.
 -- include: coin-cache.lua
 -- include: pending-requests.lua
@@ -19,10 +19,11 @@ local function keep(contact, coin)
   local known = look_up(contact, coin.id)
   if known == 'HELD' then return 'HELD' end
   if known == 'USED' then return 'ALREADY_USED' end
-  if not has_more_than(contact, coin.category, 0) then
+  local is_over_budget = not has_more_than(contact, coin.category, coin.device, 0)
+  if is_over_budget or not device_name(contact, coin.device) then
     remember_used(contact, coin.id, coin.expires_at)
     redis.call('HSETNX', contact.record, 'contact_id', contact.sealed)
-    return 'OVER_BUDGET'
+    return is_over_budget and 'OVER_BUDGET' or 'DEVICE_REMOVED'
   end
   put(contact, coin, contact.sealed)
   return 'STORED'
@@ -30,9 +31,10 @@ end
 
 forget_expired()
 local fates = {}
-for first = 5 + #people * 2, #ARGV, 6 do
-  local number, id, category, expires_at, public_key, signature = unpack(ARGV, first, first + 5)
-  local coin = { id = id, category = category, expires_at = expires_at, public_key = public_key, signature = signature }
+for first = 5 + #people * 2, #ARGV, 8 do
+  local number, id, category, expires_at, public_key, signature, device, name = unpack(ARGV, first, first + 7)
+  local coin = { id = id, category = category, expires_at = expires_at, public_key = public_key, signature = signature,
+    device = device, device_name = name }
   fates[#fates + 1] = keep(people[tonumber(number)], coin)
 end
 if #fates > 0 then

@@ -43,6 +43,10 @@ const STRANGER_WISH = {
   allowLowerCategories: true,
 } as const;
 
+export const PHONE = keyId(0xa1);
+export const LAPTOP = keyId(0xa2);
+const DEVICES_WISH = { contactId: 'erin', userId: keyId(903), deviceIds: [LAPTOP, ''] };
+
 /** Stores records of every kind, in every state that they can have. */
 export async function fill(
   { vault, inventory, outbox, pendingRequests }: DeviceStorage,
@@ -75,6 +79,19 @@ export async function fill(
   await pendingRequests.discard('forged', [usedBy('forged')]);
   clock.advance(2 * HOUR);
   await inventory.garbageCollect(0);
+  // Coins and requests of several devices of a contact.
+  const erin = { contactId: 'erin', userId: keyId(903) };
+  await inventory.setPriority('erin', 'BESTIE');
+  await pendingRequests.learnDevices('erin', ['', PHONE, LAPTOP]);
+  for (const [n, deviceId] of ['', PHONE, LAPTOP].entries()) {
+    await inventory.storeKey(inventoryCoin(60 + n, clock.in(9 * DAY), { contactId: 'erin', deviceId }));
+    await inventory.storeKey(inventoryCoin(63 + n, clock.in(8 * DAY), { contactId: 'erin', deviceId }));
+  }
+  await inventory.selectCoin('erin', 'GOLD', { deviceId: LAPTOP });
+  await pendingRequests.reserveRoom([erin]);
+  await pendingRequests.openOnDemand({ ...STRANGER_WISH, ...DEVICES_WISH }, { fresh: false });
+  // A contact of which only devices are known.
+  await pendingRequests.learnDevices('frank', [PHONE, '']);
   for (let n = 5; n < 8; n += 1) await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId: 'bób: ✓' }));
   await inventory.setPriority('bób: ✓', 'BESTIE');
   // Within the burn grace.
@@ -98,7 +115,11 @@ export async function observe({ vault, inventory, outbox, pendingRequests }: Dev
     batch: await outbox.takeBatch(EPOCH, 0, 100),
     refused: await outbox.add([mintedCoin(3), mintedCoin(4, 'BRONZE')]),
     resumed: await pendingRequests.resumeTopUps([{ contactId: 'carol', userId: keyId(901) }]),
+    resumedForDevices: await pendingRequests.resumeTopUps([{ contactId: 'erin', userId: keyId(903) }]),
     onDemand: await pendingRequests.openOnDemand(STRANGER_WISH, { fresh: false }),
+    onDemandForDevices: await pendingRequests.openOnDemand({ ...STRANGER_WISH, ...DEVICES_WISH }, { fresh: false }),
+    ofDevices: await inventory.selectCoins('erin', 'GOLD'),
+    missingOfDevices: [...(await pendingRequests.missingCoins([{ contactId: 'erin', userId: keyId(903) }]))],
     burnedAgain: [await vault.storeKey(vaultKey(0)), await vault.burnKey(keyId(2)), await vault.storeKey(vaultKey(2))],
     usedAgain: [
       await inventory.storeKey(inventoryCoin(3, clock.in(DAY), { contactId: 'bób: ✓' })),

@@ -48,10 +48,11 @@ describe('moving a device from one storage to another', () => {
       vault_tombstone: 2,
       outbox: 2,
       published_coin: 2,
-      contact: 2,
-      inventory_coin: 3,
+      contact: 4,
+      contact_device: 7,
+      inventory_coin: 8,
       used_coin: expect.any(Number),
-      open_request: 3,
+      open_request: 13,
     });
     expect(await digestsOf(to)).toStrictEqual(before);
     expect(Object.values(await digestsOf(from))).toEqual(RECORD_KINDS.map(() => NOTHING));

@@ -1,6 +1,7 @@
 import { RedisServer } from '../../../testkit/redis-server';
 import { IS_FULL_RUN } from '../../../testkit/tier';
 import { clockSuite } from '../../conformance/clock';
+import { devicesSuite } from '../../conformance/devices';
 import { forgettingSuite } from '../../conformance/forgetting';
 import { inventorySuite } from '../../conformance/inventory';
 import { ownerSuite } from '../../conformance/owner';
@@ -20,6 +21,7 @@ afterAll(() => server.destroy());
 const ALL_SUITES = [
   vaultSuite,
   inventorySuite,
+  devicesSuite,
   reservationSuite,
   forgettingSuite,
   reopenSuite,

@@ -5,6 +5,7 @@ import { type RedisFixture, redisHarness } from './harness';
 const KEY = bytes(32, 42);
 const CONTACT = 'alice.the.contact@example.org';
 const USER = keyId(0xabcdef);
+const DEVICE = keyId(0xfedcba);
 
 let server: RedisServer;
 beforeEach(async () => {
@@ -76,7 +77,7 @@ describe('what remains in the files of Redis', () => {
       expect(found(1)).toStrictEqual([]);
     }));
 
-  it('is nothing of contacts and users in the clear when the storage has a key', () =>
+  it('is nothing of contacts, users and devices in the clear when the storage has a key', () =>
     withRedis(KEY, async ({ storage: { inventory, pendingRequests, cleanUp }, clock, open }) => {
       const contact = { contactId: CONTACT, userId: USER };
       const wish = { ...contact, coinCategory: 'GOLD', allowLowerCategories: true } as const;
@@ -88,15 +89,24 @@ describe('what remains in the files of Redis', () => {
       if (reserved === undefined) throw new Error('nothing reserved');
       await pendingRequests.resumeTopUps([contact]);
       await pendingRequests.settleTopUp(reserved, [coin(3)]);
+      await pendingRequests.learnDevices(CONTACT, ['', DEVICE]);
+      await inventory.storeKey({ ...coin(5), deviceId: DEVICE });
+      await pendingRequests.reserveRoom([contact]);
+      await pendingRequests.openOnDemand({ ...wish, deviceIds: [DEVICE] }, { fresh: false });
       const onDemand = await pendingRequests.openOnDemand(wish, { fresh: false });
       await pendingRequests.settleOnDemand(onDemand, [coin(4)]);
       await pendingRequests.openOnDemand(wish, { fresh: true });
       for (const cleaning of [async () => undefined, cleanUp]) {
         await cleaning();
         const disk = server.filesOnDisk();
-        expect([CONTACT, USER, Buffer.from(KEY)].filter((secret) => disk.includes(secret))).toStrictEqual([]);
+        expect([CONTACT, USER, DEVICE, Buffer.from(KEY)].filter((secret) => disk.includes(secret))).toStrictEqual([]);
       }
-      expect(await (await open()).inventory.listContacts()).toStrictEqual([CONTACT]);
+      const reopened = (await open()).inventory;
+      expect(await reopened.listContacts()).toStrictEqual([CONTACT]);
+      expect((await reopened.getSummary())[0]?.devices.map(({ deviceId }) => deviceId)).toStrictEqual([
+        undefined,
+        DEVICE,
+      ]);
     }));
 
   it('is the contact id itself when it has none', () =>

@@ -29,6 +29,7 @@ describe('keys in Redis', () => {
       await outbox.acknowledge([keyId(2)]);
       await inventory.storeKey(inventoryCoin(4, clock.in(2 * DAY)));
       await inventory.storeKey(inventoryCoin(5, clock.in(2 * DAY), { contactId: 'stranger' }));
+      await pendingRequests.learnDevices('carol', ['']);
       const [request] = await pendingRequests.reserveRoom([carol]);
       if (request === undefined) throw new Error('There was no room.');
       await pendingRequests.settleTopUp(request, [inventoryCoin(6, clock.in(DAY), { contactId: 'carol' })]);

@@ -80,14 +80,49 @@ describe('opening a device storage on Redis', () => {
     const key = `vault:v1:{${namespace}}:key:${keyId(1)}`;
     expect(await client.pexpire(key, DAY)).toBe(1);
     const [one, other] = await Promise.all([open(), open()]);
-    expect(await client.hget(device, 'layout')).toBe('3');
+    expect(await client.hget(device, 'layout')).toBe('4');
     expect(await client.pttl(key)).toBe(-1);
     expect(await one.vault.getStatus(keyId(1))).toBe('ACTIVE');
     await one.close();
     await other.close();
     await client.hset(device, 'layout', '1', 'copy_state', 'MOVING', 'copy_id', keyId(8), 'copy_run', keyId(9));
     await expect(open()).rejects.toMatchObject({ name: 'StorageMovedError', state: 'MOVING' });
-    expect(await client.hget(device, 'layout')).toBe('3');
+    expect(await client.hget(device, 'layout')).toBe('4');
+  });
+
+  it('makes the unnamed device known of every contact that layout 3 has, with its coins and its reservations', async () => {
+    const client = server.client();
+    const bob = { contactId: 'bob', userId: keyId(77) };
+    const first = await open();
+    await first.inventory.setPriority('bob', 'BESTIE');
+    await first.inventory.setPriority('carol', 'MATE');
+    const expiresAt = new Date(Date.now() + DAY);
+    await first.inventory.storeKey(inventoryCoin(1, expiresAt));
+    const reserved = await first.pendingRequests.reserveRoom([bob]);
+    await first.close();
+    // Layout 3 knew no devices: no field of a contact, and no field of a request.
+    for (const contact of ['bob', 'carol']) await client.hdel(`inv:v1:{${namespace}}:contact:${contact}`, 'device:');
+    const requests = `inv:v1:{${namespace}}:requests:bob`;
+    for (const [id, text] of Object.entries(await client.hgetall(requests))) {
+      const { device: _, device_name: __, ...request } = JSON.parse(text);
+      await client.hset(requests, id, JSON.stringify(request));
+    }
+    await client.hset(`device:{${namespace}}`, 'layout', '3');
+
+    const [storage, other] = await Promise.all([open(), open()]);
+    expect((await storage.inventory.getSummary()).map(({ devices }) => devices)).toStrictEqual([
+      [{ counts: { GOLD: 1, SILVER: 0, BRONZE: 0 } }],
+      [{ counts: { GOLD: 0, SILVER: 0, BRONZE: 0 } }],
+    ]);
+    expect(new Set(await storage.pendingRequests.resumeTopUps([bob]))).toEqual(new Set(reserved));
+    expect(await storage.pendingRequests.reserveRoom([bob])).toStrictEqual([]);
+    expect(await storage.inventory.selectCoins('bob', 'GOLD')).toMatchObject([{ coin: { keyId: keyId(1) } }]);
+    // The devices that are learned now stay, whoever opens the storage next.
+    await storage.pendingRequests.learnDevices('carol', [keyId(5)]);
+    await Promise.all([storage.close(), other.close()]);
+    const last = await open();
+    expect((await last.inventory.getSummary('carol'))[0]?.devices).toMatchObject([{ deviceId: keyId(5) }]);
+    await last.close();
   });
 
   it('answers NewerSchemaError to the layout of a newer release, and changes nothing', async () => {
@@ -97,7 +132,7 @@ describe('opening a device storage on Redis', () => {
     const client = server.client();
     await client.hset(`device:{${namespace}}`, 'layout', '999');
     const before = await snapshotOf(client);
-    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 3 });
+    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 4 });
     expect(await snapshotOf(client)).toStrictEqual(before);
   });
 

@@ -1,5 +1,6 @@
 import { IS_FULL_RUN } from '../../../testkit/tier';
 import { clockSuite } from '../../conformance/clock';
+import { devicesSuite } from '../../conformance/devices';
 import { forgettingSuite } from '../../conformance/forgetting';
 import type { Harness } from '../../conformance/harness';
 import { inventorySuite } from '../../conformance/inventory';
@@ -13,6 +14,7 @@ import { PASSPHRASE, RAW_KEY, sqliteHarness } from './harness';
 const ALL_SUITES = [
   vaultSuite,
   inventorySuite,
+  devicesSuite,
   reservationSuite,
   forgettingSuite,
   reopenSuite,
