@@ -95,6 +95,7 @@ async function fill(
   const filling: Filling = { storage, service, options, drafts };
   const reached = await reaches(drafts, async () => {
     await requireTrustedClock(storage, service);
+    for (const { contactId } of contacts) await pendingRequests.learnDevices(contactId, ['']);
     // Pending requests come first: the server may already have taken their coins out of its stock.
     await fetchAll(filling, await pendingRequests.resumeTopUps(contacts));
   });

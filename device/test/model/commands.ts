@@ -108,5 +108,5 @@ function compare(calls: Batch['calls'], [one = [], ...others]: readonly Answer[]
 
 function isSubstantial(answer: Answer): boolean {
   if (!('value' in answer) || !answer.value) return false;
-  return !['[]', textOf({ evicted: [] })].includes(textOf(answer.value));
+  return !['[]', textOf({ evicted: [] }), textOf({ removed: [] })].includes(textOf(answer.value));
 }

@@ -15,7 +15,9 @@ type Incident = (typeof INCIDENTS)[number];
 const CALLS_OF_A_MISSING_STORAGE: readonly Call[] = [
   { vault: 'burnKey', id: 0xa, upperCase: false },
   { vault: 'listKeyIds', category: null },
-  { inventory: 'selectCoin', contact: 'bob', category: 'GOLD' },
+  { inventory: 'selectCoin', contact: 'bob', device: null, category: 'GOLD' },
+  { inventory: 'selectCoins', contact: 'bob', category: 'GOLD' },
+  { requests: 'learnDevices', contact: 'bob', devices: [] },
   { inventory: 'forgetContact', contact: 'bob' },
 ];
 

@@ -1,6 +1,6 @@
-import { DAY, MINUTE, NO_COINS } from '../../conformance/harness';
+import { DAY, MINUTE } from '../../conformance/harness';
 import type { BudgetTable, ContactPriority } from '../../contract/budget';
-import type { CoinCategoryName } from '../../contract/coin-category';
+import { type CoinCategoryName, perCategory } from '../../contract/coin-category';
 import type {
   CoinName,
   ContactSummary,
@@ -9,6 +9,7 @@ import type {
   SmartInventory,
 } from '../../contract/inventory';
 import type { BoundOwner, OwnerBinding, StorageOwner } from '../../contract/owner';
+import type { ContactAddress, DeviceMissing, PendingRequests } from '../../contract/pending-requests';
 import type { NewVaultKey, SecureVault, VaultEntry, VaultKeyStatus } from '../../contract/vault';
 import { ClockError, InvalidArgumentError, WrongOwnerError } from '../../errors';
 import { textOf } from './text';
@@ -37,6 +38,8 @@ class State {
   readonly burned = new Map<string, number>();
   readonly priorities = new Map<string, ContactPriority>();
   readonly lastUsed = new Map<string, number>();
+  /** The known devices of contacts, sorted. The unnamed device is an empty text. A contact without any has no entry. */
+  readonly devices = new Map<string, readonly string[]>();
   /** Coins by contact, in the order of storing, including expired ones while they are on disk. */
   readonly coins = new Map<string, readonly InventoryCoin[]>();
   /** Contact and id of coins that were selected or evicted, with their expiry. */
@@ -50,19 +53,22 @@ class State {
     for (const [id, expiry] of this.burned) copy.burned.set(id, expiry);
     for (const [contact, priority] of this.priorities) copy.priorities.set(contact, priority);
     for (const [contact, time] of this.lastUsed) copy.lastUsed.set(contact, time);
+    for (const [contact, devices] of this.devices) copy.devices.set(contact, devices);
     for (const [contact, coins] of this.coins) copy.coins.set(contact, coins);
     for (const [name, expiry] of this.used) copy.used.set(name, expiry);
     return copy;
   }
 
   get fingerprint(): string {
-    const { keys, burned, priorities, lastUsed, used, owner } = this;
-    // The order of storing counts among the coins of one contact and category only.
+    const { keys, burned, priorities, lastUsed, devices, used, owner } = this;
+    // The order of storing counts among the coins of one device and category only.
     const coins = [...this.coins].map(([contact, all]): [string, unknown] => [
       contact,
-      CATEGORIES.map((category) => all.filter(({ coinCategory }) => coinCategory === category)),
+      (devices.get(contact) ?? []).map((device) =>
+        CATEGORIES.map((category) => all.filter((coin) => deviceOf(coin) === device && coin.coinCategory === category)),
+      ),
     ]);
-    return textOf([keys, burned, priorities, lastUsed, used, owner, new Map(coins)]);
+    return textOf([keys, burned, priorities, lastUsed, devices, used, owner, new Map(coins)]);
   }
 }
 
@@ -131,6 +137,7 @@ export class ModelClock {
 export class DeviceModel {
   readonly vault: SecureVault;
   readonly inventory: SmartInventory;
+  readonly pendingRequests: ModelledRequests;
   readonly owner: OwnerBinding;
   readonly clock: ModelClock;
   readonly #state: State;
@@ -141,7 +148,9 @@ export class DeviceModel {
     this.#state = state;
     this.#budgets = budgets;
     this.vault = new VaultModel(state, clock);
-    this.inventory = new InventoryModel(state, clock, budgets);
+    const inventory = new InventoryModel(state, clock, budgets);
+    this.inventory = inventory;
+    this.pendingRequests = inventory;
     this.owner = new OwnerModel(state);
   }
 
@@ -231,7 +240,18 @@ class VaultModel implements SecureVault {
   }
 }
 
-class InventoryModel implements SmartInventory {
+/** The part of PendingRequests that has no ids of its own. No sequence of calls has pending requests. */
+export type ModelledRequests = Pick<PendingRequests, 'learnDevices' | 'missingCoins'>;
+
+function deviceOf({ deviceId = '' }: InventoryCoin): string {
+  return deviceId;
+}
+
+function named(device: string): { readonly deviceId?: string } {
+  return device === '' ? {} : { deviceId: device };
+}
+
+class InventoryModel implements SmartInventory, ModelledRequests {
   readonly #state: State;
   readonly #clock: ModelClock;
   readonly #budgets: BudgetTable;
@@ -243,24 +263,67 @@ class InventoryModel implements SmartInventory {
   }
 
   async storeKey(given: InventoryCoin): Promise<boolean> {
-    const coin = { ...given, keyId: given.keyId.toLowerCase() };
+    const device = deviceOf(given).toLowerCase();
+    const { deviceId: _, ...rest } = given;
+    const coin = { ...rest, ...named(device), keyId: given.keyId.toLowerCase() };
     const { contactId, keyId, coinCategory } = coin;
     if (!this.#isUsable(coin)) throw new InvalidArgumentError('expiresAt', 'is over');
     // An expired coin of the same id does not matter.
     if (this.#usable(contactId).some((held) => held.keyId === keyId)) return false;
     if ((this.#state.used.get(`${contactId} ${keyId}`) ?? Number.NEGATIVE_INFINITY) > this.#clock.trusted())
       return false;
-    if (this.#usable(contactId, coinCategory).length >= this.#budget(contactId)[coinCategory]) return false;
+    if (this.#usableOf(contactId, device, coinCategory).length >= this.#budget(contactId)[coinCategory]) return false;
     const kept = this.#kept(contactId).filter((other) => other.keyId !== keyId);
     this.#state.coins.set(contactId, [...kept, coin]);
+    this.#know(contactId, [...this.#devices(contactId), device]);
     this.#state.lastUsed.set(contactId, this.#clock.now());
     return true;
   }
 
-  async selectCoin(contactId: string, desired: CoinCategoryName): Promise<InventoryCoin | null> {
+  async selectCoin(
+    contactId: string,
+    desired: CoinCategoryName,
+    { deviceId = '' }: { readonly deviceId?: string } = {},
+  ): Promise<InventoryCoin | null> {
+    return this.#select(contactId, deviceId.toLowerCase(), desired);
+  }
+
+  async selectCoins(contactId: string, desired: CoinCategoryName): Promise<DeviceSelection[]> {
+    return this.#devices(contactId).map((device) => ({
+      ...named(device),
+      coin: this.#select(contactId, device, desired),
+    }));
+  }
+
+  async learnDevices(contactId: string, deviceIds: readonly string[]): Promise<{ removed: CoinName[] }> {
+    const learned = deviceIds.map((device) => device.toLowerCase());
+    const coins = this.#state.coins.get(contactId) ?? [];
+    const gone = coins.filter((coin) => !learned.includes(deviceOf(coin)));
+    for (const coin of gone) this.#takeOut(coin);
+    this.#know(contactId, learned);
+    return { removed: gone.map(({ keyId, coinCategory }) => ({ keyId, coinCategory })) };
+  }
+
+  async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, DeviceMissing[]>> {
+    const lacking = (contactId: string, device: string, category: CoinCategoryName) =>
+      Math.max(0, this.#budget(contactId)[category] - this.#usableOf(contactId, device, category).length);
+    return new Map(
+      contacts.map(({ contactId }) => [
+        contactId,
+        this.#devices(contactId).map((device) => ({
+          ...named(device),
+          missing: perCategory((category) => lacking(contactId, device, category)),
+        })),
+      ]),
+    );
+  }
+
+  #select(contactId: string, device: string, desired: CoinCategoryName): InventoryCoin | null {
     for (const category of CATEGORIES.slice(CATEGORIES.indexOf(desired))) {
       // Sorting is stable: coins that expire together stay in the order of storing.
-      const [next] = this.#usable(contactId, category).sort((a, b) => a.expiresAt.getTime() - b.expiresAt.getTime());
+      const [next] = this.#usableOf(contactId, device, category).sort(
+        (a, b) => a.expiresAt.getTime() - b.expiresAt.getTime(),
+      );
       if (next === undefined) continue;
       this.#takeOut(next);
       this.#state.lastUsed.set(contactId, this.#clock.now());
@@ -269,19 +332,17 @@ class InventoryModel implements SmartInventory {
     return null;
   }
 
-  async selectCoins(contactId: string, desired: CoinCategoryName): Promise<DeviceSelection[]> {
-    return [{ coin: await this.selectCoin(contactId, desired) }];
-  }
-
   async getPriority(contactId: string): Promise<ContactPriority> {
     return this.#priority(contactId);
   }
 
   async setPriority(contactId: string, priority: ContactPriority): Promise<{ evicted: CoinName[] }> {
     this.#state.priorities.set(contactId, priority);
-    // Reported by category, the best first; the order among categories is not promised, but the same on both backends.
-    const surplus = CATEGORIES.flatMap((category) =>
-      this.#usable(contactId, category).slice(this.#budget(contactId)[category]).reverse(),
+    // Reported by device and category, the best first; that order is not promised, but the same on both backends.
+    const surplus = this.#devices(contactId).flatMap((device) =>
+      CATEGORIES.flatMap((category) =>
+        this.#usableOf(contactId, device, category).slice(this.#budget(contactId)[category]).reverse(),
+      ),
     );
     for (const coin of surplus) this.#takeOut(coin);
     return { evicted: surplus.map(({ keyId, coinCategory }) => ({ keyId, coinCategory })) };
@@ -291,20 +352,24 @@ class InventoryModel implements SmartInventory {
     const contactIds = contactId === undefined ? await this.listContacts() : [contactId];
     return contactIds.map((id) => {
       const lastUsedAt = this.#state.lastUsed.get(id);
-      const counts = { ...NO_COINS };
-      for (const { coinCategory } of this.#usable(id)) counts[coinCategory] += 1;
+      const countsOf = (coins: readonly InventoryCoin[]) =>
+        perCategory((category) => coins.filter(({ coinCategory }) => coinCategory === category).length);
       return {
         contactId: id,
         priority: this.#priority(id),
-        counts,
-        devices: Object.values(counts).some((coins) => coins > 0) ? [{ counts }] : [],
+        counts: countsOf(this.#usable(id)),
+        devices: this.#devices(id).map((device) => ({
+          ...named(device),
+          counts: countsOf(this.#usableOf(id, device)),
+        })),
         lastUsedAt: lastUsedAt === undefined ? null : new Date(lastUsedAt),
       };
     });
   }
 
   async listContacts(): Promise<string[]> {
-    return [...new Set([...this.#state.priorities.keys(), ...this.#state.lastUsed.keys()])].sort();
+    const { priorities, lastUsed, devices } = this.#state;
+    return [...new Set([...priorities.keys(), ...lastUsed.keys(), ...devices.keys()])].sort();
   }
 
   async getTotalStorageBytes(): Promise<number> {
@@ -321,6 +386,10 @@ class InventoryModel implements SmartInventory {
       this.#state.coins.delete(contactId);
       if (!this.#state.priorities.has(contactId)) this.#state.lastUsed.delete(contactId);
     }
+    for (const contactId of [...this.#state.devices.keys()]) {
+      const isNamed = this.#state.priorities.has(contactId) || this.#state.lastUsed.has(contactId);
+      if (!isNamed) this.#state.devices.delete(contactId);
+    }
     for (const contactId of this.#state.coins.keys()) this.#state.coins.set(contactId, this.#kept(contactId));
     return removed;
   }
@@ -328,6 +397,7 @@ class InventoryModel implements SmartInventory {
   async forgetContact(contactId: string): Promise<number> {
     this.#state.priorities.delete(contactId);
     this.#state.lastUsed.delete(contactId);
+    this.#state.devices.delete(contactId);
     return this.#drop(contactId);
   }
 
@@ -347,6 +417,19 @@ class InventoryModel implements SmartInventory {
   #usable(contactId: string, category?: CoinCategoryName): InventoryCoin[] {
     const coins = this.#state.coins.get(contactId) ?? [];
     return coins.filter((coin) => this.#isUsable(coin) && (category ?? coin.coinCategory) === coin.coinCategory);
+  }
+
+  #usableOf(contactId: string, device: string, category?: CoinCategoryName): InventoryCoin[] {
+    return this.#usable(contactId, category).filter((coin) => deviceOf(coin) === device);
+  }
+
+  #devices(contactId: string): readonly string[] {
+    return this.#state.devices.get(contactId) ?? [];
+  }
+
+  #know(contactId: string, devices: readonly string[]): void {
+    if (devices.length > 0) this.#state.devices.set(contactId, [...new Set(devices)].sort());
+    else this.#state.devices.delete(contactId);
   }
 
   /** Returns the coins that have not expired by both times. */

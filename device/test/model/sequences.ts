@@ -45,6 +45,7 @@ export function batchesOf({ handles, atOnce }: Pick<Shape, 'handles' | 'atOnce'>
 /** Ids that other calls of a sequence rarely use, so that the preparation of a race succeeds. */
 const fresh = fc.integer({ min: 0x10, max: 0xff });
 const CONTACT = 'bob';
+const PHONE = 0xd1;
 
 /**
  * Prepares something that only one of several callers may get, and then requests it from every handle at the same
@@ -54,8 +55,8 @@ function race(handles: number): fc.Arbitrary<Batch[]> {
   const everyHandle = (call: (handle: number) => Call): Batch => ({ after: 0, calls: fromEveryHandle(handles, call) });
   const ids = fc.uniqueArray(fresh, { minLength: 2 * handles, maxLength: 2 * handles, size: 'max' });
   const category = fc.constantFrom<CoinCategoryName>('GOLD', 'SILVER', 'BRONZE');
-  const coin = (id: number, category: CoinCategoryName, life = 23 * DAY): Call => {
-    return { inventory: 'storeKey', contact: CONTACT, id, upperCase: false, category, life, copy: 0 };
+  const coin = (id: number, category: CoinCategoryName, life = 23 * DAY, device: number | null = null): Call => {
+    return { inventory: 'storeKey', contact: CONTACT, device, id, upperCase: false, category, life, copy: 0 };
   };
   const key = (id: number, copy = 0, life: number | null = null): Call => {
     return { vault: 'storeKey', id, upperCase: false, category: 'GOLD', life, copy };
@@ -63,7 +64,10 @@ function race(handles: number): fc.Arbitrary<Batch[]> {
   const BESTIE: Call = { inventory: 'setPriority', contact: CONTACT, priority: 'BESTIE' };
   const MATE: Call = { inventory: 'setPriority', contact: CONTACT, priority: 'MATE' };
   const STRANGER: Call = { inventory: 'setPriority', contact: CONTACT, priority: 'STRANGER' };
-  const SELECT: Call = { inventory: 'selectCoin', contact: CONTACT, category: 'GOLD' };
+  const SELECT: Call = { inventory: 'selectCoin', contact: CONTACT, device: null, category: 'GOLD' };
+  const SELECT_ALL: Call = { inventory: 'selectCoins', contact: CONTACT, category: 'GOLD' };
+  const ofPhone = (id: number): Call => coin(id, 'GOLD', 23 * DAY, PHONE);
+  const WITHOUT_PHONE: Call = { requests: 'learnDevices', contact: CONTACT, devices: [null] };
   const SUMMARY: Call = { inventory: 'getSummary', contact: CONTACT };
   // Everything is evicted, and then there is room for just one.
   const roomForOne = [alone(STRANGER), alone(MATE)];
@@ -80,6 +84,29 @@ function race(handles: number): fc.Arbitrary<Batch[]> {
         ...ids.slice(0, coins).map((id) => alone(coin(id, category))),
         everyHandle(() => SELECT),
       ]),
+    // The last coins of two devices, for one caller each or for a caller who wants both.
+    fc
+      .record({ ids, coins: fc.constantFrom(1, 2), calls: fc.array(fc.constantFrom(SELECT, SELECT_ALL, SUMMARY)) })
+      .map(({ ids, coins, calls }) => [
+        alone(BESTIE),
+        ...ids.slice(0, coins).flatMap((id) => [alone(coin(id, 'GOLD')), alone(ofPhone(id + 0x100))]),
+        everyHandle((handle) => (handle === 0 ? SELECT_ALL : (calls[handle] ?? SELECT_ALL))),
+      ]),
+    // A device that is gone while others store for it and select from it.
+    fc
+      .record({ ids, calls: fc.array(fc.constantFrom(SELECT_ALL, SUMMARY, WITHOUT_PHONE, STRANGER), { minLength: 4 }) })
+      .map(({ ids, calls }) => [
+        alone(BESTIE),
+        ...ids.slice(0, 2).map((id) => alone(ofPhone(id))),
+        everyHandle((handle) =>
+          handle === 0 ? WITHOUT_PHONE : (calls[handle] ?? ofPhone(ids[handles + handle] ?? 0)),
+        ),
+      ]),
+    // The last room of two devices.
+    ids.map((ids) => [
+      ...roomForOne,
+      everyHandle((handle) => (isEven(handle) ? coin(ids[handle] ?? 0, 'GOLD') : ofPhone(ids[handle] ?? 0))),
+    ]),
     // The last room.
     ids.map((ids) => [...roomForOne, everyHandle((handle) => coin(ids[handle] ?? 0, 'GOLD'))]),
     // One coin that is stored by all.

@@ -4,9 +4,12 @@ import type { BudgetTable, ContactPriority } from '../../contract/budget';
 import type { CoinCategoryName } from '../../contract/coin-category';
 import type { DeviceStorage } from '../../contract/device-storage';
 import { ClockError, InvalidArgumentError, WrongOwnerError } from '../../errors';
+import type { ModelledRequests } from './model';
 
 /** A storage, or its model. */
-export type Target = Pick<DeviceStorage, 'vault' | 'inventory' | 'owner'>;
+export type Target = Pick<DeviceStorage, 'vault' | 'inventory' | 'owner'> & {
+  readonly pendingRequests: ModelledRequests;
+};
 
 /**
  * The budgets of all sequences. They are small, so that they are often full, and fall step by step, so that an eviction
@@ -24,6 +27,8 @@ export const MODEL_BUDGETS: BudgetTable = {
  */
 const IDS = [0xa, 0xb, 0xc, 0xd, 0xe] as const;
 const CONTACTS = ['Bob', 'bob', 'zoë'] as const;
+/** The devices of every contact. Null is the unnamed one. */
+const DEVICES = [null, 0xd1, 0xd2] as const;
 const CATEGORIES = ['GOLD', 'SILVER', 'BRONZE'] as const;
 const PRIORITIES = ['BESTIE', 'MATE', 'STRANGER'] as const;
 /** Time steps and lives of coins come from one list, so that steps end exactly at, before and after an expiry. */
@@ -40,13 +45,17 @@ export type Call =
   | {
       inventory: 'storeKey';
       contact: string;
+      device: number | null;
       id: number;
       upperCase: boolean;
       category: CoinCategoryName;
       life: number;
       copy: number;
     }
-  | { inventory: 'selectCoin'; contact: string; category: CoinCategoryName }
+  | { inventory: 'selectCoin'; contact: string; device: number | null; category: CoinCategoryName }
+  | { inventory: 'selectCoins'; contact: string; category: CoinCategoryName }
+  | { requests: 'learnDevices'; contact: string; devices: readonly (number | null)[] }
+  | { requests: 'missingCoins'; contact: string }
   | { inventory: 'setPriority'; contact: string; priority: ContactPriority }
   | { inventory: 'getPriority' | 'forgetContact'; contact: string }
   | { inventory: 'getSummary'; contact: string | null }
@@ -62,6 +71,10 @@ const category = fc.constantFrom('GOLD', 'GOLD', ...CATEGORIES);
 const contact = fc.oneof(
   { weight: 2, arbitrary: fc.constant('bob') },
   { weight: 1, arbitrary: fc.constantFrom(...CONTACTS) },
+);
+const device = fc.oneof(
+  { weight: 1, arbitrary: fc.constant(null) },
+  { weight: 1, arbitrary: fc.constantFrom(...DEVICES) },
 );
 /** There are two key pairs for each id: the second must not replace the first. */
 const copy = fc.constantFrom(0, 1);
@@ -85,9 +98,19 @@ const vaultCall: fc.Arbitrary<Call> = fc.oneof(
 const inventoryCall: fc.Arbitrary<Call> = fc.oneof(
   {
     weight: 12,
-    arbitrary: fc.record({ inventory: fc.constant('storeKey'), contact, id, upperCase, category, life, copy }),
+    arbitrary: fc.record({ inventory: fc.constant('storeKey'), contact, device, id, upperCase, category, life, copy }),
   },
-  { weight: 4, arbitrary: fc.record({ inventory: fc.constant('selectCoin'), contact, category }) },
+  { weight: 4, arbitrary: fc.record({ inventory: fc.constant('selectCoin'), contact, device, category }) },
+  { weight: 2, arbitrary: fc.record({ inventory: fc.constant('selectCoins'), contact, category }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      requests: fc.constant('learnDevices'),
+      contact,
+      devices: fc.subarray([...DEVICES, ...DEVICES], { maxLength: 4 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ requests: fc.constant('missingCoins'), contact }) },
   {
     weight: 4,
     arbitrary: fc.record({
@@ -179,7 +202,7 @@ export async function answerOf(target: Target, call: Call, now: () => Date): Pro
   }
 }
 
-function issue({ vault, inventory, owner }: Target, call: Call, now: number): Promise<unknown> {
+async function issue({ vault, inventory, pendingRequests, owner }: Target, call: Call, now: number): Promise<unknown> {
   if ('owner' in call) {
     if (!('user' in call)) return owner[call.owner]();
     const userId = textOf({ id: call.user, upperCase: call.upperCase });
@@ -204,15 +227,27 @@ function issue({ vault, inventory, owner }: Target, call: Call, now: number): Pr
         return vault.purgeExpired(call.days ?? undefined, { evenIfOwed: call.evenIfOwed });
     }
   }
+  if ('requests' in call) {
+    if (call.requests === 'missingCoins') {
+      const missing = await pendingRequests.missingCoins([{ contactId: call.contact, userId: keyId(0xb0b) }]);
+      return missing.get(call.contact);
+    }
+    const deviceIds = call.devices.map((device) => (device === null ? '' : keyId(device).toUpperCase()));
+    const { removed } = await pendingRequests.learnDevices(call.contact, deviceIds);
+    // Their order is not promised.
+    return { removed: removed.sort((a, b) => (a.keyId < b.keyId ? -1 : 1)) };
+  }
   switch (call.inventory) {
     case 'storeKey': {
       const { contact: contactId, category: coinCategory } = call;
       const half = publicHalfOf(call.id, coinCategory, call.copy);
       const expiresAt = new Date(now + call.life);
-      return inventory.storeKey({ contactId, keyId: textOf(call), coinCategory, ...half, expiresAt });
+      return inventory.storeKey({ contactId, ...named(call), keyId: textOf(call), coinCategory, ...half, expiresAt });
     }
     case 'selectCoin':
-      return inventory.selectCoin(call.contact, call.category);
+      return inventory.selectCoin(call.contact, call.category, named(call));
+    case 'selectCoins':
+      return inventory.selectCoins(call.contact, call.category);
     case 'setPriority':
       return inventory.setPriority(call.contact, call.priority);
     case 'getPriority':
@@ -240,9 +275,13 @@ export const AUDIT: readonly Call[] = [
   { inventory: 'getTotalStorageBytes' },
   { owner: 'read' },
   ...CONTACTS.flatMap((contact) =>
-    Array.from({ length: 7 }, (): Call => ({ inventory: 'selectCoin', contact, category: 'GOLD' })),
+    Array.from({ length: 7 }, (): Call => ({ inventory: 'selectCoins', contact, category: 'GOLD' })),
   ),
 ];
+
+function named({ device }: { readonly device: number | null }): { readonly deviceId?: string } {
+  return device === null ? {} : { deviceId: keyId(device) };
+}
 
 function textOf({ id, upperCase }: { readonly id: number; readonly upperCase: boolean }): string {
   return upperCase ? keyId(id).toUpperCase() : keyId(id);
