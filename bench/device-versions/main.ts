@@ -13,7 +13,7 @@ import { columns, percentile, positive, progress, verdict } from '../harness/num
 const USAGE = `Usage: npm run bench -- device-versions --other FOLDER [--rounds 5] [--runs 400] [--coins 1000]
                                         [--out docs/performance]
 
-  Times storing, fetching and burning a private half and selecting a coin, on SQLite and on Redis.
+  Times storing, fetching and burning a private half, and storing and selecting a coin, on SQLite and on Redis.
   Compares the device library of this checkout with that of another checkout, which must be built
   (FOLDER has dist/), call by call in one process. Ratios are those of "other" to "this": above 1,
   this version is faster. Each has the interval of 95% that a bootstrap over blocks of calls gives.
@@ -57,6 +57,13 @@ const OPERATIONS: Readonly<Record<string, (side: Side) => Promise<() => Promise<
     // Replaces the coin that an earlier run took, so that there is always a coin to select.
     await storage.inventory.storeKey(newCoin(contactId, 'GOLD'));
     return () => storage.inventory.selectCoin(contactId, 'GOLD');
+  },
+  'inventory.storeKey': async ({ storage, contents }) => {
+    const contactId = contents.contacts[Math.floor(Math.random() * contents.contacts.length)] as string;
+    // There is room for the coin only if one was taken.
+    await storage.inventory.selectCoin(contactId, 'GOLD');
+    const coin = newCoin(contactId, 'GOLD');
+    return () => storage.inventory.storeKey(coin);
   },
 };
 

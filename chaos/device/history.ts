@@ -15,12 +15,18 @@ export function toConfig(storage: WorkerOrder['storage']): DeviceStorageConfig {
     : { backend: 'redis', url: storage.redis.url, namespace: 'crash' };
 }
 
+/** The devices of every contact; an empty text is the unnamed one. */
+export const DEVICES = ['', '0d2b9a4e-5c1f-4e7a-9b3d-6f8e2a1c4d5b', '1e3c0b5f-6d20-4f8b-8c4e-7f9f3b2d5e6c'] as const;
+
 /** A line that a worker printed: it begins a step, or has completed it. */
 export interface Step {
-  readonly step: 'put' | 'burn' | 'store' | 'select';
+  /** `selectAll` selects a coin of every device; `forget` learns that a device is gone, and that it is there again. */
+  readonly step: 'put' | 'burn' | 'store' | 'select' | 'selectAll' | 'forget';
   readonly contact: string;
-  /** The id of the key or coin. It is empty when a selection begins or finds nothing. */
-  readonly id: string;
+  /** The device of the contact, where the step is about one. */
+  readonly device?: string;
+  /** The ids of the key or coins. A step that takes coins out has them only when it is done. */
+  readonly ids: readonly string[];
   readonly done: boolean;
   /** True if the answer was false. */
   readonly refused?: boolean;
@@ -35,14 +41,24 @@ export interface Verdict {
 
 /**
  * Compares a storage, opened again after the crash, with what was acknowledged before: nothing that was stored may be
- * lost, and nothing that was burned or selected may come back. A step that was begun and not acknowledged may have
- * happened or not.
+ * lost, and nothing that was burned, selected or forgotten may come back. A step that was begun and not acknowledged may
+ * have happened as a whole, or not at all.
  */
 export async function check(storage: DeviceStorage, steps: readonly Step[]): Promise<Verdict> {
+  const breaches = await checkVault(storage, steps);
+  for (const contact of new Set(steps.map((line) => line.contact))) {
+    const own = steps.filter((line) => line.contact === contact);
+    breaches.push(...(await checkCoins(storage, contact, own)));
+  }
+  return { acknowledged: steps.filter((line) => line.done).length, breaches };
+}
+
+async function checkVault(storage: DeviceStorage, steps: readonly Step[]): Promise<string[]> {
   const breaches: string[] = [];
   const ids = (step: Step['step'], done: boolean) =>
-    new Set(steps.filter((line) => line.step === step && line.done === done && !line.refused).map((line) => line.id));
-
+    new Set(
+      steps.filter((line) => line.step === step && line.done === done && !line.refused).flatMap(({ ids }) => ids),
+    );
   const burnBegun = ids('burn', false);
   const burned = ids('burn', true);
   for (const id of ids('put', true)) {
@@ -52,31 +68,71 @@ export async function check(storage: DeviceStorage, steps: readonly Step[]): Pro
       if (await storage.vault.storeKey({ ...newKey(), keyId: id })) breaches.push(`${id} was burned and stored again`);
     } else if (entry === null && !burnBegun.has(id)) breaches.push(`${id} was stored in the vault and is gone`);
   }
+  return breaches;
+}
 
-  for (const contact of new Set(steps.map((line) => line.contact))) {
-    const own = steps.filter((line) => line.contact === contact);
-    const stored = own.filter((line) => line.step === 'store' && line.done && !line.refused).map((line) => line.id);
-    const selected = own.filter((line) => line.step === 'select' && line.done && line.id !== '').map((line) => line.id);
-    const selectionsBegun = own.filter((line) => line.step === 'select' && !line.done).length;
-    const selectionsDone = own.filter((line) => line.step === 'select' && line.done).length;
-    const left = new Set<string>();
-    for (;;) {
-      const coin = await storage.inventory.selectCoin(contact, 'GOLD');
-      if (coin === null) break;
-      left.add(coin.keyId);
-    }
-    const back = selected.filter((id) => left.has(id));
-    if (back.length > 0) breaches.push(`${back.join()} was selected and came back`);
-    if (new Set(selected).size < selected.length) breaches.push(`a coin of ${contact} was selected twice`);
-    for (const id of selected) {
-      if (await storage.inventory.storeKey({ ...newCoin(contact, 'GOLD'), keyId: id })) {
-        breaches.push(`${id} was selected and stored again`);
+/** Checks the coins of one contact, whose steps were made one after the other. */
+async function checkCoins(storage: DeviceStorage, contact: string, own: readonly Step[]): Promise<string[]> {
+  const breaches: string[] = [];
+  /** The devices of the coins that must be there, unless the last step took them. */
+  const held = new Map<string, string>();
+  const taken = new Set<string>();
+  for (const { step, device = '', ids, done, refused } of own) {
+    if (!done || step === 'put' || step === 'burn') continue;
+    for (const id of ids) {
+      if (step === 'store') {
+        if (!refused) held.set(id, device);
+        continue;
       }
-    }
-    const missing = stored.filter((id) => !left.has(id) && !selected.includes(id));
-    if (missing.length > selectionsBegun - selectionsDone) {
-      breaches.push(`${missing.join()} was stored in the inventory and is gone`);
+      if (taken.has(id)) breaches.push(`the coin ${id} of ${contact} was taken twice`);
+      taken.add(id);
+      held.delete(id);
     }
   }
-  return { acknowledged: steps.filter((line) => line.done).length, breaches };
+
+  const left = await takeAll(storage, contact);
+  const back = [...taken].filter((id) => left.has(id));
+  if (back.length > 0) breaches.push(`${back.join()} was selected or forgotten, and came back`);
+  for (const id of taken) {
+    if (await storage.inventory.storeKey({ ...newCoin(contact, 'GOLD'), keyId: id })) {
+      breaches.push(`${id} was selected or forgotten, and stored again`);
+    }
+  }
+  for (const [id, device] of left) {
+    if (held.has(id) && held.get(id) !== device) breaches.push(`${id} changed its device`);
+  }
+  const missing = [...held].filter(([id]) => !left.has(id));
+  const last = own.at(-1);
+  if (missing.length > 0 && (last === undefined || last.done || !isWhole(last, missing, [...held]))) {
+    breaches.push(`${missing.map(([id]) => id).join()} was stored in the inventory and is gone`);
+  }
+  return breaches;
+}
+
+type HeldCoin = readonly [id: string, device: string];
+
+/** Returns true if the step, which was begun and not acknowledged, can have taken these coins, and exactly these. */
+function isWhole({ step, device = '' }: Step, missing: readonly HeldCoin[], held: readonly HeldCoin[]): boolean {
+  const missingOf = (one: string) => missing.filter(([, of]) => of === one).length;
+  const heldOf = (one: string) => held.filter(([, of]) => of === one).length;
+  switch (step) {
+    case 'select':
+      return missing.length === 1 && missingOf(device) === 1;
+    case 'selectAll':
+      return DEVICES.every((one) => missingOf(one) === Math.min(1, heldOf(one)));
+    case 'forget':
+      return missing.length === missingOf(device) && missing.length === heldOf(device);
+    default:
+      return false;
+  }
+}
+
+/** Takes out every coin of a contact. Returns their devices by their ids. */
+async function takeAll({ inventory }: DeviceStorage, contact: string): Promise<Map<string, string>> {
+  const left = new Map<string, string>();
+  for (;;) {
+    const selections = await inventory.selectCoins(contact, 'GOLD');
+    for (const { deviceId = '', coin } of selections) if (coin !== null) left.set(coin.keyId, deviceId);
+    if (selections.every(({ coin }) => coin === null)) return left;
+  }
 }

@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type DeviceStorage, openDeviceStorage } from '../../device';
+import { type DeviceStorage, type InventoryCoin, openDeviceStorage } from '../../device';
 import { newCoin, newKey } from '../../testkit/device-contents';
 import { compiled } from '../../testkit/root';
-import { check, type Step } from '../device/history';
+import { check, DEVICES, type Step } from '../device/history';
 
 const MAIN = compiled('chaos/device/main');
 
@@ -31,10 +31,11 @@ describe('the checker finds', () => {
     rmSync(folder, { recursive: true });
   });
 
-  const said = (step: Step['step'], id: string): Step[] => [
-    { step, contact, id: step === 'select' ? '' : id, done: false },
-    { step, contact, id, done: true },
+  const said = (step: Step['step'], id: string, device = ''): Step[] => [
+    { step, contact, device, ids: step === 'select' ? [] : [id], done: false },
+    { step, contact, device, ids: [id], done: true },
   ];
+  const begun = (step: Step['step'], device = ''): Step[] => [{ step, contact, device, ids: [], done: false }];
   const breaches = async (...steps: Step[][]) => (await check(storage, steps.flat())).breaches;
 
   test('a private half that was stored and is gone', async () => {
@@ -74,7 +75,36 @@ describe('the checker finds', () => {
     const id = randomUUID();
     await storage.vault.storeKey({ ...newKey(), keyId: id });
     await storage.vault.burnKey(id);
-    const begun: Step[] = [{ step: 'burn', contact, id, done: false }];
-    expect(await breaches(said('put', id), begun)).toEqual([]);
+    const burning: Step[] = [{ step: 'burn', contact, ids: [id], done: false }];
+    expect(await breaches(said('put', id), burning)).toEqual([]);
+  });
+
+  describe('of a step for several devices', () => {
+    const [unnamed, phone, laptop] = DEVICES;
+    const stored = (ids: readonly string[]) =>
+      [unnamed, phone, laptop].flatMap((device, n) => said('store', ids[n] ?? '', device));
+
+    test('that it took coins of some devices only', async () => {
+      const coins = [unnamed, phone, laptop].map((deviceId) => ({ ...newCoin(contact, 'GOLD'), deviceId }));
+      const ids = coins.map(({ keyId }) => keyId);
+      await storage.inventory.storeKey(coins[0] as InventoryCoin);
+      expect(await breaches(stored(ids), begun('selectAll'))).toEqual([expect.stringContaining('is gone')]);
+      expect(await breaches(stored(ids), begun('selectAll'))).toEqual([]);
+    });
+
+    test('that it forgot coins of another device', async () => {
+      const coins = [unnamed, phone].map((deviceId) => ({ ...newCoin(contact, 'GOLD'), deviceId }));
+      for (const coin of coins) await storage.inventory.storeKey(coin);
+      const gone = said('store', randomUUID(), laptop);
+      const there = coins.flatMap(({ keyId, deviceId }) => said('store', keyId, deviceId));
+      expect(await breaches(there, gone, begun('forget', phone))).toEqual([expect.stringContaining('is gone')]);
+    });
+
+    test('that a coin is of another device than the one it was stored for', async () => {
+      const coin = { ...newCoin(contact, 'GOLD'), deviceId: phone };
+      await storage.inventory.storeKey(coin);
+      const found = await breaches(said('store', coin.keyId, laptop));
+      expect(found).toEqual([expect.stringContaining('changed its device')]);
+    });
   });
 });
