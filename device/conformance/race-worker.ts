@@ -7,12 +7,25 @@ import { openInChild } from './open-in-child';
 export type RaceTask =
   | { readonly kind: 'burn'; readonly keyIds: readonly string[] }
   | { readonly kind: 'store-and-select'; readonly contactId: string; readonly coins: number }
-  | { readonly kind: 'reserve'; readonly contacts: readonly ContactAddress[] };
+  | { readonly kind: 'reserve'; readonly contacts: readonly ContactAddress[] }
+  | { readonly kind: 'select-for-devices'; readonly contactIds: readonly string[] }
+  | {
+      readonly kind: 'store-and-forget';
+      readonly contactId: string;
+      readonly coins: number;
+      /** The device that is forgotten after every coin that is stored for it, and those that stay. */
+      readonly deviceId: string;
+      readonly otherDevices: readonly string[];
+    };
 
 export interface RaceResult {
   readonly burned: string[];
   readonly stored: string[];
   readonly selected: string[];
+  /** The ids of the coins that each call of selectCoins took. */
+  readonly selections: string[][];
+  /** The ids of the coins of the device that was forgotten. */
+  readonly removed: string[];
   /** The maximum number of usable coins seen at any time. */
   readonly maxUsable: Record<CoinCategoryName, number>;
   readonly reserved: PendingRequest[];
@@ -40,7 +53,8 @@ async function handle(message: ChildConfig | RaceTask): Promise<object> {
     return { opened: true };
   }
   if (storage === undefined) throw new Error('The storage is not open.');
-  const result: RaceResult = { burned: [], stored: [], selected: [], maxUsable: perCategory(() => 0), reserved: [] };
+  const none = { burned: [], stored: [], selected: [], selections: [], removed: [], reserved: [] };
+  const result: RaceResult = { ...none, maxUsable: perCategory(() => 0) };
   await run(storage, message, result);
   return result;
 }
@@ -56,6 +70,25 @@ async function run(
       return;
     case 'reserve':
       for (const contact of task.contacts) result.reserved.push(...(await pendingRequests.reserveRoom([contact])));
+      return;
+    case 'select-for-devices':
+      for (const contactId of task.contactIds) {
+        let coins: string[];
+        do {
+          const selections = await inventory.selectCoins(contactId, 'GOLD');
+          coins = selections.flatMap(({ coin }) => (coin === null ? [] : [coin.keyId + contactId]));
+          result.selections.push(coins);
+        } while (coins.length > 0);
+      }
+      return;
+    case 'store-and-forget':
+      for (let n = 0; n < task.coins; n += 1) {
+        const { contactId, deviceId } = task;
+        const coin = inventoryCoin(n, new Date(Date.now() + DAY), { contactId, deviceId });
+        if (await inventory.storeKey(coin)) result.stored.push(keyId(n));
+        const { removed } = await pendingRequests.learnDevices(contactId, task.otherDevices);
+        result.removed.push(...removed.map((name) => name.keyId));
+      }
       return;
     case 'store-and-select':
       for (let n = 0; n < task.coins; n += 1) {

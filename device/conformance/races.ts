@@ -3,8 +3,11 @@ import { once } from 'node:events';
 import { compiled } from '../../testkit/root';
 import { DEFAULT_BUDGETS } from '../contract/budget';
 import { COIN_CATEGORY_NAMES } from '../contract/coin-category';
-import { type ChildConfig, type Harness, keyId, vaultKey, withFixture } from './harness';
+import { type ChildConfig, DAY, type Harness, inventoryCoin, keyId, vaultKey, withFixture } from './harness';
 import type { RaceResult, RaceTask } from './race-worker';
+
+const PHONE = keyId(0xa1);
+const LAPTOP = keyId(0xa2);
 
 /** The compiled worker. Uncompiled tests run it as well. */
 const WORKER = compiled('device/conformance/race-worker');
@@ -53,11 +56,49 @@ export function racesSuite(name: string, harness: Harness): void {
         clock.advance(Date.now() - clock.now().getTime());
         const { inventory, pendingRequests } = await open();
         const contacts = Array.from({ length: 30 }, (_, n) => ({ contactId: `contact ${n}`, userId: keyId(n) }));
-        for (const { contactId } of contacts) await pendingRequests.learnDevices(contactId, ['']);
+        for (const { contactId } of contacts) await pendingRequests.learnDevices(contactId, ['', PHONE]);
         for (const { contactId } of contacts) await inventory.setPriority(contactId, 'MATE');
         const results = await race(childConfig, { kind: 'reserve', contacts });
         const reserved = results.flatMap((result) => result.reserved);
-        expect(reserved.reduce((sum, { count }) => sum + count, 0)).toBe(30 * (6 + 4));
+        expect(reserved.reduce((sum, { count }) => sum + count, 0)).toBe(30 * 2 * (6 + 4));
+      }));
+
+    it('gives each selectCoins a coin of every device or, when they are used up, of none', () =>
+      withFixture(harness, async ({ clock, childConfig, open }) => {
+        clock.advance(Date.now() - clock.now().getTime());
+        const { inventory } = await open();
+        const contactIds = Array.from({ length: 12 }, (_, n) => `contact ${n}`);
+        for (const contactId of contactIds) {
+          await inventory.setPriority(contactId, 'BESTIE');
+          for (let n = 0; n < 15; n += 1) {
+            const deviceId = ['', PHONE, LAPTOP][n % 3];
+            await inventory.storeKey(inventoryCoin(n, clock.in(DAY), { contactId, deviceId }));
+          }
+        }
+        const results = await race(childConfig, { kind: 'select-for-devices', contactIds });
+        const selections = results.flatMap(({ selections }) => selections);
+        expect(new Set(selections.map(({ length }) => length))).toStrictEqual(new Set([0, 3]));
+        const ids = selections.flat();
+        expect(ids).toHaveLength(12 * 15);
+        expect(new Set(ids).size).toBe(12 * 15);
+      }));
+
+    it('forgets each coin of a device that is gone once, and stores none of them again', () =>
+      withFixture(harness, async ({ clock, childConfig, open }) => {
+        clock.advance(Date.now() - clock.now().getTime());
+        const { inventory, pendingRequests } = await open();
+        await inventory.setPriority('bob', 'BESTIE');
+        const others = [1000, 1001].map((n) => inventoryCoin(n, clock.in(DAY), n === 1000 ? {} : { deviceId: LAPTOP }));
+        for (const coin of others) await inventory.storeKey(coin);
+        const task = { kind: 'store-and-forget', contactId: 'bob', coins: 60, deviceId: PHONE } as const;
+        const results = await race(childConfig, { ...task, otherDevices: ['', LAPTOP] });
+        const { removed } = await pendingRequests.learnDevices('bob', ['', LAPTOP]);
+        const stored = results.flatMap((result) => result.stored);
+        const forgotten = [...results.flatMap((result) => result.removed), ...removed.map(({ keyId }) => keyId)];
+        expect(new Set(stored).size).toBe(stored.length);
+        expect(stored.length).toBeGreaterThan(5);
+        expect(forgotten.sort()).toStrictEqual(stored.sort());
+        expect((await inventory.selectCoins('bob', 'GOLD')).map(({ coin }) => coin)).toStrictEqual(others);
       }));
   });
 }
