@@ -175,10 +175,10 @@ describe('a failing SQLite storage', () => {
           .prepare(`EXPLAIN QUERY PLAN ${sql}`)
           .all()
           .map((row) => (row as { detail: string }).detail);
-      const coins = `FROM inventory_coin WHERE contact_id = 'b' AND coin_category = 'GOLD' AND expires_at > 1`;
+      const coins = `FROM inventory_coin WHERE contact_id = 'b' AND device_id = '' AND coin_category = 'GOLD' AND expires_at > 1`;
       expect(plan(`SELECT * ${coins} ORDER BY expires_at, sequence LIMIT 1`)).toStrictEqual([
         expect.stringMatching(
-          /^SEARCH .* INDEX inventory_coin_selection \(contact_id=\? AND coin_category=\? AND expires_at>\?\)$/,
+          /^SEARCH .* INDEX inventory_coin_selection \(contact_id=\? AND device_id=\? AND coin_category=\? AND expires_at>\?\)$/,
         ),
       ]);
       expect(plan(`SELECT count(*) ${coins}`)).toStrictEqual([

@@ -162,7 +162,7 @@ describe('opening a device storage', () => {
     newer.pragma('user_version = 999');
     newer.close();
     const before = readFileSync(path);
-    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 6 });
+    await expect(open()).rejects.toMatchObject({ name: 'NewerSchemaError', found: 999, supported: 7 });
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
