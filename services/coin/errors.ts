@@ -93,7 +93,7 @@ export class TooManyDevicesError extends DomainError {
 export class RequestIdReusedError extends DomainError {
   readonly reason = 'REQUEST_ID_REUSED';
   constructor() {
-    super('This request_id was used for the same target with another category, count or fallback; choose a new one.');
+    super('This request_id was used for the same target with other parameters or devices; choose a new one.');
   }
 }
 

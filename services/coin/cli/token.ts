@@ -29,7 +29,7 @@ which a service uses if it has no other key, on loopback only.`,
     if (users.length === 0) throw new UsageError('At least one --user is needed');
     for (const user of users) if (!isUuid(user)) throw new UsageError(`"${user}" is not a UUID`);
     if (device !== undefined && !isDeviceId(device)) {
-      throw new UsageError(`"${device}" is not the UUID of a device, which is not the nil UUID`);
+      throw new UsageError(`"${device}" is not a device id, which is a UUID other than the nil UUID`);
     }
     const deviceId = device?.toLowerCase();
     const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(ttl) ?? [];

@@ -13,6 +13,7 @@ export interface Misuse {
   readonly code: number;
 }
 
+const NIL = '00000000-0000-0000-0000-000000000000';
 const USER = 'a3bb189e-8bf9-4888-9912-ace4e6543002';
 
 /** Every misuse, by its group. */
@@ -34,6 +35,8 @@ export function misuses(scene: Scene): Record<string, Misuse[]> {
       { what: 'a name in place of a UUID', argv: ['admin', 'stock', 'bob'], code: 2 },
       { what: 'a number beyond its bounds', argv: ['admin', 'purge-stale', '--max-age-days', '0'], code: 2 },
       { what: 'a token without a user', argv: ['token'], code: 2 },
+      { what: 'a name in place of a device', argv: ['token', '--user', USER, '--device', 'phone'], code: 2 },
+      { what: 'the nil UUID for a device', argv: ['token', '--user', USER, '--device', NIL], code: 2 },
       { what: 'an option that belongs to another word', argv: ['migrate', 'up', '--even-if-data'], code: 2 },
     ],
     Settings: [
