@@ -1,5 +1,7 @@
 import { execFile, execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { mint } from '../../../../testkit/coins';
 import { ROOT } from '../../../../testkit/root';
 import { startService, type TestService } from '../../../../testkit/service';
 
@@ -24,10 +26,14 @@ function run(...args: readonly string[]): Promise<{ stdout: string; stderr: stri
   });
 }
 
-async function callWith(token: string, request: object, ...options: readonly string[]) {
+async function call(method: string, token: string, request: object, ...options: readonly string[]) {
   const authorization = `authorization: Bearer ${token}`;
-  const method = 'aqm.coin.v1.CoinService/FetchCoins';
-  return run(...options, '-H', authorization, '-d', JSON.stringify(request), service.address, method);
+  const path = `aqm.coin.v1.CoinService/${method}`;
+  return run(...options, '-H', authorization, '-d', JSON.stringify(request), service.address, path);
+}
+
+function callWith(token: string, request: object, ...options: readonly string[]) {
+  return call('FetchCoins', token, request, ...options);
 }
 
 test('grpcurl shows the reason, the wrong fields and the call id of a failed call', async () => {
@@ -62,4 +68,42 @@ test('grpcurl lists and describes the services, and makes calls', async () => {
   const { token, id } = await service.user();
   const fetched = await callWith(token, { targetUserId: id, count: 1, coinCategory: 'COIN_CATEGORY_BRONZE' });
   expect(JSON.parse(fetched.stdout)).toEqual({});
+});
+
+test('grpcurl fetches for all devices of a user, lists the devices, and removes one', async () => {
+  const bob = await service.user();
+  const alice = await service.user();
+  const [phone, laptop] = [randomUUID(), randomUUID()];
+  await bob.upload(mint(1), '', phone);
+  await bob.upload(mint(2), '', laptop);
+  const request = (count: number) => ({
+    requests: [
+      { target_user_id: bob.id, coin_category: 'COIN_CATEGORY_BRONZE', count },
+      { target_user_id: randomUUID(), coin_category: 'COIN_CATEGORY_BRONZE', count },
+      { target_user_id: bob.id, coin_category: 'COIN_CATEGORY_BRONZE', count: 21 },
+    ],
+  });
+  const fetched = JSON.parse((await call('FetchDeviceCoins', alice.token, request(1))).stdout);
+  expect(fetched).toMatchObject({
+    results: [
+      { devices: [phone, laptop].sort().map((deviceId) => ({ deviceId, coins: [{ deviceId }] })) },
+      {},
+      {
+        error: {
+          code: 3,
+          reason: 'INVALID_FIELD',
+          message: expect.stringContaining('count: must be between 0 and 20'),
+        },
+      },
+    ],
+  });
+
+  const removed = await call('RemoveDevice', bob.token, { device_id: laptop });
+  expect(JSON.parse(removed.stdout)).toEqual({ retiredCount: 1 });
+  const listed = await call('ListDevices', bob.token, {});
+  expect(JSON.parse(listed.stdout)).toEqual({
+    devices: [{ deviceId: phone, available: {}, lastUploadTime: expect.any(String) }],
+  });
+  const empty = await call('FetchDeviceCoins', alice.token, request(0));
+  expect(JSON.parse(empty.stdout).results[0]).toEqual({ devices: [{ deviceId: phone }] });
 });
