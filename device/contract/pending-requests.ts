@@ -64,8 +64,8 @@ export interface SettledRequest {
 export const MAX_REQUEST_COINS = 20;
 
 /**
- * The maximum number of known devices of a contact. It is far beyond the number that a coin service allows by default
- * (50), and bounds what an answer of a faulty service may store.
+ * The maximum number of known devices of a contact. It is far beyond the number that a coin service allows (50), and
+ * bounds what an answer of a faulty service may store.
  */
 export const MAX_CONTACT_DEVICES = 1000;
 
