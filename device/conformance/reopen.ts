@@ -91,6 +91,7 @@ export function reopenSuite(name: string, harness: Harness): void {
           () => vault.purgeExpired(),
           () => inventory.storeKey(inventoryCoin(1, clock.in(DAY))),
           () => inventory.selectCoin('bob', 'GOLD'),
+          () => inventory.selectCoins('bob', 'GOLD'),
           () => inventory.getPriority('bob'),
           () => inventory.setPriority('bob', 'MATE'),
           () => inventory.getSummary(),
@@ -103,6 +104,7 @@ export function reopenSuite(name: string, harness: Harness): void {
           () => outbox.remove([keyId(1)], 'SPENT'),
           () => outbox.conflictsAmong([keyId(1)]),
           () => outbox.publishAgain(EPOCH, [keyId(1)]),
+          () => pendingRequests.learnDevices('carol', []),
           () => pendingRequests.reserveRoom([contact]),
         ];
         for (const call of calls) await expect(call()).rejects.toMatchObject({ name: 'ClosedError' });

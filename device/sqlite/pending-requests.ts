@@ -113,7 +113,8 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
   }
 
   async learnDevices(contactId: string, deviceIds: readonly string[]): Promise<{ removed: CoinName[] }> {
-    return this.#connection.write(() => ({ removed: this.#devices.learn(contactId, deviceIds) }));
+    const work = () => ({ removed: this.#devices.learn(contactId, deviceIds) });
+    return this.#connection.write(work, { adds: deviceIds.length });
   }
 
   async missingCoins(contacts: readonly ContactAddress[]): Promise<Map<string, DeviceMissing[]>> {

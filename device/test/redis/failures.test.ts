@@ -67,7 +67,7 @@ describe('a failing Redis server', () => {
       // The frozen server had not read the calls, so a repeat that the caller does not know of would show here.
       expect(await vault.listKeyIds()).toStrictEqual([keyId(1)]);
       expect(await vault.burnKey(keyId(1))).toBe(true);
-      expect((await inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(1));
+      expect(await inventory.selectCoins('bob', 'GOLD')).toMatchObject([{ coin: { keyId: keyId(1) } }]);
     }));
 
   it('does not wait for ever for an answer, and reconnects afterwards', () =>
@@ -111,6 +111,7 @@ describe('a failing Redis server', () => {
         () => outbox.add(minted),
         () => inventory.storeKey(inventoryCoin(3, clock.in(DAY))),
         () => inventory.setPriority('carol', 'MATE'),
+        () => pendingRequests.learnDevices('bob', [keyId(7)]),
         () => pendingRequests.reserveRoom([contact]),
         () => pendingRequests.settleTopUp(reserved, [inventoryCoin(3, clock.in(DAY))]),
         () => pendingRequests.openOnDemand(wish, { fresh: false }),
@@ -239,6 +240,7 @@ describe('entries that this library never wrote', () => {
       await inventory.storeKey(inventoryCoin(1, clock.in(DAY)));
       await client.hdel(`${inv}:coin:bob:${keyId(1)}`, 'public_key');
       await expect(inventory.selectCoin('bob', 'GOLD')).rejects.toMatchObject(corrupted);
+      await expect(inventory.selectCoins('bob', 'GOLD')).rejects.toMatchObject(corrupted);
       await client.hset(`${inv}:requests:bob`, keyId(5), 'no request');
       await expect(pendingRequests.reserveRoom([contact])).rejects.toMatchObject(corrupted);
       await expect(pendingRequests.resumeTopUps([contact])).rejects.toMatchObject(corrupted);
