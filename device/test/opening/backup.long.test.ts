@@ -31,6 +31,7 @@ import { decryptPage, deriveKeys, pagesOf } from '../sqlite/sqlcipher-format';
 
 const KEY = bytes(32, 5);
 const CONTACT = { contactId: 'bob', userId: keyId(77) };
+const PHONE = keyId(0xa1);
 
 let folder: string;
 let config: SqliteConfig;
@@ -189,6 +190,9 @@ describe('restoring a backup', () => {
   it('brings back the vault, and drops every coin and request that may have been used since', async () => {
     await make();
     const storage = await open();
+    await storage.pendingRequests.learnDevices('bob', ['', PHONE]);
+    const ofPhone = inventoryCoin(3, clock.in(DAY), { deviceId: PHONE });
+    await storage.inventory.storeKey(ofPhone);
     await storage.pendingRequests.reserveRoom([CONTACT]);
     await backupDeviceStorage(storage, target);
     expect((await storage.inventory.selectCoin('bob', 'GOLD'))?.keyId).toBe(keyId(1));
@@ -201,8 +205,10 @@ describe('restoring a backup', () => {
     expect(statSync(config.path).mode & 0o777).toBe(0o600);
     const restored = await open({ generation });
     expect(await restored.vault.listKeyIds()).toStrictEqual([keyId(1)]);
-    expect(await restored.inventory.selectCoin('bob', 'GOLD')).toBeNull();
+    const none = [{ coin: null }, { deviceId: PHONE, coin: null }];
+    expect(await restored.inventory.selectCoins('bob', 'GOLD')).toStrictEqual(none);
     expect(await restored.inventory.storeKey(inventoryCoin(1, clock.in(DAY)))).toBe(false);
+    expect(await restored.inventory.storeKey(ofPhone)).toBe(false);
     expect(await restored.inventory.getPriority('bob')).toBe('BESTIE');
     expect(await restored.pendingRequests.resumeTopUps([CONTACT])).toStrictEqual([]);
   });
