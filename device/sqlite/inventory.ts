@@ -1,19 +1,13 @@
 import { setImmediate } from 'node:timers/promises';
 import type Database from 'better-sqlite3';
-import { type BudgetTable, type ContactPriority, DEFAULT_PRIORITY } from '../contract/budget';
-import { COIN_CATEGORY_NAMES, type CoinCategoryName, perCategory, specOf } from '../contract/coin-category';
-import {
-  type CoinName,
-  type ContactSummary,
-  type DeviceSelection,
-  type DeviceSummary,
-  type InventoryCoin,
-  KEY_ID_BYTES,
-} from '../contract/inventory';
+import type { BudgetTable, ContactPriority } from '../contract/budget';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName } from '../contract/coin-category';
+import type { CoinName, ContactSummary, DeviceSelection, InventoryCoin } from '../contract/inventory';
 import type { InventoryEngine } from '../contract/storage-engine';
 import { type CheckedInventoryCoin, DAY_MS, ofDevice } from '../contract/validate';
 import { CoinCache } from './coin-cache';
 import { type Connection, toBytes } from './connection';
+import { ContactSummaries } from './contact-summaries';
 
 interface CoinRow {
   readonly sequence: number;
@@ -26,24 +20,11 @@ interface CoinRow {
   readonly signature: Uint8Array;
 }
 
-interface ContactRow {
-  readonly contact_id: string;
-  readonly priority: ContactPriority | null;
-  readonly last_used_at: number | null;
-}
-
 type UsedCoin = Pick<CoinRow, 'contact_id' | 'key_id' | 'expires_at'>;
 
 interface ReservationRow {
   readonly request_id: string;
   readonly count: number;
-}
-
-interface CountRow {
-  readonly contact_id: string;
-  readonly device_id: string;
-  readonly coin_category: CoinCategoryName;
-  readonly coins: number;
 }
 
 /** The maximum number of coins of each kind that garbageCollect and dropCachedCoins remove in one transaction. */
@@ -53,16 +34,12 @@ const DROP_BATCH = 100;
 export class SqliteInventory implements InventoryEngine {
   readonly #connection: Connection;
   readonly #cache: CoinCache;
+  readonly #summaries: ContactSummaries;
   readonly #next: Database.Statement<[string, string, CoinCategoryName, number], CoinRow>;
   readonly #newest: Database.Statement<[string, string, CoinCategoryName, number, number], CoinRow>;
   readonly #delete: Database.Statement<[number]>;
   readonly #setPriority: Database.Statement<[string, ContactPriority]>;
-  readonly #contact: Database.Statement<[string], ContactRow>;
-  readonly #contacts: Database.Statement<[], ContactRow>;
   readonly #contactIds: Database.Statement<[], string>;
-  readonly #counts: Database.Statement<[number], CountRow>;
-  readonly #devices: Database.Statement<[], Pick<CountRow, 'contact_id' | 'device_id'>>;
-  readonly #stored: Database.Statement<[], Pick<CountRow, 'coin_category' | 'coins'>>;
   readonly #deleteInactive: Database.Statement<[number, number]>;
   readonly #deleteExpired: Database.Statement<[number, number]>;
   readonly #deleteContacts: Database.Statement<[number]>;
@@ -79,6 +56,7 @@ export class SqliteInventory implements InventoryEngine {
   constructor(connection: Connection, budgets: BudgetTable) {
     this.#connection = connection;
     this.#cache = new CoinCache(connection, budgets);
+    this.#summaries = new ContactSummaries(connection, this.#cache);
     this.#next = connection.prepare(
       `SELECT * FROM inventory_coin WHERE contact_id = ? AND device_id = ? AND coin_category = ? AND expires_at > ?
        ORDER BY expires_at, sequence LIMIT 1`,
@@ -92,19 +70,7 @@ export class SqliteInventory implements InventoryEngine {
       `INSERT INTO contact (contact_id, priority) VALUES (?, ?)
        ON CONFLICT (contact_id) DO UPDATE SET priority = excluded.priority`,
     );
-    this.#contact = connection.prepare('SELECT * FROM contact WHERE contact_id = ?');
-    this.#contacts = connection.prepare('SELECT * FROM contact ORDER BY contact_id');
     this.#contactIds = connection.prepare<[], string>('SELECT contact_id FROM contact ORDER BY contact_id').pluck();
-    this.#counts = connection.prepare(
-      `SELECT contact_id, device_id, coin_category, count(*) AS coins FROM inventory_coin WHERE expires_at > ?
-       GROUP BY contact_id, device_id, coin_category`,
-    );
-    this.#devices = connection.prepare(
-      'SELECT contact_id, device_id FROM contact_device ORDER BY contact_id, device_id',
-    );
-    this.#stored = connection.prepare(
-      'SELECT coin_category, count(*) AS coins FROM inventory_coin GROUP BY coin_category',
-    );
     this.#deleteInactive = connection.prepare(
       `DELETE FROM inventory_coin WHERE sequence IN
          (SELECT sequence FROM inventory_coin INDEXED BY inventory_coin_selection
@@ -189,26 +155,9 @@ export class SqliteInventory implements InventoryEngine {
   }
 
   async getSummary(contactId?: string): Promise<ContactSummary[]> {
-    return this.#connection.readTogether((nowMs) => {
-      if (contactId !== undefined) {
-        const unknown: ContactRow = { contact_id: contactId, priority: null, last_used_at: null };
-        const devices = this.#cache.devicesOf(contactId).map((deviceId) => ({
-          ...ofDevice(deviceId),
-          counts: perCategory((category) => this.#cache.held(contactId, deviceId, category, nowMs)),
-        }));
-        return [toSummary(this.#contact.get(contactId) ?? unknown, devices)];
-      }
-      const devices = new Map<string, Map<string, DeviceSummary>>();
-      for (const { contact_id, device_id } of this.#devices.iterate()) {
-        const ofContact = devices.get(contact_id) ?? new Map<string, DeviceSummary>();
-        devices.set(contact_id, ofContact.set(device_id, { ...ofDevice(device_id), counts: perCategory(() => 0) }));
-      }
-      for (const { contact_id, device_id, coin_category, coins } of this.#counts.iterate(nowMs)) {
-        const device = devices.get(contact_id)?.get(device_id);
-        if (device !== undefined) device.counts[coin_category] = coins;
-      }
-      return this.#contacts.all().map((row) => toSummary(row, [...(devices.get(row.contact_id)?.values() ?? [])]));
-    });
+    return this.#connection.readTogether((nowMs) =>
+      contactId === undefined ? this.#summaries.ofAll(nowMs) : [this.#summaries.of(contactId, nowMs)],
+    );
   }
 
   async listContacts(): Promise<string[]> {
@@ -216,12 +165,7 @@ export class SqliteInventory implements InventoryEngine {
   }
 
   async getTotalStorageBytes(): Promise<number> {
-    // Sizes are exact per category, so that counting in an index is enough and no key is read.
-    const rows = this.#connection.read(() => this.#stored.all());
-    return rows.reduce((sum, { coin_category, coins }) => {
-      const { publicKeySize, signatureSize } = specOf(coin_category);
-      return sum + coins * (publicKeySize + signatureSize + KEY_ID_BYTES);
-    }, 0);
+    return this.#connection.read(() => this.#summaries.storedBytes());
   }
 
   async garbageCollect(inactiveDays: number): Promise<number> {
@@ -316,15 +260,5 @@ function toCoin(row: CoinRow): InventoryCoin {
     publicKey: toBytes(row.public_key),
     signature: toBytes(row.signature),
     expiresAt: new Date(row.expires_at),
-  };
-}
-
-function toSummary(row: ContactRow, devices: readonly DeviceSummary[]): ContactSummary {
-  return {
-    contactId: row.contact_id,
-    priority: row.priority ?? DEFAULT_PRIORITY,
-    counts: perCategory((category) => devices.reduce((sum, { counts }) => sum + counts[category], 0)),
-    devices,
-    lastUsedAt: row.last_used_at === null ? null : new Date(row.last_used_at),
   };
 }
