@@ -55,29 +55,6 @@ local function device_of(member)
   return string.sub(member, 55)
 end
 
-local device_prefix = 'device:'
-
--- Returns the tags of the contact's known devices.
-local function devices_of(contact)
-  local tags = {}
-  for _, field in ipairs(redis.call('HKEYS', contact.record)) do
-    if string.sub(field, 1, #device_prefix) == device_prefix then
-      tags[#tags + 1] = string.sub(field, #device_prefix + 1)
-    end
-  end
-  return tags
-end
-
-local function device_name(contact, device)
-  return redis.call('HGET', contact.record, device_prefix .. device)
-end
-
-local function forget_devices(contact)
-  for _, device in ipairs(devices_of(contact)) do
-    redis.call('HDEL', contact.record, device_prefix .. device)
-  end
-end
-
 local function coin_key(contact, member)
   return contact.coins .. id_of(member)
 end
@@ -161,9 +138,14 @@ local function look_up(contact, id)
   return 'NEW'
 end
 
--- Records that the contact's coins were used just now. `sealed` is its stored name, for a contact that may be new.
-local function touch(contact, sealed)
-  redis.call('HSET', contact.record, 'last_used_at', ARGV[1])
+-- Records that the contact's coins were used just now. `sealed` is its stored name, for a contact that may be new. With
+-- a coin, it also makes the coin's device known.
+local function touch(contact, sealed, coin)
+  if coin then
+    redis.call('HSET', contact.record, 'last_used_at', ARGV[1], 'device:' .. coin.device, coin.device_name)
+  else
+    redis.call('HSET', contact.record, 'last_used_at', ARGV[1])
+  end
   if sealed then redis.call('HSETNX', contact.record, 'contact_id', sealed) end
   redis.call('ZADD', contacts, ARGV[1], contact.tag)
   redis.call('ZREM', forgotten, contact.tag)
@@ -206,6 +188,5 @@ local function put(contact, coin, sealed)
     'public_key', coin.public_key, 'signature', coin.signature)
   local of_device = coin.device == '' and '' or ':' .. coin.device
   redis.call('ZADD', contact.indexes[coin.category], coin.expires_at, digits .. ':' .. coin.id .. of_device)
-  redis.call('HSET', contact.record, device_prefix .. coin.device, coin.device_name)
-  touch(contact, sealed)
+  touch(contact, sealed, coin)
 end

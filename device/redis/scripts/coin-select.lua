@@ -4,4 +4,4 @@
 -- Replies category, id, expiry, public key and signature; or nil.
 -- include: coin-cache.lua
 -- include: coin-selection.lua
-return select_coin(contact_at(4, ARGV[3]), ARGV[4], { unpack(ARGV, 5) })
+return select_coin(contact_at(4, ARGV[3]), ARGV[4], 5)

@@ -1,10 +1,11 @@
 -- Functions that take a coin out for use. They need coin-cache.lua.
 
--- Takes out a device's next coin: from the first of the categories that has a usable one; there the coin with the
--- earliest expiry; of several with the same expiry the one stored first. Returns category, id, expiry, public key and
--- signature; or nil.
-local function select_coin(contact, device, categories)
-  for _, category in ipairs(categories) do
+-- Takes out a device's next coin: from the first category that has a usable one, where the categories are those in ARGV
+-- from `first` on; there the coin with the earliest expiry; of several with the same expiry the one stored first.
+-- Returns category, id, expiry, public key and signature; or nil.
+local function select_coin(contact, device, first)
+  for i = first, #ARGV do
+    local category = ARGV[i]
     local index = contact.indexes[category]
     local passed = 0
     while true do

@@ -3,6 +3,7 @@
 -- KEYS: 4.. a block for each contact. ARGV: 3.. their tags.
 -- Replies for each device the contact's number, the device's tag and stored name, and the counts.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 local lacking = {}
 for number = 1, #ARGV - 2 do
   local contact = contact_at(4 + (number - 1) * block, ARGV[2 + number])

@@ -3,6 +3,7 @@
 -- it also forgets the contact.
 -- KEYS: 4.. the contact. ARGV: 3 tag. Replies the number of coins removed.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 local contact = contact_at(4, ARGV[3])
 local removed = 0
 for _, category in ipairs(rules.categories) do

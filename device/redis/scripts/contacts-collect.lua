@@ -4,6 +4,7 @@
 -- removed.
 -- KEYS: 4.. the prefixes. ARGV: 3 that time. Replies the number of coins removed from inactive contacts.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 forget_expired()
 local removed = 0
 local inactive = {}

@@ -3,6 +3,7 @@
 -- Replies for each contact: tag, stored name, priority, last use (nil where unknown), and a list with tag, stored name
 -- and the usable coins per category of each known device.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 local tags = ARGV[3] and { ARGV[3] } or redis.call('ZRANGE', contacts, 0, -1)
 local summary = {}
 for _, tag in ipairs(tags) do

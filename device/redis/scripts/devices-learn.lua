@@ -4,6 +4,7 @@
 -- KEYS: 4.. the contact. ARGV: 3 tag, 4 name as stored, then tag and stored name of each device.
 -- Replies id, category, and tag and stored name of the device of each coin removed.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 -- include: pending-requests.lua
 local contact = contact_at(4, ARGV[3])
 local learned = {}

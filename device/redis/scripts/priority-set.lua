@@ -5,6 +5,7 @@
 -- KEYS: 4.. the contact. ARGV: 3 tag, 4 name as stored, 5 priority.
 -- Replies id, category, and tag and stored name of the device of each evicted coin.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 -- include: pending-requests.lua
 local contact = contact_at(4, ARGV[3])
 redis.call('HSET', contact.record, 'priority', ARGV[5])

@@ -6,6 +6,7 @@
 -- Replies the contact's number, request id, category, count, and tag and stored name of the device of each new request.
 -- If there are too few ids, it replies how many it needs, and has changed nothing.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 -- include: pending-requests.lua
 local max_count, ids = tonumber(ARGV[3]), tonumber(ARGV[4])
 local wanted = {}

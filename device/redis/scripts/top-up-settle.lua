@@ -7,6 +7,7 @@
 --       contact, id, category, expiry, public key, signature, tag and stored name of its device.
 -- Replies the fate of each coin.
 -- include: coin-cache.lua
+-- include: contact-devices.lua
 -- include: pending-requests.lua
 local people = {}
 for number = 1, tonumber(ARGV[4]) do
