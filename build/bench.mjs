@@ -9,6 +9,7 @@ export const BENCHES = {
   capacity: 'what a number of users needs, computed from the results of the other benches',
   device: 'every operation of the device library, on SQLite and Redis, at 10 to 10,000 stored coins',
   'device-versions': 'the device library of another checkout against that of this one, call by call',
+  devices: 'one call for all devices of several users, against a fetch for each device',
   encoder: 'encoding of responses by hand, against the generated code',
   fetch: 'throughput of fetches against an empty gRPC echo, pgbench and a minimal service',
   'fetch-cost': 'what repeats, spent ids, fence and rechecks cost a fetch, against a plain claim',

@@ -104,12 +104,13 @@ export class TestBed {
     return issueToken(this.#privateKey, { userId, isAdmin, ttlSeconds: TOKEN_LIFE_S, now: new Date() });
   }
 
-  /** Adds coins to the stock of each target, or of the given users. */
+  /** Adds coins to the stock of each target, or of the given users; see stockUp. */
   async stock(
     coins: readonly { readonly spec: CoinCategorySpec; readonly perUser: number }[],
     users: readonly string[] = this.targets,
+    devices = 0,
   ): Promise<void> {
-    await stockUp(this.#client, users, coins);
+    await stockUp(this.#client, users, coins, devices);
   }
 
   /** Adds new users with coins of mixed categories; see stockMixed. @returns their ids */
