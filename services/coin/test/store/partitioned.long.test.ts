@@ -240,6 +240,19 @@ const OF_ONE_USER: readonly Work[] = [
     },
   },
   {
+    does: 'a fetch for all devices, its repeat, and one of more than there is',
+    files: ['store/claim/claim-devices'],
+    holds: 'found_of_item',
+    work: async (user) => {
+      const fetch = { ...fetchOf(user), deviceIds: [], count: 20, requestId: randomUUID() };
+      const requester = randomUUID();
+      const first = await service.store.fetchDeviceCoins(requester, [fetch]);
+      expect(first).toMatchObject([{ isRepeat: false, devices: [{ coins: Array(20).fill({}) }] }]);
+      expect(await service.store.fetchDeviceCoins(requester, [fetch])).toMatchObject([{ isRepeat: true }]);
+      expect(await service.store.fetchDeviceCoins(randomUUID(), [fetch])).toMatchObject([{ isRepeat: false }]);
+    },
+  },
+  {
     does: 'a count',
     files: ['store/count-coins'],
     holds: 'server_time',
@@ -469,6 +482,17 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
         ask([fetchOf(users[call % 3], { count: 1, requestId: randomUUID() })]),
       );
       expect(new Set((await Promise.all(all)).flat(2)).size).toBe(30);
+    },
+  },
+  {
+    does: 'a fetch for all devices of several users',
+    files: ['store/claim/claim-devices'],
+    holds: 'found_of_item',
+    touches: 'those users',
+    work: async () => {
+      const fetches = users.map((user) => ({ ...fetchOf(user), deviceIds: [], count: 2 }));
+      const answers = await service.store.fetchDeviceCoins(randomUUID(), fetches);
+      expect(answers).toMatchObject(users.map(() => ({ devices: [{ coins: Array(2).fill({}) }] })));
     },
   },
   {
