@@ -6,6 +6,7 @@ import { sql } from 'kysely';
 import pino from 'pino';
 import { CoinUploadResult_Outcome as Outcome } from '../../../../gen/aqm/coin/v1/coin_service';
 import { BRONZE, ids, unnamed } from '../../../../testkit/coins';
+import { runCommand } from '../../../../testkit/command';
 import { createDatabase, MIGRATIONS, type TestDatabase } from '../../../../testkit/test-database';
 import { UNNAMED_DEVICE } from '../../coin';
 import { migrateDown, migrateUp, schemaState } from '../../database/migrate';
@@ -35,7 +36,7 @@ afterEach(async () => {
   rmSync(fenceDir, { recursive: true });
 });
 
-/** A coin as the database before devices holds it. */
+/** Returns a coin as the database before devices holds it. Its order is one that no upload draws, which begin at 128. */
 const coinOf = (user: string, order: number) => ({
   userId: user,
   keyId: randomUUID(),
@@ -61,10 +62,7 @@ async function start(): Promise<CoinInventoryServer> {
  */
 async function fill(schema: number): Promise<{ stock: OldCoin[]; fetched: OldCoin[]; bare: OldCoin; gone: OldCoin }> {
   const { db } = database;
-  const [bare, ...coins] = Array.from({ length: 6 }, (_, index) => coinOf(OWNER, 128 + index)) as [
-    OldCoin,
-    ...OldCoin[],
-  ];
+  const [bare, ...coins] = Array.from({ length: 6 }, (_, index) => coinOf(OWNER, 1 + index)) as [OldCoin, ...OldCoin[]];
   const [fetched, stock] = [coins.slice(0, 2), coins.slice(2)];
   const gone = coinOf(OTHER, 0);
   for (const { userId, keyId, order, expireTime, publicKey, signature } of [bare, ...coins, gone]) {
@@ -186,7 +184,16 @@ test('down with coins of named devices: the unnamed device keeps all, theirs are
 
   const [first = ''] = await migrateUp(db, MIGRATIONS);
   expect(first > BEFORE_DEVICES).toBe(true);
+  // The removal was dropped with its table. The watermark has it, so an operator must decide, and it is in force again.
   store = await start();
+  expect(fences.at(-1)?.fenceReason?.reason).toBe('WATERMARK_NOT_REACHED');
+  const accepted = await runCommand('admin', ['fence', 'accept', '--yes'], {
+    ...database.env,
+    AQM_FENCE_DIR: fenceDir,
+  });
+  expect(accepted).toMatchObject({ code: 0 });
+  await fences.at(-1)?.check();
+  await expect(store.uploadCoins(lost, coins, '')).rejects.toBeInstanceOf(DeviceRemovedError);
   await expectUnnamed(store, { ...data, stock: data.stock.slice(1) });
   const { outcomes } = await store.uploadCoins(phone, [...coins, ofUnnamed], '');
   expect(new Set(outcomes)).toEqual(new Set([Outcome.OUTCOME_SPENT]));
