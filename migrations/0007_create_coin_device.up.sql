@@ -1,6 +1,6 @@
 -- Coins belong to a device of a user (docs/adr/0034-devices.md). What is stored already belongs to the unnamed device.
 -- No table is rewritten. The primary key of coin_stock is built again, and fetches and uploads wait until that is done
--- (docs/deployment.md). A statement that waits for a lock blocks all others: it gives up soon, so run it again.
+-- (docs/runbook.md). A statement that waits for a lock blocks all others: it gives up soon, so run it again.
 
 SET LOCAL lock_timeout = '5s';
 

@@ -91,6 +91,8 @@ test('a device that is not known is removed as well, and its first upload is ref
   expect(await bob.removeDevice(PHONE)).toBe(0);
   await expect(bob.upload(mint(1), '', PHONE)).rejects.toMatchObject(REMOVED);
   expect(await bob.devices()).toEqual([]);
+  expect((await bob.count(PHONE)).available?.bronze).toBe(0);
+  expect((await alice.fetch(of(PHONE))).coins).toEqual([]);
 });
 
 test('a first upload in flight is retired if it commits before the removal, and refused if it comes after', async () => {
