@@ -11,7 +11,7 @@ export const COIN_PANELS: readonly Panel[] = [
   {
     title: 'Users with empty stock, by tier',
     description:
-      'Share of users with no coin of the tier left, among those who published some: an estimate from a sample of 256 users. The alert fires above the dashed line.',
+      'Share of devices with no coin of the tier left, among those that published some: an estimate from a sample of 256 users. The alert fires above the dashed line.',
     queries: [['{{aqm_coin_category}}', `max by (aqm_coin_category) (aqm_stock_empty_ratio{${CHOSEN}})`]],
     unit: 'percentunit',
     thresholds: [

@@ -7,7 +7,7 @@ const SLOW_MS = 500;
 const ENOUGH_CALLS = 500;
 const DAY_S = 86_400;
 const CERTIFICATE_WARNING_S = 14 * DAY_S;
-/** A share of users without coins from which on it is more than a few devices that are off. */
+/** A share of devices without coins from which on it is more than a few devices that are off. */
 const MANY_EMPTY = 0.2;
 
 /** Rules about what needs an operator while calls are served, and about callers who are refused through their own fault. */

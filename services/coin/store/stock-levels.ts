@@ -13,7 +13,7 @@ import { readEmptyRatios } from './empty-ratios';
 const MAX_PAGES = 2000;
 
 /**
- * Reads the number of coins of each category that could be fetched, the share of users without any,
+ * Reads the number of coins of each category that could be fetched, the share of devices without any,
  * and the sizes of the tables. Takes at most some 30 ms of PostgreSQL's time, whatever the number of
  * coins. The number of coins is exact up to about 200,000, and an estimate from a random sample beyond.
  * @throws the errors of `run`

@@ -6,8 +6,8 @@ export interface StockLevels {
   readonly coins: ReadonlyMap<string, number>;
   readonly tables: readonly { readonly name: string; readonly rows: number; readonly bytes: number }[];
   /**
-   * The share of users who have no coin of a category in stock, by name of the category; 0 to 1. Counts
-   * users who published coins of it. An empty map if it could not be estimated.
+   * The share of devices that have no coin of a category in stock, by name of the category; 0 to 1. Counts
+   * devices that published coins of it. An empty map if it could not be estimated.
    */
   readonly emptyRatios: ReadonlyMap<string, number>;
   /** The version of PostgreSQL, such as 18.4. */
@@ -94,7 +94,7 @@ export function registerGauges(meter: Meter, build: BuildInfo, read: () => Gauge
   const databaseInfo = gauge('aqm.database.info', '1; the label is the version of PostgreSQL');
   const emptyRatio = gauge(
     'aqm.stock.empty_ratio',
-    'Share of users who published coins of a category and have none left in stock; an estimate from a sample of users',
+    'Share of devices that published coins of a category and have none left in stock; an estimate from a sample of users',
   );
   const stock = gauge(
     'aqm.stock.coins',

@@ -30,7 +30,7 @@
       series: { gold: 'stockGold', silver: 'stockSilver', bronze: 'stockBronze' },
     },
     {
-      title: 'Users without coins',
+      title: 'Devices without coins',
       unit: percent,
       series: { gold: 'emptyGold', silver: 'emptySilver', bronze: 'emptyBronze' },
     },
@@ -114,7 +114,7 @@
       ['Database connections', `${number(pool.used)} of ${number(pool.max)}`],
       ['Statements waiting', number(pool.waiting)],
       ...Object.entries(stock).map(([name, coins]) => [`Stock ${name.toLowerCase()}`, number(coins)]),
-      ...Object.entries(empty).map(([name, share]) => [`Users without ${name.toLowerCase()}`, percent(share)]),
+      ...Object.entries(empty).map(([name, share]) => [`Devices without ${name.toLowerCase()}`, percent(share)]),
       ['Memory', mebibytes(now.memoryBytes)],
       ['Processor', `${number(now.cpuCores)} cores`],
       ['Event loop busy', percent(now.eventLoop)],

@@ -1,5 +1,5 @@
 import type { CoinCategory } from '../../../../gen/aqm/coin/v1/coin';
-import type { UserDevice } from '../../coin';
+import { UNNAMED_DEVICE, type UserDevice } from '../../coin';
 
 /**
  * One fetch of a device's coins, in the form that the claim statements need. All ids are UUIDs in
@@ -39,5 +39,6 @@ export type StartOf = (userId: string, deviceId: string, category: CoinCategory)
  * the same coins if these names are equal.
  */
 export function stockOf({ userId, deviceId }: UserDevice): string {
-  return `${userId} ${deviceId}`;
+  // Without a new text for the unnamed device, whose fetches cost what they did before there were others.
+  return deviceId === UNNAMED_DEVICE ? userId : `${userId} ${deviceId}`;
 }

@@ -6,6 +6,7 @@ import { bigints, smallints, uuids } from '../../database/binary-arrays';
 import { run } from '../../database/connection';
 import type { Database } from '../../database/pool';
 import { CURRENT_INCARNATION, type SpentCoin } from '../../fence/guard';
+import { stockOf } from './claim-item';
 
 /** The number of coins of one queue that are handed out before its start is looked up again. */
 const COINS_BETWEEN_LOOKUPS = 64;
@@ -194,7 +195,7 @@ LEFT JOIN LATERAL (
 ) s ON true`;
 
 function nameOf(userId: string, deviceId: string, category: CoinCategory): string {
-  return `${userId} ${deviceId} ${category}`;
+  return `${stockOf({ userId, deviceId })} ${category}`;
 }
 
 function min(one: bigint, other: bigint): bigint {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { BRONZE, GOLD, mint } from '../../../../testkit/coins';
 import { startService, type TestService } from '../../../../testkit/service';
@@ -40,6 +41,18 @@ test('a user whose coins of a category are gone counts as empty, and one who nev
   expect((await ratios()).get('BRONZE')).toBe(1);
 });
 
+test('each device of a user counts, and a removed one does not', async () => {
+  const [bob, erin] = await Promise.all([service.user(), service.user()]);
+  const [phone, laptop] = [randomUUID(), randomUUID()];
+  await bob.upload(mint(1), '', phone);
+  await bob.upload(mint(1), '', laptop);
+  expect((await ratios()).get('BRONZE')).toBe(0);
+  await erin.fetch({ targetUserId: bob.id, deviceId: laptop, coinCategory: BRONZE, count: 1 });
+  expect((await ratios()).get('BRONZE')).toBe(1 / 2);
+  await sql`UPDATE coin_device SET remove_time = now() WHERE device_id = ${laptop}`.execute(service.database.db);
+  expect((await ratios()).get('BRONZE')).toBe(0);
+});
+
 test('of many users a sample is read', async () => {
   const { db } = service.database;
   await sql`
@@ -50,6 +63,7 @@ SELECT gen_random_uuid(), gen_random_uuid(), n, now() + interval '20 days', 3 FR
   await sql`
 INSERT INTO coin_stock (user_id, coin_category, upload_order, key_id, expire_time)
 SELECT user_id, coin_category, upload_order, key_id, expire_time FROM coin WHERE upload_order % 4 > 0`.execute(db);
+  await sql`INSERT INTO coin_device (user_id, device_id) SELECT DISTINCT user_id, device_id FROM coin`.execute(db);
   const ratio = (await ratios()).get('BRONZE') ?? 0;
   // Six standard deviations of a quarter in a sample of 256.
   expect(Math.abs(ratio - 0.25)).toBeLessThan(0.17);

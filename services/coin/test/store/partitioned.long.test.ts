@@ -418,7 +418,7 @@ const OF_ALL_USERS: readonly (Work & { readonly touches: 'those users' | 'those 
     },
   },
   {
-    does: 'estimating the share of users without stock',
+    does: 'estimating the share of devices without stock',
     files: ['store/empty-ratios'],
     holds: 'AS is_stocked',
     touches: 'all',
