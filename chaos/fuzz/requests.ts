@@ -9,8 +9,12 @@ import {
 import { COIN_CATEGORIES } from '../../gen/aqm/coin/v1/coin_categories';
 import {
   BatchFetchCoinsRequest,
+  DeviceCoinsRequest,
   FetchCoinsRequest,
+  FetchDeviceCoinsRequest,
+  ListDevicesRequest,
   ReconcileCoinsRequest,
+  RemoveDeviceRequest,
   UploadCoinsRequest,
 } from '../../gen/aqm/coin/v1/coin_service';
 import { HealthCheckRequest } from '../../gen/grpc/health/v1/health';
@@ -31,6 +35,7 @@ const BRONZE = CoinCategory.COIN_CATEGORY_BRONZE;
 export function validRequests(user: string): Request[] {
   const bronze = () => coin(BRONZE, 32, 64);
   const fetch = () => ({ ...FetchCoinsRequest.create(), targetUserId: user, coinCategory: BRONZE, count: 1 });
+  const deviceFetch = () => ({ ...DeviceCoinsRequest.create(), targetUserId: user, coinCategory: BRONZE, count: 1 });
   const upload = (...coins: Coin[]) =>
     encode(`${COINS}/UploadCoins`, UploadCoinsRequest, { coins, databaseEpoch: '', deviceId: '' });
   return [
@@ -46,7 +51,16 @@ export function validRequests(user: string): Request[] {
     encode(`${COINS}/BatchFetchCoins`, BatchFetchCoinsRequest, {
       requests: [fetch(), { ...fetch(), requestId: randomUUID() }, { ...fetch(), targetUserId: randomUUID() }],
     }),
+    encode(`${COINS}/FetchDeviceCoins`, FetchDeviceCoinsRequest, {
+      requests: [
+        { ...deviceFetch(), requestId: randomUUID() },
+        { ...deviceFetch(), count: 0, deviceIds: ['', randomUUID()] },
+        { ...deviceFetch(), targetUserId: randomUUID() },
+      ],
+    }),
     { path: `${COINS}/GetInventoryCount`, bytes: Buffer.alloc(0) },
+    encode(`${COINS}/ListDevices`, ListDevicesRequest, {}),
+    encode(`${COINS}/RemoveDevice`, RemoveDeviceRequest, { deviceId: randomUUID() }),
     encode(`${COINS}/ReconcileCoins`, ReconcileCoinsRequest, {
       coinCategory: BRONZE,
       keyIds: [randomUUID(), randomUUID()],
@@ -120,6 +134,14 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
     allowLowerCategories: fc.boolean(),
     deviceId: device,
   });
+  const anyDeviceFetch = fc.record({
+    targetUserId: text,
+    coinCategory: category,
+    count: int32,
+    deviceIds: fc.array(device, { maxLength: 52 }),
+    allowLowerCategories: fc.boolean(),
+    requestId: text,
+  });
   return fc.oneof(
     fc
       .record({ coins: fc.array(anyCoin, { maxLength: 103 }), databaseEpoch: text, deviceId: device })
@@ -128,6 +150,10 @@ export function anyRequest(user: string): fc.Arbitrary<Request> {
     fc
       .record({ requests: fc.array(anyFetch, { maxLength: 52 }) })
       .map((message) => encode(`${COINS}/BatchFetchCoins`, BatchFetchCoinsRequest, message)),
+    fc
+      .record({ requests: fc.array(anyDeviceFetch, { maxLength: 52 }) })
+      .map((message) => encode(`${COINS}/FetchDeviceCoins`, FetchDeviceCoinsRequest, message)),
+    text.map((deviceId) => encode(`${COINS}/RemoveDevice`, RemoveDeviceRequest, { deviceId })),
     fc
       .record({
         coinCategory: category,

@@ -30,6 +30,7 @@ export interface Break {
 const CLAIM_ONE = 'store/claim/claim-one.js';
 const CLAIM_ONE_FAST = 'store/claim/claim-one-fast.js';
 const CLAIM_MANY_FAST = 'store/claim/claim-many-fast.js';
+const CLAIM_DEVICES = 'store/claim/claim-devices.js';
 /** Sends every fetch straight to the full claim. */
 const WITHOUT_FAST: readonly Edit[] = [
   { file: 'store/claim/claim-alone.js', from: 'isFast && item.categories', to: 'false && item.categories' },
@@ -60,6 +61,20 @@ const CONTENTION: Partial<Workload> = {
   maxCount: 2,
   doubleShare: 0,
 };
+
+/** Half of the calls fetch for several devices, mostly of two owners. */
+const FAN_OUTS: Partial<Workload> = {
+  fanOutShare: 0.5,
+  hotShare: 0.9,
+  hotStock: 100,
+  hotBatch: 50,
+  hotPauseMs: 20,
+  busyOwners: 0,
+  maxBatch: 3,
+};
+
+/** Owners with little stock that are called often, and that remove their devices. */
+const REMOVALS: Partial<Workload> = { hotOwners: 6, busyOwners: 1, removeShare: 0.5 };
 
 /** All breaks, by name. Each changes nothing else. */
 export const BREAKS: Readonly<Record<string, Break>> = {
@@ -209,6 +224,60 @@ taken AS (
     implied: [],
     workload: { reconcileShare: 0.5 },
   },
+  'fan-out-second-coin': {
+    why: 'A fan-out takes one more coin of each device than was asked for.',
+    edits: [
+      {
+        file: CLAIM_DEVICES,
+        from: `LIMIT d.coin_count\n        \${lock}`,
+        to: `LIMIT d.coin_count + 1\n        \${lock}`,
+      },
+      {
+        file: CLAIM_DEVICES,
+        from: 'LIMIT d.coin_count\n    ) s\n    WHERE d.fits',
+        to: 'LIMIT d.coin_count + 1\n    ) s\n    WHERE d.fits',
+      },
+      {
+        file: CLAIM_DEVICES,
+        from: 'cardinality(s.key_ids) = d.coin_count',
+        to: 'cardinality(s.key_ids) > d.coin_count',
+      },
+    ],
+    expected: 'devices',
+    implied: [],
+    workload: FAN_OUTS,
+  },
+  'fan-out-asks-again': {
+    why: 'The record of a fan-out is not looked up and its conflict is ignored, so a repeat takes new coins.',
+    edits: [
+      {
+        file: CLAIM_DEVICES,
+        from: 'AND f.fetch_time > now() - make_interval(secs => (SELECT seconds FROM grace))',
+        to: 'AND false',
+      },
+      {
+        file: CLAIM_DEVICES,
+        from: 'ON CONFLICT DO NOTHING\n  RETURNING user_id',
+        to: 'ON CONFLICT (user_id, requester_id, request_id) DO UPDATE SET key_ids = excluded.key_ids\n  RETURNING user_id',
+      },
+    ],
+    expected: 'repeat',
+    implied: [],
+    workload: { ...FAN_OUTS, repeatShare: 0.3 },
+  },
+  'removal-keeps-stock': {
+    why: 'A removal is recorded, but the stock of the device is not retired.',
+    edits: [
+      {
+        file: 'store/remove-device.js',
+        from: 'AND (SELECT may_remove FROM guard)\n  ORDER BY',
+        to: 'AND false\n  ORDER BY',
+      },
+    ],
+    expected: 'removed',
+    implied: [],
+    workload: REMOVALS,
+  },
   'removed-may-upload': {
     why: 'An upload by a removed device is stored like any other.',
     edits: [
@@ -217,7 +286,7 @@ taken AS (
     ],
     expected: 'removed',
     implied: [],
-    workload: { removeShare: 0.5 },
+    workload: REMOVALS,
   },
   'late-connection': {
     why: 'A connection whose response did not come in time goes back to the pool, and goes on failing calls.',

@@ -2,9 +2,12 @@ import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
-import { FetchCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
+import { decodeJwt } from 'jose';
+import { FetchCoinsRequest, FetchDeviceCoinsRequest, UploadCoinsRequest } from '../../gen/aqm/coin/v1/coin_service';
 import { ServerReflectionRequest } from '../../gen/grpc/reflection/v1/reflection';
+import { LIMITS } from '../../services/coin/coin';
 import { issueToken } from '../../services/coin/identity/development-key';
+import { mint } from '../../testkit/coins';
 import type { AttackName } from './attacks';
 
 // A program that attacks a service until it is killed: `node attacker.js NAME ADDRESS TOKEN`. It prints a line when it
@@ -16,10 +19,13 @@ const LOCAL_ADDRESS = '127.0.0.9';
 
 const COUNT = '/aqm.coin.v1.CoinService/GetInventoryCount';
 const FETCH = '/aqm.coin.v1.CoinService/FetchCoins';
+const FAN_OUT = '/aqm.coin.v1.CoinService/FetchDeviceCoins';
 const UPLOAD = '/aqm.coin.v1.CoinService/UploadCoins';
 const WATCH = '/grpc.health.v1.Health/Watch';
 const REFLECTION = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
 const BRONZE = 3;
+/** The default of AQM_MAX_DEVICES. */
+const DEVICES = 50;
 /** The pause before what was refused is tried again, in milliseconds. */
 const AGAIN_MS = 50;
 
@@ -30,6 +36,7 @@ const attacks: Record<AttackName, () => Promise<unknown>> = {
   anonymous: () => inParallel(3, floodAnonymous),
   malformed: () => inParallel(4, floodMalformed),
   caller: () => inParallel(3, floodCalls),
+  'fan-out': floodFanOuts,
 };
 
 function inParallel(count: number, work: (index: number) => Promise<unknown>): Promise<unknown> {
@@ -156,6 +163,29 @@ async function floodCalls(): Promise<never> {
     const fetch = FetchCoinsRequest.create({ targetUserId: randomUUID(), coinCategory: BRONZE, count: 1 });
     return call(session, FETCH, token, FetchCoinsRequest.encode(fetch).finish());
   });
+}
+
+/** Fetches from an account with as many devices as it may have: its own, so that no target's limit protects others. */
+async function floodFanOuts(): Promise<unknown> {
+  const { sub: targetUserId = '' } = decodeJwt(token);
+  const session = open();
+  for (let device = 0; device < DEVICES; device += 1) {
+    const upload = UploadCoinsRequest.fromPartial({ coins: mint(20), deviceId: randomUUID() });
+    await call(session, UPLOAD, token, UploadCoinsRequest.encode(upload).finish());
+  }
+  session.close();
+  return inParallel(3, () =>
+    forEver(64, (session) => {
+      const wish = { targetUserId, coinCategory: BRONZE, count: LIMITS.coinsPerFetch };
+      const requests = Array.from({ length: LIMITS.fetchesPerBatch }, () => ({ ...wish, requestId: randomUUID() }));
+      return call(
+        session,
+        FAN_OUT,
+        token,
+        FetchDeviceCoinsRequest.encode(FetchDeviceCoinsRequest.fromPartial({ requests })).finish(),
+      );
+    }),
+  );
 }
 
 process.stdout.write('attacking\n');

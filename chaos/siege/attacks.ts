@@ -8,7 +8,7 @@ export interface Attack {
   readonly log?: RegExp;
 }
 
-export const ATTACK_NAMES = ['reflection', 'streams', 'tokens', 'anonymous', 'malformed', 'caller'] as const;
+export const ATTACK_NAMES = ['reflection', 'streams', 'tokens', 'anonymous', 'malformed', 'caller', 'fan-out'] as const;
 export type AttackName = (typeof ATTACK_NAMES)[number];
 
 /** The attacks, each by one address. The program attacker.ts carries them out. */
@@ -36,6 +36,11 @@ export const ATTACKS: Readonly<Record<AttackName, Attack>> = {
   malformed: {
     what: 'uploads of 1 MiB that consist of empty coins',
     metric: /^aqm_limits_hit_total\{.*"call"/,
+    log: /rate limit exceeded/,
+  },
+  'fan-out': {
+    what: 'fetches of 20 coins for each of 50 devices, 50 times in a call, on three connections',
+    metric: /^aqm_limits_hit_total\{.*"(call|fetch)"/,
     log: /rate limit exceeded/,
   },
   caller: {

@@ -30,7 +30,7 @@ test('a few seconds of kills, cuts and pauses break no promise', async () => {
   expect(printed).toContain('exit code 0');
 });
 
-test.each(['no-lock', 'no-replay', 'repeat-in-batch'])(
+test.each(['no-lock', 'no-replay', 'repeat-in-batch', 'reconcile-any-device', 'removal-keeps-stock'])(
   'the right promise is reported after the break %s',
   async (name) => {
     const printed = await chaosWithBreak(name);

@@ -48,6 +48,7 @@ export const HEALTHY: Series = {
   [refused('INTERNAL')]: '0x4800',
   [refused('OVERLOADED')]: '0x4800',
   [refused('LIMITS_UNAVAILABLE')]: '0x4800',
+  [refused('TOO_MANY_DEVICES')]: '0x4800',
   [WITHOUT_PLACE]: '0x4800',
   'db_client_connection_pending_requests{instance="a"}': '0x4800',
   'aqm_log_lines_lost_total{instance="a"}': '0x4800',
@@ -204,6 +205,12 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: 'AqmUploadConflicts',
     series: { 'aqm_coins_uploaded_total{aqm_outcome="conflict"}': stopsAt('0', 10, '2') },
     nearly: { 'aqm_coins_uploaded_total{aqm_outcome="conflict"}': '2x4800' },
+    fires: '12m',
+  },
+  {
+    alert: 'AqmTooManyDevices',
+    series: { [refused('TOO_MANY_DEVICES')]: stopsAt('0', 10, '30') },
+    nearly: { [refused('TOO_MANY_DEVICES')]: '0+0.3x4800' },
     fires: '12m',
   },
   {

@@ -107,7 +107,7 @@ function holderOf(request: Request, attempt: Attempt, stock: Stock, rules: Rules
   const mayRunShort = attempt.parts.some(({ deviceId }) => stock.mayRunShort(request, attempt, deviceId));
   const transient = mayRunShort ? item.count : 0;
   return (part) => {
-    const spare = item.count - (part.coins?.length ?? 0);
+    const spare = Math.max(0, item.count - (part.coins?.length ?? 0));
     return { attempt, start, until, spare, transient, isRepeat };
   };
 }

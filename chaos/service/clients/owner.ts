@@ -47,6 +47,12 @@ export class Owner extends Loop {
     this.#skewMs = random.between(-240_000, 240_000);
   }
 
+  override async run(): Promise<void> {
+    // So that not all devices fill their stock at the same moment.
+    await this.pause(1500);
+    await super.run();
+  }
+
   protected async step(): Promise<void> {
     const { random } = this;
     const { workload } = this.context;

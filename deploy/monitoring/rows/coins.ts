@@ -56,9 +56,9 @@ export const COIN_PANELS: readonly Panel[] = [
     alerts: ['AqmUploadConflicts'],
   },
   {
-    title: 'Coins retired by reconciling per hour, by tier',
+    title: 'Coins retired per hour, by tier',
     description:
-      'Coins whose private half a device no longer has. Many at once: a device was reset, or a bug of a device.',
+      'By reconciling, whose private half a device no longer has, and with removed devices. Many at once: a device was reset, or a bug of a device.',
     queries: [
       ['{{aqm_coin_category}}', `sum by (aqm_coin_category) (increase(aqm_coins_retired_total{${CHOSEN}}[1h]))`],
     ],
@@ -105,5 +105,16 @@ export const COIN_PANELS: readonly Panel[] = [
     ],
     noValue: 'none',
     alerts: ['AqmHousekeepingFails'],
+  },
+  {
+    title: 'Devices per user',
+    description:
+      'Of the users whose devices were all asked for; those who are asked often weigh more. Devices do not expire, so a growing number means that apps do not keep their device_id. Removals are the calls of RemoveDevice.',
+    queries: [
+      ['median', `histogram_quantile(0.5, sum by (le) (rate(aqm_devices_per_user_bucket{${CHOSEN}}${RATE})))`],
+      ['p99', `histogram_quantile(0.99, sum by (le) (rate(aqm_devices_per_user_bucket{${CHOSEN}}${RATE})))`],
+    ],
+    noValue: 'none',
+    alerts: ['AqmTooManyDevices'],
   },
 ];

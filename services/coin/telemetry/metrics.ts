@@ -177,7 +177,7 @@ export function enableMetrics(reasons: readonly string[]): Meter {
   counter('aqm.fetches', fetches, 'Fetches by requested category and outcome');
   counter('aqm.coins.fetched', coinsFetched, 'Coins handed out, by their category, without repeats');
   counter('aqm.coins.uploaded', coinsUploaded, 'Coins uploaded, by category and outcome');
-  counter('aqm.coins.retired', coinsRetired, 'Coins retired by reconciling');
+  counter('aqm.coins.retired', coinsRetired, 'Coins retired by reconciling or with their device');
   counter('aqm.coins.removed', coinsRemoved, 'Coins removed by a housekeeping job or the admin method of that name');
   counter('aqm.housekeeping.runs', housekeepingRuns, 'Scheduled runs of the housekeeping jobs');
   counter('aqm.calls.refused', callsRefused, 'Calls that ended with an error, by reason');

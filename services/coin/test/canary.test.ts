@@ -1,4 +1,4 @@
-import { createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:http2';
@@ -12,7 +12,11 @@ import {
   BatchFetchCoinsRequest,
   BatchFetchCoinsResponse,
   FetchCoinsRequest,
+  FetchDeviceCoinsRequest,
+  FetchDeviceCoinsResponse,
+  GetInventoryCountRequest,
   ReconcileCoinsRequest,
+  RemoveDeviceRequest,
   UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { ServerReflectionClient, ServerReflectionResponse } from '../../../gen/grpc/reflection/v1/reflection';
@@ -64,8 +68,8 @@ function coin(coinCategory: CoinCategory, fields: Partial<Coin> = {}): Coin[] {
   }));
 }
 
-const upload = (coins: Coin[], databaseEpoch = '') =>
-  UploadCoinsRequest.encode(UploadCoinsRequest.create({ coins, databaseEpoch })).finish();
+const upload = (coins: Coin[], databaseEpoch = '', deviceId = '') =>
+  UploadCoinsRequest.encode(UploadCoinsRequest.create({ coins, databaseEpoch, deviceId })).finish();
 const ask = (fields: Partial<FetchCoinsRequest>) =>
   FetchCoinsRequest.create({ coinCategory: BRONZE, count: 1, allowLowerCategories: true, ...fields });
 const fetch = (fields: Partial<FetchCoinsRequest>) => FetchCoinsRequest.encode(ask(fields)).finish();
@@ -77,7 +81,9 @@ interface Person {
   readonly token: string;
 }
 
-async function person(privateKey: Parameters<typeof issueToken>[0], ttlSeconds = 600): Promise<Person> {
+type PrivateKey = Parameters<typeof issueToken>[0];
+
+async function person(privateKey: PrivateKey, ttlSeconds = 600): Promise<Person> {
   const id = secrets.uuid('a user id');
   const token = await issueToken(privateKey, { userId: id, isAdmin: false, ttlSeconds, now: new Date() });
   return { id, token: secrets.token('a token', token) };
@@ -125,6 +131,38 @@ async function useAndMisuse(address: string, bob: Person, alice: Person): Promis
   ]);
   errors.push(JSON.stringify(items, (_name, value) => (typeof value === 'bigint' ? String(value) : value)));
   await call(`${ADMIN}/PurgeStale`, NO_BYTES);
+}
+
+/** Acts for devices of one user, as few as a user may have here, and fetches from them. */
+async function useDevices(address: string, privateKey: PrivateKey): Promise<void> {
+  const [bob, alice] = [await person(privateKey), await person(privateKey)];
+  const [phone, laptop, malformed] = [secrets.uuid('a device id'), secrets.uuid('a device id'), secrets.text('an id')];
+  const claims = { userId: bob.id, isAdmin: false, ttlSeconds: 600, now: new Date(), deviceId: phone };
+  const ofPhone = secrets.token('a token', await issueToken(privateKey, claims));
+  const call = (method: string, bytes: Uint8Array, token = bob.token) =>
+    send(address, `${COINS}/${method}`, bytes, token);
+  const count = (deviceId: string) => GetInventoryCountRequest.encode({ deviceId }).finish();
+  const remove = (deviceId: string) => RemoveDeviceRequest.encode({ deviceId }).finish();
+  const fetchFrom = async (...deviceIds: string[]) => {
+    const wish = { targetUserId: bob.id, coinCategory: BRONZE, count: 1, deviceIds, requestId: randomUUID() };
+    const request = FetchDeviceCoinsRequest.encode(FetchDeviceCoinsRequest.fromPartial({ requests: [wish] })).finish();
+    return FetchDeviceCoinsResponse.decode((await call('FetchDeviceCoins', request, alice.token)) ?? NO_BYTES).results;
+  };
+
+  expect(await call('UploadCoins', upload(coin(BRONZE)))).toBeDefined();
+  expect(await call('UploadCoins', upload(coin(BRONZE), '', phone), ofPhone)).toBeDefined();
+  await call('UploadCoins', upload(coin(BRONZE), '', laptop));
+  await call('UploadCoins', upload(coin(BRONZE), '', laptop), ofPhone);
+  await call('GetInventoryCount', count(laptop), ofPhone);
+  await call('GetInventoryCount', count(malformed));
+  expect(await call('FetchCoins', fetch({ targetUserId: bob.id, deviceId: phone }), alice.token)).toBeDefined();
+  expect((await fetchFrom())[0]?.devices).toHaveLength(2);
+  expect((await fetchFrom(malformed))[0]?.error?.reason).toBe('INVALID_FIELD');
+  errors.push(JSON.stringify((await fetchFrom(malformed))[0]?.error?.message));
+  expect(await call('ListDevices', NO_BYTES)).toBeDefined();
+  expect(await call('RemoveDevice', remove(phone))).toBeDefined();
+  await call('RemoveDevice', remove(malformed));
+  await call('UploadCoins', upload(coin(BRONZE), '', phone), ofPhone);
 }
 
 async function useBadTokens(address: string, dataDir: string): Promise<void> {
@@ -188,7 +226,7 @@ describe('a service at log level trace, after valid and invalid calls and a fail
 
   beforeAll(async () => {
     const dataDir = mkdtempSync(join(tmpdir(), 'aqm-canary-'));
-    const env = { AQM_LOG_LEVEL: 'trace', AQM_LIMITS: 'on', AQM_LIMIT_PER_PAIR: '20/20' };
+    const env = { AQM_LOG_LEVEL: 'trace', AQM_LIMITS: 'on', AQM_LIMIT_PER_PAIR: '20/20', AQM_MAX_DEVICES: '2' };
     const first = await spawnMain(dataDir, env);
     const { privateKey } = developmentKey(dataDir);
     secrets.known('the development key', String(privateKey.export({ format: 'jwk' }).d));
@@ -213,6 +251,7 @@ describe('a service at log level trace, after valid and invalid calls and a fail
       });
       const [bob, alice] = [await person(privateKey), await person(privateKey)];
       await useAndMisuse(first.address, bob, alice);
+      await useDevices(first.address, privateKey);
       await useBadTokens(first.address, dataDir);
       await uploadToABrokenTable(first.address, bob, databaseUrl);
       // The Redis of this service cannot be reached.
@@ -231,6 +270,8 @@ describe('a service at log level trace, after valid and invalid calls and a fail
   test('callers received every kind of error', () => {
     expect([...reasons].sort()).toEqual([
       'DATABASE_UNAVAILABLE',
+      'DEVICE_MISMATCH',
+      'DEVICE_REMOVED',
       'EPOCH_CHANGED',
       'INTERNAL',
       'INVALID_FIELD',
@@ -242,6 +283,7 @@ describe('a service at log level trace, after valid and invalid calls and a fail
       'TOKEN_EXPIRED',
       'TOKEN_INVALID',
       'TOKEN_MISSING',
+      'TOO_MANY_DEVICES',
       'UNDECODABLE_MESSAGE',
     ]);
   });
@@ -252,7 +294,13 @@ describe('a service at log level trace, after valid and invalid calls and a fail
   });
 
   test('the log contains none of them, nor the development key', () => {
-    for (const line of ['unexpected error', 'lost a database connection', 'rate-limit Redis', '"call"']) {
+    for (const line of [
+      'unexpected error',
+      'device removed',
+      'lost a database connection',
+      'rate-limit Redis',
+      '"call"',
+    ]) {
       expect(log).toContain(line);
     }
     expect(secrets.foundIn(log)).toEqual([]);

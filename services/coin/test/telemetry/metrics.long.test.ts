@@ -106,6 +106,36 @@ test('fetches, coins, uploads, refusals and rate limits are counted by category 
   });
 });
 
+test('devices are counted, and no label names a device, a user or a coin', async () => {
+  running = await spawnService(service, { ...env(port), AQM_MAX_DEVICES: '2' });
+  const [bob, alice] = await Promise.all([1, 2].map(() => service.user({ address: running?.address ?? '' })));
+  if (!bob || !alice) throw new Error('no users');
+  const [phone, laptop, tablet] = [crypto.randomUUID(), crypto.randomUUID(), crypto.randomUUID()];
+  const coins = mint(2);
+  await bob.upload(coins, '', phone);
+  await bob.upload(mint(1), '', laptop);
+  await bob.upload(mint(1), '', tablet).catch(() => {});
+  const request = { targetUserId: bob.id, coinCategory: BRONZE, count: 1, requestId: crypto.randomUUID() };
+  await alice.fetchDevices([request]);
+  await bob.removeDevice(phone);
+  await bob.upload(mint(1), '', phone).catch(() => {});
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`, { signal: AbortSignal.timeout(60_000) });
+  const text = await response.text();
+  for (const id of [phone, laptop, tablet, bob.id, alice.id, ...coins.map(({ keyId }) => keyId)]) {
+    expect(text).not.toContain(id);
+  }
+  const samples = await scrape();
+  expect(only(samples, 'aqm_devices_per_user_')).toMatchObject({
+    aqm_devices_per_user_count: 1,
+    aqm_devices_per_user_sum: 2,
+  });
+  expect(only(samples, 'aqm_calls_refused')).toEqual({
+    'aqm_calls_refused_total DEVICE_REMOVED': 1,
+    'aqm_calls_refused_total TOO_MANY_DEVICES': 1,
+  });
+  expect(only(samples, 'aqm_coins_retired')).toEqual({ 'aqm_coins_retired_total BRONZE': 1 });
+});
+
 test('gauges show stock, pool, connections and fence, and coins removed by an admin are counted', async () => {
   running = await spawnService(service, { ...env(port), AQM_POOL_SIZE: '3' });
   const bob = await service.user({ address: running.address });

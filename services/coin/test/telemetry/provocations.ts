@@ -65,6 +65,11 @@ export const PROVOCATIONS: readonly Provocation[] = [
       }),
   },
   {
+    alerts: ['AqmTooManyDevices'],
+    // A device with a new id at every upload.
+    provoke: ({ carol }, signal) => repeat(signal, () => carol.upload(mint(1), '', randomUUID())),
+  },
+  {
     alerts: ['AqmInternalErrors'],
     provoke: async ({ carol, service }, signal) => {
       await sql`ALTER TABLE coin ADD CONSTRAINT nothing CHECK (false) NOT VALID`.execute(service.database.db);
