@@ -325,7 +325,10 @@ export class ClockError extends DeviceError {
   }
 }
 
-/** The coin service gave fetchOnDemand a coin that must not be used. The coin is consumed, and its request is closed. */
+/**
+ * The coin service gave fetchOnDemand or fetchForDevices a coin that must not be used. The coin is consumed, and its
+ * request is closed.
+ */
 export class UnusableCoinError extends DeviceError {
   override readonly name = 'UnusableCoinError';
 
@@ -341,13 +344,12 @@ export class UnusableCoinError extends DeviceError {
     super(
       {
         MALFORMED:
-          'The coin service gave a coin that is malformed or was not requested, which was discarded; call fetchOnDemand again for another one.',
+          'The coin service gave a coin that is malformed or was not requested, which was discarded; fetch again for another one.',
         BAD_SIGNATURE:
-          "The coin service gave a coin that `verify` refused, which was discarded; check the contact's identity key, then call fetchOnDemand again.",
-        ALREADY_USED:
-          'The coin service gave a coin that this device has used before; call fetchOnDemand again for another one.',
+          "The coin service gave a coin that `verify` refused, which was discarded; check the contact's identity key, then fetch again.",
+        ALREADY_USED: 'The coin service gave a coin that this device has used before; fetch again for another one.',
         EXPIRED:
-          "The coin service gave a coin that has expired by this device's clock; set the clock, then call fetchOnDemand again.",
+          "The coin service gave a coin that has expired by this device's clock; set the clock, then fetch again.",
       }[reason],
     );
   }

@@ -54,14 +54,16 @@ export {
   WrongKeyError,
   WrongOwnerError,
 } from './errors';
+export type { DeviceFetch, FetchForDevicesWish } from './flows/fetch-for-devices';
 export type { FetchOnDemandWish } from './flows/fetch-on-demand';
 export type { FetchOptions } from './flows/fetched-coin';
 export type { PublishOutcome, PublishReport, PublishResult } from './flows/publish-coins';
 export type { ReconcileOptions, ReconcileOutcome, ReconcileReport, ReconcileResult } from './flows/reconcile-coins';
 export type { RetryPolicy } from './flows/retries';
 export type { CoinServiceAccess } from './flows/service-call';
-export type { ContactTopUp, TopUpReport } from './flows/top-up';
-export { fetchOnDemand, publishCoins, reconcileCoins, topUp } from './load-flows';
+export type { TopUpReport } from './flows/top-up';
+export type { ContactTopUp, DeviceTopUp } from './flows/top-up-draft';
+export { fetchForDevices, fetchOnDemand, publishCoins, reconcileCoins, topUp } from './load-flows';
 export { type MoveReport, moveDeviceStorage } from './move-device-storage';
 export { DatabaseFactory, openDeviceStorage } from './open-device-storage';
 export { rekeyDeviceStorage } from './rekey-device-storage';

@@ -1,8 +1,14 @@
 // The flows are loaded at their first call: they load gRPC, which an application that only keeps keys does not need.
+import type * as FetchForDevices from './flows/fetch-for-devices';
 import type * as FetchOnDemand from './flows/fetch-on-demand';
 import type * as PublishCoins from './flows/publish-coins';
 import type * as ReconcileCoins from './flows/reconcile-coins';
 import type * as TopUp from './flows/top-up';
+
+export const fetchForDevices: typeof FetchForDevices.fetchForDevices = (...args) => {
+  const flow: typeof FetchForDevices = require('./flows/fetch-for-devices');
+  return flow.fetchForDevices(...args);
+};
 
 export const fetchOnDemand: typeof FetchOnDemand.fetchOnDemand = (...args) => {
   const flow: typeof FetchOnDemand = require('./flows/fetch-on-demand');

@@ -59,7 +59,8 @@ export function reopenSuite(name: string, harness: Harness): void {
         const resumed = await pendingRequests.resumeTopUps([contact]);
         expect(new Set(resumed)).toEqual(new Set(reserved));
         expect(await pendingRequests.reserveRoom([contact])).toStrictEqual([]);
-        expect(await pendingRequests.openOnDemand(wish, { fresh: false })).toStrictEqual(onDemand);
+        const found = await pendingRequests.openOnDemand(wish, { fresh: false });
+        expect(found).toStrictEqual({ ...onDemand, isResumed: true });
       }));
 
     it('shows every change to a second handle immediately', () =>

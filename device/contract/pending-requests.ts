@@ -20,6 +20,8 @@ export interface PendingRequest extends ContactAddress {
   /** 1 to 20; for each device. */
   readonly count: number;
   readonly allowLowerCategories: boolean;
+  /** True if openOnDemand found the request pending, so that it may have been sent before. */
+  readonly isResumed?: boolean;
 }
 
 /** The parameters of one fetch on demand. */

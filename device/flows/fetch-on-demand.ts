@@ -3,32 +3,36 @@ import { withLowerCategories } from '../contract/coin-category';
 import type { DeviceStorage } from '../contract/device-storage';
 import type { InventoryCoin } from '../contract/inventory';
 import type { OnDemandWish } from '../contract/pending-requests';
-import { checkObject } from '../contract/validate';
+import { checkDeviceId, checkObject, UNNAMED } from '../contract/validate';
 import { UnusableCoinError } from '../errors';
 import { observeFlow } from '../telemetry/traced';
 import { checkFreshCoins, requireTrustedClock } from './confirm-clock';
+import { fetchForEach } from './fetch-for-devices';
 import { checkFetchOptions, type FetchOptions, isAccepted, isPossibleExpiry, readFetchedCoin } from './fetched-coin';
 import { requireOwner } from './require-owner';
 import { isFinal } from './retries';
 import { type CoinServiceAccess, callService, checkAccess } from './service-call';
-import { toWire } from './top-up';
+import { toFetchCoins } from './wire-request';
 
 /** The parameters of fetchOnDemand. */
-export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategories'> {
+export interface FetchOnDemandWish extends Omit<OnDemandWish, 'allowLowerCategories' | 'deviceIds'> {
+  /** The contact's device: UUID in any case. Default: the contact's unnamed device. */
+  readonly deviceId?: string;
   /** Default false: only a coin of the category itself. */
   readonly allowLowerCategories?: boolean;
 }
 
 /**
- * Fetches one coin for immediate use, for contacts whose coins are not cached. The `request_id` is on disk before the
- * call, so that the next call for the same contact and parameters gets the coin of a lost response. The request is
- * closed and the coin remembered as used before the coin is returned, so that no crash uses a coin twice.
+ * Fetches one coin of one device for immediate use, for contacts whose coins are not cached. The `request_id` is on disk
+ * before the call, so that the next call for the same contact and parameters gets the coin of a lost response. The request
+ * is closed and the coin remembered as used before the coin is returned, so that no crash uses a coin twice.
  *
  * The call is repeated according to `service.retry`. Rejects with InvalidArgumentError, ClockError, an error of the
  * storage, or the CoinServiceError of the last attempt. The request then stays pending unless the service refused it
  * permanently. Rejects with UnusableCoinError if the service gave a coin that must not be used: its `reason` is
  * MALFORMED, BAD_SIGNATURE (`verify` refused it), ALREADY_USED or EXPIRED. The request is then closed.
- * @returns null if the service has no such coin, and for no other reason.
+ * @returns null if the service has no such coin (a device that the contact does not have, or that was removed, has none),
+ * and for no other reason.
  */
 export async function fetchOnDemand(
   storage: DeviceStorage,
@@ -39,7 +43,18 @@ export async function fetchOnDemand(
   checkAccess(service);
   checkObject('wish', wish);
   checkFetchOptions(options);
-  return observeFlow(storage, 'fetch_on_demand', () => fetchOne(storage, service, wish, options));
+  const deviceId = checkDeviceId('deviceId', wish.deviceId);
+  return observeFlow(storage, 'fetch_on_demand', () =>
+    deviceId === UNNAMED
+      ? fetchOne(storage, service, wish, options)
+      : fetchOfDevice(storage, service, { ...wish, deviceIds: [deviceId] }, options),
+  );
+}
+
+async function fetchOfDevice(...args: Parameters<typeof fetchForEach>): Promise<InventoryCoin | null> {
+  const [found] = await fetchForEach(...args);
+  if (found?.error !== undefined) throw found.error;
+  return found?.coin ?? null;
 }
 
 async function fetchOne(
@@ -58,7 +73,7 @@ async function fetchOne(
   for (const fresh of [false, true]) {
     const request = await pendingRequests.openOnDemand(wish, { fresh });
     try {
-      const { coins } = await callService(service, service.client.fetchCoins, toWire(request), {
+      const { coins } = await callService(service, service.client.fetchCoins, toFetchCoins(request), {
         beforeRepeat: () => pendingRequests.recordAttempts([request]),
       });
       const [first] = coins;

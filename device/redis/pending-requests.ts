@@ -150,12 +150,13 @@ export class RedisPendingRequests implements PendingRequestsEngine {
     const { contactId, userId, deviceIds, coinCategory, allowLowerCategories } = wish;
     const devices = deviceIds?.map((deviceId) => this.#cache.deviceTagAndName(deviceId));
     const open = async (): Promise<PendingRequest> => {
+      const newId = randomUUID();
       const reply = await this.#cache.run('on-demand-open', [this.#cache.tag(contactId)], (nowMs) => [
         nowMs - MAX_ATTEMPT_MS,
         this.#cache.tag(userId),
         coinCategory,
         Number(allowLowerCategories),
-        randomUUID(),
+        newId,
         Number(fresh),
         this.#cache.nameOf(contactId),
         this.#cache.nameOf(userId),
@@ -165,15 +166,7 @@ export class RedisPendingRequests implements PendingRequestsEngine {
       ]);
       const requestId = textIn(reply);
       this.#inUse.add(requestId);
-      return {
-        contactId,
-        userId,
-        ...(deviceIds === undefined ? {} : { deviceIds }),
-        coinCategory,
-        allowLowerCategories,
-        requestId,
-        count: 1,
-      };
+      return { ...wish, requestId, count: 1, ...(requestId !== newId && { isResumed: true }) };
     };
     const opened = this.#opening.then(open, open);
     this.#opening = opened.catch(() => undefined);

@@ -166,7 +166,7 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
           ? []
           : this.#onDemand.all(contactId, userId, listText(deviceIds), coinCategory, Number(allowLowerCategories));
         const row = pending.find(({ request_id }) => !this.#inUse.has(request_id));
-        const request = row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resume(row, nowMs);
+        const request = row === undefined ? this.#add('ON_DEMAND', wish, 1, nowMs) : this.#resumeOnDemand(row, nowMs);
         // In the same step, so that another call of this process does not find it.
         this.#inUse.add(request.requestId);
         return request;
@@ -243,6 +243,10 @@ export class SqlitePendingRequests implements PendingRequestsEngine {
     }
     this.#close.run(row.request_id);
     return [];
+  }
+
+  #resumeOnDemand(row: RequestRow, nowMs: number): PendingRequest {
+    return { ...this.#resume(row, nowMs), isResumed: true };
   }
 
   #resume(row: RequestRow, nowMs: number): PendingRequest {

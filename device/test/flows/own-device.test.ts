@@ -5,7 +5,7 @@ import type {
   UploadCoinsRequest,
 } from '../../../gen/aqm/coin/v1/coin_service';
 import { DAY, type Fixture, keyId, mintedCoin, withFixture } from '../../conformance/harness';
-import { publishCoins, reconcileCoins } from '../../index';
+import { fetchForDevices, publishCoins, reconcileCoins, topUp } from '../../index';
 import { eachBackend } from '../each-backend';
 import { ScriptedCoinService } from './scripted-coin-service';
 
@@ -66,7 +66,7 @@ backend.describe('the flows of one of several devices of a user', () => {
     }));
 
   it('stop for good when the device was removed: nothing more is stored, sent or asked', () =>
-    withService(async ({ storage, open }, service) => {
+    withService(async ({ storage, open, clock }, service) => {
       await publishCoins(storage, service.access, [mintedCoin(1)]);
       service.remove(PHONE);
       await expect(publishCoins(storage, service.retrying(), [mintedCoin(2)])).rejects.toMatchObject(REMOVED);
@@ -84,6 +84,12 @@ backend.describe('the flows of one of several devices of a user', () => {
       expect(service.calls).toHaveLength(made);
       // Messages that are on their way can still be opened.
       expect(await reopened.vault.listKeyIds()).toStrictEqual([keyId(1), keyId(2)]);
+      // Only the publishing side has ended.
+      service.add(50, 1, 'GOLD', clock.in(DAY));
+      const contact = { contactId: 'zoe', userId: keyId(1000) };
+      expect((await topUp(reopened, service.access, [contact])).contacts[0]?.error).toBeUndefined();
+      const wish = { ...contact, coinCategory: 'GOLD' } as const;
+      expect(await fetchForDevices(reopened, service.access, wish)).toMatchObject([{ coin: { keyId: keyId(50) } }]);
     }));
 
   it('keep the coins of a device that is one too many, and send them once there is room', () =>

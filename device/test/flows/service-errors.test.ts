@@ -143,8 +143,8 @@ backend.describe('a token that no service can have given', () => {
     withService(async ({ storage, clock }, service) => {
       service.add(0, 9, 'GOLD', clock.in(DAY));
       service.failNext('batchFetchCoins', 'after');
-      // One each for the check of its form, the check of its owner, and the first attempt.
-      const tokens = ['a.b.c', 'a.b.c', 'a.b.c'];
+      // One each for the check of its form, the check of its owner, the list of devices, and the first attempt.
+      const tokens = ['a.b.c', 'a.b.c', 'a.b.c', 'a.b.c'];
       const access = { ...service.retrying(), token: () => tokens.shift() ?? `${SECRET}\n` };
       expect(await errorOf(topUp(storage, access, [BOB]))).toMatchObject({ reason: 'TOKEN_INVALID' });
       expect((await topUp(storage, service.access, [BOB])).contacts[0]?.stored).toHaveLength(5);

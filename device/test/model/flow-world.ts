@@ -1,8 +1,9 @@
 import { DAY, type Fixture, type Harness, keyId, mintedCoin } from '../../conformance/harness';
-import { type CoinCategoryName, specOf } from '../../contract/coin-category';
+import { COIN_CATEGORY_NAMES, type CoinCategoryName, specOf } from '../../contract/coin-category';
 import {
   type ContactPriority,
   type DeviceStorage,
+  fetchForDevices,
   fetchOnDemand,
   type InventoryCoin,
   type MintedCoin,
@@ -18,6 +19,13 @@ import { StoragePlace } from './storage-place';
 const LAST_DAYS = 8 * DAY;
 /** The largest error of a clock that may pass unnoticed, see `believedMs`. */
 const UNNOTICED = 3 * DAY;
+
+/** The devices of each user: the unnamed one, and two others. */
+export const DEVICES = ['', keyId(0xd1), keyId(0xd2)] as const;
+/** The device of the user whose storage it is, and another one, which has a vault elsewhere. */
+const [, MINE, OTHER] = DEVICES;
+/** The coins that the user's other device has in stock. Nothing that this device does may touch them. */
+const COINS_OF_OTHER = 3;
 
 /** The private halves and coins that the device must have, with the expiry of each. A restored storage has what its backup had. */
 class Kept {
@@ -40,8 +48,10 @@ class Kept {
 export type Action =
   | { do: 'mint'; categories: readonly CoinCategoryName[]; storeFirst: boolean }
   | { do: 'reconcile'; retireMany: boolean }
-  | { do: 'fetchOnDemand' | 'select'; contact: number; category: CoinCategoryName }
-  | { do: 'upload'; contact: number; category: CoinCategoryName; count: number; life: number }
+  | { do: 'fetchOnDemand' | 'select'; contact: number; device: number; category: CoinCategoryName }
+  | { do: 'fetchForDevices' | 'selectForDevices'; contact: number; category: CoinCategoryName }
+  | { do: 'upload'; contact: number; device: number; category: CoinCategoryName; count: number; life: number }
+  | { do: 'remove'; contact: number; device: number }
   | { do: 'prioritise'; contact: number; priority: ContactPriority }
   | { do: 'receive'; category: CoinCategoryName }
   | { do: 'topUp' | 'purge' | 'collect' | 'maintain' | 'useAgain' | 'switchAccount' | 'reopen' }
@@ -57,7 +67,7 @@ export interface Step {
   readonly action: Action;
 }
 
-/** A device of a user with two contacts, and an honest coin service. Every step is followed by a check of the promises. */
+/** A device of a user with two contacts, all with several devices, and an honest coin service. Every step is followed by a check of the promises. */
 export class World {
   readonly #fixture: Fixture;
   readonly #service: HonestCoinService;
@@ -72,7 +82,9 @@ export class World {
   #kept = new Kept();
   #backup: Kept | undefined;
   /** Cached coins that topUp reported, by contact and id. */
-  readonly #cached = new Map<string, Pick<InventoryCoin, 'contactId' | 'coinCategory' | 'expiresAt'>>();
+  readonly #cached = new Map<string, CachedCoin>();
+  /** The devices that contacts had removed before the last topUp that went well, by contact and device id. */
+  readonly #forgotten = new Set<string>();
   /** Every coin that was used, by contact and id. */
   readonly #used = new Set<string>();
   /** Minted coins whose public half publishCoins did not take. */
@@ -100,8 +112,14 @@ export class World {
   }
 
   async #begin(): Promise<void> {
-    await this.#storage.owner.bind({ userId: this.#me });
+    await this.#storage.owner.bind({ userId: this.#me, deviceId: MINE });
     await this.#storage.inventory.setPriority('bob', 'BESTIE');
+    while (this.#ofOther().length < COINS_OF_OTHER) this.#upload(this.#me, OTHER, 'GOLD', 23 * DAY);
+  }
+
+  /** Returns the coins in stock of the user's other device. */
+  #ofOther() {
+    return this.#service.stockOf(this.#me, OTHER);
   }
 
   destroy(): Promise<void> {
@@ -147,14 +165,17 @@ export class World {
       const [summary] = await this.#storage.inventory.getSummary(this.#contact(contact).contactId);
       const coins = Object.values(summary?.counts ?? {}).reduce((sum, count) => sum + count, 0);
       for (let n = 0; n < coins; n += 1) {
-        await this.run({ ...step, action: { do: 'select', contact, category: 'GOLD' } });
+        await this.run({ ...step, action: { do: 'selectForDevices', contact, category: 'GOLD' } });
       }
     }
     for (const [id, expiry] of this.#kept.burned) {
       const status = expiry > this.#believedMs ? await this.#storage.vault.getStatus(id) : 'BURNED';
       must(status === 'BURNED', `The burned key ${id} is ${status}.`);
     }
-    must(this.#unexpired(this.#cached.values()).length === 0, 'A cached coin was not selected.');
+    const left = this.#unexpired(this.#cached.values()).filter(({ contactId, deviceId }) =>
+      this.#devicesOf(contactId).includes(deviceId),
+    );
+    must(left.length === 0, 'A cached coin was not selected.');
   }
 
   #readClock(): void {
@@ -192,33 +213,60 @@ export class World {
         return undefined;
       }
       case 'topUp': {
-        for (const { contactId, stored, discarded, error } of (await topUp(storage, access, this.#contacts)).contacts) {
+        for (const report of (await topUp(storage, access, this.#contacts)).contacts) {
+          const { contactId, stored, discarded, devices, removed, error } = report;
           must(error === undefined || this.#isFailing, `topUp failed: ${error}`);
           must(discarded.length === 0, `topUp discarded ${JSON.stringify(discarded)}.`);
+          for (const coin of removed) this.#cached.delete(`${contactId} ${coin.keyId}`);
           for (const coin of stored) this.#cache(contactId, coin.keyId, coin.coinCategory);
+          if (error !== undefined) continue;
+          const there = this.#devicesOf(contactId);
+          const known = devices.map(({ deviceId = '' }) => deviceId);
+          must(known.join() === there.join(), `topUp knows the devices ${known} instead of ${there}.`);
+          for (const deviceId of DEVICES) {
+            const isRemoved = this.#service.isRemoved(this.#userOf(contactId), deviceId);
+            if (isRemoved) this.#forgotten.add(`${contactId} ${deviceId}`);
+          }
         }
         return undefined;
       }
       case 'fetchOnDemand': {
-        const wish = { ...this.#contact(action.contact), coinCategory: action.category };
-        return this.#use(await fetchOnDemand(storage, access, wish));
+        const deviceId = deviceAt(action.device);
+        const wish = { ...this.#contact(action.contact), coinCategory: action.category, deviceId };
+        return this.#use(await fetchOnDemand(storage, access, wish), deviceId);
       }
-      case 'select':
-        return this.#use(await storage.inventory.selectCoin(this.#contact(action.contact).contactId, action.category));
-      case 'upload': {
-        for (let n = 0; n < action.count; n += 1) {
-          const { keyId: id, publicKey, signature } = this.#mintOne(action.category);
-          this.#service.add(this.#contact(action.contact).userId, {
-            keyId: id,
-            coinCategory: specOf(action.category).category,
-            publicKey: Buffer.from(publicKey),
-            signature: Buffer.from(signature),
-            expireTime: new Date(this.#service.nowMs() + action.life),
-            deviceId: '',
-          });
+      case 'fetchForDevices': {
+        const { contactId, userId } = this.#contact(action.contact);
+        const wish = { contactId, userId, coinCategory: action.category };
+        const found = await fetchForDevices(storage, access, wish);
+        const known = found.map(({ deviceId = '' }) => deviceId);
+        const there = this.#devicesOf(contactId);
+        must(known.join() === there.join(), `fetchForDevices answered ${known} instead of ${there}.`);
+        for (const { deviceId, coin } of found) this.#use(coin, deviceId);
+        return undefined;
+      }
+      case 'select': {
+        const deviceId = deviceAt(action.device);
+        const { contactId } = this.#contact(action.contact);
+        return this.#use(await storage.inventory.selectCoin(contactId, action.category, { deviceId }), deviceId);
+      }
+      case 'selectForDevices': {
+        const { contactId } = this.#contact(action.contact);
+        for (const { deviceId, coin } of await storage.inventory.selectCoins(contactId, action.category)) {
+          this.#use(coin, deviceId);
         }
         return undefined;
       }
+      case 'upload': {
+        const { userId } = this.#contact(action.contact);
+        for (let n = 0; n < action.count; n += 1) {
+          this.#upload(userId, deviceAt(action.device), action.category, action.life);
+        }
+        return undefined;
+      }
+      case 'remove':
+        this.#service.remove(this.#contact(action.contact).userId, deviceAt(action.device));
+        return undefined;
       case 'prioritise': {
         const { contactId } = this.#contact(action.contact);
         const { evicted } = await storage.inventory.setPriority(contactId, action.priority);
@@ -266,6 +314,29 @@ export class World {
     return contact === 0 ? first : second;
   }
 
+  /** Returns the devices that a contact has at the service, the unnamed one first. */
+  #devicesOf(contactId: string): string[] {
+    return this.#service.devicesOf(this.#userOf(contactId));
+  }
+
+  #userOf(contactId: string): string {
+    return (this.#contacts.find((contact) => contact.contactId === contactId) ?? this.#contact(0)).userId;
+  }
+
+  /** A device of a user uploads a coin, unless it was removed. */
+  #upload(userId: string, deviceId: string, category: CoinCategoryName, life: number): void {
+    if (this.#service.isRemoved(userId, deviceId)) return;
+    const { keyId: id, publicKey, signature } = this.#mintOne(category);
+    this.#service.add(userId, {
+      keyId: id,
+      coinCategory: specOf(category).category,
+      publicKey: Buffer.from(publicKey),
+      signature: Buffer.from(signature),
+      expireTime: new Date(this.#service.nowMs() + life),
+      deviceId,
+    });
+  }
+
   #mintOne(category: CoinCategoryName): MintedCoin {
     this.#coins += 1;
     return coinOf(this.#coins, category);
@@ -278,17 +349,20 @@ export class World {
 
   /** Notes a coin that topUp has stored. */
   #cache(contactId: string, id: string, coinCategory: CoinCategoryName): void {
-    const { userId } = this.#contacts.find((contact) => contact.contactId === contactId) ?? this.#contact(0);
-    const expiresAt = this.#service.spentCoin(userId, id)?.expireTime;
-    must(expiresAt !== undefined, `The coin ${id} was not handed out.`);
+    const { expireTime: expiresAt = new Date(0), deviceId = '' } =
+      this.#service.spentCoin(this.#userOf(contactId), id) ?? {};
+    must(expiresAt.getTime() > 0, `The coin ${id} was not handed out.`);
     must(!this.#used.has(`${contactId} ${id}`), `The used coin ${id} was stored.`);
-    this.#cached.set(`${contactId} ${id}`, { contactId, coinCategory, expiresAt: expiresAt ?? new Date(0) });
+    this.#cached.set(`${contactId} ${id}`, { contactId, deviceId, coinCategory, expiresAt });
   }
 
-  /** Uses a coin that was selected or fetched on demand. */
-  #use(coin: InventoryCoin | null): void {
+  /** Uses a coin that was selected or fetched on demand for this device. */
+  #use(coin: InventoryCoin | null, deviceId = ''): void {
     if (coin === null) return;
     const name = `${coin.contactId} ${coin.keyId}`;
+    const owned = this.#service.spentCoin(this.#userOf(coin.contactId), coin.keyId)?.deviceId;
+    must(owned === deviceId && (coin.deviceId ?? '') === deviceId, `The coin ${coin.keyId} is not one of ${deviceId}.`);
+    must(!this.#forgotten.has(`${coin.contactId} ${deviceId}`), `The coin ${coin.keyId} is one of a removed device.`);
     must(!this.#used.has(name), `The coin ${coin.keyId} was used twice.`);
     must(coin.expiresAt > this.#fixture.clock.now(), `The coin ${coin.keyId} has expired.`);
     this.#used.add(name);
@@ -320,7 +394,7 @@ export class World {
 
   /** A sender fetches a coin and writes a message: the device opens it once. */
   async #receive(category: CoinCategoryName): Promise<void> {
-    const stock = this.#service.available(this.#me);
+    const stock = this.#service.available(this.#me, MINE);
     const coin = stock.find(({ coinCategory }) => coinCategory === specOf(category).category);
     if (coin === undefined) return;
     const { keyId: id } = this.#service.handOut(this.#me, coin);
@@ -373,6 +447,7 @@ export class World {
       () => reconcileCoins(this.#storage, access, { retireMany: true }),
       () => topUp(this.#storage, access, this.#contacts),
       () => fetchOnDemand(this.#storage, access, wish),
+      () => fetchForDevices(this.#storage, access, wish),
     ];
   }
 
@@ -406,22 +481,45 @@ export class World {
     }
     this.#kept.halves = halves;
     for (const id of this.#service.retired.splice(0)) must(!halves.has(id), `The coin ${id} was retired.`);
-    for (const { keyId: id } of this.#isReconciled ? this.#service.available(this.#me) : []) {
+    for (const { keyId: id } of this.#isReconciled ? this.#service.available(this.#me, MINE) : []) {
       must(halves.has(id), `The coin ${id} can be fetched, but not opened.`);
     }
-    for (const { contactId, priority, counts } of await inventory.getSummary()) {
-      for (const [category, count] of Object.entries(counts)) {
-        const cached = this.#unexpired(this.#cached.values()).filter(
-          (coin) => coin.contactId === contactId && coin.coinCategory === category,
-        );
-        must(count >= cached.length, `${cached.length - count} cached ${category} coins of ${contactId} are lost.`);
-        const budget = MODEL_BUDGETS[priority][category as CoinCategoryName];
-        // Coins that have expired by a clock that was ahead fill no budget, until the service corrects it.
-        const isRight = this.#believedMs <= this.#service.nowMs();
-        must(!isRight || count <= budget, `${contactId} has ${count} ${category} coins, but the budget is ${budget}.`);
+    must(this.#ofOther().length === COINS_OF_OTHER, "Coins of the user's other device are gone.");
+    const summaries = await inventory.getSummary();
+    for (const contactId of new Set([...this.#cached.values()].map((coin) => coin.contactId))) {
+      const devices = summaries.find((summary) => summary.contactId === contactId)?.devices ?? [];
+      // What a removed device uploaded is forgotten by the next topUp, also by one that failed later.
+      for (const deviceId of this.#devicesOf(contactId)) {
+        const counts = devices.find((device) => (device.deviceId ?? '') === deviceId)?.counts;
+        for (const category of COIN_CATEGORY_NAMES) {
+          const cached = this.#unexpired(this.#cached.values()).filter(
+            (coin) => coin.contactId === contactId && coin.deviceId === deviceId && coin.coinCategory === category,
+          );
+          const lost = cached.length - (counts?.[category] ?? 0);
+          must(lost <= 0, `${lost} cached ${category} coins of ${contactId} are lost.`);
+        }
+      }
+    }
+    // Coins that have expired by a clock that was ahead fill no budget, until the service corrects it.
+    if (this.#believedMs > this.#service.nowMs()) return;
+    for (const { contactId, priority, devices } of summaries) {
+      for (const { counts } of devices) {
+        for (const category of COIN_CATEGORY_NAMES) {
+          const [count, budget] = [counts[category], MODEL_BUDGETS[priority][category]];
+          must(
+            count <= budget,
+            `A device of ${contactId} has ${count} ${category} coins, but the budget is ${budget}.`,
+          );
+        }
       }
     }
   }
+}
+
+type CachedCoin = Pick<InventoryCoin, 'contactId' | 'coinCategory' | 'expiresAt'> & { readonly deviceId: string };
+
+function deviceAt(device: number): string {
+  return DEVICES[device] ?? '';
 }
 
 /** Each key pair is made once: every world mints the same ones. */

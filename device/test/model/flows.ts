@@ -9,6 +9,8 @@ import { wrongClock } from './steps';
 
 const category = fc.constantFrom<CoinCategoryName[]>('GOLD', 'GOLD', 'SILVER', 'BRONZE');
 const contact = fc.constantFrom(0, 0, 1);
+/** The index of a device in DEVICES. */
+const device = fc.constantFrom(0, 1, 1, 2);
 
 const action: fc.Arbitrary<Action> = fc.oneof(
   {
@@ -25,12 +27,19 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('upload'),
       contact,
+      device,
       category,
       count: fc.integer({ min: 1, max: 8 }),
       life: fc.constantFrom(2 * DAY, 10 * DAY, 23 * DAY),
     }),
   },
-  { weight: 5, arbitrary: fc.record({ do: fc.constantFrom('fetchOnDemand', 'select', 'select'), contact, category }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('fetchOnDemand', 'select'), contact, device, category }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constantFrom('fetchForDevices', 'selectForDevices'), contact, category }),
+  },
+  // The unnamed device cannot be removed.
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('remove'), contact, device: fc.constantFrom(1, 2) }) },
   {
     weight: 1,
     arbitrary: fc.record({
