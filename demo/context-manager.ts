@@ -17,7 +17,6 @@ export interface Advice {
 /** Recommends a category. A low battery takes precedence over the type of link. */
 export function adviseTier({ link, battery }: Situation): Advice {
   if (battery < 0.15) return { coinCategory: 'BRONZE', because: 'the battery is nearly empty and every byte counts' };
-  if (link === 'cellular')
-    return { coinCategory: 'SILVER', because: 'it is post-quantum like GOLD, with a small signature' };
+  if (link === 'cellular') return { coinCategory: 'SILVER', because: 'it is post-quantum like GOLD, but smaller' };
   return { coinCategory: 'GOLD', because: 'it is the strongest and nothing has to be saved' };
 }

@@ -1,4 +1,4 @@
-import { fetchOnDemand } from '../../device';
+import { fetchForDevices } from '../../device';
 import { verifyCoin } from '../coin-signature';
 import { deliver } from '../conversation';
 import { ForgedCoinError, openParcel, sealMessage } from '../crypto-wrapper';
@@ -7,23 +7,28 @@ import { conversationWithBob, type StoryContext, stockForContact, stockInVault, 
 import { describeTiers, tierCounts } from '../tiers';
 
 export function carolWrites(context: StoryContext): Promise<void> {
-  const { journal, carol, bob, bobsIdentity, deliveries } = context;
+  const { journal, carol, alice, bob, bobsIdentity, deliveries } = context;
   return journal.step(
     'stranger',
     'Carol, a stranger to Bob, writes once',
-    'No coins of strangers are kept in advance: she fetches one coin when she writes and uses it at once. She wants GOLD ' +
-      'and takes the best tier in stock.',
+    'No coins of strangers are kept in advance: when she writes, she fetches one coin for each of his devices and uses it ' +
+      'at once. She wants GOLD and takes the best tier in stock.',
     async () => {
-      journal.check('to Carol, Bob is a STRANGER', await carol.storage.inventory.getPriority(bob.name), 'STRANGER');
-      const coin = await fetchOnDemand(
+      const fetched = await fetchForDevices(
         carol.storage,
         carol.service,
         { contactId: bob.name, userId: bob.userId, coinCategory: 'GOLD', allowLowerCategories: true },
-        { verify: (fetched) => verifyCoin(fetched, bobsIdentity) },
+        { verify: (coin) => verifyCoin(coin, bobsIdentity) },
       );
+      journal.check(
+        'she gets a coin for his phone, and none for the laptop: it is not addressed any more',
+        fetched.map(({ deviceId = '' }) => deviceId),
+        [bob.deviceId ?? ''],
+      );
+      const [coin] = fetched.map((device) => device.coin);
       if (!coin) throw new Error('the server had no coin of Bob for Carol');
       const cached = tierCounts(0, 0, 0);
-      journal.check('she keeps no coin of his', await stockForContact(carol, bob.name), cached);
+      journal.check('to her, Bob is a STRANGER: she keeps no coin of his', await stockForContact(carol, bob), cached);
 
       const text = 'Hello Bob!';
       const swapped = { ...coin, publicKey: flipLastBit(coin.publicKey) };
@@ -37,15 +42,28 @@ export function carolWrites(context: StoryContext): Promise<void> {
       const parcel = encodeParcel(sealMessage(text, coin, bobsIdentity));
       const opener = { vault: bob.storage.vault, hardwareKey: bob.hardwareKey };
       journal.check(
-        'a parcel with one bit flipped in transit is refused as DAMAGED',
-        await openParcel(decodeParcel(flipLastBit(parcel)), opener),
-        { opened: false, reason: 'DAMAGED' },
+        'a parcel with one bit flipped in transit is refused as DAMAGED, and burns nothing',
+        [await openParcel(decodeParcel(flipLastBit(parcel)), opener), await stockInVault(bob)],
+        [{ opened: false, reason: 'DAMAGED' }, inVault],
       );
-      journal.check('it burns nothing, so the real one can still be opened', await stockInVault(bob), inVault);
-      deliveries.push(await deliver(conversationWithBob(context, carol), text, coin, 'wants GOLD, gets', 'BRONZE'));
+      const delivery = await deliver(
+        conversationWithBob(context, carol),
+        text,
+        coin,
+        'wants GOLD, gets',
+        () => 'BRONZE',
+      );
+      journal.check(delivery.claim, delivery.found, delivery.expected);
+      deliveries.push(delivery);
 
       const left = tierCounts(0, 0, 1);
       journal.check(`the server has ${describeTiers(left)} left`, await stockOnServer(bob), left);
+      const toAlice = { contactId: alice.name, userId: alice.userId, coinCategory: 'BRONZE' } as const;
+      journal.check(
+        'Alice never published a coin: she has no devices, so Carol can send her nothing yet',
+        (await fetchForDevices(carol.storage, carol.service, toAlice)).length,
+        0,
+      );
     },
   );
 }

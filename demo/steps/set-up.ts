@@ -1,6 +1,6 @@
 import { publicIdentityOf } from '../coin-signature';
 import { PostOffice } from '../network-layer';
-import { createAccount, setUpDevice } from '../person';
+import { addDevice, createAccount, setUpDevice } from '../person';
 import type { RunContext, StoryContext } from '../story-context';
 
 /** Starts the coin service. @returns the address that it listens on */
@@ -27,25 +27,27 @@ export function setUpDevices(
   return journal.step(
     'set-up-devices',
     'Alice, Bob and Carol set up their devices',
-    'Each device has its own encrypted storage and a hardware key that never leaves it. Bob gives Alice and Carol his ' +
-      'identity keys in person, so they need not trust the server to identify him.',
+    'Each device has its own encrypted storage and a hardware key that never leaves it. Bob, who has a phone and a laptop, ' +
+      'gives the others his identity keys in person: they need not trust the server.',
     async () => {
-      const accounts = ['Alice', 'Bob', 'Carol'].map(createAccount);
+      const bobsAccount = createAccount('Bob');
+      const phoneAndLaptop = [addDevice(bobsAccount, 'Bob'), addDevice(bobsAccount, "Bob's laptop")];
+      const accounts = [createAccount('Alice'), ...phoneAndLaptop, createAccount('Carol')];
       const tokens = await service.tokensFor(accounts.map(({ userId }) => userId));
-      const [alice, bob, carol] = await Promise.all(
+      const [alice, bob, laptop, carol] = await Promise.all(
         accounts.map(async (account, index) => {
           const token = tokens[index];
-          if (!token) throw new Error(`no token for ${account.name}`);
+          if (!token) throw new Error(`no token for ${account.device}`);
           const person = await setUpDevice(account, { backend, folder, redisUrl, address, token });
           people.push(person);
           return person;
         }),
       );
-      if (!alice || !bob || !carol) throw new Error('a device is missing');
+      if (!alice || !bob || !laptop || !carol) throw new Error('a device is missing');
       journal.check(
-        'three devices, each with its own storage',
+        'four devices, each with its own storage',
         people.map(({ storage }) => storage.backend),
-        [backend, backend, backend],
+        accounts.map(() => backend),
       );
       return {
         journal,
@@ -53,6 +55,7 @@ export function setUpDevices(
         postOffice: new PostOffice(),
         alice,
         bob,
+        laptop,
         carol,
         bobsIdentity: publicIdentityOf(bob),
         minted: new Map(),
@@ -66,7 +69,7 @@ export function stopService({ journal, service }: RunContext): Promise<void> {
   return journal.step(
     'stop-service',
     'The coin service stops',
-    'On SIGTERM it finishes the calls that it has accepted, stops the processes that it started, and exits.',
+    'On SIGTERM it finishes the calls that it has accepted, stops its processes, and exits.',
     async () => journal.check('its exit code is 0', await service.stop(), 0),
   );
 }

@@ -1,22 +1,23 @@
-import { publishCoins, topUp } from '../../device';
+import { type CoinName, publishCoins, topUp } from '../../device';
 import { specOf } from '../algorithms';
-import { mintCoin, publicHalfOf } from '../coin-minting';
+import { type FreshCoin, mintCoin, publicHalfOf } from '../coin-minting';
 import { verifyCoin } from '../coin-signature';
+import type { Person } from '../person';
 import { type StoryContext, stockForContact, stockInVault, stockOnServer } from '../story-context';
 import { countTiers, describeNonzeroTiers, describeTiers, TIERS, type TierCounts, tierCounts } from '../tiers';
 
 const MINTED = tierCounts(5, 6, 5);
 
-export function mintAndPublish({ journal, bob, bobsIdentity, minted }: StoryContext): Promise<void> {
+export function mintAndPublish(context: StoryContext): Promise<void> {
+  const { journal, bob, bobsIdentity, minted } = context;
   return journal.step(
     'mint-and-publish',
-    `Bob mints ${describeTiers(MINTED)} and publishes them`,
+    `Bob's phone mints ${describeTiers(MINTED)} and publishes them`,
     'A coin is one key pair for one message. GOLD: post-quantum key and signature; SILVER: post-quantum key, classical ' +
-      'signature; BRONZE: both classical, and small. The private half goes into the vault on his device, sealed by the ' +
+      'signature; BRONZE: both classical, and small. The private half goes into the vault of the phone, sealed by the ' +
       'hardware key, before the public half goes to the server.',
     async () => {
-      const coins = TIERS.flatMap((tier) => Array.from({ length: MINTED[tier] }, () => mintCoin(tier, bob)));
-      for (const coin of coins) minted.set(coin.keyId, publicHalfOf(coin));
+      const coins = mintOn(context, bob, MINTED);
       journal.check(
         `he minted ${coins.length} coins with ${coins.length} different names`,
         countTiers(minted.values()),
@@ -62,26 +63,43 @@ export function befriendAndTopUp(context: StoryContext): Promise<void> {
       "on the contact's priority: for a BESTIE 5 GOLD, 4 SILVER and 1 BRONZE.",
     async () => {
       await alice.storage.inventory.setPriority(bob.name, 'BESTIE');
-      await topUpFromBob(context, tierCounts(0, 0, 0));
+      await topUpFromBob(context, 1, tierCounts(0, 0, 0));
       const cached = tierCounts(5, 4, 1);
-      journal.check(`Alice keeps ${describeTiers(cached)}`, await stockForContact(alice, bob.name), cached);
+      journal.check(`Alice keeps ${describeTiers(cached)}`, await stockForContact(alice, bob), cached);
       const left = tierCounts(0, 2, 4);
       journal.check(`the server has ${describeTiers(left)} left`, await stockOnServer(bob), left);
     },
   );
 }
 
-/** Alice fills up her budget for Bob. `missing` is what the server cannot provide. */
+/** Mints coins on a device of Bob. Nothing is stored or sent yet. */
+export function mintOn({ minted }: StoryContext, device: Person, counts: TierCounts): FreshCoin[] {
+  const coins = TIERS.flatMap((tier) => Array.from({ length: counts[tier] }, () => mintCoin(tier, device)));
+  for (const coin of coins) minted.set(coin.keyId, { ...publicHalfOf(coin), device });
+  return coins;
+}
+
+/**
+ * Alice fills up her budgets for Bob's devices, whose number is given. `missing` is what the server cannot provide.
+ * Returns the coins that she forgot, because their device is gone.
+ */
 export async function topUpFromBob(
   { journal, alice, bob, bobsIdentity }: StoryContext,
+  devices: number,
   missing: TierCounts,
-): Promise<void> {
+): Promise<readonly CoinName[]> {
   const { contacts } = await topUp(alice.storage, alice.service, [{ contactId: bob.name, userId: bob.userId }], {
     verify: (coin) => verifyCoin(coin, bobsIdentity),
   });
   journal.check(
-    `the top-up fetches what the server has; still missing: ${describeNonzeroTiers(missing)}`,
-    contacts.map((contact) => [contact.error?.reason ?? 'no error', contact.discarded.length, contact.missing]),
-    [['no error', 0, missing]],
+    `the top-up finds ${devices === 1 ? 'one device' : `${devices} devices`}; still missing: ${describeNonzeroTiers(missing)}`,
+    contacts.map((contact) => [
+      contact.error?.reason ?? 'no error',
+      contact.devices.length,
+      contact.discarded.length,
+      contact.missing,
+    ]),
+    [['no error', devices, 0, missing]],
   );
+  return contacts.flatMap(({ removed }) => removed);
 }

@@ -95,6 +95,8 @@ it('succeeds from minting to the final stock, and prints one JSON document', asy
     'befriend-and-top-up true',
     'three-situations true',
     'tiers-run-out true',
+    'both-devices true',
+    'lost-laptop true',
     'replay true',
     'stranger true',
     'final-stock true',
