@@ -25,7 +25,7 @@ const ANONYMOUS: Rate = { perHour: 50 * 3600, burst: 100 };
 /** Verifications of tokens from one address at the same time: so many more than the budget may fail. */
 const MAX_VERIFICATIONS = 16;
 /**
- * Answers of server reflection to one address, at first and then 50 in a second. It needs no token; an answer of 18 KB takes
+ * Answers of server reflection to one address, at first and then 50 in a second. It needs no token; an answer of 22 KB takes
  * 0.3 ms, so an address gets 1.5 % of a core.
  */
 const REFLECTION: Rate = { perHour: 50 * 3600, burst: 100 };
