@@ -14,7 +14,7 @@ test('10,000 idle connections are held while calls are answered', async () => {
 });
 
 // How many and how slow calls may become is judged by the long form alone: here, other tests run beside it.
-test.each(['reflection', 'streams', 'tokens', 'anonymous', 'malformed', 'caller'])(
+test.each(['reflection', 'streams', 'tokens', 'anonymous', 'malformed', 'caller', 'fan-out'])(
   'honest users are served during the attack "%s"',
   async (name) => {
     const output = await siege('--only', name, '--seconds', '4', '--success', '0.5', '--slowdown', '1000');
