@@ -259,6 +259,38 @@ SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = curren
   });
 });
 
+test('a call that begins after RemoveDevice has returned neither lists the device nor gets a coin of it', async () => {
+  await start();
+  const owner = await ownerOf(3, 60);
+  const lost = owner.devices[1]?.deviceId ?? '';
+  const others = owner.devices.flatMap(({ deviceId }) => (deviceId === lost ? [] : [deviceId]));
+  let isRemoved = false;
+  const seen: { readonly beganAfter: boolean; readonly deviceIds: string[]; readonly keyIds: string[] }[] = [];
+  const fetchAgain = async (): Promise<void> => {
+    for (let call = 0; call < 12; call += 1) {
+      const beganAfter = isRemoved;
+      const [answer] = await service.store.fetchDeviceCoins(randomUUID(), [fetchFrom(owner)]);
+      if (!answer || 'error' in answer) throw answer?.error;
+      const found = answer.devices.filter(({ coins }) => coins.length > 0);
+      seen.push({
+        beganAfter,
+        deviceIds: (beganAfter ? answer.devices : found).map(({ deviceId }) => deviceId),
+        keyIds: found.flatMap(({ coins }) => ids(coins)),
+      });
+    }
+  };
+  const calls = [1, 2, 3, 4].map(fetchAgain);
+  await fetchIds([fetchFrom(owner)]);
+  await service.store.removeDevice({ userId: owner.id, deviceId: lost });
+  isRemoved = true;
+  await Promise.all([...calls, fetchAgain()]);
+  const late = seen.filter(({ beganAfter }) => beganAfter);
+  expect(late.length).toBeGreaterThan(0);
+  for (const { deviceIds } of late) expect(deviceIds).toEqual(others);
+  const keyIds = seen.flatMap((call) => call.keyIds);
+  expect(new Set(keyIds).size).toBe(keyIds.length);
+});
+
 test('an item that fails does so alone', async () => {
   await start();
   const owners = [await ownerOf(2, 2), await ownerOf(2, 2), await ownerOf(1, 2)];
