@@ -123,7 +123,7 @@ it('names the failed step in JSON as well', async () => {
 it('cleans up when it is interrupted in the middle', async () => {
   const { child, finished } = startDemo([]);
   child.stdout?.on('data', (data: Buffer) => {
-    if (data.includes('Bob mints')) child.kill('SIGINT');
+    if (data.includes('phone mints')) child.kill('SIGINT');
   });
   const { code, stdout, stderr } = await finished;
   expect(code).toBe(130);
