@@ -249,6 +249,11 @@ describe('the guard', () => {
     ['a fetch', () => expect(bob.fetch(one())).rejects.toMatchObject(fenced)],
     ['an upload', () => expect(bob.upload(mint(1))).rejects.toMatchObject(fenced)],
     ['a reconcile', () => expect(bob.reconcile(emptyVault())).rejects.toMatchObject(fenced)],
+    ['a removal of a device', () => expect(bob.removeDevice(randomUUID())).rejects.toMatchObject(fenced)],
+    [
+      'a list of devices',
+      async () => expect(await bob.devices()).toMatchObject([{ deviceId: '', available: { bronze: 0 } }]),
+    ],
     ['a purge', (admin) => expect(admin.purgeStale(1)).rejects.toMatchObject(fenced)],
     ['a count', async () => expect((await bob.count()).available).toEqual({ gold: 0, silver: 0, bronze: 0 })],
   ])('%s notices tables that were restored in place, without any restart', async (_what, ask) => {
