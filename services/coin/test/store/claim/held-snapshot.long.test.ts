@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import type { Coin } from '../../../../../gen/aqm/coin/v1/coin';
 import { BRONZE, ids, mint, unnamed } from '../../../../../testkit/coins';
 import { eventually } from '../../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../../testkit/service';
@@ -46,9 +47,11 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
 
 test('a fetch reads few blocks although an old snapshot keeps all coins that were handed out', async () => {
   const { db } = service.database;
+  const inTime = (coin: Coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) });
+  // An older coin of another device does not keep the start of the queue back.
+  await service.store.uploadCoins({ userId: owner, deviceId: randomUUID() }, mint(1).map(inTime), '');
   for (let uploaded = 0; uploaded < COINS + MEASURED; uploaded += 100) {
-    const coins = mint(100).map((coin) => ({ ...coin, expireTime: new Date(Date.now() + 20 * 86_400_000) }));
-    await service.store.uploadCoins(unnamed(owner), coins, '');
+    await service.store.uploadCoins(unnamed(owner), mint(100).map(inTime), '');
   }
   await db
     .transaction()
