@@ -44,10 +44,10 @@ test('a purged coin was never handed out and may be uploaded again', async () =>
 
 test('PurgeStale walks a large stock in slices, also in parallel, and skips coins that a claim holds', async () => {
   const owners = await Promise.all(Array.from({ length: 30 }, () => service.user()));
-  // So many that a slice ends between the devices of a user.
+  // So many that a slice ends in the coins of the unnamed device, before coins of another device whose category is lower.
   const uploads = owners.map(async (owner) => {
-    await owner.upload([...mint(30), ...mint(30, GOLD)]);
-    await owner.upload(mint(30), '', randomUUID());
+    await owner.upload(mint(60));
+    await owner.upload(mint(30, GOLD), '', randomUUID());
   });
   await Promise.all(uploads);
   await service.age('coin_stock', 'upload_time', '5 days');
