@@ -59,7 +59,7 @@ const SITUATIONS: Readonly<Record<string, (...blocks: Commands[]) => Promise<voi
   'Delete a user': async (deletion) => {
     const ended = await operation.user(randomUUID());
     await ended.upload(mint(3));
-    expect(await operation.type(deletion, { USER_ID: ended.id })).toMatch(/^deleted: 3 coins and records\n$/m);
+    expect(await operation.type(deletion, { USER_ID: ended.id })).toMatch(/^deleted: 4 coins and records\n$/m);
     await expect(ended.upload(mint(1))).rejects.toMatchObject({ reason: 'USER_DELETED' });
   },
   Purges: async (purges) => {

@@ -110,7 +110,7 @@ test('export-user prints all about a user, and delete-user deletes it and is saf
   expect((await stockOf(bob.id)).stock[2]).toMatchObject({ inStock: 3 });
   expect(await admin('delete-user', bob.id, '--yes')).toEqual({
     code: 0,
-    stdout: 'deleted: 7 coins and records\n',
+    stdout: 'deleted: 8 coins and records\n',
     stderr: databaseLine(),
   });
   expect(JSON.parse((await admin('delete-user', bob.id, '--yes', '--json')).stdout)).toEqual({ deleted: 0 });
@@ -119,6 +119,7 @@ test('export-user prints all about a user, and delete-user deletes it and is saf
   expect(left).toEqual({
     user: bob.id,
     deleteTime: expect.any(String),
+    devices: [],
     coins: [],
     fetchesOfUser: [],
     fetchesByUser: [],

@@ -63,12 +63,12 @@ describe('token', () => {
   test.each([
     ['no user', [], 'At least one --user is needed'],
     ['a user that is not a UUID', ['--user', 'bob'], '"bob" is not a UUID'],
+    ['a device that is not a UUID', ['--user', randomUUID(), '--device', 'phone'], '"phone" is not a device id'],
     [
-      'a device that is not a UUID',
-      ['--user', randomUUID(), '--device', 'phone'],
-      '"phone" is not the UUID of a device',
+      'the nil UUID',
+      ['--user', randomUUID(), '--device', UNNAMED_DEVICE],
+      'is not a device id, which is a UUID other than the nil UUID',
     ],
-    ['the nil UUID', ['--user', randomUUID(), '--device', UNNAMED_DEVICE], 'which is not the nil UUID'],
     [
       'a life that is none',
       ['--user', randomUUID(), '--ttl', 'long'],

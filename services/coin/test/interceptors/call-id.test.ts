@@ -119,7 +119,7 @@ test('an admin call leaves a line with role, method and counts, and no id of a u
   const callId = expect.stringMatching(ID);
   expect(lines).toMatchObject([
     { msg: 'admin call', role: 'admin', method: 'PurgeStale', maxAgeDays: 7, deletedCount: 0, callId },
-    { msg: 'admin call', role: 'admin', method: 'DeleteUser', deletedCount: 3, callId },
+    { msg: 'admin call', role: 'admin', method: 'DeleteUser', deletedCount: 4, callId },
     {
       msg: 'admin call failed',
       role: 'user',

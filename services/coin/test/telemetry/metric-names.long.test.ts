@@ -75,6 +75,7 @@ beforeAll(async () => {
   const bob = await service.user({ address: plain.address });
   await bob.upload(mint(1));
   await bob.fetch({ targetUserId: bob.id, coinCategory: BRONZE, count: 1 });
+  await bob.fetchDevices([{ targetUserId: bob.id, coinCategory: BRONZE }]);
 });
 afterAll(async () => {
   for (const running of processes) await running.stop();
