@@ -19,13 +19,12 @@ export async function whileHeld(
   });
 }
 
-/** Waits until at least so many claims are blocked by the lock on the stock. */
+/** Waits until at least so many statements are blocked by the lock on the stock. */
 export async function blockedByHolder({ database: { db } }: TestService, statements: number): Promise<void> {
   for (let blocked = 0; blocked < statements; ) {
     const { rows } = await sql<{ blocked: number }>`
 SELECT count(*)::int AS blocked FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE relation = 'coin_stock'::regclass AND NOT granted AND datname = current_database()
-  AND query LIKE '%INSERT INTO coin_fetch%'`.execute(db);
+WHERE relation = 'coin_stock'::regclass AND NOT granted AND datname = current_database()`.execute(db);
     blocked = rows[0]?.blocked ?? 0;
   }
 }
