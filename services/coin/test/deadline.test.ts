@@ -176,7 +176,11 @@ describe('when the deadline passes during a statement', () => {
     await owner.upload([...mint(5, GOLD), ...mint(5, SILVER)]);
     // The items overlap and differ, so each needs its own statement.
     const batch = [GOLD, SILVER].map((coinCategory) => {
-      return { ...fetchOf({ coinCategory, allowLowerCategories: true }), requestId: randomUUID() };
+      return {
+        ...fetchOf({ coinCategory, allowLowerCategories: true }),
+        deviceId: UNNAMED_DEVICE,
+        requestId: randomUUID(),
+      };
     });
     const deadline = new Deadline(Number.POSITIVE_INFINITY, () => new Date());
     let answers: Promise<unknown> | undefined;
