@@ -11,6 +11,8 @@ export const LIMITS = {
   coinsPerCall: 1000,
   idsPerReconcile: 1000,
   devicesPerUser: 50,
+  /** Devices of a user that are remembered, removed ones too: nobody fills the database with ids of devices. */
+  rememberedDevices: 1000,
   maxAgeDays: 3650,
   graceHours: 8760,
 } as const;

@@ -85,8 +85,11 @@ export class DeviceRemovedError extends DomainError {
 
 export class TooManyDevicesError extends DomainError {
   readonly reason = 'TOO_MANY_DEVICES';
-  constructor(maxDevices: number) {
-    super(`The user has ${maxDevices} devices, the maximum; remove one before another one uploads.`);
+  /** @param remembered the maximum with removed devices */
+  constructor(maxDevices: number, remembered: number) {
+    super(
+      `A user has at most ${maxDevices} devices, and ${remembered} with those that were removed in the last 31 days; remove one, or wait.`,
+    );
   }
 }
 

@@ -1,12 +1,12 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
-import type { UserDevice } from '../coin';
+import { LIMITS, type UserDevice } from '../coin';
 import type { Database } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
 import { inTransaction } from '../database/transaction';
 import { userHashOf } from '../database/user-hash';
 import type { Deadline } from '../deadline';
-import { OverloadedError, UserDeletedError } from '../errors';
+import { OverloadedError, TooManyDevicesError, UserDeletedError } from '../errors';
 import { type Guard, isVerified, type SpentCoin, UNVERIFIED } from '../fence/guard';
 import { removalRecord } from '../fence/ring-file';
 import { traceRecord } from '../telemetry/tracing';
@@ -17,7 +17,8 @@ const MAX_ATTEMPTS = 8;
 
 /**
  * Removes a device: makes all of its stock spent, and refuses its uploads from then on. Safe to
- * repeat. A device that is not known is removed as well, because its first upload may be on its way.
+ * repeat. A device that is not known is removed as well, because its first upload may be on its way,
+ * unless the user has as many devices, removed ones included, as are remembered.
  *
  * The transaction holds the lock that an upload holds, so every earlier upload is committed, and its
  * coins are retired too; every later one is refused. Like a complete reconcile, it waits for the
@@ -25,7 +26,7 @@ const MAX_ATTEMPTS = 8;
  * Repeats of earlier fetches still get their coins.
  *
  * @returns the number of coins that were retired, by category
- * @throws UserDeletedError, FencedError, OverloadedError, DatabaseUnavailableError
+ * @throws UserDeletedError, TooManyDevicesError, FencedError, OverloadedError, DatabaseUnavailableError
  */
 export async function removeDevice(
   db: Database,
@@ -54,6 +55,7 @@ export async function removeDevice(
         return found;
       });
       if (rows[0]?.deleted) throw new UserDeletedError();
+      if (rows[0]?.too_many) throw new TooManyDevicesError(LIMITS.devicesPerUser, LIMITS.rememberedDevices);
       return new Map(
         rows.flatMap(({ coin_category, retired }) => (coin_category === null ? [] : [[coin_category, retired ?? 0]])),
       );
@@ -69,6 +71,8 @@ interface RemovalRow {
   verified: boolean;
   /** True if the user was deleted. Nothing was changed then. */
   deleted: boolean;
+  /** True if the device is not known, and the user has as many as are remembered. Nothing was changed then. */
+  too_many: boolean;
   /** The time of the removal, which a repeat keeps; null if nothing was changed. */
   remove_time: Date | null;
   /** A category of which coins were retired; null in the only row where there were none. */
@@ -86,10 +90,15 @@ interface RemovalRow {
 function remove({ userId, deviceId }: UserDevice, incarnation: string) {
   return sql<RemovalRow>`
 WITH guard AS MATERIALIZED (
-  SELECT verified, deleted, verified AND NOT deleted AS may_remove
+  SELECT verified, deleted, too_many, verified AND NOT deleted AND NOT too_many AS may_remove
   FROM (
     SELECT ${isVerified(incarnation)} AS verified,
-      EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted
+      EXISTS (SELECT FROM database_deletion WHERE user_hash = ${userHashOf(sql`${userId}::uuid`)}) AS deleted,
+      NOT EXISTS (
+        SELECT FROM coin_device WHERE user_id = ${userId}::uuid AND device_id = ${deviceId}::uuid
+      ) AND ${LIMITS.rememberedDevices}::int <= (
+        SELECT count(*) FROM coin_device WHERE user_id = ${userId}::uuid
+      ) AS too_many
   ) g
 ),
 removed AS (
@@ -118,7 +127,7 @@ blanked AS (
   FROM retired r
   WHERE c.user_id = ${userId}::uuid AND c.key_id = r.key_id
 )
-SELECT guard.verified, guard.deleted, removed.remove_time, gone.*
+SELECT guard.verified, guard.deleted, guard.too_many, removed.remove_time, gone.*
 FROM guard
 LEFT JOIN removed ON true
 LEFT JOIN (

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { CoinCategory } from '../../../gen/aqm/coin/v1/coin';
 import { CoinUploadResult_Outcome as Outcome } from '../../../gen/aqm/coin/v1/coin_service';
-import { CLOCK_SKEW_S, COIN_LIFETIME_S, HAND_OUT_MARGIN_S, type StoredCoin, type UserDevice } from '../coin';
+import { CLOCK_SKEW_S, COIN_LIFETIME_S, HAND_OUT_MARGIN_S, LIMITS, type StoredCoin, type UserDevice } from '../coin';
 import type { Database } from '../database/pool';
 import { isRolledBack } from '../database/sqlstate';
 import { inTransaction } from '../database/transaction';
@@ -93,7 +93,7 @@ export async function uploadCoins(
       if (index !== undefined && row.outcome !== null) outcomes[index] = OUTCOMES[row.outcome];
     }
     if (epoch !== '' && current !== epoch.toLowerCase()) throw new EpochChangedError(current);
-    if (rows[0]?.too_many) throw new TooManyDevicesError(options.maxDevices);
+    if (rows[0]?.too_many) throw new TooManyDevicesError(options.maxDevices, LIMITS.rememberedDevices);
     pending = pending.filter((index) => outcomes[index] === Outcome.OUTCOME_UNSPECIFIED);
     if (pending.length === 0) return { outcomes, available, epoch: current };
   }
@@ -183,8 +183,11 @@ device AS MATERIALIZED (
     ) AS removed,
     NOT EXISTS (
       SELECT FROM coin_device WHERE user_id = ${userId}::uuid AND device_id = ${deviceId}::uuid
-    ) AND ${maxDevices}::int <= (
-      SELECT count(*) FROM coin_device WHERE user_id = ${userId}::uuid AND remove_time IS NULL
+    ) AND (
+      ${maxDevices}::int <= (
+        SELECT count(*) FROM coin_device WHERE user_id = ${userId}::uuid AND remove_time IS NULL
+      )
+      OR ${LIMITS.rememberedDevices}::int <= (SELECT count(*) FROM coin_device WHERE user_id = ${userId}::uuid)
     ) AS too_many
 ),
 given AS MATERIALIZED (

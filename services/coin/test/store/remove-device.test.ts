@@ -8,6 +8,7 @@ import { runCommand } from '../../../../testkit/command';
 import { eventually } from '../../../../testkit/eventually';
 import { startService, type TestService } from '../../../../testkit/service';
 import type { User } from '../../../../testkit/user';
+import { LIMITS } from '../../coin';
 import { readConfig } from '../../config';
 import { Deadline } from '../../deadline';
 import { Fence } from '../../fence/fence';
@@ -209,6 +210,22 @@ test('the removal is forgotten once no vault can hold a private half of the devi
   await service.age('coin_device', 'remove_time', '1 day');
   await service.store.forgetSpent();
   expect((await bob.upload(mint(1), '', PHONE)).insertedCount).toBe(1);
+});
+
+test('ids of devices that are not known fill the database only to a limit, and known devices can still be removed', async () => {
+  await bob.upload(mint(2), '', PHONE);
+  await sql`INSERT INTO coin_device (user_id, device_id, remove_time)
+    SELECT ${bob.id}::uuid, gen_random_uuid(), now() FROM generate_series(1, ${LIMITS.rememberedDevices - 2}::int)`.execute(
+    service.database.db,
+  );
+  await bob.removeDevice(randomUUID());
+  const further = { code: 'RESOURCE_EXHAUSTED', reason: 'TOO_MANY_DEVICES' };
+  await expect(bob.removeDevice(randomUUID())).rejects.toMatchObject(further);
+  await expect(bob.upload(mint(1), '', LAPTOP)).rejects.toMatchObject(further);
+  expect((await bob.upload(mint(1), '', PHONE)).insertedCount).toBe(1);
+  expect(await bob.removeDevice(PHONE)).toBe(3);
+  const { rows } = await sql`SELECT count(*)::int AS devices FROM coin_device`.execute(service.database.db);
+  expect(rows).toEqual([{ devices: LIMITS.rememberedDevices }]);
 });
 
 test('removals are limited together with reconciles', async () => {
