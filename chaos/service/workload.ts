@@ -94,6 +94,10 @@ export interface Timing {
   readonly faultDeadlineMs: Millis;
   readonly calmDeadlineMs: Millis;
   readonly maxPauseMs: Millis;
+  /**
+   * After a fault, the time within which a failure may be its consequence. A transaction whose connection was silenced keeps
+   * its locks for 5 s, until PostgreSQL ends it as idle.
+   */
   readonly settleMs: Millis;
 }
 
@@ -104,7 +108,7 @@ export const TIMING: Timing = {
   faultDeadlineMs: 1500,
   calmDeadlineMs: 10_000,
   maxPauseMs: 1500,
-  settleMs: 3000,
+  settleMs: 6500,
 };
 
 /** The longest wait for a connection of the service's pool. */

@@ -246,6 +246,11 @@ describe('available', () => {
   });
 });
 
+test('available: only a call that took at least the lock timeout may be overloaded while every component is up', () => {
+  expect(new Story().fetch([2, 1001], {}, 'failed', 'alice', 'OVERLOADED').broken()).toEqual(['available']);
+  expect(new Story().fetch([2, 1002], {}, 'failed', 'alice', 'OVERLOADED').broken()).toEqual([]);
+});
+
 describe('available, with token keys that change', () => {
   /** Both services know key 1. The issuer publishes key 2 and is silent. */
   const silent = () =>
