@@ -73,7 +73,7 @@ export async function runExample(
   return JSON.parse(await run(language, root, language.run, { ...env, ...who }, LONGEST_RUN_MS));
 }
 
-/** What a program reports that sends a message to every device: each entry names a user and one of the user's devices. */
+/** The report of a program that sends a message to every device: each entry names a user and one of the user's devices. */
 export interface SendReport {
   readonly sent: readonly (readonly [userId: string, deviceId: string, keyId: string])[];
   readonly unreached: readonly (readonly [userId: string, deviceId: string, why: string])[];

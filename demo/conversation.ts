@@ -28,7 +28,7 @@ export interface Delivery {
   readonly recipient: Person;
   /** The parcel as it was transmitted, which an attacker may have recorded. */
   readonly parcel: Buffer;
-  /** What happened, in words, and as facts that can be compared with those of a delivery without any fault. */
+  /** The events, in words, and as facts that can be compared with those of a delivery without any fault. */
   readonly claim: string;
   readonly found: Fact;
   readonly expected: Fact;

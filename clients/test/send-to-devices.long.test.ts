@@ -27,7 +27,7 @@ interface Contacts {
   readonly userIds: string[];
   /** Devices with coins, as `userId/deviceId`. */
   readonly reachable: string[];
-  /** What cannot be reached, as `userId/deviceId/why`. */
+  /** The devices that cannot be reached, as `userId/deviceId/why`. */
   readonly unreachable: string[];
 }
 

@@ -6,7 +6,7 @@ export interface StorageOwner {
   readonly deviceId?: string;
 }
 
-/** What a storage knows of its owner. */
+/** The facts that a storage knows about its owner. */
 export interface BoundOwner extends StorageOwner {
   /** True if the coin service has refused this device, because the user removed it. */
   readonly isRemoved?: true;

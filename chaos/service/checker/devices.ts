@@ -117,7 +117,7 @@ function strays(coin: CoinLife): string[] {
 
 /** Knows how many coins of a device may have been in stock at a time. */
 class MostCoins {
-  /** By queue, in ascending order: when its coins may have been stored at the earliest, and were gone at the latest. */
+  /** For each queue, in ascending order: when its coins may have been stored at the earliest, and were gone at the latest. */
   readonly #stored = new Map<string, Millis[]>();
   readonly #gone = new Map<string, Millis[]>();
 

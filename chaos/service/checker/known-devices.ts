@@ -10,7 +10,7 @@ interface Span {
 
 /** Knows which devices a user may have had, and which the user certainly had. */
 export class KnownDevices {
-  /** By user and device: the earliest upload, and the first one that was answered and stored a coin. */
+  /** For each user and device: the earliest upload, and the first one that was answered and stored a coin. */
   readonly #uploads = new Map<string, Map<string, { start: Millis; end: Millis }>>();
   readonly #removals: Removals;
 
