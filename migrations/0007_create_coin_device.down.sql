@@ -21,7 +21,6 @@ SET public_key = NULL, signature = NULL
 WHERE device_id <> '00000000-0000-0000-0000-000000000000' AND public_key IS NOT NULL;
 
 ALTER TABLE coin_fetch
-  DROP CONSTRAINT coin_fetch_device,
   DROP COLUMN device_id,
   DROP COLUMN asked_device_ids,
   DROP COLUMN device_ids;

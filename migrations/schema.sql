@@ -45,7 +45,6 @@ TABLE coin_fetch WITH (autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_th
   device_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid
   asked_device_ids uuid[]
   device_ids uuid[]
-  CONSTRAINT coin_fetch_device CHECK (((device_id IS NULL) = ((asked_device_ids IS NOT NULL) AND (device_ids IS NOT NULL))))
   CONSTRAINT coin_fetch_pkey PRIMARY KEY (user_id, requester_id, request_id)
   CREATE UNIQUE INDEX coin_fetch_pkey ON public.coin_fetch USING btree (user_id, requester_id, request_id)
   COMMENT: Who fetched which coins of user_id, remembered for the fetch grace so that a repeat gets the same answer; then hard-deleted. The primary key decides between repeats that run at the same time.
