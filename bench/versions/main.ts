@@ -1,85 +1,120 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { COIN_CATEGORIES, type CoinCategorySpec } from '../../gen/aqm/coin/v1/coin_categories';
-import { fetchByGhz, IN_FLIGHT, leadIn, POSTGRES } from '../fetch/load';
+import { type FetchLoad, fetchByGhz, IN_FLIGHT, LEAD_IN_S, leadIn, POSTGRES } from '../fetch/load';
 import { type BenchResult, runCommand } from '../harness/command';
 import { columns, median, positive, progress, verdict } from '../harness/numbers';
 import { TestBed } from '../harness/test-bed';
 import { MixedCallers } from '../mixed/mixed-callers';
 
-const USAGE = `Usage: npm run bench -- versions --other FOLDER [--rounds 5] [--seconds 4] [--targets 1000]
-                                 [--tier BRONZE] [--out docs/performance]
+const USAGE = `Usage: npm run bench -- versions --other FOLDER [--rounds 5] [--turns 8] [--seconds 0.5]
+                                 [--targets 1000] [--tier BRONZE] [--out docs/performance]
 
   Measures fetches of one coin with ${IN_FLIGHT} calls in flight, the same one after the other, and a mix of
   all calls with 64 in flight. Compares the service of this checkout with that of another checkout,
-  which must be built (FOLDER has dist/), in alternating rounds. Each round starts new processes,
-  because one process of a program is faster than another one by up to a tenth, each on a
-  PostgreSQL of its own with the same settings. Ratios are medians over the rounds of "this" to
-  "other". Exit code 1: this version makes less than 0.98 of the other's fetches, or an idle call
-  takes more than 1.05 times as long.`;
+  which must be built (FOLDER has dist/). Each round starts new processes, because one process of a
+  program is faster than another one by up to a tenth, each on a PostgreSQL of its own with the same
+  settings. Within a round the two take turns of --seconds each, so that other work on the machine
+  disturbs both alike. Ratios are medians over the rounds of "this" to "other". Exit code 1: this
+  version makes less than 0.98 of the other's fetches, or an idle call takes more than 1.05 times as
+  long.`;
 
 const VERSIONS = ['this', 'other'] as const;
 type Version = (typeof VERSIONS)[number];
 
 const MIXED_IN_FLIGHT = 64;
 const MIXED_USERS = 100;
+const MIXED_SECONDS = 2;
 /** Coins of each category (GOLD, SILVER, BRONZE) per target before a mixed round, so that most fetches fall back. */
 const MIXED_STOCK = [5, 20, 60] as const;
 /** An upper bound of fetches per second, for the stock of a round. */
 const MAX_PER_SECOND = 20_000;
 
-interface Round {
+/** What one version did in a turn. Times are in milliseconds. */
+interface Turn {
   readonly perSecond: number;
   readonly p99: number;
-  /** Median latency of a single call in flight, in milliseconds. */
+  /** The median latency of a single call in flight. */
   readonly idleP50: number;
+}
+
+/** The medians over the turns of one round. */
+interface Round extends Turn {
   readonly mixedPerSecond: number;
 }
 
 runCommand(
   USAGE,
-  { other: '', rounds: '5', seconds: '4', targets: '1000', tier: 'BRONZE' },
+  { other: '', rounds: '5', turns: '8', seconds: '0.5', targets: '1000', tier: 'BRONZE' },
   async (options): Promise<BenchResult> => {
     if (options.other === '') throw new Error('--other must name a folder with a built checkout');
-    const [rounds, seconds] = [positive('rounds', options.rounds), positive('seconds', options.seconds)];
-    const targets = positive('targets', options.targets);
+    const [rounds, turns] = [positive('rounds', options.rounds), positive('turns', options.turns)];
+    const [seconds, targets] = [positive('seconds', options.seconds), positive('targets', options.targets)];
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
     const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000' };
-    const programs = { this: undefined, other: join(options.other, 'dist/services/coin/aqm.js') };
+    const open = (program?: string) =>
+      TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, program });
     const results: Record<Version, Round[]> = { this: [], other: [] };
     for (let round = 1; round <= rounds; round += 1) {
-      for (const version of round % 2 === 0 ? VERSIONS : [...VERSIONS].reverse()) {
-        const program = programs[version];
-        const testBed = await TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, program });
-        const result = await runRound(testBed, spec, seconds).finally(() => testBed.close());
-        const { perSecond, idleP50, mixedPerSecond } = result;
-        progress(
-          `round ${round}, ${version}: ${perSecond.toFixed(0)} fetches/s, idle ${idleP50.toFixed(2)} ms, mixed ${mixedPerSecond.toFixed(0)} calls/s`,
-        );
-        results[version].push(result);
+      const other = await open(join(options.other, 'dist/services/coin/aqm.js'));
+      const testBeds = { this: await open().catch((error) => other.close().then(() => Promise.reject(error))), other };
+      try {
+        const found = await runRound(testBeds, spec, turns, seconds);
+        for (const version of VERSIONS) {
+          const { perSecond, idleP50, mixedPerSecond } = found[version];
+          progress(
+            `round ${round}, ${version}: ${perSecond.toFixed(0)} fetches/s, idle ${idleP50.toFixed(2)} ms, mixed ${mixedPerSecond.toFixed(0)} calls/s`,
+          );
+          results[version].push(found[version]);
+        }
+      } finally {
+        for (const version of VERSIONS) await testBeds[version].close();
       }
     }
-    return resultOf({ rounds, seconds, targets, tier: spec.name, postgres: POSTGRES }, results);
+    return resultOf({ rounds, turns, seconds, targets, tier: spec.name, postgres: POSTGRES }, results);
   },
 );
 
-async function runRound(testBed: TestBed, spec: CoinCategorySpec, seconds: number): Promise<Round> {
+/** Returns the medians over the turns of each version. */
+async function runRound(
+  testBeds: Readonly<Record<Version, TestBed>>,
+  spec: CoinCategorySpec,
+  turns: number,
+  seconds: number,
+): Promise<Record<Version, Round>> {
+  const loads = {
+    this: await prepare(testBeds.this, spec, turns * seconds),
+    other: await prepare(testBeds.other, spec, turns * seconds),
+  };
+  const results: Record<Version, Turn[]> = { this: [], other: [] };
+  for (let turn = 0; turn < turns; turn += 1) {
+    // Each version is the first one in every other turn.
+    for (const version of turn % 2 === 0 ? VERSIONS : [...VERSIONS].reverse()) {
+      const load = { ...loads[version], seconds };
+      const { calls, latency, seconds: took } = await fetchByGhz(load);
+      const idle = await fetchByGhz({ ...load, concurrency: 1, connections: 1 });
+      results[version].push({ perSecond: calls / took, p99: latency.p99, idleP50: idle.latency.p50 });
+    }
+  }
+  const roundOf = async (version: Version): Promise<Round> => {
+    const of = (field: keyof Turn) => median(results[version].map((turn) => turn[field]));
+    const mixedPerSecond = await mixedCallsPerSecond(testBeds[version], MIXED_SECONDS);
+    return { perSecond: of('perSecond'), p99: of('p99'), idleP50: of('idleP50'), mixedPerSecond };
+  };
+  return { this: await roundOf('this'), other: await roundOf('other') };
+}
+
+/** Fills the stock for a load of so many seconds, and warms the service up. */
+async function prepare(testBed: TestBed, spec: CoinCategorySpec, seconds: number): Promise<FetchLoad> {
   const { targets, service } = testBed;
-  const perTarget = Math.ceil((MAX_PER_SECOND * (seconds + 1)) / targets.length);
-  await testBed.stock([{ spec, perUser: Math.max(0, perTarget - (await testBed.fewest())) }]);
+  const perUser = Math.ceil((MAX_PER_SECOND * (seconds + LEAD_IN_S)) / targets.length);
+  await testBed.stock([{ spec, perUser }]);
   await testBed.query('CHECKPOINT');
   const [token = ''] = await testBed.tokens(1);
   const load = { address: service.address, token, targets, category: spec.category, connections: 4, seconds };
   await leadIn(load);
-  const { calls, latency, seconds: took } = await fetchByGhz(load);
-  const idle = await fetchByGhz({ ...load, concurrency: 1, connections: 1, seconds: seconds / 2 });
-  return {
-    perSecond: calls / took,
-    p99: latency.p99,
-    idleP50: idle.latency.p50,
-    mixedPerSecond: await mixedCallsPerSecond(testBed, seconds),
-  };
+  return load;
 }
 
 async function mixedCallsPerSecond(testBed: TestBed, seconds: number): Promise<number> {
