@@ -188,6 +188,16 @@ export function devicesSuite(name: string, harness: Harness): void {
         expect(await inventory.listContacts()).toStrictEqual([]);
       }));
 
+    it('forgets a contact of which only devices were known, and now none', () =>
+      withFixture(harness, async ({ storage: { inventory, pendingRequests } }) => {
+        await inventory.setPriority('bob', 'BESTIE');
+        for (const devices of [[PHONE], []]) {
+          for (const contactId of ['bob', 'carol']) await pendingRequests.learnDevices(contactId, devices);
+        }
+        expect(await inventory.listContacts()).toStrictEqual(['bob']);
+        expect((await inventory.getSummary()).map(({ devices }) => devices)).toStrictEqual([[]]);
+      }));
+
     it('collects the coins of all devices of an inactive contact, and contacts of which only devices are known', () =>
       withFixture(harness, async ({ storage: { inventory, pendingRequests }, clock }) => {
         await inventory.setPriority('bob', 'BESTIE');

@@ -15,6 +15,7 @@ export class ContactDevices {
   readonly #cache: CoinCache;
   readonly #add: Database.Statement<[string, string]>;
   readonly #addContact: Database.Statement<[string]>;
+  readonly #forgetContact: Database.Statement<[string]>;
   readonly #remove: Database.Statement<[string, string]>;
   readonly #deleteCoins: Database.Statement<[string, string], RemovedCoin>;
   readonly #closeTopUps: Database.Statement<[string, string]>;
@@ -25,6 +26,9 @@ export class ContactDevices {
       'INSERT INTO contact_device (contact_id, device_id) VALUES (?, ?) ON CONFLICT DO NOTHING',
     );
     this.#addContact = connection.prepare('INSERT INTO contact (contact_id) VALUES (?) ON CONFLICT DO NOTHING');
+    this.#forgetContact = connection.prepare(
+      'DELETE FROM contact WHERE contact_id = ? AND priority IS NULL AND last_used_at IS NULL',
+    );
     this.#remove = connection.prepare('DELETE FROM contact_device WHERE contact_id = ? AND device_id = ?');
     this.#deleteCoins = connection.prepare(
       `DELETE FROM inventory_coin WHERE contact_id = ? AND device_id = ?
@@ -35,12 +39,16 @@ export class ContactDevices {
     );
   }
 
-  /** Sets the known devices, and forgets the coins and the pending top-ups of all others. Returns those coins. */
+  /**
+   * Sets the known devices, and forgets the coins and the pending top-ups of all others. A contact of which only devices
+   * were known, and now none, is not known any more. Returns the coins.
+   */
   learn(contactId: string, deviceIds: readonly string[]): CoinName[] {
     const known = this.#cache.devicesOf(contactId);
     const gone = known.filter((deviceId) => !deviceIds.includes(deviceId));
     const removed = gone.flatMap((deviceId) => this.#forget(contactId, deviceId));
     if (deviceIds.length > 0) this.#addContact.run(contactId);
+    else this.#forgetContact.run(contactId);
     for (const deviceId of deviceIds) if (!known.includes(deviceId)) this.#add.run(contactId, deviceId);
     return removed;
   }

@@ -16,19 +16,5 @@ end
 redis.call('DEL', contact.requests)
 if not ARGV[4] then return removed end
 
-redis.call('ZREM', contacts, contact.tag)
-redis.call('HDEL', contact.record, 'priority', 'last_used_at')
-forget_devices(contact)
--- The name is kept as long as used ids refer to it, see contacts-collect.
-local needed_until = nil
-local members = redis.call('ZRANGE', used, '(' .. forget_until, '+inf', 'BYSCORE', 'WITHSCORES')
-for i = 1, #members, 2 do
-  -- In ascending order of expiry, so that the latest one stays.
-  if string.sub(members[i], 1, -38) == contact.tag then needed_until = members[i + 1] end
-end
-if needed_until then
-  redis.call('ZADD', forgotten, needed_until, contact.tag)
-else
-  redis.call('DEL', contact.record)
-end
+forget_contact(contact)
 return removed

@@ -1,6 +1,6 @@
 #!lua
 -- Sets the known devices of a contact. Removes the coins of all others, remembers their ids as used, and closes the
--- pending top-ups of those devices.
+-- pending top-ups of those devices. A contact of which only devices were known, and now none, is forgotten.
 -- KEYS: 4.. the contact. ARGV: 3 tag, 4 name as stored, then tag and stored name of each device.
 -- Replies id, category, and tag and stored name of the device of each coin removed.
 -- include: coin-cache.lua
@@ -38,5 +38,7 @@ if next(learned) then
   -- Until the contact is used or gets a priority, it is collected like one that was not used for long.
   redis.call('ZADD', contacts, 'NX', 0, contact.tag)
   redis.call('ZREM', forgotten, contact.tag)
+elseif redis.call('HEXISTS', contact.record, 'priority') == 0 and redis.call('HEXISTS', contact.record, 'last_used_at') == 0 then
+  forget_contact(contact)
 end
 return removed
