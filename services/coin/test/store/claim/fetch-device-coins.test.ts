@@ -335,6 +335,10 @@ test('while the fence is closed, the call fails as FENCED and takes nothing', as
   await sql`TRUNCATE database_life`.execute(db);
   await sql`INSERT INTO database_life SELECT * FROM kept`.execute(db);
   await sql`DELETE FROM coin WHERE NOT EXISTS (SELECT FROM coin_stock s WHERE s.key_id = coin.key_id)`.execute(db);
+  const left = sql<{ key_id: string }>`SELECT key_id FROM coin_stock WHERE user_id = ${bob.id}::uuid`;
+  const { rows } = await left.execute(db);
+  // The statement itself finds that the database is another one: it was not verified since.
   await expect(caller.fetchDevices([fetchItem()])).rejects.toMatchObject({ code: 'UNAVAILABLE', reason: 'FENCED' });
+  expect((await left.execute(db)).rows).toEqual(rows);
   await expect(caller.fetchDevices([fetchItem({ count: 0 })])).rejects.toMatchObject({ reason: 'FENCED' });
 });
