@@ -53,15 +53,18 @@ runCommand(
     const spec = COIN_CATEGORIES.find(({ name }) => name === options.tier.toUpperCase());
     if (!spec) throw new Error(`--tier must be one of ${COIN_CATEGORIES.map(({ name }) => name).join(', ')}`);
     const env = { AQM_LOG_LEVEL: 'error', AQM_MAX_WAIT_MS: '10000' };
+    const programs = { this: undefined, other: join(options.other, 'dist/services/coin/aqm.js') };
     const open = (program?: string) =>
       TestBed.open({ postgresSettings: POSTGRES, env, targets, coinsPerTarget: 0, program });
     const results: Record<Version, Round[]> = { this: [], other: [] };
     for (let round = 1; round <= rounds; round += 1) {
-      const other = await open(join(options.other, 'dist/services/coin/aqm.js'));
-      const testBeds = { this: await open().catch((error) => other.close().then(() => Promise.reject(error))), other };
+      // Each version is started and warmed up first in every other round.
+      const order = round % 2 === 0 ? VERSIONS : [...VERSIONS].reverse();
+      const testBeds = new Map<Version, TestBed>();
       try {
+        for (const version of order) testBeds.set(version, await open(programs[version]));
         const found = await runRound(testBeds, spec, turns, seconds);
-        for (const version of VERSIONS) {
+        for (const version of order) {
           const { perSecond, idleP50, mixedPerSecond } = found[version];
           progress(
             `round ${round}, ${version}: ${perSecond.toFixed(0)} fetches/s, idle ${idleP50.toFixed(2)} ms, mixed ${mixedPerSecond.toFixed(0)} calls/s`,
@@ -69,7 +72,7 @@ runCommand(
           results[version].push(found[version]);
         }
       } finally {
-        for (const version of VERSIONS) await testBeds[version].close();
+        for (const testBed of testBeds.values()) await testBed.close();
       }
     }
     return resultOf({ rounds, turns, seconds, targets, tier: spec.name, postgres: POSTGRES }, results);
@@ -78,31 +81,31 @@ runCommand(
 
 /** Returns the medians over the turns of each version. */
 async function runRound(
-  testBeds: Readonly<Record<Version, TestBed>>,
+  testBeds: ReadonlyMap<Version, TestBed>,
   spec: CoinCategorySpec,
   turns: number,
   seconds: number,
 ): Promise<Record<Version, Round>> {
-  const loads = {
-    this: await prepare(testBeds.this, spec, turns * seconds),
-    other: await prepare(testBeds.other, spec, turns * seconds),
-  };
+  const sides: { readonly version: Version; readonly testBed: TestBed; readonly load: FetchLoad }[] = [];
+  for (const [version, testBed] of testBeds) {
+    sides.push({ version, testBed, load: { ...(await prepare(testBed, spec, turns * seconds)), seconds } });
+  }
   const results: Record<Version, Turn[]> = { this: [], other: [] };
   for (let turn = 0; turn < turns; turn += 1) {
     // Each version is the first one in every other turn.
-    for (const version of turn % 2 === 0 ? VERSIONS : [...VERSIONS].reverse()) {
-      const load = { ...loads[version], seconds };
+    for (const { version, load } of turn % 2 === 0 ? sides : [...sides].reverse()) {
       const { calls, latency, seconds: took } = await fetchByGhz(load);
       const idle = await fetchByGhz({ ...load, concurrency: 1, connections: 1 });
       results[version].push({ perSecond: calls / took, p99: latency.p99, idleP50: idle.latency.p50 });
     }
   }
-  const roundOf = async (version: Version): Promise<Round> => {
+  const mixed: Record<Version, number> = { this: 0, other: 0 };
+  for (const { version, testBed } of sides) mixed[version] = await mixedCallsPerSecond(testBed, MIXED_SECONDS);
+  const roundOf = (version: Version): Round => {
     const of = (field: keyof Turn) => median(results[version].map((turn) => turn[field]));
-    const mixedPerSecond = await mixedCallsPerSecond(testBeds[version], MIXED_SECONDS);
-    return { perSecond: of('perSecond'), p99: of('p99'), idleP50: of('idleP50'), mixedPerSecond };
+    return { perSecond: of('perSecond'), p99: of('p99'), idleP50: of('idleP50'), mixedPerSecond: mixed[version] };
   };
-  return { this: await roundOf('this'), other: await roundOf('other') };
+  return { this: roundOf('this'), other: roundOf('other') };
 }
 
 /** Fills the stock for a load of so many seconds, and warms the service up. */
