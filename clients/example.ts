@@ -1,5 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { ROOT } from '../testkit/root';
 import type { Command, Language } from './languages';
@@ -9,6 +11,8 @@ const exec = promisify(execFile);
 /** A first build downloads what its package manager brings. */
 const LONGEST_BUILD_MS = 1_800_000;
 const LONGEST_RUN_MS = 600_000;
+/** The time between two attempts to take the lock of a build, in milliseconds. */
+const LOCK_RETRY_MS = 100;
 
 /** The JSON that every example prints if the service keeps its contract. */
 export const EXPECTED = {
@@ -45,12 +49,35 @@ export function missingTools({ needs }: Language): string[] {
 }
 
 /**
- * Generates and compiles an example with its own commands, incrementally.
+ * Generates and compiles an example with its own commands, incrementally. Processes that build the same language wait for
+ * each other: a program cannot be run while it is linked.
  * @param root the repository, or a folder with copies of proto/ and clients/
  * @throws with the output of a tool that fails
  */
 export async function buildExample(language: Language, root = ROOT, env: NodeJS.ProcessEnv = {}): Promise<void> {
-  for (const command of language.build) await run(language, root, command, env, LONGEST_BUILD_MS);
+  const lock = join(ROOT, 'node_modules', `.aqm-example-${language.folder}.lock`);
+  while (!(await takeLock(lock))) await setTimeout(LOCK_RETRY_MS);
+  try {
+    for (const command of language.build) await run(language, root, command, env, LONGEST_BUILD_MS);
+  } finally {
+    await rm(lock, { force: true });
+  }
+}
+
+/** Removes the lock of a process that was killed. @returns false if another process has it, or had it until now */
+async function takeLock(lock: string): Promise<boolean> {
+  try {
+    await writeFile(lock, String(process.pid), { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  try {
+    process.kill(Number(await readFile(lock, 'utf8')), 0);
+  } catch {
+    await rm(lock, { force: true });
+  }
+  return false;
 }
 
 /**
