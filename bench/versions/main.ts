@@ -30,7 +30,7 @@ const MIXED_STOCK = [5, 20, 60] as const;
 /** An upper bound of fetches per second, for the stock of a round. */
 const MAX_PER_SECOND = 20_000;
 
-/** What one version did in a turn. Times are in milliseconds. */
+/** The results of one version in one turn. Times are in milliseconds. */
 interface Turn {
   readonly perSecond: number;
   readonly p99: number;
