@@ -326,7 +326,7 @@ describe('the items of a call', () => {
 test('while the fence is closed, the call fails as FENCED and takes nothing', async () => {
   await addDevice(phone, 2);
   const { db } = service.database;
-  // Of one replica, because in the tests each has a watermark of its own.
+  // The caller uses one replica, because in the tests each has a watermark of its own.
   const caller = await service.user({ address: service.address });
   await fetchIds({}, caller);
   // The coin that was handed out is there again, as in an older copy.
